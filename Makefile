@@ -1,0 +1,98 @@
+# Paths are relative throughout: make cannot cope with a space in the name of the folder it works in.
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+# Another project's environment must not leak into ours.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+BIN := .venv/bin
+PYTHON_FOLDERS := $(wildcard payment_service callback_gateway runtime development daraja_simulator benchmarks examples tests)
+PROTOS := $(wildcard proto/mpesa_payments/v1/*.proto)
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: setup
+setup: ## Make the virtual environment in .venv (every other target does so too)
+	@scripts/bootstrap.sh
+
+.PHONY: demo
+demo: setup ## Take payments through every ending, show them, exit 0
+	@$(BIN)/payment-service demo
+
+.PHONY: run
+run: setup ## Start every part on this machine and stay up
+	@$(BIN)/payment-service dev
+
+.PHONY: test
+test: setup ## Run all tests, with coverage of the code and of the simulator's quirks
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -p tests.quirk_coverage --cov --cov-report=term:skip-covered
+
+.PHONY: test-fast
+test-fast: setup ## Run the tests that take a moment each
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+.PHONY: lint
+lint: setup lint-python typecheck lint-proto breaking check-generated check-diagram ## Run every check that is not a test
+
+.PHONY: lint-python
+lint-python: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+.PHONY: lint-proto
+lint-proto: setup
+	@$(BIN)/buf lint
+	@$(BIN)/buf format --diff --exit-code
+
+.PHONY: format
+format: setup ## Format Python and proto files, and fix what ruff can fix
+	@$(BIN)/ruff check --fix --exit-zero .
+	@$(BIN)/ruff format .
+	@$(BIN)/buf format --write
+
+.PHONY: typecheck
+typecheck: setup ## Check types (mypy --strict)
+	@$(BIN)/mypy --strict $(PYTHON_FOLDERS)
+
+.PHONY: generate
+generate: ## Generate Python from the proto files, into generated/
+	@scripts/generate.sh generated
+
+.PHONY: check-generated
+check-generated: ## Check that generated/ is what the proto files say
+	@scripts/generate.sh --check generated
+
+.PHONY: breaking
+breaking: setup ## Check that the API still serves the clients of the last release
+	@$(BIN)/buf breaking --against proto/released.binpb
+
+.PHONY: diagram
+diagram: setup ## Draw the state diagram from the transition table
+	@$(BIN)/python -m payment_service.domain.diagram --write docs/state-diagram.md
+
+.PHONY: check-diagram
+check-diagram: setup ## Check that the state diagram is what the transition table says
+	@$(BIN)/python -m payment_service.domain.diagram --check docs/state-diagram.md
+
+.PHONY: bench
+bench: setup ## Measure throughput, latencies and watchers against the floor
+	@$(BIN)/python -m benchmarks
+
+.PHONY: sabotage
+sabotage: setup ## Plant one fault at a time and see the tests catch it
+	@$(BIN)/python -m tests.sabotage
+
+.PHONY: release
+release: setup lint ## Renew proto/released.binpb, what later API changes are measured against
+	@$(BIN)/buf build -o proto/released.binpb
+
+.PHONY: lock
+lock: ## Renew the locks, within the ranges of pyproject.toml
+	@scripts/bootstrap.sh generator
+	@for pair in "pyproject.toml --extra dev --extra check:requirements" "requirements-generator.in:requirements-generator"; do \
+	    .venv-generator/bin/uv pip compile $${pair%%:*} -o $${pair##*:}.lock --upgrade --quiet --universal \
+	        --python-version 3.11 --only-binary :all: --generate-hashes --no-emit-index-url --no-header || exit 1; \
+	done

@@ -1,0 +1,44 @@
+"""Command line of the gateway."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from callback_gateway.app import serve as serve_gateway
+from callback_gateway.config import GatewaySettings
+from runtime.logs import configure_logs
+from runtime.serving import StartRefused, refuse, run
+from runtime.settings import render_settings
+
+app = typer.Typer(name="callback-gateway", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def callback_gateway() -> None:
+    """Take Safaricom's callbacks at the public edge and hand them to the payment service."""
+
+
+@app.command()
+def serve(
+    listen: Annotated[str | None, typer.Option(help="HOST:PORT; port 0 picks a free one.")] = None,
+    core: Annotated[str | None, typer.Option(help="HOST:PORT of the payment service.")] = None,
+    callback_keys_file: Annotated[Path | None, typer.Option(help="Keys for callback tokens.")] = None,
+    ready_file: Annotated[Path | None, typer.Option(help="Written as JSON once the gateway serves.")] = None,
+    check_config: Annotated[bool, typer.Option("--check-config", help="Show the settings and leave.")] = False,
+) -> None:
+    """Serve until SIGTERM or SIGINT. Settings are GATEWAY_* in the environment; flags win."""
+    try:
+        settings = GatewaySettings.load(listen_address=listen, core_address=core, callback_keys_file=callback_keys_file)
+    except StartRefused as refusal:
+        refuse(refusal)
+    if check_config:
+        sys.stdout.write(render_settings(settings))
+        return
+    configure_logs("callback-gateway", settings.log_level)
+    run(serve_gateway(settings, ready_file))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,133 @@
+"""The gateway's parts put together: listen, forward, report, drain."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import grpc
+import structlog
+from aiohttp import web
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from callback_gateway.config import GatewaySettings
+from callback_gateway.connections import Connections, EdgeConnection
+from callback_gateway.edge import Edge, answer
+from callback_gateway.forwarding import ForwardQueue, forward_callbacks
+from runtime.callback_tokens import CallbackKeys, load_callback_keys
+from runtime.grpc_options import CLIENT_OPTIONS
+from runtime.serving import Address, AddressTaken, is_address_taken, stop_requested, write_ready_file
+
+# A burst of callbacks opens its connections at once; the kernel holds those not accepted yet.
+LISTEN_BACKLOG = 1_024
+HEALTH_TIME_S = 1.0
+# /readyz is public: however often it is asked, the core is asked once in this time.
+HEALTH_KEPT_S = 0.5
+COUNTS_EVERY_S = 60.0
+# Bytes that a client sent before it could know that we drain are still taken.
+DRAIN_GRACE_S = 0.2
+DRAIN_LOOK_EVERY_S = 0.02
+# What is not done when the drain has ended is given this long to notice that it is cancelled.
+CUT_OFF_TIME_S = 0.1
+
+log = structlog.get_logger()
+
+
+async def serve(settings: GatewaySettings, ready_file: Path | None) -> None:
+    """Serve until told to stop, then finish what is in hand."""
+    stop = stop_requested()
+    keys = load_callback_keys(settings.callback_keys_file)
+    async with run_gateway(settings, keys) as address:
+        write_ready_file(ready_file, {"address": str(address), "core_address": str(settings.core_address)})
+        log.info("gateway_serves", address=str(address), core_address=str(settings.core_address))
+        await stop.wait()
+        log.info("gateway_drains")
+
+
+@contextlib.asynccontextmanager
+async def run_gateway(settings: GatewaySettings, keys: CallbackKeys) -> AsyncIterator[Address]:
+    """A serving gateway at the address; it has drained when the block is left."""
+    counts: Counter[str] = Counter()
+    connections = Connections(settings.header_time_s, settings.idle_time_s, settings.connections_max, counts)
+    queue = ForwardQueue(settings.callbacks_waiting_max, settings.forward_time_s)
+    async with grpc.aio.insecure_channel(str(settings.core_address), options=CLIENT_OPTIONS) as channel:
+        edge = Edge(
+            keys=keys,
+            queue=queue,
+            connections=connections,
+            counts=counts,
+            body_max_bytes=settings.body_max_bytes,
+            body_time_s=settings.body_time_s,
+            core_reachable=_core_reachable(channel),
+        )
+        http = web.Server(lambda request: answer(edge, request))
+        listener = await _listen(http, connections, settings.listen_address)
+        # A part that fails ends the whole gateway: a process that takes callbacks and forwards none is worse than none.
+        async with asyncio.TaskGroup() as parts:
+            work = [parts.create_task(forward_callbacks(queue, channel)), parts.create_task(_report(counts))]
+            try:
+                host, port = listener.sockets[0].getsockname()[:2]
+                yield Address(host, port)
+            finally:
+                listener.close()
+                await _drain(connections, queue, settings)
+                await http.shutdown(CUT_OFF_TIME_S)
+                for task in work:
+                    task.cancel()
+                log.info("gateway_stopped", unsettled=queue.unsettled, **counts)
+
+
+def _core_reachable(channel: grpc.aio.Channel) -> Callable[[], Awaitable[bool]]:
+    """A question to the core's health service, whose answer is kept for a moment."""
+    health = health_pb2_grpc.HealthStub(channel)
+    asking = asyncio.Lock()
+    answer_kept, kept_until = False, 0.0
+
+    async def reachable() -> bool:
+        nonlocal answer_kept, kept_until
+        async with asking:
+            if asyncio.get_running_loop().time() >= kept_until:
+                try:
+                    reply = await health.Check(health_pb2.HealthCheckRequest(), timeout=HEALTH_TIME_S)
+                    answer_kept = reply.status == health_pb2.HealthCheckResponse.SERVING
+                except grpc.aio.AioRpcError:
+                    answer_kept = False
+                kept_until = asyncio.get_running_loop().time() + HEALTH_KEPT_S
+            return answer_kept
+
+    return reachable
+
+
+async def _listen(http: web.Server, connections: Connections, address: Address) -> asyncio.Server:
+    try:
+        return await asyncio.get_running_loop().create_server(
+            lambda: EdgeConnection(http, connections), address.host, address.port, backlog=LISTEN_BACKLOG
+        )
+    except OSError as error:
+        if is_address_taken(error):
+            raise AddressTaken(address, "--listen or GATEWAY_LISTEN_ADDRESS") from error
+        raise
+
+
+async def _drain(connections: Connections, queue: ForwardQueue, settings: GatewaySettings) -> None:
+    """Wait until nothing is in hand; each part of a request has its bound, and so has this."""
+    connections.draining = True
+    await asyncio.sleep(DRAIN_GRACE_S)
+    loop = asyncio.get_running_loop()
+    end = loop.time() + settings.header_time_s + settings.body_time_s + settings.forward_time_s
+    while loop.time() < end:
+        connections.close_waiting()
+        if not connections.waiting and not connections.in_hand and not queue.unsettled:
+            return
+        await asyncio.sleep(DRAIN_LOOK_EVERY_S)
+
+
+async def _report(counts: Counter[str]) -> None:
+    """A line with the counts each minute in which they changed: single refusals would fill a log at will."""
+    told: dict[str, int] = {}
+    while True:
+        await asyncio.sleep(COUNTS_EVERY_S)
+        if counts != told:
+            told = dict(counts)
+            log.info("gateway_counts", **told)

@@ -1,0 +1,61 @@
+"""The gateway's settings: what an operator would change, each with its unit. All else is a constant."""
+
+import ipaddress
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from runtime.serving import Address
+from runtime.settings import AddressSetting, ProgramSettings
+
+
+class GatewaySettings(ProgramSettings):
+    """Read from GATEWAY_* in the environment; flags win."""
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(env_prefix="GATEWAY_")
+
+    listen_address: AddressSetting = Field(
+        default=Address("127.0.0.1", 8080), description="HOST:PORT to take callbacks on; port 0 picks a free one"
+    )
+    core_address: AddressSetting = Field(
+        default=Address("127.0.0.1", 50051), description="HOST:PORT of the payment service's gRPC server"
+    )
+    callback_keys_file: Path = Field(
+        description="file of the keys for callback tokens, the same as the payment service's"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="least severe lines to log"
+    )
+
+    body_max_bytes: int = Field(default=65_536, ge=1, le=65_536, description="longest body of a callback, bytes")
+    body_time_s: float = Field(default=3.0, gt=0, le=60, description="longest time for a body to arrive, seconds")
+    header_time_s: float = Field(
+        default=5.0, gt=0, le=60, description="longest time for a request's header to arrive, seconds"
+    )
+    idle_time_s: float = Field(
+        default=75.0, gt=0, le=3600, description="how long an idle connection is kept for the next request, seconds"
+    )
+    forward_time_s: float = Field(
+        default=4.5, gt=0, le=30, description="longest time for the payment service to store a callback, seconds"
+    )
+    connections_max: int = Field(default=2_000, ge=1, le=50_000, description="most connections open at a time")
+    callbacks_waiting_max: int = Field(
+        default=1_024, ge=1, le=100_000, description="most callbacks waiting for the payment service at a time"
+    )
+
+    @field_validator("core_address")
+    @classmethod
+    def _core_is_on_this_machine(cls, address: Address) -> Address:
+        # The channel is not encrypted, and what it carries are tokens and phone numbers.
+        if address.host != "localhost" and not _is_loopback(address.host):
+            raise ValueError("expected an address on this machine (loopback), since the connection is not encrypted")
+        return address
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,186 @@
+"""Which connections may stay open, and for how long.
+
+aiohttp waits for ever for a client that sends nothing, or half a header. Here every connection is in one of two
+states, and each has a bound:
+
+- *waiting*: no complete header of an unanswered request has arrived. From the first byte of a header (for a new
+  connection: from its opening) the rest must come within `header_time_s` and HEADER_MAX_BYTES. Between requests a
+  connection may idle for `idle_time_s`.
+- *in hand*: a request is being answered; its body and its answer have bounds of their own (`edge.py`).
+
+When all places are taken, the connection that has waited longest gives up its own to the newcomer. So ten thousand
+stalled sockets keep out no one who sends a whole request: it is in hand as soon as it has arrived. Only if every place
+is in hand is a newcomer turned away.
+"""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+# Safaricom's whole header is under 1 KiB.
+HEADER_MAX_BYTES = 16_384
+HEADER_LINE_MAX_BYTES = 8_190
+HEADERS_MAX = 64
+# How long an answered client may go on sending a body that nobody wants. Closing at once would reset the connection,
+# and the client might never see the answer.
+LINGERING_TIME_S = 1.0
+# How long a closed connection may take to deliver what was written to it; a client that reads nothing gets no more.
+FLUSH_TIME_S = 1.0
+
+
+@dataclass(eq=False)
+class Connections:
+    """The open connections of one gateway."""
+
+    header_time_s: float
+    idle_time_s: float
+    connections_max: int
+    counts: Counter[str]
+    draining: bool = False
+    # In the order in which they began to wait.
+    waiting: dict["EdgeConnection", None] = field(default_factory=dict)
+    in_hand: set["EdgeConnection"] = field(default_factory=set)
+
+    def admit(self, connection: "EdgeConnection") -> bool:
+        """Find a place for a new connection, or say that there is none."""
+        if len(self.waiting) + len(self.in_hand) >= self.connections_max:
+            if not self.waiting:
+                self.counts["turned_away"] += 1
+                return False
+            longest = next(iter(self.waiting))
+            self.counts["displaced"] += 1
+            longest.drop()
+        self.waiting[connection] = None
+        return True
+
+    def close_waiting(self) -> None:
+        """Close every connection that is between requests; for the drain."""
+        for connection in list(self.waiting):
+            if connection.is_idle:
+                connection.drop()
+
+
+class EdgeConnection(web.RequestHandler):
+    """aiohttp's connection, with the bounds above."""
+
+    __slots__ = ("_answered", "_connections", "_half_closed", "_header_bytes", "_header_timer")
+
+    def __init__(self, server: web.Server, connections: Connections) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=connections.idle_time_s,
+            lingering_time=LINGERING_TIME_S,
+            max_line_size=HEADER_LINE_MAX_BYTES,
+            max_field_size=HEADER_LINE_MAX_BYTES,
+            max_headers=HEADERS_MAX,
+            # Kept as received; and nothing small may unfold into something huge.
+            auto_decompress=False,
+            access_log=None,  # type: ignore[arg-type]  # aiohttp tests it for truth, and documents None as "off"
+        )
+        self._connections = connections
+        self._answered = 0
+        self._header_bytes = 0
+        self._half_closed = False
+        self._header_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_in_hand(self) -> bool:
+        """Whether a request has arrived that is not answered yet."""
+        return self._request_count > self._answered
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of an unanswered request has arrived."""
+        return not self.is_in_hand and self._header_bytes == 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a place, and start the clock for the first header."""
+        super().connection_made(transport)
+        if self._connections.admit(self):
+            self._start_header_timer()
+        else:
+            self.drop()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and notice when a header begins and when it is complete."""
+        super().data_received(data)
+        if not data or self.transport is None:
+            return
+        if self.is_in_hand:
+            self._header_bytes = 0
+            self._stop_header_timer()
+            self._connections.waiting.pop(self, None)
+            self._connections.in_hand.add(self)
+            return
+        self._header_bytes += len(data)
+        if self._header_bytes > HEADER_MAX_BYTES:
+            self._connections.counts["malformed"] += 1
+            self.drop()
+        elif self._header_timer is None:
+            self._start_header_timer()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio asks for a bool, aiohttp returns None
+        """A client that has sent its last byte still gets the answer to what it sent."""
+        self._half_closed = True
+        return self.is_in_hand
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Give the place back."""
+        self._forget()
+        super().connection_lost(exc)
+
+    def answered(self) -> None:
+        """A request has its answer: wait for the next one, unless there can be none."""
+        self._answered += 1
+        if self._half_closed or self._connections.draining:
+            self.close()
+        if not self.is_in_hand and self.transport is not None:
+            self._connections.in_hand.discard(self)
+            self._connections.waiting[self] = None
+
+    def drop(self) -> None:
+        """Close; an answer that is already written still goes out, if its reader takes it."""
+        self._forget()
+        transport = self.transport
+        self.force_close()
+        if transport is not None:
+            asyncio.get_running_loop().call_later(FLUSH_TIME_S, transport.abort)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is not HTTP without repeating it, to the client or in the log."""
+        if status >= 500 and exc is not None:
+            self.logger.error("a request failed", exc_info=exc)
+        else:
+            self._connections.counts["malformed"] += 1
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer had begun")
+        answer = web.Response(status=status, headers={"Server": "gateway"})
+        answer.force_close()
+        return answer
+
+    def _start_header_timer(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._header_timer = loop.call_later(self._connections.header_time_s, self._header_time_over)
+
+    def _stop_header_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    def _header_time_over(self) -> None:
+        self._connections.counts["timed_out"] += 1
+        self.drop()
+
+    def _forget(self) -> None:
+        self._stop_header_timer()
+        self._connections.waiting.pop(self, None)
+        self._connections.in_hand.discard(self)

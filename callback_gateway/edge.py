@@ -1,0 +1,152 @@
+"""What the gateway answers to an HTTP request.
+
+The order is the protection: path and token are judged before a byte of the body is read, the body has a bound in bytes
+and in time, and 200 is said only once the payment service has committed the callback. What the body means is never
+looked at here. Whatever is not a callback with a good token gets one and the same 404, so that nobody learns which
+part of a guess was right.
+"""
+
+import asyncio
+import contextlib
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import assert_never
+
+from aiohttp import web
+from google.protobuf.timestamp_pb2 import Timestamp
+from mpesa_payments.v1 import callback_service_pb2 as pb
+
+from callback_gateway.connections import Connections, EdgeConnection
+from callback_gateway.forwarding import ForwardQueue, Outcome
+from runtime.callback_tokens import CallbackKeys, token_accepted
+
+CALLBACK_PATH = re.compile(r"/callbacks/stk/([^/]{1,64})/([^/]{1,64})")
+ACCEPTED_BODY = b'{"ResultCode":0,"ResultDesc":"Accepted"}'
+
+
+@dataclass(frozen=True)
+class Edge:
+    """What answering takes."""
+
+    keys: CallbackKeys
+    queue: ForwardQueue
+    connections: Connections
+    counts: Counter[str]
+    body_max_bytes: int
+    body_time_s: float
+    core_reachable: Callable[[], Awaitable[bool]]
+
+
+class BodyTooLarge(Exception):
+    """The body is longer than allowed."""
+
+
+async def answer(edge: Edge, request: web.BaseRequest) -> web.Response:
+    """Answer one request, and let its connection go on to the next."""
+    try:
+        response = await _answer(edge, request)
+    finally:
+        connection = request.protocol
+        if isinstance(connection, EdgeConnection):
+            connection.answered()
+    if edge.connections.draining:
+        response.force_close()
+    return response
+
+
+async def _answer(edge: Edge, request: web.BaseRequest) -> web.Response:
+    path = request.raw_path
+    if request.method == "POST" and (callback := CALLBACK_PATH.fullmatch(path)):
+        return await _take_callback(edge, request, reference=callback[1], token=callback[2])
+    if request.method == "GET" and path == "/healthz":
+        return _plain(200, b'{"status":"alive"}')
+    if request.method == "GET" and path == "/readyz":
+        ready = not edge.connections.draining and await edge.core_reachable()
+        return _plain(200, b'{"status":"ready"}') if ready else _plain(503, b'{"status":"not ready"}')
+    edge.counts["not_found"] += 1
+    return _not_found()
+
+
+async def _take_callback(edge: Edge, request: web.BaseRequest, reference: str, token: str) -> web.Response:
+    if not token_accepted(edge.keys, "stk", reference, token):
+        edge.counts["refused"] += 1
+        return _not_found()
+    try:
+        async with asyncio.timeout(edge.body_time_s):
+            body = await _read_body(request, edge.body_max_bytes)
+    except BodyTooLarge:
+        edge.counts["too_large"] += 1
+        return _closing(413)
+    except TimeoutError:
+        edge.counts["timed_out"] += 1
+        return _closing(408)
+    except (web.RequestPayloadError, ConnectionError):
+        # The client left, or its chunks were no chunks: there is no whole body to keep.
+        edge.counts["malformed"] += 1
+        return _closing(400)
+    edge.counts["received"] += 1
+    callback = pb.Callback(
+        kind=pb.CALLBACK_KIND_STK, reference=reference, token=token, body=body, source_address=request.remote or ""
+    )
+    callback.receive_time.CopyFrom(_now())
+    return await _forward(edge, callback)
+
+
+async def _read_body(request: web.BaseRequest, bytes_max: int) -> bytes:
+    if (request.content_length or 0) > bytes_max:
+        raise BodyTooLarge
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := await request.content.readany():
+        size += len(chunk)
+        if size > bytes_max:
+            raise BodyTooLarge
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def _forward(edge: Edge, callback: pb.Callback) -> web.Response:
+    # From here on the callback is in the queue, and stays there whatever becomes of its client: aiohttp does not
+    # cancel an answer whose client has left, and the queue would not notice.
+    pending = edge.queue.offer(callback)
+    outcome = Outcome.NOT_STORED
+    if pending is not None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(edge.queue.forward_time_s):
+                outcome = await asyncio.shield(pending)
+    match outcome:
+        case Outcome.STORED:
+            edge.counts["stored"] += 1
+            return _plain(200, ACCEPTED_BODY)
+        case Outcome.REFUSED:
+            edge.counts["refused"] += 1
+            return _not_found()
+        case Outcome.NOT_STORED:
+            edge.counts["unavailable"] += 1
+            return _plain(503, b"")
+        case _:
+            assert_never(outcome)
+
+
+def _now() -> Timestamp:
+    now = Timestamp()
+    now.GetCurrentTime()
+    return now
+
+
+def _not_found() -> web.Response:
+    return _plain(404, b"")
+
+
+def _closing(status: int) -> web.Response:
+    """The rest of the body is not wanted, so the connection cannot go on."""
+    response = _plain(status, b"")
+    response.force_close()
+    return response
+
+
+def _plain(status: int, body: bytes) -> web.Response:
+    # aiohttp would name itself and its version to the world.
+    return web.Response(status=status, body=body, content_type="application/json", headers={"Server": "gateway"})

@@ -1,0 +1,38 @@
+"""Time as Daraja writes it: fourteen digits of Nairobi time, which is UTC+3 all year."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
+from typing import Final
+
+NAIROBI: Final = timezone(timedelta(hours=3), "EAT")
+
+
+def timestamp(at: float) -> str:
+    """YYYYMMDDHHMMSS in Nairobi for a Unix time."""
+    return _second(int(at))[0]
+
+
+def day_first_timestamp(at: float) -> str:
+    """DDMMYYYYHHMMSSmmm in Nairobi, as inside a CheckoutRequestID."""
+    return f"{_second(int(at))[1]}{int(at % 1 * 1000):03d}"
+
+
+# Thousands of pushes share a second, and writing one out is slow.
+@lru_cache(maxsize=64)
+def _second(at: int) -> tuple[str, str]:
+    moment = datetime.fromtimestamp(at, NAIROBI)
+    return moment.strftime("%Y%m%d%H%M%S"), moment.strftime("%d%m%Y%H%M%S")
+
+
+# For the same reason.
+@lru_cache(maxsize=64)
+def unix_time(text: str) -> float | None:
+    """The Unix time of a YYYYMMDDHHMMSS Nairobi timestamp; None when the text is not one."""
+    if len(text) != 14 or not (text.isascii() and text.isdigit()):
+        return None
+    try:
+        return datetime.strptime(text, "%Y%m%d%H%M%S").replace(tzinfo=NAIROBI).astimezone(UTC).timestamp()
+    except ValueError:
+        return None

@@ -1,0 +1,171 @@
+"""The catalogue of quirks: what Daraja varies without telling, how often, and how often this run has shown it.
+
+A quirk with a share happens by itself at that share and is of the kind a correct client never notices. A quirk with
+share 0 loses, delays or contradicts something: it happens only where a script, a virtual phone or the
+client's own mistake asks for it, and is counted when it does. Every quirk says where its share comes from:
+
+  recorded   counted in recorded traffic
+  assumed    the behaviour is recorded or documented, how often is not
+  scripted   share 0: only on request
+  client     share 0: answers a mistake of the client, or its rate
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Final, Literal
+
+from daraja_simulator.draws import SLOT_COUNT, Draws
+
+Origin = Literal["recorded", "assumed", "scripted", "client"]
+
+
+@dataclass(frozen=True, slots=True)
+class Quirk:
+    """One listed peculiarity. Neighbours with the same choice exclude each other and share one draw."""
+
+    id: str
+    share: float
+    origin: Origin
+    text: str
+    choice: str = ""
+
+
+QUIRKS: Final[tuple[Quirk, ...]] = (
+    Quirk("token.number", 0.25, "assumed", "expires_in is a JSON number instead of a string"),
+    Quirk("token.3600", 0.25, "assumed", "expires_in says 3600 instead of 3599"),
+    Quirk("token.empty_400", 0.25, "assumed", "wrong consumer key: HTTP 400 with an empty body", "wrong_key"),
+    Quirk("token.refused_401_002_01", 0.2, "assumed", "bad token on a call: 401.002.01 / HTTP 401", "bad_token"),
+    Quirk("token.refused_400_003_01", 0.2, "assumed", "bad token on a call: 400.003.01 / HTTP 400", "bad_token"),
+    Quirk("token.refused_401_003_01", 0.2, "assumed", "bad token on a call: 401.003.01 / HTTP 401", "bad_token"),
+    Quirk("token.expired_early", 0.0, "scripted", "every token dies before its time"),
+    Quirk("token.request_failed", 0.0, "scripted", "the token request itself fails"),
+    Quirk("push.merchant_id_old", 0.1, "assumed", "MerchantRequestID in the form used until July 2024"),
+    Quirk("push.checkout_id_old", 0.05, "assumed", "CheckoutRequestID in the old ws_CO_DMZ_ form"),
+    Quirk("push.key_order", 0.1, "assumed", "the answer's keys come in another order"),
+    Quirk("push.no_customer_message", 0.05, "assumed", "the answer has no CustomerMessage"),
+    Quirk("push.int_response_code", 0.05, "assumed", "ResponseCode is an integer"),
+    Quirk("push.other_wording", 0.05, "assumed", "ResponseDescription is worded differently"),
+    Quirk("push.phone_typo", 0.2, "assumed", "a wrong phone number is refused as 'Invalid PhoneNumer'"),
+    Quirk("push.merchant_validate", 0.3, "assumed", "wrong credentials come with the prefix [MerchantValidate] -"),
+    Quirk(
+        "push.error",
+        0.0,
+        "scripted",
+        "a push gets an error or an edge page (recorded: 18 of 146, most of them wrong credentials)",
+    ),
+    Quirk("push.subscriber_locked", 0.0, "client", "a prompt is already open on the phone"),
+    Quirk("push.raw_answer", 0.0, "scripted", "a push gets an answer of arbitrary bytes"),
+    Quirk("push.answer_late", 0.0, "scripted", "the prompt is on the phone, the answer comes late"),
+    Quirk("push.answer_lost", 0.0, "scripted", "the prompt is on the phone, the connection closes without an answer"),
+    Quirk("push.answer_cut", 0.0, "scripted", "the prompt is on the phone, the answer breaks off in header or body"),
+    Quirk("push.closed_unread", 0.0, "scripted", "the connection closes before the push is read"),
+    Quirk("callback.amount_float", 0.2, "assumed", "Amount is 1.0 instead of 1"),
+    Quirk("callback.amount_string", 0.0, "scripted", "Amount is a string", "amount"),
+    Quirk("callback.balance_missing", 0.1, "assumed", "there is no Balance item", "balance"),
+    Quirk("callback.balance_string", 0.05, "assumed", "Balance carries a string", "balance"),
+    Quirk("callback.balance_struct", 0.02, "assumed", "Balance carries {Amount={BasicAmount=…}}", "balance"),
+    Quirk("callback.item_order", 0.1, "assumed", "the metadata items come in another order"),
+    Quirk("callback.extra_item", 0.03, "assumed", "the metadata carries an item nobody announced"),
+    Quirk("callback.date_string", 0.02, "assumed", "TransactionDate is a string"),
+    Quirk("callback.phone_masked", 0.05, "assumed", "PhoneNumber is masked with stars", "phone"),
+    Quirk("callback.phone_missing", 0.02, "assumed", "there is no PhoneNumber item", "phone"),
+    Quirk("callback.old_prefix", 0.1, "assumed", "a failure's ResultDesc starts with [STK_CB - ]"),
+    Quirk("callback.other_wording", 0.3, "assumed", "ResultDesc uses another known wording for the same code"),
+    Quirk("callback.code_string", 0.0, "scripted", "ResultCode is a string"),
+    Quirk("callback.no_receipt", 0.0, "scripted", "success without MpesaReceiptNumber"),
+    Quirk("callback.no_metadata", 0.0, "scripted", "success without CallbackMetadata"),
+    Quirk("callback.wrong_amount", 0.0, "scripted", "Amount is not what was asked for"),
+    Quirk("callback.foreign_ids", 0.0, "scripted", "the callback carries other ids than the answer did"),
+    Quirk("callback.raw", 0.0, "scripted", "the callback's body is arbitrary bytes"),
+    Quirk("callback.never", 0.0, "scripted", "the callback never comes"),
+    Quirk("callback.twice", 0.0, "scripted", "the callback comes twice"),
+    Quirk("callback.before_answer", 0.0, "scripted", "the callback arrives before the push is answered"),
+    Quirk("callback.reordered", 0.0, "scripted", "the callback waits until a later payment's has gone"),
+    Quirk("callback.held", 0.0, "scripted", "the callback waits until it is released or sent again"),
+    Quirk(
+        "query.being_processed", 0.4, "assumed", "pending: 500.001.1001 The transaction is being processed", "pending"
+    ),
+    Quirk("query.4999", 0.4, "assumed", "pending: HTTP 200 with ResultCode 4999", "pending"),
+    Quirk("query.empty_error", 0.08, "assumed", "pending: HTTP 200 with an error envelope without text", "pending"),
+    Quirk("query.invalid_checkout", 0.06, "assumed", "pending: 400.002.02 Invalid CheckoutRequestID", "pending"),
+    Quirk("query.does_not_exist", 0.06, "assumed", "pending: 500.001.1001 The transaction does not Exist", "pending"),
+    Quirk(
+        "query.error_after_end", 0.21, "recorded", "finished, yet 500.001.1001 (4 of 19 polls); a later query is right"
+    ),
+    Quirk("query.typo", 0.3, "assumed", "ResponseDescription says successsfully, as it did until 2025"),
+    Quirk("query.customer_message", 0.05, "assumed", "an extra, empty CustomerMessage"),
+    Quirk("query.int_codes", 0.0, "scripted", "ResponseCode and ResultCode are integers"),
+    Quirk("query.rate_limited", 0.0, "client", "more than 5 queries a minute: HTTP 429 with an Apigee fault"),
+)
+
+BY_ID: Final = {quirk.id: quirk for quirk in QUIRKS}
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """One draw: where its fraction lies, and up to which bounds it picks which quirk."""
+
+    slot: int
+    total: float
+    bounds: tuple[tuple[float, str], ...]
+
+
+def _choices() -> dict[str, list[_Choice]]:
+    """Per group, the draws to make; what chance never picks needs none."""
+    table: dict[str, list[_Choice]] = {}
+    for group, members in groupby(QUIRKS, key=lambda quirk: quirk.id.partition(".")[0]):
+        choices = table.setdefault(group, [])
+        alternatives = groupby(members, key=lambda quirk: quirk.choice or quirk.id)
+        for slot, (_, quirks) in enumerate(alternatives):
+            total, bounds = 0.0, []
+            for quirk in quirks:
+                total += quirk.share
+                bounds.append((total, quirk.id))
+            assert slot < SLOT_COUNT - 3, "the last three slots are for times and variants"
+            if total > 0:
+                choices.append(_Choice(slot, total, tuple(bounds)))
+    return table
+
+
+_CHOICES: Final = _choices()
+
+# The slots of a group's draws that no quirk uses.
+LATENCY_SLOT: Final = SLOT_COUNT - 1
+DELAY_SLOT: Final = SLOT_COUNT - 2
+VARIANT_SLOT: Final = SLOT_COUNT - 3
+
+
+def drawn(group: str, draws: Draws) -> frozenset[str]:
+    """The quirks of a group that chance picks on this occasion."""
+    picked = []
+    for choice in _CHOICES[group]:
+        fraction = draws.fraction(choice.slot)
+        if fraction < choice.total:
+            picked.append(next(quirk_id for bound, quirk_id in choice.bounds if fraction < bound))
+    return frozenset(picked)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The quirks that apply to one message; taking one counts it, so only what was really shown is counted."""
+
+    ids: AbstractSet[str]
+    hits: Counter[str]
+
+    def take(self, quirk_id: str) -> bool:
+        if quirk_id not in self.ids:
+            return False
+        self.hits[quirk_id] += 1
+        return True
+
+
+def listing(hits: Counter[str]) -> list[dict[str, Any]]:
+    """Every quirk with its share and how often it was shown, in catalogue order."""
+    return [
+        {"id": quirk.id, "share": quirk.share, "origin": quirk.origin, "text": quirk.text, "hits": hits[quirk.id]}
+        for quirk in QUIRKS
+    ]

@@ -1,0 +1,79 @@
+"""What a simulator is started with: credentials, shortcodes, times. Decides the defaults; reads nothing by itself."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+# Safaricom publishes this pair for everyone's sandbox use; it is no secret and opens nothing but the sandbox.
+SANDBOX_SHORTCODE: Final = "174379"
+SANDBOX_PASSKEY: Final = "bfb279f9aa9bdbcf158e97dd71a467cd2e0c893059b10f78e6b72ada1ed2c919"
+
+# These exist in this simulator only.
+DEVELOPMENT_CONSUMER_KEY: Final = "development-consumer-key"
+DEVELOPMENT_CONSUMER_SECRET: Final = "development-consumer-secret"
+DEVELOPMENT_PASSKEY: Final = "development-passkey"
+
+# A PayBill from the sandbox, a second PayBill, and a Till: store number 600584, till number 300584.
+DEFAULT_SHORTCODES: Final = f"{SANDBOX_SHORTCODE},600998,600584:300584"
+
+_SHORTCODE = re.compile(r"(?P<number>[0-9]{5,7})(?::(?P<till>[0-9]{5,8}))?(?:=(?P<passkey>[^,=\s]+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Shortcode:
+    """A merchant: a PayBill, or (with a till) the store number whose payments go to that till."""
+
+    number: str
+    passkey: str
+    till: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One simulator's settings. Seconds everywhere; None means "as recorded"."""
+
+    seed: int = 1
+    latency_seconds: float | None = None
+    callback_delay_seconds: float | None = None
+    quirks: bool = True
+    consumer_key: str = DEVELOPMENT_CONSUMER_KEY
+    consumer_secret: str = DEVELOPMENT_CONSUMER_SECRET
+    shortcodes: tuple[Shortcode, ...] = ()
+    # The sandbox allows five queries a minute for an app; 0 takes the limit away.
+    queries_per_minute: int = 5
+    # How far a Timestamp may be from Nairobi's clock: catches UTC (three hours) and leaves room for a bad clock.
+    clock_tolerance_seconds: float = 900.0
+
+
+def parse_shortcodes(text: str) -> tuple[Shortcode, ...]:
+    """Read `NUMBER[:TILL][=PASSKEY],…`; a number without a passkey gets the public or the development one."""
+    shortcodes = []
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        match = _SHORTCODE.fullmatch(part)
+        if match is None:
+            raise ValueError(
+                f"shortcode {part!r} is not NUMBER[:TILL][=PASSKEY], such as 174379 or 600584:300584=secret"
+            )
+        default = SANDBOX_PASSKEY if match["number"] == SANDBOX_SHORTCODE else DEVELOPMENT_PASSKEY
+        shortcodes.append(Shortcode(match["number"], match["passkey"] or default, match["till"]))
+    if not shortcodes:
+        raise ValueError("at least one shortcode is needed")
+    return tuple(shortcodes)
+
+
+def parse_seconds(text: str, *, recorded: str, none_word: str | None = None) -> float | None:
+    """Read a duration: the word for "as recorded" gives None, the word for "none" gives 0, else seconds."""
+    if text == recorded:
+        return None
+    if none_word is not None and text == none_word:
+        return 0.0
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 3600:
+        words = " or ".join(filter(None, (recorded, none_word)))
+        raise ValueError(f"{text!r} is not {words}, nor a number of seconds from 0 to 3600")
+    return seconds

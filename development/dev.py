@@ -1,0 +1,112 @@
+"""`payment-service dev`: the whole system on this machine, until it is told to stop.
+
+Decides what a developer is told: where everything is, and a line that asks for a payment. What runs, and in which
+order, is decided in `system`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import sys
+from pathlib import Path
+
+import typer
+
+from development.foreground import run_in_foreground
+from development.system import Plan, System, running_system, until_a_part_ends
+from runtime.serving import write_ready_file
+
+
+def dev(
+    data_dir: Path,
+    grpc_port: int = 50051,
+    gateway_port: int = 8080,
+    simulator_port: int = 8070,
+    database_url: str | None = None,
+    daraja_url: str | None = None,
+    ready_file: Path | None = None,
+) -> None:
+    """Run everything until SIGTERM or SIGINT; what stops it from starting is one sentence and exit code 1."""
+    plan = Plan(
+        data_dir=data_dir,
+        grpc_port=grpc_port,
+        gateway_port=gateway_port,
+        simulator_port=simulator_port,
+        database_url=database_url,
+        daraja_url=daraja_url,
+    )
+    run_in_foreground(_run(plan, ready_file))
+
+
+async def _run(plan: Plan, ready_file: Path | None) -> None:
+    if ready_file is not None:
+        # What an earlier run wrote there is not true any more.
+        ready_file.unlink(missing_ok=True)
+    typer.echo(f"Starting everything; data, keys and logs are in {_short(plan.data_dir)}.")
+    async with running_system(plan) as system:
+        typer.echo(_where_everything_is(plan, system))
+        write_ready_file(ready_file, _for_programs(system))
+        try:
+            await until_a_part_ends(system)
+        finally:
+            if ready_file is not None:
+                ready_file.unlink(missing_ok=True)
+
+
+def _for_programs(system: System) -> dict[str, object]:
+    """All addresses and the files with credentials."""
+    return {
+        "address": system.grpc_address,
+        "grpc_address": system.grpc_address,
+        "gateway_url": system.gateway_url,
+        "daraja_url": system.daraja_url,
+        "simulator_url": system.daraja_url if system.simulated else None,
+        "logs": str(system.logs),
+        "processes": {part.name: part.ready["pid"] for part in system.parts},
+        **{name: str(path) for name, path in system.files.items()},
+    }
+
+
+def _where_everything_is(plan: Plan, system: System) -> str:
+    bin_dir = _short(Path(sys.executable).parent)
+    # With a real Daraja a phone would ring: Safaricom's public test number does not.
+    phone = "0712345678" if system.simulated else "254708374149"
+    request = (
+        f'{{"requestId": "first-{secrets.token_hex(4)}", "bookingId": "TRIP-{secrets.token_hex(2).upper()}",'
+        f' "phoneNumber": "{phone}", "amount": {{"currencyCode": "KES", "units": 500}}}}'
+    )
+    service = f"http://{system.grpc_address}/mpesa_payments.v1.PaymentService"
+    curl = f"{bin_dir}/buf curl --protocol grpc --http2-prior-knowledge"
+    lines = [
+        "Everything serves.",
+        "",
+        f"  gRPC       {system.grpc_address}",
+        f"  callbacks  {system.gateway_url}",
+        f"  Daraja     {system.daraja_url}{' (the simulator)' if system.simulated else ''}",
+        f"  logs       {_short(system.logs)}",
+        "",
+        "Ask for a payment (again and again it is the same one, since the request id stays):",
+        f"  {curl} -d {shlex.quote(request)} {service}/InitiatePayment",
+        "Watch every payment:",
+        f"  {bin_dir}/python -m development.view {system.grpc_address}",
+    ]
+    if system.simulated:
+        lines += ["Phones that end otherwise:", f"  {bin_dir}/daraja-simulator phones"]
+    else:
+        lines.append("Daraja must reach the callbacks: PAYMENTS_CALLBACK_BASE_URL is their public address.")
+    if system.notice is not None:
+        lines.append(system.notice)
+    if plan.database_url is not None:
+        lines.append("The database is the one of --database-url.")
+    lines += ["", "Stop with Ctrl-C."]
+    return "\n".join(lines)
+
+
+def _short(path: Path) -> str:
+    """As one would type it from here."""
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100 -- .venv/bin/python is a link, and not to be followed
+    here = Path.cwd()
+    return shlex.quote(str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute))
+

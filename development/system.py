@@ -1,0 +1,291 @@
+"""The whole system on one machine: PostgreSQL, the simulator, the service and the gateway, in the right order.
+
+Decides which parts there are, with which settings, and in which order they start and stop. Every part is a process of
+its own, started by its command line (`parts`). Keys, passwords and addresses are files below the data folder, which
+only its owner can read; a second start finds them again, and with them the payments of the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import quote, urlsplit
+
+import psycopg
+
+from development.parts import (
+    House,
+    Part,
+    PartFailed,
+    make_house,
+    run_command,
+    start_part,
+    stop_part,
+    take_lock,
+    write_secret,
+)
+from development.postgres import (
+    EmbeddedPostgresError,
+    EmbeddedServer,
+    create_database,
+    embedded_postgres,
+    find_free_port,
+    hold_ownership,
+)
+from runtime.serving import Address, AddressTaken, StartRefused
+
+HOST = "127.0.0.1"
+DATABASE = "payments"
+
+# The first passkey is the one that Safaricom publishes for everyone's use of its sandbox; the other exists in the
+# simulator only, and so do the credentials. None of them opens anything else.
+SANDBOX_PASSKEY = "bfb279f9aa9bdbcf158e97dd71a467cd2e0c893059b10f78e6b72ada1ed2c919"
+SIMULATOR_CONSUMER_KEY = "development-consumer-key"
+SIMULATOR_CONSUMER_SECRET = "development-consumer-secret"
+SHORTCODES: Sequence[Mapping[str, str]] = (
+    {"number": "174379", "kind": "PAYBILL", "passkey": SANDBOX_PASSKEY},
+    {"number": "600584", "kind": "TILL", "till_number": "300584", "passkey": "development-passkey"},
+)
+
+# A port found free can be taken before the service binds it; five clashes in a row are something else.
+PORT_ATTEMPTS = 5
+# A database server that dies is noticed within this time.
+POSTGRES_LOOK_SECONDS = 1.0
+
+SIMULATOR, SERVICE, GATEWAY = "simulator", "payment-service", "callback-gateway"
+# No new callback is taken; then sends under way get their answers; then nobody needs the simulator any more.
+STOP_ORDER = (GATEWAY, SERVICE, SIMULATOR)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run, and where. Port 0 picks a free one."""
+
+    data_dir: Path
+    grpc_port: int = 0
+    gateway_port: int = 0
+    simulator_port: int = 0
+    # Of the database's owner; None runs the embedded PostgreSQL.
+    database_url: str | None = None
+    # None runs the simulator.
+    daraja_url: str | None = None
+    simulator_options: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+    # Whether PAYMENTS_* and GATEWAY_* of the caller's environment reach the parts.
+    inherit_settings: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A system that serves."""
+
+    grpc_address: str
+    gateway_url: str
+    daraja_url: str
+    simulated: bool
+    files: Mapping[str, Path]
+    logs: Path
+    notice: str | None
+    parts: Sequence[Part]
+    # None where the database is somebody else's.
+    postgres_process_id: int | None
+
+
+@contextlib.asynccontextmanager
+async def running_system(plan: Plan) -> AsyncIterator[System]:
+    """Start everything, and stop it in order when the block is left, however it is left."""
+    data_dir = plan.data_dir.absolute()
+    _make_private(data_dir)
+    with _owned(data_dir), await take_lock(data_dir) as lock:
+        _check_ports(plan)
+        house = make_house(data_dir, lock, inherit_settings=plan.inherit_settings)
+        async with contextlib.AsyncExitStack() as stack:
+            server = None
+            if plan.database_url is None:
+                server = await _embedded(stack, data_dir / "postgres")
+                owner_url = server.dsn(DATABASE)
+            else:
+                owner_url = plan.database_url
+            files = await _prepare(house, owner_url)
+            parts: list[Part] = []
+            stack.push_async_callback(_stop_in_order, parts)
+            daraja_url = plan.daraja_url or await _start_simulator(house, plan, parts)
+            if plan.daraja_url is None:
+                files |= _simulator_credentials(data_dir)
+            await _start_service_and_gateway(house, plan, files, daraja_url, parts)
+            addresses = {part.name: str(part.ready["address"]) for part in parts}
+            yield System(
+                grpc_address=addresses[SERVICE],
+                gateway_url=f"http://{addresses[GATEWAY]}",
+                daraja_url=daraja_url,
+                simulated=plan.daraja_url is None,
+                files=files,
+                logs=data_dir / "logs",
+                notice=server.notice if server is not None else None,
+                parts=parts,
+                postgres_process_id=server.process_id if server is not None else None,
+            )
+
+
+async def until_a_part_ends(system: System) -> NoReturn:
+    """Wait for ever, or until a part has ended by itself: then PartFailed says which, with its last log lines."""
+    ends = {asyncio.create_task(part.process.wait()): part for part in system.parts}
+    try:
+        while True:
+            done, _ = await asyncio.wait(
+                ends, timeout=POSTGRES_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                raise PartFailed(ends[task].name, f"ended with exit code {task.result()}", ends[task].log)
+            if system.postgres_process_id is not None and not _lives(system.postgres_process_id):
+                raise PartFailed("embedded PostgreSQL", "ended", system.logs.parent / "postgres" / "server.log")
+    finally:
+        for task in ends:
+            task.cancel()
+
+
+def _make_private(data_dir: Path) -> None:
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if data_dir.stat().st_mode & 0o077:
+        raise StartRefused(f"{data_dir} is open to others and is to hold keys: chmod 700 it, or name another folder.")
+
+
+@contextlib.contextmanager
+def _owned(data_dir: Path) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(hold_ownership(data_dir))
+        except EmbeddedPostgresError as error:
+            raise StartRefused(str(error)) from None
+        yield
+
+
+async def _embedded(stack: contextlib.AsyncExitStack, folder: Path) -> EmbeddedServer:
+    try:
+        server = await stack.enter_async_context(embedded_postgres(folder))
+    except EmbeddedPostgresError as error:
+        raise StartRefused(str(error)) from None
+    with contextlib.suppress(psycopg.errors.DuplicateDatabase):
+        await create_database(server, DATABASE)
+    return server
+
+
+async def _prepare(house: House, owner_url: str) -> dict[str, Path]:
+    """Keys and the schema, each made by the service's own commands; the files a part or a person needs."""
+    folder = house.data_dir
+    role, password = _application_login(folder / "application-login.json")
+    parts = urlsplit(owner_url)
+    host = parts.netloc.rpartition("@")[2]
+    application_url = parts._replace(netloc=f"{quote(role, safe='')}:{quote(password, safe='')}@{host}").geturl()
+    files = {
+        "owner_database_url_file": write_secret(folder / "owner-database-url", owner_url),
+        "database_url_file": write_secret(folder / "database-url", application_url),
+        "keys_file": folder / "keys.json",
+        "callback_keys_file": folder / "callback-keys.json",
+    }
+    keys = ["payment_service", "create-keys", str(files["keys_file"]), str(files["callback_keys_file"])]
+    owner = {
+        "PAYMENTS_OWNER_DATABASE_URL_FILE": str(files["owner_database_url_file"]),
+        "PAYMENTS_OWNER_APPLICATION_ROLE": role,
+        "PAYMENTS_OWNER_APPLICATION_PASSWORD": password,
+    }
+    async with asyncio.TaskGroup() as group:
+        group.create_task(run_command(house, "create-keys", keys, {}))
+        group.create_task(run_command(house, "migrate", ["payment_service", "migrate"], owner))
+    return files
+
+
+def _application_login(path: Path) -> tuple[str, str]:
+    """A role of this folder's own: two folders can share a server without changing each other's password."""
+    if not path.exists():
+        login = {"role": f"payments_{secrets.token_hex(4)}", "password": secrets.token_urlsafe(24)}
+        write_secret(path, json.dumps(login))
+    login = json.loads(path.read_text(encoding="utf-8"))
+    return login["role"], login["password"]
+
+
+def _simulator_credentials(folder: Path) -> dict[str, Path]:
+    return {
+        "daraja_consumer_key_file": write_secret(folder / "daraja-consumer-key", SIMULATOR_CONSUMER_KEY),
+        "daraja_consumer_secret_file": write_secret(folder / "daraja-consumer-secret", SIMULATOR_CONSUMER_SECRET),
+        "shortcodes_file": write_secret(folder / "shortcodes.json", json.dumps(SHORTCODES, indent=2)),
+    }
+
+
+async def _start_simulator(house: House, plan: Plan, parts: list[Part]) -> str:
+    shortcodes = ",".join(
+        f"{code['number']}{':' + code['till_number'] if 'till_number' in code else ''}={code['passkey']}"
+        for code in SHORTCODES
+    )
+    words = ["daraja_simulator", "serve", f"--host={HOST}", f"--port={plan.simulator_port}"]
+    words += [f"--shortcodes={shortcodes}", f"--consumer-key={SIMULATOR_CONSUMER_KEY}"]
+    words += [f"--consumer-secret={SIMULATOR_CONSUMER_SECRET}", *plan.simulator_options]
+    parts.append(await start_part(house, SIMULATOR, words, {}))
+    return f"http://{parts[-1].ready['address']}"
+
+
+async def _start_service_and_gateway(
+    house: House, plan: Plan, files: Mapping[str, Path], daraja_url: str, parts: list[Part]
+) -> None:
+    """Each needs the other's address, so the service's port is chosen first, and chosen anew if it is gone by then."""
+    for attempt in range(1, PORT_ATTEMPTS + 1):
+        grpc_port = plan.grpc_port or find_free_port()
+        words = ["callback_gateway", "serve", f"--listen={HOST}:{plan.gateway_port}", f"--core={HOST}:{grpc_port}"]
+        words.append(f"--callback-keys-file={files['callback_keys_file']}")
+        gateway = await start_part(house, GATEWAY, words, {})
+        parts.append(gateway)
+        settings = {f"PAYMENTS_{name.upper()}": str(path) for name, path in files.items() if "owner" not in name}
+        settings |= {"PAYMENTS_DARAJA_BASE_URL": daraja_url, **plan.settings}
+        settings.setdefault(
+            "PAYMENTS_CALLBACK_BASE_URL",
+            house.environment.get("PAYMENTS_CALLBACK_BASE_URL") or f"http://{gateway.ready['address']}",
+        )
+        words = ["payment_service", "serve", f"--listen={HOST}:{grpc_port}"]
+        try:
+            parts.append(await start_part(house, SERVICE, words, settings))
+        except PartFailed as failure:
+            if plan.grpc_port or attempt == PORT_ATTEMPTS or "is taken" not in failure.report:
+                raise
+            parts.remove(gateway)
+            await stop_part(gateway)
+        else:
+            return
+
+
+async def _stop_in_order(parts: Sequence[Part]) -> None:
+    for part in sorted(parts, key=lambda part: STOP_ORDER.index(part.name)):
+        await stop_part(part)
+
+
+def _check_ports(plan: Plan) -> None:
+    """Before anything is started, in terms of our own flags; a port lost later is the part's own to report."""
+    wanted = [(plan.grpc_port, "--grpc-port"), (plan.gateway_port, "--gateway-port")]
+    if plan.daraja_url is None:
+        wanted.append((plan.simulator_port, "--simulator-port"))
+    for port, flag in wanted:
+        with socket.socket() as probe:
+            # As servers do: connections of an earlier run that linger do not make a port taken.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+                probe.listen(1)
+            except OSError:
+                raise AddressTaken(Address(HOST, port), flag) from None
+
+
+def _lives(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

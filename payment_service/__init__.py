@@ -1,0 +1,1 @@
+"""The transactional core: takes payments through M-Pesa and never loses track of one."""

@@ -1,0 +1,99 @@
+"""Command line of the payment service."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from payment_service.app import serve as serve_payments
+from payment_service.config import OwnerSettings, PaymentSettings
+from payment_service.security.keys import create_keys as make_keys
+from payment_service.store.migrations import ensure_application_role
+from payment_service.store.migrations import migrate as migrate_database
+from runtime.callback_tokens import create_callback_keys
+from runtime.logs import configure_logs
+from runtime.serving import StartRefused, refuse, run
+from runtime.settings import render_settings
+
+app = typer.Typer(name="payment-service", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def payment_service() -> None:
+    """Collect payments by M-Pesa STK push, and know the truth about the money."""
+
+
+@app.command()
+def serve(
+    listen: Annotated[str | None, typer.Option(help="HOST:PORT; port 0 picks a free one.")] = None,
+    ready_file: Annotated[Path | None, typer.Option(help="Written as JSON once the service serves.")] = None,
+    check_config: Annotated[bool, typer.Option("--check-config", help="Show the settings and leave.")] = False,
+) -> None:
+    """Serve until SIGTERM or SIGINT. Settings are PAYMENTS_* in the environment; flags win."""
+    try:
+        settings = PaymentSettings.load(grpc_address=listen)
+    except StartRefused as refusal:
+        refuse(refusal)
+    if check_config:
+        sys.stdout.write(render_settings(settings))
+        return
+    configure_logs("payment-service", settings.log_level)
+    run(serve_payments(settings, ready_file))
+
+
+@app.command()
+def migrate() -> None:
+    """Make or upgrade the schema, as the owner: PAYMENTS_OWNER_DATABASE_URL, and the application's role if named."""
+    try:
+        settings = OwnerSettings.load()
+    except StartRefused as refusal:
+        refuse(refusal)
+    url = settings.database_url.get_secret_value()
+    migrate_database(url)
+    if settings.application_role:
+        ensure_application_role(url, settings.application_role, settings.application_password.get_secret_value())
+    sys.stdout.write("The schema is up to date.\n")
+
+
+@app.command()
+def create_keys(
+    keys_file: Annotated[Path, typer.Argument(help="The service's own keys: encryption, indexes, the log's chain.")],
+    callback_keys_file: Annotated[
+        Path, typer.Argument(help="The keys for callback tokens; the gateway needs them too.")
+    ],
+) -> None:
+    """Make the keys of a new installation, for the owner only. Files that exist are left alone."""
+    make_keys(keys_file)
+    create_callback_keys(callback_keys_file)
+    sys.stdout.write(f"Keys are in {keys_file} and {callback_keys_file}.\n")
+
+
+@app.command()
+def dev(
+    data_dir: Annotated[Path, typer.Option(help="Where the database, keys and logs are kept.")] = Path(".dev"),
+    grpc_port: Annotated[int, typer.Option(help="Port of the gRPC server.")] = 50051,
+    gateway_port: Annotated[int, typer.Option(help="Port of the callback gateway.")] = 8080,
+    simulator_port: Annotated[int, typer.Option(help="Port of the Daraja simulator.")] = 8070,
+    database_url: Annotated[
+        str | None, typer.Option(help="A PostgreSQL of your own, as its owner, instead of the embedded one.")
+    ] = None,
+    daraja_url: Annotated[str | None, typer.Option(help="A Daraja instead of the simulator.")] = None,
+    ready_file: Annotated[Path | None, typer.Option(help="Written as JSON once everything serves.")] = None,
+) -> None:
+    """Run every part on this machine: PostgreSQL, the simulator, the gateway and the service."""
+    from development.dev import dev as run_development
+
+    run_development(data_dir, grpc_port, gateway_port, simulator_port, database_url, daraja_url, ready_file)
+
+
+@app.command()
+def demo() -> None:
+    """Take payments through every ending, show them, and check them against the simulator's ledger."""
+    from development.demo import demo as run_demo
+
+    run_demo()
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,275 @@
+"""The service's parts put together: writers, feed, sends, timers and the server; and how they start and stop.
+
+The only place that reads the settings, and the only one that knows every part.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Never
+from uuid import UUID
+
+import psycopg
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from payment_service import background
+from payment_service.application import create_payment, record_facts
+from payment_service.application.accept_callbacks import AcceptCallbacks
+from payment_service.application.access_token import AccessToken
+from payment_service.application.create_payment import CreatePayments, Decision, NewPayment
+from payment_service.application.event_feed import EventFeed
+from payment_service.application.exchanges import keep_exchange
+from payment_service.application.group_commit import GroupCommit
+from payment_service.application.initiate_payment import InitiatePayments
+from payment_service.application.read_payments import get_payment, payment_reads
+from payment_service.application.record_facts import Recorded, Submission
+from payment_service.application.request_budget import RequestBudget
+from payment_service.application.send_prompt import SendTools
+from payment_service.background import StepTools, run_every
+from payment_service.config import PaymentSettings, load_shortcodes
+from payment_service.daraja.client import DarajaClient, open_daraja
+from payment_service.daraja.shortcodes import check_callback_url
+from payment_service.daraja.transport import Timeouts
+from payment_service.domain.views import PaymentView
+from payment_service.rpc.calls import Limits
+from payment_service.rpc.methods import Core
+from payment_service.rpc.requests import ShortcodeLimits
+from payment_service.rpc.server import RpcServer, serving
+from payment_service.security.keys import Keys, KeysUnusable, load_keys
+from payment_service.security.sealing import Sealer
+from payment_service.store.engines import connect, connect_writer, read_engine
+from payment_service.store.health import database_now, schema_revision
+from payment_service.store.migrations import newest_revision
+from payment_service.telemetry import set_up_tracing
+from runtime.callback_tokens import CallbackKeys, load_callback_keys
+from runtime.serving import StartRefused, stop_requested, write_ready_file
+
+SKEW_MAX = timedelta(seconds=2)
+"""Clocks may differ by so much: deadlines and leases of one process are judged by another."""
+HEALTH_SECONDS = 1.0
+FEED_LAG_MAX_SECONDS = 2.0
+"""A process whose streams are further behind sends its callers elsewhere."""
+CONNECT_TIMEOUT_SECONDS = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Everything that runs, and what the server and the timers call."""
+
+    core: Core
+    steps: StepTools
+    feed: EventFeed
+    initiate: InitiatePayments
+    running: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
+
+
+async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
+    """Serve until told to stop, then finish what is in hand. Raises StartRefused with a sentence that says why not."""
+    stop = stop_requested()
+    keys, callback_keys = _load_keys(settings)
+    database_url = settings.database_url.get_secret_value()
+    engine = read_engine(database_url)
+    tracing = set_up_tracing(f"{socket.gethostname()}-{id(stop):x}")
+    try:
+        await _check_database(engine)
+        async with (
+            _open_daraja(settings) as daraja,
+            _running(settings, engine, daraja, keys, callback_keys) as parts,
+            serving(
+                parts.core,
+                settings.grpc_address,
+                setting="--listen or PAYMENTS_GRPC_ADDRESS",
+                limits=Limits(streams=settings.watchers_max),
+                drain_seconds=settings.drain_s,
+            ) as server,
+            _reporting_health(server, parts.feed, engine),
+        ):
+            write_ready_file(ready_file, {"address": str(server.address)})
+            _log.info("payment service serves", address=str(server.address))
+            await stop.wait()
+            _log.info("payment service drains")
+    finally:
+        await engine.dispose()
+        tracing.shutdown()
+    _log.info("payment service stopped")
+
+
+@contextlib.asynccontextmanager
+async def _running(
+    settings: PaymentSettings,
+    engine: AsyncEngine,
+    daraja: DarajaClient,
+    keys: Keys,
+    callback_keys: CallbackKeys,
+) -> AsyncIterator[_Parts]:
+    """The parts at work. A part that fails ends the process: one that half works is worse than none."""
+    parts = _parts(settings, engine, daraja, keys, callback_keys)
+    async with asyncio.TaskGroup() as group:
+        writers: list[asyncio.Task[None]] = [group.create_task(part()) for part in parts.running]
+        timers: list[asyncio.Task[Never]] = [
+            group.create_task(run_every(background.STEP_SECONDS, partial(background.turn_timers, parts.steps))),
+            group.create_task(
+                run_every(background.STEP_SECONDS, partial(background.apply_pending_callbacks, parts.steps))
+            ),
+        ]
+        await parts.feed.started()
+        try:
+            yield parts
+        finally:
+            for timer in timers:
+                timer.cancel()
+            # Sends under way are bounded by their own timeouts; their outcomes are still to be written.
+            await parts.initiate.drain()
+            for writer in writers:
+                writer.cancel()
+
+
+def _parts(
+    settings: PaymentSettings,
+    engine: AsyncEngine,
+    daraja: DarajaClient,
+    keys: Keys,
+    callback_keys: CallbackKeys,
+) -> _Parts:
+    database_url, times = settings.database_url.get_secret_value(), settings.times
+    sealer, shortcodes = Sealer(keys), load_shortcodes(settings.shortcodes_file)
+    feed = EventFeed(partial(connect, database_url, autocommit=True), sealer)
+    reads = payment_reads(engine, partial(connect, database_url, autocommit=True), sealer, feed)
+    creating = create_payment.Tools(sealer, keys.chain, keys.fingerprint, _now, times)
+    recording = record_facts.Tools(sealer, keys.chain, _now, times)
+    write = partial(connect_writer, database_url)
+    creates: GroupCommit[NewPayment, Decision] = GroupCommit(
+        "create", write, partial(create_payment.create_payments, creating), feed.wake
+    )
+    facts: GroupCommit[Submission, Recorded] = GroupCommit(
+        "facts", write, partial(record_facts.record_facts, recording), feed.wake
+    )
+    tokens = AccessToken(
+        app=_app_name(settings),
+        engine=engine,
+        daraja=daraja,
+        sealer=sealer,
+        clock=_now,
+        keep_exchange=partial(keep_exchange, engine, sealer),
+    )
+    send = SendTools(
+        facts=facts,
+        tokens=tokens,
+        budget=RequestBudget(per_second=settings.pushes_per_second),
+        daraja=daraja,
+        shortcodes=shortcodes,
+        sealer=sealer,
+        callback_keys=callback_keys,
+        callback_base_url=settings.callback_base_url.rstrip("/"),
+        clock=_now,
+        times=times,
+    )
+
+    async def read(caller: str, payment_id: UUID) -> PaymentView:
+        view, _ = await get_payment(reads, caller, payment_id)
+        return view
+
+    initiate = InitiatePayments(CreatePayments(creates), send, read)
+    core = Core(
+        initiate=initiate,
+        accept_callbacks=AcceptCallbacks(facts, sealer, callback_keys),
+        reads=reads,
+        shortcodes=[ShortcodeLimits(s.number, s.amount_min, s.amount_max) for s in shortcodes.values()],
+        page_key=keys.fingerprint.current,
+        clock=_now,
+        heartbeat_seconds=settings.heartbeat_s,
+    )
+    steps = StepTools(engine, facts, initiate.send_beside, sealer, _now, times)
+    return _Parts(core, steps, feed, initiate, (feed.run, creates.run, facts.run, reads.points.run))
+
+
+def _app_name(settings: PaymentSettings) -> str:
+    """Names the Daraja app whose token is shared, without giving its key away."""
+    identity = f"{settings.daraja_base_url} {settings.daraja_consumer_key.get_secret_value()}"
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def _open_daraja(settings: PaymentSettings) -> contextlib.AbstractAsyncContextManager[DarajaClient]:
+    try:
+        check_callback_url(settings.callback_base_url, settings.daraja_base_url)
+    except ValueError as error:
+        raise StartRefused(f"PAYMENTS_CALLBACK_BASE_URL cannot be used: {error}.") from None
+    return open_daraja(
+        settings.daraja_base_url,
+        settings.daraja_consumer_key.get_secret_value(),
+        settings.daraja_consumer_secret.get_secret_value(),
+        _now,
+        push_timeouts=Timeouts(connect_seconds=CONNECT_TIMEOUT_SECONDS, total_seconds=settings.push_timeout_s),
+    )
+
+
+def _load_keys(settings: PaymentSettings) -> tuple[Keys, CallbackKeys]:
+    try:
+        return load_keys(settings.keys_file), load_callback_keys(settings.callback_keys_file)
+    except KeysUnusable as error:
+        raise StartRefused(str(error)) from None
+
+
+async def _check_database(engine: AsyncEngine) -> None:
+    try:
+        async with engine.connect() as conn:
+            revision = await schema_revision(conn)
+    except Exception as error:
+        raise StartRefused(f"The database of PAYMENTS_DATABASE_URL cannot be used: {_first_line(error)}") from None
+    if revision != newest_revision():
+        raise StartRefused(
+            f"The database's schema is at version {revision or 'none'}, this release needs {newest_revision()}: run"
+            " payment-service migrate."
+        )
+
+
+@contextlib.asynccontextmanager
+async def _reporting_health(server: RpcServer, feed: EventFeed, engine: AsyncEngine) -> AsyncIterator[None]:
+    """Keep saying whether this process should be sent calls: the database answers, clocks agree, the feed is near."""
+
+    async def report() -> None:
+        ready = None
+        while True:
+            problem = await _problem(feed, engine)
+            if (problem is None) is not ready:
+                ready = problem is None
+                await server.set_ready(ready)
+                _log.log(logging.INFO if ready else logging.WARNING, "readiness changed", ready=ready, problem=problem)
+            await asyncio.sleep(HEALTH_SECONDS)
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(report())
+        yield
+        task.cancel()
+
+
+async def _problem(feed: EventFeed, engine: AsyncEngine) -> str | None:
+    try:
+        async with asyncio.timeout(HEALTH_SECONDS * 2), engine.connect() as conn:
+            skew = abs(await database_now(conn) - _now())
+    except Exception as error:
+        return f"the database does not answer: {_first_line(error)}"
+    if skew > SKEW_MAX:
+        return f"this clock and the database's differ by {skew.total_seconds():.1f} s"
+    if feed.lag_seconds > FEED_LAG_MAX_SECONDS:
+        return "the event feed is behind"
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    cause = error.__cause__ if isinstance(error.__cause__, psycopg.Error) else error
+    return str(cause).strip().partition("\n")[0] or type(cause).__name__

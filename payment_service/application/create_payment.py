@@ -1,0 +1,279 @@
+"""Recording new payments: idempotent by request id, one live attempt for a booking.
+
+One call of `create_payments` is one transaction over a group of requests. The
+unique constraints are the truth and the reads before them the explanation: what
+another process inserts in between makes the insert skip a row, and a skipped
+request is decided again with that row in sight.
+"""
+
+import hmac
+import json
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from payment_service.application.group_commit import GroupCommit
+from payment_service.domain.decisions import bar_to_new_attempt, first_row
+from payment_service.domain.errors import BookingBarred, RequestIdReused, StoreUnavailable
+from payment_service.domain.payment import LatePaymentPolicy, Payment, PaymentRequest, PhoneWarning, Times
+from payment_service.domain.views import EventType
+from payment_service.security.chain import START
+from payment_service.security.keys import KeyRing
+from payment_service.security.sealing import PHONE_NUMBER, REQUEST, Sealer
+from payment_service.store import event_log
+from payment_service.store import payments as store
+from payment_service.store.event_log import NewEvent
+from payment_service.store.grouped import Connection, Row
+from payment_service.store.payments import PHONE_INDEX, Prompt, Stored
+from runtime.callback_tokens import REFERENCE_ALPHABET, REFERENCE_LENGTH
+
+ACCOUNT_CODE_LENGTH = 3
+ACCOUNT_REFERENCE_UNIQUE_FOR = timedelta(days=7)
+"""Statements are matched by it within two days; a week leaves room for a slow operator."""
+ACCOUNT_CODE_ALPHABET = REFERENCE_ALPHABET.upper()
+DRAWS = 5
+"""Codes drawn at once; when all are taken, the payment's own reference is shown instead."""
+
+REQUEST_ENCODING = 1
+"""Version of the encoding that the fingerprint is made over."""
+
+ROUNDS_MAX = 5
+"""A request that is skipped by its insert is decided again; each round needs another process to have been faster."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewPayment:
+    """A request to record, with the id that its payment will have."""
+
+    payment_id: UUID
+    caller: str
+    request: PaymentRequest
+    warning: PhoneWarning | None
+    trace_parent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The payment of a request. `replayed` when an earlier call made it; `request` is then that call's."""
+
+    payment: Payment
+    request: PaymentRequest
+    warning: PhoneWarning | None
+    replayed: bool
+    prompt: Prompt | None = None
+    """What to send; None for a replay: whoever made the payment sends it."""
+
+
+Decision = Created | RequestIdReused | BookingBarred | None
+"""None: skipped by the insert, to be decided again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What creating needs besides a connection."""
+
+    sealer: Sealer
+    chain: KeyRing
+    fingerprint: KeyRing
+    clock: Callable[[], datetime]
+    times: Times
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePayments:
+    """Records one payment; many callers at once share transactions."""
+
+    group: GroupCommit[NewPayment, Decision]
+
+    async def __call__(
+        self, caller: str, request: PaymentRequest, warning: PhoneWarning | None, trace_parent: str | None
+    ) -> Created:
+        """The payment of this request, recorded and committed.
+
+        Raises RequestIdReused, BookingBarred, Overloaded or StoreUnavailable; none of them leaves a row.
+        """
+        new = NewPayment(uuid7(), caller, request, warning, trace_parent)
+        for _ in range(ROUNDS_MAX):
+            decision = await self.group.submit(new)
+            match decision:
+                case Created():
+                    return decision
+                case RequestIdReused() | BookingBarred():
+                    raise decision
+                case None:
+                    continue
+        raise StoreUnavailable
+
+
+async def create_payments(tools: Tools, conn: Connection, group: Sequence[NewPayment]) -> Sequence[Decision]:
+    """Decide and insert a group of requests in one transaction; one decision each, in order."""
+    now = tools.clock()
+    drawn = {new.payment_id: _account_references(new.request) for new in group}
+    earlier, attempts, taken = await _read(tools, conn, group, [c for candidates in drawn.values() for c in candidates])
+    decisions: list[Decision] = []
+    rows: dict[UUID, Row] = {}
+    events: list[Row] = []
+    for new in group:
+        row = earlier.get((new.caller, new.request.request_id))
+        siblings = attempts.get((new.caller, new.request.booking_id), [])
+        if row is not None:
+            decisions.append(_replayed(tools, new, row))
+        elif (bar := bar_to_new_attempt(siblings, now)) is not None:
+            decisions.append(BookingBarred(*bar))
+        else:
+            stored, event = _first_version(tools, new, siblings, now)
+            account_reference = next((a for a in drawn[new.payment_id] if a not in taken), stored.payment.reference)
+            request_columns = _request_columns(tools, new, account_reference)
+            rows[new.payment_id] = store.new_row(stored, tools.sealer, request_columns)
+            events.append(event)
+            prompt = _prompt(new, stored.payment, account_reference)
+            decisions.append(Created(stored.payment, new.request, new.warning, replayed=False, prompt=prompt))
+    if not rows:
+        await conn.rollback()
+        return decisions
+    # Sorted, so that two processes insert the same keys in the same order: they may wait, and never in a ring.
+    ordered = sorted(group, key=lambda new: (new.request.booking_id, new.request.request_id))
+    inserting = await store.insert_payments(conn, [rows[new.payment_id] for new in ordered if new.payment_id in rows])
+    await event_log.append_of_inserted(conn, events)
+    await conn.commit()
+    skipped = rows.keys() - {row[0] for row in await inserting.fetchall()}
+    return [None if new.payment_id in skipped else decision for new, decision in zip(group, decisions, strict=True)]
+
+
+async def _read(
+    tools: Tools, conn: Connection, group: Sequence[NewPayment], candidates: Sequence[str]
+) -> tuple[Mapping[tuple[str, str], Sequence[Any]], Mapping[tuple[str, str], list[Payment]], frozenset[str]]:
+    """Earlier payments of the same request ids, all attempts of the bookings, and account references in use."""
+    requests = await store.payments_of_requests(conn, [(new.caller, new.request.request_id) for new in group])
+    bookings = await store.payments_of_bookings(conn, [(new.caller, new.request.booking_id) for new in group])
+    since = tools.clock() - ACCOUNT_REFERENCE_UNIQUE_FOR
+    references = await store.account_references_in_use(conn, candidates, since) if candidates else None
+    earlier = {(row[1], row[store.WIDTH]): row for row in await requests.fetchall()}
+    taken = frozenset(row[0] for row in await references.fetchall()) if references else frozenset()
+    return earlier, _by_booking(await bookings.fetchall(), tools.sealer), taken
+
+
+def _first_version(tools: Tools, new: NewPayment, siblings: Sequence[Payment], now: datetime) -> tuple[Stored, Row]:
+    latest = max(siblings, key=lambda payment: payment.attempt, default=None)
+    payment = first_row(
+        Payment(
+            payment_id=new.payment_id,
+            caller=new.caller,
+            booking_id=new.request.booking_id,
+            reference="".join(secrets.choice(REFERENCE_ALPHABET) for _ in range(REFERENCE_LENGTH)),
+            attempt=latest.attempt + 1 if latest else 1,
+            retry_of=latest.payment_id if latest else None,
+            amount=new.request.amount,
+            created_at=now,
+            updated_at=now,
+            expires_at=now + tools.times.expire_after,
+            hold_expire_at=new.request.hold_expire_at,
+            late_payment_policy=new.request.late_payment_policy,
+        ),
+        tools.times,
+    )
+    created = NewEvent(EventType.CREATED, "created", "PaymentCreated", None, payment)
+    event, chain_hash = event_log.event_row(created, tools.chain, START)
+    return Stored(payment, None, chain_hash), event
+
+
+def _prompt(new: NewPayment, payment: Payment, account_reference: str) -> Prompt:
+    return Prompt(
+        payment_id=payment.payment_id,
+        reference=payment.reference,
+        phone_number=new.request.phone_number,
+        amount=payment.amount,
+        shortcode=new.request.shortcode,
+        account_reference=account_reference,
+        description=new.request.description,
+        trace_parent=new.trace_parent,
+    )
+
+
+def _request_columns(tools: Tools, new: NewPayment, account_reference: str) -> Row:
+    request, row_id = new.request, new.payment_id.bytes
+    encoded = _encoded(request)
+    return (
+        request.request_id,
+        request.shortcode,
+        tools.sealer.seal(PHONE_NUMBER, row_id, request.phone_number.encode()),
+        tools.sealer.index(PHONE_INDEX, request.phone_number),
+        new.warning and new.warning.value,
+        account_reference,
+        request.description,
+        request.language_code,
+        dict(request.metadata),
+        tools.sealer.seal(REQUEST, row_id, encoded),
+        _fingerprint(tools.fingerprint.current, encoded),
+        REQUEST_ENCODING,
+        tools.fingerprint.current_id,
+        new.trace_parent,
+    )
+
+
+def _account_references(request: PaymentRequest) -> list[str]:
+    """Candidates for what the payer sees as the account; the first that is free is taken."""
+    if not request.account_reference:
+        return []
+    codes = ("".join(secrets.choice(ACCOUNT_CODE_ALPHABET) for _ in range(ACCOUNT_CODE_LENGTH)) for _ in range(DRAWS))
+    return [request.account_reference + code for code in codes]
+
+
+def _replayed(tools: Tools, new: NewPayment, row: Sequence[Any]) -> Created | RequestIdReused:
+    """The payment that this request id has already made, if it asked for the same."""
+    payment = store.stored(row[: store.WIDTH], tools.sealer).payment
+    _, sealed, fingerprint, key_id, warning, account_reference = row[store.WIDTH :]
+    encoded = tools.sealer.open(REQUEST, payment.payment_id.bytes, sealed)
+    if not hmac.compare_digest(_fingerprint(tools.fingerprint.keys[key_id], _encoded(new.request)), fingerprint):
+        before, asked = json.loads(encoded), json.loads(_encoded(new.request))
+        differing = sorted(name for name in before.keys() | asked.keys() if before.get(name) != asked.get(name))
+        return RequestIdReused(payment.payment_id, tuple(differing))
+    request, phone_warning = _decoded(encoded), PhoneWarning(warning) if warning else None
+    if payment.payment_id != new.payment_id:
+        return Created(payment, request, phone_warning, replayed=True)
+    # A transaction whose outcome was unknown is run again, and then finds its own payment.
+    return Created(payment, request, phone_warning, replayed=False, prompt=_prompt(new, payment, account_reference))
+
+
+def _encoded(request: PaymentRequest) -> bytes:
+    """The canonical encoding, version `REQUEST_ENCODING`: sorted names, absent fields left out."""
+    fields: dict[str, object] = {
+        "request_id": request.request_id,
+        "booking_id": request.booking_id,
+        "phone_number": request.phone_number,
+        "amount": request.amount,
+        "shortcode": request.shortcode,
+        "account_reference": request.account_reference,
+        "description": request.description,
+        "language_code": request.language_code,
+        "metadata": dict(request.metadata),
+        "hold_expire_time": request.hold_expire_at and request.hold_expire_at.isoformat(),
+        "late_payment_policy": request.late_payment_policy.value,
+    }
+    present = {name: value for name, value in fields.items() if value}
+    return json.dumps(present, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _decoded(encoded: bytes) -> PaymentRequest:
+    fields = json.loads(encoded)
+    hold = fields.pop("hold_expire_time", None)
+    policy = LatePaymentPolicy(fields.pop("late_payment_policy"))
+    hold_expire_at = datetime.fromisoformat(hold) if hold else None
+    return PaymentRequest(**fields, hold_expire_at=hold_expire_at, late_payment_policy=policy)
+
+
+def _fingerprint(key: bytes, encoded: bytes) -> bytes:
+    return hmac.digest(key, bytes([REQUEST_ENCODING]) + encoded, "sha256")
+
+
+def _by_booking(rows: Sequence[Sequence[Any]], sealer: Sealer) -> Mapping[tuple[str, str], list[Payment]]:
+    attempts: dict[tuple[str, str], list[Payment]] = {}
+    for row in rows:
+        payment = store.stored(row, sealer).payment
+        attempts.setdefault((payment.caller, payment.booking_id), []).append(payment)
+    return attempts

@@ -1,0 +1,301 @@
+"""The only writer of payment state: facts in, committed changes and events out.
+
+One call of `record_facts` is one transaction over a group of facts:
+
+1. lock the payments concerned and all others of their bookings, in the order of
+   their ids, and read who holds the receipts and ids that the facts bring;
+2. apply the table in memory, in the order of arrival;
+3. write all rows, those that lose their booking's block first; then, in one go
+   with COMMIT, append the events.
+
+A fact whose id has already led to an event or a case is dropped, so it does no
+harm to tell it again: after a lost connection, from another process, or years
+later. Nothing here touches the network but the database.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+from uuid_utils.compat import uuid7
+
+from payment_service.domain.facts import UNREADABLE, Fact, PromptAccepted, ResultReported, SiblingPaid, Verdict
+from payment_service.domain.findings import Surroundings
+from payment_service.domain.payment import Payment, State, Times
+from payment_service.domain.transitions import Case, CaseKind, Outcome, apply
+from payment_service.domain.views import event_type
+from payment_service.security.keys import KeyRing
+from payment_service.security.sealing import Sealer
+from payment_service.store import event_log, evidence
+from payment_service.store import payments as store
+from payment_service.store.event_log import NewEvent
+from payment_service.store.grouped import Connection, Row
+from payment_service.store.payments import CHECKOUT_INDEX, Stored
+
+PENDING_RETRY_AFTER = timedelta(seconds=5)
+"""Before a callback that could not be applied is tried again: a fault of ours rarely heals by itself."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackRow:
+    """A callback to keep with its fact. `fact_id` is keyed: a bare hash of a body could be guessed from."""
+
+    kind: str
+    sealed_body: bytes
+    body_hash: bytes
+    source_address: str
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One fact about one payment, named by id or by reference, and what is kept beside it."""
+
+    fact: Fact
+    payment_id: UUID | None = None
+    reference: str | None = None
+    exchange: Row | None = None
+    callback: CallbackRow | None = None
+    only_keep: str | None = None
+    """Why the fact could not be applied: its callback is then kept, to be applied later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of one fact. `payment` is as it stands after it; None when there is no such payment."""
+
+    payment: Payment | None
+    refused: bool = False
+    trace_parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What recording needs besides a connection."""
+
+    sealer: Sealer
+    chain: KeyRing
+    clock: Callable[[], datetime]
+    times: Times
+
+
+async def record_facts(tools: Tools, conn: Connection, group: Sequence[Submission]) -> Sequence[Recorded]:
+    """Record a group of facts in one transaction and commit it; one answer each, in order."""
+    known = await _read(tools, conn, group)
+    now = tools.clock()
+    ledger = _Ledger(tools, known, now)
+    answers = [ledger.take(submission) for submission in group]
+    await ledger.write(conn)
+    return answers
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the locked rows say, as it was before the group."""
+
+    by_id: Mapping[UUID, Stored]
+    id_of: Mapping[str, UUID]
+    facts: frozenset[tuple[UUID, str]]
+    receipt_holder: Mapping[str, UUID]
+    checkout_holder: Mapping[bytes, UUID]
+
+
+async def _read(tools: Tools, conn: Connection, group: Sequence[Submission]) -> _Known:
+    ids = [s.payment_id for s in group if s.payment_id is not None]
+    references = [s.reference for s in group if s.reference is not None]
+    numbers = [s.fact.receipt for s in group if isinstance(s.fact, ResultReported) and s.fact.receipt is not None]
+    checkouts = [
+        tools.sealer.index(CHECKOUT_INDEX, s.fact.checkout_request_id)
+        for s in group
+        if isinstance(s.fact, ResultReported | PromptAccepted) and s.fact.checkout_request_id is not None
+    ]
+    locked = await store.lock_payments(conn, ids, references)
+    facts = await event_log.known_facts(conn, ids, references, [s.fact.fact_id for s in group])
+    receipts = await evidence.receipt_holders(conn, numbers) if numbers else None
+    holders = await store.checkout_holders(conn, checkouts) if checkouts else None
+    rows = [store.stored(row, tools.sealer) for row in await locked.fetchall()]
+    return _Known(
+        by_id={row.payment.payment_id: row for row in rows},
+        id_of={row.payment.reference: row.payment.payment_id for row in rows},
+        facts=frozenset(await facts.fetchall()),
+        receipt_holder=dict(await receipts.fetchall()) if receipts else {},
+        checkout_holder=dict(await holders.fetchall()) if holders else {},
+    )
+
+
+class _Ledger:
+    """The group in memory: rows as they become, and everything that is to be written."""
+
+    def __init__(self, tools: Tools, known: _Known, now: datetime) -> None:
+        self._tools, self._now = tools, now
+        self._before, self._id_of = known.by_id, known.id_of
+        self._rows: dict[UUID, Stored] = dict(known.by_id)
+        self._facts = set(known.facts)
+        self._receipt_holder = dict(known.receipt_holder)
+        self._checkout_holder = dict(known.checkout_holder)
+        self._bookings: dict[tuple[str, str], list[UUID]] = {}
+        for payment_id, row in known.by_id.items():
+            self._bookings.setdefault((row.payment.caller, row.payment.booking_id), []).append(payment_id)
+        self._events: list[Row] = []
+        self._cases: list[Row] = []
+        self._receipts: list[Row] = []
+        self._exchanges: list[Row] = []
+        self._callbacks: dict[tuple[str, bytes], Row] = {}
+
+    def take(self, submission: Submission) -> Recorded:
+        """Apply one fact, and note what is to be kept beside it."""
+        payment_id = submission.payment_id or self._id_of.get(submission.reference or "")
+        row = self._rows.get(payment_id) if payment_id is not None else None
+        if submission.exchange is not None:
+            self._exchanges.append(submission.exchange)
+        if row is None:
+            self._keep_callback(submission, None, "UNMATCHED")
+            return Recorded(None)
+        if submission.only_keep is not None:
+            self._keep_callback(submission, row.payment.payment_id, "PENDING")
+            return Recorded(row.payment, trace_parent=row.trace_parent)
+        outcome = self._apply(row.payment, submission.fact)
+        self._keep_callback(submission, row.payment.payment_id, "APPLIED")
+        return Recorded(outcome.payment, outcome.refused, row.trace_parent)
+
+    async def write(self, conn: Connection) -> None:
+        """Write everything and commit. What loses a block goes before what gains one; the events go last."""
+        changed = [(self._before[i].payment, row) for i, row in self._rows.items() if row is not self._before[i]]
+        losing = [pair for pair in changed if pair[0].blocks_booking and not pair[1].payment.blocks_booking]
+        others = [pair for pair in changed if not (pair[0].blocks_booking and not pair[1].payment.blocks_booking)]
+        updates = [
+            (await store.update_payments(conn, self._tools.sealer, pairs), len(pairs))
+            for pairs in (losing, others)
+            if pairs
+        ]
+        for rows, insert in (
+            (self._receipts, evidence.insert_receipts),
+            ([self._callbacks[key] for key in sorted(self._callbacks)], evidence.insert_callbacks),
+            (self._exchanges, evidence.insert_exchanges),
+            (self._cases, evidence.insert_cases),
+        ):
+            if rows:
+                await insert(conn, rows)
+        if self._events:
+            await event_log.append(conn, self._events)
+        await conn.commit()
+        # Cannot be: the rows were locked, and a second event of one version would have refused the commit.
+        for cursor, expected in updates:
+            assert cursor.rowcount == expected, "a locked payment was changed by another writer"
+
+    def _apply(self, payment: Payment, fact: Fact) -> Outcome:
+        if (payment.payment_id, fact.fact_id) in self._facts:
+            return Outcome(payment)
+        outcome = apply(payment, fact, self._surroundings(payment, fact), self._now, self._tools.times)
+        self._note(payment, fact, outcome)
+        if outcome.payment.state is State.COMPLETED and payment.state is not State.COMPLETED:
+            for sibling in self._siblings(payment):
+                self._apply(sibling, SiblingPaid(payment.payment_id))
+        return outcome
+
+    def _surroundings(self, payment: Payment, fact: Fact) -> Surroundings:
+        receipt = fact.receipt if isinstance(fact, ResultReported) else None
+        checkout = fact.checkout_request_id if isinstance(fact, ResultReported | PromptAccepted) else None
+        return Surroundings(
+            siblings=self._siblings(payment),
+            receipt_holder=self._receipt_holder.get(receipt) if receipt else None,
+            checkout_holder=self._checkout_holder.get(self._index(checkout)) if checkout else None,
+        )
+
+    def _siblings(self, payment: Payment) -> list[Payment]:
+        ids = self._bookings[payment.caller, payment.booking_id]
+        return [self._rows[i].payment for i in ids if i != payment.payment_id]
+
+    def _note(self, before: Payment, fact: Fact, outcome: Outcome) -> None:
+        after, row = outcome.payment, self._rows[before.payment_id]
+        chain_hash = row.chain_hash
+        if outcome.changed(before):
+            kind = event_type(before, after)
+            event = NewEvent(kind, fact.fact_id, type(fact).__name__, before, after)
+            content, chain_hash = event_log.event_row(event, self._tools.chain, chain_hash)
+            self._events.append(content)
+            _log.info(
+                "payment changed",
+                payment_id=str(after.payment_id),
+                from_state=before.state.value,
+                to_state=after.state.value,
+                reason=after.reason and after.reason.value,
+                cause=type(fact).__name__,
+                version=after.version,
+                trace_id=trace_id(row.trace_parent),
+            )
+        if outcome.changed(before) or outcome.case is not None:
+            self._facts.add((before.payment_id, fact.fact_id))
+        if outcome.case is not None:
+            self._open_case(before.payment_id, before.reference, outcome.case, fact)
+        self._note_holders(before, fact, outcome)
+        if after is not before:
+            self._rows[before.payment_id] = replace(row, payment=after, chain_hash=chain_hash)
+
+    def _note_holders(self, before: Payment, fact: Fact, outcome: Outcome) -> None:
+        after = outcome.payment
+        if after.checkout_request_id is not None and before.checkout_request_id is None:
+            self._checkout_holder[self._index(after.checkout_request_id)] = after.payment_id
+        if not isinstance(fact, ResultReported) or fact.verdict is not Verdict.PAID or fact.receipt is None:
+            return
+        # A receipt that came with foreign ids stands in its case only: its true owner may still be told of it.
+        foreign = outcome.case is not None and outcome.case.kind is CaseKind.FOREIGN_IDS
+        if fact.receipt not in self._receipt_holder and not foreign:
+            self._receipt_holder[fact.receipt] = after.payment_id
+            amount = None if fact.amount == UNREADABLE else fact.amount
+            counted = after.receipt == fact.receipt
+            self._receipts.append((fact.receipt, after.payment_id, amount, counted, self._now))
+
+    def _index(self, checkout_request_id: str) -> bytes:
+        return self._tools.sealer.index(CHECKOUT_INDEX, checkout_request_id)
+
+    def _open_case(self, payment_id: UUID | None, reference: str, case: Case, fact: Fact) -> None:
+        result = fact if isinstance(fact, ResultReported) else None
+        amount = result.amount if result is not None and result.amount != UNREADABLE else None
+        receipt = result.receipt if result is not None else None
+        self._cases.append(
+            (uuid7(), payment_id, reference, case.kind.value, case.is_money, fact.fact_id, receipt, amount, self._now)
+        )
+        _log.warning(
+            "case opened",
+            payment_id=str(payment_id) if payment_id else None,
+            reference=reference,
+            case=case.kind.value,
+            is_money=case.is_money,
+            cause=type(fact).__name__,
+        )
+
+    def _keep_callback(self, submission: Submission, payment_id: UUID | None, status: str) -> None:
+        callback = submission.callback
+        if callback is None:
+            return
+        reference = submission.reference or ""
+        if payment_id is None:
+            self._open_case(None, reference, _UNKNOWN_PAYMENT, submission.fact)
+        # The same body twice in one group is one callback; the later one knows no less than the earlier.
+        self._callbacks[reference, callback.body_hash] = (
+            uuid7(),
+            callback.kind,
+            reference,
+            payment_id,
+            callback.sealed_body,
+            callback.body_hash,
+            callback.source_address,
+            callback.received_at,
+            self._now,
+            status,
+            self._now + PENDING_RETRY_AFTER if status == "PENDING" else None,
+            submission.only_keep,
+        )
+
+
+def trace_id(trace_parent: str | None) -> str | None:
+    """The id that ties a payment's log lines together: the trace of the call that made it."""
+    return trace_parent.split("-")[1] if trace_parent else None
+
+
+_UNKNOWN_PAYMENT = Case(CaseKind.UNKNOWN_PAYMENT, is_money=False)

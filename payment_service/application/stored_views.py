@@ -1,0 +1,98 @@
+"""From stored rows to what callers see: the phone number is opened here, masked at once, and goes no further."""
+
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from payment_service.domain.payment import STATUS_OF, BookingAction, PhoneWarning, State, Status
+from payment_service.domain.reasons import Reason
+from payment_service.domain.views import EventType, EventView, PaymentView, masked
+from payment_service.security.sealing import PHONE_NUMBER, SealBroken, Sealer
+from payment_service.store.reads import EventRow, PaymentRow
+
+UNREADABLE_PHONE: Final = "*" * 12
+"""Shown where a number does not open: one damaged row must not stop the log for everybody."""
+
+_STATUS_OF_NAME = {state.value: status for state, status in STATUS_OF.items()}
+_REASONS: dict[str | None, Reason | None] = {None: None, **{reason.value: reason for reason in Reason}}
+_ACTIONS = {action.value: action for action in BookingAction}
+_EVENT_TYPES = {event_type.value: event_type for event_type in EventType}
+_WARNINGS: dict[str | None, PhoneWarning | None] = {None: None, **{warning.value: warning for warning in PhoneWarning}}
+
+_log = structlog.get_logger(__name__)
+
+
+def states_of(statuses: frozenset[Status]) -> tuple[str, ...]:
+    """The stored states that callers see as one of these statuses."""
+    return tuple(state.value for state in State if STATUS_OF[state] in statuses)
+
+
+def payment_view(row: PaymentRow, sealer: Sealer) -> PaymentView:
+    """A payment as it stands."""
+    return PaymentView(
+        payment_id=row.payment_id,
+        caller=row.caller,
+        reference=row.reference,
+        booking_id=row.booking_id,
+        attempt=row.attempt,
+        retry_of=row.retry_of,
+        status=Status(row.status),
+        reason=_REASONS[row.status_reason],
+        result_code=row.provider_result_code,
+        language_code=row.language_code,
+        booking_action=_ACTIONS[row.booking_action],
+        outcome_certain=row.outcome_certain,
+        retry_allowed_at=row.retry_allowed_at,
+        amount=row.amount,
+        masked_phone=_masked_phone(row.payment_id, row.phone_number, sealer),
+        phone_warning=_WARNINGS[row.phone_warning],
+        receipt=row.receipt,
+        paid_late=row.paid_late,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        expires_at=row.expires_at,
+        completed_at=row.completed_at,
+        metadata=row.metadata,
+        version=row.version,
+    )
+
+
+def event_view(row: EventRow, sealer: Sealer) -> EventView:
+    """An event, with its payment as it was right after it."""
+    payment = PaymentView(
+        payment_id=row.payment_id,
+        caller=row.caller,
+        reference=row.reference,
+        booking_id=row.booking_id,
+        attempt=row.attempt,
+        retry_of=row.retry_of,
+        status=_STATUS_OF_NAME[row.state],
+        reason=_REASONS[row.status_reason],
+        result_code=row.provider_result_code,
+        language_code=row.language_code,
+        booking_action=_ACTIONS[row.booking_action],
+        outcome_certain=row.outcome_certain,
+        retry_allowed_at=row.retry_allowed_at,
+        amount=row.amount,
+        masked_phone=_masked_phone(row.payment_id, row.phone_number, sealer),
+        phone_warning=_WARNINGS[row.phone_warning],
+        receipt=row.receipt,
+        paid_late=row.paid_late,
+        created_at=row.created_at,
+        updated_at=row.occurred_at,
+        expires_at=row.expires_at,
+        completed_at=row.completed_at,
+        metadata=row.metadata,
+        version=row.version,
+    )
+    previous = None if row.previous_state is None else _STATUS_OF_NAME[row.previous_state]
+    return EventView(row.position, row.tag, _EVENT_TYPES[row.event_type], previous, payment)
+
+
+def _masked_phone(payment_id: UUID, sealed: bytes, sealer: Sealer) -> str:
+    try:
+        return masked(sealer.open(PHONE_NUMBER, payment_id.bytes, sealed).decode())
+    except SealBroken:
+        _log.exception("phone number does not open", payment_id=str(payment_id))
+        return UNREADABLE_PHONE

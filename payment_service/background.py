@@ -1,0 +1,110 @@
+"""What happens by itself: timers, orphans, and callbacks that wait for another try.
+
+Every step is one bounded function over rows, safe to run in any number of
+processes at once: what it finds it turns into facts, which are checked again
+under the lock. A test calls the step; only `run_every` knows of time passing.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NoReturn
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from payment_service.application.accept_callbacks import apply_again
+from payment_service.application.group_commit import GroupCommit
+from payment_service.application.record_facts import Recorded, Submission
+from payment_service.domain.facts import DeadlinePassed, Fact, LeaseDead, ReceiptOverdue, WatchEnded
+from payment_service.domain.payment import State, Times
+from payment_service.security.sealing import Sealer
+from payment_service.store.evidence import StoredCallback, pending_callbacks, postpone_callback
+from payment_service.store.payments import Due, Prompt, due_payments, read_prompts
+
+STEP_SECONDS = 0.5
+"""Between two looks at the timers: small against every time they keep."""
+BATCH = 200
+CALLBACK_RETRY_MAX = timedelta(hours=1)
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StepTools:
+    """What the steps need."""
+
+    engine: AsyncEngine
+    facts: GroupCommit[Submission, Recorded]
+    send_beside: Callable[[Prompt, datetime], None]
+    """Sends a payment, created at that time, in a task of its own."""
+    sealer: Sealer
+    clock: Callable[[], datetime]
+    times: Times
+
+
+async def run_every(seconds: float, step: Callable[[], Awaitable[object]]) -> NoReturn:
+    """Run a step for ever. A step that fails is logged and tried again: the rows are still there."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await step()
+        except Exception:
+            _log.exception("background step failed", step=getattr(step, "__name__", repr(step)))
+
+
+async def turn_timers(tools: StepTools) -> int:
+    """Act on the payments whose timer has run out; how many there were."""
+    now = tools.clock()
+    async with tools.engine.connect() as conn:
+        due = await due_payments(conn, now, BATCH)
+        orphaned = [row.payment_id for row in due if _is_orphan(row, now, tools.times)]
+        prompts = await read_prompts(conn, tools.sealer, orphaned) if orphaned else []
+    created = {row.payment_id: row.created_at for row in due}
+    for prompt in prompts:
+        tools.send_beside(prompt, created[prompt.payment_id])
+    facts = [(row, fact) for row in due if (fact := _fact(row, now, tools.times)) is not None]
+    await asyncio.gather(*(tools.facts.submit(Submission(fact, row.payment_id)) for row, fact in facts))
+    return len(due)
+
+
+async def apply_pending_callbacks(tools: StepTools) -> int:
+    """Apply callbacks that were kept without being applied; how many were due."""
+    now = tools.clock()
+    async with tools.engine.connect() as conn:
+        pending = await pending_callbacks(conn, now, BATCH)
+    for callback in pending:
+        try:
+            await apply_again(tools.facts, tools.sealer, callback)
+        except Exception as error:
+            _log.exception("callback could not be applied", reference=callback.reference, tries=callback.tries + 1)
+            await _postpone(tools, callback, type(error).__name__)
+    return len(pending)
+
+
+async def _postpone(tools: StepTools, callback: StoredCallback, error: str) -> None:
+    wait = min(timedelta(seconds=5) * 2 ** min(callback.tries, 10), CALLBACK_RETRY_MAX)
+    async with tools.engine.begin() as conn:
+        next_try_at = tools.clock() + wait
+        await postpone_callback(conn, callback.reference, callback.body_hash, next_try_at, error)
+
+
+def _is_orphan(due: Due, now: datetime, times: Times) -> bool:
+    return due.state is State.CREATED and now < due.created_at + times.send_within
+
+
+def _fact(due: Due, now: datetime, times: Times) -> Fact | None:
+    match due.state:
+        case State.CREATED:
+            return None if _is_orphan(due, now, times) else DeadlinePassed()
+        case State.SENDING if due.claim_id is not None:
+            return LeaseDead(due.claim_id)
+        case State.PROMPTED | State.UNCERTAIN:
+            return DeadlinePassed()
+        case State.COMPLETED:
+            return ReceiptOverdue()
+        case State.EXPIRED:
+            return WatchEnded()
+        case _:
+            return None

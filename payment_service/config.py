@@ -1,0 +1,139 @@
+"""The service's settings: what an operator would change, each with its unit. All else is a constant.
+
+Read by `app` alone and passed down as values.
+"""
+
+import ipaddress
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from payment_service.daraja.shortcodes import AMOUNT_MAX, AMOUNT_MIN, SANDBOX_URL, Shortcode, ShortcodeKind
+from payment_service.domain.payment import Times
+from runtime.serving import Address, StartRefused
+from runtime.settings import AddressSetting, ProgramSettings
+
+
+class PaymentSettings(ProgramSettings):
+    """Read from PAYMENTS_* in the environment; flags win."""
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(env_prefix="PAYMENTS_")
+
+    database_url: SecretStr = Field(description="postgresql://USER:PASSWORD@HOST:PORT/DATABASE of the application role")
+    grpc_address: AddressSetting = Field(
+        default=Address("127.0.0.1", 50051), description="HOST:PORT to serve gRPC on; port 0 picks a free one"
+    )
+    keys_file: Path = Field(description="file of the service's own keys; made by payment-service create-keys")
+    callback_keys_file: Path = Field(description="file of the keys for callback tokens, the same as the gateway's")
+    shortcodes_file: Path = Field(description="JSON file of the shortcodes that receive money, with their passkeys")
+    daraja_base_url: str = Field(default=SANDBOX_URL, description="Daraja: sandbox, production, or a simulator")
+    daraja_consumer_key: SecretStr = Field(description="consumer key of the Daraja app")
+    daraja_consumer_secret: SecretStr = Field(description="consumer secret of the Daraja app")
+    callback_base_url: str = Field(description="where Safaricom reaches the gateway: https://HOST, without a path")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="least severe lines to log"
+    )
+
+    expire_after_s: float = Field(default=120, gt=0, le=3600, description="from the send to EXPIRED, seconds")
+    send_within_s: float = Field(
+        default=20, gt=0, le=600, description="from creation until a send is given up, seconds"
+    )
+    lease_s: float = Field(default=45, gt=0, le=600, description="how long a claim to send lasts, seconds")
+    push_timeout_s: float = Field(default=30, gt=0, le=120, description="longest wait for Daraja's answer, seconds")
+    retry_wait_s: float = Field(default=180, ge=0, le=3600, description="from a send to the next attempt, seconds")
+    watch_for_s: float = Field(
+        default=172_800,
+        gt=0,
+        le=604_800,
+        description="from the send until an expired payment is surely unpaid, seconds",
+    )
+    heartbeat_s: float = Field(default=15, gt=0, le=60, description="between two messages of an idle stream, seconds")
+    drain_s: float = Field(default=20, gt=0, le=300, description="longest time for open calls at a stop, seconds")
+    pushes_per_second: float = Field(default=50, gt=0, le=5_000, description="pushes this process may send a second")
+    watchers_max: int = Field(default=12_000, ge=1, le=100_000, description="open streams this process may serve")
+
+    @field_validator("grpc_address")
+    @classmethod
+    def _only_loopback(cls, address: Address) -> Address:
+        # Calls are not encrypted and callers not told apart, so none may come from elsewhere.
+        if address.host != "localhost" and not _is_loopback(address.host):
+            raise ValueError("expected an address on this machine (loopback), since calls are not encrypted")
+        return address
+
+    @property
+    def times(self) -> Times:
+        """The times of the domain, where an operator has a say in them."""
+        return Times(
+            expire_after=timedelta(seconds=self.expire_after_s),
+            send_within=timedelta(seconds=self.send_within_s),
+            lease=timedelta(seconds=self.lease_s),
+            retry_wait=timedelta(seconds=self.retry_wait_s),
+            watch_for=timedelta(seconds=self.watch_for_s),
+        )
+
+
+class OwnerSettings(ProgramSettings):
+    """What `payment-service migrate` needs: the database as its owner, and the role the service logs in as."""
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(env_prefix="PAYMENTS_OWNER_")
+
+    database_url: SecretStr = Field(description="postgresql://USER:PASSWORD@HOST:PORT/DATABASE of the owner")
+    application_role: str = Field(default="", description="role that the service logs in as; empty: make none")
+    application_password: SecretStr = Field(default=SecretStr(""), description="password of that role")
+
+
+class _ShortcodeEntry(BaseModel):
+    """One shortcode of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    number: str
+    kind: ShortcodeKind
+    passkey: SecretStr
+    till_number: str | None = None
+    amount_min: int = AMOUNT_MIN
+    amount_max: int = AMOUNT_MAX
+
+
+def load_shortcodes(path: Path) -> Mapping[str, Shortcode]:
+    """The shortcodes by number, in the order of the file; the first is the default."""
+    try:
+        entries = [_ShortcodeEntry.model_validate(entry) for entry in json.loads(path.read_text())]
+        shortcodes = {
+            entry.number: Shortcode(
+                number=entry.number,
+                kind=entry.kind,
+                passkey=entry.passkey.get_secret_value(),
+                till_number=entry.till_number,
+                amount_min=entry.amount_min,
+                amount_max=entry.amount_max,
+            )
+            for entry in entries
+        }
+    except ValidationError as error:
+        wrong = ", ".join(".".join(str(part) for part in detail["loc"]) for detail in error.errors())
+        raise _unusable(path, f"wrong or missing: {wrong}") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise _unusable(path, str(error)) from None
+    if not shortcodes:
+        raise _unusable(path, "it lists none")
+    return shortcodes
+
+
+def _unusable(path: Path, why: str) -> StartRefused:
+    return StartRefused(
+        f"{path} is no usable list of shortcodes: {why}. Expected a JSON list of objects with number, kind (PAYBILL or"
+        " TILL), passkey, and for a till its till_number."
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

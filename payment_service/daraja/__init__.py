@@ -1,0 +1,1 @@
+"""Safaricom's Daraja API: what goes over its wire, and what its answers mean."""

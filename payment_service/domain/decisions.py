@@ -1,0 +1,156 @@
+"""What follows from a payment's new row: for the booking, for its siblings, and for the next timer.
+
+Everything here is decided from stored rows and the time of the change, never
+from the time of reading, so that all readers see the same answer.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+
+from payment_service.domain.findings import Standing, Surroundings, deadline, standing, watch_end
+from payment_service.domain.payment import (
+    LIVE_STATES,
+    PAID_STATES,
+    BookingAction,
+    LatePaymentPolicy,
+    Payment,
+    State,
+    Times,
+)
+
+
+class Bar(StrEnum):
+    """Why no other attempt may be started for a booking."""
+
+    LIVE_OR_PAID = "LIVE_OR_PAID"
+    UNDER_REVIEW = "UNDER_REVIEW"
+    TOO_EARLY = "TOO_EARLY"
+
+
+_CERTAIN = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.REFUNDING, State.REFUNDED})
+
+
+def decided(before: Payment, after: Payment, around: Surroundings, now: datetime, times: Times) -> Payment:
+    """`after` with its consequences, and a new version if anything but the provider's ids has changed."""
+    after = after.but(
+        outcome_certain=after.state in _CERTAIN or (after.state is before.state and after.outcome_certain),
+        blocks_booking=_blocks_booking(before, after, around),
+        retry_allowed_at=_retry_allowed_at(before, after, now, times),
+        due_at=_due_at(after, times),
+    )
+    action = _booking_action(after, around)
+    after = after.but(booking_action=action, said_confirm=after.said_confirm or action is BookingAction.CONFIRM)
+    if _material(after) == _material(before):
+        return after
+    return after.but(version=before.version + 1, updated_at=now)
+
+
+def first_row(payment: Payment, times: Times) -> Payment:
+    """A payment as it is created, with its first timer."""
+    return payment.but(due_at=_due_at(payment, times))
+
+
+def duplicate(around: Surroundings) -> bool:
+    """Whether money that arrives now is one payment too many for its booking."""
+    return any(s.state in (State.COMPLETED, State.REFUNDING) or s.said_confirm for s in around.siblings)
+
+
+def late(payment: Payment) -> bool:
+    """Whether the money became known after the booking's hold, and the caller wants it looked at."""
+    held_until = payment.hold_expire_at or payment.expires_at
+    known_at = payment.completed_at
+    too_late = known_at is not None and known_at > held_until
+    return too_late and payment.late_payment_policy is LatePaymentPolicy.REVIEW
+
+
+def bar_to_new_attempt(siblings: Sequence[Payment], now: datetime) -> tuple[Bar, Payment] | None:
+    """Why no other attempt may be started for a booking, and which attempt stands in the way."""
+    for payment in siblings:
+        if payment.state in LIVE_STATES or payment.state in PAID_STATES:
+            return Bar.LIVE_OR_PAID, payment
+    for payment in siblings:
+        if payment.money_case_open:
+            return Bar.UNDER_REVIEW, payment
+    for payment in siblings:
+        if payment.retry_allowed_at is not None and now < payment.retry_allowed_at:
+            return Bar.TOO_EARLY, payment
+    return None
+
+
+def _booking_action(payment: Payment, around: Surroundings) -> BookingAction:
+    match payment.state:
+        case State.REFUNDING | State.REFUNDED:
+            return BookingAction.RELEASE
+        case State.COMPLETED if payment.said_confirm:
+            return BookingAction.CONFIRM
+        case _ if payment.money_case_open:
+            return BookingAction.REVIEW
+        # Its own case may be closed by now; that the booking was told to confirm another payment stays true for ever.
+        case State.COMPLETED if any(sibling.said_confirm for sibling in around.siblings):
+            return BookingAction.REVIEW
+        case State.COMPLETED:
+            return BookingAction.CONFIRM if payment.receipt or payment.paid_twice else BookingAction.WAIT
+        case state if state in LIVE_STATES:
+            return BookingAction.WAIT
+        case _:
+            return BookingAction.OFFER_RETRY
+
+
+def _blocks_booking(before: Payment, after: Payment, around: Surroundings) -> bool:
+    """A block is never won back by a payment that lost it to a paid sibling: that sibling stays paid."""
+    if after.state in LIVE_STATES:
+        return after.blocks_booking
+    if after.state not in (State.COMPLETED, State.REFUNDING):
+        return False
+    gained = before.state not in LIVE_STATES and not any(s.state in PAID_STATES for s in around.siblings)
+    return after.blocks_booking or gained
+
+
+def _retry_allowed_at(before: Payment, after: Payment, now: datetime, times: Times) -> datetime | None:
+    """After a proven failure at once; after a prompt that may still be open, once it is surely gone."""
+    if after.state is before.state:
+        return after.retry_allowed_at
+    match after.state:
+        case State.FAILED:
+            return now
+        case State.CANCELLED | State.EXPIRED:
+            return now if after.sent_at is None else max(now, after.sent_at + times.retry_wait)
+        case _:
+            return None
+
+
+def _due_at(payment: Payment, times: Times) -> datetime | None:
+    match standing(payment):
+        case Standing.C:
+            orphaned = (payment.send_at or payment.created_at) + times.orphaned_after
+            return min(orphaned, deadline(payment, times))
+        case Standing.S:
+            return payment.lease_expires_at
+        case Standing.P | Standing.U0 | Standing.U1:
+            return deadline(payment, times)
+        case Standing.K0 if payment.completed_at is not None and not payment.money_case_open:
+            return payment.completed_at + times.receipt_within
+        case Standing.E if not payment.outcome_certain:
+            return watch_end(payment, times)
+        case _:
+            return None
+
+
+def _material(payment: Payment) -> tuple[object, ...]:
+    """What a reader of the log must hear of. The provider's ids alone are not news."""
+    return (
+        payment.state,
+        payment.reason,
+        payment.result_code,
+        payment.booking_action,
+        payment.outcome_certain,
+        payment.retry_allowed_at,
+        payment.receipt,
+        payment.paid_late,
+        payment.completed_at,
+        payment.expires_at,
+        payment.blocks_booking,
+        payment.said_confirm,
+        payment.money_case_open,
+    )

@@ -1,0 +1,80 @@
+"""Why a call cannot be answered as asked.
+
+Each error is named for the problem and carries what a caller is to be told of
+it. What status and details it becomes on the wire is decided in
+`payment_service.rpc.errors` alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from payment_service.domain.decisions import Bar
+from payment_service.domain.payment import Payment
+
+
+class PaymentsError(Exception):
+    """The call cannot be answered as asked."""
+
+    def __str__(self) -> str:
+        return self.args[0] if self.args else (type(self).__doc__ or "").strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One bad field, by its name on the wire, and what was expected of it."""
+
+    field: str
+    description: str
+
+
+class InvalidRequest(PaymentsError):
+    """The request has fields that cannot be used."""
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        self.violations = tuple(violations)
+        super().__init__("; ".join(f"{violation.field}: {violation.description}" for violation in self.violations))
+
+
+class RequestIdReused(PaymentsError):
+    """The request id was used before, with other content."""
+
+    def __init__(self, payment_id: UUID, fields: tuple[str, ...]) -> None:
+        super().__init__()
+        self.payment_id, self.fields = payment_id, fields
+
+
+class BookingBarred(PaymentsError):
+    """The booking allows no other attempt now."""
+
+    def __init__(self, bar: Bar, payment: Payment) -> None:
+        super().__init__()
+        self.bar, self.payment = bar, payment
+
+
+class PaymentNotFound(PaymentsError):
+    """You have no such payment."""
+
+
+class CursorInvalid(PaymentsError):
+    """This is not a cursor of this service."""
+
+
+class LogDiverged(PaymentsError):
+    """The cursor names an event that the log does not hold."""
+
+
+class PageTokenInvalid(PaymentsError):
+    """This is not a page token of this service, or the filters have changed since the page before."""
+
+
+class StoreUnavailable(PaymentsError):
+    """The database does not answer."""
+
+
+class Overloaded(PaymentsError):
+    """Too much is waiting for the database."""
+
+
+class ShuttingDown(PaymentsError):
+    """This process is stopping; another one answers."""

@@ -1,0 +1,247 @@
+"""What we can learn about a payment. A fact is evidence, never an instruction.
+
+Every fact has an id of its own: the same news told twice carries the same id,
+so applying it again changes nothing. What a fact leads to is decided in
+`transitions`.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from payment_service.domain.reasons import Reason
+
+
+class Verdict(StrEnum):
+    """What a result code says, on the closed list of `payment_service.daraja.result_codes`."""
+
+    PAID = "PAID"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    UNCERTAIN = "UNCERTAIN"
+    """Listed, but the money may have moved all the same."""
+    UNKNOWN = "UNKNOWN"
+    """Not listed: proves nothing."""
+    STILL_PROCESSING = "STILL_PROCESSING"
+
+
+class Source(StrEnum):
+    """Where a result came from."""
+
+    CALLBACK = "CALLBACK"
+    QUERY = "QUERY"
+
+
+@dataclass(frozen=True, slots=True)
+class SendClaimed:
+    """One process wants to send the prompt; granted only to a CREATED payment."""
+
+    claim_id: UUID
+
+    @property
+    def fact_id(self) -> str:
+        return f"claim:{self.claim_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptAccepted:
+    """Safaricom took the push. Accepted is not paid."""
+
+    claim_id: UUID
+    merchant_request_id: str
+    checkout_request_id: str
+
+    @property
+    def fact_id(self) -> str:
+        return f"answer:{self.claim_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRefused:
+    """Safaricom refused the push in a way that proves no prompt was shown."""
+
+    claim_id: UUID
+    code: str
+    reason: Reason
+
+    @property
+    def fact_id(self) -> str:
+        return f"answer:{self.claim_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """Nothing of the push reached Safaricom's M-Pesa: it may be sent again."""
+
+    claim_id: UUID
+    code: str
+
+    @property
+    def fact_id(self) -> str:
+        return f"answer:{self.claim_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerLost:
+    """The push may have been taken; its answer is lost or unreadable."""
+
+    claim_id: UUID
+
+    @property
+    def fact_id(self) -> str:
+        return f"answer:{self.claim_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseDead:
+    """The process that claimed the send has not reported in time."""
+
+    claim_id: UUID
+
+    @property
+    def fact_id(self) -> str:
+        return f"lease:{self.claim_id}"
+
+
+UNREADABLE = "UNREADABLE"
+"""An amount that is present but is no whole number of shillings."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultReported:
+    """A result: by callback with a valid token, or as the answer to a query.
+
+    `amount` is whole shillings, None when absent, or `UNREADABLE`.
+    """
+
+    fact_id: str
+    source: Source
+    verdict: Verdict
+    code: str
+    reason: Reason | None = None
+    merchant_request_id: str | None = None
+    checkout_request_id: str | None = None
+    amount: int | str | None = None
+    receipt: str | None = None
+    transaction_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A body that is no result. It is kept, and changes nothing."""
+
+    fact_id: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePassed:
+    """No send, or no result, in time. Made by a timer, and checked again when it is applied."""
+
+    @property
+    def fact_id(self) -> str:
+        return "deadline"
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEnded:
+    """An expired payment has been watched long enough."""
+
+    @property
+    def fact_id(self) -> str:
+        return "watch-ended"
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptOverdue:
+    """The money is said to have come, and no receipt number has followed."""
+
+    @property
+    def fact_id(self) -> str:
+        return "receipt-overdue"
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """The caller withdraws the payment."""
+
+    fact_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SiblingPaid:
+    """Another attempt of the same booking was paid."""
+
+    sibling_id: UUID
+
+    @property
+    def fact_id(self) -> str:
+        return f"sibling:{self.sibling_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class RefundRequested:
+    """The money is to be returned; `by_case` when an operator settled a case so."""
+
+    refund_id: UUID
+    by_case: bool = False
+
+    @property
+    def fact_id(self) -> str:
+        return f"refund:{self.refund_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class RefundDone:
+    """The reversal is proven."""
+
+    refund_id: UUID
+
+    @property
+    def fact_id(self) -> str:
+        return f"refund-done:{self.refund_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class RefundFailed:
+    """The reversal is proven not to have happened."""
+
+    refund_id: UUID
+
+    @property
+    def fact_id(self) -> str:
+        return f"refund-failed:{self.refund_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class CaseAccepted:
+    """An operator settled the review of a payment: its money is accepted as received."""
+
+    case_id: UUID
+    receipt: str
+
+    @property
+    def fact_id(self) -> str:
+        return f"case:{self.case_id}"
+
+
+Fact = (
+    SendClaimed
+    | PromptAccepted
+    | PromptRefused
+    | NotSent
+    | AnswerLost
+    | LeaseDead
+    | ResultReported
+    | Unreadable
+    | DeadlinePassed
+    | WatchEnded
+    | ReceiptOverdue
+    | CancelRequested
+    | SiblingPaid
+    | RefundRequested
+    | RefundDone
+    | RefundFailed
+    | CaseAccepted
+)

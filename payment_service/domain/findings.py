@@ -1,0 +1,269 @@
+"""What a fact says about the payment it is told of: the row of the table it falls into.
+
+The table in `transitions` has one row per finding and one column per standing
+of the payment. This file decides both. It changes nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import assert_never
+from uuid import UUID
+
+from payment_service.domain.facts import (
+    UNREADABLE,
+    AnswerLost,
+    CancelRequested,
+    CaseAccepted,
+    DeadlinePassed,
+    Fact,
+    LeaseDead,
+    NotSent,
+    PromptAccepted,
+    PromptRefused,
+    ReceiptOverdue,
+    RefundDone,
+    RefundFailed,
+    RefundRequested,
+    ResultReported,
+    SendClaimed,
+    SiblingPaid,
+    Source,
+    Unreadable,
+    Verdict,
+    WatchEnded,
+)
+from payment_service.domain.payment import PAID_STATES, SENDS_MAX, Payment, State, Times
+from payment_service.domain.reasons import Reason
+
+
+class Standing(StrEnum):
+    """The columns of the table: the states, three of them told apart further."""
+
+    C = "CREATED"
+    S = "SENDING"
+    P = "PROMPTED"
+    U0 = "UNCERTAIN, no result seen"
+    U1 = "UNCERTAIN, some result seen"
+    UR = "UNCERTAIN, under review"
+    K0 = "COMPLETED, receipt pending"
+    K = "COMPLETED"
+    F = "FAILED"
+    X = "CANCELLED"
+    E = "EXPIRED"
+    RG = "REFUNDING"
+    RD = "REFUNDED"
+
+
+class Finding(StrEnum):
+    """The rows of the table: what the facts can say."""
+
+    CLAIM = "a process may send the prompt"
+    CLAIM_BARRED = "a process may not send the prompt any more"
+    PROMPT_ACCEPTED = "Safaricom accepted the push"
+    PROMPT_OTHERWISE = "Safaricom accepted another push than the recorded one"
+    PROMPT_REFUSED = "Safaricom refused the push"
+    NOT_SENT = "the push reached nobody"
+    NOT_SENT_TOO_OFTEN = "the push reached nobody, once too often"
+    ANSWER_LOST = "the answer was lost, or the sender died"
+    PAID_KNOWN_RECEIPT = "paid, with a receipt already on this payment"
+    PAID_NEW_RECEIPT = "paid, with a new receipt"
+    PAID_NO_RECEIPT = "paid, without a receipt"
+    QUERY_PAID = "a query says paid"
+    FINAL_FAILURE = "a listed final failure"
+    UNCERTAIN_CODE = "a listed uncertain code"
+    UNCERTAIN_AGREED = "a listed uncertain code, confirmed by a late query"
+    UNKNOWN_CODE = "an unknown code"
+    WRONG_AMOUNT = "paid, with a wrong amount"
+    FOREIGN_PAID = "paid, but with an id or receipt that is not this payment's"
+    FOREIGN_OTHER = "another result with an id that is not this payment's"
+    NO_NEWS = "still processing, unreadable, or too early to say"
+    DEADLINE = "no send or no result in time"
+    WATCH_ENDED = "watched to the end"
+    RECEIPT_OVERDUE = "the receipt has not come in time"
+    CANCEL = "the caller withdraws"
+    SIBLING_PAID = "another attempt of the booking was paid"
+    REFUND_REQUESTED = "a refund is asked for"
+    REFUND_BY_CASE = "an operator returns money under review"
+    REFUND_DONE = "the refund is proven"
+    REFUND_FAILED = "the refund is proven to have failed"
+    CASE_ACCEPTED = "an operator accepts money under review"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What else must be known, read under the same locks as the payment."""
+
+    siblings: Sequence[Payment] = ()
+    """The other attempts for the same booking."""
+    receipt_holder: UUID | None = None
+    """The payment the fact's receipt number is recorded on."""
+    checkout_holder: UUID | None = None
+    """The payment the fact's CheckoutRequestID is recorded on."""
+
+
+def standing(payment: Payment) -> Standing:
+    """The column of the table a payment is in."""
+    match payment.state:
+        case State.CREATED:
+            return Standing.C
+        case State.SENDING:
+            return Standing.S
+        case State.PROMPTED:
+            return Standing.P
+        case State.UNCERTAIN:
+            if payment.reason is Reason.REVIEW:
+                return Standing.UR
+            return Standing.U1 if payment.result_seen else Standing.U0
+        case State.COMPLETED:
+            return Standing.K if payment.receipt else Standing.K0
+        case State.FAILED:
+            return Standing.F
+        case State.CANCELLED:
+            return Standing.X
+        case State.EXPIRED:
+            return Standing.E
+        case State.REFUNDING:
+            return Standing.RG
+        case State.REFUNDED:
+            return Standing.RD
+        case _:
+            assert_never(payment.state)
+
+
+def finding(payment: Payment, fact: Fact, around: Surroundings, now: datetime, times: Times) -> Finding:
+    """The row of the table a fact falls into for this payment."""
+    match fact:
+        case SendClaimed():
+            return _claim(payment, around, now, times)
+        case PromptAccepted() | PromptRefused() | NotSent() | AnswerLost():
+            return _answer(payment, fact, around)
+        case LeaseDead():
+            dead = payment.lease_expires_at is not None and now >= payment.lease_expires_at
+            return Finding.ANSWER_LOST if dead and fact.claim_id == payment.claim_id else Finding.NO_NEWS
+        case ResultReported():
+            return _result(payment, fact, around, now, times)
+        case Unreadable():
+            return Finding.NO_NEWS
+        case DeadlinePassed():
+            return Finding.DEADLINE if now >= deadline(payment, times) else Finding.NO_NEWS
+        case WatchEnded():
+            return Finding.WATCH_ENDED if now >= watch_end(payment, times) else Finding.NO_NEWS
+        case ReceiptOverdue():
+            waited = payment.completed_at is not None and now >= payment.completed_at + times.receipt_within
+            return Finding.RECEIPT_OVERDUE if waited else Finding.NO_NEWS
+        case CancelRequested():
+            return Finding.CANCEL
+        case SiblingPaid():
+            return Finding.SIBLING_PAID
+        case RefundRequested():
+            return Finding.REFUND_BY_CASE if fact.by_case else Finding.REFUND_REQUESTED
+        case RefundDone():
+            return Finding.REFUND_DONE
+        case RefundFailed():
+            return Finding.REFUND_FAILED
+        case CaseAccepted():
+            return Finding.CASE_ACCEPTED
+        case _:
+            assert_never(fact)
+
+
+def deadline(payment: Payment, times: Times) -> datetime:
+    """When a payment is given up: before the send by its age, after the send by its expiry."""
+    if payment.state is State.CREATED:
+        return payment.created_at + times.send_within
+    return payment.expires_at
+
+
+def watch_end(payment: Payment, times: Times) -> datetime:
+    """When an expired payment is certainly unpaid."""
+    return (payment.sent_at or payment.created_at) + times.watch_for
+
+
+def _claim(payment: Payment, around: Surroundings, now: datetime, times: Times) -> Finding:
+    barred = (
+        now >= deadline(payment, times)
+        or payment.money_case_open
+        or any(sibling.state in PAID_STATES or sibling.money_case_open for sibling in around.siblings)
+    )
+    return Finding.CLAIM_BARRED if barred else Finding.CLAIM
+
+
+def _answer(
+    payment: Payment, fact: PromptAccepted | PromptRefused | NotSent | AnswerLost, around: Surroundings
+) -> Finding:
+    """An answer speaks of one claim only; an acceptance of another one may be a second prompt.
+
+    A CREATED payment has no claim that is under way. An answer to any is news of a send that the row knows nothing of,
+    as after a database lost its last moments; it must not pass for an answer to somebody else.
+    """
+    mine = payment.state is State.CREATED or fact.claim_id == payment.claim_id
+    match fact:
+        case PromptAccepted():
+            same = (
+                payment.checkout_request_id in (None, fact.checkout_request_id)
+                and payment.merchant_request_id in (None, fact.merchant_request_id)
+                and around.checkout_holder in (None, payment.payment_id)
+            )
+            return Finding.PROMPT_ACCEPTED if mine and same else Finding.PROMPT_OTHERWISE
+        case PromptRefused():
+            return Finding.PROMPT_REFUSED if mine else Finding.NO_NEWS
+        case NotSent():
+            if not mine:
+                return Finding.NO_NEWS
+            return Finding.NOT_SENT_TOO_OFTEN if payment.not_sent_count + 1 >= SENDS_MAX else Finding.NOT_SENT
+        case AnswerLost():
+            return Finding.ANSWER_LOST if mine else Finding.NO_NEWS
+        case _:
+            assert_never(fact)
+
+
+def _result(payment: Payment, fact: ResultReported, around: Surroundings, now: datetime, times: Times) -> Finding:
+    if fact.verdict is Verdict.STILL_PROCESSING:
+        return Finding.NO_NEWS
+    if _foreign(payment, fact, around):
+        return Finding.FOREIGN_PAID if fact.verdict is Verdict.PAID else Finding.FOREIGN_OTHER
+    match fact.verdict:
+        case Verdict.PAID:
+            return _paid(payment, fact, around)
+        case Verdict.FAILED | Verdict.CANCELLED:
+            return Finding.FINAL_FAILURE
+        case Verdict.UNCERTAIN:
+            agrees = (
+                fact.source is Source.QUERY
+                and payment.sent_at is not None
+                and now >= payment.sent_at + times.agree_after
+                and fact.code == payment.result_code
+            )
+            return Finding.UNCERTAIN_AGREED if agrees else Finding.UNCERTAIN_CODE
+        case Verdict.UNKNOWN:
+            return Finding.UNKNOWN_CODE
+        case _:
+            assert_never(fact.verdict)
+
+
+def _foreign(payment: Payment, fact: ResultReported, around: Surroundings) -> bool:
+    """Absent ids do not contradict; present ones must be this payment's, or nobody's yet."""
+    if fact.checkout_request_id is not None:
+        if payment.checkout_request_id not in (None, fact.checkout_request_id):
+            return True
+        if around.checkout_holder not in (None, payment.payment_id):
+            return True
+    if fact.merchant_request_id is not None and payment.merchant_request_id not in (None, fact.merchant_request_id):
+        return True
+    return fact.receipt is not None and around.receipt_holder not in (None, payment.payment_id)
+
+
+def _paid(payment: Payment, fact: ResultReported, around: Surroundings) -> Finding:
+    if fact.source is Source.QUERY:
+        return Finding.QUERY_PAID
+    known = fact.receipt is not None and (
+        fact.receipt == payment.receipt or around.receipt_holder == payment.payment_id
+    )
+    if fact.amount == UNREADABLE or fact.amount not in (None, payment.amount):
+        told_before = known and standing(payment) is Standing.UR
+        return Finding.PAID_KNOWN_RECEIPT if told_before else Finding.WRONG_AMOUNT
+    if fact.receipt is None:
+        return Finding.PAID_NO_RECEIPT
+    return Finding.PAID_KNOWN_RECEIPT if known else Finding.PAID_NEW_RECEIPT

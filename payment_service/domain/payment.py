@@ -1,0 +1,202 @@
+"""What a payment is: its states, and the row that every decision is made from.
+
+Pure data. What may happen to it is decided in `transitions`; what its reasons
+mean to a passenger, in `reasons`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Self
+from uuid import UUID
+
+from payment_service.domain.reasons import Reason
+
+
+class State(StrEnum):
+    """Where a payment stands, as this service sees it."""
+
+    CREATED = "CREATED"
+    SENDING = "SENDING"
+    PROMPTED = "PROMPTED"
+    UNCERTAIN = "UNCERTAIN"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+    REFUNDING = "REFUNDING"
+    REFUNDED = "REFUNDED"
+
+
+class Status(StrEnum):
+    """Where a payment stands, as a caller sees it; the names are those of the wire enum."""
+
+    PENDING = "PENDING"
+    PROCESSING = "PROCESSING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+    REFUNDED = "REFUNDED"
+
+
+STATUS_OF: Mapping[State, Status] = {
+    State.CREATED: Status.PENDING,
+    State.SENDING: Status.PENDING,
+    State.PROMPTED: Status.PROCESSING,
+    State.UNCERTAIN: Status.PROCESSING,
+    State.COMPLETED: Status.COMPLETED,
+    State.FAILED: Status.FAILED,
+    State.CANCELLED: Status.CANCELLED,
+    State.EXPIRED: Status.EXPIRED,
+    State.REFUNDING: Status.COMPLETED,
+    State.REFUNDED: Status.REFUNDED,
+}
+
+LIVE_STATES = frozenset({State.CREATED, State.SENDING, State.PROMPTED, State.UNCERTAIN})
+"""States in which the passenger may still pay this attempt."""
+
+PAID_STATES = frozenset({State.COMPLETED, State.REFUNDING, State.REFUNDED})
+"""States of a payment whose money arrived, whatever became of it later."""
+
+
+class BookingAction(StrEnum):
+    """What the booking may do now; the names are those of the wire enum."""
+
+    WAIT = "WAIT"
+    CONFIRM = "CONFIRM"
+    OFFER_RETRY = "OFFER_RETRY"
+    RELEASE = "RELEASE"
+    REVIEW = "REVIEW"
+
+
+class LatePaymentPolicy(StrEnum):
+    """What the caller wants done with money that becomes known after the hold."""
+
+    REVIEW = "REVIEW"
+    CONFIRM = "CONFIRM"
+
+
+class PhoneWarning(StrEnum):
+    """Something worth knowing about a phone number; never a refusal."""
+
+    NOT_A_SAFARICOM_PREFIX = "NOT_A_SAFARICOM_PREFIX"
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long each thing may take. Settings, so that a demonstration need not wait two minutes."""
+
+    expire_after: timedelta = timedelta(seconds=120)
+    """From the send to EXPIRED: a prompt lives about a minute, results lag behind it."""
+    send_within: timedelta = timedelta(seconds=20)
+    """From creation to FAILED when nothing could be sent: no phone rings for a trip that has left."""
+    orphaned_after: timedelta = timedelta(seconds=2)
+    """From when a prompt should have been sent until any process may send it."""
+    lease: timedelta = timedelta(seconds=45)
+    """How long a claim to send lasts: the whole request (30 s) and room to record its outcome."""
+    retry_wait: timedelta = timedelta(seconds=180)
+    """From the send to the next attempt: the prompt may be on the phone until then."""
+    watch_for: timedelta = timedelta(hours=48)
+    """From the send until an EXPIRED payment is certainly unpaid; the provider lists money for as long."""
+    receipt_within: timedelta = timedelta(minutes=15)
+    """From "paid" without a receipt number until an operator looks."""
+    second_look_after: timedelta = timedelta(seconds=15)
+    """Between two answers "paid" to our query that together are as good as a receipt."""
+    agree_after: timedelta = timedelta(seconds=60)
+    """From the send until a query may end an uncertain payment: the prompt is gone by then."""
+    send_backoff: timedelta = timedelta(seconds=1)
+    """Before the second send; doubled before each later one."""
+
+
+SENDS_MAX = 4
+"""Sends of one payment that reached nobody before it fails: the first and three more."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentRequest:
+    """What the caller asked for, parsed. Equal requests are the same request."""
+
+    request_id: str
+    booking_id: str
+    phone_number: str
+    """E.164 without the plus: 2547XXXXXXXX or 2541XXXXXXXX."""
+    amount: int
+    """Whole shillings."""
+    shortcode: str
+    account_reference: str = ""
+    description: str = ""
+    language_code: str = "en"
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    hold_expire_at: datetime | None = None
+    late_payment_policy: LatePaymentPolicy = LatePaymentPolicy.REVIEW
+
+
+@dataclass(frozen=True)
+class Payment:
+    """One attempt to collect money for a booking: all that decisions are made from."""
+
+    payment_id: UUID
+    caller: str
+    booking_id: str
+    reference: str
+    attempt: int
+    retry_of: UUID | None
+    amount: int
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime
+    hold_expire_at: datetime | None
+    late_payment_policy: LatePaymentPolicy
+
+    state: State = State.CREATED
+    reason: Reason | None = None
+    result_code: str | None = None
+    version: int = 1
+    booking_action: BookingAction = BookingAction.WAIT
+    outcome_certain: bool = False
+    retry_allowed_at: datetime | None = None
+    receipt: str | None = None
+    transaction_at: datetime | None = None
+    """When M-Pesa says the money moved."""
+    paid_late: bool = False
+    completed_at: datetime | None = None
+    """When we learned that the money moved."""
+
+    blocks_booking: bool = True
+    """No other attempt may be started for the booking."""
+    said_confirm: bool = False
+    """`booking_action` has been CONFIRM at some time."""
+    money_case_open: bool = False
+
+    claim_id: UUID | None = None
+    """The latest claim to send."""
+    lease_expires_at: datetime | None = None
+    sent_at: datetime | None = None
+    """When the latest claim to send was made."""
+    not_sent_count: int = 0
+    send_at: datetime | None = None
+    """When a CREATED payment is to be sent."""
+    checkout_request_id: str | None = None
+    merchant_request_id: str | None = None
+    result_seen: bool = False
+    """Some result has been received, though not one that settles the payment."""
+    paid_seen_at: datetime | None = None
+    """When a query first said "paid" while no receipt was known."""
+    paid_twice: bool = False
+    """Two queries, some time apart, said "paid"."""
+    due_at: datetime | None = None
+    """When a timer has something to do for this payment."""
+
+    def but(self, **changes: object) -> Self:
+        """The same payment with some fields changed: `dataclasses.replace`, a tenth as dear.
+
+        A payment passes through here a dozen times on its way, and `replace` calls an __init__ of forty fields.
+        """
+        unknown = changes.keys() - self.__dict__.keys()
+        if unknown:
+            raise TypeError(f"a payment has no {', '.join(sorted(unknown))}")
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__ | changes)
+        return other

@@ -1,0 +1,315 @@
+"""The one table that decides what may happen to a payment.
+
+A fact is turned into a finding (the row) and the payment into a standing (the
+column) by `findings`; the cell says what follows. Everything that changes the
+state of a payment passes through `apply`, which is pure: no clock, no I/O, no
+randomness. What the booking may do, and which timer is due next, follows from
+the new row alone and is decided in `decisions`.
+
+The rules behind the cells:
+
+* Proven success is never dropped. It completes the payment from any state; after
+  an end state it is late money, and money that fits nowhere opens a money case.
+* Only listed evidence ends a payment as failed. Everything else is uncertain.
+* A send whose fate is unknown is never sent again: no cell leads from SENDING
+  back to CREATED but for the proof that nothing was sent.
+* Contradictions change no state. They open a case, and a person looks.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from payment_service.domain.decisions import decided, duplicate, late
+from payment_service.domain.facts import (
+    CaseAccepted,
+    Fact,
+    NotSent,
+    PromptAccepted,
+    PromptRefused,
+    RefundRequested,
+    ResultReported,
+    SendClaimed,
+    Source,
+    Verdict,
+)
+from payment_service.domain.findings import Finding, Standing, Surroundings, finding, standing
+from payment_service.domain.payment import Payment, State, Times
+from payment_service.domain.reasons import Reason
+
+# One word per cell:
+#   -          nothing happens            ids     only the provider's ids are recorded
+#   C S P U0 U1 UR K F X E RG RD          go to that standing
+#   F|X        failed or cancelled, as the code says
+#   case $     the state stays; a case, or a case about money, is opened
+#   A+case A+$ go to A and open one
+#   cert       nothing can change the outcome any more
+#   differs    a case, unless the same was said before
+#   receipt    the receipt number is recorded
+#   second     a second answer "paid", some time after the first, is as good as a receipt
+#   block      the booking is no longer blocked by this payment
+#   back+case  return from REFUNDING to the state before, and open a case
+#   no         the one who asked is refused
+#   own        nothing when it was done before by the same request, otherwise no
+_TABLE = """
+                   C        S      P      U0     U1     UR     K0       K        F        X        E     RG         RD
+CLAIM              S        no     no     no     no     no     no       no       no       no       no    no         no
+CLAIM_BARRED       no       no     no     no     no     no     no       no       no       no       no    no         no
+PROMPT_ACCEPTED    U0+case  P      -      P      ids    ids    ids      ids      ids      ids      ids   ids        ids
+PROMPT_OTHERWISE   $        $      $      $      $      $      $        $        $        $        $     $          $
+PROMPT_REFUSED     case     F      case   F      case   case   case     case     -        -        cert  case       case
+NOT_SENT           -        C      case   F      case   case   case     case     -        -        cert  case       case
+NOT_SENT_TOO_OFTEN -        F      case   F      case   case   case     case     -        -        cert  case       case
+ANSWER_LOST        -        U0     -      -      -      -      -        -        -        -        -     -          -
+PAID_KNOWN_RECEIPT -        -      -      -      -      -      -        -        -        -        -     -          -
+PAID_NEW_RECEIPT   K        K      K      K      K      K      receipt  $        K+case   K+case   K     $          $
+PAID_NO_RECEIPT    K        K      K      K      K      -      -        -        K+case   K+case   K     -          -
+QUERY_PAID         -        -      K      K      K      -      second   -        $        $        K     -          -
+FINAL_FAILURE      U1       F|X    F|X    F|X    F|X    -      case     case     differs  differs  cert  case       case
+UNCERTAIN_CODE     U1       U1     U1     U1     -      -      case     case     -        -        -     case       case
+UNCERTAIN_AGREED   U1       U1     U1     U1     E      -      case     case     -        -        -     case       case
+UNKNOWN_CODE       U1       U1     U1     U1     -      -      -        -        -        -        -     -          -
+WRONG_AMOUNT       UR+$     UR+$   UR+$   UR+$   UR+$   $      $        $        $        $        $     $          $
+FOREIGN_PAID       U1+$     $      $      $      $      $      $        $        $        $        $     $          $
+FOREIGN_OTHER      U1+case  case   case   case   case   case   case     case     case     case     case  case       case
+NO_NEWS            -        -      -      -      -      -      -        -        -        -        -     -          -
+DEADLINE           F        -      E      E      E      -      -        -        -        -        -     -          -
+WATCH_ENDED        -        -      -      -      -      -      -        -        -        -        cert  -          -
+RECEIPT_OVERDUE    -        -      -      -      -      -      $        -        -        -        -     -          -
+CANCEL             X        no     no     no     no     no     no       no       no       own      no    no         no
+SIBLING_PAID       X        block  block  block  block  block  -        -        -        -        -     -          -
+REFUND_REQUESTED   no       no     no     no     no     no     no       RG       no       no       no    own        own
+REFUND_BY_CASE     no       no     no     no     no     RG     no       RG       no       no       no    own        own
+REFUND_DONE        $        $      $      $      $      RD     RD+case  RD+case  $        $        $     RD         -
+REFUND_FAILED      case     case   case   case   case   case   case     case     case     case     case  back+case  case
+CASE_ACCEPTED      -        -      -      -      -      K      -        -        -        -        -     -          -
+"""
+
+
+def _parsed(table: str) -> Mapping[Finding, Mapping[Standing, str]]:
+    header, *rows = (line.split() for line in table.strip().splitlines())
+    columns = [Standing[name] for name in header]
+    return {Finding[name]: dict(zip(columns, cells, strict=True)) for name, *cells in rows}
+
+
+TABLE = _parsed(_TABLE)
+"""The cell for every finding and standing; total, which a test proves."""
+
+
+class CaseKind(StrEnum):
+    """Why a person has to look."""
+
+    CONTRADICTION = "CONTRADICTION"
+    """Two pieces of evidence cannot both be true."""
+    PAID_AFTER_FAILURE = "PAID_AFTER_FAILURE"
+    FOREIGN_IDS = "FOREIGN_IDS"
+    OTHER_PROMPT = "OTHER_PROMPT"
+    """Safaricom accepted a push we did not record: the phone may have two prompts."""
+    WRONG_AMOUNT = "WRONG_AMOUNT"
+    SECOND_RECEIPT = "SECOND_RECEIPT"
+    DUPLICATE_PAYMENT = "DUPLICATE_PAYMENT"
+    """Two attempts of one booking were paid."""
+    LATE_PAYMENT = "LATE_PAYMENT"
+    RECEIPT_OVERDUE = "RECEIPT_OVERDUE"
+    PAID_AFTER_END = "PAID_AFTER_END"
+    """A query says paid where the payment ended otherwise."""
+    UNKNOWN_PAYMENT = "UNKNOWN_PAYMENT"
+    """A callback with a valid token names a payment that does not exist."""
+    REFUND = "REFUND"
+
+
+_CASE_OF: Mapping[Finding, CaseKind] = {
+    Finding.PROMPT_OTHERWISE: CaseKind.OTHER_PROMPT,
+    Finding.PAID_NEW_RECEIPT: CaseKind.SECOND_RECEIPT,
+    Finding.QUERY_PAID: CaseKind.PAID_AFTER_END,
+    Finding.WRONG_AMOUNT: CaseKind.WRONG_AMOUNT,
+    Finding.FOREIGN_PAID: CaseKind.FOREIGN_IDS,
+    Finding.FOREIGN_OTHER: CaseKind.FOREIGN_IDS,
+    Finding.RECEIPT_OVERDUE: CaseKind.RECEIPT_OVERDUE,
+    Finding.REFUND_DONE: CaseKind.REFUND,
+    Finding.REFUND_FAILED: CaseKind.REFUND,
+}
+
+_UNBOUND = frozenset({Finding.FOREIGN_PAID, Finding.FOREIGN_OTHER, Finding.PROMPT_OTHERWISE})
+"""Findings whose ids are not this payment's and must not be recorded on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Something a person has to look at. `is_money` bars new attempts for the booking."""
+
+    kind: CaseKind
+    is_money: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What applying one fact led to. `payment` is the row as it is now; `refused` changed nothing."""
+
+    payment: Payment
+    case: Case | None = None
+    refused: bool = False
+
+    def changed(self, before: Payment) -> bool:
+        """Whether an event is due: something other than the recorded ids has changed."""
+        return self.payment.version != before.version
+
+
+def apply(payment: Payment, fact: Fact, around: Surroundings, now: datetime, times: Times) -> Outcome:
+    """What follows from a fact. The same fact must not be applied twice: the caller drops known ids."""
+    row, column = finding(payment, fact, around, now, times), standing(payment)
+    cell = TABLE[row][column]
+    if cell == "no" or (cell == "own" and not _done_before(payment, fact)):
+        return Outcome(payment, refused=True)
+    if cell == "-":
+        return Outcome(payment)
+    target, _, mark = cell.partition("+")
+    case = _case(row, column, mark or target, payment, fact)
+    after = payment if row in _UNBOUND else _with_ids(payment, fact)
+    after = _moved(after, target, fact, now, times)
+    if after.state is State.COMPLETED and payment.state is not State.COMPLETED:
+        case = _money_case_on_arrival(after, around) or case
+    if case is not None and case.is_money:
+        after = after.but(money_case_open=True)
+    return Outcome(decided(payment, after, around, now, times), case)
+
+
+def _done_before(payment: Payment, fact: Fact) -> bool:
+    """A withdrawal is repeatable; a refund is the same only by its own id, which is dropped as known."""
+    return not isinstance(fact, RefundRequested) and payment.reason is Reason.WITHDRAWN
+
+
+def _case(row: Finding, column: Standing, mark: str, payment: Payment, fact: Fact) -> Case | None:
+    match mark:
+        case "$":
+            return Case(_CASE_OF[row], is_money=True)
+        case "case" if row in (Finding.PAID_NEW_RECEIPT, Finding.PAID_NO_RECEIPT):
+            return Case(CaseKind.PAID_AFTER_FAILURE, is_money=False)
+        case "case":
+            return Case(_CASE_OF.get(row, CaseKind.CONTRADICTION), is_money=False)
+        case "differs" if isinstance(fact, ResultReported):
+            ended_so = Standing.X if fact.verdict is Verdict.CANCELLED else Standing.F
+            same = ended_so is column and fact.code == payment.result_code
+            return None if same else Case(CaseKind.CONTRADICTION, is_money=False)
+        case _:
+            return None
+
+
+def _money_case_on_arrival(after: Payment, around: Surroundings) -> Case | None:
+    """Money has just arrived: is it one too many for the booking, or too late for its hold?"""
+    if duplicate(around):
+        return Case(CaseKind.DUPLICATE_PAYMENT, is_money=True)
+    if late(after):
+        return Case(CaseKind.LATE_PAYMENT, is_money=True)
+    return None
+
+
+def _with_ids(payment: Payment, fact: Fact) -> Payment:
+    if not isinstance(fact, PromptAccepted | ResultReported):
+        return payment
+    return payment.but(
+        checkout_request_id=payment.checkout_request_id or fact.checkout_request_id,
+        merchant_request_id=payment.merchant_request_id or fact.merchant_request_id,
+    )
+
+
+def _moved(payment: Payment, target: str, fact: Fact, now: datetime, times: Times) -> Payment:
+    """The payment with the cell's own effect; what follows from it is `decisions`' part."""
+    # Evidence of a prompt dates the send, even where no claim of ours does.
+    sent_at = payment.sent_at or now
+    match target:
+        case "-" | "ids" | "case" | "$" | "differs" | "own":
+            return payment
+        case "S" if isinstance(fact, SendClaimed):
+            return payment.but(
+                state=State.SENDING,
+                claim_id=fact.claim_id,
+                sent_at=now,
+                lease_expires_at=now + times.lease,
+                expires_at=now + times.expire_after,
+            )
+        case "C" if isinstance(fact, NotSent):
+            wait = times.send_backoff * 2**payment.not_sent_count
+            return payment.but(
+                state=State.CREATED,
+                sent_at=None,
+                lease_expires_at=None,
+                not_sent_count=payment.not_sent_count + 1,
+                send_at=now + wait,
+            )
+        case "P":
+            return payment.but(state=State.PROMPTED, reason=Reason.AWAITING_CUSTOMER, sent_at=sent_at)
+        case "U0":
+            return payment.but(state=State.UNCERTAIN, reason=Reason.CONFIRMING, sent_at=sent_at)
+        case "U1":
+            code = fact.code if isinstance(fact, ResultReported) else payment.result_code
+            return payment.but(
+                state=State.UNCERTAIN,
+                reason=Reason.CONFIRMING,
+                result_code=code,
+                result_seen=True,
+                sent_at=sent_at,
+            )
+        case "UR":
+            return payment.but(state=State.UNCERTAIN, reason=Reason.REVIEW, result_seen=True, sent_at=sent_at)
+        case "K" | "receipt" | "second":
+            return _paid(payment, target, fact, now, times)
+        case "F" | "X" | "F|X" | "E":
+            return _ended(payment, target, fact)
+        case "cert":
+            return payment.but(outcome_certain=True)
+        case "block":
+            return payment.but(blocks_booking=False)
+        case "RG":
+            return payment.but(state=State.REFUNDING)
+        case "RD":
+            return payment.but(state=State.REFUNDED, reason=None)
+        case "back":
+            paid = payment.completed_at is not None
+            return payment.but(state=State.COMPLETED if paid else State.UNCERTAIN)
+        case _:
+            raise AssertionError(f"no such cell in the table: {target} for {type(fact).__name__}")
+
+
+def _paid(payment: Payment, target: str, fact: Fact, now: datetime, times: Times) -> Payment:
+    if target == "second":
+        first = payment.paid_seen_at or now
+        confirmed = payment.paid_seen_at is not None and now >= first + times.second_look_after
+        return payment.but(paid_seen_at=first, paid_twice=payment.paid_twice or confirmed)
+    queried = isinstance(fact, ResultReported) and fact.source is Source.QUERY
+    # The answer to a query proves no receipt: it comes without the amount that would have to be right.
+    receipt = fact.receipt if isinstance(fact, ResultReported | CaseAccepted) and not queried else None
+    transaction_at = fact.transaction_at if isinstance(fact, ResultReported) else None
+    return payment.but(
+        state=State.COMPLETED,
+        reason=None if receipt else Reason.RECEIPT_PENDING,
+        result_code=fact.code if isinstance(fact, ResultReported) else payment.result_code,
+        receipt=receipt,
+        transaction_at=transaction_at or payment.transaction_at,
+        paid_late=payment.paid_late or payment.state in (State.FAILED, State.CANCELLED, State.EXPIRED),
+        completed_at=payment.completed_at or now,
+        paid_seen_at=now if queried else payment.paid_seen_at,
+        result_seen=True,
+    )
+
+
+def _ended(payment: Payment, target: str, fact: Fact) -> Payment:
+    state: State
+    reason: Reason | None
+    code: str | None
+    match fact:
+        case ResultReported() if target == "F|X":
+            cancelled = fact.verdict is Verdict.CANCELLED
+            state, reason, code = (State.CANCELLED if cancelled else State.FAILED), fact.reason, fact.code
+        case PromptRefused():
+            state, reason, code = State.FAILED, fact.reason, fact.code
+        case NotSent():
+            state, reason, code = State.FAILED, Reason.NOT_SENT, fact.code
+        case _ if target == "X":
+            state, reason, code = State.CANCELLED, Reason.WITHDRAWN, payment.result_code
+        case _ if target == "F":
+            state, reason, code = State.FAILED, Reason.NOT_SENT, payment.result_code
+        case _:
+            state, reason, code = State.EXPIRED, Reason.NO_ANSWER, payment.result_code
+    return payment.but(state=state, reason=reason, result_code=code)

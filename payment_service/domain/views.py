@@ -1,0 +1,137 @@
+"""What a caller sees of a payment and of its events.
+
+A view holds no more than the wire does: the phone number is masked here, and
+nothing behind this file knows it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from payment_service.domain.payment import (
+    STATUS_OF,
+    BookingAction,
+    Payment,
+    PaymentRequest,
+    PhoneWarning,
+    State,
+    Status,
+)
+from payment_service.domain.reasons import Reason
+
+
+class EventType(StrEnum):
+    """What an event is about; the names are those of the wire enum."""
+
+    CREATED = "CREATED"
+    SENDING = "SENDING"
+    NOT_SENT = "NOT_SENT"
+    PROMPTED = "PROMPTED"
+    UNCERTAIN = "UNCERTAIN"
+    COMPLETED = "COMPLETED"
+    COMPLETED_LATE = "COMPLETED_LATE"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+    UPDATED = "UPDATED"
+
+
+_TYPE_ON_ENTERING = {
+    State.CREATED: EventType.NOT_SENT,
+    State.SENDING: EventType.SENDING,
+    State.PROMPTED: EventType.PROMPTED,
+    State.UNCERTAIN: EventType.UNCERTAIN,
+    State.COMPLETED: EventType.COMPLETED,
+    State.FAILED: EventType.FAILED,
+    State.CANCELLED: EventType.CANCELLED,
+    State.EXPIRED: EventType.EXPIRED,
+    State.REFUNDING: EventType.UPDATED,
+    State.REFUNDED: EventType.UPDATED,
+}
+
+
+def event_type(before: Payment, after: Payment) -> EventType:
+    """The type of the event that tells of this change."""
+    if after.state is before.state:
+        return EventType.UPDATED
+    if after.state is State.COMPLETED and after.paid_late and not before.paid_late:
+        return EventType.COMPLETED_LATE
+    return _TYPE_ON_ENTERING[after.state]
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentView:
+    """One payment as its caller sees it. `amount` is whole shillings."""
+
+    payment_id: UUID
+    caller: str
+    reference: str
+    booking_id: str
+    attempt: int
+    retry_of: UUID | None
+    status: Status
+    reason: Reason | None
+    result_code: str | None
+    language_code: str
+    booking_action: BookingAction
+    outcome_certain: bool
+    retry_allowed_at: datetime | None
+    amount: int
+    masked_phone: str
+    phone_warning: PhoneWarning | None
+    receipt: str | None
+    paid_late: bool
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime
+    completed_at: datetime | None
+    metadata: Mapping[str, str]
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    """One event as a watcher sees it; `tag` is the random id that its cursor carries."""
+
+    position: int
+    tag: bytes
+    event_type: EventType
+    previous_status: Status | None
+    payment: PaymentView
+
+
+def masked(phone_number: str) -> str:
+    """A phone number with its middle hidden: 2547*****678."""
+    return f"{phone_number[:4]}*****{phone_number[-3:]}"
+
+
+def view_of(payment: Payment, request: PaymentRequest, warning: PhoneWarning | None) -> PaymentView:
+    """The view of a payment whose request is at hand."""
+    return PaymentView(
+        payment_id=payment.payment_id,
+        caller=payment.caller,
+        reference=payment.reference,
+        booking_id=payment.booking_id,
+        attempt=payment.attempt,
+        retry_of=payment.retry_of,
+        status=STATUS_OF[payment.state],
+        reason=payment.reason,
+        result_code=payment.result_code,
+        language_code=request.language_code,
+        booking_action=payment.booking_action,
+        outcome_certain=payment.outcome_certain,
+        retry_allowed_at=payment.retry_allowed_at,
+        amount=payment.amount,
+        masked_phone=masked(request.phone_number),
+        phone_warning=warning,
+        receipt=payment.receipt,
+        paid_late=payment.paid_late,
+        created_at=payment.created_at,
+        updated_at=payment.updated_at,
+        expires_at=payment.expires_at,
+        completed_at=payment.completed_at,
+        metadata=request.metadata,
+        version=payment.version,
+    )

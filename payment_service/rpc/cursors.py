@@ -1,0 +1,101 @@
+"""Cursors and page tokens: bookmarks as callers carry them, opaque and in text that survives any transport.
+
+A cursor names a log, a position and the random tag of the event there. It is
+not secret and needs no signature: whether the log holds that event is looked up
+when it comes back. A page token carries the filters' fingerprint, and a MAC,
+because nothing else could tell a forged one.
+"""
+
+import base64
+import binascii
+import hmac
+import struct
+from dataclasses import dataclass
+from uuid import UUID
+
+from payment_service.application.event_feed import Bookmark
+from payment_service.domain.errors import CursorInvalid, PageTokenInvalid
+from payment_service.store.event_log import TAG_BYTES
+
+VERSION = 1
+_CURSOR = struct.Struct(f">B16sQ{TAG_BYTES}s")
+_BEGINNING = bytes(TAG_BYTES)
+POSITION_MAX = 2**63 - 1
+
+FINGERPRINT_BYTES = 16
+MAC_BYTES = 16
+_PAGE = struct.Struct(f">B{FINGERPRINT_BYTES}s16s{_CURSOR.size}s")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Where the next page begins: before this payment, with the bookmark of the first page."""
+
+    before: UUID
+    bookmark: Bookmark
+
+
+def cursor_text(bookmark: Bookmark) -> str:
+    """The cursor of a bookmark."""
+    return _text(_packed(bookmark))
+
+
+def read_cursor(text: str) -> Bookmark:
+    """The bookmark in a cursor, or CursorInvalid."""
+    try:
+        return _unpacked(_bytes(text))
+    except (ValueError, struct.error) as error:
+        raise CursorInvalid from error
+
+
+def page_token(page: Page, filters: bytes, key: bytes) -> str:
+    """The token for the page that follows. `filters` is an encoding of everything the caller asked for."""
+    content = _PAGE.pack(VERSION, _fingerprint(filters), page.before.bytes, _packed(page.bookmark))
+    return _text(content + _mac(key, content))
+
+
+def read_page_token(text: str, filters: bytes, key: bytes) -> Page:
+    """The page that a token asks for, or PageTokenInvalid."""
+    try:
+        token = _bytes(text)
+        content, mac = token[:-MAC_BYTES], token[-MAC_BYTES:]
+        version, fingerprint, before, cursor = _PAGE.unpack(content)
+        bookmark = _unpacked(cursor)
+    except (ValueError, struct.error) as error:
+        raise PageTokenInvalid from error
+    genuine = hmac.compare_digest(mac, _mac(key, content))
+    if version != VERSION or not genuine or fingerprint != _fingerprint(filters):
+        raise PageTokenInvalid
+    return Page(UUID(bytes=before), bookmark)
+
+
+def _packed(bookmark: Bookmark) -> bytes:
+    return _CURSOR.pack(VERSION, bookmark.log_id.bytes, bookmark.position, bookmark.tag)
+
+
+def _unpacked(content: bytes) -> Bookmark:
+    version, log_id, position, tag = _CURSOR.unpack(content)
+    if version != VERSION or position > POSITION_MAX:
+        raise ValueError("not a cursor of this version")
+    return Bookmark(UUID(bytes=log_id), position, tag if tag != _BEGINNING else b"")
+
+
+def _text(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode("ascii")
+
+
+def _bytes(text: str) -> bytes:
+    content = text.encode("ascii")
+    decoded = base64.b64decode(content + b"=" * (-len(content) % 4), altchars=b"-_", validate=True)
+    # One place has one cursor: left-over bits or other spellings are not ours.
+    if _text(decoded) != text:
+        raise binascii.Error("not in canonical form")
+    return decoded
+
+
+def _fingerprint(filters: bytes) -> bytes:
+    return hmac.digest(b"filters", filters, "sha256")[:FINGERPRINT_BYTES]
+
+
+def _mac(key: bytes, content: bytes) -> bytes:
+    return hmac.digest(key, b"page token|" + content, "sha256")[:MAC_BYTES]

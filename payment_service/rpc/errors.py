@@ -1,0 +1,159 @@
+"""The one place where an exception becomes a status on the wire.
+
+Every error carries ErrorInfo; bad fields are listed in BadRequest; where waiting
+helps, RetryInfo says for how long. Text of a driver or a library never reaches a
+caller: it is logged, whole, with the trace id that the caller is given.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, assert_never
+
+import grpc
+import structlog
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+from mpesa_payments.v1.error_reason_pb2 import ErrorReason
+from opentelemetry import trace
+
+from payment_service.domain.decisions import Bar
+from payment_service.domain.errors import (
+    BookingBarred,
+    CursorInvalid,
+    InvalidRequest,
+    LogDiverged,
+    Overloaded,
+    PageTokenInvalid,
+    PaymentNotFound,
+    PaymentsError,
+    RequestIdReused,
+    ShuttingDown,
+    StoreUnavailable,
+    Violation,
+)
+from payment_service.domain.payment import STATUS_OF
+
+DOMAIN: Final = "mpesa-payments"
+PREFIX: Final = "ERROR_REASON_"
+DETAILS_KEY: Final = "grpc-status-details-bin"
+
+STORE_RETRY = timedelta(seconds=1)
+DRAIN_RETRY = timedelta(milliseconds=100)
+"""Another process answers at once; a moment for the caller's channel to find it."""
+BUSY_RETRY = timedelta(milliseconds=500)
+
+_log = structlog.get_logger(__name__)
+
+
+class TooManyCalls(PaymentsError):
+    """Too many calls of this kind are open."""
+
+
+class CallerNotAllowed(PaymentsError):
+    """You may not use this method."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An error as it goes on the wire."""
+
+    code: grpc.StatusCode
+    reason: str
+    message: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    violations: tuple[Violation, ...] = ()
+    retry_after: timedelta | None = None
+
+    def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:
+        """The details, as gRPC carries them."""
+        info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.metadata)
+        details: list[Any] = [info]
+        if self.violations:
+            listed = [
+                error_details_pb2.BadRequest.FieldViolation(field=violation.field, description=violation.description)
+                for violation in self.violations
+            ]
+            details.append(error_details_pb2.BadRequest(field_violations=listed))
+        if self.retry_after is not None:
+            delay = duration_pb2.Duration()
+            delay.FromTimedelta(self.retry_after)
+            details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+        packed = []
+        for detail in details:
+            packed.append(any_pb2.Any())
+            packed[-1].Pack(detail)
+        status = status_pb2.Status(code=self.code.value[0], message=self.message, details=packed)
+        return ((DETAILS_KEY, status.SerializeToString()),)
+
+
+def reason_name(reason: "ErrorReason.ValueType") -> str:
+    """A reason as ErrorInfo carries it."""
+    return ErrorReason.Name(reason).removeprefix(PREFIX)
+
+
+def answer_to(error: Exception, clock: Callable[[], datetime]) -> Answer:
+    """What a caller is told of an exception."""
+    code = grpc.StatusCode
+    text = str(error)
+    match error:
+        case InvalidRequest():
+            violations = error.violations
+            return Answer(code.INVALID_ARGUMENT, "INVALID_REQUEST", text, violations=violations)
+        case RequestIdReused():
+            metadata = {"payment_id": str(error.payment_id), "fields": ",".join(error.fields)}
+            return Answer(code.ALREADY_EXISTS, "REQUEST_ID_REUSED", text, metadata)
+        case BookingBarred():
+            return _barred(error, clock())
+        case PaymentNotFound():
+            return Answer(code.NOT_FOUND, "PAYMENT_NOT_FOUND", text)
+        case CursorInvalid():
+            violations = (Violation("cursor", "expected a cursor of this service, or none"),)
+            return Answer(code.INVALID_ARGUMENT, "CURSOR_INVALID", text, violations=violations)
+        case LogDiverged():
+            violations = (Violation("cursor", "expected a cursor of this database"),)
+            return Answer(code.INVALID_ARGUMENT, "LOG_DIVERGED", text, violations=violations)
+        case PageTokenInvalid():
+            violations = (Violation("page_token", "expected the token of the page before, with the same filters"),)
+            return Answer(code.INVALID_ARGUMENT, "PAGE_TOKEN_INVALID", text, violations=violations)
+        case TooManyCalls():
+            return Answer(code.RESOURCE_EXHAUSTED, "TOO_MANY_REQUESTS", text, retry_after=BUSY_RETRY)
+        case ShuttingDown():
+            return Answer(code.UNAVAILABLE, "SERVICE_DRAINING", text, retry_after=DRAIN_RETRY)
+        case StoreUnavailable() | Overloaded():
+            _log.warning("store unavailable", cause=repr(error.__cause__ or error))
+            return Answer(code.UNAVAILABLE, "STORE_UNAVAILABLE", text, retry_after=STORE_RETRY)
+        case CallerNotAllowed():
+            return Answer(code.PERMISSION_DENIED, "CALLER_NOT_ALLOWED", text)
+        case _:
+            return _fault(error)
+
+
+def _barred(error: BookingBarred, now: datetime) -> Answer:
+    payment = error.payment
+    metadata = {"payment_id": str(payment.payment_id)}
+    refused = grpc.StatusCode.FAILED_PRECONDITION
+    match error.bar:
+        case Bar.LIVE_OR_PAID:
+            metadata["status"] = STATUS_OF[payment.state].value
+            return Answer(
+                refused, "BOOKING_HAS_LIVE_PAYMENT", "The booking has a payment that is live or paid.", metadata
+            )
+        case Bar.TOO_EARLY:
+            message = "The prompt of the last attempt may still be on the phone."
+            wait = (payment.retry_allowed_at or now) - now
+            return Answer(refused, "RETRY_TOO_EARLY", message, metadata, retry_after=max(wait, timedelta(0)))
+        case Bar.UNDER_REVIEW:
+            return Answer(
+                refused, "BOOKING_UNDER_REVIEW", "Money of this booking is in doubt; an operator decides.", metadata
+            )
+        case _:
+            assert_never(error.bar)
+
+
+def _fault(error: Exception) -> Answer:
+    """A fault of ours: everything goes to the log, and to the caller the id to find it there."""
+    _log.error("call failed", exc_info=error)
+    trace_id = trace.format_trace_id(trace.get_current_span().get_span_context().trace_id)
+    message = "The service failed to answer; the fault is logged."
+    return Answer(grpc.StatusCode.INTERNAL, "INTERNAL", message, {"trace_id": trace_id})

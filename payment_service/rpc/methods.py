@@ -1,0 +1,126 @@
+"""The methods: parse, call, render. What is decided, is decided elsewhere."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from mpesa_payments.v1 import callback_service_pb2 as callback_pb
+from mpesa_payments.v1 import payment_service_pb2 as pb
+
+from payment_service.application import read_payments
+from payment_service.application.accept_callbacks import CallbackOutcome, ReceivedCallback
+from payment_service.application.follow_events import Batch, Start, follow_all, follow_booking, follow_payment
+from payment_service.application.read_payments import PaymentReads
+from payment_service.domain.errors import InvalidRequest
+from payment_service.domain.payment import PaymentRequest, PhoneWarning
+from payment_service.domain.views import PaymentView
+from payment_service.rpc import replies, requests
+from payment_service.rpc.calls import Call, Lane, Streaming, Unary
+from payment_service.rpc.cursors import Page, page_token, read_cursor, read_page_token
+from payment_service.rpc.requests import Initiation, ShortcodeLimits
+from payment_service.telemetry import traceparent
+
+ANSWER_WITHIN_SECONDS = 5.0
+"""A passenger sees "check your phone" by then, or "please wait"."""
+ANSWER_MARGIN_SECONDS = 0.5
+"""Before the caller's deadline: the answer has to travel."""
+HEARTBEAT_SECONDS = 15.0
+CALLBACKS_MAX_BYTES = 1_048_576
+
+_STARTS: Mapping[int, Start] = {
+    pb.WatchPaymentsRequest.POSITION_EARLIEST: Start.EARLIEST,
+    pb.WatchPaymentsRequest.POSITION_LATEST: Start.LATEST,
+}
+
+
+Initiate = Callable[[str, PaymentRequest, PhoneWarning | None, float, str | None], Awaitable[tuple[PaymentView, bool]]]
+"""Takes the caller, the request, its warning, until when to wait (the loop's time) and the traceparent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What the methods call, and the values they are set up with."""
+
+    initiate: Initiate
+    accept_callbacks: Callable[[Sequence[ReceivedCallback]], Awaitable[Sequence[CallbackOutcome]]]
+    reads: PaymentReads
+    shortcodes: Sequence[ShortcodeLimits]
+    page_key: bytes
+    clock: Callable[[], datetime]
+    heartbeat_seconds: float = HEARTBEAT_SECONDS
+    answer_within_seconds: float = ANSWER_WITHIN_SECONDS
+
+
+async def initiate_payment(core: Core, call: Call, message: pb.InitiatePaymentRequest) -> pb.InitiatePaymentResponse:
+    """InitiatePayment."""
+    initiation = requests.parse_initiation(message, core.shortcodes, core.clock())
+    await _refuse_unless_repeated(core, call, initiation)
+    soon = asyncio.get_running_loop().time() + core.answer_within_seconds
+    wait_until = min(soon, call.deadline - ANSWER_MARGIN_SECONDS)
+    bookmark = core.reads.feed.bookmark
+    view, replayed = await core.initiate(call.caller, initiation.request, initiation.warning, wait_until, traceparent())
+    return replies.initiated(view, bookmark, replayed)
+
+
+async def get_payment(core: Core, call: Call, message: pb.GetPaymentRequest) -> pb.GetPaymentResponse:
+    """GetPayment."""
+    return replies.found(*await read_payments.get_payment(core.reads, call.caller, requests.parse_target(message)))
+
+
+async def list_payments(core: Core, call: Call, message: pb.ListPaymentsRequest) -> pb.ListPaymentsResponse:
+    """ListPayments."""
+    wanted, page_size = requests.parse_list(message)
+    filters = f"{call.caller} {wanted!r}".encode()
+    before, bookmark = None, core.reads.feed.bookmark
+    if message.page_token:
+        asked = read_page_token(message.page_token, filters, core.page_key)
+        before, bookmark = asked.before, asked.bookmark
+    page = await read_payments.list_payments(core.reads, call.caller, wanted, before, page_size)
+    last = page.payments[-1].payment_id if page.more else None
+    token = page_token(Page(last, bookmark), filters, core.page_key) if last else ""
+    return replies.listed(page.payments, token, bookmark)
+
+
+def watch_payment(core: Core, call: Call, message: pb.WatchPaymentRequest) -> AsyncGenerator[Batch]:
+    """WatchPayment."""
+    watched = requests.parse_watch(message)
+    after = read_cursor(message.cursor) if message.cursor else None
+    if isinstance(watched, UUID):
+        return follow_payment(core.reads, call.caller, watched, after, message.follow, core.heartbeat_seconds)
+    return follow_booking(core.reads, call.caller, watched, after, core.heartbeat_seconds)
+
+
+def watch_payments(core: Core, call: Call, message: pb.WatchPaymentsRequest) -> AsyncGenerator[Batch]:
+    """WatchPayments."""
+    statuses = requests.parse_watch_all(message)
+    by_cursor = message.WhichOneof("start") == "cursor"
+    start = read_cursor(message.cursor) if by_cursor else _STARTS[message.position]
+    return follow_all(core.reads, call.caller, start, statuses, core.heartbeat_seconds)
+
+
+async def submit_callbacks(
+    core: Core, _call: Call, message: callback_pb.SubmitCallbacksRequest
+) -> callback_pb.SubmitCallbacksResponse:
+    """SubmitCallbacks."""
+    return replies.submitted(await core.accept_callbacks(requests.parse_callbacks(message, core.clock())))
+
+
+async def _refuse_unless_repeated(core: Core, call: Call, initiation: Initiation) -> None:
+    if not initiation.unless_repeated:
+        return
+    if not await read_payments.request_id_known(core.reads, call.caller, initiation.request.request_id):
+        raise InvalidRequest(initiation.unless_repeated)
+
+
+METHODS: Final[Mapping[str, Unary | Streaming]] = {
+    "mpesa_payments.v1.PaymentService/InitiatePayment": Unary(initiate_payment, Lane.INITIATE),
+    "mpesa_payments.v1.PaymentService/GetPayment": Unary(get_payment),
+    "mpesa_payments.v1.PaymentService/ListPayments": Unary(list_payments),
+    "mpesa_payments.v1.PaymentService/WatchPayment": Streaming(watch_payment, replies.followed_payment),
+    "mpesa_payments.v1.PaymentService/WatchPayments": Streaming(watch_payments, replies.followed_payments),
+    "mpesa_payments.v1.CallbackService/SubmitCallbacks": Unary(submit_callbacks, request_max_bytes=CALLBACKS_MAX_BYTES),
+}
+"""Every method of the API. The server refuses to start when one is missing."""

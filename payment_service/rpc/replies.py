@@ -1,0 +1,136 @@
+"""What callers see, as wire messages. On the path of every event, so it is written for speed."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from mpesa_payments.v1 import callback_service_pb2, money_pb2, payment_pb2, payment_service_pb2
+
+from payment_service.application.accept_callbacks import CallbackOutcome
+from payment_service.application.event_feed import Bookmark
+from payment_service.application.follow_events import Batch
+from payment_service.domain.payment import BookingAction, PhoneWarning, Status
+from payment_service.domain.reasons import Reason, customer_message
+from payment_service.domain.views import EventType, EventView, PaymentView
+from payment_service.rpc.cursors import cursor_text
+
+CURRENCY = "KES"
+
+_STATUS = {s: payment_pb2.PaymentStatus.Value(f"PAYMENT_STATUS_{s.value}") for s in Status}
+_REASON = {r: payment_pb2.StatusReason.Value(f"STATUS_REASON_{r.value}") for r in Reason}
+_ACTION = {a: payment_pb2.BookingAction.Value(f"BOOKING_ACTION_{a.value}") for a in BookingAction}
+_WARNING = {w: payment_pb2.PhoneWarning.Value(f"PHONE_WARNING_{w.value}") for w in PhoneWarning}
+_EVENT_TYPE = {t: payment_pb2.PaymentEventType.Value(f"PAYMENT_EVENT_TYPE_{t.value}") for t in EventType}
+_OUTCOME = {o: callback_service_pb2.CallbackOutcome.Value(f"CALLBACK_OUTCOME_{o.value}") for o in CallbackOutcome}
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY_SECONDS = 86_400
+
+
+def payment_message(view: PaymentView) -> payment_pb2.Payment:
+    """A payment."""
+    message = payment_pb2.Payment(
+        payment_id=str(view.payment_id),
+        reference=view.reference,
+        booking_id=view.booking_id,
+        attempt=view.attempt,
+        status=_STATUS[view.status],
+        provider_result_code=view.result_code or "",
+        customer_message=customer_message(view.status.value, view.reason, view.language_code),
+        booking_action=_ACTION[view.booking_action],
+        outcome_certain=view.outcome_certain,
+        amount=money_pb2.Money(currency_code=CURRENCY, units=view.amount),
+        masked_phone=view.masked_phone,
+        mpesa_receipt_number=view.receipt or "",
+        paid_late=view.paid_late,
+        create_time=_timestamp(view.created_at),
+        update_time=_timestamp(view.updated_at),
+        expire_time=_timestamp(view.expires_at),
+        metadata=view.metadata,
+        version=view.version,
+    )
+    if view.reason is not None:
+        message.status_reason = _REASON[view.reason]
+    if view.retry_of is not None:
+        message.retry_of = str(view.retry_of)
+    if view.phone_warning is not None:
+        message.phone_warning = _WARNING[view.phone_warning]
+    if view.retry_allowed_at is not None:
+        message.retry_allowed_time.CopyFrom(_timestamp(view.retry_allowed_at))
+    if view.completed_at is not None:
+        message.complete_time.CopyFrom(_timestamp(view.completed_at))
+    return message
+
+
+def event_message(event: EventView, bookmark: Bookmark) -> payment_pb2.PaymentEvent:
+    """An event; `bookmark` is any of the same log."""
+    view = event.payment
+    message = payment_pb2.PaymentEvent(
+        event_id=f"{view.payment_id}-{view.version}",
+        cursor=cursor_text(Bookmark(bookmark.log_id, event.position, event.tag)),
+        type=_EVENT_TYPE[event.event_type],
+        payment=payment_message(view),
+        event_time=_timestamp(view.updated_at),
+    )
+    if event.previous_status is not None:
+        message.previous_status = _STATUS[event.previous_status]
+    return message
+
+
+def initiated(view: PaymentView, bookmark: Bookmark, replayed: bool) -> payment_service_pb2.InitiatePaymentResponse:
+    """The answer to InitiatePayment."""
+    return payment_service_pb2.InitiatePaymentResponse(
+        payment=payment_message(view), cursor=cursor_text(bookmark), replayed=replayed
+    )
+
+
+def found(view: PaymentView, bookmark: Bookmark) -> payment_service_pb2.GetPaymentResponse:
+    """The answer to GetPayment."""
+    return payment_service_pb2.GetPaymentResponse(payment=payment_message(view), cursor=cursor_text(bookmark))
+
+
+def listed(
+    views: Sequence[PaymentView], next_page_token: str, bookmark: Bookmark
+) -> payment_service_pb2.ListPaymentsResponse:
+    """One page of ListPayments."""
+    return payment_service_pb2.ListPaymentsResponse(
+        payments=[payment_message(view) for view in views],
+        next_page_token=next_page_token,
+        cursor=cursor_text(bookmark),
+    )
+
+
+def followed_payment(batch: Batch) -> payment_service_pb2.WatchPaymentResponse:
+    """One message of WatchPayment."""
+    snapshot = None
+    if batch.snapshot is not None:
+        snapshot = _snapshot(batch.snapshot)
+    return payment_service_pb2.WatchPaymentResponse(
+        snapshot=snapshot,
+        events=[event_message(event, batch.bookmark) for event in batch.events],
+        cursor=cursor_text(batch.bookmark),
+    )
+
+
+def _snapshot(views: Sequence[PaymentView]) -> payment_service_pb2.PaymentSnapshot:
+    """Payments as they stand, at the start of a watch."""
+    return payment_service_pb2.PaymentSnapshot(payments=[payment_message(view) for view in views])
+
+
+def followed_payments(batch: Batch) -> payment_service_pb2.WatchPaymentsResponse:
+    """One message of WatchPayments."""
+    return payment_service_pb2.WatchPaymentsResponse(
+        events=[event_message(event, batch.bookmark) for event in batch.events],
+        cursor=cursor_text(batch.bookmark),
+        caught_up=batch.caught_up,
+    )
+
+
+def submitted(outcomes: Sequence[CallbackOutcome]) -> callback_service_pb2.SubmitCallbacksResponse:
+    """The answer to SubmitCallbacks."""
+    return callback_service_pb2.SubmitCallbacksResponse(outcomes=[_OUTCOME[outcome] for outcome in outcomes])
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    since = moment - _EPOCH
+    return Timestamp(seconds=since.days * _DAY_SECONDS + since.seconds, nanos=since.microseconds * 1_000)

@@ -1,0 +1,330 @@
+"""From wire messages to domain values: every bad field is found at once, by name, with what was expected.
+
+Nothing here looks at the database. Two kinds of rules are kept apart: what is
+wrong by itself, and what is wrong only now (a hold that has expired, a shortcode
+that is no longer set up). The second kind does not count against a request that
+has already been taken: its repetition gives the same payment, at any time.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import phonenumbers
+from google.protobuf.timestamp_pb2 import Timestamp
+from mpesa_payments.v1 import callback_service_pb2 as callback_pb
+from mpesa_payments.v1 import money_pb2, payment_pb2
+from mpesa_payments.v1 import payment_service_pb2 as pb
+from phonenumbers import carrier
+
+from payment_service.application.accept_callbacks import ReceivedCallback
+from payment_service.domain.errors import InvalidRequest, Violation
+from payment_service.domain.payment import LatePaymentPolicy, PaymentRequest, PhoneWarning, Status
+from payment_service.domain.reasons import LANGUAGES
+from payment_service.store.reads import PaymentFilter
+
+CURRENCY = "KES"
+DESCRIPTION_DEFAULT = "Booking"
+ACCOUNT_REFERENCE_MAX = 9
+"""Daraja takes 12 characters; three are added that tell attempts apart."""
+DESCRIPTION_MAX = 13
+METADATA_MAX_PAIRS = 16
+METADATA_VALUE_MAX = 200
+HOLD_MAX = timedelta(days=366)
+"""A booking held for longer is a mistake in a year or in a unit."""
+PAGE_SIZE_DEFAULT = 50
+PAGE_SIZE_MAX = 1_000
+
+CALLBACKS_MAX = 256
+SOURCE_ADDRESS_MAX = 64
+"""Characters: the longest IPv6 address with a zone, and room."""
+
+_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_PLAIN = re.compile(r"[A-Za-z0-9]+")
+_PLAIN_WITH_SPACES = re.compile(r"[A-Za-z0-9 ]*[A-Za-z0-9][A-Za-z0-9 ]*")
+_METADATA_KEY = re.compile(r"[A-Za-z0-9_.-]{1,40}")
+_SHORTCODE = re.compile(r"[0-9]{5,7}")
+_PHONE = re.compile(r"(?:\+?254|0)([17][0-9]{8})")
+_PHONE_FILLERS = str.maketrans("", "", " -")
+_PHONE_TEXT_MAX = 32
+"""Characters: more than any spelling of a number needs."""
+_REFERENCE = re.compile(r"[0-9a-z]{12}")
+_RECEIPT = re.compile(r"[A-Z0-9]{10}")
+
+NAME_EXPECTED = 'expected 1 to 64 letters, digits or "-_.:"'
+PHONE_EXPECTED = "expected a Kenyan mobile number: 0712345678, 0112345678, 254712345678 or +254712345678"
+TIME_EXPECTED = "expected a time from year 1 to 9999, with 0 to 999999999 nanos"
+
+_POLICIES = {
+    payment_pb2.LATE_PAYMENT_POLICY_UNSPECIFIED: LatePaymentPolicy.REVIEW,
+    payment_pb2.LATE_PAYMENT_POLICY_REVIEW: LatePaymentPolicy.REVIEW,
+    payment_pb2.LATE_PAYMENT_POLICY_CONFIRM: LatePaymentPolicy.CONFIRM,
+}
+_KINDS: Mapping[int, str] = {callback_pb.CALLBACK_KIND_STK: "stk"}
+_STATUSES: Mapping[int, Status] = {
+    payment_pb2.PaymentStatus.Value(f"PAYMENT_STATUS_{status.value}"): status for status in Status
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ShortcodeLimits:
+    """A shortcode that this service is set up with, and the amounts it takes, in whole shillings."""
+
+    number: str
+    amount_min: int
+    amount_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Initiation:
+    """A parsed InitiatePaymentRequest. `unless_repeated` refuses it, unless its request id has made a payment."""
+
+    request: PaymentRequest
+    warning: PhoneWarning | None
+    unless_repeated: Sequence[Violation]
+
+
+class _Fields:
+    """Collects violations while a request is read."""
+
+    def __init__(self) -> None:
+        self.violations: list[Violation] = []
+
+    def refuse(self, field: str, expected: str) -> None:
+        self.violations.append(Violation(field, expected))
+
+    def require(self, field: str, good: object, expected: str) -> None:
+        if not good:
+            self.refuse(field, expected)
+
+    def end(self) -> None:
+        if self.violations:
+            raise InvalidRequest(self.violations)
+
+
+def parse_initiation(
+    message: pb.InitiatePaymentRequest, shortcodes: Sequence[ShortcodeLimits], now: datetime
+) -> Initiation:
+    """The request, or InvalidRequest with all that is wrong by itself."""
+    fields, later = _Fields(), _Fields()
+    fields.require("request_id", _NAME.fullmatch(message.request_id), NAME_EXPECTED)
+    fields.require("booking_id", _NAME.fullmatch(message.booking_id), NAME_EXPECTED)
+    phone_number = _phone_number(fields, message.phone_number)
+    shortcode = message.shortcode or shortcodes[0].number
+    amount = _amount(fields, message)
+    _check_shortcode(fields, later, shortcode, amount, shortcodes)
+    _check_texts(fields, message)
+    hold_expire_at = None
+    if message.HasField("hold_expire_time"):
+        hold_expire_at = _moment(fields, "hold_expire_time", message.hold_expire_time)
+    if hold_expire_at is not None and not now < hold_expire_at <= now + HOLD_MAX:
+        later.refuse("hold_expire_time", "expected a time from now to one year ahead")
+    policy = _POLICIES.get(message.late_payment_policy)
+    fields.require("late_payment_policy", policy, "expected LATE_PAYMENT_POLICY_REVIEW or LATE_PAYMENT_POLICY_CONFIRM")
+    if fields.violations:
+        # One answer tells everything that is wrong.
+        raise InvalidRequest([*fields.violations, *later.violations])
+    request = PaymentRequest(
+        request_id=message.request_id,
+        booking_id=message.booking_id,
+        phone_number=phone_number,
+        amount=amount,
+        shortcode=shortcode,
+        account_reference=message.account_reference,
+        description=message.description or DESCRIPTION_DEFAULT,
+        language_code=message.language_code or LANGUAGES[0],
+        metadata=dict(message.metadata),
+        hold_expire_at=hold_expire_at,
+        late_payment_policy=policy or LatePaymentPolicy.REVIEW,
+    )
+    return Initiation(request, _phone_warning(phone_number), tuple(later.violations))
+
+
+def parse_target(message: pb.GetPaymentRequest) -> UUID | str:
+    """The payment that is asked for: its id, or its reference in lower case."""
+    fields = _Fields()
+    target = message.WhichOneof("target")
+    name: UUID | str | None = None
+    if target == "payment_id":
+        name = _payment_id(fields, message.payment_id)
+    elif target == "reference":
+        name = _reference(fields, message.reference)
+    else:
+        fields.refuse("target", "expected payment_id or reference")
+    fields.end()
+    return name or ""
+
+
+def parse_list(message: pb.ListPaymentsRequest) -> tuple[PaymentFilter, int]:
+    """The filter and the page size."""
+    fields = _Fields()
+    for field, text in (("booking_id", message.booking_id), ("request_id", message.request_id)):
+        fields.require(field, not text or _NAME.fullmatch(text), NAME_EXPECTED)
+    receipt = message.mpesa_receipt_number.upper()
+    fields.require("mpesa_receipt_number", not receipt or _RECEIPT.fullmatch(receipt), "expected 10 letters and digits")
+    fields.require("page_size", message.page_size >= 0, "expected 0 to 1000")
+    wanted = PaymentFilter(
+        booking_id=message.booking_id or None,
+        reference=_reference(fields, message.reference) if message.reference else None,
+        request_id=message.request_id or None,
+        receipt=receipt or None,
+        statuses=tuple(status.value for status in Status if status in _statuses(fields, message.statuses)),
+        created_from=_moment(fields, "create_time_from", message.create_time_from)
+        if message.HasField("create_time_from")
+        else None,
+        created_before=_moment(fields, "create_time_before", message.create_time_before)
+        if message.HasField("create_time_before")
+        else None,
+    )
+    fields.end()
+    return wanted, min(message.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+
+
+def parse_watch(message: pb.WatchPaymentRequest) -> UUID | str:
+    """What is to be watched: a payment's id, or a booking's."""
+    fields = _Fields()
+    target = message.WhichOneof("target")
+    watched: UUID | str | None = message.booking_id
+    if target == "payment_id":
+        watched = _payment_id(fields, message.payment_id)
+    elif target == "booking_id":
+        fields.require("booking_id", _NAME.fullmatch(message.booking_id), NAME_EXPECTED)
+    else:
+        fields.refuse("target", "expected payment_id or booking_id")
+    fields.end()
+    return watched or ""
+
+
+def parse_watch_all(message: pb.WatchPaymentsRequest) -> frozenset[Status]:
+    """The statuses to be told of; whether there is a start is checked, which one it is left to the servicer."""
+    fields = _Fields()
+    start = message.WhichOneof("start")
+    positions = (pb.WatchPaymentsRequest.POSITION_EARLIEST, pb.WatchPaymentsRequest.POSITION_LATEST)
+    fields.require("start", start, "expected a cursor or a position: a stream does not start by itself")
+    if start == "position":
+        fields.require("position", message.position in positions, "expected POSITION_EARLIEST or POSITION_LATEST")
+    statuses = _statuses(fields, message.statuses)
+    fields.end()
+    return statuses
+
+
+def parse_callbacks(message: callback_pb.SubmitCallbacksRequest, now: datetime) -> list[ReceivedCallback]:
+    """The callbacks, each as it came: what is wrong with one is found out with its token, and fails no other."""
+    fields = _Fields()
+    fields.require("callbacks", len(message.callbacks) <= CALLBACKS_MAX, f"expected at most {CALLBACKS_MAX}")
+    fields.end()
+    return [
+        ReceivedCallback(
+            # No token fits a kind without a name, so a callback of a kind we do not know is refused by it.
+            kind=_KINDS.get(callback.kind, ""),
+            reference=callback.reference,
+            token=callback.token,
+            body=callback.body,
+            source_address=callback.source_address[:SOURCE_ADDRESS_MAX].replace("\0", ""),
+            received_at=(moment_of(callback.receive_time) if callback.HasField("receive_time") else None) or now,
+        )
+        for callback in message.callbacks
+    ]
+
+
+def moment_of(stamp: Timestamp) -> datetime | None:
+    """The time of a timestamp, to the microsecond; None if there is no such time."""
+    if not 0 <= stamp.nanos <= 999_999_999:
+        return None
+    try:
+        return datetime.fromtimestamp(stamp.seconds, UTC) + timedelta(microseconds=stamp.nanos // 1_000)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _phone_number(fields: _Fields, text: str) -> str:
+    found = _PHONE.fullmatch(text.translate(_PHONE_FILLERS)) if len(text) <= _PHONE_TEXT_MAX else None
+    if found is None:
+        # What was given is not repeated: it may be somebody's number.
+        fields.refuse("phone_number", PHONE_EXPECTED)
+        return ""
+    return "254" + found[1]
+
+
+def _phone_warning(phone_number: str) -> PhoneWarning | None:
+    """Numbers move between networks, and new prefixes are opened: only a prefix known as another's is worth a word."""
+    number = phonenumbers.PhoneNumber(country_code=254, national_number=int(phone_number[3:]))
+    network = carrier.name_for_number(number, "en")
+    return PhoneWarning.NOT_A_SAFARICOM_PREFIX if network not in ("", "Safaricom") else None
+
+
+def _amount(fields: _Fields, message: pb.InitiatePaymentRequest) -> int:
+    if not message.HasField("amount"):
+        fields.refuse("amount", "expected whole Kenyan shillings")
+        return 0
+    amount: money_pb2.Money = message.amount
+    fields.require("amount.currency_code", amount.currency_code == CURRENCY, 'expected "KES"')
+    fields.require("amount.nanos", amount.nanos == 0, "expected 0: M-Pesa moves whole shillings only")
+    fields.require("amount.units", amount.units > 0, "expected 1 or more whole shillings")
+    return amount.units
+
+
+def _check_shortcode(
+    fields: _Fields, later: _Fields, shortcode: str, amount: int, shortcodes: Sequence[ShortcodeLimits]
+) -> None:
+    if not _SHORTCODE.fullmatch(shortcode):
+        fields.refuse("shortcode", "expected 5 to 7 digits")
+        return
+    limits = next((one for one in shortcodes if one.number == shortcode), None)
+    if limits is None:
+        later.refuse("shortcode", "expected one of " + ", ".join(one.number for one in shortcodes))
+    elif amount > 0 and not limits.amount_min <= amount <= limits.amount_max:
+        later.refuse("amount.units", f"expected {limits.amount_min} to {limits.amount_max} for shortcode {shortcode}")
+
+
+def _check_texts(fields: _Fields, message: pb.InitiatePaymentRequest) -> None:
+    shown = message.account_reference
+    fields.require(
+        "account_reference",
+        not shown or (len(shown) <= ACCOUNT_REFERENCE_MAX and _PLAIN.fullmatch(shown)),
+        f"expected 1 to {ACCOUNT_REFERENCE_MAX} letters and digits, or nothing",
+    )
+    description = message.description
+    fields.require(
+        "description",
+        not description or (len(description) <= DESCRIPTION_MAX and _PLAIN_WITH_SPACES.fullmatch(description)),
+        f"expected 1 to {DESCRIPTION_MAX} letters, digits and spaces, or nothing",
+    )
+    fields.require("language_code", message.language_code in ("", *LANGUAGES), 'expected "en" or "sw"')
+    fields.require("metadata", len(message.metadata) <= METADATA_MAX_PAIRS, f"expected at most {METADATA_MAX_PAIRS}")
+    for key, value in sorted(message.metadata.items())[:METADATA_MAX_PAIRS]:
+        if not _METADATA_KEY.fullmatch(key):
+            fields.refuse("metadata", 'expected keys of 1 to 40 letters, digits or "-_."')
+        elif len(value) > METADATA_VALUE_MAX or "\0" in value:
+            fields.refuse(f"metadata.{key}", f"expected at most {METADATA_VALUE_MAX} characters, none of them NUL")
+
+
+def _payment_id(fields: _Fields, text: str) -> UUID | None:
+    try:
+        payment_id = UUID(text)
+    except ValueError:
+        payment_id = None
+    if payment_id is None or str(payment_id) != text.lower():
+        fields.refuse("payment_id", "expected the id of a payment, such as 01890a5d-ac96-774b-bcce-b302099a8057")
+        return None
+    return payment_id
+
+
+def _reference(fields: _Fields, text: str) -> str:
+    reference = text.lower()
+    fields.require("reference", _REFERENCE.fullmatch(reference), "expected 12 letters and digits")
+    return reference
+
+
+def _statuses(fields: _Fields, numbers: Sequence[int]) -> frozenset[Status]:
+    if any(number not in _STATUSES for number in numbers):
+        fields.refuse("statuses", "expected values of PaymentStatus other than PAYMENT_STATUS_UNSPECIFIED")
+    return frozenset(_STATUSES[number] for number in numbers if number in _STATUSES)
+
+
+def _moment(fields: _Fields, field: str, stamp: Timestamp) -> datetime | None:
+    moment = moment_of(stamp)
+    fields.require(field, moment, TIME_EXPECTED)
+    return moment

@@ -1,0 +1,60 @@
+"""Connections to PostgreSQL, with every bound set.
+
+Reads go through a SQLAlchemy pool. The grouped writers each own one psycopg
+connection, because a statement through psycopg costs a third of one through the
+engine, and theirs are the statements that every payment pays for.
+"""
+
+from typing import Any
+
+import psycopg
+from psycopg.rows import TupleRow
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+CONNECT_WAIT_SECONDS = 5
+STATEMENT_WAIT_MS = 8_000
+"""Below the watchdog of the grouped writers, so that the server gives up first where it can."""
+LOCK_WAIT_MS = 4_000
+IDLE_TRANSACTION_MS = 5_000
+"""A transaction that forgets to end would hold the log's order, or a payment, against everybody."""
+
+_SERVER_OPTIONS = (
+    f"-c statement_timeout={STATEMENT_WAIT_MS} -c lock_timeout={LOCK_WAIT_MS}"
+    f" -c idle_in_transaction_session_timeout={IDLE_TRANSACTION_MS} -c timezone=UTC"
+)
+
+
+def engine_url(database_url: str) -> str:
+    """The address as SQLAlchemy wants it, whatever its version takes a bare scheme to mean."""
+    return "postgresql+psycopg://" + database_url.split("://", 1)[1]
+
+
+def read_engine(database_url: str, *, connections: int = 5) -> AsyncEngine:
+    """A pool for reads and for short transactions outside the grouped writers."""
+    return create_async_engine(
+        engine_url(database_url),
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=5,
+        pool_pre_ping=False,
+        pool_recycle=1_800,
+        isolation_level="READ COMMITTED",
+        connect_args={"connect_timeout": CONNECT_WAIT_SECONDS, "options": _SERVER_OPTIONS},
+    )
+
+
+async def connect(database_url: str, *, autocommit: bool = False) -> psycopg.AsyncConnection[TupleRow]:
+    """One connection of the caller's own."""
+    options: dict[str, Any] = {"connect_timeout": CONNECT_WAIT_SECONDS, "options": _SERVER_OPTIONS}
+    return await psycopg.AsyncConnection.connect(database_url, autocommit=autocommit, **options)
+
+
+async def connect_writer(database_url: str) -> psycopg.AsyncConnection[TupleRow]:
+    """The connection of a grouped writer. Its statements come by key and are prepared once.
+
+    A plan that was made while a table was small would scan it for ever after, so scans are ruled out from the start.
+    """
+    options = f"{_SERVER_OPTIONS} -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
+    return await psycopg.AsyncConnection.connect(
+        database_url, connect_timeout=CONNECT_WAIT_SECONDS, options=options, prepare_threshold=0
+    )

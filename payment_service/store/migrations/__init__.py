@@ -1,0 +1,80 @@
+"""Making and upgrading the schema, and the role that the service logs in as.
+
+Two roles from the first day: the owner runs migrations, the application reads
+and writes but cannot alter an event.
+"""
+
+from pathlib import Path
+
+import psycopg
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from psycopg import sql
+from sqlalchemy import Connection, create_engine, text
+
+from payment_service.store.engines import engine_url
+from payment_service.store.tables import metadata
+
+LOCK_WAIT = "5s"
+"""A migration that waits for a lock blocks everybody behind it, so it gives up instead and can be run again."""
+
+MIGRATOR_LOCK = 7885070564180913008
+"""Advisory lock: one migrator at a time; a second one waits, and then finds nothing to do."""
+
+
+class SchemaOutdated(Exception):
+    """The database's schema is not the one this release needs. Run `payment-service migrate`."""
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.attributes["connection"] = connection
+    return config
+
+
+def migrate(owner_url: str) -> None:
+    """Bring the schema to this release's version. Safe to run at any time, and by several at once."""
+    engine = create_engine(engine_url(owner_url))
+    try:
+        with engine.connect() as connection:
+            connection.execute(text(f"SET lock_timeout = '{LOCK_WAIT}'"))
+            connection.execute(text(f"SELECT pg_advisory_lock({MIGRATOR_LOCK})"))
+            connection.commit()
+            command.upgrade(_config(connection), "head")
+            connection.commit()
+    finally:
+        engine.dispose()
+
+
+def differences(owner_url: str) -> list[object]:
+    """How the database differs from `tables`; empty when it does not."""
+    engine = create_engine(engine_url(owner_url))
+    try:
+        with engine.connect() as connection:
+            return list(compare_metadata(MigrationContext.configure(connection), metadata))
+    finally:
+        engine.dispose()
+
+
+def newest_revision() -> str:
+    """The schema version this release needs."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    head = ScriptDirectory.from_config(config).get_current_head()
+    assert head is not None, "the package holds at least one migration"
+    return head
+
+
+def ensure_application_role(owner_url: str, role: str, password: str) -> None:
+    """Let `role` log in with `password` and act as the application. Repeating it sets the password anew."""
+    with psycopg.connect(owner_url, autocommit=True) as connection:
+        exists = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone()
+        verb = sql.SQL("ALTER" if exists else "CREATE")
+        connection.execute(
+            sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, sql.Identifier(role), sql.Literal(password))
+        )
+        connection.execute(sql.SQL("GRANT mpesa_payments_application TO {}").format(sql.Identifier(role)))

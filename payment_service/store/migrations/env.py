@@ -1,0 +1,10 @@
+"""Runs the migrations on the connection that `migrate` or `check` hands over."""
+
+from alembic import context
+
+from payment_service.store.tables import metadata
+
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, target_metadata=metadata, transaction_per_migration=True)
+with context.begin_transaction():
+    context.run_migrations()

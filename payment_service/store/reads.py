@@ -1,0 +1,298 @@
+"""The SQL of all reads: payments as they stand, and the log.
+
+Each statement is written once. Those that the tailer runs many times a second
+are also kept as text, because psycopg alone runs them at a third of the cost.
+Rows are returned as they are stored, phone numbers sealed; what a caller may
+see of them is decided in `application.read_payments`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Select, bindparam, cast, exists, func, select
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from payment_service.store.grouped import Connection
+from payment_service.store.tables import events, log, payments
+
+
+class PaymentRow(NamedTuple):
+    """A payment as it stands; `phone_number` is sealed."""
+
+    payment_id: UUID
+    caller: str
+    reference: str
+    booking_id: str
+    attempt: int
+    retry_of: UUID | None
+    status: str
+    status_reason: str | None
+    provider_result_code: str | None
+    language_code: str
+    booking_action: str
+    outcome_certain: bool
+    retry_allowed_at: datetime | None
+    amount: int
+    phone_number: bytes
+    phone_warning: str | None
+    receipt: str | None
+    paid_late: bool
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime
+    completed_at: datetime | None
+    metadata: Mapping[str, str]
+    version: int
+
+
+class EventRow(NamedTuple):
+    """An event with what its payment never changes; `phone_number` is sealed."""
+
+    position: int
+    tag: bytes
+    payment_id: UUID
+    version: int
+    caller: str
+    event_type: str
+    previous_state: str | None
+    state: str
+    status_reason: str | None
+    provider_result_code: str | None
+    booking_action: str
+    outcome_certain: bool
+    retry_allowed_at: datetime | None
+    receipt: str | None
+    paid_late: bool
+    completed_at: datetime | None
+    expires_at: datetime
+    occurred_at: datetime
+    reference: str
+    booking_id: str
+    attempt: int
+    retry_of: UUID | None
+    amount: int
+    phone_number: bytes
+    phone_warning: str | None
+    language_code: str
+    metadata: Mapping[str, str]
+    created_at: datetime
+
+
+class Place(NamedTuple):
+    """A place in the log: an event's position and its random tag."""
+
+    position: int
+    tag: bytes
+
+
+class Head(NamedTuple):
+    """The newest event of the log, and which log it is; position 0 when it is empty."""
+
+    log_id: UUID
+    position: int
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentFilter:
+    """Which payments to list; all that is set must match."""
+
+    booking_id: str | None = None
+    reference: str | None = None
+    request_id: str | None = None
+    receipt: str | None = None
+    statuses: tuple[str, ...] = ()
+    created_from: datetime | None = None
+    created_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventScope:
+    """Which events of a caller: one payment's, one booking's, or all; in some states, or in any."""
+
+    caller: str
+    payment_id: UUID | None = None
+    booking_id: str | None = None
+    states: tuple[str, ...] = ()
+
+
+_p, _e = payments.c, events.c
+
+_PAYMENT = select(
+    _p.payment_id,
+    _p.caller,
+    _p.reference,
+    _p.booking_id,
+    _p.attempt,
+    _p.retry_of,
+    _p.status,
+    _p.status_reason,
+    _p.provider_result_code,
+    _p.language_code,
+    _p.booking_action,
+    _p.outcome_certain,
+    _p.retry_allowed_at,
+    cast(_p.amount, BigInteger),
+    _p.phone_number,
+    _p.phone_warning,
+    _p.mpesa_receipt_number,
+    _p.paid_late,
+    _p.created_at,
+    _p.updated_at,
+    _p.expires_at,
+    _p.completed_at,
+    _p.metadata,
+    _p.version,
+)
+
+_EVENT = select(
+    _e.position,
+    _e.tag,
+    _e.payment_id,
+    _e.version,
+    _e.caller,
+    _e.event_type,
+    _e.previous_state,
+    _e.state,
+    _e.status_reason,
+    _e.provider_result_code,
+    _e.booking_action,
+    _e.outcome_certain,
+    _e.retry_allowed_at,
+    _e.mpesa_receipt_number,
+    _e.paid_late,
+    _e.completed_at,
+    _e.expires_at,
+    _e.occurred_at,
+    _p.reference,
+    _p.booking_id,
+    _p.attempt,
+    _p.retry_of,
+    cast(_p.amount, BigInteger),
+    _p.phone_number,
+    _p.phone_warning,
+    _p.language_code,
+    _p.metadata,
+    _p.created_at,
+).join_from(events, payments, _e.payment_id == _p.payment_id)
+
+
+def _text(statement: Select[Any]) -> str:
+    """The statement as psycopg takes it, with named parameters."""
+    dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves the dialect's constructor untyped
+    return str(statement.compile(dialect=dialect))
+
+
+_AFTER = _e.position > bindparam("after", type_=BigInteger)
+_NEWEST = select(func.max(_e.position)).scalar_subquery()
+
+_TAIL = _text(_EVENT.where(_AFTER).order_by(_e.position).limit(bindparam("most")))
+_HEAD = _text(
+    select(log.c.log_id, _e.position, _e.tag).select_from(log.outerjoin(events, _e.position == _NEWEST)),
+)
+_TAG_AT = _text(select(_e.tag).where(_e.position == bindparam("position", type_=BigInteger)))
+_BY_IDS = f"{_text(_PAYMENT)} WHERE payment_id = ANY(%(ids)s)"
+_BY_REFERENCES = f"{_text(_PAYMENT)} WHERE reference = ANY(%(references)s)"
+
+
+async def tail(connection: Connection, after: int, most: int) -> list[EventRow]:
+    """The next events of the whole log, oldest first."""
+    cursor = await connection.execute(_TAIL, {"after": after, "most": most})
+    return [EventRow._make(row) for row in await cursor.fetchall()]
+
+
+async def head(connection: Connection) -> Head:
+    """Where the log ends now."""
+    cursor = await connection.execute(_HEAD)
+    row = await cursor.fetchone()
+    if row is None:
+        raise LookupError("event_log has no row: the database was not migrated")
+    log_id, position, tag = row
+    return Head(log_id, position or 0, tag or b"")
+
+
+async def tag_at(connection: Connection, position: int) -> bytes | None:
+    """The random tag of the event at this position; None where there is none."""
+    cursor = await connection.execute(_TAG_AT, {"position": position})
+    row = await cursor.fetchone()
+    return row[0] if row else None
+
+
+async def payments_by(connection: Connection, ids: Sequence[UUID], references: Sequence[str]) -> list[PaymentRow]:
+    """Payments of any caller by id or by reference; two statements, sent together."""
+    cursors = []
+    if ids:
+        cursors.append(await connection.execute(_BY_IDS, {"ids": list(ids)}))
+    if references:
+        cursors.append(await connection.execute(_BY_REFERENCES, {"references": list(references)}))
+    return [PaymentRow._make(row) for cursor in cursors for row in await cursor.fetchall()]
+
+
+async def payments_of_booking(connection: AsyncConnection, caller: str, booking_id: str) -> list[PaymentRow]:
+    """All attempts of a booking, the oldest first."""
+    mine = _PAYMENT.where(_p.caller == caller, _p.booking_id == booking_id)
+    return [PaymentRow._make(row) for row in await connection.execute(mine.order_by(_p.attempt))]
+
+
+async def list_payments(
+    connection: AsyncConnection, caller: str, wanted: PaymentFilter, before: UUID | None, most: int
+) -> list[PaymentRow]:
+    """Payments of a caller, the newest first: ids are in order of creation."""
+    conditions = [_p.caller == caller]
+    for column, value in (
+        (_p.booking_id, wanted.booking_id),
+        (_p.reference, wanted.reference),
+        (_p.request_id, wanted.request_id),
+        (_p.mpesa_receipt_number, wanted.receipt),
+    ):
+        if value is not None:
+            conditions.append(column == value)
+    if wanted.statuses:
+        conditions.append(_p.status.in_(wanted.statuses))
+    if wanted.created_from is not None:
+        conditions.append(_p.created_at >= wanted.created_from)
+    if wanted.created_before is not None:
+        conditions.append(_p.created_at < wanted.created_before)
+    if before is not None:
+        conditions.append(_p.payment_id < before)
+    statement = _PAYMENT.where(*conditions).order_by(_p.payment_id.desc()).limit(most)
+    return [PaymentRow._make(row) for row in await connection.execute(statement)]
+
+
+async def request_id_known(connection: AsyncConnection, caller: str, request_id: str) -> bool:
+    """Whether this request id has made a payment."""
+    made = exists().where(_p.caller == caller, _p.request_id == request_id)
+    return bool(await connection.scalar(select(made)))
+
+
+async def place_exists(connection: AsyncConnection, position: int, tag: bytes) -> bool:
+    """Whether the log holds this very event."""
+    held = exists().where(_e.position == position, _e.tag == tag)
+    return bool(await connection.scalar(select(held)))
+
+
+async def place_further_on(connection: AsyncConnection, after: int, upto: int, events_most: int) -> Place | None:
+    """The place `events_most` events further on in the whole log; None if `upto` comes first."""
+    within = select(_e.position, _e.tag).where(_e.position > after, _e.position < upto)
+    row = (await connection.execute(within.order_by(_e.position).offset(events_most - 1).limit(1))).one_or_none()
+    return Place._make(row) if row else None
+
+
+async def events_between(
+    connection: AsyncConnection, scope: EventScope, after: int, upto: int, most: int
+) -> list[EventRow]:
+    """Events in the scope after one position and up to another, oldest first."""
+    conditions = [_e.caller == scope.caller, _e.position > after, _e.position <= upto]
+    if scope.payment_id is not None:
+        conditions.append(_e.payment_id == scope.payment_id)
+    elif scope.booking_id is not None:
+        # The caller once more, on the side where the index of bookings is.
+        conditions += [_p.caller == scope.caller, _p.booking_id == scope.booking_id]
+    if scope.states:
+        conditions.append(_e.state.in_(scope.states))
+    statement = _EVENT.where(*conditions).order_by(_e.position).limit(most)
+    return [EventRow._make(row) for row in await connection.execute(statement)]

@@ -1,0 +1,144 @@
+"""What every test may ask for: a real PostgreSQL and, in it, a fresh migrated database of its own.
+
+Each pytest-xdist worker runs its own servers. A database is a copy of a template that is migrated once per server, so
+it costs some tens of milliseconds. Parts of the system that tests start are in `tests/parts.py`, not here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import pytest
+
+from development.postgres import EmbeddedServer, create_database, drop_database, embedded_postgres
+
+APPLICATION_ROLE = "payments_application"
+TEMPLATE = "migrated_template"
+NEWEST_POSTGRES = 18
+EVERY_POSTGRES = (18, 16)
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+PostgresServers = Callable[[int], Awaitable[EmbeddedServer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """One database of a test's own. The owner migrates; the service runs as the application."""
+
+    name: str
+    server: EmbeddedServer
+    owner_url: str
+    application_url: str
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    marker = metafunc.definition.get_closest_marker("every_postgres")
+    if marker is not None and "postgres_version" in metafunc.fixturenames:
+        metafunc.parametrize("postgres_version", EVERY_POSTGRES, ids=lambda version: f"postgres{version}")
+
+
+@pytest.fixture
+def postgres_version() -> int:
+    """Parametrized for tests marked `every_postgres`."""
+    return NEWEST_POSTGRES
+
+
+@pytest.fixture(scope="session")
+async def postgres_servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PostgresServers]:
+    """Servers by major version, started when first asked for."""
+    running: dict[int, EmbeddedServer] = {}
+    starting = asyncio.Lock()
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def server(version: int) -> EmbeddedServer:
+            async with starting:
+                if version not in running:
+                    folder = tmp_path_factory.mktemp(f"postgres{version}")
+                    running[version] = await stack.enter_async_context(embedded_postgres(folder, version=version))
+                return running[version]
+
+        yield server
+
+
+@pytest.fixture(scope="session")
+async def application_password() -> str:
+    return secrets.token_urlsafe(16)
+
+
+@pytest.fixture(scope="session")
+async def migrated_servers(postgres_servers: PostgresServers, application_password: str) -> PostgresServers:
+    """The same servers, each with its migrated template and the application's role."""
+    from payment_service.store.migrations import ensure_application_role, migrate
+
+    migrated: set[int] = set()
+    migrating = asyncio.Lock()
+
+    async def server(version: int) -> EmbeddedServer:
+        found = await postgres_servers(version)
+        async with migrating:
+            if version not in migrated:
+                url = await create_database(found, TEMPLATE)
+                await asyncio.to_thread(migrate, url)
+                await asyncio.to_thread(ensure_application_role, url, APPLICATION_ROLE, application_password)
+                migrated.add(version)
+        return found
+
+    return server
+
+
+DATABASE_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture
+async def database(
+    migrated_servers: PostgresServers, postgres_version: int, application_password: str
+) -> AsyncIterator[Database]:
+    server = await migrated_servers(postgres_version)
+    name = f"test_{next(DATABASE_NUMBERS)}"
+    owner_url = await create_database(server, name, template=TEMPLATE)
+    yield Database(name, server, owner_url, server.dsn(name, APPLICATION_ROLE, application_password))
+    await drop_database(server, name)
+
+
+@pytest.fixture
+async def empty_database(
+    postgres_servers: PostgresServers, postgres_version: int
+) -> AsyncIterator[tuple[EmbeddedServer, str]]:
+    """A server and the owner's URL of a database with nothing in it, for tests of the migrations themselves."""
+    server = await postgres_servers(postgres_version)
+    name = f"empty_{next(DATABASE_NUMBERS)}"
+    yield server, await create_database(server, name)
+    await drop_database(server, name)
+
+
+def skips_are_failures() -> bool:
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")  # noqa: TID251 -- CI's own switch, not a setting
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Under CI nothing may hide behind a skip."""
+    return fail_if_skipped((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return fail_if_skipped((yield))
+
+
+def fail_if_skipped(report: Report) -> Report:
+    if report.skipped and not hasattr(report, "wasxfail") and skips_are_failures():
+        report.outcome = "failed"
+        report.longrepr = f"skipped under CI: {report.longrepr}"
+    return report

@@ -1,0 +1,126 @@
+"""Recording payments: idempotent by request id, one live attempt for a booking, nothing left by a refusal."""
+
+import asyncio
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from payment_service.domain.decisions import Bar
+from payment_service.domain.errors import BookingBarred, RequestIdReused
+from payment_service.domain.payment import PhoneWarning, State
+from tests.conftest import Database
+from tests.core.rows import count, rows_of
+from tests.core.writers import Writers, a_request, running_writers
+
+CALLER = "development"
+
+
+async def test_the_same_request_gives_the_same_payment(writers: Writers) -> None:
+    request = a_request()
+    first = await writers.create(CALLER, request, PhoneWarning.NOT_A_SAFARICOM_PREFIX, None)
+    again = await writers.create(CALLER, request, None, None)
+    assert first.payment.payment_id == again.payment.payment_id
+    assert (first.replayed, again.replayed) == (False, True)
+    assert again.request == request
+    assert again.warning is PhoneWarning.NOT_A_SAFARICOM_PREFIX
+    assert again.prompt is None, "a replay must not lead to a second send"
+
+
+async def test_one_request_from_many_callers_of_two_processes_makes_one_payment(
+    database: Database, writers: Writers, tmp_path: Path
+) -> None:
+    request = a_request()
+    async with running_writers(database.application_url, tmp_path) as other:
+        created = await asyncio.gather(
+            *(process.create(CALLER, request, None, None) for process in (writers, other) for _ in range(25))
+        )
+    assert len({c.payment.payment_id for c in created}) == 1
+    assert sum(not c.replayed for c in created) == 1
+    assert await count(database, "payment_transactions") == 1
+    assert await count(database, "payment_events") == 1
+
+
+async def test_other_content_is_a_conflict_that_names_the_fields(writers: Writers, database: Database) -> None:
+    request = a_request(metadata={"trip": "7"})
+    created = await writers.create(CALLER, request, None, None)
+    changed = a_request(request_id=request.request_id, booking_id=request.booking_id, amount=501)
+    with pytest.raises(RequestIdReused) as refused:
+        await writers.create(CALLER, changed, None, None)
+    assert refused.value.payment_id == created.payment.payment_id
+    assert refused.value.fields == ("amount", "metadata")
+    assert await count(database, "payment_transactions") == 1
+
+
+async def test_request_ids_belong_to_their_caller(writers: Writers) -> None:
+    request = a_request()
+    mine = await writers.create(CALLER, request, None, None)
+    theirs = await writers.create("another-service", request, None, None)
+    assert mine.payment.payment_id != theirs.payment.payment_id
+    assert not theirs.replayed
+
+
+async def test_a_booking_has_one_live_payment_and_the_refused_id_stays_free(
+    writers: Writers, database: Database
+) -> None:
+    live = await writers.create(CALLER, a_request(booking_id="BK-1"), None, None)
+    second = a_request(booking_id="BK-1")
+    with pytest.raises(BookingBarred) as refused:
+        await writers.create(CALLER, second, None, None)
+    assert refused.value.bar is Bar.LIVE_OR_PAID
+    assert refused.value.payment.payment_id == live.payment.payment_id
+    assert await count(database, "payment_transactions") == 1
+    elsewhere = a_request(request_id=second.request_id, booking_id="BK-2")
+    assert not (await writers.create(CALLER, elsewhere, None, None)).replayed
+
+
+async def test_two_requests_for_one_booking_at_once_make_one_payment(
+    database: Database, writers: Writers, tmp_path: Path
+) -> None:
+    async with running_writers(database.application_url, tmp_path) as other:
+        results = await asyncio.gather(
+            *(
+                process.create(CALLER, a_request(booking_id="BK-1"), None, None)
+                for process in (writers, other)
+                for _ in range(10)
+            ),
+            return_exceptions=True,
+        )
+    assert sum(isinstance(result, BookingBarred) for result in results) == 19
+    assert await count(database, "payment_transactions") == 1
+    assert await count(database, "payment_events") == 1
+
+
+async def test_a_new_payment_is_due_before_its_process_could_have_forgotten_it(writers: Writers) -> None:
+    payment = (await writers.create(CALLER, a_request(), None, None)).payment
+    assert payment.state is State.CREATED
+    assert payment.due_at == payment.created_at + writers.times.orphaned_after
+
+
+async def test_the_payer_sees_the_callers_text_with_a_code_or_our_reference(
+    writers: Writers, database: Database
+) -> None:
+    for booking in ("BK-1", "BK-2"):
+        await writers.create(CALLER, a_request(booking_id=booking, account_reference="NAIROBI77"), None, None)
+    plain = (await writers.create(CALLER, a_request(), None, None)).payment
+    rows = await rows_of(database, "SELECT booking_id, account_reference FROM payment_transactions")
+    shown = dict(rows)
+    assert shown["BK-1"] != shown["BK-2"]
+    assert all(len(shown[booking]) == 12 and shown[booking].startswith("NAIROBI77") for booking in ("BK-1", "BK-2"))
+    assert shown[plain.booking_id] == plain.reference
+
+
+async def test_text_of_every_kind_comes_back_as_it_was(writers: Writers, database: Database) -> None:
+    metadata = {"quote": 'a "quoted" \\ back{slash}', "line": "one\ntwo", "null": "NULL", "": "", "ß": "ñ, 字"}
+    await writers.create(CALLER, a_request(metadata=metadata), None, None)
+    assert await rows_of(database, "SELECT metadata FROM payment_transactions") == [(metadata,)]
+
+
+async def test_no_personal_data_is_in_clear(writers: Writers, database: Database) -> None:
+    await writers.create(CALLER, a_request(phone_number="254711222333"), None, None)
+    with psycopg.connect(database.owner_url) as connection:
+        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        for (table,) in tables:
+            for row in connection.execute(f"SELECT t::text FROM {table} t").fetchall():
+                assert "711222333" not in row[0]
+                assert b"711222333".hex() not in row[0]

@@ -1,0 +1,194 @@
+"""Payments in every standing, led there by real facts, and the facts to tell them.
+
+Nothing here reaches into a payment to put it somewhere: a standing that no
+sequence of facts leads to is one that no test can claim.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from payment_service.domain.decisions import first_row
+from payment_service.domain.facts import (
+    AnswerLost,
+    CancelRequested,
+    DeadlinePassed,
+    Fact,
+    NotSent,
+    PromptAccepted,
+    PromptRefused,
+    RefundDone,
+    RefundRequested,
+    ResultReported,
+    SendClaimed,
+    Source,
+    Verdict,
+)
+from payment_service.domain.findings import Standing, Surroundings
+from payment_service.domain.payment import LatePaymentPolicy, Payment, Times
+from payment_service.domain.reasons import Reason
+from payment_service.domain.transitions import Outcome, apply
+
+START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
+TIMES = Times()
+AMOUNT = 500
+CLAIM = UUID(int=0xC1)
+REFUND = UUID(int=0x4EF)
+MERCHANT, CHECKOUT = "merchant-1", "checkout-1"
+RECEIPT, OTHER_RECEIPT, ODD_RECEIPT = "TKA1B2C3D4", "TKZ9Y8X7W6", "TKM5N6P7Q8"
+PAYMENT_ID, OTHER_ID = UUID(int=1), UUID(int=2)
+
+_ids = itertools.count(1)
+
+
+def seconds(count: float) -> timedelta:
+    return timedelta(seconds=count)
+
+
+def created(
+    *,
+    payment_id: UUID = PAYMENT_ID,
+    attempt: int = 1,
+    at: datetime = START,
+    hold_expire_at: datetime | None = None,
+    late_payment_policy: LatePaymentPolicy = LatePaymentPolicy.REVIEW,
+) -> Payment:
+    payment = Payment(
+        payment_id=payment_id,
+        caller="development",
+        booking_id="booking-1",
+        reference=f"r{attempt}",
+        attempt=attempt,
+        retry_of=None,
+        amount=AMOUNT,
+        created_at=at,
+        updated_at=at,
+        expires_at=at + TIMES.expire_after,
+        hold_expire_at=hold_expire_at,
+        late_payment_policy=late_payment_policy,
+    )
+    return first_row(payment, TIMES)
+
+
+def result(
+    verdict: Verdict,
+    code: str,
+    *,
+    reason: Reason | None = None,
+    source: Source = Source.CALLBACK,
+    checkout: str | None = None,
+    merchant: str | None = None,
+    amount: int | str | None = None,
+    receipt: str | None = None,
+) -> ResultReported:
+    return ResultReported(
+        fact_id=f"result:{next(_ids)}",
+        source=source,
+        verdict=verdict,
+        code=code,
+        reason=reason,
+        merchant_request_id=merchant,
+        checkout_request_id=checkout,
+        amount=amount,
+        receipt=receipt,
+    )
+
+
+def paid(receipt: str | None = RECEIPT, amount: int | str | None = AMOUNT, checkout: str | None = None) -> Fact:
+    return result(Verdict.PAID, "0", receipt=receipt, amount=amount, checkout=checkout)
+
+
+def query_paid(checkout: str | None = None) -> Fact:
+    return result(Verdict.PAID, "0", source=Source.QUERY, checkout=checkout)
+
+
+def failed(code: str = "1") -> Fact:
+    return result(Verdict.FAILED, code, reason=Reason.INSUFFICIENT_FUNDS)
+
+
+def cancelled(code: str = "1032") -> Fact:
+    return result(Verdict.CANCELLED, code, reason=Reason.DECLINED_BY_CUSTOMER)
+
+
+def uncertain(code: str = "1037", source: Source = Source.CALLBACK) -> Fact:
+    return result(Verdict.UNCERTAIN, code, source=source)
+
+
+def unknown(code: str = "77777") -> Fact:
+    return result(Verdict.UNKNOWN, code)
+
+
+def accepted(claim: UUID = CLAIM, checkout: str = CHECKOUT, merchant: str = MERCHANT) -> Fact:
+    return PromptAccepted(claim, merchant, checkout)
+
+
+def refused(claim: UUID = CLAIM) -> Fact:
+    return PromptRefused(claim, "400.002.02", Reason.PHONE_NUMBER_REFUSED)
+
+
+def not_sent(claim: UUID = CLAIM) -> Fact:
+    return NotSent(claim, "503")
+
+
+def tell(
+    payment: Payment,
+    fact: Fact,
+    at: datetime,
+    *,
+    siblings: Iterable[Payment] = (),
+    receipt_holder: UUID | None = None,
+    checkout_holder: UUID | None = None,
+) -> Outcome:
+    around = Surroundings(tuple(siblings), receipt_holder, checkout_holder)
+    return apply(payment, fact, around, at, TIMES)
+
+
+def led(payment: Payment, *facts: Fact, at: datetime | None = None) -> Payment:
+    """The payment after these facts, one second apart."""
+    moment = at or payment.updated_at
+    for fact in facts:
+        moment += seconds(1)
+        payment = tell(payment, fact, moment).payment
+    return payment
+
+
+def standing_in(column: Standing, *, ids: bool = True, start: Payment | None = None) -> Payment:
+    """A payment in a standing; `ids` says whether Safaricom's ids are on record where that is open."""
+    new = start or created()
+    sending = led(new, SendClaimed(CLAIM))
+    prompted = led(sending, accepted() if ids else AnswerLost(CLAIM))
+    complete = led(prompted, paid())
+    ways: dict[Standing, Callable[[], Payment]] = {
+        Standing.C: lambda: new,
+        Standing.S: lambda: sending,
+        Standing.P: lambda: led(sending, accepted()),
+        Standing.U0: lambda: led(sending, AnswerLost(CLAIM)),
+        Standing.U1: lambda: led(prompted, unknown()),
+        Standing.UR: lambda: led(prompted, paid(ODD_RECEIPT, AMOUNT + 1)),
+        Standing.K0: lambda: led(prompted, paid(None)),
+        Standing.K: lambda: complete,
+        Standing.F: lambda: led(prompted, failed()),
+        Standing.X: lambda: led(prompted, cancelled()),
+        Standing.E: lambda: tell(prompted, DeadlinePassed(), prompted.expires_at).payment,
+        Standing.RG: lambda: led(complete, RefundRequested(REFUND)),
+        Standing.RD: lambda: led(complete, RefundRequested(REFUND), RefundDone(REFUND)),
+    }
+    return ways[column]()
+
+
+def withdrawn() -> Payment:
+    return led(created(), CancelRequested("cancel:1"))
+
+
+def under_refund_by_case() -> Payment:
+    """REFUNDING, reached from a review instead of from a completed payment."""
+    return led(standing_in(Standing.UR), RefundRequested(REFUND, by_case=True))
+
+
+def clocked(payment: Payment, changes: dict[str, object]) -> Payment:
+    """The payment with stored fields changed: for rows as only a restored database could hold them."""
+    return replace(payment, **changes)  # type: ignore[arg-type]  # the names are checked by replace itself

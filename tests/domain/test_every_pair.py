@@ -1,0 +1,233 @@
+"""Every fact told to a payment in every standing, also facts that make no sense there.
+
+Nothing may raise, nothing may happen by half, and no success may be lost.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from dataclasses import fields, replace
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from payment_service.domain.facts import (
+    UNREADABLE,
+    AnswerLost,
+    CancelRequested,
+    CaseAccepted,
+    DeadlinePassed,
+    Fact,
+    LeaseDead,
+    NotSent,
+    PromptAccepted,
+    PromptRefused,
+    ReceiptOverdue,
+    RefundDone,
+    RefundFailed,
+    RefundRequested,
+    ResultReported,
+    SendClaimed,
+    SiblingPaid,
+    Source,
+    Unreadable,
+    Verdict,
+    WatchEnded,
+)
+from payment_service.domain.findings import Standing, Surroundings, finding, standing
+from payment_service.domain.payment import LIVE_STATES, PAID_STATES, STATUS_OF, Payment, State
+from payment_service.domain.reasons import Reason, customer_message
+from payment_service.domain.transitions import TABLE, Outcome, apply
+from payment_service.domain.views import event_type
+from tests.domain import scenes
+from tests.domain.scenes import CLAIM, ODD_RECEIPT, OTHER_ID, OTHER_RECEIPT, RECEIPT, REFUND, TIMES
+
+STALE_CLAIM = UUID(int=0xDEAD)
+
+PLAIN_FACTS: list[Fact] = [
+    SendClaimed(UUID(int=3)),
+    *(make(claim) for claim in (CLAIM, STALE_CLAIM) for make in (scenes.accepted, scenes.refused, scenes.not_sent)),
+    *(kind(claim) for claim in (CLAIM, STALE_CLAIM) for kind in (AnswerLost, LeaseDead)),
+    scenes.accepted(checkout="checkout-9"),
+    Unreadable("body:1", "not JSON"),
+    DeadlinePassed(),
+    WatchEnded(),
+    ReceiptOverdue(),
+    CancelRequested("cancel:3"),
+    SiblingPaid(OTHER_ID),
+    *(RefundRequested(refund, by_case) for refund in (REFUND, UUID(int=4)) for by_case in (False, True)),
+    RefundDone(REFUND),
+    RefundFailed(REFUND),
+    CaseAccepted(UUID(int=5), OTHER_RECEIPT),
+]
+
+RESULTS: list[Fact] = [
+    ResultReported("result", source, verdict, code, reason, merchant, checkout, amount, receipt)
+    for (verdict, code, reason), source, (merchant, checkout), (amount, receipt) in itertools.product(
+        (
+            (Verdict.PAID, "0", None),
+            (Verdict.FAILED, "1", Reason.INSUFFICIENT_FUNDS),
+            (Verdict.FAILED, "2001", None),
+            (Verdict.CANCELLED, "1032", Reason.DECLINED_BY_CUSTOMER),
+            (Verdict.UNCERTAIN, "1037", None),
+            (Verdict.UNKNOWN, "77777", None),
+            (Verdict.STILL_PROCESSING, "4999", None),
+        ),
+        Source,
+        ((None, None), (scenes.MERCHANT, scenes.CHECKOUT), ("merchant-9", None), (None, "checkout-9")),
+        ((None, None), (scenes.AMOUNT, OTHER_RECEIPT), (scenes.AMOUNT + 1, ODD_RECEIPT), (UNREADABLE, RECEIPT)),
+    )
+]
+FACTS = PLAIN_FACTS + RESULTS
+
+PAYMENTS = [
+    *(scenes.standing_in(column, ids=ids) for column in Standing for ids in (True, False)),
+    scenes.withdrawn(),
+    scenes.under_refund_by_case(),
+    replace(scenes.standing_in(Standing.U1), result_code="1037"),
+    replace(scenes.standing_in(Standing.S), not_sent_count=3),
+]
+
+_SIBLING = scenes.created(payment_id=OTHER_ID, attempt=2)
+SURROUNDINGS = [
+    Surroundings(),
+    Surroundings([scenes.standing_in(Standing.K, start=_SIBLING)]),
+    Surroundings([scenes.standing_in(Standing.P, start=_SIBLING)], receipt_holder=OTHER_ID),
+    Surroundings([scenes.standing_in(Standing.RD, start=_SIBLING)], checkout_holder=OTHER_ID),
+    Surroundings(receipt_holder=scenes.PAYMENT_ID, checkout_holder=scenes.PAYMENT_ID),
+]
+WAITS = [timedelta(seconds=1), timedelta(seconds=70), timedelta(minutes=16), timedelta(hours=49)]
+
+
+# What else is known and how late it is hardly meet in one cell, so not every combination is tried.
+CIRCUMSTANCES = [(SURROUNDINGS[0], wait) for wait in WAITS] + [(around, WAITS[0]) for around in SURROUNDINGS[1:]]
+
+Told = tuple[Payment, Fact, Surroundings, timedelta, Outcome]
+
+
+@functools.cache
+def all_told() -> list[Told]:
+    return [
+        (payment, fact, around, wait, apply(payment, fact, around, payment.updated_at + wait, TIMES))
+        for payment, fact, (around, wait) in itertools.product(PAYMENTS, FACTS, CIRCUMSTANCES)
+    ]
+
+
+@pytest.mark.parametrize("payment", PAYMENTS, ids=lambda payment: standing(payment).name)
+def test_what_every_fact_does_is_whole_and_counted(payment: Payment) -> None:
+    untouched = {field.name for field in fields(Payment)} & {
+        "payment_id", "caller", "booking_id", "reference", "attempt", "retry_of", "amount", "created_at",
+        "hold_expire_at", "late_payment_policy",
+    }  # fmt: skip
+    for before, fact, around, wait, outcome in all_told():
+        if before is not payment:
+            continue
+        after = outcome.payment
+        now = before.updated_at + wait
+        cell = TABLE[finding(before, fact, around, now, TIMES)][standing(before)]
+        if cell in ("-", "no") or outcome.refused:
+            assert (after, outcome.case) == (before, None), (cell, fact)
+        assert outcome.refused <= (cell in ("no", "own"))
+        assert after.version - before.version == outcome.changed(before) <= 1
+        assert all(getattr(after, name) == getattr(before, name) for name in untouched)
+        assert after.updated_at == (now if outcome.changed(before) else before.updated_at)
+        if after.state is not before.state:
+            assert outcome.changed(before)
+            event_type(before, after)
+        assert len(customer_message(STATUS_OF[after.state].value, after.reason, "en")) > 10
+        if outcome.case is not None and outcome.case.is_money:
+            assert after.money_case_open
+        assert after.money_case_open or not before.money_case_open
+        assert not before.said_confirm or after.said_confirm
+        if before.receipt is not None:
+            assert after.receipt == before.receipt
+
+
+@pytest.mark.parametrize("column", [Standing.K0, Standing.K, Standing.RG, Standing.RD])
+def test_proven_success_is_never_downgraded(column: Standing) -> None:
+    for before, _, _, _, outcome in all_told():
+        if standing(before) is not column:
+            continue
+        after = outcome.payment
+        if after.state in LIVE_STATES:
+            assert (column, standing(after), before.completed_at) == (Standing.RG, Standing.UR, None)
+        else:
+            assert after.state in PAID_STATES
+            assert after.completed_at == before.completed_at
+            assert column is not Standing.RD or after.state is State.REFUNDED
+
+
+def test_proven_success_completes_a_payment_or_puts_it_before_a_person() -> None:
+    """A callback that says paid, with a receipt nobody has: whatever else is in it, somebody gets to know."""
+    for before, fact, around, _, outcome in all_told():
+        if not isinstance(fact, ResultReported):
+            continue
+        says_paid = fact.verdict is Verdict.PAID and fact.source is Source.CALLBACK and fact.receipt is not None
+        if says_paid and fact.receipt != before.receipt and around.receipt_holder != before.payment_id:
+            completed = outcome.payment.receipt == fact.receipt and outcome.payment.state is State.COMPLETED
+            reviewed = outcome.case is not None and outcome.case.is_money
+            assert completed or reviewed
+
+
+def test_sending_leads_back_to_created_only_when_nothing_was_sent() -> None:
+    for before, fact, _, _, outcome in all_told():
+        if outcome.payment.state is State.CREATED and before.state is not State.CREATED:
+            assert before.state is State.SENDING
+            assert isinstance(fact, NotSent)
+            assert fact.claim_id == before.claim_id
+        if outcome.payment.state is State.SENDING and before.state is not State.SENDING:
+            assert before.state is State.CREATED
+            assert isinstance(fact, SendClaimed)
+
+
+PROOFS = (NotSent, PromptRefused, ResultReported, DeadlinePassed, CancelRequested, SiblingPaid)
+
+
+def test_a_payment_ends_unpaid_only_by_listed_evidence() -> None:
+    ended = set()
+    for before, fact, _, _, outcome in all_told():
+        state = outcome.payment.state
+        if state is before.state or state not in (State.FAILED, State.CANCELLED, State.EXPIRED):
+            continue
+        assert isinstance(fact, PROOFS)
+        verdict = fact.verdict if isinstance(fact, ResultReported) else None
+        match state:
+            case State.FAILED if verdict is None:
+                created_is_too_old = isinstance(fact, DeadlinePassed) and before.state is State.CREATED
+                assert isinstance(fact, NotSent | PromptRefused) or created_is_too_old
+            case State.FAILED:
+                assert verdict is Verdict.FAILED
+            case State.CANCELLED:
+                assert verdict is Verdict.CANCELLED or before.state is State.CREATED
+            case _:
+                assert isinstance(fact, DeadlinePassed) or verdict is Verdict.UNCERTAIN
+        ended.add((before.state, state, type(fact)))
+    assert {kind for _, _, kind in ended} == set(PROOFS)
+
+
+def test_an_unknown_code_or_an_unreadable_body_never_ends_anything() -> None:
+    for before, fact, _, _, outcome in all_told():
+        if isinstance(fact, Unreadable) or (
+            isinstance(fact, ResultReported) and fact.verdict in (Verdict.UNKNOWN, Verdict.STILL_PROCESSING)
+        ):
+            assert outcome.payment.state in (before.state, State.UNCERTAIN)
+
+
+def test_no_standing_is_left_without_a_timer_a_case_or_an_end() -> None:
+    ends = {Standing.K, Standing.F, Standing.X, Standing.RG, Standing.RD}
+    for _, _, _, _, outcome in all_told():
+        after = outcome.payment
+        bounded = after.due_at is not None or after.money_case_open or after.outcome_certain
+        assert bounded, after
+        if after.due_at is None and not after.money_case_open:
+            assert standing(after) in ends | {Standing.E}
+
+
+def test_an_answer_changes_nothing_when_it_is_told_again() -> None:
+    """The caller drops facts it knows by their ids; where ids alone were recorded, there is nothing to drop them by."""
+    for before, fact, around, wait, outcome in all_told():
+        if outcome.case is None and not outcome.changed(before) and isinstance(fact, PromptAccepted):
+            again = apply(outcome.payment, fact, around, before.updated_at + wait, TIMES)
+            assert again.payment == outcome.payment

@@ -1,0 +1,630 @@
+"""Every cell of the transition table, told in facts and read off the outcome.
+
+The expectations are written a second time here, cell by cell and in other
+words than the table's own, so that a slip in either shows. No test reads the
+table to learn what to expect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from payment_service.domain.facts import (
+    UNREADABLE,
+    AnswerLost,
+    CancelRequested,
+    CaseAccepted,
+    DeadlinePassed,
+    Fact,
+    LeaseDead,
+    ReceiptOverdue,
+    RefundDone,
+    RefundFailed,
+    RefundRequested,
+    SendClaimed,
+    SiblingPaid,
+    Source,
+    Unreadable,
+    Verdict,
+    WatchEnded,
+)
+from payment_service.domain.findings import Finding, Standing, Surroundings, finding, standing
+from payment_service.domain.payment import Payment, State
+from payment_service.domain.reasons import Reason
+from payment_service.domain.transitions import TABLE, CaseKind
+from tests.domain import scenes
+from tests.domain.scenes import CLAIM, ODD_RECEIPT, OTHER_ID, OTHER_RECEIPT, RECEIPT, REFUND, START, TIMES
+
+C, S, P, U0, U1, UR, K0, K, F, X, E, RG, RD = Standing
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What one cell promises."""
+
+    to: Standing | None = None
+    case: CaseKind | None = None
+    money: bool = False
+    refused: bool = False
+    certain: bool = False
+    block_lost: bool = False
+    ids: bool = False
+
+
+NOTHING = Expected()
+IDS = Expected(ids=True)
+REFUSED = Expected(refused=True)
+CERTAIN = Expected(certain=True)
+BLOCK_LOST = Expected(block_lost=True)
+
+
+def go(to: Standing, case: CaseKind | None = None, *, money: bool = False) -> Expected:
+    return Expected(to, case, money)
+
+
+def case(kind: CaseKind = CaseKind.CONTRADICTION) -> Expected:
+    return Expected(case=kind)
+
+
+def money(kind: CaseKind) -> Expected:
+    return Expected(case=kind, money=True)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: a fact, and what it leads to from every standing."""
+
+    name: str
+    fact: Callable[[Payment], Fact]
+    cells: Mapping[Standing, Expected]
+    after: float = 5
+    """Seconds after the payment's latest change."""
+    receipt_holder: UUID | None = None
+    checkout_holder: UUID | None = None
+
+
+def row(
+    name: str,
+    fact: Fact | Callable[[Payment], Fact],
+    *cells: tuple[tuple[Standing, ...], Expected],
+    after: float = 5,
+    receipt_holder: UUID | None = None,
+    checkout_holder: UUID | None = None,
+) -> Row:
+    by_standing = {column: expected for columns, expected in cells for column in columns}
+    assert len(by_standing) == len(Standing) == sum(len(columns) for columns, _ in cells), name
+    told = fact if callable(fact) else lambda _: fact
+    return Row(name, told, by_standing, after, receipt_holder, checkout_holder)
+
+
+EVERYWHERE = tuple(Standing)
+LATE_CASE = CaseKind.PAID_AFTER_FAILURE
+AN_HOUR, TWO_DAYS = 3_600.0, 48 * 3_600.0
+
+SEND_ROWS = [
+    row("a claim to send", SendClaimed(UUID(int=9)), ((C,), go(S)), (EVERYWHERE[1:], REFUSED)),
+    row("a claim that comes too late", SendClaimed(UUID(int=9)), (EVERYWHERE, REFUSED), after=20),
+    row("a claim that comes much too late", SendClaimed(UUID(int=9)), (EVERYWHERE, REFUSED), after=TWO_DAYS),
+    row(
+        "push accepted",
+        scenes.accepted(),
+        ((C,), go(U0, CaseKind.CONTRADICTION)),
+        ((S, U0), go(P)),
+        ((P,), NOTHING),
+        ((U1, UR, K0, K, F, X, E, RG, RD), IDS),
+    ),
+    row(
+        "push accepted, with other ids than recorded",
+        scenes.accepted(checkout="checkout-9"),
+        ((C,), go(U0, CaseKind.CONTRADICTION)),
+        ((S,), go(P)),
+        ((U0,), go(P)),
+        ((P, U1, UR, K0, K, F, X, E, RG, RD), money(CaseKind.OTHER_PROMPT)),
+    ),
+    row(
+        "push accepted, with an id that another payment has",
+        scenes.accepted(),
+        (EVERYWHERE, money(CaseKind.OTHER_PROMPT)),
+        checkout_holder=OTHER_ID,
+    ),
+    row(
+        "push refused",
+        scenes.refused(),
+        ((C, P, U1, UR, K0, K, RG, RD), case()),
+        ((S, U0), go(F)),
+        ((F, X), NOTHING),
+        ((E,), CERTAIN),
+    ),
+    row(
+        "push not sent",
+        scenes.not_sent(),
+        ((C, F, X), NOTHING),
+        ((S,), go(C)),
+        ((U0,), go(F)),
+        ((P, U1, UR, K0, K, RG, RD), case()),
+        ((E,), CERTAIN),
+    ),
+    row("answer lost", AnswerLost(CLAIM), ((S,), go(U0)), ((C, *EVERYWHERE[2:]), NOTHING)),
+    row("lease dead", LeaseDead(CLAIM), ((S,), go(U0)), ((C, *EVERYWHERE[2:]), NOTHING), after=45),
+    row("lease said dead too early", LeaseDead(CLAIM), (EVERYWHERE, NOTHING), after=40),
+    row("lease of another claim", LeaseDead(UUID(int=9)), (EVERYWHERE, NOTHING), after=45),
+]
+
+RESULT_ROWS = [
+    row(
+        "paid, a receipt already on this payment",
+        scenes.paid(),
+        (EVERYWHERE, NOTHING),
+        receipt_holder=scenes.PAYMENT_ID,
+    ),
+    row(
+        "paid, bound, new receipt",
+        scenes.paid(OTHER_RECEIPT),
+        ((C, S, P, U0, U1, UR, K0, E), go(K)),
+        ((K, RG, RD), money(CaseKind.SECOND_RECEIPT)),
+        ((F, X), go(K, LATE_CASE)),
+    ),
+    row(
+        "paid, bound, neither amount nor ids",
+        scenes.paid(OTHER_RECEIPT, None),
+        ((C, S, P, U0, U1, UR, K0, E), go(K)),
+        ((K, RG, RD), money(CaseKind.SECOND_RECEIPT)),
+        ((F, X), go(K, LATE_CASE)),
+    ),
+    row(
+        "paid, bound, no receipt",
+        scenes.paid(None),
+        ((C, S, P, U0, U1, E), go(K0)),
+        ((UR, K0, K, RG, RD), NOTHING),
+        ((F, X), go(K0, LATE_CASE)),
+    ),
+    row(
+        "a query says paid",
+        lambda payment: scenes.query_paid(payment.checkout_request_id),
+        ((C, S, UR, K, RG, RD), NOTHING),
+        ((P, U0, U1, E), go(K0)),
+        ((K0,), IDS),
+        ((F, X), money(CaseKind.PAID_AFTER_END)),
+    ),
+    row(
+        "failed for good",
+        scenes.failed(),
+        ((C,), go(U1)),
+        ((S, P, U0, U1), go(F)),
+        ((UR, F), NOTHING),
+        ((K0, K, X, RG, RD), case()),
+        ((E,), CERTAIN),
+    ),
+    row(
+        "failed for good, with another code",
+        scenes.failed("2001"),
+        ((C,), go(U1)),
+        ((S, P, U0, U1), go(F)),
+        ((UR,), NOTHING),
+        ((K0, K, F, X, RG, RD), case()),
+        ((E,), CERTAIN),
+    ),
+    row(
+        "cancelled on the phone",
+        scenes.cancelled(),
+        ((C,), go(U1)),
+        ((S, P, U0, U1), go(X)),
+        ((UR, X), NOTHING),
+        ((K0, K, F, RG, RD), case()),
+        ((E,), CERTAIN),
+    ),
+    row(
+        "a listed uncertain code",
+        scenes.uncertain(),
+        ((C, S, P, U0), go(U1)),
+        ((U1, UR, F, X, E), NOTHING),
+        ((K0, K, RG, RD), case()),
+    ),
+    row(
+        "a listed uncertain code, by a late query that agrees with nothing",
+        scenes.uncertain(source=Source.QUERY),
+        ((C, S, P, U0), go(U1)),
+        ((U1, UR, F, X, E), NOTHING),
+        ((K0, K, RG, RD), case()),
+        after=70,
+    ),
+    row(
+        "an unknown code",
+        scenes.unknown("5"),
+        ((C, S, P, U0), go(U1)),
+        ((U1, UR, K0, K, F, X, E, RG, RD), NOTHING),
+    ),
+    *(
+        row(
+            name,
+            scenes.paid(OTHER_RECEIPT, amount),
+            ((C, S, P, U0, U1), go(UR, CaseKind.WRONG_AMOUNT, money=True)),
+            ((UR, K0, K, F, X, E, RG, RD), money(CaseKind.WRONG_AMOUNT)),
+        )
+        for name, amount in (("a wrong amount", scenes.AMOUNT - 1), ("an amount that is no amount", UNREADABLE))
+    ),
+    *(
+        row(
+            f"paid, but {name}",
+            fact,
+            ((C,), go(U1, CaseKind.FOREIGN_IDS, money=True)),
+            (EVERYWHERE[1:], money(CaseKind.FOREIGN_IDS)),
+            receipt_holder=receipt_holder,
+            checkout_holder=checkout_holder,
+        )
+        for name, fact, receipt_holder, checkout_holder in (
+            ("the receipt is another payment's", scenes.paid(OTHER_RECEIPT), OTHER_ID, None),
+            ("the id is another payment's", scenes.paid(OTHER_RECEIPT, checkout="checkout-9"), None, OTHER_ID),
+        )
+    ),
+    *(
+        row(
+            f"{name}, for an id that is another payment's",
+            scenes.result(verdict, code, checkout="checkout-9"),
+            ((C,), go(U1, CaseKind.FOREIGN_IDS)),
+            (EVERYWHERE[1:], case(CaseKind.FOREIGN_IDS)),
+            checkout_holder=OTHER_ID,
+        )
+        for name, verdict, code in (
+            ("failed", Verdict.FAILED, "1"),
+            ("cancelled", Verdict.CANCELLED, "1032"),
+            ("uncertain", Verdict.UNCERTAIN, "1037"),
+            ("unknown", Verdict.UNKNOWN, "5"),
+        )
+    ),
+    *(
+        row(name, fact, (EVERYWHERE, NOTHING))
+        for name, fact in (
+            ("still processing", scenes.result(Verdict.STILL_PROCESSING, "4999")),
+            ("still processing, with new ids", scenes.result(Verdict.STILL_PROCESSING, "4999", checkout="checkout-9")),
+            ("an unreadable body", Unreadable("body:1", "not JSON")),
+        )
+    ),
+]
+
+TIMER_ROWS = [
+    row(
+        "the deadline",
+        DeadlinePassed(),
+        ((C,), go(F)),
+        ((P, U0, U1), go(E)),
+        ((S, *EVERYWHERE[5:]), NOTHING),
+        after=120,
+    ),
+    row("the deadline, too early", DeadlinePassed(), (EVERYWHERE, NOTHING)),
+    row("watched to the end", WatchEnded(), ((E,), CERTAIN), ((*EVERYWHERE[:10], RG, RD), NOTHING), after=TWO_DAYS),
+    row("watched to the end, too early", WatchEnded(), (EVERYWHERE, NOTHING), after=AN_HOUR),
+    row(
+        "no receipt in time",
+        ReceiptOverdue(),
+        ((K0,), money(CaseKind.RECEIPT_OVERDUE)),
+        ((*EVERYWHERE[:6], *EVERYWHERE[7:]), NOTHING),
+        after=15 * 60,
+    ),
+    row("no receipt yet", ReceiptOverdue(), (EVERYWHERE, NOTHING), after=15 * 60 - 1),
+]
+
+WISH_ROWS = [
+    row("withdrawn by the caller", CancelRequested("cancel:2"), ((C,), go(X)), (EVERYWHERE[1:], REFUSED)),
+    row(
+        "a sibling paid",
+        SiblingPaid(OTHER_ID),
+        ((C,), go(X)),
+        ((S, P, U0, U1, UR), BLOCK_LOST),
+        ((K0, K, F, X, E, RG, RD), NOTHING),
+    ),
+    row("a refund", RefundRequested(UUID(int=7)), ((K,), go(RG)), ((*EVERYWHERE[:7], *EVERYWHERE[8:]), REFUSED)),
+    row(
+        "a refund by case",
+        RefundRequested(UUID(int=7), by_case=True),
+        ((UR, K), go(RG)),
+        ((*EVERYWHERE[:5], K0, *EVERYWHERE[8:]), REFUSED),
+    ),
+    row(
+        "refund done",
+        RefundDone(REFUND),
+        ((C, S, P, U0, U1, F, X, E), money(CaseKind.REFUND)),
+        ((UR, RG), go(RD)),
+        ((K0, K), go(RD, CaseKind.REFUND)),
+        ((RD,), NOTHING),
+    ),
+    row(
+        "refund failed",
+        RefundFailed(REFUND),
+        ((RG,), go(K, CaseKind.REFUND)),
+        ((*EVERYWHERE[:11], RD), case(CaseKind.REFUND)),
+    ),
+    row(
+        "case settled, the money accepted",
+        CaseAccepted(UUID(int=8), ODD_RECEIPT),
+        ((UR,), go(K)),
+        ((*EVERYWHERE[:5], *EVERYWHERE[6:]), NOTHING),
+    ),
+]
+
+CELLS = [
+    pytest.param(line, column, id=f"{line.name}-{column.name}")
+    for line in (*SEND_ROWS, *RESULT_ROWS, *TIMER_ROWS, *WISH_ROWS)
+    for column in Standing
+]
+
+ID_FIELDS = ("checkout_request_id", "merchant_request_id", "paid_seen_at", "paid_twice")
+"""What may be recorded without being news."""
+
+
+def differing(before: Payment, after: Payment) -> set[str]:
+    return {field.name for field in fields(Payment) if getattr(before, field.name) != getattr(after, field.name)}
+
+
+@pytest.mark.parametrize(("line", "column"), CELLS)
+def test_a_cell_says_what_follows_from_a_fact(line: Row, column: Standing) -> None:
+    # A hold that outlasts everything: what late money leads to is a policy, and has tests of its own.
+    before = scenes.standing_in(column, start=scenes.created(hold_expire_at=START + timedelta(days=9)))
+    assert standing(before) is column
+    expected = line.cells[column]
+    outcome = scenes.tell(
+        before,
+        line.fact(before),
+        before.updated_at + scenes.seconds(line.after),
+        receipt_holder=line.receipt_holder,
+        checkout_holder=line.checkout_holder,
+    )
+    after = outcome.payment
+
+    assert standing(after) is (expected.to or column)
+    assert outcome.refused is expected.refused
+    assert (outcome.case.kind if outcome.case else None) is expected.case
+    assert (outcome.case is not None and outcome.case.is_money) is expected.money
+    assert after.money_case_open is (before.money_case_open or expected.money)
+    if expected in (NOTHING, REFUSED):
+        assert after == before
+    elif expected.to is not None or expected.certain or expected.block_lost:
+        assert after.version == before.version + 1
+        assert outcome.changed(before)
+    elif expected.money and not before.money_case_open:
+        assert differing(before, after) - set(ID_FIELDS) <= {
+            "money_case_open", "booking_action", "version", "updated_at", "due_at",
+        }  # fmt: skip
+        assert after.version == before.version + 1
+    else:
+        assert differing(before, after) <= set(ID_FIELDS)
+        assert not outcome.changed(before)
+    if expected.certain:
+        assert (before.outcome_certain, after.outcome_certain) == (False, True)
+    if expected.block_lost:
+        assert (before.blocks_booking, after.blocks_booking) == (True, False)
+
+
+def test_the_table_is_total_and_every_word_in_it_is_known() -> None:
+    states = {column.name for column in Standing}
+    words = states | {"-", "ids", "case", "$", "cert", "differs", "receipt", "second", "block", "no", "own", "F|X"}
+    compound = {f"{state}+{mark}" for state in states for mark in ("case", "$")} | {"back+case"}
+    assert set(TABLE) == set(Finding)
+    for name, cells in TABLE.items():
+        assert set(cells) == set(Standing), name
+        assert set(cells.values()) <= words | compound, name
+    assert (len(Finding), len(Standing)) == (30, 13)
+
+
+def test_the_facts_above_fall_into_every_row_of_the_table() -> None:
+    met = set()
+    for line in (*SEND_ROWS, *RESULT_ROWS, *TIMER_ROWS, *WISH_ROWS):
+        for column in Standing:
+            before = scenes.standing_in(column)
+            surroundings = Surroundings((), line.receipt_holder, line.checkout_holder)
+            now = before.updated_at + scenes.seconds(line.after)
+            met.add(finding(before, line.fact(before), surroundings, now, TIMES))
+    assert set(Finding) - met == {Finding.NOT_SENT_TOO_OFTEN, Finding.UNCERTAIN_AGREED}, "those two stand below"
+
+
+@pytest.mark.parametrize("column", [U1, UR, K0, K, F, X, E, RG, RD])
+def test_ids_that_come_after_the_result_are_recorded_without_an_event(column: Standing) -> None:
+    before = scenes.standing_in(column, ids=False)
+    assert before.checkout_request_id is None
+    outcome = scenes.tell(before, scenes.accepted(), before.updated_at + scenes.seconds(1))
+    assert outcome.payment == replace(before, checkout_request_id=scenes.CHECKOUT, merchant_request_id=scenes.MERCHANT)
+    assert not outcome.changed(before)
+    assert outcome.case is None
+
+
+@pytest.mark.parametrize("column", [S, P, U0])
+def test_a_result_that_comes_before_the_answer_brings_the_ids_along(column: Standing) -> None:
+    before = scenes.standing_in(column)
+    fact = scenes.result(
+        Verdict.PAID, "0", receipt=RECEIPT, amount=scenes.AMOUNT, checkout=scenes.CHECKOUT, merchant=scenes.MERCHANT
+    )
+    after = scenes.tell(before, fact, before.updated_at).payment
+    assert (after.checkout_request_id, after.merchant_request_id) == (scenes.CHECKOUT, scenes.MERCHANT)
+    answered = scenes.tell(after, scenes.accepted(), after.updated_at)
+    assert answered.payment == after
+    assert answered.case is None
+    contradicted = scenes.tell(after, scenes.accepted(checkout="checkout-9"), after.updated_at)
+    assert contradicted.case is not None
+    assert contradicted.case.kind is CaseKind.OTHER_PROMPT
+    assert contradicted.payment.checkout_request_id == scenes.CHECKOUT
+
+
+def test_ids_of_somebody_else_are_never_recorded() -> None:
+    for column in Standing:
+        before = scenes.standing_in(column, ids=False)
+        for fact in (
+            scenes.paid(OTHER_RECEIPT, checkout="checkout-9"),
+            scenes.result(Verdict.FAILED, "1", checkout="checkout-9"),
+            scenes.result(Verdict.STILL_PROCESSING, "4999", checkout="checkout-9"),
+            scenes.accepted(checkout="checkout-9"),
+        ):
+            after = scenes.tell(before, fact, before.updated_at, checkout_holder=OTHER_ID).payment
+            assert after.checkout_request_id == before.checkout_request_id
+
+
+def test_a_send_that_reached_nobody_is_tried_four_times_with_growing_pauses() -> None:
+    payment = scenes.created()
+    now = START
+    waits = []
+    for number in range(1, 4):
+        claim = UUID(int=0xA0 + number)
+        payment = scenes.tell(payment, SendClaimed(claim), now).payment
+        assert payment.state is State.SENDING
+        payment = scenes.tell(payment, scenes.not_sent(claim), now).payment
+        assert payment.state is State.CREATED
+        assert payment.send_at is not None
+        assert payment.sent_at is None
+        waits.append((payment.send_at - now).total_seconds())
+        now = payment.send_at
+    assert waits == [1, 2, 4]
+    payment = scenes.tell(payment, SendClaimed(UUID(int=0xA9)), now).payment
+    payment = scenes.tell(payment, scenes.not_sent(UUID(int=0xA9)), now).payment
+    assert (payment.state, payment.reason, payment.result_code) == (State.FAILED, Reason.NOT_SENT, "503")
+
+
+@pytest.mark.parametrize("column", list(Standing))
+def test_a_fourth_send_that_reached_nobody_leads_where_any_other_does_but_from_sending(column: Standing) -> None:
+    before = scenes.standing_in(column)
+    tried_often = replace(before, not_sent_count=3)
+    at = before.updated_at + scenes.seconds(1)
+    ordinary = scenes.tell(before, scenes.not_sent(), at)
+    outcome = scenes.tell(tried_often, scenes.not_sent(), at)
+    assert standing(outcome.payment) is (F if column is S else standing(ordinary.payment))
+    assert (outcome.case, outcome.refused) == (ordinary.case, ordinary.refused)
+    assert outcome.payment.outcome_certain is (column is S or ordinary.payment.outcome_certain)
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (C, U1),
+        (S, U1),
+        (P, U1),
+        (U0, U1),
+        (U1, E),
+        (UR, UR),
+        (K0, K0),
+        (K, K),
+        (F, F),
+        (X, X),
+        (E, E),
+        (RG, RG),
+        (RD, RD),
+    ],
+)
+def test_a_late_query_that_agrees_with_an_uncertain_code_ends_the_wait(column: Standing, expected: Standing) -> None:
+    before = replace(scenes.standing_in(column), result_code="1037", sent_at=START)
+    agreed = scenes.uncertain(source=Source.QUERY)
+    outcome = scenes.tell(before, agreed, START + scenes.seconds(60))
+    assert finding(before, agreed, Surroundings(), START + scenes.seconds(60), TIMES) is (Finding.UNCERTAIN_AGREED)
+    assert standing(outcome.payment) is expected
+    assert not outcome.refused
+    contradicts = column in (K0, K, RG, RD)
+    assert (outcome.case.kind if outcome.case else None) is (CaseKind.CONTRADICTION if contradicts else None)
+
+
+def test_no_claim_is_granted_to_a_payment_that_ended_early_or_whose_review_is_over() -> None:
+    ended = replace(scenes.standing_in(E), expires_at=START + timedelta(days=1))
+    settled = replace(scenes.standing_in(UR), money_case_open=False)
+    for before in (ended, settled):
+        outcome = scenes.tell(before, SendClaimed(UUID(int=9)), START + scenes.seconds(60))
+        assert (outcome.payment, outcome.case, outcome.refused) == (before, None, True)
+
+
+@pytest.mark.parametrize("column", [column for column in Standing if column is not K0])
+def test_an_overdue_receipt_is_news_only_where_one_is_awaited(column: Standing) -> None:
+    before = replace(scenes.standing_in(column), completed_at=START)
+    outcome = scenes.tell(before, ReceiptOverdue(), START + timedelta(hours=1))
+    assert (outcome.payment, outcome.case, outcome.refused) == (before, None, False)
+
+
+def test_an_uncertain_code_ends_nothing_too_early_nor_by_callback_nor_with_another_code() -> None:
+    before = scenes.led(scenes.standing_in(P), scenes.uncertain("1037"))
+    assert before.sent_at is not None
+    at = before.sent_at + scenes.seconds(60)
+    for fact, moment in (
+        (scenes.uncertain("1037", Source.QUERY), at - scenes.seconds(0.001)),
+        (scenes.uncertain("1037", Source.CALLBACK), at),
+        (scenes.uncertain("1031", Source.QUERY), at),
+    ):
+        assert scenes.tell(before, fact, moment).payment == before
+    ended = scenes.tell(before, scenes.uncertain("1037", Source.QUERY), at).payment
+    assert (ended.state, ended.reason, ended.outcome_certain) == (State.EXPIRED, Reason.NO_ANSWER, False)
+
+
+def test_a_review_hears_of_the_same_receipt_once_and_of_another_again() -> None:
+    before = scenes.standing_in(UR)
+    same = scenes.paid(ODD_RECEIPT, scenes.AMOUNT + 1)
+    outcome = scenes.tell(before, same, before.updated_at, receipt_holder=before.payment_id)
+    assert (outcome.payment, outcome.case) == (before, None)
+    other = scenes.tell(before, scenes.paid(OTHER_RECEIPT, scenes.AMOUNT + 1), before.updated_at)
+    assert other.case is not None
+    assert other.case.is_money
+    completed = scenes.tell(before, scenes.paid(RECEIPT), before.updated_at).payment
+    assert (completed.state, completed.receipt, completed.money_case_open) == (State.COMPLETED, RECEIPT, True)
+
+
+def test_a_receipt_on_the_payment_itself_is_known_wherever_else_it_stands() -> None:
+    before = scenes.standing_in(K)
+    assert before.receipt == RECEIPT
+    outcome = scenes.tell(before, scenes.paid(RECEIPT), before.updated_at)
+    assert (outcome.payment, outcome.case) == (before, None)
+
+
+def test_a_withdrawal_can_be_repeated_and_only_a_withdrawal() -> None:
+    before = scenes.withdrawn()
+    assert (before.state, before.reason) == (State.CANCELLED, Reason.WITHDRAWN)
+    again = scenes.tell(before, CancelRequested("cancel:9"), before.updated_at)
+    assert (again.payment, again.refused) == (before, False)
+    declined = scenes.standing_in(X)
+    assert scenes.tell(declined, CancelRequested("cancel:9"), declined.updated_at).refused
+
+
+def test_a_refund_that_failed_leads_back_to_where_it_came_from() -> None:
+    reviewed = scenes.under_refund_by_case()
+    assert standing(reviewed) is RG
+    back = scenes.tell(reviewed, RefundFailed(REFUND), reviewed.updated_at)
+    assert standing(back.payment) is UR
+    assert back.case is not None
+    assert back.case.kind is CaseKind.REFUND
+    returned = scenes.tell(reviewed, RefundDone(REFUND), reviewed.updated_at).payment
+    assert (standing(returned), returned.reason) == (RD, None)
+
+
+def test_an_acceptance_of_a_push_that_is_not_on_record_stops_the_sending() -> None:
+    """A database restored to before the claim: the prompt is on the phone, the row says CREATED."""
+    outcome = scenes.tell(scenes.created(), scenes.accepted(), START)
+    assert standing(outcome.payment) is U0
+    assert outcome.payment.sent_at == START
+    assert outcome.case is not None
+    claim = scenes.tell(outcome.payment, SendClaimed(UUID(int=9)), START)
+    assert claim.refused
+
+
+@pytest.mark.parametrize("column", [column for column in Standing if column is not C])
+def test_answers_to_another_claim_change_nothing_but_an_acceptance_is_money_in_doubt(column: Standing) -> None:
+    before = scenes.standing_in(column)
+    stale = UUID(int=0xDEAD)
+    for fact in (scenes.refused(stale), scenes.not_sent(stale), AnswerLost(stale)):
+        outcome = scenes.tell(before, fact, before.updated_at)
+        assert (outcome.payment, outcome.case) == (before, None)
+    second_prompt = scenes.tell(before, scenes.accepted(stale), before.updated_at)
+    assert standing(second_prompt.payment) is column
+    assert second_prompt.case is not None
+    assert second_prompt.case.kind is CaseKind.OTHER_PROMPT
+    assert second_prompt.case.is_money
+
+
+def test_a_claim_is_refused_while_a_sibling_is_paid_or_money_is_in_doubt() -> None:
+    fresh = scenes.created()
+    claim = SendClaimed(CLAIM)
+    other = scenes.created(payment_id=OTHER_ID, attempt=2)
+    assert not scenes.tell(fresh, claim, START).refused
+    for column in Standing:
+        sibling = scenes.standing_in(column, start=other)
+        barred = column in (UR, K0, K, RG, RD)
+        assert scenes.tell(fresh, claim, START, siblings=[sibling]).refused is barred, column
+    doubted = scenes.tell(other, scenes.accepted(CLAIM), START, checkout_holder=fresh.payment_id).payment
+    assert doubted.money_case_open
+    assert scenes.tell(fresh, claim, START, siblings=[doubted]).refused
+    assert scenes.tell(doubted, claim, START).refused

@@ -1,0 +1,147 @@
+"""Gateways to test, in this process or as the program, and clients that say exactly the bytes they are told."""
+
+import asyncio
+import contextlib
+import json
+import secrets
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from callback_gateway.app import run_gateway
+from callback_gateway.config import GatewaySettings
+from runtime.callback_tokens import REFERENCE_ALPHABET, CallbackKeys, callback_path
+
+KEYS = CallbackKeys(current="a1", keys={"a1": bytes(range(32)), "b2": bytes(reversed(range(32)))})
+# Generous: it only bounds how long a broken gateway can hold up the tests.
+PATIENCE_S = 20.0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a client received, to the last byte."""
+
+    status: int
+    header: bytes
+    body: bytes
+
+
+def new_reference() -> str:
+    return "".join(secrets.choice(REFERENCE_ALPHABET) for _ in range(12))
+
+
+def good_path() -> str:
+    return callback_path(KEYS, "stk", new_reference())
+
+
+def request_bytes(method: str, path: str, body: bytes = b"", *headers: str) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: edge", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+@contextlib.asynccontextmanager
+async def gateway(core_address: str, **settings: object) -> AsyncIterator[str]:
+    """A gateway in this process; yields its address."""
+    values = {"listen_address": "127.0.0.1:0", "core_address": core_address, "callback_keys_file": Path("unused")}
+    async with run_gateway(GatewaySettings.load(**values | settings), KEYS) as address:
+        yield str(address)
+
+
+@contextlib.asynccontextmanager
+async def connection(address: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    host, port = address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def read_reply(reader: asyncio.StreamReader) -> Reply:
+    async with asyncio.timeout(PATIENCE_S):
+        header = await reader.readuntil(b"\r\n\r\n")
+        length = next(
+            int(line.split(b":")[1]) for line in header.split(b"\r\n") if line.lower().startswith(b"content-length")
+        )
+        return Reply(int(header.split()[1]), header, await reader.readexactly(length))
+
+
+async def send(address: str, data: bytes) -> Reply:
+    """One request on a connection of its own."""
+    async with connection(address) as (reader, writer):
+        writer.write(data)
+        return await read_reply(reader)
+
+
+async def post(address: str, path: str, body: bytes = b"{}") -> Reply:
+    return await send(address, request_bytes("POST", path, body))
+
+
+async def closed_by_gateway(reader: asyncio.StreamReader) -> bytes:
+    """What the gateway still says before it closes the connection."""
+    async with asyncio.timeout(PATIENCE_S):
+        try:
+            return await reader.read()
+        except ConnectionError:
+            return b""
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@dataclass(eq=False)
+class Program:
+    """The gateway as a process."""
+
+    process: asyncio.subprocess.Process
+    address: str
+    output: bytes = b""
+
+    async def stop(self, signal_number: int) -> list[dict[str, object]]:
+        """Signal it, wait for its end, and give the lines it logged."""
+        self.process.send_signal(signal_number)
+        await self.wait()
+        return self.lines()
+
+    async def wait(self) -> None:
+        assert self.process.stdout is not None
+        async with asyncio.timeout(PATIENCE_S):
+            self.output += await self.process.stdout.read()
+            await self.process.wait()
+
+    def lines(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.output.decode("ascii").splitlines()]
+
+
+@contextlib.asynccontextmanager
+async def gateway_program(folder: Path, core_address: str, **environment: str) -> AsyncIterator[Program]:
+    """`callback-gateway serve`, serving; killed at the end if it still runs."""
+    keys, ready = folder / "callback_keys.json", folder / f"ready-{secrets.token_hex(4)}.json"
+    keys.write_text(json.dumps({"current": KEYS.current, "keys": {k: v.hex() for k, v in KEYS.keys.items()}}))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "callback_gateway", "serve", "--listen", "127.0.0.1:0", "--core", core_address),
+        *("--callback-keys-file", str(keys), "--ready-file", str(ready)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={"PATH": "/usr/bin:/bin", "http_proxy": "http://127.0.0.1:1", "GATEWAY_LOG_LEVEL": "DEBUG"} | environment,
+    )
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        while not ready.exists():
+            assert process.returncode is None, (await process.communicate())[0]
+            assert time.monotonic() < deadline, "the gateway did not become ready"
+            await asyncio.sleep(0.02)
+        document = json.loads(ready.read_text())
+        assert document["pid"] == process.pid
+        yield Program(process, document["address"])
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

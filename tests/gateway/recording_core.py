@@ -1,0 +1,70 @@
+"""A gRPC server in the place of the payment service: it records the callbacks it gets and answers as it is told."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from mpesa_payments.v1 import callback_service_pb2 as pb
+from mpesa_payments.v1.callback_service_pb2_grpc import CallbackServiceServicer, add_CallbackServiceServicer_to_server
+
+from runtime.grpc_options import SERVER_OPTIONS
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+def stored(_callback: pb.Callback) -> int:
+    return pb.CALLBACK_OUTCOME_STORED
+
+
+@dataclass(eq=False)
+class RecordingCore(CallbackServiceServicer):
+    """What came, call by call, and the outcome to give to each callback."""
+
+    outcome: Callable[[pb.Callback], int] = stored
+    delay_s: float = 0.0
+    # While set, calls end with this code instead of an answer.
+    failing: grpc.StatusCode | None = None
+    # Outcomes to leave out of every answer, as only a broken server would.
+    forget: int = 0
+    calls: list[list[pb.Callback]] = field(default_factory=list)
+    refused_calls: int = 0
+    address: str = ""
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """Every body, in order of arrival."""
+        return [callback.body for call in self.calls for callback in call]
+
+    async def SubmitCallbacks(self, request: pb.SubmitCallbacksRequest, context: Context) -> pb.SubmitCallbacksResponse:
+        """Record, wait, answer."""
+        if self.failing is not None:
+            self.refused_calls += 1
+            await context.abort(self.failing, "told to")
+        self.calls.append(list(request.callbacks))
+        await asyncio.sleep(self.delay_s)
+        outcomes = [self.outcome(callback) for callback in request.callbacks]
+        kept = outcomes[: len(outcomes) - self.forget]
+        return pb.SubmitCallbacksResponse(outcomes=[pb.CallbackOutcome.ValueType(outcome) for outcome in kept])
+
+
+@contextlib.asynccontextmanager
+async def serve_core(core: RecordingCore, port: int = 0) -> AsyncIterator[RecordingCore]:
+    """The server, healthy, on the port; nothing listens there after the block."""
+    server = grpc.aio.server(options=(*SERVER_OPTIONS, ("grpc.max_receive_message_length", 1024 * 1024)))
+    add_CallbackServiceServicer_to_server(core, server)
+    servicer = HealthServicer()
+    await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    assert bound, f"port {port} is taken"
+    core.address = f"127.0.0.1:{bound}"
+    await server.start()
+    try:
+        yield core
+    finally:
+        await server.stop(0.1)

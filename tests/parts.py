@@ -1,0 +1,172 @@
+"""Every part of the service as a process of its own, started by its command line, on free ports."""
+
+import asyncio
+import contextlib
+import json
+import secrets
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+
+from payment_service.security.keys import create_keys
+from runtime.callback_tokens import create_callback_keys
+from runtime.grpc_options import CLIENT_OPTIONS
+
+START_WAIT_SECONDS = 60.0
+STOP_WAIT_SECONDS = 40.0
+QUIRK_REPORTS = Path("build/quirk-reports")
+
+# Safaricom's public sandbox values; the simulator has the same.
+SHORTCODES = [
+    {
+        "number": "174379",
+        "kind": "PAYBILL",
+        "passkey": "bfb279f9aa9bdbcf158e97dd71a467cd2e0c893059b10f78e6b72ada1ed2c919",
+    }
+]
+
+
+@dataclass(frozen=True)
+class Process:
+    """One running part."""
+
+    name: str
+    process: asyncio.subprocess.Process
+    ready: Mapping[str, Any]
+    log: Path
+
+    @property
+    def address(self) -> str:
+        return str(self.ready["address"])
+
+    async def kill(self) -> None:
+        """End it as a crash would."""
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.wait()
+
+    async def stop(self) -> None:
+        """End it as an operator would, and expect it to leave cleanly."""
+        if self.process.returncode is None:
+            self.process.terminate()
+        async with asyncio.timeout(STOP_WAIT_SECONDS):
+            code = await self.process.wait()
+        assert code == 0, f"{self.name} ended with {code}: {self.log.read_text()[-2000:]}"
+
+
+async def start(name: str, folder: Path, arguments: list[str], environment: Mapping[str, str]) -> Process:
+    """Start a part and wait until it serves."""
+    mark = secrets.token_hex(4)
+    ready_file, log = folder / f"{name}-{mark}.json", folder / f"{name}-{mark}.log"
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            *arguments,
+            "--ready-file",
+            str(ready_file),
+            stdout=output,
+            stderr=output,
+            stdin=asyncio.subprocess.DEVNULL,
+            env={"PATH": "/usr/bin:/bin", **_coverage_environment(), **environment},
+        )
+    try:
+        async with asyncio.timeout(START_WAIT_SECONDS):
+            while not ready_file.exists():
+                if process.returncode is not None:
+                    raise AssertionError(f"{name} did not start: {log.read_text()[-2000:]}")
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        process.kill()
+        raise AssertionError(f"{name} was not ready in time: {log.read_text()[-2000:]}") from None
+    return Process(name, process, json.loads(ready_file.read_text()), log)
+
+
+@contextlib.asynccontextmanager
+async def running(
+    name: str, folder: Path, arguments: list[str], environment: Mapping[str, str]
+) -> AsyncIterator[Process]:
+    """A part that is stopped at the end, unless the test has ended it already."""
+    part = await start(name, folder, arguments, environment)
+    try:
+        yield part
+    finally:
+        if part.process.returncode is None:
+            await part.stop()
+
+
+@dataclass(frozen=True)
+class Site:
+    """One installation: its keys and files, and the environment of its parts."""
+
+    folder: Path
+    database_url: str
+    simulator_url: str
+    gateway_url: str = ""
+
+    def core_environment(self, **settings: object) -> dict[str, str]:
+        """The settings of a payment service of this site; `settings` are names without the prefix."""
+        values: dict[str, object] = {
+            "database_url": self.database_url,
+            "keys_file": self.folder / "keys.json",
+            "callback_keys_file": self.folder / "callback-keys.json",
+            "shortcodes_file": self.folder / "shortcodes.json",
+            "daraja_base_url": self.simulator_url,
+            "daraja_consumer_key": "development-consumer-key",
+            "daraja_consumer_secret": "development-consumer-secret",
+            "callback_base_url": self.gateway_url,
+            "pushes_per_second": 2_000,
+        }
+        return {f"PAYMENTS_{name.upper()}": str(value) for name, value in (values | settings).items()}
+
+    def running_core(self, listen: str = "127.0.0.1:0", **settings: object) -> Any:
+        """A payment service of this site, as a context manager."""
+        arguments = ["payment_service", "serve", "--listen", listen]
+        return running("core", self.folder, arguments, self.core_environment(**settings))
+
+    def running_gateway(self, core_address: str, listen: str = "127.0.0.1:0") -> Any:
+        """A gateway of this site, as a context manager."""
+        arguments = ["callback_gateway", "serve", "--listen", listen, "--core", core_address]
+        keys = {"GATEWAY_CALLBACK_KEYS_FILE": str(self.folder / "callback-keys.json")}
+        return running("gateway", self.folder, arguments, keys)
+
+
+def make_site(folder: Path, database_url: str, simulator_url: str, gateway_url: str) -> Site:
+    """The files of an installation."""
+    create_keys(folder / "keys.json")
+    create_callback_keys(folder / "callback-keys.json")
+    (folder / "shortcodes.json").write_text(json.dumps(SHORTCODES))
+    return Site(folder, database_url, simulator_url, gateway_url)
+
+
+def running_simulator(folder: Path, *flags: str) -> Any:
+    """A simulator whose quirks count for the whole test run, as a context manager."""
+    QUIRK_REPORTS.mkdir(parents=True, exist_ok=True)
+    report = QUIRK_REPORTS / f"{secrets.token_hex(8)}.json"
+    arguments = ["daraja_simulator", "serve", "--port", "0", "--report-file", str(report), *flags]
+    return running("simulator", folder, arguments, {})
+
+
+def channel(address: str) -> grpc.aio.Channel:
+    """A client's channel, with the options we ship."""
+    return grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS)
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _coverage_environment() -> dict[str, str]:
+    import os
+
+    inherited = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG", "HOME", "LANG")
+    return {name: os.environ[name] for name in inherited if name in os.environ}  # noqa: TID251 -- what a child inherits, not a setting

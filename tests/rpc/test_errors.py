@@ -1,0 +1,140 @@
+"""The catalogue of errors: complete both ways, and silent about what is none of a caller's business."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import grpc
+import pytest
+import structlog
+from mpesa_payments.v1.error_reason_pb2 import ErrorReason
+
+from payment_service.domain import errors as domain_errors
+from payment_service.domain.decisions import Bar
+from payment_service.domain.errors import (
+    BookingBarred,
+    CursorInvalid,
+    InvalidRequest,
+    LogDiverged,
+    Overloaded,
+    PageTokenInvalid,
+    PaymentNotFound,
+    PaymentsError,
+    RequestIdReused,
+    ShuttingDown,
+    StoreUnavailable,
+    Violation,
+)
+from payment_service.domain.payment import LatePaymentPolicy, Payment, State
+from payment_service.rpc.catalogue import render_catalogue
+from payment_service.rpc.errors import Answer, CallerNotAllowed, TooManyCalls, answer_to
+
+NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
+STALE = "run: .venv/bin/python -m payment_service.rpc.catalogue --write docs/errors.md"
+ID = UUID(int=7)
+
+
+def a_payment(**changed: Any) -> Payment:
+    return Payment(
+        payment_id=ID,
+        caller="development",
+        booking_id="BK-1",
+        reference="bcdfghjknprt",
+        attempt=1,
+        retry_of=None,
+        amount=500,
+        created_at=NOW,
+        updated_at=NOW,
+        expires_at=NOW,
+        hold_expire_at=None,
+        late_payment_policy=LatePaymentPolicy.REVIEW,
+        **changed,
+    )
+
+
+EVERY_ERROR: list[tuple[Exception, str, grpc.StatusCode]] = [
+    (InvalidRequest([Violation("f", "expected x")]), "INVALID_REQUEST", grpc.StatusCode.INVALID_ARGUMENT),
+    (RequestIdReused(ID, ("amount",)), "REQUEST_ID_REUSED", grpc.StatusCode.ALREADY_EXISTS),
+    (
+        BookingBarred(Bar.LIVE_OR_PAID, a_payment()),
+        "BOOKING_HAS_LIVE_PAYMENT",
+        grpc.StatusCode.FAILED_PRECONDITION,
+    ),
+    (
+        BookingBarred(Bar.TOO_EARLY, a_payment(state=State.EXPIRED, retry_allowed_at=NOW + timedelta(seconds=90))),
+        "RETRY_TOO_EARLY",
+        grpc.StatusCode.FAILED_PRECONDITION,
+    ),
+    (BookingBarred(Bar.UNDER_REVIEW, a_payment()), "BOOKING_UNDER_REVIEW", grpc.StatusCode.FAILED_PRECONDITION),
+    (PaymentNotFound(), "PAYMENT_NOT_FOUND", grpc.StatusCode.NOT_FOUND),
+    (CursorInvalid(), "CURSOR_INVALID", grpc.StatusCode.INVALID_ARGUMENT),
+    (LogDiverged(), "LOG_DIVERGED", grpc.StatusCode.INVALID_ARGUMENT),
+    (PageTokenInvalid(), "PAGE_TOKEN_INVALID", grpc.StatusCode.INVALID_ARGUMENT),
+    (TooManyCalls(), "TOO_MANY_REQUESTS", grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (ShuttingDown(), "SERVICE_DRAINING", grpc.StatusCode.UNAVAILABLE),
+    (StoreUnavailable(), "STORE_UNAVAILABLE", grpc.StatusCode.UNAVAILABLE),
+    (Overloaded(), "STORE_UNAVAILABLE", grpc.StatusCode.UNAVAILABLE),
+    (CallerNotAllowed(), "CALLER_NOT_ALLOWED", grpc.StatusCode.PERMISSION_DENIED),
+    (ZeroDivisionError("secret text"), "INTERNAL", grpc.StatusCode.INTERNAL),
+]
+
+
+def answer(error: Exception) -> Answer:
+    return answer_to(error, lambda: NOW)
+
+
+@pytest.mark.parametrize(("error", "reason", "code"), EVERY_ERROR, ids=lambda value: str(value)[:30])
+def test_each_error_has_its_reason_and_code(error: Exception, reason: str, code: grpc.StatusCode) -> None:
+    told = answer(error)
+    assert (told.reason, told.code) == (reason, code)
+    assert told.message
+    # The comment in the API begins with the code: callers read that, and it must be true.
+    assert render_catalogue().find(f"| `{reason}` | {code.name} |") >= 0
+
+
+def test_every_reason_is_used_and_every_error_of_the_domain_is_answered() -> None:
+    reasons = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()}  # noqa: SIM118 -- not a mapping
+    assert {reason for _, reason, _ in EVERY_ERROR} == reasons - {"UNSPECIFIED"}
+    defined = {
+        one
+        for one in vars(domain_errors).values()
+        if isinstance(one, type) and issubclass(one, PaymentsError) and one is not PaymentsError
+    }
+    assert defined <= {type(error) for error, _, _ in EVERY_ERROR}
+
+
+def test_details_say_what_a_caller_needs() -> None:
+    assert answer(RequestIdReused(ID, ("amount", "metadata"))).metadata == {
+        "payment_id": str(ID),
+        "fields": "amount,metadata",
+    }
+    live = answer(BookingBarred(Bar.LIVE_OR_PAID, a_payment(state=State.PROMPTED)))
+    assert live.metadata == {"payment_id": str(ID), "status": "PROCESSING"}
+    early = BookingBarred(Bar.TOO_EARLY, a_payment(state=State.EXPIRED, retry_allowed_at=NOW + timedelta(seconds=90)))
+    assert answer(early).retry_after == timedelta(seconds=90)
+
+
+def test_a_fault_is_logged_whole_and_told_without_its_text() -> None:
+    lines = io.StringIO()
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
+        logger_factory=structlog.WriteLoggerFactory(lines),
+        cache_logger_on_first_use=False,
+    )
+    try:
+        told = answer(ZeroDivisionError("secret text"))
+    finally:
+        structlog.reset_defaults()
+    assert "secret" not in told.message
+    assert set(told.metadata) == {"trace_id"}
+    assert "secret text" in json.loads(lines.getvalue())["exception"]
+
+
+def test_the_catalogue_in_the_documentation_is_the_one_of_the_api() -> None:
+    written = Path(__file__).parents[2] / "docs" / "errors.md"
+    assert written.read_text(encoding="utf-8") == render_catalogue(), STALE

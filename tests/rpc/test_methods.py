@@ -1,0 +1,132 @@
+"""The methods over a real channel: what they answer, and to whom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import pytest
+from mpesa_payments.v1 import callback_service_pb2 as callback_pb
+from mpesa_payments.v1 import payment_pb2
+from mpesa_payments.v1 import payment_service_pb2 as pb
+from mpesa_payments.v1.money_pb2 import Money
+
+from tests.rpc.processes import Process, paid, sent
+
+
+def a_message(**changed: Any) -> pb.InitiatePaymentRequest:
+    fields: dict[str, Any] = {
+        "request_id": "request-1",
+        "booking_id": "BK-1",
+        "phone_number": "0712 345-678",
+        "amount": Money(currency_code="KES", units=500),
+    }
+    return pb.InitiatePaymentRequest(**(fields | changed))
+
+
+async def test_a_payment_is_made_and_can_be_read_by_id_and_by_reference(process: Process) -> None:
+    made = await process.payments.InitiatePayment(a_message(metadata={"trip": "7"}))
+    payment = made.payment
+    assert payment.status == payment_pb2.PAYMENT_STATUS_PENDING
+    assert payment.booking_action == payment_pb2.BOOKING_ACTION_WAIT
+    assert payment.masked_phone == "2547*****678"
+    assert dict(payment.metadata) == {"trip": "7"}
+    assert (payment.amount.currency_code, payment.amount.units) == ("KES", 500)
+    assert payment.attempt == 1
+    assert payment.version == 1
+    assert payment.customer_message
+    assert not made.replayed
+    by_id = await process.payments.GetPayment(pb.GetPaymentRequest(payment_id=payment.payment_id))
+    by_reference = await process.payments.GetPayment(pb.GetPaymentRequest(reference=payment.reference.upper()))
+    assert by_id.payment == by_reference.payment == payment
+
+
+async def test_the_same_request_in_another_spelling_is_the_same_payment(process: Process) -> None:
+    first = await process.payments.InitiatePayment(a_message())
+    again = await process.payments.InitiatePayment(a_message(phone_number="+254712345678"))
+    assert again.replayed
+    assert again.payment.payment_id == first.payment.payment_id
+
+
+async def test_the_cursor_of_a_new_payment_leads_to_all_its_events(process: Process) -> None:
+    made = await process.payments.InitiatePayment(a_message())
+    watch = process.payments.WatchPayments(pb.WatchPaymentsRequest(cursor=made.cursor))
+    first = await anext(aiter(watch))
+    assert [event.payment.payment_id for event in first.events] == [made.payment.payment_id]
+    assert first.events[0].type == payment_pb2.PAYMENT_EVENT_TYPE_CREATED
+    watch.cancel()
+
+
+async def test_a_completed_payment_is_shown_as_it_is(process: Process) -> None:
+    payment = await process.tell(await process.create(), *sent(1), paid("SJ12345678"))
+    shown = (await process.payments.GetPayment(pb.GetPaymentRequest(payment_id=str(payment.payment_id)))).payment
+    assert shown.status == payment_pb2.PAYMENT_STATUS_COMPLETED
+    assert shown.booking_action == payment_pb2.BOOKING_ACTION_CONFIRM
+    assert shown.mpesa_receipt_number == "SJ12345678"
+    assert shown.outcome_certain
+    assert shown.version == payment.version
+    assert shown.complete_time.ToDatetime() == payment.completed_at.replace(tzinfo=None)  # type: ignore[union-attr]  # it is completed
+
+
+async def test_lists_are_newest_first_in_pages_that_share_a_cursor(process: Process) -> None:
+    made = [str((await process.create(booking_id="BK-1" if i % 2 else f"BK-{i}0")).payment_id) for i in range(2)]
+    made += [str((await process.create()).payment_id) for _ in range(5)]
+    first = await process.payments.ListPayments(pb.ListPaymentsRequest(page_size=3))
+    await process.create()
+    second = await process.payments.ListPayments(pb.ListPaymentsRequest(page_size=3, page_token=first.next_page_token))
+    last = await process.payments.ListPayments(pb.ListPaymentsRequest(page_token=second.next_page_token))
+    listed = [payment.payment_id for page in (first, second, last) for payment in page.payments]
+    assert listed == made[::-1]
+    assert first.cursor == second.cursor == last.cursor
+    assert last.next_page_token == ""
+
+
+async def test_lists_keep_to_their_filters(process: Process) -> None:
+    payment = await process.tell(await process.create(booking_id="BK-7"), *sent(1), paid("SJ12345678"))
+    await process.create(booking_id="BK-8")
+    for request in (
+        pb.ListPaymentsRequest(booking_id="BK-7"),
+        pb.ListPaymentsRequest(reference=payment.reference),
+        pb.ListPaymentsRequest(mpesa_receipt_number="sj12345678"),
+        pb.ListPaymentsRequest(statuses=[payment_pb2.PAYMENT_STATUS_COMPLETED]),
+        pb.ListPaymentsRequest(booking_id="BK-7", statuses=[payment_pb2.PAYMENT_STATUS_COMPLETED]),
+    ):
+        found = await process.payments.ListPayments(request)
+        assert [one.payment_id for one in found.payments] == [str(payment.payment_id)], request
+    none = await process.payments.ListPayments(
+        pb.ListPaymentsRequest(booking_id="BK-7", statuses=[payment_pb2.PAYMENT_STATUS_FAILED])
+    )
+    assert not none.payments
+
+
+async def test_another_callers_payments_do_not_exist(process: Process) -> None:
+    theirs = await process.create(caller="another-service", booking_id="BK-1")
+    watch = process.payments.WatchPayment(pb.WatchPaymentRequest(payment_id=str(theirs.payment_id)))
+    for call in (
+        process.payments.GetPayment(pb.GetPaymentRequest(payment_id=str(theirs.payment_id))),
+        process.payments.GetPayment(pb.GetPaymentRequest(reference=theirs.reference)),
+        anext(aiter(watch)),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call
+        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    assert not (await process.payments.ListPayments(pb.ListPaymentsRequest())).payments
+    booking = process.payments.WatchPayment(pb.WatchPaymentRequest(booking_id="BK-1"))
+    assert not (await anext(aiter(booking))).snapshot.payments
+    booking.cancel()
+
+
+async def test_callbacks_are_answered_one_by_one(process: Process) -> None:
+    answer = await process.callbacks.SubmitCallbacks(
+        callback_pb.SubmitCallbacksRequest(
+            callbacks=[
+                callback_pb.Callback(kind=callback_pb.CALLBACK_KIND_STK, reference="r", token="t", body=b"\xff{"),
+                callback_pb.Callback(kind=99, reference="r", token="t", body=b"x" * 65_536),  # type: ignore[arg-type]  # from a newer gateway
+            ]
+        )
+    )
+    assert list(answer.outcomes) == [
+        callback_pb.CALLBACK_OUTCOME_STORED,
+        callback_pb.CALLBACK_OUTCOME_TOKEN_REFUSED,
+    ]
+    assert [callback.body[:2] for callback in process.received] == [b"\xff{", b"xx"]
