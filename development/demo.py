@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,13 @@ import grpc
 import httpx
 import typer
 from google.protobuf.json_format import Parse
+from mpesa_payments.v1 import money_pb2, payment_pb2, payment_service_pb2, payment_service_pb2_grpc
 from rich.console import Console
 
 from development.demo_stories import EXPIRE_AFTER_SECONDS, STORIES, WATCH_FOR_SECONDS, Story
 from development.demo_summary import Replies, compare, show_summary
 from development.foreground import run_in_foreground
 from development.system import Plan, System, running_system, until_a_part_ends
-from mpesa_payments.v1 import money_pb2, payment_pb2, payment_service_pb2, payment_service_pb2_grpc
 from runtime.grpc_options import CLIENT_OPTIONS
 
 SETTINGS = {
@@ -54,15 +54,21 @@ async def _demo() -> bool:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
+    began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="mpesa-demo-"))
-    agrees = False
+    # Of a demonstration that failed, what the parts logged is the first thing one wants to read.
+    keep = True
     try:
         agrees = await _play(console, folder)
+        keep = not agrees
+    except asyncio.CancelledError:
+        keep = False
+        raise
     finally:
-        if agrees or not (folder / "logs").exists():
+        if not keep:
             shutil.rmtree(folder, ignore_errors=True)
-        else:
-            console.print(f"What the parts logged is kept in {folder / 'logs'}.", soft_wrap=True)
+    end = f"what the parts logged is in {folder / 'logs'}" if keep else "nothing is left behind"
+    console.print(f"Everything has been stopped, {end}; {time.monotonic() - began:.0f} s in all.", soft_wrap=True)
     return agrees
 
 
@@ -85,25 +91,27 @@ async def _play(console: Console, folder: Path) -> bool:
             await asyncio.gather(played, failed, return_exceptions=True)
         console.print()
         asked = {_booking_id(number): pair for number, pair in enumerate(zip(STORIES, replies, strict=True))}
-        agrees = show_summary(console, *compare(asked, events, ledger))
-    console.print(f"Everything has been stopped and removed; {time.monotonic() - began:.0f} s in all.")
-    return agrees
+        return show_summary(console, *compare(asked, events, ledger))
 
 
 def _introduce(console: Console, system: System, seconds: float) -> None:
     if system.notice is not None:
         console.print(system.notice, soft_wrap=True)
-    sentences = (
-        f"All parts serve after {seconds:.1f} s. A booking service now asks {len(STORIES)} passengers to pay by M-Pesa,"
-        " all at once; each has a story.",
-        "Every line below is what a subscriber to WatchPayments, a process of its own, received: the time since the"
-        " payment was recorded, whose it is, its status, what happened.",
-        f"Times shortened for this: an unanswered prompt expires {EXPIRE_AFTER_SECONDS} s after it was sent (120 s by"
-        f" default), and late money is waited for until {WATCH_FOR_SECONDS} s (48 h by default):"
-        f" {' '.join(f'{name}={value}' for name, value in SETTINGS.items())}",
-        "",
+    settings = " ".join(f"{name}={value}" for name, value in SETTINGS.items())
+    sentences = []
+    sentences.append(
+        f"All parts serve after {seconds:.1f} s. A booking service now asks {len(STORIES)} passengers to pay, "
+        "all at once; each phone does what its line says."
     )
-    for sentence in sentences:
+    sentences.append(
+        "Every line below is what a subscriber to WatchPayments, a process of its own, received: the time since the "
+        "payment was recorded, whose it is, its status, what happened."
+    )
+    sentences.append(
+        f"Times shortened for this: an unanswered prompt expires {EXPIRE_AFTER_SECONDS} s after it was sent (120 s by "
+        f"default), and late money is waited for until {WATCH_FOR_SECONDS} s (48 h by default): {settings}"
+    )
+    for sentence in (*sentences, ""):
         console.print(sentence, soft_wrap=True)
 
 
@@ -117,20 +125,19 @@ async def _perform(system: System) -> tuple[list[Replies], list[payment_pb2.Paym
                 answer.raise_for_status()
         async with grpc.aio.insecure_channel(system.grpc_address, options=CLIENT_OPTIONS) as channel:
             service = payment_service_pb2_grpc.PaymentServiceStub(channel)
-            asking = [_ask(service, number, story) for number, story in enumerate(STORIES)]
-            *replies, _ = await asyncio.gather(*asking, _listen(record, events))
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_listen(record, events))
+                asking = [group.create_task(_ask(service, number, story)) for number, story in enumerate(STORIES)]
         ledger = await simulator.get("/control/ledger")
         ledger.raise_for_status()
-        return replies, events, ledger.json()
+        return [task.result() for task in asking], events, ledger.json()
 
 
 def _booking_id(number: int) -> str:
     return f"TRIP-{1001 + number}"
 
 
-async def _ask(
-    service: payment_service_pb2_grpc.PaymentServiceAsyncStub, number: int, story: Story
-) -> Sequence[payment_service_pb2.InitiatePaymentResponse]:
+async def _ask(service: payment_service_pb2_grpc.PaymentServiceStub, number: int, story: Story) -> Replies:
     request = payment_service_pb2.InitiatePaymentRequest(
         request_id=f"demo-{secrets.token_hex(8)}",
         booking_id=_booking_id(number),
@@ -138,8 +145,8 @@ async def _ask(
         amount=money_pb2.Money(currency_code="KES", units=story.amount),
         metadata={"story": story.title},
     )
-    calls = (service.InitiatePayment(request, timeout=CALL_TIMEOUT_SECONDS) for _ in range(story.asked))
-    return await asyncio.gather(*calls)
+    calls = [service.InitiatePayment(request, timeout=CALL_TIMEOUT_SECONDS) for _ in range(story.asked)]
+    return [await call for call in calls]
 
 
 async def _listen(record: asyncio.StreamReader, events: list[payment_pb2.PaymentEvent]) -> None:

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mpesa_payments.v1 import payment_pb2, payment_service_pb2
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from development.demo_stories import Story
 from development.view import reason_words, short, status_name
-from mpesa_payments.v1 import payment_pb2, payment_service_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def _wrong_replies(story: Story, replies: Replies, payment_id: str) -> list[str]
 
 
 def _event_name(event_type: int) -> str:
-    return short("PAYMENT_EVENT_TYPE_", payment_pb2.PaymentEventType, event_type)
+    return short("PAYMENT_EVENT_TYPE_", payment_pb2.PaymentEventType.DESCRIPTOR, event_type)
 
 
 def show_summary(console: Console, rows: Sequence[Row], others: Sequence[str]) -> bool:

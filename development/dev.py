@@ -72,7 +72,7 @@ def _for_programs(system: System) -> dict[str, object]:
 def _where_everything_is(plan: Plan, system: System) -> str:
     bin_dir = _short(Path(sys.executable).parent)
     # With a real Daraja a phone would ring: Safaricom's public test number does not.
-    phone = "0712345678" if system.simulated else "254708374149"
+    phone = "0711234567" if system.simulated else "254708374149"
     request = (
         f'{{"requestId": "first-{secrets.token_hex(4)}", "bookingId": "TRIP-{secrets.token_hex(2).upper()}",'
         f' "phoneNumber": "{phone}", "amount": {{"currencyCode": "KES", "units": 500}}}}'
@@ -109,4 +109,3 @@ def _short(path: Path) -> str:
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 -- .venv/bin/python is a link, and not to be followed
     here = Path.cwd()
     return shlex.quote(str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute))
-

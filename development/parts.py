@@ -41,7 +41,7 @@ class PartFailed(StartRefused):
 
     def __init__(self, name: str, what: str, log: Path) -> None:
         self.report = last_lines(log)
-        super().__init__(f"The {name} {what}. The end of {log}:\n{self.report}")
+        super().__init__(f"{name} {what}. The end of {log}:\n{self.report}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Part:
 
 
 def make_house(data_dir: Path, lock: LockFile, *, inherit_settings: bool) -> House:
-    """The folders for logs and ready files. Without inherited settings, no PAYMENTS_* of the caller's reaches a part."""
+    """The folders for logs and ready files. Settings that are not inherited reach no part."""
     for folder in ("logs", "ready"):
         (data_dir / folder).mkdir(mode=0o700, exist_ok=True)
     machine = dict(os.environ)  # noqa: TID251 -- passed on to other programs, not read for settings

@@ -140,13 +140,11 @@ async def until_a_part_ends(system: System) -> NoReturn:
     ends = {asyncio.create_task(part.process.wait()): part for part in system.parts}
     try:
         while True:
-            done, _ = await asyncio.wait(
-                ends, timeout=POSTGRES_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
-            )
+            done, _ = await asyncio.wait(ends, timeout=POSTGRES_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 raise PartFailed(ends[task].name, f"ended with exit code {task.result()}", ends[task].log)
             if system.postgres_process_id is not None and not _lives(system.postgres_process_id):
-                raise PartFailed("embedded PostgreSQL", "ended", system.logs.parent / "postgres" / "server.log")
+                raise PartFailed("PostgreSQL", "ended", system.logs.parent / "postgres" / "server.log")
     finally:
         for task in ends:
             task.cancel()

@@ -15,12 +15,12 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 import grpc
-from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.json_format import MessageToJson
+from mpesa_payments.v1 import payment_pb2, payment_service_pb2, payment_service_pb2_grpc
 from rich.console import Console
 from rich.text import Text
 
-from mpesa_payments.v1 import payment_pb2, payment_service_pb2, payment_service_pb2_grpc
 from runtime.grpc_options import CLIENT_OPTIONS
 from runtime.serving import stop_requested
 
@@ -59,9 +59,7 @@ def main() -> int:
     return 0
 
 
-async def _watch_until_stopped(
-    address: str, from_now: bool, keep: Callable[[payment_pb2.PaymentEvent], None]
-) -> None:
+async def _watch_until_stopped(address: str, from_now: bool, keep: Callable[[payment_pb2.PaymentEvent], None]) -> None:
     stop = stop_requested()
     console = Console(highlight=False)
     watching = asyncio.create_task(_watch(address, from_now, console, keep))
@@ -103,7 +101,7 @@ def line(event: payment_pb2.PaymentEvent, received_at: float) -> Text:
     payment = event.payment
     happened_at = event.event_time.ToNanoseconds() / 1e9
     age = (event.event_time.ToNanoseconds() - payment.create_time.ToNanoseconds()) / 1e9
-    label = payment.metadata["story"] if "story" in payment.metadata else payment.booking_id
+    label = payment.metadata.get("story", payment.booking_id)
     status = status_name(payment.status)
     text = Text(f"{age:7.3f} s  ")
     text.append(f"{label:<{LABEL_WIDTH}}  ")
@@ -138,22 +136,22 @@ def meaning(event: payment_pb2.PaymentEvent) -> str:
             return f'{reason}: "{payment.customer_message}"; {action}'
 
 
-def short(prefix: str, enum: EnumTypeWrapper, value: int) -> str:
+def short(prefix: str, enum: EnumDescriptor, value: int) -> str:
     """PAYMENT_STATUS_FAILED as FAILED; a number that this release does not know stays a number."""
-    known = enum.DESCRIPTOR.values_by_number.get(value)
+    known = enum.values_by_number.get(value)
     return str(value) if known is None else known.name.removeprefix(prefix)
 
 
 def status_name(status: int) -> str:
-    return short("PAYMENT_STATUS_", payment_pb2.PaymentStatus, status)
+    return short("PAYMENT_STATUS_", payment_pb2.PaymentStatus.DESCRIPTOR, status)
 
 
 def reason_words(reason: int) -> str:
-    return short("STATUS_REASON_", payment_pb2.StatusReason, reason).lower().replace("_", " ")
+    return short("STATUS_REASON_", payment_pb2.StatusReason.DESCRIPTOR, reason).lower().replace("_", " ")
 
 
 def action_words(action: int) -> str:
-    return short("BOOKING_ACTION_", payment_pb2.BookingAction, action).lower().replace("_", " ")
+    return short("BOOKING_ACTION_", payment_pb2.BookingAction.DESCRIPTOR, action).lower().replace("_", " ")
 
 
 if __name__ == "__main__":

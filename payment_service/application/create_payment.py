@@ -39,6 +39,9 @@ ACCOUNT_CODE_ALPHABET = REFERENCE_ALPHABET.upper()
 DRAWS = 5
 """Codes drawn at once; when all are taken, the payment's own reference is shown instead."""
 
+DESCRIPTION_DEFAULT = "Booking"
+"""What the payer sees as the description when the caller gives none."""
+
 REQUEST_ENCODING = 1
 """Version of the encoding that the fingerprint is made over."""
 
@@ -80,6 +83,8 @@ class Tools:
     sealer: Sealer
     chain: KeyRing
     fingerprint: KeyRing
+    shortcode: str
+    """Receives the money of requests that name none."""
     clock: Callable[[], datetime]
     times: Times
 
@@ -131,7 +136,7 @@ async def create_payments(tools: Tools, conn: Connection, group: Sequence[NewPay
             request_columns = _request_columns(tools, new, account_reference)
             rows[new.payment_id] = store.new_row(stored, tools.sealer, request_columns)
             events.append(event)
-            prompt = _prompt(new, stored.payment, account_reference)
+            prompt = _prompt(tools, new, stored.payment, account_reference)
             decisions.append(Created(stored.payment, new.request, new.warning, replayed=False, prompt=prompt))
     if not rows:
         await conn.rollback()
@@ -182,15 +187,15 @@ def _first_version(tools: Tools, new: NewPayment, siblings: Sequence[Payment], n
     return Stored(payment, None, chain_hash), event
 
 
-def _prompt(new: NewPayment, payment: Payment, account_reference: str) -> Prompt:
+def _prompt(tools: Tools, new: NewPayment, payment: Payment, account_reference: str) -> Prompt:
     return Prompt(
         payment_id=payment.payment_id,
         reference=payment.reference,
         phone_number=new.request.phone_number,
         amount=payment.amount,
-        shortcode=new.request.shortcode,
+        shortcode=new.request.shortcode or tools.shortcode,
         account_reference=account_reference,
-        description=new.request.description,
+        description=new.request.description or DESCRIPTION_DEFAULT,
         trace_parent=new.trace_parent,
     )
 
@@ -200,12 +205,12 @@ def _request_columns(tools: Tools, new: NewPayment, account_reference: str) -> R
     encoded = _encoded(request)
     return (
         request.request_id,
-        request.shortcode,
+        request.shortcode or tools.shortcode,
         tools.sealer.seal(PHONE_NUMBER, row_id, request.phone_number.encode()),
         tools.sealer.index(PHONE_INDEX, request.phone_number),
         new.warning and new.warning.value,
         account_reference,
-        request.description,
+        request.description or DESCRIPTION_DEFAULT,
         request.language_code,
         dict(request.metadata),
         tools.sealer.seal(REQUEST, row_id, encoded),
@@ -237,7 +242,9 @@ def _replayed(tools: Tools, new: NewPayment, row: Sequence[Any]) -> Created | Re
     if payment.payment_id != new.payment_id:
         return Created(payment, request, phone_warning, replayed=True)
     # A transaction whose outcome was unknown is run again, and then finds its own payment.
-    return Created(payment, request, phone_warning, replayed=False, prompt=_prompt(new, payment, account_reference))
+    return Created(
+        payment, request, phone_warning, replayed=False, prompt=_prompt(tools, new, payment, account_reference)
+    )
 
 
 def _encoded(request: PaymentRequest) -> bytes:

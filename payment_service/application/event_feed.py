@@ -248,7 +248,7 @@ class EventFeed:
                     await work(connection)
                 finally:
                     await connection.close()
-            except (psycopg.OperationalError, psycopg.InterfaceError, OSError, TimeoutError) as error:
+            except (psycopg.Error, OSError, TimeoutError) as error:
                 _log.warning("event feed reconnects", part=part, cause=repr(error))
             if asyncio.get_running_loop().time() - connected_at > RECONNECT_WAIT_MAX_SECONDS:
                 wait = RECONNECT_WAIT_SECONDS

@@ -141,8 +141,8 @@ class _Ledger:
         for payment_id, row in known.by_id.items():
             self._bookings.setdefault((row.payment.caller, row.payment.booking_id), []).append(payment_id)
         self._events: list[Row] = []
-        self._cases: list[Row] = []
-        self._receipts: list[Row] = []
+        self._cases: dict[tuple[str, str], Row] = {}
+        self._receipts: dict[str, Row] = {}
         self._exchanges: list[Row] = []
         self._callbacks: dict[tuple[str, bytes], Row] = {}
 
@@ -172,11 +172,12 @@ class _Ledger:
             for pairs in (losing, others)
             if pairs
         ]
+        # Sorted by their keys: two processes that write the same ones may wait for each other, and never in a ring.
         for rows, insert in (
-            (self._receipts, evidence.insert_receipts),
+            ([self._receipts[key] for key in sorted(self._receipts)], evidence.insert_receipts),
             ([self._callbacks[key] for key in sorted(self._callbacks)], evidence.insert_callbacks),
             (self._exchanges, evidence.insert_exchanges),
-            (self._cases, evidence.insert_cases),
+            ([self._cases[key] for key in sorted(self._cases)], evidence.insert_cases),
         ):
             if rows:
                 await insert(conn, rows)
@@ -248,7 +249,7 @@ class _Ledger:
             self._receipt_holder[fact.receipt] = after.payment_id
             amount = None if fact.amount == UNREADABLE else fact.amount
             counted = after.receipt == fact.receipt
-            self._receipts.append((fact.receipt, after.payment_id, amount, counted, self._now))
+            self._receipts[fact.receipt] = (fact.receipt, after.payment_id, amount, counted, self._now)
 
     def _index(self, checkout_request_id: str) -> bytes:
         return self._tools.sealer.index(CHECKOUT_INDEX, checkout_request_id)
@@ -257,8 +258,16 @@ class _Ledger:
         result = fact if isinstance(fact, ResultReported) else None
         amount = result.amount if result is not None and result.amount != UNREADABLE else None
         receipt = result.receipt if result is not None else None
-        self._cases.append(
-            (uuid7(), payment_id, reference, case.kind.value, case.is_money, fact.fact_id, receipt, amount, self._now)
+        self._cases[reference, fact.fact_id] = (
+            uuid7(),
+            payment_id,
+            reference,
+            case.kind.value,
+            case.is_money,
+            fact.fact_id,
+            receipt,
+            amount,
+            self._now,
         )
         _log.warning(
             "case opened",

@@ -8,6 +8,7 @@ path leads back to sending but the proof that nothing was sent.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -136,6 +137,8 @@ def _fact(answer: PushAnswer, claim_id: UUID) -> Fact:
 
 async def _record(tools: SendTools, submission: Submission) -> Recorded:
     """Record a fact of the send, however long the store is away: it cannot be had again."""
+    with contextlib.suppress(StoreUnavailable):
+        return await tools.facts.submit(submission, patient=True)
     async for attempt in stamina.retry_context(
         on=StoreUnavailable, timeout=RECORD_WAIT_SECONDS, attempts=None, wait_max=5.0
     ):

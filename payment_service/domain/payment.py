@@ -124,7 +124,8 @@ class PaymentRequest:
     """E.164 without the plus: 2547XXXXXXXX or 2541XXXXXXXX."""
     amount: int
     """Whole shillings."""
-    shortcode: str
+    shortcode: str = ""
+    """Empty: the first one configured, when the payment is made. A repeat is compared with what was asked."""
     account_reference: str = ""
     description: str = ""
     language_code: str = "en"

@@ -8,7 +8,7 @@ at all is answered like any other bad request.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -53,6 +53,10 @@ class Limits:
     streams: int = 12_000
     """Some 30 KiB each."""
 
+    def by_lane(self) -> Mapping[Lane, int]:
+        """The same, by lane."""
+        return {Lane.INITIATE: self.initiate, Lane.UNARY: self.unary, Lane.STREAM: self.streams}
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -66,22 +70,17 @@ class Call:
 class Gate:
     """How many calls are open, and whether new ones are let in."""
 
-    limits: Limits
+    most: Mapping[Lane, int]
     clock: Callable[[], datetime]
     draining: bool = False
     open_calls: dict[Lane, int] = field(default_factory=lambda: dict.fromkeys(Lane, 0))
-
-    def most(self, lane: Lane) -> int:
-        return {Lane.INITIATE: self.limits.initiate, Lane.UNARY: self.limits.unary, Lane.STREAM: self.limits.streams}[
-            lane
-        ]
 
     @contextlib.contextmanager
     def place(self, lane: Lane) -> Iterator[None]:
         """A place for one call, or ShuttingDown or TooManyCalls."""
         if self.draining:
             raise ShuttingDown
-        if self.open_calls[lane] >= self.most(lane):
+        if self.open_calls[lane] >= self.most[lane]:
             raise TooManyCalls
         self.open_calls[lane] += 1
         try:

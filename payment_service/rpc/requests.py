@@ -26,7 +26,6 @@ from payment_service.domain.reasons import LANGUAGES
 from payment_service.store.reads import PaymentFilter
 
 CURRENCY = "KES"
-DESCRIPTION_DEFAULT = "Booking"
 ACCOUNT_REFERENCE_MAX = 9
 """Daraja takes 12 characters; three are added that tell attempts apart."""
 DESCRIPTION_MAX = 13
@@ -131,9 +130,9 @@ def parse_initiation(
         booking_id=message.booking_id,
         phone_number=phone_number,
         amount=amount,
-        shortcode=shortcode,
+        shortcode=message.shortcode,
         account_reference=message.account_reference,
-        description=message.description or DESCRIPTION_DEFAULT,
+        description=message.description,
         language_code=message.language_code or LANGUAGES[0],
         metadata=dict(message.metadata),
         hold_expire_at=hold_expire_at,

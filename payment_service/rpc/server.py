@@ -78,7 +78,7 @@ async def serving(
 ) -> AsyncIterator[RpcServer]:
     """A server at the address; it drains when the block is left. `setting` names what chooses the address."""
     check_address(address)
-    gate = Gate(limits, core.clock)
+    gate = Gate(limits.by_lane(), core.clock)
     server = grpc.aio.server(options=OPTIONS)
     for service in SERVICES:
         server.add_generic_rpc_handlers((_handlers(service, core, gate),))

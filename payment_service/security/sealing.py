@@ -57,7 +57,7 @@ class Sealer:
             raise SealBroken(f"no key {key_id!r} for {place}")
         try:
             return cipher.decrypt(nonce, ciphertext, _context(place, row_id, key_id))
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:
             raise SealBroken(f"a value of {place} does not open") from error
 
     def index(self, kind: str, value: bytes | str) -> bytes:

@@ -5,8 +5,6 @@ connection, because a statement through psycopg costs a third of one through the
 engine, and theirs are the statements that every payment pays for.
 """
 
-from typing import Any
-
 import psycopg
 from psycopg.rows import TupleRow
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -39,22 +37,24 @@ def read_engine(database_url: str, *, connections: int = 5) -> AsyncEngine:
         pool_pre_ping=False,
         pool_recycle=1_800,
         isolation_level="READ COMMITTED",
-        connect_args={"connect_timeout": CONNECT_WAIT_SECONDS, "options": _SERVER_OPTIONS},
+        # Planned anew each time: a plan that was kept from when a table was small would scan it for ever after.
+        connect_args={
+            "connect_timeout": CONNECT_WAIT_SECONDS,
+            "options": f"{_SERVER_OPTIONS} -c plan_cache_mode=force_custom_plan",
+        },
     )
 
 
-async def connect(database_url: str, *, autocommit: bool = False) -> psycopg.AsyncConnection[TupleRow]:
-    """One connection of the caller's own."""
-    options: dict[str, Any] = {"connect_timeout": CONNECT_WAIT_SECONDS, "options": _SERVER_OPTIONS}
-    return await psycopg.AsyncConnection.connect(database_url, autocommit=autocommit, **options)
-
-
-async def connect_writer(database_url: str) -> psycopg.AsyncConnection[TupleRow]:
-    """The connection of a grouped writer. Its statements come by key and are prepared once.
+async def connect_writer(database_url: str, *, autocommit: bool = False) -> psycopg.AsyncConnection[TupleRow]:
+    """The connection of a grouped writer, or of the tailer. Its statements come by key and are prepared once.
 
     A plan that was made while a table was small would scan it for ever after, so scans are ruled out from the start.
     """
     options = f"{_SERVER_OPTIONS} -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
     return await psycopg.AsyncConnection.connect(
-        database_url, connect_timeout=CONNECT_WAIT_SECONDS, options=options, prepare_threshold=0
+        database_url,
+        autocommit=autocommit,
+        connect_timeout=CONNECT_WAIT_SECONDS,
+        options=options,
+        prepare_threshold=0,
     )

@@ -110,6 +110,19 @@ async def test_the_payer_sees_the_callers_text_with_a_code_or_our_reference(
     assert shown[plain.booking_id] == plain.reference
 
 
+async def test_a_repeat_is_the_same_request_even_after_the_default_shortcode_has_changed(
+    database: Database, tmp_path: Path
+) -> None:
+    request = a_request(shortcode="", description="")
+    async with running_writers(database.application_url, tmp_path, shortcode="111111") as before:
+        first = await before.create(CALLER, request, None, None)
+    async with running_writers(database.application_url, tmp_path, shortcode="222222") as after:
+        again = await after.create(CALLER, request, None, None)
+    assert (again.payment.payment_id, again.replayed) == (first.payment.payment_id, True)
+    stored = await rows_of(database, "SELECT shortcode, transaction_desc FROM payment_transactions")
+    assert stored == [("111111", "Booking")]
+
+
 async def test_text_of_every_kind_comes_back_as_it_was(writers: Writers, database: Database) -> None:
     metadata = {"quote": 'a "quoted" \\ back{slash}', "line": "one\ntwo", "null": "NULL", "": "", "ß": "ñ, 字"}
     await writers.create(CALLER, a_request(metadata=metadata), None, None)

@@ -52,12 +52,13 @@ async def running_writers(
     clock: Clock | None = None,
     times: Times | None = None,
     committed: Callable[[], None] = lambda: None,
+    shortcode: str = "174379",
 ) -> AsyncIterator[Writers]:
     """Writers that share nothing with others but the database and the keys."""
     create_keys(keys_folder / "keys.json")
     keys = load_keys(keys_folder / "keys.json")
     sealer, clock, times = Sealer(keys), clock or Clock(), times or Times()
-    creating = create_payment.Tools(sealer, keys.chain, keys.fingerprint, clock, times)
+    creating = create_payment.Tools(sealer, keys.chain, keys.fingerprint, shortcode, clock, times)
     recording = record_facts.Tools(sealer, keys.chain, clock, times)
     connect = partial(connect_writer, database_url)
     creates: GroupCommit[create_payment.NewPayment, create_payment.Decision] = GroupCommit(

@@ -13,6 +13,7 @@ from uuid import UUID
 import grpc
 from mpesa_payments.v1.callback_service_pb2_grpc import CallbackServiceStub
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
+from sqlalchemy import text
 
 from payment_service.application.accept_callbacks import CallbackOutcome, ReceivedCallback
 from payment_service.application.event_feed import EventFeed
@@ -26,7 +27,7 @@ from payment_service.rpc.calls import Limits
 from payment_service.rpc.methods import Core
 from payment_service.rpc.requests import ShortcodeLimits
 from payment_service.rpc.server import RpcServer, serving
-from payment_service.store.engines import connect, read_engine
+from payment_service.store.engines import connect_writer, read_engine
 from runtime.grpc_options import CLIENT_OPTIONS
 from runtime.serving import Address
 from tests.core.writers import Clock, Writers, a_request, running_writers
@@ -54,6 +55,14 @@ class Process:
     @property
     def callbacks(self) -> CallbackServiceStub:
         return CallbackServiceStub(self.channel)
+
+    async def caught_up(self) -> None:
+        """Wait until this process's feed has seen everything that is committed now."""
+        async with self.core.reads.engine.connect() as connection:
+            newest = (await connection.scalar(text("SELECT max(position) FROM payment_events"))) or 0
+        async with asyncio.timeout(20):
+            while self.feed.bookmark.position < newest:
+                await asyncio.sleep(0.005)
 
     async def create(self, caller: str = CALLER, **changed: object) -> Payment:
         """A new payment, by the real writer."""
@@ -88,16 +97,10 @@ async def running_process(
         for one in waker:
             one.wake()
 
-    connector = partial(connect, database_url, autocommit=True)
+    connector = partial(connect_writer, database_url, autocommit=True)
     async with contextlib.AsyncExitStack() as stack:
         writers = await stack.enter_async_context(
-            running_writers(
-                database_url,
-                folder,
-                clock=clock,
-                times=times,
-                committed=lambda: [feed.wake() for feed in waker] and None,
-            )
+            running_writers(database_url, folder, clock=clock, times=times, committed=committed)
         )
         feed = EventFeed(connector, writers.sealer, subscriber_events_max=subscriber_events_max)
         waker.append(feed)

@@ -132,9 +132,9 @@ def test_each_bad_field_is_named(changed: dict[str, object], field: str) -> None
     assert found[field].startswith("expected")
 
 
-def test_what_is_left_out_has_its_default() -> None:
+def test_what_the_configuration_decides_stays_left_out_of_the_request() -> None:
     request = parse_initiation(a_message(), SHORTCODES, NOW).request
-    assert (request.shortcode, request.description, request.language_code) == ("174379", "Booking", "en")
+    assert (request.shortcode, request.description, request.language_code) == ("", "", "en")
 
 
 async def test_all_violations_come_at_once_and_the_id_stays_free(process: Process, database: Database) -> None:

@@ -98,7 +98,7 @@ def test_each_error_has_its_reason_and_code(error: Exception, reason: str, code:
 
 
 def test_every_reason_is_used_and_every_error_of_the_domain_is_answered() -> None:
-    reasons = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()}  # noqa: SIM118 -- not a mapping
+    reasons = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()}  # noqa: SIM118 -- the enum wrapper is not a mapping
     assert {reason for _, reason, _ in EVERY_ERROR} == reasons - {"UNSPECIFIED"}
     defined = {
         one

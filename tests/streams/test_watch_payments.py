@@ -7,9 +7,11 @@ from pathlib import Path
 
 import grpc
 import psycopg
+import pytest
 from mpesa_payments.v1 import payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 
+from payment_service.rpc import calls
 from tests.conftest import Database
 from tests.rpc.answers import refusal_of
 from tests.rpc.processes import Process, paid, refused, running_process, sent
@@ -26,6 +28,7 @@ def reason_of(error: grpc.aio.AioRpcError | None) -> str:
 
 async def test_every_event_comes_in_order_from_the_beginning_or_from_now(process: Process) -> None:
     one = await process.tell(await process.create(), *sent(1), paid("SJ12345678"))
+    await process.caught_up()
     late = aiter(process.payments.WatchPayments(pb.WatchPaymentsRequest(position=LATEST)))
     first = await next_of(late)
     assert not first.events
@@ -74,6 +77,7 @@ async def test_filters_leave_out_events_and_the_cursor_moves_past_them(database:
         stream = aiter(process.payments.WatchPayments(request))
         assert versions(await events_until(stream, lambda events: len(events) >= 1)) == [4]
         payment = await process.create()
+        await process.caught_up()
         live = aiter(process.payments.WatchPayments(pb.WatchPaymentsRequest(position=LATEST)))
         before = (await next_of(live)).cursor
         await process.tell(payment, *sent(2))
@@ -166,3 +170,27 @@ async def test_streams_end_with_a_cursor_when_the_process_drains(database: Datab
 def _damaged(cursor: str) -> str:
     """The same place with another tag."""
     return cursor[:-2] + ("AA" if cursor[-2:] != "AA" else "BB")
+
+
+async def test_a_reader_that_takes_nothing_is_sent_away_with_nothing_left_behind(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "WRITE_WAIT_SECONDS", 0.3)
+    # More than the client's and the server's windows together hold.
+    fill = {f"key-{n}": "x" * 200 for n in range(16)}
+    payments = await asyncio.gather(*(process.create(metadata=fill) for _ in range(1_500)))
+    await asyncio.gather(*(process.tell(payment, *sent(n)) for n, payment in enumerate(payments, 1)))
+    stream = process.payments.WatchPayments(pb.WatchPaymentsRequest(position=EARLIEST))
+    # Until the server has given it up; nothing is read meanwhile.
+    async with asyncio.timeout(20):
+        while not process.feed.subscribers:
+            await asyncio.sleep(0.01)
+        while process.feed.subscribers or any(process.server.gate.open_calls.values()):
+            await asyncio.sleep(0.01)
+    messages, error = await rest_of(aiter(stream))
+    assert reason_of(error) == "TOO_MANY_REQUESTS"
+    cursor = messages[-1].cursor
+    read = sum(len(message.events) for message in messages)
+    resumed = aiter(process.payments.WatchPayments(pb.WatchPaymentsRequest(cursor=cursor)))
+    rest = await events_until(resumed, lambda events: len(events) >= 4_500 - read)
+    assert read + len(rest) == 4_500

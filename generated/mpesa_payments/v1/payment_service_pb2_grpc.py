@@ -122,8 +122,9 @@ class PaymentServiceServicer(object):
 
         Without a cursor the first message is a snapshot. A payment's watch ends
         with OK after the first status outside PENDING and PROCESSING, or, with
-        `follow`, once `outcome_certain` is true; a booking's watch never ends by
-        itself. While the server drains, the stream ends with
+        `follow`, once `outcome_certain` is true, and in both cases not before
+        `booking_action` is something else than WAIT; a booking's watch never ends
+        by itself. While the server drains, the stream ends with
         UNAVAILABLE/SERVICE_DRAINING after a last message that carries the cursor
         to resume from.
         """

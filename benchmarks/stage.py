@@ -1,0 +1,125 @@
+"""The stage of a benchmark: the service with all its parts, and the floor beside it on the same PostgreSQL server.
+
+Both stay up for the whole benchmark, so that neither is measured colder than the other, and only one is loaded at a
+time. Each has a database of its own with the same schema, and a simulator of its own, because a new Daraja token ends
+the life of the one before.
+"""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from benchmarks.meters import Metered
+from development.parts import House, Part, make_house, start_part, stop_part, take_lock
+from development.postgres import find_free_port
+from development.system import (
+    SANDBOX_PASSKEY,
+    SERVICE,
+    SIMULATOR_CONSUMER_KEY,
+    SIMULATOR_CONSUMER_SECRET,
+    Plan,
+    System,
+    running_system,
+)
+
+PROJECT = Path(__file__).parents[1]
+SIMULATOR_OPTIONS = ("--latency=none", "--callback-delay=0.02")
+"""The push is answered at once and the passenger pays after 20 ms: what is left is our own time."""
+SETTINGS: Mapping[str, str] = {
+    # Far beyond what this machine can do, so that the budget for Daraja is not what is measured.
+    "PAYMENTS_PUSHES_PER_SECOND": "5000",
+    # 10,000 payments wait for their watchers; none may expire before.
+    "PAYMENTS_EXPIRE_AFTER_S": "1800",
+    "PAYMENTS_LOG_LEVEL": "INFO",
+}
+FLOOR_DATABASE = "floor"
+COMMAND_WAIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Something to load: where it takes payments, its database, and the meters of its parts."""
+
+    name: str
+    address: str
+    owner_url: str
+    metered: tuple[Metered, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Everything that serves."""
+
+    service: Target
+    floor: Target
+    service_pid: int
+    simulator_url: str
+    house: House
+
+
+@contextlib.asynccontextmanager
+async def running_stage(folder: Path) -> AsyncIterator[Stage]:
+    """Start all parts, and stop them at the end."""
+    plan = Plan(folder / "service", simulator_options=SIMULATOR_OPTIONS, settings=SETTINGS, inherit_settings=False)
+    async with running_system(plan) as system, contextlib.AsyncExitStack() as stack:
+        assert system.postgres_process_id is not None, "the benchmark runs on the embedded PostgreSQL"
+        postgres = Metered("postgresql", system.postgres_process_id, tree=True)
+        owner_url = system.files["owner_database_url_file"].read_text(encoding="utf-8")
+        pids = {part.name: int(part.ready["pid"]) for part in system.parts}
+        service = Target(
+            "service",
+            system.grpc_address,
+            owner_url,
+            (*(Metered(name, pid) for name, pid in pids.items()), postgres),
+        )
+        floor_folder = folder / "floor"
+        floor_folder.mkdir(mode=0o700)
+        house = make_house(floor_folder, stack.enter_context(await take_lock(floor_folder)), inherit_settings=False)
+        floor_url = await _floor_database(system, owner_url, floor_folder)
+        floor = await _start_floor(house, floor_url, postgres, stack)
+        yield Stage(service, floor, pids[SERVICE], system.daraja_url, house)
+
+
+async def _floor_database(system: System, owner_url: str, folder: Path) -> str:
+    """A database of its own on the same server, made by the same migrations."""
+    async with await psycopg.AsyncConnection.connect(owner_url, autocommit=True) as connection:
+        await connection.execute(f"CREATE DATABASE {FLOOR_DATABASE}")
+    url = owner_url.rpartition("/")[0] + f"/{FLOOR_DATABASE}"
+    url_file = folder / "database-url"
+    url_file.touch(mode=0o600)
+    url_file.write_text(url, encoding="utf-8")
+    command = (sys.executable, "-P", "-m", "payment_service", "migrate")
+    migrating = await asyncio.create_subprocess_exec(
+        *command, env={"PAYMENTS_OWNER_DATABASE_URL_FILE": str(url_file)}, stdout=asyncio.subprocess.DEVNULL
+    )
+    async with asyncio.timeout(COMMAND_WAIT_SECONDS):
+        if await migrating.wait():
+            raise RuntimeError("the floor's database could not be migrated")
+    return url
+
+
+async def _start_floor(house: House, database_url: str, postgres: Metered, stack: contextlib.AsyncExitStack) -> Target:
+    core_address = f"127.0.0.1:{find_free_port()}"
+    simulator = await start_bench_part(
+        house, stack, "floor-simulator", ["daraja_simulator", "serve", "--port=0", *SIMULATOR_OPTIONS]
+    )
+    edge = await start_bench_part(house, stack, "floor-edge", ["benchmarks.floor.edge", f"--core={core_address}"])
+    words = ["benchmarks.floor.core", f"--listen={core_address}", f"--edge={edge.ready['address']}"]
+    words += [f"--database-url-file={house.data_dir / 'database-url'}", f"--daraja-url={simulator.ready['url']}"]
+    words += [f"--credentials={SIMULATOR_CONSUMER_KEY}:{SIMULATOR_CONSUMER_SECRET}"]
+    words += [f"--shortcode=174379={SANDBOX_PASSKEY}"]
+    core = await start_bench_part(house, stack, "floor-core", words)
+    metered = tuple(Metered(part.name, int(part.ready["pid"])) for part in (simulator, edge, core))
+    return Target("floor", core_address, database_url, (*metered, postgres))
+
+
+async def start_bench_part(house: House, stack: contextlib.AsyncExitStack, name: str, words: list[str]) -> Part:
+    """Start a part that is stopped with the stack. The benchmark itself is not installed, so its folder is named."""
+    part = await start_part(house, name, words, {"PYTHONPATH": str(PROJECT)})
+    stack.push_async_callback(stop_part, part)
+    return part

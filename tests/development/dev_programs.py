@@ -1,0 +1,112 @@
+"""Runs `payment-service dev` for tests, and sees to it that nothing of it is left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psutil
+from mpesa_payments.v1 import payment_pb2, payment_service_pb2, payment_service_pb2_grpc
+
+from runtime.grpc_options import CLIENT_OPTIONS
+
+# Bounds, not expectations: a loaded machine starts five programs in well under these.
+START_SECONDS = 90
+STOP_SECONDS = 60
+FREE_PORTS = ("--grpc-port=0", "--gateway-port=0", "--simulator-port=0")
+
+
+@dataclass(frozen=True, slots=True)
+class Dev:
+    """A running `dev`, and where it writes."""
+
+    process: asyncio.subprocess.Process
+    data_dir: Path
+    ready_file: Path
+    output_file: Path
+
+    @property
+    def output(self) -> str:
+        return self.output_file.read_text(encoding="utf-8")
+
+    async def ready(self) -> dict[str, Any]:
+        async with asyncio.timeout(START_SECONDS):
+            while not self.ready_file.exists():
+                assert self.process.returncode is None, self.output
+                await asyncio.sleep(0.05)
+        ready: dict[str, Any] = json.loads(self.ready_file.read_text(encoding="utf-8"))
+        return ready
+
+    async def end(self) -> int:
+        return await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def running_dev(
+    folder: Path, *words: str, settings: Mapping[str, str] | None = None, name: str = "dev"
+) -> AsyncIterator[Dev]:
+    """`dev` on free ports, with its data below `folder`; killed if the test has not ended it."""
+    output_file, ready_file, data_dir = folder / f"{name}.txt", folder / f"{name}.json", folder / "data"
+    machine = {key: value for key, value in os.environ.items() if not key.startswith("PAYMENTS_")}  # noqa: TID251
+    with output_file.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "payment_service", "dev", f"--data-dir={data_dir}", *FREE_PORTS),
+            *(f"--ready-file={ready_file}", *words),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**machine, **(settings or {})},
+        )
+    try:
+        yield Dev(process, data_dir, ready_file, output_file)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        await until_nothing_runs(folder)
+
+
+async def until_nothing_runs(folder: Path) -> None:
+    """Every process we start names a file below its data folder, or its parent did."""
+    async with asyncio.timeout(STOP_SECONDS):
+        while still_running(folder):
+            await asyncio.sleep(0.05)
+
+
+def still_running(folder: Path) -> list[str]:
+    lines = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            words = process.cmdline()
+            if any(str(folder) in word for word in words) and process.status() != psutil.STATUS_ZOMBIE:
+                lines.append(" ".join(words))
+    return lines
+
+
+async def first_end(address: str, booking_id: str) -> payment_pb2.Payment:
+    async with grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS) as channel:
+        service = payment_service_pb2_grpc.PaymentServiceStub(channel)
+        request = payment_service_pb2.WatchPaymentRequest(booking_id=booking_id)
+        async for message in service.WatchPayment(request, timeout=60):
+            payments = [*message.snapshot.payments, *(event.payment for event in message.events)]
+            for payment in payments:
+                if payment.status not in (payment_pb2.PAYMENT_STATUS_PENDING, payment_pb2.PAYMENT_STATUS_PROCESSING):
+                    return payment
+    raise AssertionError("the watch ended before the payment did")
+
+
+async def shell(line: str) -> str:
+    process = await asyncio.create_subprocess_shell(
+        line, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await asyncio.wait_for(process.communicate(), START_SECONDS)
+    assert process.returncode == 0, err.decode()
+    return out.decode()

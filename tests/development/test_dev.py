@@ -1,0 +1,132 @@
+"""`payment-service dev`, run as a developer runs it: it serves, it can be killed, and it says what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+from mpesa_payments.v1 import payment_pb2
+
+from development.postgres import EmbeddedServer
+from tests.development.dev_programs import (
+    START_SECONDS,
+    first_end,
+    running_dev,
+    shell,
+    still_running,
+    until_nothing_runs,
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_the_printed_line_takes_a_payment_and_a_killed_dev_starts_again(tmp_path: Path) -> None:
+    folder = tmp_path / "a folder with spaces, é"
+    folder.mkdir(mode=0o700)
+    async with running_dev(folder) as dev:
+        ready = await dev.ready()
+        line = next(line for line in dev.output.splitlines() if "InitiatePayment" in line)
+        answer = json.loads(await shell(line))
+        booking_id = answer["payment"]["bookingId"]
+        again = json.loads(await shell(line))
+        assert again["payment"]["paymentId"] == answer["payment"]["paymentId"]
+        assert again["replayed"] is True
+        assert (await first_end(ready["address"], booking_id)).status == payment_pb2.PAYMENT_STATUS_COMPLETED
+        for path in (dev.data_dir, *dev.data_dir.glob("*")):
+            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+        assert "2547" not in (dev.data_dir / "logs" / "payment-service.log").read_text()
+
+        dev.process.kill()
+        await dev.end()
+        # Nobody but the killed process knew of them, and all of them noticed.
+        await until_nothing_runs(folder)
+
+    async with running_dev(folder, name="again") as dev:
+        ready = await dev.ready()
+        assert (await first_end(ready["address"], booking_id)).booking_id == booking_id
+        dev.process.send_signal(signal.SIGTERM)
+        assert await dev.end() == 0, dev.output
+        assert still_running(folder) == []
+        assert not dev.ready_file.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_a_part_that_dies_is_named_with_its_log_and_everything_ends(
+    tmp_path: Path, empty_database: tuple[EmbeddedServer, str]
+) -> None:
+    async with running_dev(tmp_path, f"--database-url={empty_database[1]}") as dev:
+        ready = await dev.ready()
+        os.kill(ready["processes"]["callback-gateway"], signal.SIGKILL)
+        assert await dev.end() == 1
+        assert "callback-gateway ended with exit code 137." in dev.output
+        assert "gateway_serves" in dev.output
+        assert still_running(tmp_path / "data") == []
+
+
+@pytest.mark.slow
+async def test_a_second_dev_on_the_same_folder_is_refused(
+    tmp_path: Path, empty_database: tuple[EmbeddedServer, str]
+) -> None:
+    database = f"--database-url={empty_database[1]}"
+    async with running_dev(tmp_path, database) as dev:
+        await dev.ready()
+        async with running_dev(tmp_path / ".", database, name="second") as second:
+            assert await second.end() == 1
+            assert re.search(r"Another process is using .*data", second.output)
+            # Only the first one's parts are left, which is what the block would wait for.
+            dev.process.send_signal(signal.SIGINT)
+            assert await dev.end() == 0
+
+
+@pytest.mark.slow
+async def test_a_taken_port_is_one_sentence_with_the_port_and_the_flag(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen(1)
+        port = taken.getsockname()[1]
+        for flag in ("--grpc-port", "--gateway-port", "--simulator-port"):
+            async with running_dev(tmp_path, f"{flag}={port}") as dev:
+                assert await dev.end() == 1
+                last = dev.output.splitlines()[-1]
+                assert f"Port {port} on 127.0.0.1 is taken" in last
+                assert flag in last
+                assert "Traceback" not in dev.output
+
+
+async def test_a_folder_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir(mode=0o755)
+    async with running_dev(tmp_path) as dev:
+        assert await dev.end() == 1
+        assert "chmod 700" in dev.output
+
+
+@pytest.mark.slow
+async def test_a_daraja_of_ones_own_needs_its_credentials_named(
+    tmp_path: Path, empty_database: tuple[EmbeddedServer, str]
+) -> None:
+    words = (f"--database-url={empty_database[1]}", "--daraja-url=http://127.0.0.1:9")
+    async with running_dev(tmp_path, *words) as dev:
+        assert await dev.end() == 1
+        for name in ("CONSUMER_KEY", "CONSUMER_SECRET"):
+            assert f"PAYMENTS_DARAJA_{name} or PAYMENTS_DARAJA_{name}_FILE is not set" in dev.output
+        assert "PAYMENTS_SHORTCODES_FILE is not set" in dev.output
+        assert "Traceback" not in dev.output
+
+
+@pytest.mark.slow
+async def test_dev_can_be_stopped_while_it_is_still_starting(tmp_path: Path) -> None:
+    async with running_dev(tmp_path) as dev:
+        async with asyncio.timeout(START_SECONDS):
+            while not (dev.data_dir / "postgres").exists():
+                await asyncio.sleep(0.02)
+        dev.process.send_signal(signal.SIGTERM)
+        assert await dev.end() == 0, dev.output
+        assert still_running(tmp_path) == []

@@ -1,0 +1,67 @@
+"""What README.md tells a newcomer to type works as written, but for the address and the place of the environment."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from development.postgres import EmbeddedServer
+from tests.development.dev_programs import running_dev, shell
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = shlex.quote(str(Path(sys.executable).parent))
+# The passenger takes up to 18 s to pay, as recorded; this is a bound.
+WATCH_SECONDS = 90
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_the_examples_of_the_readme_run(tmp_path: Path, empty_database: tuple[EmbeddedServer, str]) -> None:
+    curls = [block for block in blocks("sh") if "buf curl" in block]
+    (snippet,) = blocks("python")
+    assert [line.count("127.0.0.1:50051") for line in (*curls, snippet)] == [1, 1, 1]
+    async with running_dev(tmp_path, f"--database-url={empty_database[1]}") as dev:
+        address = (await dev.ready())["address"]
+        ask, watch = (curl.replace("127.0.0.1:50051", address).replace(".venv/bin", BIN) for curl in curls)
+
+        first, second = json.loads(await shell(ask)), json.loads(await shell(ask))
+        assert first["payment"]["paymentId"] == second["payment"]["paymentId"]
+        assert second["replayed"] is True
+
+        script = tmp_path / "pay.py"
+        script.write_text(snippet.replace("127.0.0.1:50051", address), encoding="utf-8")
+        printed, watched = await asyncio.gather(
+            shell(f"{shlex.quote(sys.executable)} {shlex.quote(str(script))}"), read_until_completed(watch)
+        )
+        assert "PAYMENT_STATUS_COMPLETED Payment received" in printed
+        assert re.search(r"Confirm the booking; receipt [A-Z0-9]{10}$", printed)
+        assert first["payment"]["paymentId"] in watched
+
+
+async def read_until_completed(line: str) -> str:
+    """A booking's watch never ends by itself, so it is ended here."""
+    process = await asyncio.create_subprocess_shell(
+        f"exec {line}", stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    text = ""
+    try:
+        async with asyncio.timeout(WATCH_SECONDS):
+            while "PAYMENT_STATUS_COMPLETED" not in text:
+                some = await process.stdout.readline()
+                assert some, text
+                text += some.decode()
+    finally:
+        process.terminate()
+        await process.wait()
+    return text

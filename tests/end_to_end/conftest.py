@@ -1,0 +1,70 @@
+"""One whole installation for all tests of a test process, since its programs take seconds to start."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import fields
+from pathlib import Path
+
+import httpx
+import pytest
+from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
+
+from development.postgres import create_database, drop_database
+from tests.conftest import APPLICATION_ROLE, NEWEST_POSTGRES, TEMPLATE, Database, PostgresServers
+from tests.end_to_end.town import PATIENCE_SECONDS, Grounds, Simulator, Town
+from tests.parts import channel, free_port, make_site, running_simulator
+
+# Short enough to wait for, long enough for a callback that is sent at once to be in time on a busy machine.
+HASTY_SECONDS = 2.0
+CALLBACK_DELAY_SECONDS = "0.1"
+
+
+@pytest.fixture(scope="session")
+async def town(
+    migrated_servers: PostgresServers, application_password: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Town]:
+    server = await migrated_servers(NEWEST_POSTGRES)
+    name = "town"
+    owner_url = await create_database(server, name, template=TEMPLATE)
+    database = Database(name, server, owner_url, server.dsn(name, APPLICATION_ROLE, application_password))
+    async with running_town(tmp_path_factory.mktemp("town"), database) as running:
+        yield running
+    await drop_database(server, name)
+
+
+@pytest.fixture
+async def grounds(database: Database, tmp_path: Path) -> AsyncIterator[Grounds]:
+    """An installation of the test's own, of which it starts and ends the programs itself."""
+    async with running_grounds(tmp_path, database) as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def running_grounds(folder: Path, database: Database) -> AsyncIterator[Grounds]:
+    async with contextlib.AsyncExitStack() as stack:
+        flags = ("--latency", "none", "--callback-delay", CALLBACK_DELAY_SECONDS)
+        simulator = await stack.enter_async_context(running_simulator(folder, *flags))
+        edge_address = f"127.0.0.1:{free_port()}"
+        site = make_site(folder, database.application_url, simulator.ready["url"], f"http://{edge_address}")
+        control, edge = [
+            await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False))
+            for url in (simulator.ready["url"], f"http://{edge_address}")
+        ]
+        yield Grounds(site, database, Simulator(control), edge_address, edge)
+
+
+@contextlib.asynccontextmanager
+async def running_town(folder: Path, database: Database) -> AsyncIterator[Town]:
+    async with contextlib.AsyncExitStack() as stack:
+        grounds = await stack.enter_async_context(running_grounds(folder, database))
+        site = grounds.site
+        patient = await stack.enter_async_context(site.running_core())
+        hasty = await stack.enter_async_context(site.running_core(expire_after_s=HASTY_SECONDS, retry_wait_s=0))
+        gateway = await stack.enter_async_context(site.running_gateway(patient.address, grounds.edge_address))
+        stubs = [
+            PaymentServiceStub(await stack.enter_async_context(channel(core.address))) for core in (patient, hasty)
+        ]
+        ground = (getattr(grounds, part.name) for part in fields(grounds))
+        yield Town(*ground, stubs[0], stubs[1], (patient, hasty, gateway))
