@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import fields
 from pathlib import Path
 
 import httpx
@@ -17,8 +16,16 @@ from tests.end_to_end.town import PATIENCE_SECONDS, Grounds, Simulator, Town
 from tests.parts import channel, free_port, make_site, running_simulator
 
 # Short enough to wait for, long enough for a callback that is sent at once to be in time on a busy machine.
-HASTY_SECONDS = 2.0
+HASTY_SECONDS = 3.0
 CALLBACK_DELAY_SECONDS = "0.1"
+# A test may have to start, and at its end to stop, half a dozen programs on a machine that runs other tests, too.
+TEST_SECONDS_MAX = 300
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if {"town", "grounds"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.timeout(TEST_SECONDS_MAX))
 
 
 @pytest.fixture(scope="session")
@@ -61,10 +68,18 @@ async def running_town(folder: Path, database: Database) -> AsyncIterator[Town]:
         grounds = await stack.enter_async_context(running_grounds(folder, database))
         site = grounds.site
         patient = await stack.enter_async_context(site.running_core())
-        hasty = await stack.enter_async_context(site.running_core(expire_after_s=HASTY_SECONDS, retry_wait_s=0))
+        other = await stack.enter_async_context(site.running_core())
+        hasty = await stack.enter_async_context(site.running_core(expire_after_s=HASTY_SECONDS))
         gateway = await stack.enter_async_context(site.running_gateway(patient.address, grounds.edge_address))
-        stubs = [
-            PaymentServiceStub(await stack.enter_async_context(channel(core.address))) for core in (patient, hasty)
-        ]
-        ground = (getattr(grounds, part.name) for part in fields(grounds))
-        yield Town(*ground, stubs[0], stubs[1], (patient, hasty, gateway))
+        clients = [await stack.enter_async_context(channel(core.address)) for core in (patient, other, hasty)]
+        yield Town(
+            site=site,
+            database=database,
+            simulator=grounds.simulator,
+            edge_address=grounds.edge_address,
+            edge=grounds.edge,
+            patient=PaymentServiceStub(clients[0]),
+            other=PaymentServiceStub(clients[1]),
+            hasty=PaymentServiceStub(clients[2]),
+            processes=(patient, other, hasty, gateway),
+        )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from tests.end_to_end.town import (
+    Story,
     Town,
     a_phone,
     action_of,
@@ -55,13 +57,16 @@ async def test_an_answer_that_proves_nothing_is_settled_by_the_callback_and_neve
     assert await town.cases(story.payment) == []
 
 
-@pytest.mark.parametrize("answer", ["lost", "reset", "cut_header", "cut_body"])
-async def test_a_lost_answer_without_a_callback_expires_and_is_never_pushed_again(town: Town, answer: str) -> None:
-    phone = a_phone()
-    await town.simulator.script(phone, {"answer": answer, "callback": "never", "ending": "silent"})
-    story = await lived(town, town.hasty, phone)
-    assert story.path == ["PENDING", "PROCESSING", "EXPIRED"]
-    assert (len(story.pushes), story.prompts, story.debited) == (1, 1, 0)
+async def test_a_lost_answer_without_a_callback_expires_and_is_never_pushed_again(town: Town) -> None:
+    async def lived_without(answer: str) -> Story:
+        phone = a_phone()
+        await town.simulator.script(phone, {"answer": answer, "callback": "never", "ending": "silent"})
+        return await lived(town, town.hasty, phone)
+
+    for story in await asyncio.gather(*map(lived_without, ("lost", "reset", "cut_header", "cut_body"))):
+        assert story.path == ["PENDING", "PROCESSING", "EXPIRED"]
+        assert reason_of(story.events[-2].payment) == "CONFIRMING"
+        assert (len(story.pushes), story.prompts, story.debited) == (1, 1, 0)
 
 
 async def test_a_connection_that_closes_on_the_request_counts_as_uncertain(town: Town) -> None:
@@ -120,10 +125,11 @@ async def test_a_push_that_reaches_nobody_four_times_fails_the_payment(town: Tow
     assert (len(story.pushes), story.prompts) == (4, 0)
 
 
+@pytest.mark.slow
 async def test_a_late_answer_ends_the_callers_wait_but_not_the_send(town: Town) -> None:
     phone = a_phone()
-    await town.simulator.script(phone, {"answer_delay_seconds": 2.0, "callback_delay_seconds": 2.5})
-    started = await initiate(town.patient, phone, within_seconds=1.5)
+    await town.simulator.script(phone, {"answer_delay_seconds": 6.0, "callback_delay_seconds": 6.5})
+    started = await initiate(town.patient, phone)
     assert status_of(started.payment) == "PENDING", "nobody knows yet what became of the push"
     events = await events_to_the_end(town.patient, started)
     story = await told_by(town, town.patient, events)

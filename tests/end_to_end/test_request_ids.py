@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from typing import Any
 
 import grpc.aio
 import pytest
@@ -30,6 +31,7 @@ from tests.end_to_end.town import (
 from tests.rpc.answers import refused
 
 CALLERS = 50
+FROM_NOW = pb.WatchPaymentsRequest(position=pb.WatchPaymentsRequest.POSITION_LATEST)
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,7 @@ async def answered(call: Awaitable[pb.InitiatePaymentResponse]) -> Answered:
 
 async def test_fifty_callers_of_two_processes_make_one_payment_and_one_push(town: Town) -> None:
     phone, booking_id, request_id = a_phone(), f"BK-{uuid.uuid4()}", str(uuid.uuid4())
-    watch = aiter(
-        town.patient.WatchPayments(pb.WatchPaymentsRequest(position=pb.WatchPaymentsRequest.POSITION_LATEST))
-    )
+    watch = aiter(town.patient.WatchPayments(FROM_NOW))
     assert (await asyncio.wait_for(anext(watch), PATIENCE_SECONDS)).caught_up
     # Two ways to write one number: requests are compared as they are understood.
     spellings = (phone, "0" + phone[3:], f"+{phone}")
@@ -57,7 +57,7 @@ async def test_fifty_callers_of_two_processes_make_one_payment_and_one_push(town
         *(
             answered(
                 initiate(
-                    (town.patient, town.hasty)[n % 2],
+                    (town.patient, town.other)[n % 2],
                     spellings[n % 3],
                     booking_id=booking_id,
                     request_id=request_id,
@@ -69,9 +69,13 @@ async def test_fifty_callers_of_two_processes_make_one_payment_and_one_push(town
     assert len({answer.payment_id for answer in answers}) == 1
     assert [answer.replayed for answer in answers].count(False) == 1
     payment_id = answers[0].payment_id
-    await payment_when(town.patient, payment_id, lambda payment: status_of(payment) == "COMPLETED", "the money")
+    seen: list[str] = []
+    while "COMPLETED" not in seen:
+        message = await asyncio.wait_for(anext(watch), PATIENCE_SECONDS)
+        seen += [status_of(event.payment) for event in message.events if event.payment.payment_id == payment_id]
+    assert seen == ["PENDING", "PENDING", "PROCESSING", "COMPLETED"]
     assert [push["outcome"] for push in await town.simulator.pushes(phone=phone)] == ["accepted"]
-    for payments in (town.patient, town.hasty):
+    for payments in (town.patient, town.other):
         other = await refused(
             initiate(
                 payments,
@@ -88,9 +92,7 @@ async def test_fifty_callers_of_two_processes_make_one_payment_and_one_push(town
 
 
 async def test_a_stream_of_one_process_sees_the_payments_of_the_other(town: Town) -> None:
-    watch = aiter(
-        town.hasty.WatchPayments(pb.WatchPaymentsRequest(position=pb.WatchPaymentsRequest.POSITION_LATEST))
-    )
+    watch = aiter(town.other.WatchPayments(FROM_NOW))
     await asyncio.wait_for(anext(watch), PATIENCE_SECONDS)
     story = await lived(town, town.patient, a_phone())
     seen: list[payment_pb2.PaymentEvent] = []
@@ -103,10 +105,10 @@ async def test_a_stream_of_one_process_sees_the_payments_of_the_other(town: Town
 async def test_a_repeat_while_the_first_is_on_the_wire_waits_for_the_same_fate(town: Town) -> None:
     phone = a_phone()
     await town.simulator.script(phone, {"answer_delay_seconds": 1.0, "callback_delay_seconds": 1.5})
-    fields = {"booking_id": f"BK-{uuid.uuid4()}", "request_id": str(uuid.uuid4())}
+    fields: dict[str, Any] = {"booking_id": f"BK-{uuid.uuid4()}", "request_id": str(uuid.uuid4())}
     first = asyncio.create_task(initiate(town.patient, phone, **fields))
     await town.simulator.prompted(phone)
-    repeats = [initiate(payments, phone, **fields) for payments in (town.patient, town.hasty)]
+    repeats = [initiate(payments, phone, **fields) for payments in (town.patient, town.other)]
     responses = [await first, *await asyncio.gather(*repeats)]
     assert [response.replayed for response in responses] == [False, True, True]
     assert {response.payment.payment_id for response in responses} == {responses[0].payment.payment_id}
@@ -117,7 +119,7 @@ async def test_a_repeat_while_the_first_is_on_the_wire_waits_for_the_same_fate(t
 
 async def test_a_refused_request_leaves_no_row_and_its_id_free(town: Town) -> None:
     phone, booking_id, request_id = a_phone(), f"BK-{uuid.uuid4()}", str(uuid.uuid4())
-    same = {"booking_id": booking_id, "request_id": request_id}
+    same: dict[str, Any] = {"booking_id": booking_id, "request_id": request_id}
     bad = await refused(
         initiate(
             town.patient,
@@ -137,17 +139,15 @@ async def test_a_refused_request_leaves_no_row_and_its_id_free(town: Town) -> No
         "account_reference",
         "language_code",
     }
-    rows = await rows_of(
-        town.database, "SELECT 1 FROM payment_transactions WHERE request_id = %s OR booking_id = %s", tuple(same.values())
-    )
-    assert rows == []
+    query = "SELECT 1 FROM payment_transactions WHERE request_id = %s OR booking_id = %s"
+    assert await rows_of(town.database, query, (request_id, booking_id)) == []
     good = await initiate(town.patient, phone, **same)
     assert not good.replayed
 
 
 @pytest.mark.parametrize("through", ["the same process", "the other process"])
 async def test_a_booking_has_one_live_payment_and_the_refused_id_stays_free(town: Town, through: str) -> None:
-    payments = town.patient if through == "the same process" else town.hasty
+    payments = town.patient if through == "the same process" else town.other
     phone = a_phone()
     await town.simulator.script(phone, {"callback": "never", "callback_delay_seconds": 60})
     live = await initiate(town.patient, phone)
@@ -170,10 +170,10 @@ async def test_a_booking_has_one_live_payment_and_the_refused_id_stays_free(town
 
 async def test_a_booking_with_money_in_doubt_takes_no_new_attempt(town: Town) -> None:
     phone = a_phone_that("001")
-    story = await lived(town, town.hasty, phone)
+    story = await lived(town, town.other, phone)
     foreign = {"CheckoutRequestID": "ws_CO_other"}
     assert await town.simulator.settle(phone, ending="paid", pays=False, callback_ids=foreign) == [200]
-    barred = await refused(initiate(town.hasty, a_phone(), booking_id=story.payment.booking_id))
+    barred = await refused(initiate(town.other, a_phone(), booking_id=story.payment.booking_id))
     assert (barred.code, barred.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "BOOKING_UNDER_REVIEW")
 
 

@@ -33,6 +33,7 @@ from tests.end_to_end.town import (
 )
 from tests.parts import Process, channel, free_port
 from tests.rpc.answers import refusal_of
+from tests.streams.reading import rest_of
 
 pytestmark = pytest.mark.slow
 
@@ -56,6 +57,16 @@ async def state_in(grounds: Grounds, request: pb.InitiatePaymentRequest) -> tupl
     query = "SELECT state, version FROM payment_transactions WHERE request_id = %s"
     rows = await rows_of(grounds.database, query, (request.request_id,))
     return (rows[0][0], rows[0][1]) if rows else None
+
+
+async def failed_token_request(grounds: Grounds) -> None:
+    """Wait until a request for a token has failed. Before that its process holds the lease to fetch one, and killed
+    with it would keep the others waiting until it runs out."""
+
+    async def look() -> bool | None:
+        return bool(await rows_of(grounds.database, "SELECT 1 FROM daraja_exchanges")) or None
+
+    await until(look, "the record of a token request")
 
 
 async def state_becomes(grounds: Grounds, request: pb.InitiatePaymentRequest, state: str) -> None:
@@ -90,7 +101,6 @@ async def test_a_stop_ends_streams_with_a_cursor_and_a_resumed_watch_misses_noth
     wrote while its own was away."""
     everything = pb.WatchPaymentsRequest(position=pb.WatchPaymentsRequest.POSITION_EARLIEST)
     seen: list[payment_pb2.PaymentEvent] = []
-    cursor = ""
     async with running(grounds) as other:
         async with running(grounds) as core, gateway(grounds, other):
             first = await lived(grounds, core.payments, a_phone())
@@ -100,13 +110,13 @@ async def test_a_stop_ends_streams_with_a_cursor_and_a_resumed_watch_misses_noth
                 if len(seen) == len(first.events):
                     break
             core.process.process.send_signal(signal.SIGTERM)
-            with pytest.raises(grpc.aio.AioRpcError) as ended:
-                async for message in watch:
-                    seen += message.events
-                    cursor = message.cursor
-            refusal = refusal_of(ended.value)
+            messages, error = await rest_of(aiter(watch))
+            assert error is not None
+            assert messages[-1].cursor
+            cursor = messages[-1].cursor
+            seen += [event for message in messages for event in message.events]
+            refusal = refusal_of(error)
             assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "SERVICE_DRAINING")
-            assert cursor, "the last message carries a cursor"
             assert await asyncio.wait_for(core.process.process.wait(), PATIENCE_SECONDS) == 0
             second = await lived(grounds, other.payments, a_phone())
         async with running(grounds) as core:
@@ -153,14 +163,14 @@ async def test_a_callback_while_the_core_is_away_is_answered_503_and_stored_when
 
 async def test_a_payment_whose_process_died_before_sending_is_sent_once_by_another(grounds: Grounds) -> None:
     """Method: no token can be had, so the row stays CREATED with its process alive; that process is killed, tokens
-    come back, and two other processes find the orphan at the same time. The time to send is long, since the dead
-    process may have held the lease to fetch a token, which then has to run out first."""
+    come back, and two other processes find the orphan at the same time."""
     phone = a_phone()
     request = a_request(phone)
     await grounds.simulator.control("tokens/fail", error="internal_error", count=1_000)
     async with running(grounds, send_within_s=60) as doomed:
         call = asyncio.ensure_future(doomed.payments.InitiatePayment(request, timeout=PATIENCE_SECONDS))
         await state_becomes(grounds, request, "CREATED")
+        await failed_token_request(grounds)
         await doomed.process.kill()
         with pytest.raises(grpc.aio.AioRpcError):
             await call

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import grpc.aio
 import httpx
 from mpesa_payments.v1 import money_pb2, payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
@@ -131,20 +130,21 @@ class Grounds:
     async def kept_bodies(self, reference: str) -> list[tuple[bytes, str]]:
         """The callbacks kept for a reference, as they came, each with its status in the inbox."""
         sealer = Sealer(load_keys(self.site.folder / "keys.json"))
-        query = "SELECT body_hash, body, status FROM callback_inbox WHERE reference = %s ORDER BY stored_at, callback_id"
+        query = "SELECT body_hash, body, status FROM callback_inbox WHERE reference = %s ORDER BY callback_id"
         rows = await rows_of(self.database, query, (reference,))
         return [(sealer.open(CALLBACK_BODY, reference.encode() + row[0], row[1]), row[2]) for row in rows]
 
 
 @dataclass(frozen=True)
 class Town(Grounds):
-    """A whole installation: two payment services on one database, a gateway before the first, and a simulator.
+    """A whole installation: three payment services on one database, a gateway before the first, and a simulator.
 
-    `patient` has the times as shipped; `hasty` gives payments up after seconds, so that tests of the end need not
-    wait two minutes.
+    `patient` and `other` have the times as shipped; `hasty` gives up within seconds the payments that it sends, so
+    that tests of the end need not wait two minutes.
     """
 
     patient: PaymentServiceStub
+    other: PaymentServiceStub
     hasty: PaymentServiceStub
     processes: Sequence[Process]
 
@@ -194,10 +194,8 @@ def a_request(phone: str, **fields: Any) -> pb.InitiatePaymentRequest:
     return pb.InitiatePaymentRequest(**(defaults | fields))
 
 
-async def initiate(
-    payments: PaymentServiceStub, phone: str, *, within_seconds: float = PATIENCE_SECONDS, **fields: Any
-) -> pb.InitiatePaymentResponse:
-    return await payments.InitiatePayment(a_request(phone, **fields), timeout=within_seconds)
+async def initiate(payments: PaymentServiceStub, phone: str, **fields: Any) -> pb.InitiatePaymentResponse:
+    return await payments.InitiatePayment(a_request(phone, **fields), timeout=PATIENCE_SECONDS)
 
 
 async def get(payments: PaymentServiceStub, payment_id: str) -> payment_pb2.Payment:
@@ -222,9 +220,7 @@ async def events_to_the_end(
     """What a watcher of the payment is told from its first version until the stream ends by itself."""
     request = pb.WatchPaymentRequest(payment_id=started.payment.payment_id, cursor=started.cursor)
     return [
-        event
-        async for message in payments.WatchPayment(request, timeout=PATIENCE_SECONDS)
-        for event in message.events
+        event async for message in payments.WatchPayment(request, timeout=PATIENCE_SECONDS) for event in message.events
     ]
 
 

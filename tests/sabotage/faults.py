@@ -1,0 +1,154 @@
+"""One-line faults of the kind that loses money, and the tests that must notice each.
+
+`old` stands exactly once in `file`; a test of this folder's own checks that, so
+that a fault cannot quietly miss the code it is about.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A change that must not survive: `old` becomes `new` in `file`, and one of `tests` fails."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+PUSHES = "tests/end_to_end/test_push_answers.py"
+
+FAULTS = (
+    Fault(
+        "the log is appended to without its lock",
+        "payment_service/store/migrations/versions/0001_payments.py",
+        "PERFORM pg_advisory_xact_lock(7885070564180913007);",
+        "PERFORM 1;",
+        ("tests/core/test_log_order.py",),
+    ),
+    Fault(
+        "a claim is granted while another is at work",
+        "payment_service/domain/transitions.py",
+        "CLAIM              S        no     no ",
+        "CLAIM              S        S      no ",
+        ("tests/core/test_record_facts.py::test_only_one_of_many_claims_is_granted",),
+    ),
+    Fault(
+        "a push whose answer was lost counts as not sent, and goes out again",
+        "payment_service/application/send_prompt.py",
+        "            return AnswerLost(claim_id)",
+        '            return NotSent(claim_id, "LOST")',
+        (f"{PUSHES}::test_a_lost_answer_without_a_callback_expires_and_is_never_pushed_again",),
+    ),
+    Fault(
+        "whether a byte was sent is no longer asked at the socket",
+        "payment_service/daraja/transport.py",
+        "    wire.touched = True",
+        "    wire.touched = False",
+        ("tests/daraja/test_transport.py",),
+    ),
+    Fault(
+        "the HTTP client sends again what got no answer",
+        "payment_service/daraja/transport.py",
+        "            return NoAnswer(wire.touched, _why(error), received.status, bytes(received.body))",
+        "            return await exchange(http, method, url, headers=headers, content=content, timeouts=timeouts)",
+        ("tests/daraja/test_transport.py",),
+    ),
+    Fault(
+        "the gateway says 200 before the callback is committed",
+        "callback_gateway/edge.py",
+        "    outcome = Outcome.NOT_STORED\n    if pending is not None:",
+        "    outcome = Outcome.STORED\n    if pending is None:",
+        ("tests/gateway/test_callbacks.py::test_no_answer_comes_before_the_core_has_stored_the_callback",),
+    ),
+    Fault(
+        "the gateway does not look at the token",
+        "callback_gateway/edge.py",
+        '    if not token_accepted(edge.keys, "stk", reference, token):',
+        "    if not token:",
+        ("tests/gateway/test_callbacks.py",),
+    ),
+    Fault(
+        "the core does not look at the token",
+        "payment_service/application/accept_callbacks.py",
+        "        if not token_accepted(self.keys, callback.kind, callback.reference, callback.token):",
+        "        if not callback.token:",
+        ("tests/core/test_accept_callbacks.py::test_each_callback_stands_for_itself",),
+    ),
+    Fault(
+        "a repeated request prompts again",
+        "payment_service/application/create_payment.py",
+        "        return Created(payment, request, phone_warning, replayed=True)",
+        "        again = _prompt(tools, new, payment, account_reference)\n"
+        "        return Created(payment, request, phone_warning, replayed=True, prompt=again)",
+        ("tests/core/test_create_payment.py::test_the_same_request_gives_the_same_payment",),
+    ),
+    Fault(
+        "other content under the same request id is taken for a repeat",
+        "payment_service/application/create_payment.py",
+        "    if not hmac.compare_digest(_fingerprint(",
+        "    if not fingerprint and not hmac.compare_digest(_fingerprint(",
+        ("tests/core/test_create_payment.py::test_other_content_is_a_conflict_that_names_the_fields",),
+    ),
+    Fault(
+        "a booking is not looked at before another attempt",
+        "payment_service/domain/decisions.py",
+        "        if payment.state in LIVE_STATES or payment.state in PAID_STATES:\n            return Bar.LIVE_OR_PAID",
+        "        if payment.state in PAID_STATES and payment.version == 0:\n            return Bar.LIVE_OR_PAID",
+        ("tests/core/test_create_payment.py::test_a_booking_has_one_live_payment_and_the_refused_id_stays_free",),
+    ),
+    Fault(
+        "a resumed watch begins with the event it has already seen",
+        "payment_service/store/reads.py",
+        "    conditions = [_e.caller == scope.caller, _e.position > after, _e.position <= upto]",
+        "    conditions = [_e.caller == scope.caller, _e.position >= after, _e.position <= upto]",
+        ("tests/streams/test_watch_payments.py::test_each_events_own_cursor_resumes_right_after_it",),
+    ),
+    Fault(
+        "the amount that was paid is not compared",
+        "payment_service/domain/findings.py",
+        "fact.amount not in (None, payment.amount)",
+        "fact.amount in ()",
+        ("tests/domain/test_table.py", "tests/end_to_end/test_odd_money.py"),
+    ),
+    Fault(
+        "a code that nobody has listed counts as failed",
+        "payment_service/daraja/result_codes.py",
+        "_UNKNOWN = Meaning(Verdict.UNKNOWN)",
+        "_UNKNOWN = Meaning(Verdict.FAILED, Reason.PAYMENT_NOT_ALLOWED)",
+        ("tests/daraja/test_result_codes.py",),
+    ),
+    Fault(
+        "money that comes after the end is dropped",
+        "payment_service/domain/transitions.py",
+        "receipt  $        K+case   K+case   K     $ ",
+        "receipt  $        -        -        -     $ ",
+        ("tests/core/test_record_facts.py::test_success_after_a_decline_is_never_dropped",),
+    ),
+    Fault(
+        "a fact that is told again is applied again",
+        "payment_service/application/record_facts.py",
+        "        if (payment.payment_id, fact.fact_id) in self._facts:",
+        "        if (fact.fact_id, payment.payment_id) in self._facts:",
+        (
+            "tests/core/test_record_facts.py::test_a_fact_told_again_changes_nothing",
+            "tests/core/test_record_facts.py::test_a_claim_whose_commit_was_uncertain_finds_itself_granted",
+        ),
+    ),
+    Fault(
+        "a callback that cannot be applied is answered and forgotten",
+        "payment_service/application/accept_callbacks.py",
+        "        recorded = await facts.submit(replace(submission, only_keep=type(error).__name__))",
+        "        recorded = Recorded(None)",
+        ("tests/core/test_accept_callbacks.py::test_a_callback_that_cannot_be_applied_is_kept_and_applied_later",),
+    ),
+    Fault(
+        "a caller that hangs up takes its transaction with it",
+        "payment_service/application/group_commit.py",
+        "            if future.done():\n                continue",
+        "            if future.done():\n                raise asyncio.CancelledError",
+        ("tests/core/test_group_commit.py::test_a_caller_that_goes_away_takes_nothing_with_it",),
+    ),
+)
