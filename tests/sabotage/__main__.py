@@ -76,7 +76,7 @@ def caught(copy: Path, fault: Fault) -> bool:
 
 def run(copy: Path, tests: tuple[str, ...], *, stop_at_first: bool) -> tuple[bool, str]:
     """Run tests of the copy; whether they passed, and what pytest printed."""
-    arguments = ["-q", "-p", "no:cacheprovider", "--no-cov", *(["-x"] if stop_at_first else []), *tests]
+    arguments = ["-q", "-p", "no:cacheprovider", "--no-cov", "--timeout=60", *(["-x"] if stop_at_first else []), *tests]
     try:
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *arguments],
