@@ -35,12 +35,16 @@ class Size:
     pairs_16: int = 3
     warm_up: float = 2.0
     seconds: float = 8.0
+    latency_rate: float = 100.0
     latency_seconds: float = 40.0
     watchers: int = 10_000
     simulator_seconds: float = 5.0
 
 
-QUICK = Size(1, 1, warm_up=0.3, seconds=0.7, latency_seconds=1.0, watchers=100, simulator_seconds=0.5)
+# Little enough for a machine that runs other tests at the same time.
+QUICK = Size(
+    1, 1, warm_up=0.3, seconds=0.7, latency_rate=20.0, latency_seconds=1.0, watchers=100, simulator_seconds=0.5
+)
 
 
 async def run_campaign(folder: Path, size: Size) -> dict[str, Any]:
@@ -57,7 +61,9 @@ async def run_campaign(folder: Path, size: Size) -> dict[str, Any]:
             for in_flight, pairs in ((64, size.pairs_64), (16, size.pairs_16))
         }
         show("open loop")
-        loaded, latency = await measure_latency(stage, folder, next(firsts), size.warm_up, size.latency_seconds)
+        loaded, latency = await measure_latency(
+            stage, folder, next(firsts), size.latency_rate, size.warm_up, size.latency_seconds
+        )
         show(f"{size.watchers} watchers")
         watchers = await measure_watchers(stage, folder, next(firsts), size.watchers)
         row_bytes = {target.name: await bytes_per_row(target) for target in (stage.service, stage.floor)}

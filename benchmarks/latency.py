@@ -18,18 +18,17 @@ import aiohttp
 from benchmarks.runs import Outcome, run_load, samples_of
 from benchmarks.stage import Stage
 
-RATE_PER_SECOND = 100.0
 SIMULATOR_DELAY_SECONDS = 0.93
 """The median that is on record for Daraja; some ninety pushes are on the wire at any time."""
 LEDGER_WAIT_SECONDS = 60.0
 
 
 async def measure_latency(
-    stage: Stage, folder: Path, first: int, warm_up: float, seconds: float
+    stage: Stage, folder: Path, first: int, rate: float, warm_up: float, seconds: float
 ) -> tuple[Outcome, Mapping[str, Any]]:
     """One open-loop run; its outcome and the percentiles in milliseconds."""
     samples_file = folder / "latency-samples"
-    options = [f"--rate={RATE_PER_SECOND}", f"--warm-up={warm_up}", f"--seconds={seconds}"]
+    options = [f"--rate={rate}", f"--warm-up={warm_up}", f"--seconds={seconds}"]
     async with aiohttp.ClientSession(stage.simulator_url, timeout=aiohttp.ClientTimeout(LEDGER_WAIT_SECONDS)) as http:
         await control(http, "settings", {"latency_seconds": SIMULATOR_DELAY_SECONDS})
         try:
@@ -45,7 +44,7 @@ async def measure_latency(
     initiate = [answered - scheduled - SIMULATOR_DELAY_SECONDS for _, scheduled, answered, _ in samples]
     callback = [completed - sent[reference] for reference, _, _, completed in samples]
     return outcome, {
-        "rate_per_second": RATE_PER_SECOND,
+        "rate_per_second": rate,
         "simulator_delay_seconds": SIMULATOR_DELAY_SECONDS,
         "n": len(samples),
         "errors": outcome.errors,

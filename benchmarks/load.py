@@ -197,10 +197,10 @@ async def generate(arguments: argparse.Namespace) -> None:
         await channel.close(grace=None)
     if arguments.samples:
         write_samples(arguments.samples, [sample for sample in tally.samples if begin <= sample.scheduled < end])
-    sys.stdout.write(json.dumps(result(tally, begin, end, next(run.numbers))) + "\n")
+    sys.stdout.write(json.dumps(result(tally, begin, end)) + "\n")
 
 
-def result(tally: Tally, begin: float, end: float, next_number: int) -> dict[str, Any]:
+def result(tally: Tally, begin: float, end: float) -> dict[str, Any]:
     """The result line. Throughput counts what reached the subscriber within the measured time."""
     completed = sum(begin <= sample.completed < end for sample in tally.samples)
     return {
@@ -211,7 +211,6 @@ def result(tally: Tally, begin: float, end: float, next_number: int) -> dict[str
         "errors": dict(tally.errors),
         "late_starts": tally.late_starts,
         "open_max": tally.open_max,
-        "next": next_number,
     }
 
 

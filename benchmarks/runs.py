@@ -44,7 +44,7 @@ class Outcome:
         """For the results file."""
         return {
             "target": self.target,
-            **{name: value for name, value in self.result.items() if name != "next"},
+            **self.result,
             "cpu_us_per_payment": {name: round(value) for name, value in self.cpu_us_per_payment.items()},
             "machine_busy": round(self.machine_busy, 3),
             "stolen": round(self.stolen, 3),
@@ -52,7 +52,7 @@ class Outcome:
 
 
 async def run_load(target: Target, name: str, first: int, load_options: Sequence[str]) -> Outcome:
-    """Load a target once. Payments are numbered from `first`; the result's `next` is where the next run begins."""
+    """Load a target once. Its payments are numbered from `first`, and no two runs may have a number in common."""
     await checkpoint(target)
     from_subscriber, to_load = os.pipe()
     async with contextlib.AsyncExitStack() as stack:

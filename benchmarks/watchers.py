@@ -1,8 +1,9 @@
 """One client process with many watchers: a `WatchPayment` stream for each payment id it reads from standard input.
 
 An empty line says go: all streams are opened in one burst. It prints a JSON line once every watcher has its snapshot,
-and one when every stream has ended. A watcher is served if it got exactly one event, which is its own payment's
-COMPLETED, and then the end of the stream; everything else is counted under what went wrong.
+and one when every stream has ended or standard input has: whoever still waits then has not been served. A watcher is
+served if it got exactly one event, which is its own payment's COMPLETED, and then the end of the stream; everything
+else is counted under what went wrong.
 """
 
 import argparse
@@ -23,6 +24,8 @@ from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 from runtime.grpc_options import CLIENT_OPTIONS
 
 CONNECT_WAIT_SECONDS = 10.0
+LAST_WAIT_SECONDS = 5.0
+"""For what was on its way when standard input ended."""
 
 
 @dataclass(slots=True)
@@ -31,6 +34,7 @@ class Tally:
 
     wanted: int
     opened: int = 0
+    ended_unopened: int = 0
     open_seconds: list[float] = field(default_factory=list)
     served: dict[str, float] = field(default_factory=dict)
     wrong: Counter[str] = field(default_factory=Counter)
@@ -38,7 +42,7 @@ class Tally:
 
     def settle(self) -> None:
         """Every watcher has its snapshot or has failed."""
-        if self.opened + sum(self.wrong.values()) >= self.wanted:
+        if self.opened + self.ended_unopened >= self.wanted:
             self.all_opened.set()
 
 
@@ -65,6 +69,7 @@ async def watch(stub: PaymentServiceStub, payment_id: str, tally: Tally, timeout
             tally.served[payment_id] = seen
         else:
             tally.wrong["not exactly its own event"] += 1
+    tally.ended_unopened += not has_snapshot
     tally.settle()
 
 
@@ -75,14 +80,21 @@ async def watch_all(address: str, timeout: float, times_file: Path) -> None:
         ids = await asyncio.to_thread(read_ids)
         tally = Tally(len(ids))
         stub = PaymentServiceStub(channel)
-        async with asyncio.TaskGroup() as watchers:
-            for payment_id in ids:
-                watchers.create_task(watch(stub, payment_id, tally, timeout))
-            await tally.all_opened.wait()
-            sys.stdout.write(json.dumps({"opened": tally.opened, "open_seconds": tally.open_seconds}) + "\n")
-            sys.stdout.flush()
+        watchers = [asyncio.create_task(watch(stub, payment_id, tally, timeout)) for payment_id in ids]
+        await tally.all_opened.wait()
+        sys.stdout.write(json.dumps({"opened": tally.opened, "open_seconds": tally.open_seconds}) + "\n")
+        sys.stdout.flush()
+        all_ended = asyncio.gather(*watchers, return_exceptions=True)
+        patience = asyncio.create_task(asyncio.to_thread(sys.stdin.readline))
+        await asyncio.wait([all_ended, patience], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([all_ended], timeout=LAST_WAIT_SECONDS)
+        for watcher in watchers:
+            tally.wrong["nothing came"] += watcher.cancel()
+        await all_ended
     times_file.write_text(json.dumps(tally.served))
     sys.stdout.write(json.dumps({"served": len(tally.served), "wrong": dict(tally.wrong)}) + "\n")
+    # Said before the end of the process, which waits for the thread that reads standard input.
+    sys.stdout.flush()
 
 
 def read_ids() -> list[str]:

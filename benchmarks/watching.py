@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,10 @@ IN_FLIGHT = 32
 """Payments asked for, and callbacks let go, at a time."""
 CALL_WAIT_SECONDS = 60.0
 OPEN_WAIT_SECONDS = 180.0
-END_WAIT_SECONDS = 180.0
+END_WAIT_SECONDS = 60.0
+"""After the last callback was sent."""
+STREAM_SECONDS = 900.0
+"""The streams' own deadline, beyond everything else here."""
 SETTLE_SECONDS = 1.0
 """Before memory is read, so that what the burst has thrown away is gone."""
 
@@ -59,8 +63,8 @@ async def measure_watchers(stage: Stage, folder: Path, first: int, watchers: int
         await asyncio.sleep(SETTLE_SECONDS)
         memory = meters.resident_bytes(stage.service_pid) - memory_before
         begun = time.monotonic()
-        sent = await _let_go(http, payments)
-        ended = await asyncio.wait_for(_lines(clients), END_WAIT_SECONDS)
+        sent, refused = await _let_go(http, payments)
+        ended = await _ends(clients)
         deliver_seconds = time.monotonic() - begun
     seen: dict[str, float] = {}
     for index in range(PROCESSES):
@@ -71,7 +75,8 @@ async def measure_watchers(stage: Stage, folder: Path, first: int, watchers: int
         "client_processes": PROCESSES,
         "opened": sum(line["opened"] for line in opened),
         "served": served,
-        "wrong": {name: count for line in ended for name, count in line["wrong"].items()},
+        "wrong": dict(sum((Counter(line["wrong"]) for line in ended), Counter())),
+        "callbacks_not_taken": refused,
         "errors": watchers - served,
         "kib_each": round(memory / 1024 / watchers, 1),
         "service_mib_before": round(memory_before / 2**20, 1),
@@ -110,7 +115,7 @@ async def _prompted(address: str, numbers: Sequence[int]) -> dict[str, str]:
 async def _client(
     stack: contextlib.AsyncExitStack, stage: Stage, folder: Path, index: int
 ) -> asyncio.subprocess.Process:
-    words = [f"--address={stage.service.address}", f"--timeout={OPEN_WAIT_SECONDS + END_WAIT_SECONDS}"]
+    words = [f"--address={stage.service.address}", f"--timeout={STREAM_SECONDS}"]
     words.append(f"--times-file={_times_file(folder, index)}")
     pipe = asyncio.subprocess.PIPE
     process = await stack.enter_async_context(client("benchmarks.watchers", words, stdin=pipe, stdout=pipe))
@@ -140,17 +145,30 @@ async def _lines(clients: Sequence[asyncio.subprocess.Process]) -> list[Any]:
     return lines
 
 
-async def _let_go(http: aiohttp.ClientSession, payments: Mapping[str, str]) -> dict[str, float]:
-    """Send every held callback; payment id to the time it was sent."""
+async def _ends(clients: Sequence[asyncio.subprocess.Process]) -> list[Any]:
+    """The last line of each client; after a while those that still wait are told to give up."""
+    telling = asyncio.create_task(_lines(clients))
+    await asyncio.wait({telling}, timeout=END_WAIT_SECONDS)
+    for process in clients:
+        assert process.stdin is not None
+        process.stdin.close()
+    return await asyncio.wait_for(telling, CALL_WAIT_SECONDS)
+
+
+async def _let_go(http: aiohttp.ClientSession, payments: Mapping[str, str]) -> tuple[dict[str, float], int]:
+    """Send every held callback; payment id to the time it was sent, and how many the gateway did not take."""
     sent: dict[str, float] = {}
+    refused = 0
     queue = iter(payments.items())
 
     async def sender() -> None:
+        nonlocal refused
         for payment_id, phone in queue:
             sent[payment_id] = time.time()
-            await control(http, "callbacks/resend", {"phone": phone})
+            told = await control(http, "callbacks/resend", {"phone": phone})
+            refused += told["callbacks"][0]["status"] != 200
 
     async with asyncio.TaskGroup() as senders:
         for _ in range(IN_FLIGHT):
             senders.create_task(sender())
-    return sent
+    return sent, refused

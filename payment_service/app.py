@@ -156,7 +156,7 @@ def _parts(
     reads = payment_reads(engine, partial(connect_writer, database_url, autocommit=True), sealer, feed)
     creating = create_payment.Tools(sealer, keys.chain, keys.fingerprint, next(iter(shortcodes)), _now, times)
     recording = record_facts.Tools(sealer, keys.chain, _now, times)
-    write = partial(connect_writer, database_url)
+    write = partial(connect_writer, database_url, autocommit=True)
     creates: GroupCommit[NewPayment, Decision] = GroupCommit(
         "create", write, partial(create_payment.create_payments, creating), feed.wake
     )

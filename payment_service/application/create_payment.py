@@ -28,8 +28,9 @@ from payment_service.security.sealing import PHONE_NUMBER, REQUEST, Sealer
 from payment_service.store import event_log
 from payment_service.store import payments as store
 from payment_service.store.event_log import NewEvent
-from payment_service.store.grouped import Connection, Row
+from payment_service.store.grouped import Row
 from payment_service.store.payments import PHONE_INDEX, Prompt, Stored
+from payment_service.store.together import BEGIN, COMMIT, ROLLBACK, Connection, run_together
 from runtime.callback_tokens import REFERENCE_ALPHABET, REFERENCE_LENGTH
 
 ACCOUNT_CODE_LENGTH = 3
@@ -139,14 +140,13 @@ async def create_payments(tools: Tools, conn: Connection, group: Sequence[NewPay
             prompt = _prompt(tools, new, stored.payment, account_reference)
             decisions.append(Created(stored.payment, new.request, new.warning, replayed=False, prompt=prompt))
     if not rows:
-        await conn.rollback()
+        await run_together(conn, [ROLLBACK])
         return decisions
     # Sorted, so that two processes insert the same keys in the same order: they may wait, and never in a ring.
     ordered = sorted(group, key=lambda new: (new.request.booking_id, new.request.request_id))
-    inserting = await store.insert_payments(conn, [rows[new.payment_id] for new in ordered if new.payment_id in rows])
-    await event_log.append_of_inserted(conn, events)
-    await conn.commit()
-    skipped = rows.keys() - {row[0] for row in await inserting.fetchall()}
+    insert = store.insert_payments([rows[new.payment_id] for new in ordered if new.payment_id in rows])
+    inserted, *_ = await run_together(conn, [insert, event_log.append_of_inserted(events), COMMIT])
+    skipped = rows.keys() - {row[0] for row in inserted.rows}
     return [None if new.payment_id in skipped else decision for new, decision in zip(group, decisions, strict=True)]
 
 
@@ -154,13 +154,18 @@ async def _read(
     tools: Tools, conn: Connection, group: Sequence[NewPayment], candidates: Sequence[str]
 ) -> tuple[Mapping[tuple[str, str], Sequence[Any]], Mapping[tuple[str, str], list[Payment]], frozenset[str]]:
     """Earlier payments of the same request ids, all attempts of the bookings, and account references in use."""
-    requests = await store.payments_of_requests(conn, [(new.caller, new.request.request_id) for new in group])
-    bookings = await store.payments_of_bookings(conn, [(new.caller, new.request.booking_id) for new in group])
-    since = tools.clock() - ACCOUNT_REFERENCE_UNIQUE_FOR
-    references = await store.account_references_in_use(conn, candidates, since) if candidates else None
-    earlier = {(row[1], row[store.WIDTH]): row for row in await requests.fetchall()}
-    taken = frozenset(row[0] for row in await references.fetchall()) if references else frozenset()
-    return earlier, _by_booking(await bookings.fetchall(), tools.sealer), taken
+    statements = [
+        BEGIN,
+        store.payments_of_requests([(new.caller, new.request.request_id) for new in group]),
+        store.payments_of_bookings([(new.caller, new.request.booking_id) for new in group]),
+    ]
+    if candidates:
+        since = tools.clock() - ACCOUNT_REFERENCE_UNIQUE_FOR
+        statements.append(store.account_references_in_use(candidates, since))
+    _, requests, bookings, *references = await run_together(conn, statements)
+    earlier = {(row[1], row[store.WIDTH]): row for row in requests.rows}
+    taken = frozenset(row[0] for result in references for row in result.rows)
+    return earlier, _by_booking(bookings.rows, tools.sealer), taken
 
 
 def _first_version(tools: Tools, new: NewPayment, siblings: Sequence[Payment], now: datetime) -> tuple[Stored, Row]:

@@ -37,8 +37,8 @@ from payment_service.domain.errors import LogDiverged
 from payment_service.domain.views import EventView
 from payment_service.security.sealing import Sealer
 from payment_service.store import reads
-from payment_service.store.grouped import Connection
 from payment_service.store.reads import EventRow
+from payment_service.store.together import Connection
 
 Key = TypeVar("Key")
 

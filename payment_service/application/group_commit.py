@@ -36,7 +36,7 @@ import structlog
 from psycopg import errors
 
 from payment_service.domain.errors import Overloaded, StoreUnavailable
-from payment_service.store.grouped import Connection
+from payment_service.store.together import Connection
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -161,7 +161,7 @@ class GroupCommit(Generic[Item, Answer]):
         connection = self._connection
         if connection is None or connection.closed:
             connection = self._connection = await self._connect()
-        writing = asyncio.create_task(_in_transaction(connection, self._write, items))
+        writing = asyncio.ensure_future(self._write(connection, items))
         done, _ = await asyncio.wait({writing}, timeout=COMMIT_WAIT_SECONDS)
         if not done:
             _cut(connection)
@@ -175,15 +175,6 @@ class GroupCommit(Generic[Item, Answer]):
             await connection.rollback()
             return
         await connection.close()
-
-
-async def _in_transaction(
-    connection: Connection,
-    write: Callable[[Connection, Sequence[Item]], Awaitable[Sequence[Answer]]],
-    items: Sequence[Item],
-) -> Sequence[Answer]:
-    async with connection.pipeline():
-        return await write(connection, items)
 
 
 def _cut(connection: Connection) -> None:

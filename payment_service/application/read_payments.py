@@ -26,8 +26,8 @@ from payment_service.domain.errors import LogDiverged, PaymentNotFound, StoreUna
 from payment_service.domain.views import PaymentView
 from payment_service.security.sealing import Sealer
 from payment_service.store import reads
-from payment_service.store.grouped import Connection
 from payment_service.store.reads import PaymentFilter, PaymentRow
+from payment_service.store.together import Connection
 
 POINT_READS_MAX = 2_048
 """Waiting for a group at once; below the queue's own limit, so that a burst waits here, in order."""

@@ -31,8 +31,9 @@ from payment_service.security.sealing import Sealer
 from payment_service.store import event_log, evidence
 from payment_service.store import payments as store
 from payment_service.store.event_log import NewEvent
-from payment_service.store.grouped import Connection, Row
+from payment_service.store.grouped import Row
 from payment_service.store.payments import CHECKOUT_INDEX, Stored
+from payment_service.store.together import BEGIN, COMMIT, Connection, run_together
 
 PENDING_RETRY_AFTER = timedelta(seconds=5)
 """Before a callback that could not be applied is tried again: a fault of ours rarely heals by itself."""
@@ -113,17 +114,19 @@ async def _read(tools: Tools, conn: Connection, group: Sequence[Submission]) -> 
         for s in group
         if isinstance(s.fact, ResultReported | PromptAccepted) and s.fact.checkout_request_id is not None
     ]
-    locked = await store.lock_payments(conn, ids, references)
-    facts = await event_log.known_facts(conn, ids, references, [s.fact.fact_id for s in group])
-    receipts = await evidence.receipt_holders(conn, numbers) if numbers else None
-    holders = await store.checkout_holders(conn, checkouts) if checkouts else None
-    rows = [store.stored(row, tools.sealer) for row in await locked.fetchall()]
+    statements = [BEGIN, store.lock_payments(ids, references)]
+    statements.append(event_log.known_facts(ids, references, [s.fact.fact_id for s in group]))
+    # Most groups bring neither; an empty list costs a statement all the same.
+    statements += [evidence.receipt_holders(numbers)] if numbers else []
+    statements += [store.checkout_holders(checkouts)] if checkouts else []
+    _, locked, facts, *holders = await run_together(conn, statements)
+    rows = [store.stored(row, tools.sealer) for row in locked.rows]
     return _Known(
         by_id={row.payment.payment_id: row for row in rows},
         id_of={row.payment.reference: row.payment.payment_id for row in rows},
-        facts=frozenset(await facts.fetchall()),
-        receipt_holder=dict(await receipts.fetchall()) if receipts else {},
-        checkout_holder=dict(await holders.fetchall()) if holders else {},
+        facts=frozenset((payment_id, fact_id) for payment_id, fact_id in facts.rows),
+        receipt_holder=dict(holders[0].rows) if numbers else {},
+        checkout_holder=dict(holders[-1].rows) if checkouts else {},
     )
 
 
@@ -167,26 +170,22 @@ class _Ledger:
         changed = [(self._before[i].payment, row) for i, row in self._rows.items() if row is not self._before[i]]
         losing = [pair for pair in changed if pair[0].blocks_booking and not pair[1].payment.blocks_booking]
         others = [pair for pair in changed if not (pair[0].blocks_booking and not pair[1].payment.blocks_booking)]
-        updates = [
-            (await store.update_payments(conn, self._tools.sealer, pairs), len(pairs))
-            for pairs in (losing, others)
-            if pairs
-        ]
+        updates = [pairs for pairs in (losing, others) if pairs]
+        statements = [store.update_payments(self._tools.sealer, pairs) for pairs in updates]
         # Sorted by their keys: two processes that write the same ones may wait for each other, and never in a ring.
         for rows, insert in (
             ([self._receipts[key] for key in sorted(self._receipts)], evidence.insert_receipts),
             ([self._callbacks[key] for key in sorted(self._callbacks)], evidence.insert_callbacks),
             (self._exchanges, evidence.insert_exchanges),
             ([self._cases[key] for key in sorted(self._cases)], evidence.insert_cases),
+            (self._events, event_log.append),
         ):
             if rows:
-                await insert(conn, rows)
-        if self._events:
-            await event_log.append(conn, self._events)
-        await conn.commit()
+                statements.append(insert(rows))
+        results = await run_together(conn, [*statements, COMMIT])
         # Cannot be: the rows were locked, and a second event of one version would have refused the commit.
-        for cursor, expected in updates:
-            assert cursor.rowcount == expected, "a locked payment was changed by another writer"
+        for result, pairs in zip(results, updates, strict=False):
+            assert result.count == len(pairs), "a locked payment was changed by another writer"
 
     def _apply(self, payment: Payment, fact: Fact) -> Outcome:
         if (payment.payment_id, fact.fact_id) in self._facts:

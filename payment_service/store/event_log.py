@@ -14,8 +14,9 @@ from payment_service.domain.payment import Payment
 from payment_service.domain.views import EventType
 from payment_service.security.chain import ENCODING, link
 from payment_service.security.keys import KeyRing
-from payment_service.store.grouped import Connection, Cursor, Row, columns_of, inserting
+from payment_service.store.grouped import Row, array_of, columns_of, inserting
 from payment_service.store.tables import events
+from payment_service.store.together import Statement
 
 TAG_BYTES = 8
 
@@ -47,15 +48,19 @@ _APPEND = inserting(events, _COLUMNS)
 
 # The events of payments that were not inserted after all, because another one stood in their place, are left out.
 _APPEND_OF_INSERTED = inserting(
-    events, _COLUMNS, "WHERE payment_id IN (SELECT payment_id FROM payment_transactions WHERE payment_id = ANY(%s))"
+    events,
+    _COLUMNS,
+    "WHERE payment_id IN"
+    f" (SELECT payment_id FROM payment_transactions WHERE payment_id = ANY(${len(_COLUMNS) + 1}::uuid[]))",
 )
 
 _KNOWN_FACTS = """
-SELECT payment_id, fact_id FROM payment_events e JOIN payment_transactions p USING (payment_id)
-WHERE (p.payment_id = ANY(%s) OR p.reference = ANY(%s)) AND e.fact_id = ANY(%s)
-UNION
-SELECT payment_id, fact_id FROM cases c JOIN payment_transactions p USING (payment_id)
-WHERE (p.payment_id = ANY(%s) OR p.reference = ANY(%s)) AND c.fact_id = ANY(%s)"""
+WITH told AS (
+    SELECT payment_id FROM payment_transactions WHERE payment_id = ANY($1::uuid[])
+    UNION SELECT payment_id FROM payment_transactions WHERE reference = ANY($2::text[]))
+SELECT payment_id, fact_id FROM told JOIN payment_events USING (payment_id) WHERE fact_id = ANY($3::text[])
+UNION ALL
+SELECT payment_id, fact_id FROM told JOIN cases USING (payment_id) WHERE fact_id = ANY($3::text[])"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +103,16 @@ def event_row(event: NewEvent, ring: KeyRing, previous_hash: bytes) -> tuple[Row
     return (*content, tag, ENCODING, ring.current_id, previous_hash, hashed), hashed
 
 
-async def append(conn: Connection, rows: Sequence[Row]) -> Cursor:
-    """Append events, in order. The caller commits at once."""
-    return await conn.execute(_APPEND, columns_of(rows))
+def append(rows: Sequence[Row]) -> Statement:
+    """Append events, in order. COMMIT follows at once."""
+    return Statement(_APPEND, columns_of(rows))
 
 
-async def append_of_inserted(conn: Connection, rows: Sequence[Row]) -> Cursor:
+def append_of_inserted(rows: Sequence[Row]) -> Statement:
     """Append the first events of those payments that have just been inserted."""
-    return await conn.execute(_APPEND_OF_INSERTED, [*columns_of(rows), [row[0] for row in rows]])
+    return Statement(_APPEND_OF_INSERTED, [*columns_of(rows), array_of([row[0] for row in rows])])
 
 
-async def known_facts(
-    conn: Connection, ids: Sequence[object], references: Sequence[str], fact_ids: Sequence[str]
-) -> Cursor:
+def known_facts(ids: Sequence[object], references: Sequence[str], fact_ids: Sequence[str]) -> Statement:
     """(payment id, fact id) of those facts that have already led to an event or a case."""
-    return await conn.execute(_KNOWN_FACTS, (ids, references, fact_ids) * 2)
+    return Statement(_KNOWN_FACTS, (array_of(ids), array_of(references), array_of(fact_ids)))

@@ -7,8 +7,9 @@ from datetime import datetime
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from payment_service.store.grouped import Connection, Cursor, Row, columns_of, inserting
+from payment_service.store.grouped import Row, array_of, columns_of, inserting
 from payment_service.store.tables import cases, exchanges, inbox, receipts
+from payment_service.store.together import Statement
 
 _INSERT_CALLBACKS = inserting(
     inbox,
@@ -59,7 +60,7 @@ _INSERT_CASES = inserting(
     ),
     "ON CONFLICT (reference, fact_id) DO NOTHING",
 )
-_RECEIPT_HOLDERS = "SELECT receipt, payment_id FROM mpesa_receipts WHERE receipt = ANY(%s)"
+_RECEIPT_HOLDERS = "SELECT receipt, payment_id FROM mpesa_receipts WHERE receipt = ANY($1::text[])"
 
 _PENDING = (
     select(
@@ -85,29 +86,29 @@ class StoredCallback:
     tries: int
 
 
-async def insert_callbacks(conn: Connection, rows: Sequence[Row]) -> Cursor:
+def insert_callbacks(rows: Sequence[Row]) -> Statement:
     """Keep callbacks; a body that is there already is not kept twice. Rows are sorted by (reference, hash)."""
-    return await conn.execute(_INSERT_CALLBACKS, columns_of(rows))
+    return Statement(_INSERT_CALLBACKS, columns_of(rows))
 
 
-async def insert_exchanges(conn: Connection, rows: Sequence[Row]) -> Cursor:
+def insert_exchanges(rows: Sequence[Row]) -> Statement:
     """Keep what went over the wire to Daraja."""
-    return await conn.execute(_INSERT_EXCHANGES, columns_of(rows))
+    return Statement(_INSERT_EXCHANGES, columns_of(rows))
 
 
-async def insert_receipts(conn: Connection, rows: Sequence[Row]) -> Cursor:
+def insert_receipts(rows: Sequence[Row]) -> Statement:
     """Record receipt numbers. A number that another payment holds is an error: constraint `receipts_pk`."""
-    return await conn.execute(_INSERT_RECEIPTS, columns_of(rows))
+    return Statement(_INSERT_RECEIPTS, columns_of(rows))
 
 
-async def insert_cases(conn: Connection, rows: Sequence[Row]) -> Cursor:
+def insert_cases(rows: Sequence[Row]) -> Statement:
     """Open cases, at most one for a fact."""
-    return await conn.execute(_INSERT_CASES, columns_of(rows))
+    return Statement(_INSERT_CASES, columns_of(rows))
 
 
-async def receipt_holders(conn: Connection, numbers: Sequence[str]) -> Cursor:
+def receipt_holders(numbers: Sequence[str]) -> Statement:
     """(receipt number, payment id) of those that are recorded."""
-    return await conn.execute(_RECEIPT_HOLDERS, (numbers,))
+    return Statement(_RECEIPT_HOLDERS, (array_of(numbers),))
 
 
 async def pending_callbacks(conn: AsyncConnection, now: datetime, limit: int) -> list[StoredCallback]:

@@ -8,14 +8,10 @@ sixth of a row in a statement of its own.
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
 
-import psycopg
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 
-Connection = psycopg.AsyncConnection[Any]
-Cursor = psycopg.AsyncCursor[Any]
 Row = Sequence[object]
 
 
@@ -28,18 +24,20 @@ def inserting(table: Table, columns: Sequence[str], suffix: str = "") -> str:
 def updating(table: Table, key: str, guard: str, columns: Sequence[str]) -> str:
     """UPDATE of many rows by key, each only if its `guard` column still has the value it was read with."""
     assignments = ", ".join(f"{name} = rows.{name}" for name in columns)
-    arrays = ", ".join([f"%s::{sql_type(table, name)}[]" for name in (key, guard, *columns)])
     names = ", ".join([key, "guard", *columns])
     return (
-        f"UPDATE {table.name} AS t SET {assignments} FROM unnest({arrays}) AS rows ({names})"
-        f" WHERE t.{key} = rows.{key} AND t.{guard} = rows.guard"
+        f"UPDATE {table.name} AS t SET {assignments} FROM unnest({_arrays(table, (key, guard, *columns))})"
+        f" AS rows ({names}) WHERE t.{key} = rows.{key} AND t.{guard} = rows.guard"
     )
 
 
 def unnested(table: Table, columns: Sequence[str]) -> str:
-    """The FROM item that turns one array a column into rows."""
-    arrays = ", ".join(f"%s::{sql_type(table, name)}[]" for name in columns)
-    return f"unnest({arrays}) AS rows ({', '.join(columns)})"
+    """The FROM item that turns one array a column, parameters from $1 on, into rows."""
+    return f"unnest({_arrays(table, columns)}) AS rows ({', '.join(columns)})"
+
+
+def _arrays(table: Table, columns: Sequence[str]) -> str:
+    return ", ".join(f"${place}::{sql_type(table, name)}[]" for place, name in enumerate(columns, 1))
 
 
 def sql_type(table: Table, column: str) -> str:
@@ -53,7 +51,12 @@ def columns_of(rows: Iterable[Row]) -> list[str]:
     Written out here because psycopg's own list adapter takes ten times as long, and every payment passes through some
     hundred of these values.
     """
-    return ["{" + ",".join([_element(value) for value in column]) + "}" for column in zip(*rows, strict=True)]
+    return [array_of(column) for column in zip(*rows, strict=True)]
+
+
+def array_of(values: Iterable[object]) -> str:
+    """One array literal."""
+    return "{" + ",".join([_element(value) for value in values]) + "}"
 
 
 def _element(value: object) -> str:

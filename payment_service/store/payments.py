@@ -17,8 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from payment_service.domain.payment import BookingAction, LatePaymentPolicy, Payment, State
 from payment_service.domain.reasons import Reason
 from payment_service.security.sealing import CHECKOUT_REQUEST_ID, PHONE_NUMBER, Sealer
-from payment_service.store.grouped import Connection, Cursor, Row, columns_of, inserting, updating
+from payment_service.store.grouped import Row, array_of, columns_of, inserting, updating
 from payment_service.store.tables import payments
+from payment_service.store.together import Statement
 
 CHECKOUT_INDEX = "checkout"
 PHONE_INDEX = "phone"
@@ -92,8 +93,8 @@ _SELECTED = ", ".join(_FIXED + _MUTABLE)
 _LOCK = f"""
 SELECT {_SELECTED}, trace_parent FROM payment_transactions
 WHERE (caller, booking_id) IN (
-    SELECT caller, booking_id FROM payment_transactions WHERE payment_id = ANY(%s)
-    UNION SELECT caller, booking_id FROM payment_transactions WHERE reference = ANY(%s))
+    SELECT caller, booking_id FROM payment_transactions WHERE payment_id = ANY($1::uuid[])
+    UNION SELECT caller, booking_id FROM payment_transactions WHERE reference = ANY($2::text[]))
 ORDER BY payment_id FOR NO KEY UPDATE"""
 
 _UPDATE = updating(payments, "payment_id", "version", _MUTABLE)
@@ -102,18 +103,20 @@ _INSERT = inserting(payments, _FIXED + _REQUEST + _MUTABLE, "ON CONFLICT DO NOTH
 
 _OF_BOOKINGS = f"""
 SELECT {_SELECTED} FROM payment_transactions
-WHERE (caller, booking_id) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"""
+WHERE (caller, booking_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))"""
 
 _OF_REQUESTS = f"""
 SELECT {_SELECTED}, request_id, request, request_fingerprint, request_key_id, phone_warning, account_reference
 FROM payment_transactions
-WHERE (caller, request_id) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"""
+WHERE (caller, request_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))"""
 
 _ACCOUNT_REFERENCES_IN_USE = """
 SELECT account_reference FROM payment_transactions
-WHERE account_reference = ANY(%s) AND created_at > %s"""
+WHERE account_reference = ANY($1::text[]) AND created_at > $2::timestamptz"""
 
-_CHECKOUT_HOLDERS = "SELECT checkout_index_a, payment_id FROM payment_transactions WHERE checkout_index_a = ANY(%s)"
+_CHECKOUT_HOLDERS = (
+    "SELECT checkout_index_a, payment_id FROM payment_transactions WHERE checkout_index_a = ANY($1::bytea[])"
+)
 
 _DUE = (
     select(payments.c.payment_id, payments.c.state, payments.c.claim_id, payments.c.created_at)
@@ -169,29 +172,29 @@ class Due:
     created_at: datetime
 
 
-async def lock_payments(conn: Connection, ids: Sequence[UUID], references: Sequence[str]) -> Cursor:
+def lock_payments(ids: Sequence[UUID], references: Sequence[str]) -> Statement:
     """Lock the named payments and all others of their bookings; rows for `stored`."""
-    return await conn.execute(_LOCK, (ids, references))
+    return Statement(_LOCK, (array_of(ids), array_of(references)))
 
 
-async def payments_of_bookings(conn: Connection, bookings: Sequence[tuple[str, str]]) -> Cursor:
+def payments_of_bookings(bookings: Sequence[tuple[str, str]]) -> Statement:
     """All attempts of the given (caller, booking_id) pairs; rows for `stored`."""
-    return await conn.execute(_OF_BOOKINGS, columns_of(bookings))
+    return Statement(_OF_BOOKINGS, columns_of(bookings))
 
 
-async def payments_of_requests(conn: Connection, requests: Sequence[tuple[str, str]]) -> Cursor:
+def payments_of_requests(requests: Sequence[tuple[str, str]]) -> Statement:
     """The payments made by the given (caller, request_id) pairs; rows for `stored` with the request behind."""
-    return await conn.execute(_OF_REQUESTS, columns_of(requests))
+    return Statement(_OF_REQUESTS, columns_of(requests))
 
 
-async def account_references_in_use(conn: Connection, candidates: Sequence[str], since: datetime) -> Cursor:
+def account_references_in_use(candidates: Sequence[str], since: datetime) -> Statement:
     """Which of these account references a payment made after `since` already has."""
-    return await conn.execute(_ACCOUNT_REFERENCES_IN_USE, (candidates, since))
+    return Statement(_ACCOUNT_REFERENCES_IN_USE, (array_of(candidates), since.isoformat()))
 
 
-async def checkout_holders(conn: Connection, indexes: Sequence[bytes]) -> Cursor:
+def checkout_holders(indexes: Sequence[bytes]) -> Statement:
     """(blind index, payment id) of those CheckoutRequestIDs that are recorded somewhere."""
-    return await conn.execute(_CHECKOUT_HOLDERS, (indexes,))
+    return Statement(_CHECKOUT_HOLDERS, (array_of(indexes),))
 
 
 async def due_payments(conn: AsyncConnection, now: datetime, limit: int) -> list[Due]:
@@ -217,15 +220,15 @@ async def read_prompts(conn: AsyncConnection, sealer: Sealer, ids: Sequence[UUID
     ]
 
 
-async def update_payments(conn: Connection, sealer: Sealer, changes: Sequence[tuple[Payment, Stored]]) -> Cursor:
+def update_payments(sealer: Sealer, changes: Sequence[tuple[Payment, Stored]]) -> Statement:
     """Write (row before, row now); a row that another writer has changed since is left out of the count."""
     rows = [(now.payment.payment_id, before.version, *_values(now, sealer)) for before, now in changes]
-    return await conn.execute(_UPDATE, columns_of(rows))
+    return Statement(_UPDATE, columns_of(rows))
 
 
-async def insert_payments(conn: Connection, rows: Sequence[Row]) -> Cursor:
+def insert_payments(rows: Sequence[Row]) -> Statement:
     """Insert rows made by `new_row`; returns the ids of those that met no other payment in their place."""
-    return await conn.execute(_INSERT, columns_of(rows))
+    return Statement(_INSERT, columns_of(rows))
 
 
 def new_row(new: Stored, sealer: Sealer, request_columns: Row) -> Row:

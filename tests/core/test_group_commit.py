@@ -11,7 +11,7 @@ from payment_service.application import group_commit
 from payment_service.application.group_commit import GroupCommit
 from payment_service.domain.errors import Overloaded, StoreUnavailable
 from payment_service.store.engines import connect_writer
-from payment_service.store.grouped import Connection
+from payment_service.store.together import Connection
 from tests.conftest import Database
 from tests.core.rows import rows_of
 

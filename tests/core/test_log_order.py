@@ -11,7 +11,7 @@ from payment_service.security.chain import START
 from payment_service.store import event_log
 from payment_service.store.engines import connect_writer
 from payment_service.store.event_log import NewEvent
-from payment_service.store.grouped import Connection
+from payment_service.store.together import Connection, run_together
 from tests.conftest import Database
 from tests.core.rows import rows_of
 from tests.core.writers import Writers, a_request
@@ -21,15 +21,18 @@ async def append(conn: Connection, writers: Writers, payment: Payment) -> None:
     """Append one more event of a payment, without committing it."""
     later = payment.but(version=payment.version + 1)
     event = NewEvent(EventType.UPDATED, f"fact:{uuid4()}", "Test", payment, later)
-    await event_log.append(conn, [event_log.event_row(event, writers.keys.chain, START)[0]])
+    row, _ = event_log.event_row(event, writers.keys.chain, START)
+    await run_together(conn, [event_log.append([row])])
 
 
 async def test_an_append_waits_for_the_one_before_it_to_commit(writers: Writers, database: Database) -> None:
     one = (await writers.create("development", a_request(), None, None)).payment
     two = (await writers.create("development", a_request(), None, None)).payment
-    first, second = await connect_writer(database.application_url), await connect_writer(database.application_url)
+    first, second = [await connect_writer(database.application_url, autocommit=True) for _ in range(2)]
     try:
+        await first.execute("BEGIN")
         await append(first, writers, one)
+        await second.execute("BEGIN")
         await second.execute("SET LOCAL lock_timeout = '300ms'")
         with pytest.raises(psycopg.errors.LockNotAvailable):
             await append(second, writers, two)

@@ -60,7 +60,7 @@ async def running_writers(
     sealer, clock, times = Sealer(keys), clock or Clock(), times or Times()
     creating = create_payment.Tools(sealer, keys.chain, keys.fingerprint, shortcode, clock, times)
     recording = record_facts.Tools(sealer, keys.chain, clock, times)
-    connect = partial(connect_writer, database_url)
+    connect = partial(connect_writer, database_url, autocommit=True)
     creates: GroupCommit[create_payment.NewPayment, create_payment.Decision] = GroupCommit(
         "create", connect, partial(create_payment.create_payments, creating), committed
     )

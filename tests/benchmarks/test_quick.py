@@ -1,0 +1,51 @@
+"""The benchmark runs, small: every measurement is taken, nothing fails, and service and floor write equal rows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+WAIT_SECONDS = 160.0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_a_quick_run_measures_everything_and_is_valid(tmp_path: Path) -> None:
+    readme = PROJECT / "benchmarks" / "README.md"
+    before = readme.read_bytes()
+    words = ["-m", "benchmarks", "--quick", f"--output={tmp_path}"]
+    output = asyncio.subprocess.PIPE
+    bench = await asyncio.create_subprocess_exec(
+        sys.executable, *words, cwd=PROJECT, stdout=output, stderr=asyncio.subprocess.STDOUT
+    )
+    async with asyncio.timeout(WAIT_SECONDS):
+        printed, _ = await bench.communicate()
+    assert bench.returncode == 0, printed.decode()[-3000:]
+    results = json.loads((tmp_path / "latest.json").read_text(encoding="utf-8"))
+
+    assert results["valid"] is True
+    assert results["errors"] == 0
+    assert [results["postgresql"][name] for name in ("fsync", "synchronous_commit", "full_page_writes")] == ["on"] * 3
+    assert 0 < results["ratio_64"]["min"] <= results["ratio_64"]["median"] <= results["ratio_64"]["max"]
+    for in_flight in ("16", "64"):
+        part = results["throughput"][in_flight]
+        assert part["n"] > 0
+        assert part["service"]["runs"][0]["open_max"] == part["floor"]["runs"][0]["open_max"] == int(in_flight)
+        assert part["service"]["cpu_us_per_payment"]["payment-service"] > 0
+    assert results["latency"]["n"] > 0
+    assert results["watchers"]["served"] == results["watchers"]["watchers"] == 100
+    assert results["watchers"]["client_processes"] >= 4
+    assert results["simulator_alone"]["callbacks_delivered"] == results["simulator_alone"]["pushes"] > 0
+    assert_equal_rows(results["row_bytes"])
+    assert readme.read_bytes() == before, "a quick run is no result to publish"
+
+
+def assert_equal_rows(row_bytes: dict[str, dict[str, int]]) -> None:
+    """Within 8 %: some rows of a payment are shorter while it is under way, and lengths of texts differ by a little."""
+    for table, ours in row_bytes["service"].items():
+        assert row_bytes["floor"][table] == pytest.approx(ours, rel=0.08), table
