@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Never
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -58,6 +58,9 @@ SKEW_MAX = timedelta(seconds=2)
 HEALTH_SECONDS = 1.0
 FEED_LAG_MAX_SECONDS = 2.0
 """A process whose streams are further behind sends its callers elsewhere."""
+FEED_START_SECONDS = 30.0
+RECORD_SECONDS = 10.0
+"""For recording the outcomes of the last sends at a stop."""
 GARBAGE_THRESHOLDS = (50_000, 20, 100)
 """Ten thousand watchers are many live objects, and by default the collector walks them again and again: opening them
 took 14 s with Python's own thresholds and 10 s with these."""
@@ -78,7 +81,8 @@ class _Parts:
     steps: StepTools
     feed: EventFeed
     initiate: InitiatePayments
-    running: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
+    writers: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
+    others: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
 
 
 async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
@@ -87,13 +91,14 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     keys, callback_keys = _load_keys(settings)
     database_url = settings.database_url.get_secret_value()
-    engine = read_engine(database_url)
+    # Callers' reads have connections of their own, so that a flood of them delays no timer and no token.
+    engine, readers = read_engine(database_url), read_engine(database_url, connections=8, wait_seconds=20)
     tracing = set_up_tracing(f"{socket.gethostname()}-{id(stop):x}")
     try:
         await _check_database(engine)
         async with (
             _open_daraja(settings) as daraja,
-            _running(settings, engine, daraja, keys, callback_keys) as parts,
+            _running(settings, engine, readers, daraja, keys, callback_keys) as parts,
             serving(
                 parts.core,
                 settings.grpc_address,
@@ -109,6 +114,7 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
             _log.info("payment service drains")
     finally:
         await engine.dispose()
+        await readers.dispose()
         tracing.shutdown()
     _log.info("payment service stopped")
 
@@ -117,28 +123,28 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
 async def _running(
     settings: PaymentSettings,
     engine: AsyncEngine,
+    readers: AsyncEngine,
     daraja: DarajaClient,
     keys: Keys,
     callback_keys: CallbackKeys,
 ) -> AsyncIterator[_Parts]:
     """The parts at work. A part that fails ends the process: one that half works is worse than none."""
-    parts = _parts(settings, engine, daraja, keys, callback_keys)
-    async with asyncio.TaskGroup() as group:
-        writers: list[asyncio.Task[None]] = [group.create_task(part()) for part in parts.running]
-        timers: list[asyncio.Task[Never]] = [
-            group.create_task(run_every(background.STEP_SECONDS, partial(background.turn_timers, parts.steps))),
-            group.create_task(
-                run_every(background.STEP_SECONDS, partial(background.apply_pending_callbacks, parts.steps))
-            ),
-        ]
-        await parts.feed.started()
+    parts = _parts(settings, engine, readers, daraja, keys, callback_keys)
+    # The writers are the last to go: whatever ends the other parts, sends under way still have outcomes to record.
+    async with asyncio.TaskGroup() as writing:
+        writers = [writing.create_task(part()) for part in parts.writers]
         try:
-            yield parts
+            async with asyncio.TaskGroup() as group:
+                others = [group.create_task(part()) for part in parts.others]
+                try:
+                    async with asyncio.timeout(FEED_START_SECONDS):
+                        await parts.feed.started()
+                    yield parts
+                finally:
+                    for task in others:
+                        task.cancel()
         finally:
-            for timer in timers:
-                timer.cancel()
-            # Sends under way are bounded by their own timeouts; their outcomes are still to be written.
-            await parts.initiate.drain()
+            await parts.initiate.drain(settings.push_timeout_s + RECORD_SECONDS)
             for writer in writers:
                 writer.cancel()
 
@@ -146,6 +152,7 @@ async def _running(
 def _parts(
     settings: PaymentSettings,
     engine: AsyncEngine,
+    readers: AsyncEngine,
     daraja: DarajaClient,
     keys: Keys,
     callback_keys: CallbackKeys,
@@ -153,7 +160,7 @@ def _parts(
     database_url, times = settings.database_url.get_secret_value(), settings.times
     sealer, shortcodes = Sealer(keys), load_shortcodes(settings.shortcodes_file)
     feed = EventFeed(partial(connect_writer, database_url, autocommit=True), sealer)
-    reads = payment_reads(engine, partial(connect_writer, database_url, autocommit=True), sealer, feed)
+    reads = payment_reads(readers, partial(connect_writer, database_url, autocommit=True), sealer, feed)
     creating = create_payment.Tools(sealer, keys.chain, keys.fingerprint, next(iter(shortcodes)), _now, times)
     recording = record_facts.Tools(sealer, keys.chain, _now, times)
     write = partial(connect_writer, database_url, autocommit=True)
@@ -199,7 +206,11 @@ def _parts(
         heartbeat_seconds=settings.heartbeat_s,
     )
     steps = StepTools(engine, facts, initiate.send_beside, sealer, _now, times)
-    return _Parts(core, steps, feed, initiate, (feed.run, creates.run, facts.run, reads.points.run))
+    timers = (
+        partial(run_every, background.STEP_SECONDS, partial(background.turn_timers, steps)),
+        partial(run_every, background.STEP_SECONDS, partial(background.apply_pending_callbacks, steps)),
+    )
+    return _Parts(core, steps, feed, initiate, (creates.run, facts.run), (feed.run, reads.points.run, *timers))
 
 
 def _app_name(settings: PaymentSettings) -> str:
@@ -235,7 +246,8 @@ async def _check_database(engine: AsyncEngine) -> None:
             revision = await schema_revision(conn)
     except Exception as error:
         raise StartRefused(f"The database of PAYMENTS_DATABASE_URL cannot be used: {_first_line(error)}") from None
-    if revision != newest_revision():
+    # A newer schema is fine: migrations only expand it, so that releases can be rolled out and back.
+    if revision is None or revision < newest_revision():
         raise StartRefused(
             f"The database's schema is at version {revision or 'none'}, this release needs {newest_revision()}: run"
             " payment-service migrate."

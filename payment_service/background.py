@@ -25,6 +25,8 @@ from payment_service.store.payments import Due, Prompt, due_payments, read_promp
 
 STEP_SECONDS = 0.5
 """Between two looks at the timers: small against every time they keep."""
+STEP_WAIT_SECONDS = 60.0
+"""A step that hangs is given up, so that the next one can begin; everything in it is bounded far below this."""
 BATCH = 200
 CALLBACK_RETRY_MAX = timedelta(hours=1)
 
@@ -49,7 +51,8 @@ async def run_every(seconds: float, step: Callable[[], Awaitable[object]]) -> No
     while True:
         await asyncio.sleep(seconds)
         try:
-            await step()
+            async with asyncio.timeout(STEP_WAIT_SECONDS):
+                await step()
         except Exception:
             _log.exception("background step failed", step=getattr(step, "__name__", repr(step)))
 

@@ -3,20 +3,23 @@
 Read by `app` alone and passed down as values.
 """
 
-import ipaddress
 import json
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from payment_service.daraja.shortcodes import AMOUNT_MAX, AMOUNT_MIN, SANDBOX_URL, Shortcode, ShortcodeKind
 from payment_service.domain.payment import Times
 from runtime.serving import Address, StartRefused
 from runtime.settings import AddressSetting, ProgramSettings
+
+LEASE_MARGIN_S = 2.5
+"""What a claim must leave beyond the longest push: 2 s for recording its outcome, and a moment until it begins."""
 
 
 class PaymentSettings(ProgramSettings):
@@ -52,7 +55,7 @@ class PaymentSettings(ProgramSettings):
         le=604_800,
         description="from the send until an expired payment is surely unpaid, seconds",
     )
-    heartbeat_s: float = Field(default=15, gt=0, le=60, description="between two messages of an idle stream, seconds")
+    heartbeat_s: float = Field(default=15, gt=0, le=15, description="between two messages of an idle stream, seconds")
     drain_s: float = Field(default=20, gt=0, le=300, description="longest time for open calls at a stop, seconds")
     pushes_per_second: float = Field(default=50, gt=0, le=5_000, description="pushes this process may send a second")
     watchers_max: int = Field(default=12_000, ge=1, le=100_000, description="open streams this process may serve")
@@ -61,9 +64,47 @@ class PaymentSettings(ProgramSettings):
     @classmethod
     def _only_loopback(cls, address: Address) -> Address:
         # Calls are not encrypted and callers not told apart, so none may come from elsewhere.
-        if address.host != "localhost" and not _is_loopback(address.host):
+        if not address.is_loopback:
             raise ValueError("expected an address on this machine (loopback), since calls are not encrypted")
         return address
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_of_postgresql(cls, url: SecretStr) -> SecretStr:
+        return _checked_database_url(url)
+
+    @field_validator("daraja_base_url")
+    @classmethod
+    def _plain_http_address(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable or parts.query or parts.fragment or "@" in url:
+            raise ValueError("expected http://HOST or https://HOST, without credentials or a query")
+        return url
+
+    @model_validator(mode="after")
+    def _times_fit_together(self) -> Self:
+        if self.lease_s < self.push_timeout_s + LEASE_MARGIN_S:
+            # A push may leave only while its claim outlasts it, so with less no push would ever be sent.
+            raise ValueError(
+                f"PAYMENTS_LEASE_S ({self.lease_s:g}) has to be at least {LEASE_MARGIN_S:g} s more than"
+                f" PAYMENTS_PUSH_TIMEOUT_S ({self.push_timeout_s:g})"
+            )
+        if self.retry_wait_s < self.push_timeout_s:
+            # Else two prompts could be on one phone.
+            raise ValueError(
+                f"PAYMENTS_RETRY_WAIT_S ({self.retry_wait_s:g}) has to be at least PAYMENTS_PUSH_TIMEOUT_S"
+                f" ({self.push_timeout_s:g}): an earlier push may still be under way"
+            )
+        if self.watch_for_s < self.expire_after_s:
+            raise ValueError(
+                f"PAYMENTS_WATCH_FOR_S ({self.watch_for_s:g}) has to be at least PAYMENTS_EXPIRE_AFTER_S"
+                f" ({self.expire_after_s:g}): a payment that has not expired is not surely unpaid"
+            )
+        return self
 
     @property
     def times(self) -> Times:
@@ -85,6 +126,11 @@ class OwnerSettings(ProgramSettings):
     database_url: SecretStr = Field(description="postgresql://USER:PASSWORD@HOST:PORT/DATABASE of the owner")
     application_role: str = Field(default="", description="role that the service logs in as; empty: make none")
     application_password: SecretStr = Field(default=SecretStr(""), description="password of that role")
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_of_postgresql(cls, url: SecretStr) -> SecretStr:
+        return _checked_database_url(url)
 
 
 class _ShortcodeEntry(BaseModel):
@@ -132,8 +178,12 @@ def _unusable(path: Path, why: str) -> StartRefused:
     )
 
 
-def _is_loopback(host: str) -> bool:
+def _checked_database_url(url: SecretStr) -> SecretStr:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        parts = urlsplit(url.get_secret_value())
+        usable = parts.scheme in ("postgresql", "postgres") and bool(parts.path.strip("/")) and parts.port != 0
     except ValueError:
-        return False
+        usable = False
+    if not usable:
+        raise ValueError("expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+    return url

@@ -76,6 +76,10 @@ class AcceptCallbacks:
             await _apply(self.facts, submission)
         except (StoreUnavailable, Overloaded):
             return CallbackOutcome.NOT_STORED
+        except Exception:
+            # Its neighbours may be committed already; the gateway offers this one again.
+            _log.exception("callback could not be kept", reference=callback.reference)
+            return CallbackOutcome.NOT_STORED
         return CallbackOutcome.STORED
 
 

@@ -134,6 +134,7 @@ async def create_payments(tools: Tools, conn: Connection, group: Sequence[NewPay
         else:
             stored, event = _first_version(tools, new, siblings, now)
             account_reference = next((a for a in drawn[new.payment_id] if a not in taken), stored.payment.reference)
+            taken.add(account_reference)
             request_columns = _request_columns(tools, new, account_reference)
             rows[new.payment_id] = store.new_row(stored, tools.sealer, request_columns)
             events.append(event)
@@ -152,7 +153,7 @@ async def create_payments(tools: Tools, conn: Connection, group: Sequence[NewPay
 
 async def _read(
     tools: Tools, conn: Connection, group: Sequence[NewPayment], candidates: Sequence[str]
-) -> tuple[Mapping[tuple[str, str], Sequence[Any]], Mapping[tuple[str, str], list[Payment]], frozenset[str]]:
+) -> tuple[Mapping[tuple[str, str], Sequence[Any]], Mapping[tuple[str, str], list[Payment]], set[str]]:
     """Earlier payments of the same request ids, all attempts of the bookings, and account references in use."""
     statements = [
         BEGIN,
@@ -164,7 +165,7 @@ async def _read(
         statements.append(store.account_references_in_use(candidates, since))
     _, requests, bookings, *references = await run_together(conn, statements)
     earlier = {(row[1], row[store.WIDTH]): row for row in requests.rows}
-    taken = frozenset(row[0] for result in references for row in result.rows)
+    taken = {row[0] for result in references for row in result.rows}
     return earlier, _by_booking(bookings.rows, tools.sealer), taken
 
 

@@ -74,6 +74,7 @@ class GroupCommit(Generic[Item, Answer]):
         self._arrived = asyncio.Event()
         self._place_free = asyncio.Event()
         self._connection: Connection | None = None
+        self._ended = False
 
     async def submit(self, item: Item, *, patient: bool = False) -> Answer:
         """The answer for one item, once its transaction is committed.
@@ -82,6 +83,8 @@ class GroupCommit(Generic[Item, Answer]):
         other gets `Overloaded`. The outcome of a request that is already on the
         wire is submitted patiently: it must not be dropped.
         """
+        if self._ended:
+            raise StoreUnavailable
         while len(self._waiting) >= WAITING_MAX:
             if not patient:
                 raise Overloaded
@@ -103,6 +106,11 @@ class GroupCommit(Generic[Item, Answer]):
                 await self._write_next_group()
             raise
         finally:
+            # Whoever still waits, or comes now, must not wait for ever for a writer that is gone.
+            self._ended = True
+            for _, future in self._waiting:
+                if not future.done():
+                    future.set_exception(StoreUnavailable())
             if self._connection is not None:
                 await self._connection.close()
 

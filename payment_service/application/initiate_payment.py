@@ -76,7 +76,9 @@ class InitiatePayments:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("send ended by a fault", payment_id=str(payment_id), exc_info=error)
 
-    async def drain(self) -> None:
-        """Wait for the sends under way; each is bounded by its own timeouts."""
-        while self.sending:
-            await asyncio.wait(set(self.sending.values()))
+    async def drain(self, seconds: float) -> None:
+        """Wait for the sends under way. What is not done in time is left to its lease: uncertain, and settled later."""
+        if self.sending:
+            await asyncio.wait(set(self.sending.values()), timeout=seconds)
+        for task in self.sending.values():
+            task.cancel()

@@ -86,7 +86,9 @@ class Tools:
 
 async def record_facts(tools: Tools, conn: Connection, group: Sequence[Submission]) -> Sequence[Recorded]:
     """Record a group of facts in one transaction and commit it; one answer each, in order."""
-    known = await _read(tools, conn, group)
+    # What could not be applied is kept without reading its payment: reading it may be what fails.
+    only_keep = all(submission.only_keep is not None for submission in group)
+    known = _Known({}, {}, frozenset(), {}, {}) if only_keep else await _read(tools, conn, group)
     now = tools.clock()
     ledger = _Ledger(tools, known, now)
     answers = [ledger.take(submission) for submission in group]
@@ -151,6 +153,9 @@ class _Ledger:
 
     def take(self, submission: Submission) -> Recorded:
         """Apply one fact, and note what is to be kept beside it."""
+        if submission.only_keep is not None:
+            self._keep_callback(submission, None, "PENDING")
+            return Recorded(None)
         payment_id = submission.payment_id or self._id_of.get(submission.reference or "")
         row = self._rows.get(payment_id) if payment_id is not None else None
         if submission.exchange is not None:
@@ -158,9 +163,6 @@ class _Ledger:
         if row is None:
             self._keep_callback(submission, None, "UNMATCHED")
             return Recorded(None)
-        if submission.only_keep is not None:
-            self._keep_callback(submission, row.payment.payment_id, "PENDING")
-            return Recorded(row.payment, trace_parent=row.trace_parent)
         outcome = self._apply(row.payment, submission.fact)
         self._keep_callback(submission, row.payment.payment_id, "APPLIED")
         return Recorded(outcome.payment, outcome.refused, row.trace_parent)
@@ -182,7 +184,7 @@ class _Ledger:
         ):
             if rows:
                 statements.append(insert(rows))
-        results = await run_together(conn, [*statements, COMMIT])
+        results = await run_together(conn, [*statements, COMMIT] if self._before else [BEGIN, *statements, COMMIT])
         # Cannot be: the rows were locked, and a second event of one version would have refused the commit.
         for result, pairs in zip(results, updates, strict=False):
             assert result.count == len(pairs), "a locked payment was changed by another writer"
@@ -282,7 +284,7 @@ class _Ledger:
         if callback is None:
             return
         reference = submission.reference or ""
-        if payment_id is None:
+        if status == "UNMATCHED":
             self._open_case(None, reference, _UNKNOWN_PAYMENT, submission.fact)
         # The same body twice in one group is one callback; the later one knows no less than the earlier.
         self._callbacks[reference, callback.body_hash] = (

@@ -44,6 +44,9 @@ and the payment is uncertain, which is true: a callback or an operator settles i
 NO_TURN_WAIT = timedelta(seconds=1)
 """Before trying again when there is no token or no turn."""
 
+TRY_AGAIN_WAIT = timedelta(milliseconds=200)
+"""The shortest wait between two tries, however long ago the next one was due."""
+
 RECORD_MARGIN_SECONDS = 2.0
 """Lease that must be left beyond the longest request, for recording its outcome."""
 
@@ -75,28 +78,30 @@ async def send_prompt(tools: SendTools, prompt: Prompt, give_up_at: datetime) ->
     payment = None
     with remote_parent(prompt.trace_parent), _tracer.start_as_current_span("send prompt"):
         while tools.clock() < give_up_at:
-            payment = await _send_once(tools, prompt) or payment
-            if payment is not None and payment.state is not State.CREATED:
+            again, latest = await _send_once(tools, prompt)
+            payment = latest or payment
+            if not again:
                 break
             next_try = payment.send_at if payment is not None else None
-            wait = (next_try - tools.clock()) if next_try is not None else NO_TURN_WAIT
-            await asyncio.sleep(max(wait.total_seconds(), 0.0))
+            wait = next_try - tools.clock() if next_try is not None else NO_TURN_WAIT
+            await asyncio.sleep(max(wait, TRY_AGAIN_WAIT).total_seconds())
     return payment
 
 
-async def _send_once(tools: SendTools, prompt: Prompt) -> Payment | None:
+async def _send_once(tools: SendTools, prompt: Prompt) -> tuple[bool, Payment | None]:
+    """One try; whether to try again, and the payment as it stands, if it was looked at."""
     request = _push_request(tools, prompt)
     try:
         await tools.budget.take(prompt.shortcode)
         token = await get_token(tools.tokens)
     except (BudgetExhausted, NoAccessToken) as error:
         _log.warning("prompt postponed", payment_id=str(prompt.payment_id), cause=repr(error))
-        return None
+        return True, None
     claim_id = uuid7()
     claimed = await _record(tools, Submission(SendClaimed(claim_id), prompt.payment_id))
     payment = claimed.payment
     if payment is None or payment.claim_id != claim_id or payment.lease_expires_at is None:
-        return payment
+        return False, payment
     longest = timedelta(seconds=tools.daraja.push_timeouts.total_seconds + RECORD_MARGIN_SECONDS)
     answer, exchange = await push(tools.daraja, token.value, request, send_before=payment.lease_expires_at - longest)
     if isinstance(answer, messages.NotSent):
@@ -106,7 +111,7 @@ async def _send_once(tools: SendTools, prompt: Prompt) -> Payment | None:
             tools.budget.slow_down(prompt.shortcode, answer.retry_after)
     row = exchange_row(tools.sealer, exchange, prompt.payment_id)
     recorded = await _record(tools, Submission(_fact(answer, claim_id), prompt.payment_id, exchange=row))
-    return recorded.payment
+    return recorded.payment is not None and recorded.payment.state is State.CREATED, recorded.payment
 
 
 def _push_request(tools: SendTools, prompt: Prompt) -> PushRequest:

@@ -1,4 +1,9 @@
-"""From stored rows to what callers see: the phone number is opened here, masked at once, and goes no further."""
+"""From stored rows to what callers see: the phone number is opened here, masked at once, and goes no further.
+
+While a newer release is rolled out, rows may hold names that this one does not know. One row must not stop the log for
+everybody: an unknown reason or warning is left out, an unknown event says that the payment changed, and on an unknown
+action the booking waits, which is the one that does nothing.
+"""
 
 from typing import Final
 from uuid import UUID
@@ -15,10 +20,10 @@ UNREADABLE_PHONE: Final = "*" * 12
 """Shown where a number does not open: one damaged row must not stop the log for everybody."""
 
 _STATUS_OF_NAME = {state.value: status for state, status in STATUS_OF.items()}
-_REASONS: dict[str | None, Reason | None] = {None: None, **{reason.value: reason for reason in Reason}}
+_REASONS = {reason.value: reason for reason in Reason}
 _ACTIONS = {action.value: action for action in BookingAction}
 _EVENT_TYPES = {event_type.value: event_type for event_type in EventType}
-_WARNINGS: dict[str | None, PhoneWarning | None] = {None: None, **{warning.value: warning for warning in PhoneWarning}}
+_WARNINGS = {warning.value: warning for warning in PhoneWarning}
 
 _log = structlog.get_logger(__name__)
 
@@ -38,15 +43,15 @@ def payment_view(row: PaymentRow, sealer: Sealer) -> PaymentView:
         attempt=row.attempt,
         retry_of=row.retry_of,
         status=Status(row.status),
-        reason=_REASONS[row.status_reason],
+        reason=_REASONS.get(row.status_reason or ""),
         result_code=row.provider_result_code,
         language_code=row.language_code,
-        booking_action=_ACTIONS[row.booking_action],
+        booking_action=_ACTIONS.get(row.booking_action, BookingAction.WAIT),
         outcome_certain=row.outcome_certain,
         retry_allowed_at=row.retry_allowed_at,
         amount=row.amount,
         masked_phone=_masked_phone(row.payment_id, row.phone_number, sealer),
-        phone_warning=_WARNINGS[row.phone_warning],
+        phone_warning=_WARNINGS.get(row.phone_warning or ""),
         receipt=row.receipt,
         paid_late=row.paid_late,
         created_at=row.created_at,
@@ -68,15 +73,15 @@ def event_view(row: EventRow, sealer: Sealer) -> EventView:
         attempt=row.attempt,
         retry_of=row.retry_of,
         status=_STATUS_OF_NAME[row.state],
-        reason=_REASONS[row.status_reason],
+        reason=_REASONS.get(row.status_reason or ""),
         result_code=row.provider_result_code,
         language_code=row.language_code,
-        booking_action=_ACTIONS[row.booking_action],
+        booking_action=_ACTIONS.get(row.booking_action, BookingAction.WAIT),
         outcome_certain=row.outcome_certain,
         retry_allowed_at=row.retry_allowed_at,
         amount=row.amount,
         masked_phone=_masked_phone(row.payment_id, row.phone_number, sealer),
-        phone_warning=_WARNINGS[row.phone_warning],
+        phone_warning=_WARNINGS.get(row.phone_warning or ""),
         receipt=row.receipt,
         paid_late=row.paid_late,
         created_at=row.created_at,
@@ -87,7 +92,7 @@ def event_view(row: EventRow, sealer: Sealer) -> EventView:
         version=row.version,
     )
     previous = None if row.previous_state is None else _STATUS_OF_NAME[row.previous_state]
-    return EventView(row.position, row.tag, _EVENT_TYPES[row.event_type], previous, payment)
+    return EventView(row.position, row.tag, _EVENT_TYPES.get(row.event_type, EventType.UPDATED), previous, payment)
 
 
 def _masked_phone(payment_id: UUID, sealed: bytes, sealer: Sealer) -> str:

@@ -36,7 +36,7 @@ from payment_service.daraja.messages import (
     read_push_answer,
     read_token_answer,
 )
-from payment_service.daraja.shortcodes import DESCRIPTION_DEFAULT, PushRequest
+from payment_service.daraja.shortcodes import PushRequest
 from payment_service.daraja.transport import HttpAnswer, NoAnswer, Timeouts, exchange, open_http
 
 PUSH_TIMEOUTS = Timeouts(connect_seconds=5.0, total_seconds=30.0)
@@ -157,7 +157,7 @@ async def push(
         _describe(span, answer)
     read = _read_push(answer)
     kept = json.dumps(fields | {"Password": _BLANK.decode()}).encode()
-    made = _exchange_made("push", kept, answer, answer.body, started_at, started, _name_of(read))
+    made = _exchange_made("push", kept, answer, answer.body.replace(token.encode(), _BLANK), started_at, started, _name_of(read))
     _report_push(read, answer)
     return read, made
 
@@ -178,7 +178,7 @@ def _push_fields(request: PushRequest, now: datetime) -> dict[str, object]:
         "PhoneNumber": request.phone_number,
         "CallBackURL": request.callback_url,
         "AccountReference": request.account_reference,
-        "TransactionDesc": request.description or DESCRIPTION_DEFAULT,
+        "TransactionDesc": request.description,
     }
 
 

@@ -110,7 +110,7 @@ T = TypeVar("T")
 _DIGITS = re.compile(r"[0-9]{1,10}")
 _WHOLE_AMOUNT = re.compile(r"([0-9]{1,10})(\.0{1,10})?")
 # Ten capitals and digits today and always so far; the width leaves room for a longer form, the alphabet for no junk.
-_RECEIPT = re.compile(r"[A-Z0-9]{6,20}")
+RECEIPT_PATTERN = re.compile(r"[A-Z0-9]{6,20}")
 _DATE = re.compile(r"20[0-9]{12}")
 _TOKEN = re.compile(r"[\x21-\x7e]{8,2048}")
 _SECONDS = re.compile(r"[0-9]{1,6}")
@@ -235,7 +235,7 @@ def _amount(value: object) -> int | str:
 
 def _receipt(value: object) -> str | None:
     """A receipt number, or None: what is none proves no receipt, and must not cost the payer the payment."""
-    return value if isinstance(value, str) and _RECEIPT.fullmatch(value) else None
+    return value if isinstance(value, str) and RECEIPT_PATTERN.fullmatch(value) else None
 
 
 def _nairobi_time(value: object) -> datetime | None:

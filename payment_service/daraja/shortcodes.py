@@ -19,8 +19,6 @@ AMOUNT_MAX = 250_000
 
 ACCOUNT_REFERENCE_MAX = 12
 DESCRIPTION_MAX = 13
-DESCRIPTION_DEFAULT = "Payment"
-"""The field is optional on Daraja's page; not every server that speaks its API agrees."""
 
 _NUMBER = re.compile(r"[0-9]{5,7}")
 _PHONE = re.compile(r"254[17][0-9]{8}")
@@ -89,7 +87,8 @@ class PushRequest:
     """Identifies the attempt; the payer sees it in the prompt and in the SMS."""
     callback_url: str = field(repr=False)
     """Carries the token of the callback. Checked with `check_callback_url` when the service starts."""
-    description: str = ""
+    description: str
+    """Optional on Daraja's page, and required here: not every server that speaks its API agrees."""
 
     def __post_init__(self) -> None:
         if not _PHONE.fullmatch(self.phone_number):
@@ -98,7 +97,7 @@ class PushRequest:
             raise ValueError(f"the amount is outside the limits of shortcode {self.shortcode.number}")
         if not _PLAIN.fullmatch(self.account_reference) or len(self.account_reference) > ACCOUNT_REFERENCE_MAX:
             raise ValueError(f"an account reference has 1 to {ACCOUNT_REFERENCE_MAX} ASCII letters and digits")
-        if self.description and not _PLAIN_WORDS.fullmatch(self.description):
+        if not _PLAIN_WORDS.fullmatch(self.description):
             raise ValueError("a description has ASCII letters, digits and spaces only")
         if len(self.description) > DESCRIPTION_MAX:
             raise ValueError(f"a description has at most {DESCRIPTION_MAX} characters")

@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError, Message
 from opentelemetry import trace
 
 from payment_service.domain.errors import InvalidRequest, ShuttingDown, StoreUnavailable, Violation
-from payment_service.rpc.errors import TooManyCalls, answer_to
+from payment_service.rpc.errors import ReaderTooSlow, TooManyCalls, answer_to
 from payment_service.rpc.identity import allowed_caller
 from payment_service.telemetry import TRACEPARENT, note_status, start_server_span
 
@@ -40,6 +40,7 @@ class Lane(StrEnum):
 
     INITIATE = "INITIATE"
     UNARY = "UNARY"
+    CALLBACKS = "CALLBACKS"
     STREAM = "STREAM"
 
 
@@ -50,12 +51,19 @@ class Limits:
     initiate: int = 2_000
     """Each waits for the provider, 0.4 to 7 s."""
     unary: int = 256
+    callbacks: int = 256
+    """Apart from the reads: however many of those there are, they throw no callback away."""
     streams: int = 12_000
     """Some 30 KiB each."""
 
     def by_lane(self) -> Mapping[Lane, int]:
         """The same, by lane."""
-        return {Lane.INITIATE: self.initiate, Lane.UNARY: self.unary, Lane.STREAM: self.streams}
+        return {
+            Lane.INITIATE: self.initiate,
+            Lane.UNARY: self.unary,
+            Lane.CALLBACKS: self.callbacks,
+            Lane.STREAM: self.streams,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +199,7 @@ async def _write(context: Context, content: bytes) -> None:
         async with asyncio.timeout(WRITE_WAIT_SECONDS):
             await context.write(content)
     except TimeoutError as error:
-        raise TooManyCalls from error
+        raise ReaderTooSlow from error
 
 
 def _traceparent(context: Context) -> str | None:

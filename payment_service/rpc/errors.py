@@ -50,6 +50,10 @@ class TooManyCalls(PaymentsError):
     """Too many calls of this kind are open."""
 
 
+class ReaderTooSlow(PaymentsError):
+    """You read too slowly: resume from your cursor."""
+
+
 class CallerNotAllowed(PaymentsError):
     """You may not use this method."""
 
@@ -116,7 +120,7 @@ def answer_to(error: Exception, clock: Callable[[], datetime]) -> Answer:
         case PageTokenInvalid():
             violations = (Violation("page_token", "expected the token of the page before, with the same filters"),)
             return Answer(code.INVALID_ARGUMENT, "PAGE_TOKEN_INVALID", text, violations=violations)
-        case TooManyCalls():
+        case TooManyCalls() | ReaderTooSlow():
             return Answer(code.RESOURCE_EXHAUSTED, "TOO_MANY_REQUESTS", text, retry_after=BUSY_RETRY)
         case ShuttingDown():
             return Answer(code.UNAVAILABLE, "SERVICE_DRAINING", text, retry_after=DRAIN_RETRY)

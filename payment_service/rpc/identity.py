@@ -6,7 +6,6 @@ served on this machine's loopback only, where everybody is the caller
 lacks one does not start.
 """
 
-import ipaddress
 from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Final
@@ -62,11 +61,7 @@ class RuleMissing(StartRefused):
 
 def check_address(address: Address) -> None:
     """Raise PlaintextRefused for an address that is not on the loopback."""
-    try:
-        loopback = ipaddress.ip_address(address.host).is_loopback
-    except ValueError:
-        loopback = address.host == "localhost"
-    if not loopback:
+    if not address.is_loopback:
         raise PlaintextRefused(address)
 
 

@@ -121,6 +121,8 @@ METHODS: Final[Mapping[str, Unary | Streaming]] = {
     "mpesa_payments.v1.PaymentService/ListPayments": Unary(list_payments),
     "mpesa_payments.v1.PaymentService/WatchPayment": Streaming(watch_payment, replies.followed_payment),
     "mpesa_payments.v1.PaymentService/WatchPayments": Streaming(watch_payments, replies.followed_payments),
-    "mpesa_payments.v1.CallbackService/SubmitCallbacks": Unary(submit_callbacks, request_max_bytes=CALLBACKS_MAX_BYTES),
+    "mpesa_payments.v1.CallbackService/SubmitCallbacks": Unary(
+        submit_callbacks, Lane.CALLBACKS, request_max_bytes=CALLBACKS_MAX_BYTES
+    ),
 }
 """Every method of the API. The server refuses to start when one is missing."""

@@ -20,6 +20,7 @@ from mpesa_payments.v1 import payment_service_pb2 as pb
 from phonenumbers import carrier
 
 from payment_service.application.accept_callbacks import ReceivedCallback
+from payment_service.daraja.messages import RECEIPT_PATTERN
 from payment_service.domain.errors import InvalidRequest, Violation
 from payment_service.domain.payment import LatePaymentPolicy, PaymentRequest, PhoneWarning, Status
 from payment_service.domain.reasons import LANGUAGES
@@ -50,7 +51,6 @@ _PHONE_FILLERS = str.maketrans("", "", " -")
 _PHONE_TEXT_MAX = 32
 """Characters: more than any spelling of a number needs."""
 _REFERENCE = re.compile(r"[0-9a-z]{12}")
-_RECEIPT = re.compile(r"[A-Z0-9]{10}")
 
 NAME_EXPECTED = 'expected 1 to 64 letters, digits or "-_.:"'
 PHONE_EXPECTED = "expected a Kenyan mobile number: 0712345678, 0112345678, 254712345678 or +254712345678"
@@ -162,7 +162,8 @@ def parse_list(message: pb.ListPaymentsRequest) -> tuple[PaymentFilter, int]:
     for field, text in (("booking_id", message.booking_id), ("request_id", message.request_id)):
         fields.require(field, not text or _NAME.fullmatch(text), NAME_EXPECTED)
     receipt = message.mpesa_receipt_number.upper()
-    fields.require("mpesa_receipt_number", not receipt or _RECEIPT.fullmatch(receipt), "expected 10 letters and digits")
+    readable = not receipt or RECEIPT_PATTERN.fullmatch(receipt)
+    fields.require("mpesa_receipt_number", readable, "expected 6 to 20 letters and digits")
     fields.require("page_size", message.page_size >= 0, "expected 0 to 1000")
     wanted = PaymentFilter(
         booking_id=message.booking_id or None,

@@ -6,11 +6,13 @@ readers first and made current afterwards.
 """
 
 import json
-import os
 import secrets
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from runtime.private_files import write_once
 
 KEY_BYTES = 32
 PURPOSES = ("sealing", "index", "fingerprint", "chain")
@@ -45,12 +47,7 @@ class Keys:
 def create_keys(path: Path) -> None:
     """Make a key file for a new installation; an existing one is left alone."""
     ring = {purpose: {"current": "1", "keys": {"1": secrets.token_hex(KEY_BYTES)}} for purpose in PURPOSES}
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(ring, file, indent=2)
+    write_once(path, json.dumps(ring, indent=2) + "\n")
 
 
 def load_keys(path: Path) -> Keys:
@@ -58,9 +55,17 @@ def load_keys(path: Path) -> Keys:
     try:
         content = json.loads(path.read_text())
         rings = {purpose: _ring(content[purpose]) for purpose in PURPOSES}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except FileNotFoundError as error:
         raise KeysUnusable(
-            f"{path} is not a usable key file ({error}). Make one with: payment-service create-keys {path}"
+            f"There is no key file {path}. If this installation has one, name it; for a new installation make one with:"
+            f' payment-service create-keys {shlex.quote(str(path))} "$PAYMENTS_CALLBACK_KEYS_FILE"'
+        ) from error
+    except OSError as error:
+        raise KeysUnusable(f"The key file {path} cannot be read: {error.strerror}. Let this user read it.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise KeysUnusable(
+            f"The key file {path} is damaged ({type(error).__name__}: {error}). Restore it from a backup: new keys cannot"
+            " open what was encrypted with these."
         ) from error
     return Keys(**rings)
 

@@ -16,6 +16,15 @@ LOCK_WAIT_MS = 4_000
 IDLE_TRANSACTION_MS = 5_000
 """A transaction that forgets to end would hold the log's order, or a payment, against everybody."""
 
+# A network that swallows packets is noticed within seconds, not within the kernel's quarter of an hour.
+_CONNECTION = {
+    "connect_timeout": CONNECT_WAIT_SECONDS,
+    "tcp_user_timeout": 5_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+}
+
 _SERVER_OPTIONS = (
     f"-c statement_timeout={STATEMENT_WAIT_MS} -c lock_timeout={LOCK_WAIT_MS}"
     f" -c idle_in_transaction_session_timeout={IDLE_TRANSACTION_MS} -c timezone=UTC"
@@ -27,19 +36,19 @@ def engine_url(database_url: str) -> str:
     return "postgresql+psycopg://" + database_url.split("://", 1)[1]
 
 
-def read_engine(database_url: str, *, connections: int = 5) -> AsyncEngine:
+def read_engine(database_url: str, *, connections: int = 5, wait_seconds: float = 5) -> AsyncEngine:
     """A pool for reads and for short transactions outside the grouped writers."""
     return create_async_engine(
         engine_url(database_url),
         pool_size=connections,
         max_overflow=0,
-        pool_timeout=5,
+        pool_timeout=wait_seconds,
         pool_pre_ping=False,
         pool_recycle=1_800,
         isolation_level="READ COMMITTED",
         # Planned anew each time: a plan that was kept from when a table was small would scan it for ever after.
         connect_args={
-            "connect_timeout": CONNECT_WAIT_SECONDS,
+            **_CONNECTION,
             "options": f"{_SERVER_OPTIONS} -c plan_cache_mode=force_custom_plan",
         },
     )
@@ -54,7 +63,7 @@ async def connect_writer(database_url: str, *, autocommit: bool = False) -> psyc
     return await psycopg.AsyncConnection.connect(
         database_url,
         autocommit=autocommit,
-        connect_timeout=CONNECT_WAIT_SECONDS,
         options=options,
         prepare_threshold=0,
+        **_CONNECTION,  # type: ignore[arg-type]  # the values are those of libpq
     )

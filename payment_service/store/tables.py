@@ -138,6 +138,7 @@ payments = Table(
         name="payments_ended_blocks_nothing",
     ),
     Index("payments_by_caller", "caller", "payment_id"),
+    Index("payments_by_account_reference", "account_reference", "created_at"),
     Index("payments_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index(
         "payments_one_live_per_booking", "caller", "booking_id", unique=True, postgresql_where=text("blocks_booking")

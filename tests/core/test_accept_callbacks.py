@@ -117,3 +117,25 @@ async def test_a_body_above_the_limit_is_not_stored(
     outcomes = await accept([received(accept, payment.reference, b" " * 65_537)])
     assert outcomes == [CallbackOutcome.NOT_STORED]
     assert await count(database, "callback_inbox") == 0
+
+
+async def test_a_callback_whose_payment_cannot_be_read_is_kept_and_fails_no_neighbour(
+    accept: AcceptCallbacks, writers: Writers, database: Database
+) -> None:
+    broken, sound = await sent(writers), await sent(writers)
+    with psycopg.connect(database.owner_url, autocommit=True) as owner:
+        owner.execute(
+            "UPDATE payment_transactions SET checkout_request_id = 'torn' WHERE payment_id = %s", (broken.payment_id,)
+        )
+    outcomes = await accept(
+        [
+            received(accept, broken.reference, paid_body("RCPT000001")),
+            received(accept, sound.reference, paid_body("RCPT000002")),
+        ]
+    )
+    assert outcomes == [CallbackOutcome.STORED] * 2
+    assert await state_of(database, sound) == "COMPLETED"
+    assert dict(await rows_of(database, "SELECT reference, status FROM callback_inbox")) == {
+        broken.reference: "PENDING",
+        sound.reference: "APPLIED",
+    }

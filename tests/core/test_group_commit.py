@@ -126,3 +126,12 @@ async def test_a_commit_that_hangs_is_given_up_without_being_cancelled(
     monkeypatch.undo()
     assert await group.submit(2) == 4
     await stopped(running)
+
+
+async def test_a_writer_that_has_ended_leaves_nobody_waiting(numbers: Database) -> None:
+    group = group_of(numbers, [])
+    running = asyncio.create_task(group.run())
+    assert await group.submit(1) == 2
+    await stopped(running)
+    with pytest.raises(StoreUnavailable):
+        await group.submit(2, patient=True)

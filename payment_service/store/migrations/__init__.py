@@ -25,10 +25,6 @@ MIGRATOR_LOCK = 7885070564180913008
 """Advisory lock: one migrator at a time; a second one waits, and then finds nothing to do."""
 
 
-class SchemaOutdated(Exception):
-    """The database's schema is not the one this release needs. Run `payment-service migrate`."""
-
-
 def _config(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
@@ -41,8 +37,8 @@ def migrate(owner_url: str) -> None:
     engine = create_engine(engine_url(owner_url))
     try:
         with engine.connect() as connection:
-            connection.execute(text(f"SET lock_timeout = '{LOCK_WAIT}'"))
             connection.execute(text(f"SELECT pg_advisory_lock({MIGRATOR_LOCK})"))
+            connection.execute(text(f"SET lock_timeout = '{LOCK_WAIT}'"))
             connection.commit()
             command.upgrade(_config(connection), "head")
             connection.commit()
@@ -61,7 +57,7 @@ def differences(owner_url: str) -> list[object]:
 
 
 def newest_revision() -> str:
-    """The schema version this release needs."""
+    """The schema version this release needs. Versions are numbers of four digits; a later one has only added to it."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     head = ScriptDirectory.from_config(config).get_current_head()

@@ -123,6 +123,7 @@ CREATE TABLE payment_transactions (
     CONSTRAINT payments_ended_blocks_nothing
         CHECK (state NOT IN ('FAILED', 'CANCELLED', 'EXPIRED', 'REFUNDED') OR NOT blocks_booking)
 );
+CREATE INDEX payments_by_account_reference ON payment_transactions (account_reference, created_at);
 CREATE INDEX payments_by_caller ON payment_transactions (caller, payment_id);
 CREATE INDEX payments_due ON payment_transactions (due_at) WHERE due_at IS NOT NULL;
 CREATE UNIQUE INDEX payments_one_confirm_per_booking ON payment_transactions (caller, booking_id) WHERE said_confirm;
