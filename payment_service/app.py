@@ -170,17 +170,9 @@ def _parts(
     facts: GroupCommit[Submission, Recorded] = GroupCommit(
         "facts", write, partial(record_facts.record_facts, recording), feed.wake
     )
-    tokens = AccessToken(
-        app=_app_name(settings),
-        engine=engine,
-        daraja=daraja,
-        sealer=sealer,
-        clock=_now,
-        keep_exchange=partial(keep_exchange, engine, sealer),
-    )
     send = SendTools(
         facts=facts,
-        tokens=tokens,
+        tokens=_tokens(settings, engine, daraja, sealer),
         budget=RequestBudget(per_second=settings.pushes_per_second),
         daraja=daraja,
         shortcodes=shortcodes,
@@ -211,6 +203,17 @@ def _parts(
         partial(run_every, background.STEP_SECONDS, partial(background.apply_pending_callbacks, steps)),
     )
     return _Parts(core, steps, feed, initiate, (creates.run, facts.run), (feed.run, reads.points.run, *timers))
+
+
+def _tokens(settings: PaymentSettings, engine: AsyncEngine, daraja: DarajaClient, sealer: Sealer) -> AccessToken:
+    return AccessToken(
+        app=_app_name(settings),
+        engine=engine,
+        daraja=daraja,
+        sealer=sealer,
+        clock=_now,
+        keep_exchange=partial(keep_exchange, engine, sealer),
+    )
 
 
 def _app_name(settings: PaymentSettings) -> str:
