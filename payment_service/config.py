@@ -181,7 +181,7 @@ def _unusable(path: Path, why: str) -> StartRefused:
 def _checked_database_url(url: SecretStr) -> SecretStr:
     try:
         parts = urlsplit(url.get_secret_value())
-        usable = parts.scheme in ("postgresql", "postgres") and bool(parts.path.strip("/")) and parts.port != 0
+        usable = parts.scheme in ("postgresql", "postgres") and parts.port != 0
     except ValueError:
         usable = False
     if not usable:

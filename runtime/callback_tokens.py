@@ -8,13 +8,13 @@ decided elsewhere.
 
 import hmac
 import json
-import os
 import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runtime.private_files import write_once
 from runtime.serving import StartRefused
 
 # No vowels and none of l, m, q, s: a random reference can spell none of the words (mpesa, sql, query, exec, cmd …)
@@ -78,20 +78,7 @@ def create_callback_keys(path: Path) -> bool:
     """Write a file with one new key, readable by its owner only; False if there is one already, which stays."""
     key_id = secrets.token_hex(1)
     text = json.dumps({"current": key_id, "keys": {key_id: secrets.token_hex(KEY_BYTES)}}, indent=2) + "\n"
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        # A link fails if the name exists: of two programs that start together one wins, and neither sees half a file.
-        os.link(draft, path)
-    except FileExistsError:
-        return False
-    finally:
-        draft.unlink()
-    return True
+    return write_once(path, text)
 
 
 def load_callback_keys(path: Path) -> CallbackKeys:

@@ -64,8 +64,8 @@ def load_keys(path: Path) -> Keys:
         raise KeysUnusable(f"The key file {path} cannot be read: {error.strerror}. Let this user read it.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise KeysUnusable(
-            f"The key file {path} is damaged ({type(error).__name__}: {error}). Restore it from a backup: new keys cannot"
-            " open what was encrypted with these."
+            f"The key file {path} is damaged ({type(error).__name__}: {error}). Restore it from a backup: new keys"
+            " cannot open what was encrypted with these."
         ) from error
     return Keys(**rings)
 

@@ -1,0 +1,36 @@
+"""Files with secrets, written once: whole, for their owner only, never overwritten, and there after a power cut.
+
+What is in them is for those who make them to say.
+"""
+
+import os
+import secrets
+from pathlib import Path
+
+
+def write_once(path: Path, text: str) -> bool:
+    """Write the file; False if there is one by this name already, which stays as it is."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        # A link fails if the name exists: of two programs that start together one wins, and neither sees half a file.
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink()
+    _sync_folder(path.parent)
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """The name has to last as well: what is sealed with a key that is gone can never be opened."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,95 @@
+"""What cannot work is refused when the service starts, in one sentence that names the settings."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from payment_service.config import OwnerSettings, PaymentSettings
+from payment_service.security.keys import KeysUnusable, create_keys, load_keys
+from runtime.settings import SettingsUnusable
+
+GOOD: dict[str, object] = {
+    "database_url": "postgresql://user:hush@127.0.0.1:5/payments",
+    "keys_file": "keys.json",
+    "callback_keys_file": "callback-keys.json",
+    "shortcodes_file": "shortcodes.json",
+    "daraja_consumer_key": "key",
+    "daraja_consumer_secret": "secret",
+    "callback_base_url": "https://pay.example.org",
+}
+
+
+def refusal(**changed: object) -> str:
+    with pytest.raises(SettingsUnusable) as refused:
+        PaymentSettings.load(**GOOD | changed)
+    (sentence,) = refused.value.sentences
+    assert "\n" not in sentence
+    assert "hush" not in sentence
+    return sentence
+
+
+def test_the_defaults_fit_together() -> None:
+    assert PaymentSettings.load(**GOOD).times.lease.total_seconds() == 45
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"lease_s": 32, "push_timeout_s": 30}, ("PAYMENTS_LEASE_S", "PAYMENTS_PUSH_TIMEOUT_S")),
+        ({"retry_wait_s": 5, "push_timeout_s": 30}, ("PAYMENTS_RETRY_WAIT_S", "PAYMENTS_PUSH_TIMEOUT_S")),
+        ({"watch_for_s": 100, "expire_after_s": 101}, ("PAYMENTS_WATCH_FOR_S", "PAYMENTS_EXPIRE_AFTER_S")),
+        ({"heartbeat_s": 16}, ("PAYMENTS_HEARTBEAT_S",)),
+    ],
+)
+def test_times_that_cannot_work_together_are_refused_by_name(
+    changed: dict[str, object], named: tuple[str, ...]
+) -> None:
+    sentence = refusal(**changed)
+    assert all(name in sentence for name in named)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:5/payments", "user:hush@host/db", "mysql://u:hush@h/d", "postgresql://h:x"])
+def test_a_database_that_is_no_address_is_refused_without_showing_it(url: str) -> None:
+    assert "PAYMENTS_DATABASE_URL" in refusal(database_url=url)
+    with pytest.raises(SettingsUnusable, match="PAYMENTS_OWNER_DATABASE_URL"):
+        OwnerSettings.load(database_url=url)
+
+
+@pytest.mark.parametrize("url", ["sandbox.safaricom.co.ke", "ftp://host", "https://", "https://u:hush@h", "http://h:x"])
+def test_a_daraja_that_is_no_address_is_refused(url: str) -> None:
+    assert "PAYMENTS_DARAJA_BASE_URL" in refusal(daraja_base_url=url)
+
+
+def test_missing_keys_are_told_with_a_command_that_makes_them(tmp_path: Path) -> None:
+    path, callback_keys = tmp_path / "my keys.json", tmp_path / "callback-keys.json"
+    with pytest.raises(KeysUnusable) as refused:
+        load_keys(path)
+    command = str(refused.value).partition("make one with: ")[2]
+    assert command.startswith("payment-service ")
+    subprocess.run(
+        f"{sys.executable} -m payment_service {command.removeprefix('payment-service ')}",
+        shell=True,
+        check=True,
+        capture_output=True,
+        timeout=60,
+        env={"PATH": "/usr/bin:/bin", "PAYMENTS_CALLBACK_KEYS_FILE": str(callback_keys)},
+    )
+    assert load_keys(path).sealing.current_id == "1"
+    assert callback_keys.exists()
+
+
+def test_damaged_keys_are_to_be_restored_not_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    create_keys(path)
+    whole = path.read_text()
+    for damaged in ("", whole[:-20], whole.replace("chain", "chains"), "[]", whole.replace('"1": "', '"1": "zz')):
+        path.write_text(damaged)
+        with pytest.raises(KeysUnusable, match="backup") as refused:
+            load_keys(path)
+        assert "create-keys" not in str(refused.value)
+        assert not any(ring["keys"]["1"] in str(refused.value) for ring in json.loads(whole).values())
+    create_keys(path)
+    assert path.read_text() == damaged
