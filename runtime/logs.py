@@ -3,7 +3,8 @@
 Our own lines (structlog) and those of the libraries (logging: aiohttp, grpc, sqlalchemy, asyncio) pass the same
 processors and come out in the same shape. Every value goes through `redaction`, and JSON in ASCII escapes line breaks
 and control characters, so no input can forge a line or move a terminal's cursor. What is worth a line is for the
-callers to say: events with fields, not sentences with values inside.
+callers to say: events with fields, not sentences with values inside. A line that cannot be written is lost and counted:
+logging never fails the work it tells of.
 """
 
 import json
@@ -12,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import TextIO
+from typing import TextIO, cast
 
 import structlog
 from opentelemetry import trace
@@ -26,7 +27,8 @@ _encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan=F
 
 def configure_logs(program: str, level: str = "INFO", stream: TextIO | None = None) -> None:
     """Send every log line of the process to the stream (stdout by default). Call it once, before the first line."""
-    target = stream if stream is not None else sys.stdout
+    # Both users of it call write and flush only, which is all that it has.
+    target = cast(TextIO, _LossyStream(stream if stream is not None else sys.stdout, program))
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -54,6 +56,31 @@ def configure_logs(program: str, level: str = "INFO", stream: TextIO | None = No
     root.setLevel(number)
     logging.captureWarnings(True)
     _catch_what_nobody_caught()
+
+
+class _LossyStream:
+    """A stream for whole lines: one that a full disk or a closed pipe refuses is dropped, and told of later."""
+
+    def __init__(self, stream: TextIO, program: str) -> None:
+        self._stream = stream
+        self._program = program
+        self._lost = 0
+
+    def write(self, line: str) -> int:
+        """Write the line out, after word of those lost before it."""
+        told = _encode({"level": "error", "program": self._program, "event": "log_lines_lost", "lines": self._lost})
+        try:
+            self._stream.write(f"{told}\n{line}" if self._lost else line)
+            self._stream.flush()
+        except (OSError, ValueError):
+            # ValueError: the stream was closed. There is nowhere left to report either.
+            self._lost += 1
+        else:
+            self._lost = 0
+        return len(line)
+
+    def flush(self) -> None:
+        """Nothing to do: every line is written out at once, so that its own fate is known."""
 
 
 class _Lines(logging.StreamHandler[TextIO]):
