@@ -1,6 +1,5 @@
 """The gateway's settings: what an operator would change, each with its unit. All else is a constant."""
 
-import ipaddress
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -49,13 +48,6 @@ class GatewaySettings(ProgramSettings):
     @classmethod
     def _core_is_on_this_machine(cls, address: Address) -> Address:
         # The channel is not encrypted, and what it carries are tokens and phone numbers.
-        if address.host != "localhost" and not _is_loopback(address.host):
+        if not address.is_loopback:
             raise ValueError("expected an address on this machine (loopback), since the connection is not encrypted")
         return address
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

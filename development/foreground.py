@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import typer
 
-from runtime.serving import StartRefused, refuse, stop_requested
+from runtime.serving import ending_on_refusal, stop_requested
 
 Outcome = TypeVar("Outcome")
 
@@ -22,16 +22,8 @@ Outcome = TypeVar("Outcome")
 def run_in_foreground(main: Coroutine[Any, Any, Outcome]) -> Outcome | None:
     """What `main` returns, or None when it was told to stop. A StartRefused ends the program with its sentence."""
     _open_standard_input()
-    try:
+    with ending_on_refusal():
         return asyncio.run(_until_stopped(main))
-    except StartRefused as refusal:
-        refuse(refusal)
-    except BaseExceptionGroup as failures:
-        refused = failures.subgroup(StartRefused)
-        if refused is None:
-            raise
-        refuse(_first(refused))
-    return None
 
 
 async def _until_stopped(main: Coroutine[Any, Any, Outcome]) -> Outcome | None:
@@ -56,8 +48,3 @@ def _open_standard_input() -> None:
         os.fstat(0)
     except OSError:
         os.open(os.devnull, os.O_RDONLY)
-
-
-def _first(failures: BaseExceptionGroup[StartRefused]) -> StartRefused:
-    first = failures.exceptions[0]
-    return first if isinstance(first, StartRefused) else _first(first)

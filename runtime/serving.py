@@ -6,15 +6,17 @@ What there is to drain is each program's own affair.
 """
 
 import asyncio
+import contextlib
 import errno
+import ipaddress
 import json
 import os
 import secrets
 import signal
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import uvloop
 
@@ -39,6 +41,14 @@ class Address(NamedTuple):
     host: str
     port: int
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it is on this machine, where plaintext stays."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
@@ -57,13 +67,30 @@ def parse_address(text: str) -> Address:
 
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run the program on uvloop; a refused start ends it with its sentence on stderr and exit code 1."""
-    try:
+    with ending_on_refusal():
         uvloop.run(main)
+
+
+@contextlib.contextmanager
+def ending_on_refusal() -> Iterator[None]:
+    """End the program with the sentence of a refused start, also where a task group has wrapped it."""
+    try:
+        yield
     except StartRefused as refusal:
         refuse(refusal)
+    except BaseExceptionGroup as failures:
+        refused = failures.subgroup(StartRefused)
+        if refused is None:
+            raise
+        refuse(_first(refused))
 
 
-def refuse(refusal: StartRefused) -> None:
+def _first(failures: BaseExceptionGroup[StartRefused]) -> StartRefused:
+    first = failures.exceptions[0]
+    return first if isinstance(first, StartRefused) else _first(first)
+
+
+def refuse(refusal: StartRefused) -> NoReturn:
     """End the program: it cannot start."""
     sys.stderr.write(f"{refusal}\n")
     raise SystemExit(1) from None

@@ -18,6 +18,11 @@ from runtime.serving import StartRefused, run, stop_requested, write_ready_file
 async def main():
     if sys.argv[1] == "refuse":
         raise StartRefused("There is no money. Bring some.")
+    if sys.argv[1] == "refuse in a group":
+        async with asyncio.TaskGroup() as outer:
+            async with asyncio.TaskGroup() as inner:
+                inner.create_task(asyncio.sleep(600))
+                raise StartRefused("There is no money. Bring some.")
     stop = stop_requested()
     write_ready_file(pathlib.Path(sys.argv[2]), {"loop": type(asyncio.get_running_loop()).__module__})
     await stop.wait()
@@ -39,6 +44,14 @@ run(main())
 def test_an_address_is_read_and_written_alike(text: str, address: Address) -> None:
     assert parse_address(text) == address
     assert str(address) == text.strip()
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("a.b", False)],
+)
+def test_only_this_machine_is_loopback(host: str, here: bool) -> None:
+    assert Address(host, 1).is_loopback is here
 
 
 @pytest.mark.parametrize(
@@ -82,8 +95,9 @@ def wait_for(path: Path) -> None:
         time.sleep(0.02)
 
 
-def test_a_refused_start_is_one_sentence_and_exit_code_1(tmp_path: Path) -> None:
-    process, _ = start(tmp_path, "refuse")
+@pytest.mark.parametrize("mode", ["refuse", "refuse in a group"])
+def test_a_refused_start_is_one_sentence_and_exit_code_1(tmp_path: Path, mode: str) -> None:
+    process, _ = start(tmp_path, mode)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (1, "", "There is no money. Bring some.\n")
 
