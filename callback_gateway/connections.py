@@ -6,7 +6,8 @@ states, and each has a bound:
 - *waiting*: no complete header of an unanswered request has arrived. From the first byte of a header (for a new
   connection: from its opening) the rest must come within `header_time_s` and HEADER_MAX_BYTES. Between requests a
   connection may idle for `idle_time_s`.
-- *in hand*: a request is being answered; its body and its answer have bounds of their own (`edge.py`).
+- *in hand*: a request is being answered; its body and its answer have bounds of their own (`edge.py`). A client that
+  sends request after request and reads no answer is dropped once its answers have been stuck for `UNREAD_TIME_S`.
 
 When all places are taken, the connection that has waited longest gives up its own to the newcomer. So ten thousand
 stalled sockets keep out no one who sends a whole request: it is in hand as soon as it has arrived. Only if every place
@@ -28,6 +29,9 @@ HEADERS_MAX = 64
 LINGERING_TIME_S = 1.0
 # How long a closed connection may take to deliver what was written to it; a client that reads nothing gets no more.
 FLUSH_TIME_S = 1.0
+# How long answers may be stuck, with every buffer on the way full of them. No honest client gets there: it would have
+# to leave thousands of answers unread.
+UNREAD_TIME_S = 5.0
 
 
 @dataclass(eq=False)
@@ -65,7 +69,7 @@ class Connections:
 class EdgeConnection(web.RequestHandler):
     """aiohttp's connection, with the bounds above."""
 
-    __slots__ = ("_answered", "_connections", "_half_closed", "_header_bytes", "_header_timer")
+    __slots__ = ("_answered", "_connections", "_half_closed", "_header_bytes", "_header_timer", "_unread_timer")
 
     def __init__(self, server: web.Server, connections: Connections) -> None:
         super().__init__(
@@ -85,6 +89,7 @@ class EdgeConnection(web.RequestHandler):
         self._header_bytes = 0
         self._half_closed = False
         self._header_timer: asyncio.TimerHandle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
 
     @property
     def is_in_hand(self) -> bool:
@@ -126,6 +131,16 @@ class EdgeConnection(web.RequestHandler):
         """A client that has sent its last byte still gets the answer to what it sent."""
         self._half_closed = True
         return self.is_in_hand
+
+    def pause_writing(self) -> None:
+        """The client has stopped reading: it may not keep its place for long."""
+        super().pause_writing()
+        self._unread_timer = asyncio.get_running_loop().call_later(UNREAD_TIME_S, self._time_over)
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        super().resume_writing()
+        self._stop_unread_timer()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give the place back."""
@@ -169,18 +184,24 @@ class EdgeConnection(web.RequestHandler):
 
     def _start_header_timer(self) -> None:
         loop = asyncio.get_running_loop()
-        self._header_timer = loop.call_later(self._connections.header_time_s, self._header_time_over)
+        self._header_timer = loop.call_later(self._connections.header_time_s, self._time_over)
 
     def _stop_header_timer(self) -> None:
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
 
-    def _header_time_over(self) -> None:
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
+
+    def _time_over(self) -> None:
         self._connections.counts["timed_out"] += 1
         self.drop()
 
     def _forget(self) -> None:
         self._stop_header_timer()
+        self._stop_unread_timer()
         self._connections.waiting.pop(self, None)
         self._connections.in_hand.discard(self)

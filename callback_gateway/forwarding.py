@@ -24,6 +24,10 @@ GROUP_MAX_BYTES = 1_000_000
 CALLS_IN_FLIGHT = 2
 # An attempt may end with the service away, and it may be back a moment later.
 RETRY_PAUSE_S = 0.1
+# What no repetition changes: the two programs do not agree on the contract, or on who may call.
+FINAL_CODES = frozenset(
+    {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED}
+)
 
 log = structlog.get_logger()
 
@@ -147,8 +151,8 @@ async def _send(queue: ForwardQueue, stub: CallbackServiceStub, group: list[Wait
 
 
 def _call_failed(queue: ForwardQueue, group: list[Waiting], error: grpc.aio.AioRpcError) -> bool:
-    """Try again while the service is away; any other failure will not go away by itself in seconds."""
-    if error.code() is grpc.StatusCode.UNAVAILABLE:
+    """Try again, whatever it was, unless it is certain to fail again: repeating costs little, and money may be told."""
+    if error.code() not in FINAL_CODES:
         if not queue.core_away:
             queue.core_away = True
             log.warning("core_unavailable", code=error.code().name, details=error.details())

@@ -71,7 +71,22 @@ async def test_a_core_that_stays_away_means_503_until_it_is_back() -> None:
             assert set(statuses) <= {503, 200}
 
 
-@pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED])
+@pytest.mark.parametrize(
+    "code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE]
+)
+async def test_a_failure_that_passes_within_the_time_costs_no_callback(
+    core: RecordingCore, code: grpc.StatusCode
+) -> None:
+    core.failing = code
+    async with gateway(core.address, forward_time_s=15.0) as edge:
+        waiting = asyncio.create_task(post(edge, good_path(), b"kept"))
+        await eventually(lambda: core.refused_calls >= 2)
+        core.failing = None
+        assert (await waiting).status == 200
+    assert core.bodies == [b"kept"]
+
+
+@pytest.mark.parametrize("code", sorted(forwarding.FINAL_CODES, key=str))
 async def test_a_failure_that_time_does_not_heal_is_503_at_once(
     edge: str, core: RecordingCore, code: grpc.StatusCode
 ) -> None:

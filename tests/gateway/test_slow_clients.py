@@ -146,6 +146,21 @@ async def test_a_client_that_closes_its_sending_side_still_gets_its_answer(
     assert core.bodies == [b"half closed"]
 
 
+async def test_a_client_that_asks_on_and_on_and_reads_nothing_loses_its_place(program: Program) -> None:
+    requests = request_bytes("GET", "/nothing/here") * 200
+
+    async def ask_on_and_on(writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(requests)
+            await writer.drain()
+
+    async with connection(program.address) as (_, writer):
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(ask_on_and_on(writer), 60)
+    assert (await post(program.address, good_path())).status == 200
+    assert (await counts_at_end(program))["timed_out"] == 1
+
+
 @pytest.mark.parametrize("abruptly", [False, True], ids=["closed", "reset"])
 async def test_a_client_that_leaves_after_its_body_loses_nothing(
     program: Program, core: RecordingCore, abruptly: bool

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from mpesa_payments.v1 import callback_service_pb2 as callback_pb
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 from opentelemetry import trace
@@ -110,6 +111,14 @@ async def test_calls_beyond_a_limit_are_refused_and_others_go_on(database: Datab
         calls[0].cancel()
         await _until(lambda: sum(process.server.gate.open_calls.values()) == 1)
         await next_of(aiter(process.payments.WatchPayments(watch)))
+
+
+async def test_no_number_of_reads_keeps_a_callback_out(database: Database, tmp_path: Path) -> None:
+    async with running_process(database.application_url, tmp_path, limits=Limits(unary=0)) as process:
+        answer = await refused(process.payments.ListPayments(pb.ListPaymentsRequest()))
+        assert answer.reason == "TOO_MANY_REQUESTS"
+        request = callback_pb.SubmitCallbacksRequest(callbacks=[callback_pb.Callback(body=b"{}")])
+        assert len((await process.callbacks.SubmitCallbacks(request)).outcomes) == 1
 
 
 async def test_watchers_that_hang_up_leave_nothing_behind(process: Process) -> None:
