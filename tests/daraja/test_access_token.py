@@ -39,7 +39,12 @@ from tests.simulator.simulators import in_process
 APP = "sandbox:app"
 TIMES = TokenTimes(wait=timedelta(seconds=10), poll=timedelta(milliseconds=20))
 REQUEST = PushRequest(
-    Shortcode("174379", ShortcodeKind.PAYBILL, SANDBOX_PASSKEY), "254722000556", 5, "BCDF", "http://127.0.0.1:9/stk"
+    Shortcode("174379", ShortcodeKind.PAYBILL, SANDBOX_PASSKEY),
+    "254722000556",
+    5,
+    "BCDF",
+    "http://127.0.0.1:9/stk",
+    "Fare",
 )
 
 
