@@ -32,7 +32,7 @@ from payment_service.domain.errors import (
 )
 from payment_service.domain.payment import LatePaymentPolicy, Payment, State
 from payment_service.rpc.catalogue import render_catalogue
-from payment_service.rpc.errors import Answer, CallerNotAllowed, TooManyCalls, answer_to
+from payment_service.rpc.errors import Answer, CallerNotAllowed, ReaderTooSlow, TooManyCalls, answer_to
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 STALE = "run: .venv/bin/python -m payment_service.rpc.catalogue --write docs/errors.md"
@@ -76,6 +76,7 @@ EVERY_ERROR: list[tuple[Exception, str, grpc.StatusCode]] = [
     (LogDiverged(), "LOG_DIVERGED", grpc.StatusCode.INVALID_ARGUMENT),
     (PageTokenInvalid(), "PAGE_TOKEN_INVALID", grpc.StatusCode.INVALID_ARGUMENT),
     (TooManyCalls(), "TOO_MANY_REQUESTS", grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (ReaderTooSlow(), "TOO_MANY_REQUESTS", grpc.StatusCode.RESOURCE_EXHAUSTED),
     (ShuttingDown(), "SERVICE_DRAINING", grpc.StatusCode.UNAVAILABLE),
     (StoreUnavailable(), "STORE_UNAVAILABLE", grpc.StatusCode.UNAVAILABLE),
     (Overloaded(), "STORE_UNAVAILABLE", grpc.StatusCode.UNAVAILABLE),
@@ -117,6 +118,7 @@ def test_details_say_what_a_caller_needs() -> None:
     assert live.metadata == {"payment_id": str(ID), "status": "PROCESSING"}
     early = BookingBarred(Bar.TOO_EARLY, a_payment(state=State.EXPIRED, retry_allowed_at=NOW + timedelta(seconds=90)))
     assert answer(early).retry_after == timedelta(seconds=90)
+    assert "cursor" in answer(ReaderTooSlow()).message
 
 
 def test_a_fault_is_logged_whole_and_told_without_its_text() -> None:

@@ -57,8 +57,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_PAGE_TOKEN_INVALID: _ErrorReason.ValueType  # 9
     """INVALID_ARGUMENT. Not a page token of this service, or the filters changed."""
     ERROR_REASON_TOO_MANY_REQUESTS: _ErrorReason.ValueType  # 10
-    """RESOURCE_EXHAUSTED. Too many calls or streams at once; RetryInfo says when
-    to come back.
+    """RESOURCE_EXHAUSTED. Too many calls or streams at once, or a stream whose
+    messages you took too slowly (the message says which); RetryInfo says when
+    to come back, a stream with its last cursor.
     """
     ERROR_REASON_SERVICE_DRAINING: _ErrorReason.ValueType  # 11
     """UNAVAILABLE. This process is stopping: repeat the call with the same
@@ -116,8 +117,9 @@ point. List, compare, and watch from the list's cursor.
 ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 9
 """INVALID_ARGUMENT. Not a page token of this service, or the filters changed."""
 ERROR_REASON_TOO_MANY_REQUESTS: ErrorReason.ValueType  # 10
-"""RESOURCE_EXHAUSTED. Too many calls or streams at once; RetryInfo says when
-to come back.
+"""RESOURCE_EXHAUSTED. Too many calls or streams at once, or a stream whose
+messages you took too slowly (the message says which); RetryInfo says when
+to come back, a stream with its last cursor.
 """
 ERROR_REASON_SERVICE_DRAINING: ErrorReason.ValueType  # 11
 """UNAVAILABLE. This process is stopping: repeat the call with the same

@@ -399,7 +399,11 @@ class Payment(_message.Message):
     booking_action: Global___BookingAction.ValueType
     """What the booking may do now."""
     outcome_certain: _builtins.bool
-    """True once no later news can change whether money moved."""
+    """True once no later news is expected to change whether money moved. FAILED
+    and CANCELLED are certain as far as M-Pesa's listed refusals are. Money that
+    arrives all the same is never dropped: the payment becomes COMPLETED with
+    `paid_late`, so keep watching WatchPayments.
+    """
     masked_phone: _builtins.str
     """The payer's number with its middle hidden, for example "2547*****678"."""
     phone_warning: Global___PhoneWarning.ValueType
