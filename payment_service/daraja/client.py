@@ -157,7 +157,9 @@ async def push(
         _describe(span, answer)
     read = _read_push(answer)
     kept = json.dumps(fields | {"Password": _BLANK.decode()}).encode()
-    made = _exchange_made("push", kept, answer, answer.body.replace(token.encode(), _BLANK), started_at, started, _name_of(read))
+    made = _exchange_made(
+        "push", kept, answer, answer.body.replace(token.encode(), _BLANK), started_at, started, _name_of(read)
+    )
     _report_push(read, answer)
     return read, made
 

@@ -54,16 +54,18 @@ def read_engine(database_url: str, *, connections: int = 5, wait_seconds: float 
     )
 
 
+_PLANS = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c plan_cache_mode=force_generic_plan"
+
+
 async def connect_writer(database_url: str, *, autocommit: bool = False) -> psycopg.AsyncConnection[TupleRow]:
-    """The connection of a grouped writer, or of the tailer. Its statements come by key and are prepared once.
+    """The connection of a grouped writer, or of the tailer. Its statements come by key, are prepared and planned once.
 
     A plan that was made while a table was small would scan it for ever after, so scans are ruled out from the start.
     """
-    options = f"{_SERVER_OPTIONS} -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
     return await psycopg.AsyncConnection.connect(
         database_url,
         autocommit=autocommit,
-        options=options,
+        options=f"{_SERVER_OPTIONS} {_PLANS}",
         prepare_threshold=0,
         **_CONNECTION,  # type: ignore[arg-type]  # the values are those of libpq
     )

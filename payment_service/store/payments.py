@@ -87,28 +87,32 @@ _REQUEST = (
     "trace_parent",
 )
 
-_SELECTED = ", ".join(_FIXED + _MUTABLE)
+_SELECTED = ", ".join(f"p.{name}" for name in _FIXED + _MUTABLE)
 
+# The plans of these statements are kept from when the tables were empty, and must not depend on it: `caller || ''` can
+# use no index, so that the one that begins with the booking or the request id is taken, never all of a caller's rows.
 # The whole booking is locked, always in the order of the ids: whoever needs several payments takes them in this order.
 _LOCK = f"""
-SELECT {_SELECTED}, trace_parent FROM payment_transactions
-WHERE (caller, booking_id) IN (
+SELECT {_SELECTED}, p.trace_parent FROM payment_transactions p JOIN (
     SELECT caller, booking_id FROM payment_transactions WHERE payment_id = ANY($1::uuid[])
-    UNION SELECT caller, booking_id FROM payment_transactions WHERE reference = ANY($2::text[]))
-ORDER BY payment_id FOR NO KEY UPDATE"""
+    UNION SELECT caller, booking_id FROM payment_transactions WHERE reference = ANY($2::text[])
+) AS told ON p.booking_id = told.booking_id AND p.caller || '' = told.caller
+ORDER BY p.payment_id FOR NO KEY UPDATE OF p"""
 
 _UPDATE = updating(payments, "payment_id", "version", _MUTABLE)
 
 _INSERT = inserting(payments, _FIXED + _REQUEST + _MUTABLE, "ON CONFLICT DO NOTHING RETURNING payment_id")
 
 _OF_BOOKINGS = f"""
-SELECT {_SELECTED} FROM payment_transactions
-WHERE (caller, booking_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))"""
+SELECT {_SELECTED} FROM payment_transactions p
+JOIN (SELECT DISTINCT * FROM unnest($1::text[], $2::text[]) AS pairs (caller, booking_id)) AS wanted
+ON p.booking_id = wanted.booking_id AND p.caller || '' = wanted.caller"""
 
 _OF_REQUESTS = f"""
 SELECT {_SELECTED}, request_id, request, request_fingerprint, request_key_id, phone_warning, account_reference
-FROM payment_transactions
-WHERE (caller, request_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))"""
+FROM payment_transactions p
+JOIN (SELECT DISTINCT * FROM unnest($1::text[], $2::text[]) AS pairs (caller, request_id)) AS wanted
+USING (request_id) WHERE p.caller || '' = wanted.caller"""
 
 _ACCOUNT_REFERENCES_IN_USE = """
 SELECT account_reference FROM payment_transactions

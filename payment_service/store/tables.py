@@ -112,9 +112,9 @@ payments = Table(
     _when("updated_at", nullable=False),
     _when("expires_at", nullable=False),
     PrimaryKeyConstraint("payment_id", name="payments_pk"),
-    UniqueConstraint("caller", "request_id", name="payments_one_per_request_id"),
+    UniqueConstraint("request_id", "caller", name="payments_one_per_request_id"),
     UniqueConstraint("reference", name="payments_one_per_reference"),
-    UniqueConstraint("caller", "booking_id", "attempt", name="payments_one_per_attempt"),
+    UniqueConstraint("booking_id", "caller", "attempt", name="payments_one_per_attempt"),
     CheckConstraint("amount > 0 AND amount = trunc(amount)", name="payments_amount_whole"),
     CheckConstraint(
         "state IN ('CREATED', 'SENDING', 'PROMPTED', 'UNCERTAIN', 'COMPLETED', 'FAILED', 'CANCELLED', 'EXPIRED',"

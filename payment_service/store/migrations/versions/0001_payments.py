@@ -106,9 +106,9 @@ CREATE TABLE payment_transactions (
     updated_at TIMESTAMP WITH TIME ZONE NOT NULL,
     expires_at TIMESTAMP WITH TIME ZONE NOT NULL,
     CONSTRAINT payments_pk PRIMARY KEY (payment_id),
-    CONSTRAINT payments_one_per_request_id UNIQUE (caller, request_id),
+    CONSTRAINT payments_one_per_request_id UNIQUE (request_id, caller),
     CONSTRAINT payments_one_per_reference UNIQUE (reference),
-    CONSTRAINT payments_one_per_attempt UNIQUE (caller, booking_id, attempt),
+    CONSTRAINT payments_one_per_attempt UNIQUE (booking_id, caller, attempt),
     CONSTRAINT payments_amount_whole CHECK (amount > 0 AND amount = trunc(amount)),
     CONSTRAINT payments_state_known
         CHECK (state IN ('CREATED', 'SENDING', 'PROMPTED', 'UNCERTAIN', 'COMPLETED',
