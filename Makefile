@@ -40,7 +40,7 @@ lint: setup lint-python typecheck lint-proto breaking check-generated check-diag
 lint-python: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-cache
 
 .PHONY: lint-proto
 lint-proto: setup
