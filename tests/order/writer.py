@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from random import Random
-from typing import TypeVar
+from typing import TextIO, TypeVar
 from uuid import UUID
 
 from payment_service.application.record_facts import Submission
@@ -33,6 +33,7 @@ CALLER = "development"
 ANSWER_WAIT_SECONDS = 60.0
 """A lane's patience with a store whose connections keep being cut: many times what it ever needs."""
 RETRY_SECONDS = 0.05
+LOOK_SECONDS = 0.05
 
 # Long enough that no timer of any process has a say in a payment of this campaign.
 CALM = Times(
@@ -45,12 +46,16 @@ CALM = Times(
 
 @dataclass(frozen=True)
 class Plan:
-    """What one process is to do. It goes on past `events` until `enough_file` exists."""
+    """What one process is to do.
+
+    It goes on past `events` until `enough_file` exists, and waits while `hold_file` does.
+    """
 
     database_url: str
     keys_folder: str
     record_file: str
     enough_file: str
+    hold_file: str
     pairs: int
     lanes: int
     events: int
@@ -61,38 +66,56 @@ class Plan:
 
 
 class Record:
-    """What was acknowledged, in the order of the acknowledgements."""
+    """What was acknowledged, in the order of the acknowledgements; and whether to go on."""
 
-    def __init__(self, path: str) -> None:
-        self._file = Path(path).open("w")
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
         self.events = 0
+        self.go_on = asyncio.Event()
+        self.enough = False
 
     def add(self, lane: str, payment_id: UUID, version: int) -> None:
         self._file.write(f"{lane} {payment_id} {version}\n")
         self.events += 1
 
-    def close(self) -> None:
-        self._file.close()
-
 
 async def write_payments(plan: Plan) -> None:
     """Run the lanes to their end. A lane that is told anything unexpected ends the process with a traceback."""
-    record = Record(plan.record_file)
+    with Path(plan.record_file).open("w") as file:
+        record = Record(file)
+        await _run_lanes(plan, record)
+
+
+async def _run_lanes(plan: Plan, record: Record) -> None:
     async with contextlib.AsyncExitStack() as stack:
         writers = [
             await stack.enter_async_context(running_writers(plan.database_url, Path(plan.keys_folder), times=CALM))
             for _ in range(plan.pairs)
         ]
-        async with asyncio.TaskGroup() as lanes:
-            for number in range(plan.lanes):
-                lanes.create_task(_lane(f"{plan.seed}-{number}", plan, writers, record))
-    record.close()
+        lanes = [_lane(f"{plan.seed}-{number}", writers, record) for number in range(plan.lanes)]
+        async with asyncio.TaskGroup() as running:
+            running.create_task(_obey(plan, record))
+            for lane in lanes:
+                running.create_task(lane)
 
 
-async def _lane(lane: str, plan: Plan, writers: Sequence[Writers], record: Record) -> None:
+async def _obey(plan: Plan, record: Record) -> None:
+    """Do as the files say, until there is enough."""
+    while not record.enough:
+        if Path(plan.hold_file).exists():
+            record.go_on.clear()
+        else:
+            record.go_on.set()
+        record.enough = record.events >= plan.events and Path(plan.enough_file).exists()
+        await asyncio.sleep(LOOK_SECONDS)
+    record.go_on.set()
+
+
+async def _lane(lane: str, writers: Sequence[Writers], record: Record) -> None:
     chance = Random(lane)
     for number in itertools.count(1):
-        if record.events >= plan.events and Path(plan.enough_file).exists():
+        await record.go_on.wait()
+        if record.enough:
             return
         request = a_request()
         created = await _answered(lambda request=request: chance.choice(writers).create(CALLER, request, None, None))  # type: ignore[misc]  # the default binds the loop's value
@@ -100,6 +123,7 @@ async def _lane(lane: str, plan: Plan, writers: Sequence[Writers], record: Recor
         record.add(lane, payment_id, 1)
         for version, fact in enumerate(_life(lane, number), start=2):
             submission = Submission(fact, payment_id)
+            await record.go_on.wait()
             told = await _answered(lambda told=submission: chance.choice(writers).facts.submit(told))  # type: ignore[misc]  # the default binds the loop's value
             if told.payment is None or told.payment.version != version:
                 raise AssertionError(f"version {version} of {payment_id} became {told.payment}")
