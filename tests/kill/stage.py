@@ -1,0 +1,234 @@
+"""The whole path with a proxy on every link, and customers who pay, so that any part can be killed at any point.
+
+The core reaches PostgreSQL and Daraja, the simulator the gateway, and the gateway the core, through a proxy each. The
+proxies outlive the parts: a new core or gateway takes the place of the one that was killed. Times are shortened by
+settings, never by the code. Customers know nothing of all this: they repeat their request, with its id, until answered.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import grpc
+import psycopg
+from mpesa_payments.v1 import money_pb2
+from mpesa_payments.v1 import payment_service_pb2 as pb
+from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
+
+from tests.conftest import Database
+from tests.kill.wires import Http2Wire, HttpWire, PostgresWire
+from tests.parts import Process, Site, channel, make_site, running_simulator, start
+from tests.proxy import Point, Proxy, Strike, Wire, running_proxy
+
+CORE_NAME = "killed-core"
+TIMES = {"expire_after_s": 8, "send_within_s": 30, "lease_s": 5, "push_timeout_s": 1.5, "heartbeat_s": 1}
+"""The lease outlives the longest request and the recording of its outcome, as in the service's own times."""
+STRIKE_WAIT_SECONDS = 60.0
+BACKENDS_WAIT_SECONDS = 20.0
+ANSWER_WAIT_SECONDS = 120.0
+CALL_SECONDS = 8.0
+RETRY_SECONDS = 0.1
+AMOUNT = 500
+RANGE_PREFIX = "2547000"
+FORWARD_SECONDS = 25
+"""The gateway waits for a core that is being started anew; Daraja's patience is longer than its default too."""
+ENDINGS = ("", "", "032", "999")
+"""Of the customers of one round: two pay, one cancels, one never answers. The simulator's phones decide by these."""
+
+_NUMBERS = itertools.count(1)
+
+
+class Link(StrEnum):
+    """The ways between the parts."""
+
+    DATABASE = "core and database"
+    DARAJA = "core and Daraja"
+    CALLBACKS = "Daraja and gateway"
+    SUBMISSIONS = "gateway and core"
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Who is killed, and when."""
+
+    link: Link
+    name: str
+    point: Point
+
+    @property
+    def victim(self) -> str:
+        return "gateway" if self.link is Link.CALLBACKS else "core"
+
+    def __str__(self) -> str:
+        return f"{self.victim}: {self.name}, {self.point.value}"
+
+
+@dataclass
+class Order:
+    """One customer: a request, and every payment id that was ever answered to it."""
+
+    request: pb.InitiatePaymentRequest
+    answered: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Stage:
+    """Everything that runs."""
+
+    site: Site
+    database: Database
+    simulator_url: str
+    proxies: dict[Link, Proxy]
+    core: Process
+    gateway: Process
+    orders: list[Order] = field(default_factory=list)
+    customers: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def new_orders(self) -> list[Order]:
+        """As many customers as there are endings, asking at once."""
+        chance = Random(len(self.orders))
+        orders = []
+        for ending in ENDINGS:
+            number = next(_NUMBERS)
+            phone = f"{RANGE_PREFIX}{number % 100:02d}{ending}" if ending else f"25471{chance.randrange(10**7):07d}"
+            orders.append(
+                Order(
+                    pb.InitiatePaymentRequest(
+                        request_id=str(uuid4()),
+                        booking_id=f"BK-{number}",
+                        phone_number=phone,
+                        amount=money_pb2.Money(currency_code="KES", units=AMOUNT),
+                    )
+                )
+            )
+        self.orders += orders
+        self.customers += [asyncio.create_task(self.ask(order)) for order in orders]
+        return orders
+
+    async def ask(self, order: Order) -> None:
+        """Ask whoever serves now, until somebody answers."""
+        async with asyncio.timeout(ANSWER_WAIT_SECONDS):
+            while True:
+                try:
+                    async with channel(self.core.address) as connection:
+                        call = PaymentServiceStub(connection).InitiatePayment(order.request, timeout=CALL_SECONDS)
+                        order.answered.add((await call).payment.payment_id)
+                    return
+                except grpc.aio.AioRpcError:
+                    await asyncio.sleep(RETRY_SECONDS)
+
+    async def strike(self, kill: Kill) -> list[str]:
+        """Kill the victim at the point, while customers ask; the states of their payments at that moment."""
+        victim = self.gateway if kill.victim == "gateway" else self.core
+        strike = Strike(kill.name, kill.point, partial(os.kill, victim.process.pid, signal.SIGKILL))
+        self.proxies[kill.link].strike = strike
+        orders = self.new_orders()
+        try:
+            async with asyncio.timeout(STRIKE_WAIT_SECONDS):
+                await strike.done.wait()
+        except TimeoutError:
+            raise AssertionError(f"nothing came by to be cut: {kill}") from None
+        await victim.process.wait()
+        return await self._states(orders, core_died=victim is self.core)
+
+    async def replace(self, kill: Kill) -> None:
+        """Start anew what was killed."""
+        if kill.victim == "gateway":
+            self.gateway = await start_gateway(self.site, self.proxies)
+        else:
+            self.core = await start_core(self.site, self.proxies)
+
+    async def _states(self, orders: list[Order], *, core_died: bool) -> list[str]:
+        async with await psycopg.AsyncConnection.connect(self.database.owner_url, autocommit=True) as owner:
+            async with asyncio.timeout(BACKENDS_WAIT_SECONDS):
+                # What the database had received it may still be doing.
+                while core_died and await _one(owner, _BACKENDS, CORE_NAME):
+                    await asyncio.sleep(0.02)
+            found = [await _one(owner, _STATE, order.request.request_id) for order in orders]
+        return [str(state or "no row") for state in found]
+
+
+_BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s"
+_STATE = "SELECT max(state) FROM payment_transactions WHERE request_id = %s"
+
+
+async def _one(connection: psycopg.AsyncConnection[Any], statement: str, value: str) -> Any:
+    row = await (await connection.execute(statement, (value,))).fetchone()
+    return row and row[0]
+
+
+async def start_core(site: Site, proxies: dict[Link, Proxy]) -> Process:
+    """A new core on the same database; the gateway reaches it from now on."""
+    arguments = ["payment_service", "serve", "--listen", "127.0.0.1:0"]
+    core = await start("core", site.folder, arguments, site.core_environment(**TIMES))
+    proxies[Link.SUBMISSIONS].upstream = _address(core.address)
+    return core
+
+
+async def start_gateway(site: Site, proxies: dict[Link, Proxy]) -> Process:
+    """A new gateway; callbacks reach it from now on."""
+    core = f"127.0.0.1:{proxies[Link.SUBMISSIONS].port}"
+    arguments = ["callback_gateway", "serve", "--listen", "127.0.0.1:0", "--core", core]
+    settings = {
+        "GATEWAY_CALLBACK_KEYS_FILE": str(site.folder / "callback-keys.json"),
+        "GATEWAY_FORWARD_TIME_S": str(FORWARD_SECONDS),
+    }
+    gateway = await start("gateway", site.folder, arguments, settings)
+    proxies[Link.CALLBACKS].upstream = _address(gateway.address)
+    return gateway
+
+
+@contextlib.asynccontextmanager
+async def running_stage(database: Database, folder: Path) -> AsyncIterator[Stage]:
+    """Everything up, with nobody asking yet."""
+    flags = ("--latency", "0.05", "--callback-delay", "0.3", "--quirks", "off")
+    nowhere = ("127.0.0.1", 1)
+    async with contextlib.AsyncExitStack() as stack:
+        simulator: Process = await stack.enter_async_context(running_simulator(folder, *flags))
+        parts = urlsplit(database.application_url)
+        upstreams: dict[Link, tuple[Callable[[], Wire], tuple[str, int]]] = {
+            Link.DATABASE: (PostgresWire, (str(parts.hostname), int(parts.port or 0))),
+            Link.DARAJA: (partial(HttpWire, {b"/stkpush/": "push"}), _address(simulator.address)),
+            Link.CALLBACKS: (partial(HttpWire, {b"/callbacks/": "callback"}), nowhere),
+            Link.SUBMISSIONS: (partial(Http2Wire, "callback"), nowhere),
+        }
+        proxies = {
+            link: await stack.enter_async_context(running_proxy(wire, upstream))
+            for link, (wire, upstream) in upstreams.items()
+        }
+        through = parts.netloc.rpartition(":")[0] + f":{proxies[Link.DATABASE].port}"
+        database_url = parts._replace(netloc=through, query=f"application_name={CORE_NAME}").geturl()
+        daraja, callbacks = (f"http://127.0.0.1:{proxies[link].port}" for link in (Link.DARAJA, Link.CALLBACKS))
+        site = make_site(folder, database_url, daraja, callbacks)
+        stage = Stage(
+            site,
+            database,
+            str(simulator.ready["url"]),
+            proxies,
+            await start_core(site, proxies),
+            await start_gateway(site, proxies),
+        )
+        try:
+            yield stage
+        finally:
+            for customer in stage.customers:
+                customer.cancel()
+            await asyncio.gather(*stage.customers, return_exceptions=True)
+            await stage.core.kill()
+            await stage.gateway.kill()
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host, int(port)

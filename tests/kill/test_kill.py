@@ -1,0 +1,75 @@
+"""Goal: `kill -9` at any point loses no acknowledged payment, and never prompts a phone twice.
+
+Method: a proxy on the link in question waits until an exchange has gone through exactly so far, and kills the process.
+So a kill always meets work in flight: the exchange it cuts belongs to a payment. Customers go on asking; a new process
+takes over; older payments settle while younger ones are hit. When all have ended, the simulator's ledger, the database
+and what the customers were told are held against each other.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Database
+from tests.kill.checks import Settled, settled, violations
+from tests.kill.stage import Kill, Link, running_stage
+from tests.kill.wires import COMMIT, TOKEN
+from tests.proxy import Point
+
+TABLES = Path("build/campaigns")
+
+COMMITS = [
+    Kill(Link.DATABASE, COMMIT + what, point)
+    for what, point in product((TOKEN, "PaymentCreated", "SendClaimed", "PromptAccepted", "ResultReported"), Point)
+] + [
+    Kill(Link.DATABASE, COMMIT + "DeadlinePassed", point)
+    for point in (Point.BEFORE_FIRST_BYTE, Point.REQUEST_COMPLETE, Point.ANSWER_COMPLETE)
+]
+# What a push leaves behind when its sender dies is a dead lease, so each of those kills makes the work of the next.
+PUSHES = [
+    Kill(link, name, point)
+    for point in Point
+    for link, name in ((Link.DARAJA, "push"), (Link.DATABASE, COMMIT + "LeaseDead"))
+]
+CALLBACKS = [Kill(link, "callback", point) for link, point in product((Link.SUBMISSIONS, Link.CALLBACKS), Point)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "kills",
+    [pytest.param(COMMITS, id="commits"), pytest.param(PUSHES, id="pushes"), pytest.param(CALLBACKS, id="callbacks")],
+)
+async def test_a_kill_loses_no_payment_and_never_prompts_twice(
+    database: Database, tmp_path: Path, kills: Sequence[Kill], request: pytest.FixtureRequest
+) -> None:
+    table: dict[str, Counter[str]] = {}
+    async with running_stage(database, tmp_path) as stage:
+        for kill in kills:
+            states = await stage.strike(kill)
+            table.setdefault(str(kill), Counter()).update(["kills", *states])
+            await stage.replace(kill)
+        found = await settled(stage)
+    _publish(request.node.callspec.id, table, found)
+    assert sum(row["kills"] for row in table.values()) == len(kills)
+    assert violations(found) == []
+
+
+def _publish(title: str, table: dict[str, Counter[str]], found: Settled) -> None:
+    """The state of the payments at the kill, and how often."""
+    states = sorted({state for row in table.values() for state in row} - {"kills"})
+    width = max(map(len, table))
+    lines = [f"{'killed':<{width}}  kills  {'  '.join(states)}"]
+    for kill, row in table.items():
+        cells = "  ".join(f"{row[state]:>{len(state)}}" for state in states)
+        lines.append(f"{kill:<{width}}  {row['kills']:>5}  {cells}")
+    text = "\n".join(lines) + f"\n{found}"
+    TABLES.mkdir(parents=True, exist_ok=True)
+    (TABLES / f"kill-{title}.txt").write_text(text)
+    sys.stdout.write(text)
