@@ -91,6 +91,9 @@ def _where_everything_is(plan: Plan, system: System) -> str:
         f"  {curl} -d {shlex.quote(request)} {service}/InitiatePayment",
         "Watch every payment:",
         f"  {bin_dir}/python -m development.view {system.grpc_address}",
+        "Check all that is stored; or, with `explain` and a payment's id, read its whole story:",
+        f"  PAYMENTS_DATABASE_URL_FILE={_short(system.files['database_url_file'])}"
+        f" PAYMENTS_KEYS_FILE={_short(system.files['keys_file'])} {bin_dir}/payment-service check",
     ]
     if system.simulated:
         lines += ["Phones that end otherwise:", f"  {bin_dir}/daraja-simulator phones"]
