@@ -66,8 +66,8 @@ def _standing(explanation: Explanation) -> list[str]:
         f"  for booking {payment.booking_id} of {payment.caller}, attempt {payment.attempt}"
         + (f" after {payment.retry_of}" if payment.retry_of else ""),
         f"  KES {payment.amount} from {payment.masked_phone}; {money}{', paid late' if payment.paid_late else ''}",
-        f"  {payment.status.value}{reason}, {certain}, version {payment.version}; booking {payment.booking_action.value}",
-        f"  created {_precisely(payment.created_at)}, last changed {_precisely(payment.updated_at)}",
+        f"  {payment.status.value}{reason}, {certain}; the booking: {payment.booking_action.value}",
+        f"  created {_precisely(payment.created_at)}, version {payment.version} {_precisely(payment.updated_at)}",
     ]
 
 

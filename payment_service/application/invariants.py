@@ -6,6 +6,7 @@ what is wrong, never what to do about it, and never quote personal data.
 """
 
 import hmac
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -129,7 +130,7 @@ def _chain(found: Evidence, tools: Instruments) -> Iterator[str]:
 
 
 def _order(found: Evidence, _: Instruments) -> Iterator[str]:
-    for before, after in zip(found.events, found.events[1:], strict=False):
+    for before, after in itertools.pairwise(found.events):
         if after.position <= before.position:
             yield f"version {after.version} stands at {after.position}, after version {before.version}'s place"
 
