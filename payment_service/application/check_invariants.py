@@ -5,10 +5,10 @@ is no violation. Which rules there are is decided in `invariants`; this file
 decides what is read for them, and counts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 from payment_service.application.accept_callbacks import BODY_INDEX
@@ -27,13 +27,16 @@ from payment_service.security.sealing import (
 )
 from payment_service.store import audit, payments
 from payment_service.store.audit import CallbackRow, CaseRow, PaymentProofs
-from payment_service.store.event_log import LoggedEvent, events_of_payments
+from payment_service.store.event_log import events_of_payments
 from payment_service.store.grouped import Connection
 
 BATCH = 200
 """Rows read at once. A callback's body may have 64 KiB: some 13 MB are held at a time, however much there is."""
 SHOWN_MAX = 20
 """Violations kept for each invariant: enough to see what they have in common. All of them are counted."""
+
+_Row = TypeVar("_Row")
+_Key = TypeVar("_Key", bound=Hashable)
 
 _FIRST: Final = UUID(int=0)
 _EVENT_RULES = frozenset({Invariant.CHAIN, Invariant.ORDER, Invariant.EDGES, Invariant.LOG_PRIVACY})
@@ -123,11 +126,9 @@ async def _gathered(
 ) -> list[Evidence]:
     ids = [row.payment_id for row in batch]
     attempts = await _attempts(tools, conn, batch, tallies)
-    events: dict[UUID, list[LoggedEvent]] = {}
-    for event in await events_of_payments(conn, ids):
-        events.setdefault(event.payment_id, []).append(event)
-    receipts = await audit.receipts_of(conn, ids)
-    cases = await audit.cases_for(conn, [row.reference for row in batch])
+    events = _grouped(await events_of_payments(conn, ids), lambda event: event.payment_id)
+    receipts = _grouped(await audit.receipts_of(conn, ids), lambda receipt: receipt.payment_id)
+    cases = _grouped(await audit.cases_for(conn, [row.reference for row in batch]), lambda case: case.reference)
     pushes = await audit.pushes_of(conn, ids)
     same_request_id = await audit.sharing_request_id(conn, ids)
     same_receipt = await audit.sharing_receipt(conn, ids)
@@ -144,8 +145,8 @@ async def _gathered(
                 request=_opened(tools, tallies, subject, REQUEST, row_id, row.request),
                 events=events.get(row.payment_id, []),
                 siblings=[other for i, other in of_booking.items() if i != row.payment_id],
-                receipts=[receipt for receipt in receipts if receipt.payment_id == row.payment_id],
-                cases=[case for case in cases if case.reference == row.reference],
+                receipts=receipts.get(row.payment_id, []),
+                cases=cases.get(row.reference, []),
                 pushes=pushes.get(row.payment_id, 0),
                 shares_request_id=row.payment_id in same_request_id,
                 shares_receipt=row.payment_id in same_receipt,
@@ -182,7 +183,8 @@ async def _attempts(
 async def _check_callbacks(
     tools: Instruments, conn: Connection, batch: Sequence[CallbackRow], tallies: Tallies
 ) -> None:
-    cases = await audit.cases_for(conn, sorted({row.reference for row in batch}))
+    found = await audit.cases_for(conn, sorted({row.reference for row in batch}))
+    cases = _grouped(found, lambda case: case.reference)
     ids = {row.owner_id for row in batch if row.owner_id is not None}
     receipts = {(receipt.payment_id, receipt.receipt) for receipt in await audit.receipts_of(conn, sorted(ids))}
     for row in batch:
@@ -199,9 +201,8 @@ async def _check_callbacks(
         result = read_stk_callback(body) if row.kind == "stk" and row.status != "PENDING" else None
         if isinstance(result, ResultReported) and result.verdict is Verdict.PAID:
             tallies[Invariant.SUCCESS].checked += 1
-            own = [case for case in cases if case.reference == row.reference]
             known = (row.owner_id, result.receipt) in receipts
-            if not known and not _recorded_otherwise(row, result, own):
+            if not known and not _recorded_otherwise(row, result, cases.get(row.reference, [])):
                 tallies[Invariant.SUCCESS].add(subject, f"receipt {result.receipt or '(none)'} is recorded nowhere")
 
 
@@ -211,6 +212,13 @@ def _recorded_otherwise(row: CallbackRow, result: ResultReported, cases: Sequenc
         return True
     under_review = any(case.is_money for case in cases)
     return result.receipt is None and (row.owner_state in PAID_STATES or under_review)
+
+
+def _grouped(rows: Sequence[_Row], key: Callable[[_Row], _Key]) -> dict[_Key, list[_Row]]:
+    groups: dict[_Key, list[_Row]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
 
 
 def _opened(
