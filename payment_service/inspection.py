@@ -18,7 +18,7 @@ from payment_service.screens import show_explanation, show_tallies
 from payment_service.security.keys import Keys, KeysUnusable, load_keys
 from payment_service.security.sealing import Sealer
 from payment_service.store.engines import connect_reader, read_engine
-from payment_service.store.grouped import Connection
+from payment_service.store.together import Connection
 from runtime.redaction import redact_text
 from runtime.serving import StartRefused
 

@@ -28,7 +28,7 @@ from payment_service.security.sealing import (
 from payment_service.store import audit, payments
 from payment_service.store.audit import CallbackRow, CaseRow, PaymentProofs
 from payment_service.store.event_log import events_of_payments
-from payment_service.store.grouped import Connection
+from payment_service.store.together import Connection, run_together
 
 BATCH = 200
 """Rows read at once. A callback's body may have 64 KiB: some 13 MB are held at a time, however much there is."""
@@ -162,8 +162,8 @@ async def _attempts(
     bookings = {(row.caller, row.booking_id) for row in batch}
     mine = {row.payment_id: row for row in batch}
     attempts: dict[tuple[str, str], dict[UUID, Payment]] = {}
-    cursor = await payments.payments_of_bookings(conn, sorted(bookings))
-    for values in await cursor.fetchall():
+    (found,) = await run_together(conn, [payments.payments_of_bookings(sorted(bookings))])
+    for values in found.rows:
         payment_id = values[0]
         has_checkout_id = payment_id in mine and mine[payment_id].checkout_index is not None
         tallies[Invariant.SEALED].checked += has_checkout_id

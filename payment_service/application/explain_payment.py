@@ -26,7 +26,7 @@ from payment_service.security.sealing import (
 from payment_service.store import audit, reads
 from payment_service.store.audit import CallbackRow, CaseRow, ExchangeRow, ReceiptRow
 from payment_service.store.event_log import LoggedEvent, events_of_payments
-from payment_service.store.grouped import Connection
+from payment_service.store.together import Connection
 from runtime.redaction import redact_text
 
 BODY_SHOWN_MAX = 1_500
