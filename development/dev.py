@@ -79,6 +79,8 @@ def _where_everything_is(plan: Plan, system: System) -> str:
     )
     service = f"http://{system.grpc_address}/mpesa_payments.v1.PaymentService"
     curl = f"{bin_dir}/buf curl --protocol grpc --http2-prior-knowledge"
+    named = ("database_url_file", "keys_file")
+    inspecting = " ".join(f"PAYMENTS_{name.upper()}={_short(system.files[name])}" for name in named)
     lines = [
         "Everything serves.",
         "",
@@ -91,6 +93,8 @@ def _where_everything_is(plan: Plan, system: System) -> str:
         f"  {curl} -d {shlex.quote(request)} {service}/InitiatePayment",
         "Watch every payment:",
         f"  {bin_dir}/python -m development.view {system.grpc_address}",
+        "Check all that is stored; or, with `explain` and a payment's id, read its whole story:",
+        f"  {inspecting} {bin_dir}/payment-service check",
     ]
     if system.simulated:
         lines += ["Phones that end otherwise:", f"  {bin_dir}/daraja-simulator phones"]

@@ -1,13 +1,18 @@
 """Command line of the payment service."""
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from payment_service.app import serve as serve_payments
-from payment_service.config import OwnerSettings, PaymentSettings
+from payment_service.config import InspectionSettings, OwnerSettings, PaymentSettings
+from payment_service.inspection import NotAllHolds
+from payment_service.inspection import check as check_payments
+from payment_service.inspection import explain as explain_payment
 from payment_service.security.keys import create_keys as make_keys
 from payment_service.store.migrations import ensure_application_role
 from payment_service.store.migrations import migrate as migrate_database
@@ -70,6 +75,35 @@ def create_keys(
 
 
 @app.command()
+def check(
+    since: Annotated[
+        datetime | None, typer.Option(help="Only what was made from this time on, in UTC; without it, everything.")
+    ] = None,
+) -> None:
+    """Check that everything stored keeps the service's promises; exit code 1 if anything does not.
+
+    Reads only, beside the running service, with its PAYMENTS_DATABASE_URL and PAYMENTS_KEYS_FILE. One line for each
+    invariant: what was checked, how much of it, and which payments break it.
+    """
+    settings = _inspection_settings()
+    try:
+        run(check_payments(settings, since and since.replace(tzinfo=UTC), Console()))
+    except NotAllHolds:
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def explain(
+    payment: Annotated[str, typer.Argument(help="A payment's id, or its reference.")],
+) -> None:
+    """Tell the whole story of a payment: every change, exchange, callback, receipt and case, and who caused it.
+
+    Reads only, with the service's PAYMENTS_DATABASE_URL and PAYMENTS_KEYS_FILE. The payer's number is masked.
+    """
+    run(explain_payment(_inspection_settings(), payment, Console()))
+
+
+@app.command()
 def dev(
     data_dir: Annotated[Path, typer.Option(help="Where the database, keys and logs are kept.")] = Path(".dev"),
     grpc_port: Annotated[int, typer.Option(help="Port of the gRPC server.")] = 50051,
@@ -93,6 +127,16 @@ def demo() -> None:
     from development.demo import demo as run_demo
 
     run_demo()
+
+
+def _inspection_settings() -> InspectionSettings:
+    try:
+        settings = InspectionSettings.load()
+    except StartRefused as refusal:
+        refuse(refusal)
+    # What goes wrong while reading is logged; what is read is the command's own output.
+    configure_logs("payment-service", "WARNING")
+    return settings
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
     engine, readers = read_engine(database_url), read_engine(database_url, connections=8, wait_seconds=20)
     tracing = set_up_tracing(f"{socket.gethostname()}-{id(stop):x}")
     try:
-        await _check_database(engine)
+        await check_database(engine)
         async with (
             _open_daraja(settings) as daraja,
             _running(settings, engine, readers, daraja, keys, callback_keys) as parts,
@@ -243,7 +243,8 @@ def _load_keys(settings: PaymentSettings) -> tuple[Keys, CallbackKeys]:
         raise StartRefused(str(error)) from None
 
 
-async def _check_database(engine: AsyncEngine) -> None:
+async def check_database(engine: AsyncEngine) -> None:
+    """Raise StartRefused unless the database answers with the schema of this release."""
     try:
         async with engine.connect() as conn:
             revision = await schema_revision(conn)

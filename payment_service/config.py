@@ -22,16 +22,21 @@ LEASE_MARGIN_S = 2.5
 """What a claim must leave beyond the longest push: 2 s for recording its outcome, and a moment until it begins."""
 
 
-class PaymentSettings(ProgramSettings):
-    """Read from PAYMENTS_* in the environment; flags win."""
+class InspectionSettings(ProgramSettings):
+    """What reading the stored payments takes, from the same PAYMENTS_* as the service: the database and the keys."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(env_prefix="PAYMENTS_")
 
     database_url: SecretStr = Field(description="postgresql://USER:PASSWORD@HOST:PORT/DATABASE of the application role")
+    keys_file: Path = Field(description="file of the service's own keys; made by payment-service create-keys")
+
+
+class PaymentSettings(InspectionSettings):
+    """Read from PAYMENTS_* in the environment; flags win."""
+
     grpc_address: AddressSetting = Field(
         default=Address("127.0.0.1", 50051), description="HOST:PORT to serve gRPC on; port 0 picks a free one"
     )
-    keys_file: Path = Field(description="file of the service's own keys; made by payment-service create-keys")
     callback_keys_file: Path = Field(description="file of the keys for callback tokens, the same as the gateway's")
     shortcodes_file: Path = Field(description="JSON file of the shortcodes that receive money, with their passkeys")
     daraja_base_url: str = Field(default=SANDBOX_URL, description="Daraja: sandbox, production, or a simulator")

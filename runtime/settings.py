@@ -145,9 +145,14 @@ def _unusable_secrets(settings_cls: type[BaseSettings], environment: EnvSettings
 
 
 def _unknown_names(settings_cls: type[BaseSettings], environment: EnvSettingsSource) -> dict[str, str]:
-    """A misspelt variable would otherwise leave a default in force without a word."""
-    known = {_variable(settings_cls, name) for name in settings_cls.model_fields}
-    known |= {f"{_variable(settings_cls, name)}_FILE" for name in _secret_fields(settings_cls)}
+    """A misspelt variable would otherwise leave a default in force without a word.
+
+    A command that needs a part of a program's settings reads a base class of them, in the program's own environment.
+    """
+    known = set()
+    for program in (settings_cls, *settings_cls.__subclasses__()):
+        known |= {_variable(program, name) for name in program.model_fields}
+        known |= {f"{_variable(program, name)}_FILE" for name in _secret_fields(program)}
     prefix = str(settings_cls.model_config.get("env_prefix", "")).upper()
     given = {name.upper() for name in environment.env_vars if prefix and name.upper().startswith(prefix)}
     problems = {}

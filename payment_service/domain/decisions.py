@@ -39,7 +39,7 @@ def decided(before: Payment, after: Payment, around: Surroundings, now: datetime
         retry_allowed_at=_retry_allowed_at(before, after, now, times),
         due_at=_due_at(after, times),
     )
-    action = _booking_action(after, around)
+    action = booking_action(after, around)
     after = after.but(booking_action=action, said_confirm=after.said_confirm or action is BookingAction.CONFIRM)
     if _material(after) == _material(before):
         return after
@@ -78,7 +78,8 @@ def bar_to_new_attempt(siblings: Sequence[Payment], now: datetime) -> tuple[Bar,
     return None
 
 
-def _booking_action(payment: Payment, around: Surroundings) -> BookingAction:
+def booking_action(payment: Payment, around: Surroundings) -> BookingAction:
+    """What the booking may do, from the row itself and what its siblings have said."""
     match payment.state:
         case State.REFUNDING | State.REFUNDED:
             return BookingAction.RELEASE

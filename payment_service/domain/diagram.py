@@ -72,6 +72,17 @@ def targets(row: Finding, column: Standing) -> tuple[Standing, ...]:
     return tuple(standing for standing in leads_to if standing is not column)
 
 
+def edges() -> frozenset[tuple[State, State]]:
+    """Every change of state that some cell of the table can bring about."""
+    return frozenset(
+        (_STATE_OF[column], _STATE_OF[target])
+        for row in Finding
+        for column in Standing
+        for target in targets(row, column)
+        if _STATE_OF[column] is not _STATE_OF[target]
+    )
+
+
 def page() -> str:
     """The whole page, in Markdown."""
     return "\n".join([*_introduction(), "```mermaid", *_mermaid(), "```", "", *_standings(), *_cells()]) + "\n"

@@ -21,5 +21,19 @@ START = bytes(32)
 
 def link(ring: KeyRing, previous: bytes, fields: Sequence[object]) -> bytes:
     """The hash of an event: 32 bytes. `fields` are its columns in their fixed order, times in UTC."""
+    return _hash(ring.current, previous, fields)
+
+
+def link_holds(
+    ring: KeyRing, key_id: str, encoding: int, previous: bytes, fields: Sequence[object], claimed: bytes
+) -> bool:
+    """Whether `claimed` is the hash of an event, by the key and the encoding that its row names."""
+    key = ring.keys.get(key_id)
+    if key is None or encoding != ENCODING:
+        return False
+    return hmac.compare_digest(_hash(key, previous, fields), claimed)
+
+
+def _hash(key: bytes, previous: bytes, fields: Sequence[object]) -> bytes:
     encoded = json.dumps([str(field) if field is not None else None for field in fields], separators=(",", ":"))
-    return hmac.digest(ring.current, bytes([ENCODING]) + previous + encoded.encode(), "sha256")
+    return hmac.digest(key, bytes([ENCODING]) + previous + encoded.encode(), "sha256")

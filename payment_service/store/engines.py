@@ -69,3 +69,15 @@ async def connect_writer(database_url: str, *, autocommit: bool = False) -> psyc
         prepare_threshold=0,
         **_CONNECTION,  # type: ignore[arg-type]  # the values are those of libpq
     )
+
+
+async def connect_reader(database_url: str) -> psycopg.AsyncConnection[TupleRow]:
+    """A connection that cannot write; its transaction sees the whole database as it was at one moment.
+
+    For looking through everything while the service works: it takes no lock that anybody waits for. Its statements go
+    by key, as a writer's do, so it never scans a table that has grown large.
+    """
+    connection = await connect_writer(database_url)
+    await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
+    await connection.set_read_only(True)
+    return connection

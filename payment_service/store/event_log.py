@@ -9,14 +9,18 @@ could wait, least of all this process, stands between the two.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import NamedTuple
+from uuid import UUID
 
 from payment_service.domain.payment import Payment
 from payment_service.domain.views import EventType
-from payment_service.security.chain import ENCODING, link
+from payment_service.security.chain import ENCODING, link, link_holds
 from payment_service.security.keys import KeyRing
 from payment_service.store.grouped import Row, array_of, columns_of, inserting
 from payment_service.store.tables import events
-from payment_service.store.together import Statement
+from payment_service.store.together import Connection, Statement
 
 TAG_BYTES = 8
 
@@ -66,6 +70,39 @@ UNION ALL
 SELECT told.payment_id, known.fact_id FROM told CROSS JOIN LATERAL (
     SELECT fact_id FROM cases c WHERE c.reference = told.reference AND c.fact_id = ANY($3::text[]) OFFSET 0
 ) AS known"""
+
+_OF_PAYMENTS = f"""
+SELECT {", ".join(_COLUMNS)}, position FROM payment_events WHERE payment_id = ANY(%s) ORDER BY payment_id, version"""
+
+
+class LoggedEvent(NamedTuple):
+    """One event as its row has it, in the order of `_COLUMNS`."""
+
+    payment_id: UUID
+    version: int
+    caller: str
+    event_type: str
+    fact_id: str
+    fact_kind: str
+    previous_state: str | None
+    state: str
+    status_reason: str | None
+    provider_result_code: str | None
+    booking_action: str
+    outcome_certain: bool
+    retry_allowed_at: datetime | None
+    amount: Decimal
+    mpesa_receipt_number: str | None
+    paid_late: bool
+    completed_at: datetime | None
+    expires_at: datetime
+    occurred_at: datetime
+    tag: bytes
+    chain_encoding: int
+    chain_key_id: str
+    previous_hash: bytes
+    hash: bytes
+    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +158,20 @@ def append_of_inserted(rows: Sequence[Row]) -> Statement:
 def known_facts(ids: Sequence[object], references: Sequence[str], fact_ids: Sequence[str]) -> Statement:
     """(payment id, fact id) of those facts that have already led to an event or a case."""
     return Statement(_KNOWN_FACTS, (array_of(ids), array_of(references), array_of(fact_ids)))
+
+
+async def events_of_payments(conn: Connection, ids: Sequence[UUID]) -> list[LoggedEvent]:
+    """All events of the given payments, by payment and version."""
+    cursor = await conn.execute(_OF_PAYMENTS, (list(ids),))
+    return [LoggedEvent._make(row) for row in await cursor.fetchall()]
+
+
+def event_holds(event: LoggedEvent, ring: KeyRing) -> bool:
+    """Whether an event's hash is that of its content: the counterpart of `event_row`."""
+    content: list[object] = [
+        field.astimezone(UTC) if isinstance(field, datetime) else field for field in event[: len(_HASHED) - 1]
+    ]
+    # Hashed as the whole number that it was decided with; a fraction is nothing that was ever written here.
+    content[_HASHED.index("amount")] = int(event.amount) if event.amount == int(event.amount) else event.amount
+    fields = (*content, event.tag.hex())
+    return link_holds(ring, event.chain_key_id, event.chain_encoding, event.previous_hash, fields, event.hash)

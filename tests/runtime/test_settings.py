@@ -116,3 +116,22 @@ def test_shown_settings_hide_secrets_and_passwords() -> None:
         "KIOSK_STORE=postgresql://kiosk:[masked]@db/kiosk",
     ]
     assert "hush" not in repr(settings)
+
+
+class Counter(ProgramSettings):
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(env_prefix="SHOP_")
+
+    store: str = Field(description="where to count")
+
+
+class Shop(Counter):
+    passkey: SecretStr = Field(description="what only the whole shop needs")
+
+
+def test_a_part_of_a_programs_settings_can_be_read_in_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_STORE", "here")
+    monkeypatch.setenv("SHOP_PASSKEY_FILE", "/nonexistent")
+    assert Counter.load().store == "here"
+    monkeypatch.setenv("SHOP_STOR", "misspelt")
+    with pytest.raises(SettingsUnusable, match="SHOP_STOR is not a setting: did you mean SHOP_STORE"):
+        Counter.load()

@@ -1,0 +1,192 @@
+"""The SQL of looking through everything that is stored, in bounded steps and by key; nothing here writes.
+
+Rows are returned as they are stored, sealed. What must be true of them is
+decided in `application.invariants`; what of them a person may see, in
+`application.explain_payment`.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
+from uuid import UUID
+
+from payment_service.store.together import Connection
+
+
+class PaymentProofs(NamedTuple):
+    """Of a payment, what is stored to prove the rest of its row. The rest is read by `payments.stored`."""
+
+    payment_id: UUID
+    caller: str
+    booking_id: str
+    reference: str
+    version: int
+    request_id: str
+    phone_number: bytes
+    phone_index: bytes
+    request: bytes
+    request_fingerprint: bytes
+    request_encoding: int
+    request_key_id: str
+    checkout_index: bytes | None
+    chain_hash: bytes
+
+
+class ReceiptRow(NamedTuple):
+    """One receipt number as it was recorded."""
+
+    receipt: str
+    payment_id: UUID
+    amount: Decimal | None
+    counted: bool
+    seen_at: datetime
+
+
+class CaseRow(NamedTuple):
+    """One case, open or settled."""
+
+    payment_id: UUID | None
+    reference: str
+    kind: str
+    is_money: bool
+    fact_id: str
+    receipt: str | None
+    amount: Decimal | None
+    opened_at: datetime
+    settled_at: datetime | None
+
+
+class CallbackRow(NamedTuple):
+    """One callback with the payment that it came for; the body is sealed for the row (reference, body hash)."""
+
+    callback_id: UUID
+    kind: str
+    reference: str
+    payment_id: UUID | None
+    body: bytes
+    body_hash: bytes
+    source_address: str
+    received_at: datetime
+    stored_at: datetime
+    status: str
+    tries: int
+    last_error: str | None
+    owner_id: UUID | None
+    """The payment that has the reference, whatever `payment_id` says."""
+    owner_state: str | None
+
+
+class ExchangeRow(NamedTuple):
+    """One request to Daraja and its answer, both sealed for the row's id."""
+
+    exchange_id: UUID
+    payment_id: UUID | None
+    operation: str
+    http_status: int | None
+    classified_as: str
+    request: bytes
+    answer: bytes
+    started_at: datetime
+    duration_ms: int
+
+
+_PAYMENTS_AFTER = """
+SELECT payment_id, caller, booking_id, reference, version, request_id, phone_number, phone_index_a, request,
+    request_fingerprint, request_encoding, request_key_id, checkout_index_a, chain_hash
+FROM payment_transactions WHERE payment_id > %s ORDER BY payment_id LIMIT %s"""
+
+_SHARED_REQUEST_IDS = """
+SELECT DISTINCT p.payment_id FROM payment_transactions p
+JOIN payment_transactions o ON o.caller = p.caller AND o.request_id = p.request_id AND o.payment_id <> p.payment_id
+WHERE p.payment_id = ANY(%s)"""
+
+_SHARED_RECEIPTS = """
+SELECT DISTINCT p.payment_id FROM payment_transactions p
+JOIN payment_transactions o ON o.mpesa_receipt_number = p.mpesa_receipt_number AND o.payment_id <> p.payment_id
+WHERE p.payment_id = ANY(%s)"""
+
+_RECEIPTS = """
+SELECT receipt, payment_id, amount, counted, seen_at FROM mpesa_receipts WHERE payment_id = ANY(%s) ORDER BY receipt"""
+
+_CASES = """
+SELECT payment_id, reference, kind, is_money, fact_id, mpesa_receipt_number, amount, opened_at, settled_at
+FROM cases WHERE reference = ANY(%s) ORDER BY opened_at, case_id"""
+
+# A push that is not proven unsent may have rung a phone.
+_PUSHES = """
+SELECT payment_id, count(*) FROM daraja_exchanges
+WHERE payment_id = ANY(%s) AND operation = 'push' AND classified_as NOT LIKE 'NotSent%%' GROUP BY payment_id"""
+
+_CALLBACK = """
+SELECT c.callback_id, c.kind, c.reference, c.payment_id, c.body, c.body_hash, c.source_address, c.received_at,
+    c.stored_at, c.status, c.tries, c.last_error, p.payment_id, p.state
+FROM callback_inbox c LEFT JOIN payment_transactions p ON p.reference = c.reference"""
+_CALLBACKS_AFTER = f"{_CALLBACK} WHERE c.callback_id > %s ORDER BY c.callback_id LIMIT %s"
+_CALLBACKS_FOR = f"{_CALLBACK} WHERE c.reference = %s ORDER BY c.received_at LIMIT %s"
+
+_EXCHANGE = """
+SELECT exchange_id, payment_id, operation, http_status, classified_as, request, answer, started_at, duration_ms
+FROM daraja_exchanges"""
+_EXCHANGES_AFTER = f"{_EXCHANGE} WHERE exchange_id > %s ORDER BY exchange_id LIMIT %s"
+_EXCHANGES_OF = f"{_EXCHANGE} WHERE payment_id = %s ORDER BY started_at, exchange_id LIMIT %s"
+
+
+async def payments_after(conn: Connection, after: UUID, most: int) -> list[PaymentProofs]:
+    """The next payments, in the order of their ids, which is that of their creation."""
+    cursor = await conn.execute(_PAYMENTS_AFTER, (after, most))
+    return [PaymentProofs._make(row) for row in await cursor.fetchall()]
+
+
+async def sharing_request_id(conn: Connection, ids: Sequence[UUID]) -> frozenset[UUID]:
+    """Those whose request id has made another payment as well."""
+    cursor = await conn.execute(_SHARED_REQUEST_IDS, (list(ids),))
+    return frozenset(row[0] for row in await cursor.fetchall())
+
+
+async def sharing_receipt(conn: Connection, ids: Sequence[UUID]) -> frozenset[UUID]:
+    """Those whose receipt number stands on another payment as well."""
+    cursor = await conn.execute(_SHARED_RECEIPTS, (list(ids),))
+    return frozenset(row[0] for row in await cursor.fetchall())
+
+
+async def receipts_of(conn: Connection, ids: Sequence[UUID]) -> list[ReceiptRow]:
+    """The receipt numbers that were seen for the given payments."""
+    cursor = await conn.execute(_RECEIPTS, (list(ids),))
+    return [ReceiptRow._make(row) for row in await cursor.fetchall()]
+
+
+async def cases_for(conn: Connection, references: Sequence[str]) -> list[CaseRow]:
+    """The cases of the given references, the oldest first."""
+    cursor = await conn.execute(_CASES, (list(references),))
+    return [CaseRow._make(row) for row in await cursor.fetchall()]
+
+
+async def pushes_of(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, int]:
+    """How many pushes of each payment may have reached a phone."""
+    cursor = await conn.execute(_PUSHES, (list(ids),))
+    return dict(await cursor.fetchall())
+
+
+async def callbacks_after(conn: Connection, after: UUID, most: int) -> list[CallbackRow]:
+    """The next callbacks of the inbox."""
+    cursor = await conn.execute(_CALLBACKS_AFTER, (after, most))
+    return [CallbackRow._make(row) for row in await cursor.fetchall()]
+
+
+async def callbacks_for(conn: Connection, reference: str, most: int) -> list[CallbackRow]:
+    """The callbacks that came for a reference, the oldest first."""
+    cursor = await conn.execute(_CALLBACKS_FOR, (reference, most))
+    return [CallbackRow._make(row) for row in await cursor.fetchall()]
+
+
+async def exchanges_after(conn: Connection, after: UUID, most: int) -> list[ExchangeRow]:
+    """The next exchanges with Daraja."""
+    cursor = await conn.execute(_EXCHANGES_AFTER, (after, most))
+    return [ExchangeRow._make(row) for row in await cursor.fetchall()]
+
+
+async def exchanges_of(conn: Connection, payment_id: UUID, most: int) -> list[ExchangeRow]:
+    """What went over the wire for a payment, the oldest first."""
+    cursor = await conn.execute(_EXCHANGES_OF, (payment_id, most))
+    return [ExchangeRow._make(row) for row in await cursor.fetchall()]
