@@ -94,5 +94,5 @@ lock: ## Renew the locks, within the ranges of pyproject.toml
 	@scripts/bootstrap.sh generator
 	@for pair in "pyproject.toml --extra dev --extra check:requirements" "requirements-generator.in:requirements-generator"; do \
 	    .venv-generator/bin/uv pip compile $${pair%%:*} -o $${pair##*:}.lock --upgrade --quiet --universal \
-	        --python-version 3.11 --only-binary :all: --generate-hashes --no-emit-index-url --no-header || exit 1; \
+	        --python-version 3.11 --only-binary :all: --generate-hashes --no-emit-index-url --no-strip-extras --no-header || exit 1; \
 	done
