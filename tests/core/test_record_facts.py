@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from payment_service.application.group_commit import TRIES_MAX
 from payment_service.application.record_facts import Recorded, Submission
 from payment_service.domain.facts import (
     AnswerLost,
@@ -257,21 +258,19 @@ async def test_the_application_can_neither_change_nor_delete_an_event(writers: W
                 application.execute(statement)
 
 
-async def test_a_killed_connection_loses_nothing(writers: Writers, database: Database) -> None:
+async def test_killed_connections_lose_nothing(writers: Writers, database: Database) -> None:
     payments = [await a_payment(writers) for _ in range(20)]
-
-    async def kill() -> None:
-        for _ in range(15):
-            await rows_of(
-                database,
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
-                " AND pid <> pg_backend_pid()",
-            )
-            await asyncio.sleep(0.02)
-
     facts = [writers.facts.submit(Submission(SendClaimed(uuid4()), payment.payment_id)) for payment in payments]
-    recorded = (await asyncio.gather(kill(), *facts))[1:]
-    assert all(isinstance(answer, Recorded) and not answer.refused for answer in recorded)
+    recording = asyncio.gather(*facts)
+    # Fewer rounds than a group has tries: how many of the tries they hit is up to the machine.
+    for _ in range(TRIES_MAX - 1):
+        await rows_of(
+            database,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND pid <> pg_backend_pid()",
+        )
+        await asyncio.sleep(0.02)
+    assert not any(answer.refused for answer in await recording)
     assert await count(database, "payment_events WHERE version = 2") == 20
 
 
