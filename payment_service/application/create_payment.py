@@ -155,15 +155,17 @@ async def _read(
     tools: Tools, conn: Connection, group: Sequence[NewPayment], candidates: Sequence[str]
 ) -> tuple[Mapping[tuple[str, str], Sequence[Any]], Mapping[tuple[str, str], list[Payment]], set[str]]:
     """Earlier payments of the same request ids, all attempts of the bookings, and account references in use."""
+    # The bookings first. Each statement sees what is committed by then, so that a payment another process has just
+    # made of the same request is found by its request id too, and is never taken for an attempt in the way.
     statements = [
         BEGIN,
-        store.payments_of_requests([(new.caller, new.request.request_id) for new in group]),
         store.payments_of_bookings([(new.caller, new.request.booking_id) for new in group]),
+        store.payments_of_requests([(new.caller, new.request.request_id) for new in group]),
     ]
     if candidates:
         since = tools.clock() - ACCOUNT_REFERENCE_UNIQUE_FOR
         statements.append(store.account_references_in_use(candidates, since))
-    _, requests, bookings, *references = await run_together(conn, statements)
+    _, bookings, requests, *references = await run_together(conn, statements)
     earlier = {(row[1], row[store.WIDTH]): row for row in requests.rows}
     taken = {row[0] for result in references for row in result.rows}
     return earlier, _by_booking(bookings.rows, tools.sealer), taken
