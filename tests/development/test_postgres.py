@@ -25,9 +25,12 @@ PROJECT = Path(__file__).parents[2]
 WAIT_SECONDS = 60
 
 OWNER_PROGRAM = """
-import asyncio, json, sys
+import asyncio, json, signal, sys
 from pathlib import Path
 from development.postgres import embedded_postgres
+
+# Ignored where the tests run in the background of a shell, and inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 async def main():
     async with embedded_postgres(Path(sys.argv[1])) as server:
