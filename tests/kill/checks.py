@@ -15,12 +15,11 @@ from typing import Any
 import psycopg
 
 from tests.conftest import Database
-from tests.kill.stage import Order, Stage
+from tests.kill.stage import LIVE, Order, Stage
 
 SETTLE_WAIT_SECONDS = 90.0
 LOOK_SECONDS = 0.2
 
-LIVE = ("CREATED", "SENDING", "PROMPTED", "UNCERTAIN")
 _LIVE = f"SELECT count(*) FROM payment_transactions WHERE state IN {LIVE}"
 _PAYMENTS = """
 SELECT p.payment_id::text, request_id, booking_id, reference, p.state, p.version, p.mpesa_receipt_number, said_confirm,

@@ -43,6 +43,8 @@ AMOUNT = 500
 RANGE_PREFIX = "2547000"
 FORWARD_SECONDS = 25
 """The gateway waits for a core that is being started anew; Daraja's patience is longer than its default too."""
+NO_ROW = "no row"
+LIVE = ("CREATED", "SENDING", "PROMPTED", "UNCERTAIN")
 ENDINGS = ("", "", "032", "999")
 """Of the customers of one round: two pay, one cancels, one never answers. The simulator's phones decide by these."""
 
@@ -129,18 +131,25 @@ class Stage:
                     await asyncio.sleep(RETRY_SECONDS)
 
     async def strike(self, kill: Kill) -> list[str]:
-        """Kill the victim at the point, while customers ask; the states of their payments at that moment."""
+        """Kill the victim at the point, while customers ask.
+
+        Returns the states, at that moment, of all payments that were not over when the wait for it began.
+        """
+        before = await self._states(self.orders)
+        unsettled = [order for order, state in zip(self.orders, before, strict=True) if state in (NO_ROW, *LIVE)]
         victim = self.gateway if kill.victim == "gateway" else self.core
         strike = Strike(kill.name, kill.point, partial(os.kill, victim.process.pid, signal.SIGKILL))
         self.proxies[kill.link].strike = strike
-        orders = self.new_orders()
+        unsettled += self.new_orders()
         try:
             async with asyncio.timeout(STRIKE_WAIT_SECONDS):
                 await strike.done.wait()
         except TimeoutError:
             raise AssertionError(f"nothing came by to be cut: {kill}") from None
         await victim.process.wait()
-        return await self._states(orders, core_died=victim is self.core)
+        if victim is self.core:
+            await self._backends_gone()
+        return await self._states(unsettled)
 
     async def replace(self, kill: Kill) -> None:
         """Start anew what was killed."""
@@ -149,23 +158,24 @@ class Stage:
         else:
             self.core = await start_core(self.site, self.proxies)
 
-    async def _states(self, orders: list[Order], *, core_died: bool) -> list[str]:
+    async def _backends_gone(self) -> None:
+        """What the database had received from the dead it may still be doing."""
+        async with asyncio.timeout(BACKENDS_WAIT_SECONDS):
+            while any(row[0] for row in await self._rows(_BACKENDS, CORE_NAME)):
+                await asyncio.sleep(0.02)
+
+    async def _states(self, orders: list[Order]) -> list[str]:
+        rows = await self._rows(_STATES, [order.request.request_id for order in orders])
+        states = {request_id: str(state) for request_id, state in rows}
+        return [states.get(order.request.request_id, NO_ROW) for order in orders]
+
+    async def _rows(self, statement: str, value: object) -> list[tuple[Any, ...]]:
         async with await psycopg.AsyncConnection.connect(self.database.owner_url, autocommit=True) as owner:
-            async with asyncio.timeout(BACKENDS_WAIT_SECONDS):
-                # What the database had received it may still be doing.
-                while core_died and await _one(owner, _BACKENDS, CORE_NAME):
-                    await asyncio.sleep(0.02)
-            found = [await _one(owner, _STATE, order.request.request_id) for order in orders]
-        return [str(state or "no row") for state in found]
+            return await (await owner.execute(statement, (value,))).fetchall()
 
 
 _BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s"
-_STATE = "SELECT max(state) FROM payment_transactions WHERE request_id = %s"
-
-
-async def _one(connection: psycopg.AsyncConnection[Any], statement: str, value: str) -> Any:
-    row = await (await connection.execute(statement, (value,))).fetchone()
-    return row and row[0]
+_STATES = "SELECT request_id, state FROM payment_transactions WHERE request_id = ANY(%s)"
 
 
 async def start_core(site: Site, proxies: dict[Link, Proxy]) -> Process:

@@ -62,7 +62,7 @@ async def test_a_kill_loses_no_payment_and_never_prompts_twice(
 
 
 def _publish(title: str, table: dict[str, Counter[str]], found: Settled) -> None:
-    """The state of the payments at the kill, and how often."""
+    """At each point: how often it was hit, and in which states the payments in flight were then."""
     states = sorted({state for row in table.values() for state in row} - {"kills"})
     width = max(map(len, table))
     lines = [f"{'killed':<{width}}  kills  {'  '.join(states)}"]
