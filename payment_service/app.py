@@ -187,7 +187,7 @@ def _parts(
         view, _ = await get_payment(reads, caller, payment_id)
         return view
 
-    initiate = InitiatePayments(CreatePayments(creates), send, read)
+    initiate = InitiatePayments(CreatePayments(creates), send, read, creating.shortcode)
     core = Core(
         initiate=initiate,
         accept_callbacks=AcceptCallbacks(facts, sealer, callback_keys),

@@ -113,6 +113,15 @@ async def get_token(tokens: AccessToken) -> Token:
         raise NoAccessToken("DATABASE_AWAY") from error
 
 
+def token_at_hand(tokens: AccessToken) -> Token | None:
+    """The token that this process holds, if it may be used and is not about to be renewed."""
+    now, held = tokens.clock(), tokens.held
+    paused = tokens.paused_until is not None and now < tokens.paused_until
+    if paused or held is None or not _lives(tokens, held, now) or now >= held.refresh_at:
+        return None
+    return held
+
+
 def token_refused(tokens: AccessToken, generation: int) -> None:
     """A push was refused because of the token of this generation."""
     if generation <= tokens.refused_generation:

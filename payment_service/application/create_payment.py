@@ -15,13 +15,18 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import structlog
 from uuid_utils.compat import uuid7
 
 from payment_service.application.group_commit import GroupCommit
+from payment_service.application.record_facts import trace_id
 from payment_service.domain.decisions import bar_to_new_attempt, first_row
 from payment_service.domain.errors import BookingBarred, RequestIdReused, StoreUnavailable
+from payment_service.domain.facts import SendClaimed
+from payment_service.domain.findings import Surroundings
 from payment_service.domain.payment import LatePaymentPolicy, Payment, PaymentRequest, PhoneWarning, Times
-from payment_service.domain.views import EventType
+from payment_service.domain.transitions import apply
+from payment_service.domain.views import EventType, event_type
 from payment_service.security.chain import START
 from payment_service.security.keys import KeyRing
 from payment_service.security.sealing import PHONE_NUMBER, REQUEST, Sealer
@@ -50,6 +55,9 @@ ROUNDS_MAX = 5
 """A request that is skipped by its insert is decided again; each round needs another process to have been faster."""
 
 
+_log = structlog.get_logger(__name__)
+
+
 @dataclass(frozen=True, slots=True)
 class NewPayment:
     """A request to record, with the id that its payment will have."""
@@ -59,6 +67,8 @@ class NewPayment:
     request: PaymentRequest
     warning: PhoneWarning | None
     trace_parent: str | None
+    claim_id: UUID | None = None
+    """The claim of a process that can send at once; recorded with the payment if it is its booking's first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +107,21 @@ class CreatePayments:
     group: GroupCommit[NewPayment, Decision]
 
     async def __call__(
-        self, caller: str, request: PaymentRequest, warning: PhoneWarning | None, trace_parent: str | None
+        self,
+        caller: str,
+        request: PaymentRequest,
+        warning: PhoneWarning | None,
+        trace_parent: str | None,
+        *,
+        payment_id: UUID | None = None,
+        claim_id: UUID | None = None,
     ) -> Created:
-        """The payment of this request, recorded and committed.
+        """The payment of this request, recorded and committed; a new one gets `payment_id`, and the claim.
 
-        Raises RequestIdReused, BookingBarred, Overloaded or StoreUnavailable; none of them leaves a row.
+        Raises RequestIdReused, BookingBarred, Overloaded or StoreUnavailable. None of them leaves a row but the last,
+        which cannot know: the store may have stopped answering in the middle of a commit.
         """
-        new = NewPayment(uuid7(), caller, request, warning, trace_parent)
+        new = NewPayment(payment_id or uuid7(), caller, request, warning, trace_parent, claim_id)
         for _ in range(ROUNDS_MAX):
             decision = await self.group.submit(new)
             match decision:
@@ -132,12 +150,12 @@ async def create_payments(tools: Tools, conn: Connection, group: Sequence[NewPay
         elif (bar := bar_to_new_attempt(siblings, now)) is not None:
             decisions.append(BookingBarred(*bar))
         else:
-            stored, event = _first_version(tools, new, siblings, now)
+            stored, made = _first_versions(tools, new, siblings, now)
             account_reference = next((a for a in drawn[new.payment_id] if a not in taken), stored.payment.reference)
             taken.add(account_reference)
             request_columns = _request_columns(tools, new, account_reference)
             rows[new.payment_id] = store.new_row(stored, tools.sealer, request_columns)
-            events.append(event)
+            events.extend(made)
             prompt = _prompt(tools, new, stored.payment, account_reference)
             decisions.append(Created(stored.payment, new.request, new.warning, replayed=False, prompt=prompt))
     if not rows:
@@ -148,7 +166,11 @@ async def create_payments(tools: Tools, conn: Connection, group: Sequence[NewPay
     insert = store.insert_payments([rows[new.payment_id] for new in ordered if new.payment_id in rows])
     inserted, *_ = await run_together(conn, [insert, event_log.append_of_inserted(events), COMMIT])
     skipped = rows.keys() - {row[0] for row in inserted.rows}
-    return [None if new.payment_id in skipped else decision for new, decision in zip(group, decisions, strict=True)]
+    answers = [None if new.payment_id in skipped else decision for new, decision in zip(group, decisions, strict=True)]
+    for answer in answers:
+        if isinstance(answer, Created) and answer.payment.payment_id in rows:
+            _report(answer)
+    return answers
 
 
 async def _read(
@@ -171,7 +193,14 @@ async def _read(
     return earlier, _by_booking(bookings.rows, tools.sealer), taken
 
 
-def _first_version(tools: Tools, new: NewPayment, siblings: Sequence[Payment], now: datetime) -> tuple[Stored, Row]:
+def _first_versions(
+    tools: Tools, new: NewPayment, siblings: Sequence[Payment], now: datetime
+) -> tuple[Stored, list[Row]]:
+    """The row of a new payment and its events: it is created, and claimed where that needs no look at others.
+
+    What bars a claim is money that another attempt of the booking may have brought, and that is looked at under the
+    booking's lock. A first attempt has no others; one that is made meanwhile is kept out by the booking's block.
+    """
     latest = max(siblings, key=lambda payment: payment.attempt, default=None)
     payment = first_row(
         Payment(
@@ -190,9 +219,26 @@ def _first_version(tools: Tools, new: NewPayment, siblings: Sequence[Payment], n
         ),
         tools.times,
     )
-    created = NewEvent(EventType.CREATED, "created", "PaymentCreated", None, payment)
-    event, chain_hash = event_log.event_row(created, tools.chain, START)
-    return Stored(payment, None, chain_hash), event
+    changes = [NewEvent(EventType.CREATED, "created", "PaymentCreated", None, payment)]
+    if new.claim_id is not None and not siblings:
+        fact = SendClaimed(new.claim_id)
+        claimed = apply(payment, fact, Surroundings(), now, tools.times).payment
+        changes.append(NewEvent(event_type(payment, claimed), fact.fact_id, type(fact).__name__, payment, claimed))
+    chain_hash, events = START, []
+    for change in changes:
+        event, chain_hash = event_log.event_row(change, tools.chain, chain_hash)
+        events.append(event)
+    return Stored(changes[-1].after, None, chain_hash), events
+
+
+def _report(created: Created) -> None:
+    _log.info(
+        "payment created",
+        payment_id=str(created.payment.payment_id),
+        state=created.payment.state.value,
+        version=created.payment.version,
+        trace_id=trace_id(created.prompt.trace_parent) if created.prompt is not None else None,
+    )
 
 
 def _prompt(tools: Tools, new: NewPayment, payment: Payment, account_reference: str) -> Prompt:

@@ -38,7 +38,7 @@ from payment_service.domain.views import EventView
 from payment_service.security.sealing import Sealer
 from payment_service.store import reads
 from payment_service.store.reads import EventRow
-from payment_service.store.together import Connection
+from payment_service.store.together import Connection, Statement, run_together
 
 Key = TypeVar("Key")
 
@@ -162,7 +162,7 @@ class EventFeed:
         poll_seconds: float = POLL_SECONDS,
         subscriber_events_max: int = 512,
     ) -> None:
-        """`connect` makes an autocommit connection of the feed's own; three are made."""
+        """`connect` makes an autocommit connection of the feed's own; two are made."""
         self._connect = connect
         self._sealer = sealer
         self._poll_seconds = poll_seconds
@@ -173,7 +173,7 @@ class EventFeed:
         self._bookmark: Bookmark | None = None
         self._started = asyncio.Event()
         self._look = asyncio.Event()
-        self._tell_others = asyncio.Event()
+        self._untold = False
         self._looked_at = 0.0
         self._own_backend = 0
         self.draining = asyncio.Event()
@@ -203,7 +203,7 @@ class EventFeed:
     def wake(self) -> None:
         """Something was committed here: look at once, and tell the other processes."""
         self._look.set()
-        self._tell_others.set()
+        self._untold = True
 
     def drain(self) -> None:
         """Tell all watchers to end."""
@@ -235,7 +235,6 @@ class EventFeed:
         async with asyncio.TaskGroup() as parts:
             parts.create_task(self._stay_connected("tail", self._tail))
             parts.create_task(self._stay_connected("listen", self._listen))
-            parts.create_task(self._stay_connected("notify", self._notify))
         raise AssertionError("the parts run until they are cancelled")
 
     async def _stay_connected(self, part: str, work: Callable[[Connection], Awaitable[NoReturn]]) -> NoReturn:
@@ -256,19 +255,29 @@ class EventFeed:
             wait = min(wait * 2, RECONNECT_WAIT_MAX_SECONDS)
 
     async def _tail(self, connection: Connection) -> NoReturn:
+        self._own_backend = connection.info.backend_pid
         await self._take_position(connection)
         loop = asyncio.get_running_loop()
         while True:
             self._look.clear()
             began = loop.time()
-            async with asyncio.timeout(READ_WAIT_SECONDS):
-                rows = await reads.tail(connection, self.bookmark.position, EVENTS_A_LOOK)
+            rows = await self._read_on(connection)
             self._hand_out(rows)
             if len(rows) == EVENTS_A_LOOK:
                 continue
             self._looked_at = began
             await asyncio.sleep(max(0.0, began + LOOK_INTERVAL_SECONDS - loop.time()))
             await _set_within(self._look, self._poll_seconds)
+
+    async def _read_on(self, connection: Connection) -> list[EventRow]:
+        """The next events; and where something was committed here, word of it to the others on the same way."""
+        statements = [reads.tail(self.bookmark.position, EVENTS_A_LOOK)]
+        if self._untold:
+            self._untold = False
+            statements.insert(0, Statement(f"NOTIFY {CHANNEL}"))
+        async with asyncio.timeout(READ_WAIT_SECONDS):
+            *_, found = await run_together(connection, statements)
+        return [EventRow._make(row) for row in found.rows]
 
     async def _take_position(self, connection: Connection) -> None:
         """The end of the log at first, and after a reconnect the same position as before."""
@@ -311,15 +320,6 @@ class EventFeed:
                 if notice.pid != self._own_backend:
                     self._look.set()
             await connection.execute("SELECT 1")
-
-    async def _notify(self, connection: Connection) -> NoReturn:
-        self._own_backend = connection.info.backend_pid
-        while True:
-            await self._tell_others.wait()
-            self._tell_others.clear()
-            async with asyncio.timeout(READ_WAIT_SECONDS):
-                await connection.execute(f"NOTIFY {CHANNEL}")
-            await asyncio.sleep(LOOK_INTERVAL_SECONDS)
 
 
 @contextlib.contextmanager

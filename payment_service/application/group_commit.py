@@ -3,8 +3,7 @@
 Theory of operation. Callers hand over items from any coroutine and wait for
 their answers. While one transaction is in flight, the next group fills; as soon
 as it is over, everything that has gathered goes into the next one. A lone item
-therefore waits for nobody, and a busy second shares its commits: after a group of
-several items the writer lets the next one fill for `GATHER_SECONDS` more.
+therefore waits for nobody, and a busy second shares its commits.
 
 The transaction runs in a task of its own. A caller that goes away, because its
 deadline has passed or its client hung up, takes nothing with it: cancelling a
@@ -46,9 +45,6 @@ GROUP_MAX = 128
 
 WAITING_MAX = 4_096
 """Items waiting for a transaction. Beyond it new work is refused rather than answered too late."""
-
-GATHER_SECONDS = 0.004
-"""How long a busy writer lets the next group fill: a group of eight costs little more than a group of two."""
 
 COMMIT_WAIT_SECONDS = 10.0
 TRIES_MAX = 4
@@ -103,9 +99,7 @@ class GroupCommit(Generic[Item, Answer]):
         try:
             while True:
                 await self._arrived.wait()
-                busy = await self._write_next_group() > 1
-                if busy:
-                    await asyncio.sleep(GATHER_SECONDS)
+                await self._write_next_group()
         except asyncio.CancelledError:
             while self._waiting:
                 await self._write_next_group()
@@ -119,7 +113,7 @@ class GroupCommit(Generic[Item, Answer]):
             if self._connection is not None:
                 await self._connection.close()
 
-    async def _write_next_group(self) -> int:
+    async def _write_next_group(self) -> None:
         group = [self._waiting.popleft() for _ in range(min(GROUP_MAX, len(self._waiting)))]
         if not self._waiting:
             self._arrived.clear()
@@ -130,7 +124,6 @@ class GroupCommit(Generic[Item, Answer]):
         except asyncio.CancelledError:
             await writing
             raise
-        return len(group)
 
     async def _answer(self, group: Sequence[tuple[Item, asyncio.Future[Answer]]]) -> None:
         answers = await self._committed_answers([item for item, _ in group])

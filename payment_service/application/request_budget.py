@@ -58,6 +58,18 @@ class RequestBudget:
         except TimeoutError:
             raise BudgetExhausted(f"no turn within {self.wait_max_seconds:g} s") from None
 
+    def take_at_once(self, shortcode: str) -> bool:
+        """Take a turn if there is one and nobody waits for it."""
+        bucket = self._bucket(shortcode)
+        if bucket.turn.locked() or self._wait_seconds(bucket) > 0:
+            return False
+        bucket.left -= 1
+        return True
+
+    def give_back(self, shortcode: str) -> None:
+        """Return a turn that was not used after all."""
+        self._bucket(shortcode).left += 1
+
     def slow_down(self, shortcode: str, pause: timedelta) -> None:
         """Daraja refused a push as too fast: send nothing for the pause, and slowly for a while after it."""
         bucket = self._bucket(shortcode)

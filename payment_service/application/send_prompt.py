@@ -2,7 +2,8 @@
 
 The order is the whole point. A turn and a token are had first, because they may
 take long. Then the claim is committed: from here on the payment counts as sent.
-Then one POST, without retries. Then its outcome is recorded. If this process
+Where both are at hand when the payment is made, that is one commit with its
+creation. Then one POST, without retries. Then its outcome is recorded. If this process
 dies after the claim, the lease runs out and the payment becomes uncertain; no
 path leads back to sending but the proof that nothing was sent.
 """
@@ -20,7 +21,14 @@ import structlog
 from opentelemetry import trace
 from uuid_utils.compat import uuid7
 
-from payment_service.application.access_token import AccessToken, NoAccessToken, get_token, token_refused
+from payment_service.application.access_token import (
+    AccessToken,
+    NoAccessToken,
+    Token,
+    get_token,
+    token_at_hand,
+    token_refused,
+)
 from payment_service.application.exchanges import exchange_row
 from payment_service.application.group_commit import GroupCommit
 from payment_service.application.record_facts import Recorded, Submission
@@ -50,6 +58,9 @@ TRY_AGAIN_WAIT = timedelta(milliseconds=200)
 RECORD_MARGIN_SECONDS = 2.0
 """Lease that must be left beyond the longest request, for recording its outcome."""
 
+CLAIM_DROPPED = "CLAIM_DROPPED"
+"""The code of a send that was claimed and never begun."""
+
 _log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer("payment_service")
 
@@ -70,16 +81,49 @@ class SendTools:
     times: Times
 
 
-async def send_prompt(tools: SendTools, prompt: Prompt, give_up_at: datetime) -> Payment | None:
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim that is still to be committed, and the token to send with."""
+
+    claim_id: UUID
+    token: Token
+
+    def holds(self, payment: Payment) -> bool:
+        """Whether the payment's row says that it is this claim's to send."""
+        return payment.state is State.SENDING and payment.claim_id == self.claim_id
+
+
+def claim_at_once(tools: SendTools, shortcode: str) -> Claim | None:
+    """A claim to be committed together with a new payment, if a turn and a token are there without waiting.
+
+    A claim that comes to nothing goes to `drop_claim`.
+    """
+    token = token_at_hand(tools.tokens)
+    if token is None or shortcode not in tools.shortcodes or not tools.budget.take_at_once(shortcode):
+        return None
+    return Claim(uuid7(), token)
+
+
+async def drop_claim(tools: SendTools, payment_id: UUID, claim: Claim) -> None:
+    """Say that nothing is sent under a claim that may have been committed all the same: another may send then."""
+    await _record(tools, Submission(NotSent(claim.claim_id, CLAIM_DROPPED), payment_id))
+
+
+async def send_prompt(
+    tools: SendTools, prompt: Prompt, give_up_at: datetime, held: tuple[Claim, Payment] | None = None
+) -> Payment | None:
     """Send until the fate of the prompt is known or `give_up_at` has passed; the payment as it then stands.
 
-    None when it could not even be claimed. Run it in a task that nobody cancels.
+    `held` is a claim that stands on the payment's row already. None when it could not even be claimed. Run it in a
+    task that nobody cancels.
     """
-    payment = None
+    # Before any claim: what must not be sent is found out while nothing is claimed.
+    request, payment = _push_request(tools, prompt), None
     with remote_parent(prompt.trace_parent), _tracer.start_as_current_span("send prompt"):
         while tools.clock() < give_up_at:
-            again, latest = await _send_once(tools, prompt)
-            payment = latest or payment
+            trying = _send(tools, request, *held) if held else _claim_and_send(tools, request, prompt.payment_id)
+            again, latest = await trying
+            held, payment = None, latest or payment
             if not again:
                 break
             next_try = payment.send_at if payment is not None else None
@@ -88,34 +132,36 @@ async def send_prompt(tools: SendTools, prompt: Prompt, give_up_at: datetime) ->
     return payment
 
 
-async def _send_once(tools: SendTools, prompt: Prompt) -> tuple[bool, Payment | None]:
+async def _claim_and_send(tools: SendTools, request: PushRequest, payment_id: UUID) -> tuple[bool, Payment | None]:
     """One try; whether to try again, and the payment as it stands, if it was looked at."""
-    request = _push_request(tools, prompt)
     try:
-        await tools.budget.take(prompt.shortcode)
-        token = await get_token(tools.tokens)
+        await tools.budget.take(request.shortcode.number)
+        claim = Claim(uuid7(), await get_token(tools.tokens))
     except (BudgetExhausted, NoAccessToken) as error:
-        _log.warning("prompt postponed", payment_id=str(prompt.payment_id), cause=repr(error))
+        _log.warning("prompt postponed", payment_id=str(payment_id), cause=repr(error))
         return True, None
-    claim_id = uuid7()
-    claimed = await _record(tools, Submission(SendClaimed(claim_id), prompt.payment_id))
-    payment = claimed.payment
-    if payment is None or payment.claim_id != claim_id or payment.lease_expires_at is None:
-        return False, payment
+    claimed = await _record(tools, Submission(SendClaimed(claim.claim_id), payment_id))
+    if claimed.payment is None or not claim.holds(claimed.payment):
+        return False, claimed.payment
+    return await _send(tools, request, claim, claimed.payment)
+
+
+async def _send(tools: SendTools, request: PushRequest, claim: Claim, payment: Payment) -> tuple[bool, Payment | None]:
+    """One push under a committed claim, and its outcome recorded."""
     longest = timedelta(seconds=tools.daraja.push_timeouts.total_seconds + RECORD_MARGIN_SECONDS)
-    answer, exchange = await push(tools.daraja, token.value, request, send_before=payment.lease_expires_at - longest)
+    send_before = payment.lease_expires_at and payment.lease_expires_at - longest
+    answer, exchange = await push(tools.daraja, claim.token.value, request, send_before=send_before)
     if isinstance(answer, messages.NotSent):
         if answer.token_refused:
-            token_refused(tools.tokens, token.generation)
+            token_refused(tools.tokens, claim.token.generation)
         if answer.retry_after is not None:
-            tools.budget.slow_down(prompt.shortcode, answer.retry_after)
-    row = exchange_row(tools.sealer, exchange, prompt.payment_id)
-    recorded = await _record(tools, Submission(_fact(answer, claim_id), prompt.payment_id, exchange=row))
+            tools.budget.slow_down(request.shortcode.number, answer.retry_after)
+    row = exchange_row(tools.sealer, exchange, payment.payment_id)
+    recorded = await _record(tools, Submission(_fact(answer, claim.claim_id), payment.payment_id, exchange=row))
     return recorded.payment is not None and recorded.payment.state is State.CREATED, recorded.payment
 
 
 def _push_request(tools: SendTools, prompt: Prompt) -> PushRequest:
-    """Built before the claim: what must not be sent is found out while nothing is claimed."""
     return PushRequest(
         shortcode=tools.shortcodes[prompt.shortcode],
         phone_number=prompt.phone_number,

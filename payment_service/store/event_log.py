@@ -55,7 +55,9 @@ _APPEND_OF_INSERTED = inserting(
     events,
     _COLUMNS,
     "WHERE payment_id IN"
-    f" (SELECT payment_id FROM payment_transactions WHERE payment_id = ANY(${len(_COLUMNS) + 1}::uuid[]))",
+    f" (SELECT payment_id FROM payment_transactions WHERE payment_id = ANY(${len(_COLUMNS) + 1}::uuid[]))"
+    # The join may shuffle them, and a payment's second version must not come before its first.
+    " ORDER BY version",
 )
 
 # OFFSET 0 keeps each look-up to the one payment it is about, whatever the planner thinks of the tables' sizes.
@@ -152,7 +154,7 @@ def append(rows: Sequence[Row]) -> Statement:
 
 def append_of_inserted(rows: Sequence[Row]) -> Statement:
     """Append the first events of those payments that have just been inserted."""
-    return Statement(_APPEND_OF_INSERTED, [*columns_of(rows), array_of([row[0] for row in rows])])
+    return Statement(_APPEND_OF_INSERTED, [*columns_of(rows), array_of({row[0] for row in rows})])
 
 
 def known_facts(ids: Sequence[object], references: Sequence[str], fact_ids: Sequence[str]) -> Statement:

@@ -9,7 +9,7 @@ see of them is decided in `application.read_payments`.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Select, bindparam, cast, exists, func, select
@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from payment_service.store.tables import events, log, payments
-from payment_service.store.together import Connection
+from payment_service.store.together import Connection, Statement
 
 
 class PaymentRow(NamedTuple):
@@ -181,16 +181,16 @@ _EVENT = select(
 ).join_from(events, payments, _e.payment_id == _p.payment_id)
 
 
-def _text(statement: Select[Any]) -> str:
-    """The statement as psycopg takes it, with named parameters."""
-    dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves the dialect's constructor untyped
+def _text(statement: Select[Any], paramstyle: Literal["pyformat", "numeric_dollar"] = "pyformat") -> str:
+    """The statement as psycopg takes it, with named parameters; or as `Statement` does, with $1, $2, …"""
+    dialect = PGDialect_psycopg(paramstyle=paramstyle)  # type: ignore[no-untyped-call]  # SQLAlchemy leaves the dialect's constructor untyped
     return str(statement.compile(dialect=dialect))
 
 
 _AFTER = _e.position > bindparam("after", type_=BigInteger)
 _NEWEST = select(func.max(_e.position)).scalar_subquery()
 
-_TAIL = _text(_EVENT.where(_AFTER).order_by(_e.position).limit(bindparam("most")))
+_TAIL = _text(_EVENT.where(_AFTER).order_by(_e.position).limit(bindparam("most")), "numeric_dollar")
 _HEAD = _text(
     select(log.c.log_id, _e.position, _e.tag).select_from(log.outerjoin(events, _e.position == _NEWEST)),
 )
@@ -199,10 +199,9 @@ _BY_IDS = f"{_text(_PAYMENT)} WHERE payment_id = ANY(%(ids)s)"
 _BY_REFERENCES = f"{_text(_PAYMENT)} WHERE reference = ANY(%(references)s)"
 
 
-async def tail(connection: Connection, after: int, most: int) -> list[EventRow]:
-    """The next events of the whole log, oldest first."""
-    cursor = await connection.execute(_TAIL, {"after": after, "most": most})
-    return [EventRow._make(row) for row in await cursor.fetchall()]
+def tail(after: int, most: int) -> Statement:
+    """The next events of the whole log, oldest first; rows for `EventRow`."""
+    return Statement(_TAIL, (str(after), str(most)))
 
 
 async def head(connection: Connection) -> Head:

@@ -2,13 +2,17 @@
 
 import asyncio
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
 
+from payment_service.application.record_facts import Submission
 from payment_service.domain.decisions import Bar
 from payment_service.domain.errors import BookingBarred, RequestIdReused
+from payment_service.domain.facts import NotSent, PromptRefused
 from payment_service.domain.payment import PhoneWarning, State
+from payment_service.domain.reasons import Reason
 from tests.conftest import Database
 from tests.core.rows import count, rows_of
 from tests.core.writers import Writers, a_request, running_writers
@@ -140,3 +144,42 @@ async def test_no_personal_data_is_in_clear(writers: Writers, database: Database
             for row in connection.execute(f"SELECT t::text FROM {table} t").fetchall():
                 assert "711222333" not in row[0]
                 assert b"711222333".hex() not in row[0]
+
+
+async def test_a_first_attempt_is_claimed_as_it_is_made(writers: Writers, database: Database) -> None:
+    claims = [uuid4() for _ in range(20)]
+    created = await asyncio.gather(
+        *(writers.create(CALLER, a_request(), None, None, claim_id=claim_id) for claim_id in claims)
+    )
+    assert [c.payment.claim_id for c in created] == claims
+    assert all((c.payment.state, c.payment.version) == (State.SENDING, 2) for c in created)
+    # Both versions are in the log, the first before the second.
+    told = await rows_of(database, "SELECT payment_id, version, event_type FROM payment_events ORDER BY position")
+    for c in created:
+        assert [row[1:] for row in told if row[0] == c.payment.payment_id] == [(1, "CREATED"), (2, "SENDING")]
+
+
+async def test_a_repeat_holds_no_claim(writers: Writers) -> None:
+    request, mine, late = a_request(), uuid4(), uuid4()
+    await writers.create(CALLER, request, None, None, claim_id=mine)
+    repeated = await writers.create(CALLER, request, None, None, claim_id=late)
+    assert repeated.replayed
+    assert repeated.payment.claim_id == mine
+
+
+async def test_another_attempt_is_claimed_apart_under_the_lock_of_its_booking(writers: Writers) -> None:
+    first, claim_id = a_request(), uuid4()
+    payment = (await writers.create(CALLER, first, None, None, claim_id=claim_id)).payment
+    await writers.facts.submit(Submission(PromptRefused(claim_id, "1", Reason.NOT_SENT), payment.payment_id))
+    again = a_request(booking_id=first.booking_id)
+    second = (await writers.create(CALLER, again, None, None, claim_id=uuid4())).payment
+    assert (second.attempt, second.state, second.claim_id) == (2, State.CREATED, None)
+
+
+async def test_a_claim_that_comes_to_nothing_leaves_the_payment_to_others(writers: Writers) -> None:
+    claim_id = uuid4()
+    payment = (await writers.create(CALLER, a_request(), None, None, claim_id=claim_id)).payment
+    dropped = await writers.facts.submit(Submission(NotSent(claim_id, "CLAIM_DROPPED"), payment.payment_id))
+    assert dropped.payment is not None
+    assert dropped.payment.state is State.CREATED
+    assert dropped.payment.due_at is not None

@@ -15,8 +15,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from mpesa_payments.v1 import callback_service_pb2 as callback_pb
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
-from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from payment_service.rpc import identity
 from payment_service.rpc.calls import Lane, Limits
@@ -210,10 +209,7 @@ async def _process_beside(group: asyncio.TaskGroup, database: Database, folder: 
 async def test_a_trace_goes_through_to_the_payments_row(database: Database, process: Process) -> None:
     trace_id = "0af7651916cd43dd8448eb211c80319c"
     collected = Collected()
-    provider = trace.get_tracer_provider()
-    if not isinstance(provider, TracerProvider):
-        provider = set_up_tracing("test")
-    provider.add_span_processor(collected)
+    set_up_tracing("test", [collected])
     await process.payments.InitiatePayment(
         a_message(), metadata=(("traceparent", f"00-{trace_id}-b7ad6b7169203331-01"),)
     )
