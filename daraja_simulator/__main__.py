@@ -14,11 +14,13 @@ import uvloop
 
 from daraja_simulator.phones import PHONES, RANGE_PREFIX, SANDBOX_TEST_PHONE
 from daraja_simulator.quirks import QUIRKS, listing
-from daraja_simulator.server import Listener, PortTaken, serve
+from daraja_simulator.server import Files, Listener, PortTaken, serve
 from daraja_simulator.settings import (
     DEFAULT_SHORTCODES,
     DEVELOPMENT_CONSUMER_KEY,
     DEVELOPMENT_CONSUMER_SECRET,
+    DEVELOPMENT_INITIATOR_NAME,
+    DEVELOPMENT_INITIATOR_PASSWORD,
     Settings,
     parse_seconds,
     parse_shortcodes,
@@ -34,15 +36,22 @@ def serve_command(
     seed: Annotated[int, typer.Option(help="The same seed gives every phone the same history.")] = 1,
     latency: Annotated[str, typer.Option(help="Time to answer: recorded, none, or seconds.")] = "recorded",
     callback_delay: Annotated[
-        str, typer.Option(help="From prompt to result: phone (its usual time), or seconds.")
+        str, typer.Option(help="To the result, from prompt or status query: phone (the usual time), or seconds.")
     ] = "phone",
     quirks: Annotated[str, typer.Option(help="on: each quirk at its share; off: only where scripted.")] = "on",
     shortcodes: Annotated[str, typer.Option(help="Merchants: NUMBER[:TILL][=PASSKEY],…")] = DEFAULT_SHORTCODES,
     consumer_key: Annotated[str, typer.Option(help="The app's consumer key.")] = DEVELOPMENT_CONSUMER_KEY,
     consumer_secret: Annotated[str, typer.Option(help="The app's consumer secret.")] = DEVELOPMENT_CONSUMER_SECRET,
+    initiator_name: Annotated[
+        str, typer.Option(help="The operator who may ask for a transaction's status.")
+    ] = DEVELOPMENT_INITIATOR_NAME,
+    initiator_password: Annotated[str, typer.Option(help="And its password.")] = DEVELOPMENT_INITIATOR_PASSWORD,
     queries_per_minute: Annotated[int, typer.Option(min=0, help="Limit on queries; 0 takes it away.")] = 5,
     clock_tolerance: Annotated[float, typer.Option(min=0, help="Seconds a Timestamp may be off.")] = 900.0,
     ready_file: Annotated[Path | None, typer.Option(help="Written once it serves: pid, address, url.")] = None,
+    certificate_file: Annotated[
+        Path | None, typer.Option(help="Written before it serves: the certificate to encrypt the password for.")
+    ] = None,
     report_file: Annotated[Path | None, typer.Option(help="Written at the end: times each quirk was hit.")] = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT."""
@@ -57,13 +66,16 @@ def serve_command(
             consumer_key=consumer_key,
             consumer_secret=consumer_secret,
             shortcodes=parse_shortcodes(shortcodes),
+            initiator_name=initiator_name,
+            initiator_password=initiator_password,
             queries_per_minute=queries_per_minute,
             clock_tolerance_seconds=clock_tolerance,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    files = Files(ready=ready_file, report=report_file, certificate=certificate_file)
     try:
-        uvloop.run(serve(settings, Listener(host, port), ready_file, report_file))
+        uvloop.run(serve(settings, Listener(host, port), files))
     except PortTaken as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None

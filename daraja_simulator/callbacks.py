@@ -26,6 +26,9 @@ CONTENT_TYPE: Final = "application/json;charset=UTF-8"
 # As recorded on a sandbox callback.
 _USER_AGENT: Final = "ReactorNetty/1.2.9"
 
+# How far ahead of the clock a callback from the future is dated.
+_FUTURE_SECONDS: Final = 86_400.0
+
 # An item that has a name and no value at all.
 _NO_VALUE: Final = object()
 
@@ -52,7 +55,7 @@ def open_prompt(world: World, push: Push) -> None:
 async def live_through(world: World, push: Push, plan: Plan) -> None:
     """Wait as long as the passenger takes, settle, and send the callback as scripted."""
     behaviour = plan.behaviour
-    chosen, draws = world.chosen("callback", push, behaviour)
+    chosen, draws = world.chosen("callback", push, behaviour.quirks)
     ending = _ending(world, push, plan)
     delay = _delay_seconds(world, ending, behaviour, draws)
     if delay > 0:
@@ -95,10 +98,7 @@ async def send(world: World, push: Push, body: tuple[str, bytes]) -> CallbackAtt
     push.last_body = body
     attempt = CallbackAttempt(time.time())
     push.callbacks.append(attempt)
-    headers = (
-        f"User-Agent: {_USER_AGENT}\r\nContent-Type: {content_type}\r\nAccept: */*\r\n"
-        f"Businessshortcode: {push.shortcode}\r\n"
-    )
+    headers = f"{headers_of(content_type)}Businessshortcode: {push.shortcode}\r\n"
     try:
         attempt.status = await world.courier.post(push.callback_url, headers, content)
     except NotDelivered as error:
@@ -109,6 +109,11 @@ async def send(world: World, push: Push, body: tuple[str, bytes]) -> CallbackAtt
             assert earlier.last_body is not None
             world.spawn(_send_quietly(world, earlier, earlier.last_body))
     return attempt
+
+
+def headers_of(content_type: str) -> str:
+    """The headers of everything M-Pesa posts, each line ending in CRLF."""
+    return f"User-Agent: {_USER_AGENT}\r\nContent-Type: {content_type}\r\nAccept: */*\r\n"
 
 
 async def _send_quietly(world: World, push: Push, body: tuple[str, bytes]) -> None:
@@ -177,6 +182,8 @@ def callback_body(world: World, push: Push, behaviour: Behaviour, chosen: Chosen
         "MerchantRequestID": push.merchant_request_id,
         "CheckoutRequestID": push.checkout_request_id,
     }
+    if behaviour.callback_ids_of is not None:
+        ids.update(_ids_of(world, behaviour.callback_ids_of))
     if behaviour.callback_ids:
         world.hits["callback.foreign_ids"] += 1
         ids.update(behaviour.callback_ids)
@@ -199,10 +206,15 @@ def _items(world: World, push: Push, behaviour: Behaviour, chosen: Chosen) -> li
     values["MpesaReceiptNumber"] = push.receipt
     if not chosen.take("callback.balance_missing"):
         values["Balance"] = _balance(chosen)
-    paid_at = timestamp(push.ended_time or push.received_time)
+    ahead_seconds = _FUTURE_SECONDS if chosen.take("callback.date_future") else 0.0
+    paid_at = timestamp((push.ended_time or push.received_time) + ahead_seconds)
     values["TransactionDate"] = paid_at if chosen.take("callback.date_string") else int(paid_at)
     if chosen.take("callback.phone_masked"):
         values["PhoneNumber"] = f"{push.phone[:6]}***{push.phone[-3:]}"
+    elif chosen.take("callback.phone_masked_c2b"):
+        values["PhoneNumber"] = masked(push.phone)
+    elif chosen.take("callback.phone_masked_sms"):
+        values["PhoneNumber"] = f"0{push.phone[3:9]}***"
     elif not chosen.take("callback.phone_missing"):
         values["PhoneNumber"] = int(push.phone) if push.phone.isdecimal() else push.phone
     if chosen.take("callback.extra_item"):
@@ -212,6 +224,21 @@ def _items(world: World, push: Push, behaviour: Behaviour, chosen: Chosen) -> li
     if chosen.take("callback.item_order"):
         items.reverse()
     return items
+
+
+def masked(phone: str) -> str:
+    """A phone number as C2B v2 shows it."""
+    return f"{phone[:4]} ***** {phone[-3:]}"
+
+
+def _ids_of(world: World, phone: str) -> dict[str, str | None]:
+    """The ids of the latest push that reached another phone; none of them when no push has."""
+    reached = (push for push in reversed(world.ledger.pushes_by_phone.get(phone, [])) if push.prompted_time is not None)
+    other = next(reached, None)
+    if other is None:
+        return {}
+    world.hits["callback.other_payments_ids"] += 1
+    return {"MerchantRequestID": other.merchant_request_id, "CheckoutRequestID": other.checkout_request_id}
 
 
 def _balance(chosen: Chosen) -> object:

@@ -2,13 +2,12 @@
 
   GET    /control/ledger                 {"pushes": […], "totals": {…}, "phones": {phone: totals}, …}; narrowed by
                                          ?phone= ?account_reference= ?checkout_request_id= ?after=<push number>
-  GET    /control/totals                 the totals alone
+  GET    /control/totals                 the totals alone, and how many questions were asked about payments
   GET    /control/quirks                 {"quirks": [{"id", "share", "origin", "text", "hits"}]}
   GET    /control/phones                 the virtual phones
   GET    /control/errors                 the refusals a script can name
   POST   /control/phones/{phone}/script  a behaviour, or {"behaviours": […]}: for the phone's next pushes, in order
   DELETE /control/phones/{phone}/script
-  POST   /control/phones/{phone}/queries {"answers": […]}: for the next queries about that phone's pushes
   POST   /control/faults                 {"behaviour": {…}, "count": 1}: for the next pushes, whatever the phone
   DELETE /control/faults
   POST   /control/tokens/expire          the living token is dead from now on
@@ -20,19 +19,20 @@
                                          callback; money moves if the result pays and none has moved yet
   POST   /control/callbacks/release      sends all callbacks that are held or reordered
   POST   /control/settings               {"latency_seconds", "callback_delay_seconds", "quirks",
-                                         "queries_per_minute"}; null means as recorded
+                                         "queries_per_minute", "pull_page_rows"}; null means as recorded
   POST   /control/outage                 {"seconds": …}: closes the listening socket and every connection
-  POST   /control/reset                  empties ledger, scripts, faults, tokens and prompts; counts of quirks stay
+  POST   /control/reset                  empties ledger, scripts, faults, tokens and prompts; counts of quirks and
+                                         registrations for pulls stay
 
 A push is named by {"checkout_request_id"}, {"merchant_request_id"}, {"account_reference"} or {"phone"}; the last two
-mean the latest push that reached a phone. Behaviours are described in behaviour.py. Callback calls answer with
+mean the latest push that reached a phone. Behaviours are described in behaviour.py. What scripts the answers to
+queries, status queries and pulls is in enquiry_control.py, and so are the debits. Callback calls answer with
 {"callbacks": [{"status", "error"}]} once the gateway has answered. What cannot be read is answered 400 {"error"}.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
@@ -40,33 +40,35 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from daraja_simulator.behaviour import (
-    SCRIPTED_SECONDS_MAX,
-    Answer,
-    UnreadableScript,
-    parse_behaviour,
-    parse_query_answers,
-    parse_raw_body,
-)
+from daraja_simulator.behaviour import Answer, parse_behaviour
 from daraja_simulator.callbacks import callback_body, result_of, send, settle
+from daraja_simulator.enquiries import Enquiries
 from daraja_simulator.errors import ERRORS
+from daraja_simulator.initiator import Initiator
 from daraja_simulator.ledger import CallbackAttempt, Ledger, Push, row, totals
 from daraja_simulator.oauth import expire_tokens
 from daraja_simulator.phones import BY_NAME, PHONES, RANGE_PREFIX
 from daraja_simulator.quirks import Chosen, listing
+from daraja_simulator.reading import (
+    SCRIPTED_SECONDS_MAX,
+    UnreadableScript,
+    error_name,
+    json_body,
+    optional,
+    parse_raw_answer,
+    parse_raw_body,
+    whole,
+)
 from daraja_simulator.world import Tokens, World, json_answer
 
 _ENDING_NAMES: Final = frozenset(BY_NAME)
-# As many as the ledger holds pushes; more is a mistake, not a test.
-_COUNT_MAX: Final = 1_000_000
-
 Control = Callable[[World, web.Request], Awaitable[dict[str, Any]]]
 
 
 async def show_ledger(world: World, request: web.Request) -> dict[str, Any]:
     wanted = request.query
     pushes = world.ledger.pushes_by_phone.get(wanted["phone"], []) if "phone" in wanted else world.ledger.pushes
-    after = _whole(wanted.get("after", "0"), "after")
+    after = whole(wanted.get("after", "0"), "after")
     reference, checkout_id = wanted.get("account_reference"), wanted.get("checkout_request_id")
     shown = [
         push
@@ -89,7 +91,11 @@ async def show_ledger(world: World, request: web.Request) -> dict[str, Any]:
 
 
 async def show_totals(world: World, _: web.Request) -> dict[str, Any]:
-    return {"totals": totals(world.ledger.pushes), "tokens_issued": world.tokens.issued}
+    return {
+        "totals": totals(world.ledger.pushes),
+        "tokens_issued": world.tokens.issued,
+        **world.enquiries.counts(),
+    }
 
 
 async def show_quirks(world: World, _: web.Request) -> dict[str, Any]:
@@ -107,7 +113,7 @@ async def show_errors(_: World, __: web.Request) -> dict[str, Any]:
 
 
 async def script_phone(world: World, request: web.Request) -> dict[str, Any]:
-    body = await _body(request)
+    body = await json_body(request)
     listed = body["behaviours"] if set(body) == {"behaviours"} else [body]
     if not isinstance(listed, list):
         raise UnreadableScript("behaviours must be a list")
@@ -124,16 +130,10 @@ async def clear_script(world: World, request: web.Request) -> dict[str, Any]:
     return {"dropped": len(dropped)}
 
 
-async def script_queries(world: World, request: web.Request) -> dict[str, Any]:
-    queue = world.scripted_queries[request.match_info["phone"]]
-    queue.extend(parse_query_answers((await _body(request)).get("answers")))
-    return {"queued": len(queue)}
-
-
 async def add_faults(world: World, request: web.Request) -> dict[str, Any]:
-    body = await _body(request)
+    body = await json_body(request)
     behaviour = parse_behaviour(body.get("behaviour"), _ENDING_NAMES)
-    world.faults.extend([behaviour] * _whole(body.get("count", 1), "count"))
+    world.faults.extend([behaviour] * whole(body.get("count", 1), "count"))
     return {"queued": len(world.faults)}
 
 
@@ -149,27 +149,27 @@ async def expire_token(world: World, _: web.Request) -> dict[str, Any]:
 
 
 async def refuse_token(world: World, request: web.Request) -> dict[str, Any]:
-    body = await _body(request)
-    world.tokens.refusals.extend([_error_name(body)] * _whole(body.get("count", 1), "count"))
+    body = await json_body(request)
+    world.tokens.refusals.extend([error_name(body)] * whole(body.get("count", 1), "count"))
     return {"queued": len(world.tokens.refusals)}
 
 
 async def fail_token_requests(world: World, request: web.Request) -> dict[str, Any]:
-    body = await _body(request)
-    raw = parse_behaviour({"raw_answer": body.get("raw_answer")}, _ENDING_NAMES).raw_answer
-    world.tokens.request_faults.extend([raw or _error_name(body)] * _whole(body.get("count", 1), "count"))
+    body = await json_body(request)
+    raw = optional(body, "raw_answer", parse_raw_answer)
+    world.tokens.request_faults.extend([raw or error_name(body)] * whole(body.get("count", 1), "count"))
     return {"queued": len(world.tokens.request_faults)}
 
 
 async def resend(world: World, request: web.Request) -> dict[str, Any]:
-    push = _push(world.ledger, await _body(request))
+    push = _push(world.ledger, await json_body(request))
     if push.last_body is None:
         raise UnreadableScript("that push has had no callback yet")
     return _sent([await send(world, push, push.last_body)])
 
 
 async def send_raw(world: World, request: web.Request) -> dict[str, Any]:
-    body = await _body(request)
+    body = await json_body(request)
     push = _push(world.ledger, body)
     raw = parse_raw_body(body.get("raw_callback"))
     world.hits["callback.raw"] += 1
@@ -178,7 +178,7 @@ async def send_raw(world: World, request: web.Request) -> dict[str, Any]:
 
 async def settle_again(world: World, request: web.Request) -> dict[str, Any]:
     """A second, different end for a push, as when money moves after M-Pesa has called it off."""
-    body = await _body(request)
+    body = await json_body(request)
     push = _push(world.ledger, body)
     script = {name: value for name, value in body.items() if name not in _PUSH_NAMES}
     behaviour = parse_behaviour(script, _ENDING_NAMES)
@@ -200,12 +200,13 @@ async def release(world: World, _: web.Request) -> dict[str, Any]:
 
 
 async def change_settings(world: World, request: web.Request) -> dict[str, Any]:
-    body = await _body(request)
+    body = await json_body(request)
     kinds: dict[str, tuple[type, ...]] = {
         "latency_seconds": (int, float, type(None)),
         "callback_delay_seconds": (int, float, type(None)),
         "quirks": (bool,),
         "queries_per_minute": (int,),
+        "pull_page_rows": (int,),
     }
     for name, value in body.items():
         if name not in kinds:
@@ -218,7 +219,7 @@ async def change_settings(world: World, request: web.Request) -> dict[str, Any]:
 
 
 async def make_outage(world: World, request: web.Request) -> dict[str, Any]:
-    seconds = (await _body(request)).get("seconds")
+    seconds = (await json_body(request)).get("seconds")
     if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 < seconds <= SCRIPTED_SECONDS_MAX:
         raise UnreadableScript(f"seconds must be above 0 and at most {SCRIPTED_SECONDS_MAX:.0f}")
     world.start_outage(float(seconds))
@@ -230,10 +231,9 @@ async def reset(world: World, _: web.Request) -> dict[str, Any]:
         task.cancel()
     world.ledger, world.tokens = Ledger(last_receipt=world.ledger.last_receipt), Tokens()
     world.held, world.reordered = [], []
-    for collection in (world.faults, world.scripts, world.plans, world.open_prompts, world.scripted_queries):
+    world.enquiries, world.initiator = Enquiries(), Initiator()
+    for collection in (world.faults, world.scripts, world.plans, world.open_prompts):
         collection.clear()
-    world.queries_asked.clear()
-    world.query_times.clear()
     world.connections_closed_unread = 0
     return {"reset": True}
 
@@ -266,31 +266,6 @@ def _sent(attempts: list[CallbackAttempt]) -> dict[str, Any]:
     return {"callbacks": [{"status": attempt.status, "error": attempt.error} for attempt in attempts]}
 
 
-def _error_name(body: dict[str, Any]) -> str:
-    name = body.get("error", "invalid_access_token")
-    if name not in ERRORS:
-        raise UnreadableScript(f"error: {name!r} is none of {', '.join(sorted(ERRORS))}")
-    return str(name)
-
-
-def _whole(value: object, name: str) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _COUNT_MAX:
-        raise UnreadableScript(f"{name} must be a whole number from 0 to {_COUNT_MAX}")
-    return value
-
-
-async def _body(request: web.Request) -> dict[str, Any]:
-    try:
-        value = json.loads(await request.read() or b"{}")
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise UnreadableScript("the body must be a JSON object")
-    return value
-
-
 ROUTES: Final[tuple[tuple[str, str, Control], ...]] = (
     ("GET", "/control/ledger", show_ledger),
     ("GET", "/control/totals", show_totals),
@@ -299,7 +274,6 @@ ROUTES: Final[tuple[tuple[str, str, Control], ...]] = (
     ("GET", "/control/errors", show_errors),
     ("POST", "/control/phones/{phone}/script", script_phone),
     ("DELETE", "/control/phones/{phone}/script", clear_script),
-    ("POST", "/control/phones/{phone}/queries", script_queries),
     ("POST", "/control/faults", add_faults),
     ("DELETE", "/control/faults", clear_faults),
     ("POST", "/control/tokens/expire", expire_token),

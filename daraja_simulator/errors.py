@@ -32,6 +32,7 @@ ERRORS: Final[dict[str, Refusal]] = {
     "invalid_access_token_401_002": Refusal(401, "401.002.01", "Error Occurred - Invalid Access Token"),
     "invalid_access_token_401_003": Refusal(401, "401.003.01", "Error Occurred - Invalid Access Token"),
     "invalid_access_token_400_003": Refusal(400, "400.003.01", "Invalid Access Token"),
+    "invalid_access_token_401_001": Refusal(401, "401.001", "Invalid Access Token"),
     "no_apiproduct_match": Refusal(
         401,
         "401.002.01",
@@ -74,15 +75,20 @@ ERRORS: Final[dict[str, Refusal]] = {
     "gateway_timeout_504": Refusal(504, "", "Gateway Timeout", "html"),
     "empty_500": Refusal(500, "", "", "empty"),
     "soap_fault_500": Refusal(500, "soap:Server", "Execution of ServiceCallout failed", "soap"),
+    "empty_200": Refusal(200, "", "", "empty"),
     "empty_envelope_200": Refusal(200, "500.001.1001", ""),
     "unreadable_200": Refusal(200, "", "<html><body>Welcome</body></html>", "text"),
+    "pull_invalid_shortcode": Refusal(400, "400.001", "Invalid ShortCode"),
+    "pull_nothing_found": Refusal(
+        500, "500", "Failed to retrieve transactions. The short code does not have any available transactions."
+    ),
     "invalid_authentication": Refusal(400, "400.008.01", "Invalid Authentication passed"),
     "invalid_grant": Refusal(400, "400.008.02", "Invalid grant type passed"),
 }
 
 
 def invalid(field: str) -> Refusal:
-    """The refusal for one wrong field of a push or a query."""
+    """The refusal for one wrong field of a request."""
     return Refusal(400, "400.002.02", f"{_BAD_REQUEST}Invalid {field}")
 
 

@@ -51,6 +51,7 @@ class Push:
     result_code: int | str | None = None
     result_desc: str = ""
     debited_kes: int = 0
+    debited_time: float = 0.0
     receipt: str = ""
     callbacks: list[CallbackAttempt] = field(default_factory=list)
     # The last callback's content type and body, so that it can be sent again.
@@ -65,6 +66,9 @@ class Ledger:
     by_checkout_id: dict[str, Push] = field(default_factory=dict)
     by_merchant_id: dict[str, Push] = field(default_factory=dict)
     pushes_by_phone: defaultdict[str, list[Push]] = field(default_factory=lambda: defaultdict(list))
+    # Every push that moved money, in the order in which it moved.
+    debits: list[Push] = field(default_factory=list)
+    by_receipt: dict[str, Push] = field(default_factory=dict)
     last_receipt: int = 0
 
     def record(self, received_time: float) -> Push:
@@ -89,7 +93,10 @@ class Ledger:
         """Move the money, once: a push that has been paid stays paid."""
         if push.debited_kes == 0:
             push.debited_kes = push.amount
+            push.debited_time = at
             push.receipt = self._next_receipt(at)
+            self.debits.append(push)
+            self.by_receipt[push.receipt] = push
 
     def _next_receipt(self, at: float) -> str:
         """Ten capitals and digits: three for the day, seven for its hundred-thousandths of a second.
@@ -97,7 +104,6 @@ class Ledger:
         The clock keeps receipts unique across restarts with the same seed, as a database outlives simulators; the
         step past the last one keeps them unique within a run.
         """
-        moment = time.gmtime(at)
         value = max(int(at * 100_000), self.last_receipt + 1)
         self.last_receipt = value
         tail = ""
@@ -105,7 +111,13 @@ class Ledger:
         for _ in range(7):
             remainder, digit = divmod(remainder, 36)
             tail = _BASE36[digit] + tail
-        return _BASE36[10 + moment.tm_year % 26] + _BASE36[10 + moment.tm_mon] + _BASE36[moment.tm_mday] + tail
+        return receipt_day(at) + tail
+
+
+def receipt_day(at: float) -> str:
+    """The three characters that every receipt of a day begins with."""
+    moment = time.gmtime(at)
+    return _BASE36[10 + moment.tm_year % 26] + _BASE36[10 + moment.tm_mon] + _BASE36[moment.tm_mday]
 
 
 def row(push: Push) -> dict[str, Any]:
@@ -129,11 +141,25 @@ def row(push: Push) -> dict[str, Any]:
         "ended_time": push.ended_time,
         "result_code": push.result_code,
         "debited_kes": push.debited_kes,
+        "debited_time": push.debited_time or None,
         "receipt": push.receipt,
         "callbacks": [
             {"sent_time": attempt.sent_time, "status": attempt.status, "error": attempt.error}
             for attempt in push.callbacks
         ],
+    }
+
+
+def debit_row(push: Push) -> dict[str, Any]:
+    """The money a push moved, as the control API shows it."""
+    return {
+        "receipt": push.receipt,
+        "amount": push.debited_kes,
+        "account_reference": push.account_reference,
+        "shortcode": push.shortcode,
+        "time": push.debited_time,
+        "checkout_request_id": push.checkout_request_id,
+        "number": push.number,
     }
 
 

@@ -1,7 +1,8 @@
-"""Time as Daraja writes it: fourteen digits of Nairobi time, which is UTC+3 all year."""
+"""Time as Daraja writes it: mostly fourteen digits of Nairobi time, which is UTC+3 all year, and four other forms."""
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Final
@@ -17,6 +18,29 @@ def timestamp(at: float) -> str:
 def day_first_timestamp(at: float) -> str:
     """DDMMYYYYHHMMSSmmm in Nairobi, as inside a CheckoutRequestID."""
     return f"{_second(int(at))[1]}{int(at % 1 * 1000):03d}"
+
+
+def dotted_timestamp(at: float) -> str:
+    """DD.MM.YYYY HH:MM:SS in Nairobi, as in some results."""
+    return datetime.fromtimestamp(int(at), NAIROBI).strftime("%d.%m.%Y %H:%M:%S")
+
+
+def spaced_timestamp(at: float) -> str:
+    """YYYY-MM-DD HH:MM:SS in Nairobi, as a pull is asked for."""
+    return datetime.fromtimestamp(int(at), NAIROBI).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def zulu_timestamp(at: float) -> str:
+    """YYYY-MM-DDTHH:MM:SSZ in UTC, as in a pulled row."""
+    return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def spaced_unix_time(text: str) -> float | None:
+    """The Unix time of YYYY-MM-DD HH:MM[:SS] in Nairobi; None when the text is neither."""
+    for form in ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M"):
+        with contextlib.suppress(ValueError):
+            return datetime.strptime(text, form).replace(tzinfo=NAIROBI).timestamp()
+    return None
 
 
 # Thousands of pushes share a second, and writing one out is slow.

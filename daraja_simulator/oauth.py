@@ -54,8 +54,8 @@ async def issue_token(world: World, request: web.Request) -> web.Response:
     return json_answer({"access_token": tokens.current, "expires_in": lifetime})
 
 
-def refused_token(world: World, request: web.Request) -> Refusal | None:
-    """Why this call is refused for its token; None when it carries the living one."""
+def refused_token(world: World, request: web.Request, usual: str = "invalid_access_token") -> Refusal | None:
+    """Why this call is refused for its token; None when it carries the living one. usual: the form of this path."""
     tokens = world.tokens
     if tokens.refusals:
         return ERRORS[tokens.refusals.popleft()]
@@ -68,7 +68,7 @@ def refused_token(world: World, request: web.Request) -> Refusal | None:
     for quirk_id, refusal in _REFUSED.items():
         if chosen.take(quirk_id):
             return refusal
-    return ERRORS["invalid_access_token"]
+    return ERRORS[usual]
 
 
 def expire_tokens(world: World) -> None:

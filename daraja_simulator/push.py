@@ -55,7 +55,7 @@ async def answer_push(world: World, request: web.Request) -> web.StreamResponse:
         push.outcome = _outcome(refusal)
         return world.refuse(refusal)
     fields = _fields(request, content)
-    world.ledger.assign_phone(push, _text(fields, "PhoneNumber")[:32])
+    world.ledger.assign_phone(push, text_of(fields, "PhoneNumber")[:32])
     _note(push, fields)
     plan = world.plan(push)
     await world.wait_latency(push.phone, push.nth)
@@ -67,7 +67,7 @@ async def _decide(
 ) -> web.StreamResponse:
     """Refuse, fail as scripted, or prompt the phone and answer."""
     behaviour = plan.behaviour
-    chosen, draws = world.chosen("push", push, behaviour)
+    chosen, draws = world.chosen("push", push, behaviour.quirks)
     scripted = behaviour.error is not None or behaviour.raw_answer is not None
     refusal = ERRORS[behaviour.error] if behaviour.error is not None else None
     if not scripted:
@@ -79,7 +79,11 @@ async def _decide(
     push.outcome = "accepted" if accepted else _outcome(refusal)
     # A script may prompt behind a refusal, or accept without prompting; a push refused on its merits never prompts.
     wants_prompt = accepted if behaviour.prompts is None else behaviour.prompts
+    if accepted and not wants_prompt:
+        world.hits["push.says_accepted"] += 1
     if wants_prompt and (accepted or scripted):
+        if refusal is not None:
+            world.hits["push.says_refused"] += 1
         open_prompt(world, push)
         playing = live_through(world, push, plan)
         if behaviour.callback is Delivery.BEFORE_ANSWER:
@@ -108,14 +112,20 @@ def _fields(request: web.Request, content: bytes) -> dict[str, Any]:
     """The JSON object sent; a form or anything else reads as an object without fields."""
     if "form" in request.content_type:
         return {}
+    fields = json_object(content)
+    return {"unreadable": True} if fields is None else fields
+
+
+def json_object(content: bytes) -> dict[str, Any] | None:
+    """The JSON object sent; None for anything else."""
     with contextlib.suppress(ValueError, RecursionError):
         value = json.loads(content)
         if isinstance(value, dict):
             return value
-    return {"unreadable": True}
+    return None
 
 
-def _text(fields: dict[str, Any], name: str) -> str:
+def text_of(fields: dict[str, Any], name: str) -> str:
     """A field as text; numbers count as the digits they are written with."""
     value = fields.get(name)
     if isinstance(value, str):
@@ -136,11 +146,11 @@ def _amount(fields: dict[str, Any]) -> int | None:
 def _note(push: Push, fields: dict[str, Any]) -> None:
     """Enter into the ledger what was asked for, before anything is checked."""
     push.amount = _amount(fields) or 0
-    push.shortcode = _text(fields, "BusinessShortCode")
-    push.party_b = _text(fields, "PartyB")
-    push.account_reference = _text(fields, "AccountReference")
-    push.transaction_desc = _text(fields, "TransactionDesc")
-    push.callback_url = _text(fields, "CallBackURL")
+    push.shortcode = text_of(fields, "BusinessShortCode")
+    push.party_b = text_of(fields, "PartyB")
+    push.account_reference = text_of(fields, "AccountReference")
+    push.transaction_desc = text_of(fields, "TransactionDesc")
+    push.callback_url = text_of(fields, "CallBackURL")
 
 
 def _refusal(world: World, push: Push, fields: dict[str, Any], chosen: Chosen) -> Refusal | None:
@@ -170,20 +180,20 @@ def _refusal(world: World, push: Push, fields: dict[str, Any], chosen: Chosen) -
 def _wrong_field(push: Push, fields: dict[str, Any]) -> str | None:
     checks = (
         ("BusinessShortCode", _SHORTCODE.fullmatch(push.shortcode)),
-        ("Timestamp", unix_time(_text(fields, "Timestamp")) is not None),
-        ("Password", _text(fields, "Password")),
+        ("Timestamp", unix_time(text_of(fields, "Timestamp")) is not None),
+        ("Password", text_of(fields, "Password")),
         ("TransactionType", fields.get("TransactionType") in ("CustomerPayBillOnline", "CustomerBuyGoodsOnline")),
         ("Amount", push.amount),
-        ("PartyA", _PHONE.fullmatch(_text(fields, "PartyA"))),
+        ("PartyA", _PHONE.fullmatch(text_of(fields, "PartyA"))),
         ("PhoneNumber", _PHONE.fullmatch(push.phone)),
         ("PartyB", _SHORTCODE.fullmatch(push.party_b) or (push.party_b.isdigit() and len(push.party_b) == 8)),
-        ("CallBackURL", _acceptable_url(push.callback_url)),
+        ("CallBackURL", acceptable_url(push.callback_url)),
         ("AccountReference", push.account_reference),
     )
     return next((name for name, right in checks if not right), None)
 
 
-def _acceptable_url(url: str) -> bool:
+def acceptable_url(url: str) -> bool:
     """http or https to a named host; no localhost, no spaces, none of the words Safaricom refuses."""
     if _REFUSED_IN_URL.search(url.lower()):
         return False
@@ -197,12 +207,12 @@ def merchant_of(world: World, number: str) -> Shortcode | None:
 
 def credentials_match(world: World, merchant: Shortcode, fields: dict[str, Any]) -> bool:
     """Password is base64(shortcode + passkey + Timestamp), and Timestamp is near Nairobi's clock."""
-    stamp = _text(fields, "Timestamp")
+    stamp = text_of(fields, "Timestamp")
     at = unix_time(stamp)
     if at is None or abs(at - time.time()) > world.settings.clock_tolerance_seconds:
         return False
     expected = base64.b64encode(f"{merchant.number}{merchant.passkey}{stamp}".encode()).decode()
-    return _text(fields, "Password") == expected
+    return text_of(fields, "Password") == expected
 
 
 def _assign_ids(world: World, push: Push, chosen: Chosen, draws: Draws) -> None:

@@ -1,4 +1,4 @@
-"""Serves one simulator: Daraja's three paths, the control API, and what starting and stopping takes.
+"""Serves one simulator: Daraja's paths, the control API, and what starting and stopping takes.
 
 Decides which path leads where, and how the process begins and ends. It writes no access log: the paths of callbacks,
 the phone numbers and the tokens that pass through here are nobody's reading.
@@ -21,13 +21,17 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from daraja_simulator.control import ROUTES, bind
+from daraja_simulator import control, enquiry_control
+from daraja_simulator.control import bind
 from daraja_simulator.errors import ERRORS
+from daraja_simulator.initiator import certificate
 from daraja_simulator.oauth import issue_token
+from daraja_simulator.pull import answer_pull, register_pull
 from daraja_simulator.push import answer_push
 from daraja_simulator.query import answer_query
 from daraja_simulator.quirks import listing
 from daraja_simulator.settings import Settings
+from daraja_simulator.transaction_status import answer_status_query
 from daraja_simulator.world import World
 
 # Pushes and callbacks are under 2 KiB; a script with a raw body may be larger.
@@ -63,9 +67,12 @@ def application(world: World) -> web.Application:
 
     daraja("/mpesa/stkpush/v1/processrequest", answer_push)
     daraja("/mpesa/stkpushquery/v1/query", answer_query)
+    daraja("/mpesa/transactionstatus/v1/query", answer_status_query)
+    daraja("/pulltransactions/v1/register", register_pull)
+    daraja("/pulltransactions/v1/query", answer_pull)
     daraja("/oauth/v1/generate", issue_token)
-    for method, path, control in ROUTES:
-        app.router.add_route(method, path, bind(world, control))
+    for method, path, controlled in (*control.ROUTES, *enquiry_control.ROUTES):
+        app.router.add_route(method, path, bind(world, controlled))
     daraja("/{unknown:.*}", _unknown_path)
     return app
 
@@ -103,7 +110,16 @@ async def serving(settings: Settings, listener: Listener) -> AsyncIterator[tuple
         world.courier.close()
 
 
-async def serve(settings: Settings, listener: Listener, ready_file: Path | None, report_file: Path | None) -> None:
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What a simulator writes, where it is wanted; all of it but the report before it says that it serves."""
+
+    ready: Path | None = None
+    report: Path | None = None
+    certificate: Path | None = None
+
+
+async def serve(settings: Settings, listener: Listener, files: Files) -> None:
     """Serve until SIGTERM or SIGINT, then report the quirks that were shown."""
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -112,11 +128,13 @@ async def serve(settings: Settings, listener: Listener, ready_file: Path | None,
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
     async with serving(settings, listener) as (world, address):
-        if ready_file is not None:
-            write_whole(ready_file, {"pid": os.getpid(), "address": address, "url": f"http://{address}"})
+        if files.certificate is not None:
+            files.certificate.write_text(certificate())
+        if files.ready is not None:
+            write_whole(files.ready, {"pid": os.getpid(), "address": address, "url": f"http://{address}"})
         await stop.wait()
-    if report_file is not None:
-        write_whole(report_file, {"quirks": {entry["id"]: entry["hits"] for entry in listing(world.hits)}})
+    if files.report is not None:
+        write_whole(files.report, {"quirks": {entry["id"]: entry["hits"] for entry in listing(world.hits)}})
 
 
 def write_whole(path: Path, content: dict[str, Any]) -> None:

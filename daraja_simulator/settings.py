@@ -14,6 +14,8 @@ SANDBOX_PASSKEY: Final = "bfb279f9aa9bdbcf158e97dd71a467cd2e0c893059b10f78e6b72a
 DEVELOPMENT_CONSUMER_KEY: Final = "development-consumer-key"
 DEVELOPMENT_CONSUMER_SECRET: Final = "development-consumer-secret"
 DEVELOPMENT_PASSKEY: Final = "development-passkey"
+DEVELOPMENT_INITIATOR_NAME: Final = "development-initiator"
+DEVELOPMENT_INITIATOR_PASSWORD: Final = "development-initiator-password"
 
 # A PayBill from the sandbox, a second PayBill, and a Till: store number 600584, till number 300584.
 DEFAULT_SHORTCODES: Final = f"{SANDBOX_SHORTCODE},600998,600584:300584"
@@ -41,8 +43,13 @@ class Settings:
     consumer_key: str = DEVELOPMENT_CONSUMER_KEY
     consumer_secret: str = DEVELOPMENT_CONSUMER_SECRET
     shortcodes: tuple[Shortcode, ...] = ()
+    # The operator who may ask for a transaction's status.
+    initiator_name: str = DEVELOPMENT_INITIATOR_NAME
+    initiator_password: str = DEVELOPMENT_INITIATOR_PASSWORD
     # The sandbox allows five queries a minute for an app; 0 takes the limit away.
     queries_per_minute: int = 5
+    # Rows in one answer to a pull; the documentation counts in hundreds.
+    pull_page_rows: int = 100
     # How far a Timestamp may be from Nairobi's clock: catches UTC (three hours) and leaves room for a bad clock.
     clock_tolerance_seconds: float = 900.0
 

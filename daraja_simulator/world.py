@@ -19,12 +19,16 @@ from typing import Any
 from aiohttp import web
 
 from daraja_simulator import errors
-from daraja_simulator.behaviour import Answer, Behaviour, RawAnswer
+from daraja_simulator.behaviour import Answer, Behaviour
 from daraja_simulator.courier import Courier
 from daraja_simulator.draws import Draws, recorded_latency_seconds
+from daraja_simulator.enquiries import Enquiries
+from daraja_simulator.initiator import Initiator
 from daraja_simulator.ledger import Ledger, Push
+from daraja_simulator.nairobi import timestamp
 from daraja_simulator.phones import VirtualPhone, virtual_phone
 from daraja_simulator.quirks import LATENCY_SLOT, Chosen, drawn
+from daraja_simulator.reading import RawAnswer
 from daraja_simulator.settings import Settings
 
 
@@ -64,9 +68,10 @@ class World:
     # Callbacks that wait for another one to go first, or for a word from outside.
     reordered: list[Push] = field(default_factory=list)
     held: list[Push] = field(default_factory=list)
-    scripted_queries: defaultdict[str, deque[str]] = field(default_factory=lambda: defaultdict(deque))
-    queries_asked: Counter[str] = field(default_factory=Counter)
-    query_times: deque[float] = field(default_factory=deque)
+    enquiries: Enquiries = field(default_factory=Enquiries)
+    initiator: Initiator = field(default_factory=Initiator)
+    # Shortcodes and tills whose transactions may be pulled; Safaricom never forgets one either.
+    pull_registrations: set[str] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     connections_closed_unread: int = 0
     # Set by the server: stops listening for so many seconds.
@@ -80,11 +85,11 @@ class World:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    def chosen(self, group: str, push: Push, behaviour: Behaviour, *more: object) -> tuple[Chosen, Draws]:
-        """The quirks of one message about a push, and its draws."""
+    def chosen(self, group: str, push: Push, scripted: tuple[str, ...] | None, *more: object) -> tuple[Chosen, Draws]:
+        """The quirks of one message about a push, and its draws; a script's own quirks leave nothing to chance."""
         draws = Draws(self.settings.seed, push.phone, push.nth, group, *more)
-        if behaviour.quirks is not None:
-            ids = frozenset(behaviour.quirks)
+        if scripted is not None:
+            ids = frozenset(scripted)
         elif self.settings.quirks:
             ids = drawn(group, draws)
         else:
@@ -135,6 +140,11 @@ class World:
         text = digest.hex()
         tail = int.from_bytes(digest[12:], "big") % 9_999_900 + 100
         return f"{text[:4]}-4{text[4:7]}-{text[7:11]}-{text[11:23]}{tail}"
+
+    def conversation_id(self, at: float, *key: object) -> str:
+        """AG_, the day in Nairobi, and twenty hex digits: how M-Pesa itself names a request or a payment."""
+        digest = blake2b("|".join(map(str, (self.run_id, "conversation", *key))).encode(), digest_size=10)
+        return f"AG_{timestamp(at)[:8]}_{digest.hexdigest()}"
 
     def refuse(self, refusal: errors.Refusal) -> web.Response:
         status, content_type, body = errors.render(refusal, self.request_id(time.time_ns()))

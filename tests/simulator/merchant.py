@@ -14,6 +14,9 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.x509 import load_pem_x509_certificate
 
 from tests.simulator.simulators import until
 
@@ -45,6 +48,16 @@ class Received:
     def result(self) -> dict[str, Any]:
         inner: dict[str, Any] = json.loads(self.body)["Body"]["stkCallback"]
         return inner
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """The Result of a status query."""
+        inner: dict[str, Any] = json.loads(self.body)["Result"]
+        return inner
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return {pair["Key"]: pair.get("Value") for pair in self.status["ResultParameters"]["ResultParameter"]}
 
     @property
     def items(self) -> dict[str, Any]:
@@ -111,6 +124,53 @@ class Merchant:
         status, body = await self.post("/mpesa/stkpushquery/v1/query", fields)
         return status, json.loads(body)
 
+    async def ask_status(self, receipt: str | None, **changes: Any) -> tuple[int, dict[str, Any]]:
+        """A correct status query for a receipt, with fields changed; None leaves a field out."""
+        fields: dict[str, Any] = {
+            "Initiator": "development-initiator",
+            "SecurityCredential": await self.credential(),
+            "CommandID": "TransactionStatusQuery",
+            "TransactionID": receipt,
+            "PartyA": "174379",
+            "IdentifierType": "4",
+            "ResultURL": f"{self.callback_url}/result",
+            "QueueTimeOutURL": f"{self.callback_url}/timeout",
+            "Remarks": "Check",
+            "Occasion": "Sweep",
+        }
+        fields.update(changes)
+        sent = {name: value for name, value in fields.items() if value is not None}
+        status, body = await self.post("/mpesa/transactionstatus/v1/query", sent)
+        return status, json.loads(body)
+
+    async def credential(self, password: str = "development-initiator-password") -> str:
+        """The initiator's password, encrypted for the simulator's certificate."""
+        pem = (await self.control("certificate", method="GET"))["certificate"]
+        key = load_pem_x509_certificate(pem.encode()).public_key()
+        assert isinstance(key, RSAPublicKey)
+        return base64.b64encode(key.encrypt(password.encode(), PKCS1v15())).decode()
+
+    async def register_pull(self, **changes: Any) -> tuple[int, dict[str, Any]]:
+        fields = {
+            "ShortCode": "174379",
+            "RequestType": "Pull",
+            "NominatedNumber": "0722000000",
+            "CallBackURL": f"{self.callback_url}/pulled",
+        }
+        status, body = await self.post("/pulltransactions/v1/register", fields | changes)
+        return status, json.loads(body)
+
+    async def pull(self, **changes: Any) -> tuple[int, dict[str, Any]]:
+        """A pull of the last day, with fields changed."""
+        fields = {
+            "ShortCode": "174379",
+            "StartDate": nairobi_text(-24),
+            "EndDate": nairobi_text(1),
+            "OffSetValue": "0",
+        }
+        status, body = await self.post("/pulltransactions/v1/query", fields | changes)
+        return status, json.loads(body)
+
     async def post(self, path: str, fields: Any, **options: Any) -> tuple[int, bytes]:
         if not self.token:
             await self.new_token()
@@ -139,6 +199,11 @@ class Merchant:
 
 def nairobi_now(offset_hours: int = 3) -> str:
     return (datetime.now(UTC) + timedelta(hours=offset_hours)).strftime("%Y%m%d%H%M%S")
+
+
+def nairobi_text(hours_from_now: float) -> str:
+    """A moment as a pull names it."""
+    return (datetime.now(UTC) + timedelta(hours=3 + hours_from_now)).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def password(shortcode: str, stamp: str) -> str:

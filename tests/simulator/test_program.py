@@ -36,6 +36,19 @@ async def test_it_says_where_it_is_and_reports_when_it_is_stopped(tmp_path: Path
     assert json.loads(report.read_text())["quirks"]["push.key_order"] == 1
 
 
+async def test_the_certificate_is_there_when_it_serves_and_the_initiator_is_the_named_one(tmp_path: Path) -> None:
+    certificate = tmp_path / "initiator.pem"
+    flags = ["--certificate-file", str(certificate), "--initiator-name", "clerk", "--initiator-password", "s3cret"]
+    flags += ["--callback-delay", "0.01", "--quirks", "off"]
+    async with as_process(tmp_path, *flags) as running, merchant_of(running.url) as merchant:
+        assert await merchant.control("certificate", method="GET") == {"certificate": certificate.read_text()}
+        credential = await merchant.credential("s3cret")
+        await merchant.ask_status("TAH0000000", Initiator="clerk", SecurityCredential=credential)
+        await merchant.ask_status("TAH0000000")
+        codes = {posted.status["ResultCode"] for posted in await merchant.callbacks(2)}
+    assert codes == {2032, 2001}
+
+
 async def test_a_taken_port_ends_with_one_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -1,0 +1,135 @@
+"""The control API's other half: questions about payments, the operator who may ask them, and the money itself.
+
+  GET    /control/debits                  {"phones": {phone: {"prompts", "debited_kes", "debits": [{"receipt", "amount",
+                                          "account_reference", "shortcode", "time", …}]}}}; ?phone= ?account_reference=
+  POST   /control/queries                 {"answers": […], "count": 1}: for the next STK queries, whatever the phone,
+                                          all of them in order, count times over
+  DELETE /control/queries
+  POST   /control/phones/{phone}/queries  {"answers": […]}: for the next STK queries about that phone's pushes
+  POST   /control/statuses                {"behaviour": {…}, "count": 1}: for the next status queries
+  DELETE /control/statuses
+  POST   /control/phones/{phone}/statuses a behaviour, or {"behaviours": […]}: for the next about that phone's payments
+  POST   /control/pulls                   {"behaviour": {…}, "count": 1}: for the next pulls
+  DELETE /control/pulls
+  GET    /control/certificate             {"certificate"}: PEM; a SecurityCredential is encrypted for it
+  POST   /control/initiator               {"locked": true | false}
+
+Answers and behaviours are described in enquiries.py.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Final
+
+from aiohttp import web
+
+from daraja_simulator.control import Control
+from daraja_simulator.enquiries import parse_pull_behaviour, parse_query_answers, parse_status_behaviour
+from daraja_simulator.initiator import Initiator, certificate
+from daraja_simulator.ledger import debit_row, totals
+from daraja_simulator.reading import COUNT_MAX, UnreadableScript, json_body, typed, whole
+from daraja_simulator.world import World
+
+
+async def show_debits(world: World, request: web.Request) -> dict[str, Any]:
+    """What each phone was shown and what it paid, push by push as the money moved."""
+    wanted, reference = request.query.get("phone"), request.query.get("account_reference")
+    phones = {}
+    for phone, pushes in world.ledger.pushes_by_phone.items():
+        shown = [push for push in pushes if reference is None or push.account_reference == reference]
+        if shown and wanted in (None, phone):
+            sums = totals(shown)
+            debits = sorted((push for push in shown if push.debited_kes), key=lambda push: push.debited_time)
+            phones[phone] = {
+                "prompts": sums["prompted"],
+                "debited_kes": sums["debited_kes"],
+                "debits": [debit_row(push) for push in debits],
+            }
+    return {"phones": phones}
+
+
+async def add_query_faults(world: World, request: web.Request) -> dict[str, Any]:
+    body = await json_body(request)
+    answers = list(parse_query_answers(body.get("answers")))
+    count = whole(body.get("count", 1), "count")
+    if len(answers) * count > COUNT_MAX:
+        raise UnreadableScript(f"that is more than {COUNT_MAX} answers")
+    faults = world.enquiries.query_faults
+    faults.extend(answers * count)
+    return {"queued": len(faults)}
+
+
+async def clear_query_faults(world: World, _: web.Request) -> dict[str, Any]:
+    return _cleared(world.enquiries.query_faults)
+
+
+async def script_queries(world: World, request: web.Request) -> dict[str, Any]:
+    scripts = world.enquiries.query_scripts[request.match_info["phone"]]
+    scripts.extend(parse_query_answers((await json_body(request)).get("answers")))
+    return {"queued": len(scripts)}
+
+
+async def add_status_faults(world: World, request: web.Request) -> dict[str, Any]:
+    body = await json_body(request)
+    behaviour = parse_status_behaviour(body.get("behaviour"))
+    world.enquiries.status_faults.extend([behaviour] * whole(body.get("count", 1), "count"))
+    return {"queued": len(world.enquiries.status_faults)}
+
+
+async def clear_status_faults(world: World, _: web.Request) -> dict[str, Any]:
+    return _cleared(world.enquiries.status_faults)
+
+
+async def script_statuses(world: World, request: web.Request) -> dict[str, Any]:
+    body = await json_body(request)
+    listed = body["behaviours"] if set(body) == {"behaviours"} else [body]
+    if not isinstance(listed, list):
+        raise UnreadableScript("behaviours must be a list")
+    scripts = world.enquiries.status_scripts[request.match_info["phone"]]
+    scripts.extend([parse_status_behaviour(item) for item in listed])
+    return {"queued": len(scripts)}
+
+
+async def add_pull_faults(world: World, request: web.Request) -> dict[str, Any]:
+    body = await json_body(request)
+    behaviour = parse_pull_behaviour(body.get("behaviour"))
+    world.enquiries.pull_faults.extend([behaviour] * whole(body.get("count", 1), "count"))
+    return {"queued": len(world.enquiries.pull_faults)}
+
+
+async def clear_pull_faults(world: World, _: web.Request) -> dict[str, Any]:
+    return _cleared(world.enquiries.pull_faults)
+
+
+async def show_certificate(_: World, __: web.Request) -> dict[str, Any]:
+    return {"certificate": certificate()}
+
+
+async def set_initiator(world: World, request: web.Request) -> dict[str, Any]:
+    locked = typed(await json_body(request), "locked", bool)
+    if locked is None:
+        raise UnreadableScript("locked must be true or false")
+    world.initiator = Initiator(locked=locked)
+    return {"locked": locked}
+
+
+def _cleared(faults: deque[Any]) -> dict[str, Any]:
+    dropped = len(faults)
+    faults.clear()
+    return {"dropped": dropped}
+
+
+ROUTES: Final[tuple[tuple[str, str, Control], ...]] = (
+    ("GET", "/control/debits", show_debits),
+    ("POST", "/control/queries", add_query_faults),
+    ("DELETE", "/control/queries", clear_query_faults),
+    ("POST", "/control/phones/{phone}/queries", script_queries),
+    ("POST", "/control/statuses", add_status_faults),
+    ("DELETE", "/control/statuses", clear_status_faults),
+    ("POST", "/control/phones/{phone}/statuses", script_statuses),
+    ("POST", "/control/pulls", add_pull_faults),
+    ("DELETE", "/control/pulls", clear_pull_faults),
+    ("GET", "/control/certificate", show_certificate),
+    ("POST", "/control/initiator", set_initiator),
+)
