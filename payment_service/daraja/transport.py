@@ -12,6 +12,7 @@ redirects, cookies, proxy variables and retries have nobody to do them. What an 
 """
 
 import asyncio
+import functools
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -114,6 +115,10 @@ async def open_http(tls: ssl.SSLContext | None = None) -> AsyncIterator[httpx.As
         yield AiohttpTransport(client=session)
 
 
+# There are as many addresses as operations; httpx takes a text apart anew for every request.
+_parsed = functools.lru_cache(maxsize=16)(httpx.URL)
+
+
 def _always() -> bool:
     return True
 
@@ -175,7 +180,7 @@ async def _receive(
         "write": timeouts.total_seconds,
     }
     request = httpx.Request(
-        method, url, headers={**_HEADERS, **headers}, content=content, extensions={"timeout": limits}
+        method, _parsed(url), headers={**_HEADERS, **headers}, content=content, extensions={"timeout": limits}
     )
     response = await http.handle_async_request(request)
     try:

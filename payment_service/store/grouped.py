@@ -6,8 +6,12 @@ sixth of a row in a statement of its own.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
+from types import NoneType
+from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
@@ -56,23 +60,22 @@ def columns_of(rows: Iterable[Row]) -> list[str]:
 
 def array_of(values: Iterable[object]) -> str:
     """One array literal."""
-    return "{" + ",".join([_element(value) for value in values]) + "}"
+    return "{" + ",".join([_ELEMENTS[type(value)](value) for value in values]) + "}"
 
 
-def _element(value: object) -> str:
-    """One value as an element of an array literal ("Arrays: Array Input and Output Syntax" in PostgreSQL's manual)."""
-    match value:
-        case None:
-            return "NULL"
-        case str():
-            return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        case bytes():
-            return '"\\\\x' + value.hex() + '"'
-        case bool():
-            return "t" if value else "f"
-        case datetime():
-            return '"' + value.isoformat() + '"'
-        case dict():
-            return _element(json.dumps(value))
-        case _:
-            return str(value)
+def _text(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+_ELEMENTS: Mapping[type, Callable[[Any], str]] = {
+    NoneType: lambda _: "NULL",
+    str: _text,
+    bytes: lambda value: '"\\\\x' + value.hex() + '"',
+    bool: lambda value: "t" if value else "f",
+    datetime: lambda value: '"' + value.isoformat() + '"',
+    dict: lambda value: _text(json.dumps(value)),
+    int: str,
+    Decimal: str,
+    UUID: str,
+}
+"""How a value of each type is written as an element ("Array Input and Output Syntax" in PostgreSQL's manual)."""
