@@ -46,7 +46,7 @@ from payment_service.rpc.requests import ShortcodeLimits
 from payment_service.rpc.server import RpcServer, serving
 from payment_service.security.keys import Keys, KeysUnusable, load_keys
 from payment_service.security.sealing import Sealer
-from payment_service.store.engines import connect_writer, read_engine
+from payment_service.store.engines import connect_feed, connect_writer, read_engine
 from payment_service.store.health import database_now, schema_revision
 from payment_service.store.migrations import newest_revision
 from payment_service.telemetry import set_up_tracing
@@ -159,7 +159,7 @@ def _parts(
 ) -> _Parts:
     database_url, times = settings.database_url.get_secret_value(), settings.times
     sealer, shortcodes = Sealer(keys), load_shortcodes(settings.shortcodes_file)
-    feed = EventFeed(partial(connect_writer, database_url, autocommit=True), sealer)
+    feed = EventFeed(partial(connect_feed, database_url), sealer)
     reads = payment_reads(readers, partial(connect_writer, database_url, autocommit=True), sealer, feed)
     creating = create_payment.Tools(sealer, keys.chain, keys.fingerprint, next(iter(shortcodes)), _now, times)
     recording = record_facts.Tools(sealer, keys.chain, _now, times)

@@ -161,7 +161,7 @@ async def create_payments(tools: Tools, conn: Connection, group: Sequence[NewPay
     if not rows:
         await run_together(conn, [ROLLBACK])
         return decisions
-    # Sorted, so that two processes insert the same keys in the same order: they may wait, and never in a ring.
+    # Sorted, so that two processes insert the same bookings in the same order: they may wait, and rarely in a ring.
     ordered = sorted(group, key=lambda new: (new.request.booking_id, new.request.request_id))
     insert = store.insert_payments([rows[new.payment_id] for new in ordered if new.payment_id in rows])
     inserted, *_ = await run_together(conn, [insert, event_log.append_of_inserted(events), COMMIT])

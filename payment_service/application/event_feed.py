@@ -272,11 +272,15 @@ class EventFeed:
     async def _read_on(self, connection: Connection) -> list[EventRow]:
         """The next events; and where something was committed here, word of it to the others on the same way."""
         statements = [reads.tail(self.bookmark.position, EVENTS_A_LOOK)]
-        if self._untold:
-            self._untold = False
+        telling, self._untold = self._untold, False
+        if telling:
             statements.insert(0, Statement(f"NOTIFY {CHANNEL}"))
-        async with asyncio.timeout(READ_WAIT_SECONDS):
-            *_, found = await run_together(connection, statements)
+        try:
+            async with asyncio.timeout(READ_WAIT_SECONDS):
+                *_, found = await run_together(connection, statements)
+        except BaseException:
+            self._untold = self._untold or telling
+            raise
         return [EventRow._make(row) for row in found.rows]
 
     async def _take_position(self, connection: Connection) -> None:
@@ -312,14 +316,16 @@ class EventFeed:
             self._bookmark = Bookmark(self.bookmark.log_id, rows[-1].position, rows[-1].tag)
 
     async def _listen(self, connection: Connection) -> NoReturn:
-        await connection.execute(f"LISTEN {CHANNEL}")
+        async with asyncio.timeout(READ_WAIT_SECONDS):
+            await connection.execute(f"LISTEN {CHANNEL}")
         # Whatever was told while nobody listened.
         self._look.set()
         while True:
             async for notice in connection.notifies(timeout=LISTEN_WAIT_SECONDS):
                 if notice.pid != self._own_backend:
                     self._look.set()
-            await connection.execute("SELECT 1")
+            async with asyncio.timeout(READ_WAIT_SECONDS):
+                await connection.execute("SELECT 1")
 
 
 @contextlib.contextmanager

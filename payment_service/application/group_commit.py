@@ -17,9 +17,14 @@ What can go wrong, and what follows:
   item runs in a transaction of its own and only the one at fault fails;
 * the connection broke: if COMMIT was on its way its outcome is unknown, so the
   group runs again, and whatever finds its own id was applied;
+* the server takes no writes any more, as after a failover: the connection is
+  given up, since the next one may lead to the new primary, and the group runs
+  again;
 * no answer for `COMMIT_WAIT_SECONDS`: the server's own timeouts do not bound a
   COMMIT that waits for its standby. The connection is cut without a cancel
-  request, and the callers are told that the store does not answer.
+  request, and the group runs again.
+
+A group that fails so often is told that the store does not answer.
 """
 
 import asyncio
@@ -27,8 +32,8 @@ import contextlib
 import os
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Generic, TypeVar
 
 import psycopg
 import structlog
@@ -89,6 +94,8 @@ class GroupCommit(Generic[Item, Answer]):
                 raise Overloaded
             self._place_free.clear()
             await self._place_free.wait()
+            if self._ended:
+                raise StoreUnavailable
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         self._arrived.set()
@@ -105,11 +112,9 @@ class GroupCommit(Generic[Item, Answer]):
                 await self._write_next_group()
             raise
         finally:
-            # Whoever still waits, or comes now, must not wait for ever for a writer that is gone.
             self._ended = True
-            for _, future in self._waiting:
-                if not future.done():
-                    future.set_exception(StoreUnavailable())
+            self._place_free.set()
+            _fail(self._waiting)
             if self._connection is not None:
                 await self._connection.close()
 
@@ -126,7 +131,11 @@ class GroupCommit(Generic[Item, Answer]):
             raise
 
     async def _answer(self, group: Sequence[tuple[Item, asyncio.Future[Answer]]]) -> None:
-        answers = await self._committed_answers([item for item, _ in group])
+        try:
+            answers = await self._committed_answers([item for item, _ in group])
+        except BaseException:
+            _fail(group)
+            raise
         for (_, future), answer in zip(group, answers, strict=True):
             if future.done():
                 continue
@@ -149,7 +158,7 @@ class GroupCommit(Generic[Item, Answer]):
                 problem = error
                 if constraint_failures > 1:
                     break
-            except (psycopg.OperationalError, OSError, TimeoutError) as error:
+            except (psycopg.OperationalError, errors.ReadOnlySqlTransaction, OSError, TimeoutError) as error:
                 _log.warning("store did not answer", group=self._name, items=len(items), cause=repr(error))
                 problem = StoreUnavailable()
                 problem.__cause__ = error
@@ -173,15 +182,27 @@ class GroupCommit(Generic[Item, Answer]):
         if not done:
             _cut(connection)
             await asyncio.wait({writing})
-        if connection.closed or writing.exception() is not None:
-            await self._recover(connection)
+        error = writing.exception()
+        if connection.closed or error is not None:
+            await _recover(connection, usable=not isinstance(error, errors.ReadOnlySqlTransaction))
         return writing.result()
 
-    async def _recover(self, connection: Connection) -> None:
-        with contextlib.suppress(psycopg.Error, OSError):
-            await connection.rollback()
+
+async def _recover(connection: Connection, *, usable: bool) -> None:
+    """Leave the connection ready for the next group, or closed."""
+    if usable:
+        with contextlib.suppress(psycopg.Error, OSError, TimeoutError):
+            async with asyncio.timeout(COMMIT_WAIT_SECONDS):
+                await connection.rollback()
             return
-        await connection.close()
+    await connection.close()
+
+
+def _fail(group: Iterable[tuple[Any, asyncio.Future[Any]]]) -> None:
+    """Whoever waits must not wait for ever for a writer that is gone."""
+    for _, future in group:
+        if not future.done():
+            future.set_exception(StoreUnavailable())
 
 
 def _cut(connection: Connection) -> None:

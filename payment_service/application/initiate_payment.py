@@ -17,7 +17,7 @@ from uuid_utils.compat import uuid7
 
 from payment_service.application.create_payment import Created, CreatePayments
 from payment_service.application.send_prompt import Claim, SendTools, claim_at_once, drop_claim, send_prompt
-from payment_service.domain.errors import StoreUnavailable
+from payment_service.domain.errors import BookingBarred, Overloaded, RequestIdReused
 from payment_service.domain.payment import Payment, PaymentRequest, PhoneWarning, Status
 from payment_service.domain.views import PaymentView, view_of
 from payment_service.store.payments import Prompt
@@ -88,7 +88,9 @@ class InitiatePayments:
                 claim_id=claim.claim_id if claim is not None else None,
             )
             held = (claim, created.payment) if claim is not None and claim.holds(created.payment) else None
-        except StoreUnavailable:
+        except (RequestIdReused, BookingBarred, Overloaded):
+            raise
+        except Exception:
             if claim is not None:
                 # Whether the claim was committed is not known; that nothing is sent under it, is.
                 self._run(drop_claim(self.send, payment_id, claim))
@@ -122,9 +124,9 @@ class InitiatePayments:
 
     async def drain(self, seconds: float) -> None:
         """Wait for the sends under way. What is not done in time is left to its lease: uncertain, and settled later."""
-        if self.starting:
-            await asyncio.wait(self.starting, timeout=seconds)
-        if self.sending:
-            await asyncio.wait(set(self.sending.values()), timeout=seconds)
-        for task in self.sending.values():
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + seconds
+        while (under_way := {*self.starting, *self.sending.values()}) and loop.time() < give_up_at:
+            await asyncio.wait(under_way, timeout=give_up_at - loop.time(), return_when=asyncio.FIRST_COMPLETED)
+        for task in under_way:
             task.cancel()

@@ -92,7 +92,7 @@ async def record_facts(tools: Tools, conn: Connection, group: Sequence[Submissio
     now = tools.clock()
     ledger = _Ledger(tools, known, now)
     answers = [ledger.take(submission) for submission in group]
-    await ledger.write(conn)
+    await ledger.write(conn, begun=not only_keep)
     return answers
 
 
@@ -150,6 +150,9 @@ class _Ledger:
         self._receipts: dict[str, Row] = {}
         self._exchanges: list[Row] = []
         self._callbacks: dict[tuple[str, bytes], Row] = {}
+        # For the log, once they are committed.
+        self._changes: list[dict[str, object]] = []
+        self._opened: list[dict[str, object]] = []
 
     def take(self, submission: Submission) -> Recorded:
         """Apply one fact, and note what is to be kept beside it."""
@@ -167,7 +170,7 @@ class _Ledger:
         self._keep_callback(submission, row.payment.payment_id, "APPLIED")
         return Recorded(outcome.payment, outcome.refused, row.trace_parent)
 
-    async def write(self, conn: Connection) -> None:
+    async def write(self, conn: Connection, *, begun: bool) -> None:
         """Write everything and commit. What loses a block goes before what gains one; the events go last."""
         changed = [(self._before[i].payment, row) for i, row in self._rows.items() if row is not self._before[i]]
         losing = [pair for pair in changed if pair[0].blocks_booking and not pair[1].payment.blocks_booking]
@@ -184,10 +187,14 @@ class _Ledger:
         ):
             if rows:
                 statements.append(insert(rows))
-        results = await run_together(conn, [*statements, COMMIT] if self._before else [BEGIN, *statements, COMMIT])
+        results = await run_together(conn, [*statements, COMMIT] if begun else [BEGIN, *statements, COMMIT])
         # Cannot be: the rows were locked, and a second event of one version would have refused the commit.
         for result, pairs in zip(results, updates, strict=False):
             assert result.count == len(pairs), "a locked payment was changed by another writer"
+        for change in self._changes:
+            _log.info("payment changed", **change)
+        for case in self._opened:
+            _log.warning("case opened", **case)
 
     def _apply(self, payment: Payment, fact: Fact) -> Outcome:
         if (payment.payment_id, fact.fact_id) in self._facts:
@@ -220,15 +227,16 @@ class _Ledger:
             event = NewEvent(kind, fact.fact_id, type(fact).__name__, before, after)
             content, chain_hash = event_log.event_row(event, self._tools.chain, chain_hash)
             self._events.append(content)
-            _log.info(
-                "payment changed",
-                payment_id=str(after.payment_id),
-                from_state=before.state.value,
-                to_state=after.state.value,
-                reason=after.reason and after.reason.value,
-                cause=type(fact).__name__,
-                version=after.version,
-                trace_id=trace_id(row.trace_parent),
+            self._changes.append(
+                {
+                    "payment_id": str(after.payment_id),
+                    "from_state": before.state.value,
+                    "to_state": after.state.value,
+                    "reason": after.reason and after.reason.value,
+                    "cause": type(fact).__name__,
+                    "version": after.version,
+                    "trace_id": trace_id(row.trace_parent),
+                }
             )
         if outcome.changed(before) or outcome.case is not None:
             self._facts.add((before.payment_id, fact.fact_id))
@@ -270,13 +278,14 @@ class _Ledger:
             amount,
             self._now,
         )
-        _log.warning(
-            "case opened",
-            payment_id=str(payment_id) if payment_id else None,
-            reference=reference,
-            case=case.kind.value,
-            is_money=case.is_money,
-            cause=type(fact).__name__,
+        self._opened.append(
+            {
+                "payment_id": str(payment_id) if payment_id else None,
+                "reference": reference,
+                "case": case.kind.value,
+                "is_money": case.is_money,
+                "cause": type(fact).__name__,
+            }
         )
 
     def _keep_callback(self, submission: Submission, payment_id: UUID | None, status: str) -> None:

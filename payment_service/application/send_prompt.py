@@ -60,6 +60,8 @@ RECORD_MARGIN_SECONDS = 2.0
 
 CLAIM_DROPPED = "CLAIM_DROPPED"
 """The code of a send that was claimed and never begun."""
+DROP_AGAIN_SECONDS = 1.0
+"""Between two looks whether the payment of a dropped claim has appeared."""
 
 _log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer("payment_service")
@@ -105,8 +107,15 @@ def claim_at_once(tools: SendTools, shortcode: str) -> Claim | None:
 
 
 async def drop_claim(tools: SendTools, payment_id: UUID, claim: Claim) -> None:
-    """Say that nothing is sent under a claim that may have been committed all the same: another may send then."""
-    await _record(tools, Submission(NotSent(claim.claim_id, CLAIM_DROPPED), payment_id))
+    """Say that nothing is sent under a claim that may have been committed all the same: another may send then.
+
+    A commit whose outcome was unknown may still be under way, and is told as soon as its row can be seen. After the
+    lease there is no need to: it leaves the payment uncertain.
+    """
+    dropped = Submission(NotSent(claim.claim_id, CLAIM_DROPPED), payment_id)
+    over_at = tools.clock() + tools.times.lease
+    while (await _record_outcome(tools, dropped)).payment is None and tools.clock() < over_at:
+        await asyncio.sleep(DROP_AGAIN_SECONDS)
 
 
 async def send_prompt(
@@ -117,10 +126,11 @@ async def send_prompt(
     `held` is a claim that stands on the payment's row already. None when it could not even be claimed. Run it in a
     task that nobody cancels.
     """
-    # Before any claim: what must not be sent is found out while nothing is claimed.
+    # Before a claim is made here: what must not be sent is found out while nothing is claimed.
     request, payment = _push_request(tools, prompt), None
     with remote_parent(prompt.trace_parent), _tracer.start_as_current_span("send prompt"):
-        while tools.clock() < give_up_at:
+        # A claim that is held has to come to something, however late it is: `push` gives up what is too late to send.
+        while held or tools.clock() < give_up_at:
             trying = _send(tools, request, *held) if held else _claim_and_send(tools, request, prompt.payment_id)
             again, latest = await trying
             held, payment = None, latest or payment
@@ -135,15 +145,25 @@ async def send_prompt(
 async def _claim_and_send(tools: SendTools, request: PushRequest, payment_id: UUID) -> tuple[bool, Payment | None]:
     """One try; whether to try again, and the payment as it stands, if it was looked at."""
     try:
-        await tools.budget.take(request.shortcode.number)
-        claim = Claim(uuid7(), await get_token(tools.tokens))
+        token = await _turn_and_token(tools, request.shortcode.number)
     except (BudgetExhausted, NoAccessToken) as error:
         _log.warning("prompt postponed", payment_id=str(payment_id), cause=repr(error))
         return True, None
-    claimed = await _record(tools, Submission(SendClaimed(claim.claim_id), payment_id))
+    claim = Claim(uuid7(), token)
+    claimed = await _record(tools, Submission(SendClaimed(claim.claim_id), payment_id), StoreUnavailable)
     if claimed.payment is None or not claim.holds(claimed.payment):
+        tools.budget.give_back(request.shortcode.number)
         return False, claimed.payment
     return await _send(tools, request, claim, claimed.payment)
+
+
+async def _turn_and_token(tools: SendTools, shortcode: str) -> Token:
+    await tools.budget.take(shortcode)
+    try:
+        return await get_token(tools.tokens)
+    except NoAccessToken:
+        tools.budget.give_back(shortcode)
+        raise
 
 
 async def _send(tools: SendTools, request: PushRequest, claim: Claim, payment: Payment) -> tuple[bool, Payment | None]:
@@ -157,7 +177,8 @@ async def _send(tools: SendTools, request: PushRequest, claim: Claim, payment: P
         if answer.retry_after is not None:
             tools.budget.slow_down(request.shortcode.number, answer.retry_after)
     row = exchange_row(tools.sealer, exchange, payment.payment_id)
-    recorded = await _record(tools, Submission(_fact(answer, claim.claim_id), payment.payment_id, exchange=row))
+    outcome = Submission(_fact(answer, claim.claim_id), payment.payment_id, exchange=row)
+    recorded = await _record_outcome(tools, outcome)
     return recorded.payment is not None and recorded.payment.state is State.CREATED, recorded.payment
 
 
@@ -186,13 +207,15 @@ def _fact(answer: PushAnswer, claim_id: UUID) -> Fact:
             assert_never(answer)
 
 
-async def _record(tools: SendTools, submission: Submission) -> Recorded:
-    """Record a fact of the send, however long the store is away: it cannot be had again."""
-    with contextlib.suppress(StoreUnavailable):
+async def _record_outcome(tools: SendTools, submission: Submission) -> Recorded:
+    """Record what became of a send, whatever stands in the way of it at first: it cannot be had again."""
+    return await _record(tools, submission, Exception)
+
+
+async def _record(tools: SendTools, submission: Submission, again_on: type[Exception]) -> Recorded:
+    with contextlib.suppress(again_on):
         return await tools.facts.submit(submission, patient=True)
-    async for attempt in stamina.retry_context(
-        on=StoreUnavailable, timeout=RECORD_WAIT_SECONDS, attempts=None, wait_max=5.0
-    ):
+    async for attempt in stamina.retry_context(on=again_on, timeout=RECORD_WAIT_SECONDS, attempts=None, wait_max=5.0):
         with attempt:
             return await tools.facts.submit(submission, patient=True)
     raise StoreUnavailable

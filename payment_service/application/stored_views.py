@@ -2,7 +2,7 @@
 
 While a newer release is rolled out, rows may hold names that this one does not know. One row must not stop the log for
 everybody: an unknown reason or warning is left out, an unknown event says that the payment changed, and on an unknown
-action the booking waits, which is the one that does nothing.
+action or state the booking waits, which is the one that does nothing.
 """
 
 from typing import Final
@@ -19,6 +19,7 @@ from payment_service.store.reads import EventRow, PaymentRow
 UNREADABLE_PHONE: Final = "*" * 12
 """Shown where a number does not open: one damaged row must not stop the log for everybody."""
 
+_STATUSES = {status.value: status for status in Status}
 _STATUS_OF_NAME = {state.value: status for state, status in STATUS_OF.items()}
 _REASONS = {reason.value: reason for reason in Reason}
 _ACTIONS = {action.value: action for action in BookingAction}
@@ -42,7 +43,7 @@ def payment_view(row: PaymentRow, sealer: Sealer) -> PaymentView:
         booking_id=row.booking_id,
         attempt=row.attempt,
         retry_of=row.retry_of,
-        status=Status(row.status),
+        status=_STATUSES.get(row.status, Status.PROCESSING),
         reason=_REASONS.get(row.status_reason or ""),
         result_code=row.provider_result_code,
         language_code=row.language_code,
@@ -72,7 +73,7 @@ def event_view(row: EventRow, sealer: Sealer) -> EventView:
         booking_id=row.booking_id,
         attempt=row.attempt,
         retry_of=row.retry_of,
-        status=_STATUS_OF_NAME[row.state],
+        status=_status(row.state),
         reason=_REASONS.get(row.status_reason or ""),
         result_code=row.provider_result_code,
         language_code=row.language_code,
@@ -91,8 +92,12 @@ def event_view(row: EventRow, sealer: Sealer) -> EventView:
         metadata=row.metadata,
         version=row.version,
     )
-    previous = None if row.previous_state is None else _STATUS_OF_NAME[row.previous_state]
+    previous = None if row.previous_state is None else _status(row.previous_state)
     return EventView(row.position, row.tag, _EVENT_TYPES.get(row.event_type, EventType.UPDATED), previous, payment)
+
+
+def _status(state: str) -> Status:
+    return _STATUS_OF_NAME.get(state, Status.PROCESSING)
 
 
 def _masked_phone(payment_id: UUID, sealed: bytes, sealer: Sealer) -> str:

@@ -28,6 +28,8 @@ _CONNECTION = {
 _SERVER_OPTIONS = (
     f"-c statement_timeout={STATEMENT_WAIT_MS} -c lock_timeout={LOCK_WAIT_MS}"
     f" -c idle_in_transaction_session_timeout={IDLE_TRANSACTION_MS} -c timezone=UTC"
+    # Each statement is to see what is committed by then, whatever the server's default.
+    r" -c default_transaction_isolation=read\ committed"
 )
 
 
@@ -57,15 +59,26 @@ def read_engine(database_url: str, *, connections: int = 5, wait_seconds: float 
 _PLANS = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c plan_cache_mode=force_generic_plan"
 
 
-async def connect_writer(database_url: str, *, autocommit: bool = False) -> psycopg.AsyncConnection[TupleRow]:
-    """The connection of a grouped writer, or of the tailer. Its statements come by key, are prepared and planned once.
+# What is told to the others is told on the way of a read. No read may wait for a disk or a standby because of it.
+_FEED = "-c synchronous_commit=off"
+
+
+async def connect_feed(database_url: str) -> psycopg.AsyncConnection[TupleRow]:
+    """A connection of the event feed: it reads as a writer does, and what it writes need not last."""
+    return await connect_writer(database_url, autocommit=True, options=_FEED)
+
+
+async def connect_writer(
+    database_url: str, *, autocommit: bool = False, options: str = ""
+) -> psycopg.AsyncConnection[TupleRow]:
+    """The connection of a grouped writer. Its statements come by key, are prepared and planned once.
 
     A plan that was made while a table was small would scan it for ever after, so scans are ruled out from the start.
     """
     return await psycopg.AsyncConnection.connect(
         database_url,
         autocommit=autocommit,
-        options=f"{_SERVER_OPTIONS} {_PLANS}",
+        options=f"{_SERVER_OPTIONS} {_PLANS} {options}",
         prepare_threshold=0,
         **_CONNECTION,  # type: ignore[arg-type]  # the values are those of libpq
     )

@@ -11,18 +11,23 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import structlog
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from payment_service.domain.payment import BookingAction, LatePaymentPolicy, Payment, State
 from payment_service.domain.reasons import Reason
-from payment_service.security.sealing import CHECKOUT_REQUEST_ID, PHONE_NUMBER, Sealer
+from payment_service.security.sealing import CHECKOUT_REQUEST_ID, PHONE_NUMBER, SealBroken, Sealer
 from payment_service.store.grouped import Row, array_of, columns_of, inserting, updating
 from payment_service.store.tables import payments
 from payment_service.store.together import Statement
 
 CHECKOUT_INDEX = "checkout"
 PHONE_INDEX = "phone"
+
+_STATES = frozenset(State)
+
+_log = structlog.get_logger(__name__)
 
 # What may change, in the order of `_values`.
 _MUTABLE = (
@@ -202,26 +207,37 @@ def checkout_holders(indexes: Sequence[bytes]) -> Statement:
 
 
 async def due_payments(conn: AsyncConnection, now: datetime, limit: int) -> list[Due]:
-    """The payments whose timer has run out, the longest overdue first."""
+    """The payments whose timer has run out, the longest overdue first.
+
+    A state that this release does not know is left to the processes of the newer one that wrote it.
+    """
     rows = await conn.execute(_DUE, {"now": now, "limit": limit})
-    return [Due(row.payment_id, State(row.state), row.claim_id, row.created_at) for row in rows]
+    known = [row for row in rows if row.state in _STATES]
+    return [Due(row.payment_id, State(row.state), row.claim_id, row.created_at) for row in known]
 
 
 async def read_prompts(conn: AsyncConnection, sealer: Sealer, ids: Sequence[UUID]) -> list[Prompt]:
-    """What to send for the given payments."""
-    return [
-        Prompt(
-            payment_id=row.payment_id,
-            reference=row.reference,
-            phone_number=sealer.open(PHONE_NUMBER, row.payment_id.bytes, row.phone_number).decode(),
-            amount=int(row.amount),
-            shortcode=row.shortcode,
-            account_reference=row.account_reference,
-            description=row.transaction_desc,
-            trace_parent=row.trace_parent,
+    """What to send for the given payments; one whose phone number does not open is left out, and holds up no other."""
+    prompts = []
+    for row in await conn.execute(_PROMPTS, {"ids": list(ids)}):
+        try:
+            phone_number = sealer.open(PHONE_NUMBER, row.payment_id.bytes, row.phone_number).decode()
+        except SealBroken:
+            _log.exception("phone number does not open", payment_id=str(row.payment_id))
+            continue
+        prompts.append(
+            Prompt(
+                payment_id=row.payment_id,
+                reference=row.reference,
+                phone_number=phone_number,
+                amount=int(row.amount),
+                shortcode=row.shortcode,
+                account_reference=row.account_reference,
+                description=row.transaction_desc,
+                trace_parent=row.trace_parent,
+            )
         )
-        for row in await conn.execute(_PROMPTS, {"ids": list(ids)})
-    ]
+    return prompts
 
 
 def update_payments(sealer: Sealer, changes: Sequence[tuple[Payment, Stored]]) -> Statement:

@@ -222,7 +222,7 @@ async def tag_at(connection: Connection, position: int) -> bytes | None:
 
 
 async def payments_by(connection: Connection, ids: Sequence[UUID], references: Sequence[str]) -> list[PaymentRow]:
-    """Payments of any caller by id or by reference; two statements, sent together."""
+    """Payments of any caller by id or by reference."""
     cursors = []
     if ids:
         cursors.append(await connection.execute(_BY_IDS, {"ids": list(ids)}))

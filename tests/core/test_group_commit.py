@@ -11,7 +11,7 @@ from payment_service.application import group_commit
 from payment_service.application.group_commit import GroupCommit
 from payment_service.domain.errors import Overloaded, StoreUnavailable
 from payment_service.store.engines import connect_writer
-from payment_service.store.together import Connection
+from payment_service.store.together import BEGIN, COMMIT, Connection, Statement, run_together
 from tests.conftest import Database
 from tests.core.rows import rows_of
 
@@ -135,3 +135,52 @@ async def test_a_writer_that_has_ended_leaves_nobody_waiting(numbers: Database) 
     await stopped(running)
     with pytest.raises(StoreUnavailable):
         await group.submit(2, patient=True)
+
+
+async def test_a_server_that_takes_no_writes_is_left_for_one_that_does(numbers: Database) -> None:
+    options = ["-c default_transaction_read_only=on", "-c default_transaction_read_only=off"]
+
+    async def connect() -> Connection:
+        return await connect_writer(numbers.application_url, options=options[0])
+
+    group: GroupCommit[int, int] = GroupCommit("numbers", connect, insert, lambda: None)
+    running = asyncio.create_task(group.run())
+    with pytest.raises(StoreUnavailable):
+        await group.submit(1)
+    options.pop(0)
+    assert await group.submit(2) == 4
+    await stopped(running)
+
+
+async def test_a_writer_that_dies_tells_those_in_hand_and_those_that_wait_for_a_place(
+    numbers: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Died(BaseException):
+        pass
+
+    async def write(_: Connection, items: Sequence[int]) -> Sequence[int]:
+        raise Died
+
+    monkeypatch.setattr(group_commit, "WAITING_MAX", 2)
+    monkeypatch.setattr(group_commit, "GROUP_MAX", 1)
+    group: GroupCommit[int, int] = GroupCommit(
+        "numbers", partial(connect_writer, numbers.application_url), write, lambda: None
+    )
+    submitted = [asyncio.create_task(group.submit(number, patient=True)) for number in range(5)]
+    await asyncio.sleep(0)
+    with pytest.raises(Died):
+        await group.run()
+    answers = await asyncio.gather(*submitted, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [StoreUnavailable] * 5
+
+
+async def test_failures_leave_no_statement_behind(database: Database) -> None:
+    connection = await connect_writer(database.application_url, autocommit=True)
+    broken = Statement("SELECT 1 / ($1::int - 1)", ("1",))
+    for _ in range(5):
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            await run_together(connection, [BEGIN, Statement("SELECT $1::int", ("2",)), broken, COMMIT])
+        await connection.rollback()
+    result, *_ = await run_together(connection, [Statement("SELECT count(*)::int FROM pg_prepared_statements")])
+    assert result.rows[0][0] <= 5
+    await connection.close()
