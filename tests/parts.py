@@ -13,8 +13,8 @@ from typing import Any
 import grpc.aio
 
 from payment_service.security.keys import create_keys
-from runtime.callback_tokens import create_callback_keys
 from runtime.grpc_options import CLIENT_OPTIONS
+from runtime.key_rings import create_key_ring
 
 START_WAIT_SECONDS = 60.0
 STOP_WAIT_SECONDS = 40.0
@@ -138,7 +138,7 @@ class Site:
 def make_site(folder: Path, database_url: str, simulator_url: str, gateway_url: str) -> Site:
     """The files of an installation."""
     create_keys(folder / "keys.json")
-    create_callback_keys(folder / "callback-keys.json")
+    create_key_ring(folder / "callback-keys.json")
     (folder / "shortcodes.json").write_text(json.dumps(SHORTCODES))
     return Site(folder, database_url, simulator_url, gateway_url)
 
