@@ -128,11 +128,16 @@ class Site:
         arguments = ["payment_service", "serve", "--listen", listen]
         return running("core", self.folder, arguments, self.core_environment(**settings))
 
-    def running_gateway(self, core_address: str, listen: str = "127.0.0.1:0") -> Any:
-        """A gateway of this site, as a context manager."""
+    def running_gateway(self, core_address: str, listen: str = "127.0.0.1:0", **settings: object) -> Any:
+        """A gateway of this site with a spool, as a context manager; `settings` are names without the prefix."""
         arguments = ["callback_gateway", "serve", "--listen", listen, "--core", core_address]
-        keys = {"GATEWAY_CALLBACK_KEYS_FILE": str(self.folder / "callback-keys.json")}
-        return running("gateway", self.folder, arguments, keys)
+        values: dict[str, object] = {
+            "callback_keys_file": self.folder / "callback-keys.json",
+            "spool_folder": self.folder / "callback-spool",
+            "spool_keys_file": self.folder / "callback-spool-keys.json",
+        }
+        environment = {f"GATEWAY_{name.upper()}": str(value) for name, value in (values | settings).items()}
+        return running("gateway", self.folder, arguments, environment)
 
 
 def make_site(folder: Path, database_url: str, simulator_url: str, gateway_url: str) -> Site:
