@@ -10,11 +10,15 @@ import grpc
 import structlog
 from aiohttp import web
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from mpesa_payments.v1.callback_service_pb2_grpc import CallbackServiceStub
 
 from callback_gateway.config import GatewaySettings
 from callback_gateway.connections import Connections, EdgeConnection
+from callback_gateway.delivery import Delivery
 from callback_gateway.edge import Edge, answer
 from callback_gateway.forwarding import ForwardQueue, forward_callbacks
+from callback_gateway.spool import Spool
+from callback_gateway.spool_folder import open_spool_folder
 from runtime.callback_tokens import CallbackKeys, load_callback_keys
 from runtime.grpc_options import CLIENT_OPTIONS
 from runtime.serving import Address, AddressTaken, is_address_taken, stop_requested, write_ready_file
@@ -51,10 +55,14 @@ async def run_gateway(settings: GatewaySettings, keys: CallbackKeys) -> AsyncIte
     counts: Counter[str] = Counter()
     connections = Connections(settings.header_time_s, settings.idle_time_s, settings.connections_max, counts)
     queue = ForwardQueue(settings.callbacks_waiting_max, settings.forward_time_s)
-    async with grpc.aio.insecure_channel(str(settings.core_address), options=CLIENT_OPTIONS) as channel:
+    async with (
+        _running_spool(settings) as spool,
+        grpc.aio.insecure_channel(str(settings.core_address), options=CLIENT_OPTIONS) as channel,
+    ):
         edge = Edge(
             keys=keys,
             queue=queue,
+            spool=spool,
             connections=connections,
             counts=counts,
             body_max_bytes=settings.body_max_bytes,
@@ -66,16 +74,34 @@ async def run_gateway(settings: GatewaySettings, keys: CallbackKeys) -> AsyncIte
         # A part that fails ends the whole gateway: a process that takes callbacks and forwards none is worse than none.
         async with asyncio.TaskGroup() as parts:
             work = [parts.create_task(forward_callbacks(queue, channel)), parts.create_task(_report(counts))]
+            if spool is not None:
+                delivery = Delivery(spool, CallbackServiceStub(channel), queue.core_answered)
+                work += [parts.create_task(spool.write_groups()), parts.create_task(delivery.run())]
             try:
                 host, port = listener.sockets[0].getsockname()[:2]
                 yield Address(host, port)
             finally:
                 listener.close()
-                await _drain(connections, queue, settings)
+                await _drain(connections, queue, spool, settings)
                 await http.shutdown(CUT_OFF_TIME_S)
                 for task in work:
                     task.cancel()
                 log.info("gateway_stopped", unsettled=queue.unsettled, **counts)
+
+
+@contextlib.asynccontextmanager
+async def _running_spool(settings: GatewaySettings) -> AsyncIterator[Spool | None]:
+    """The spool, or None where the settings name none."""
+    if settings.spool_folder is None or settings.spool_keys_file is None:
+        log.warning("spool_off", advice="set GATEWAY_SPOOL_FOLDER, or callbacks are refused while the service is away")
+        yield None
+        return
+    folder = open_spool_folder(settings.spool_folder, settings.spool_keys_file)
+    spool = Spool(folder, settings.spool_max_bytes, settings.spool_time_s)
+    try:
+        yield spool
+    finally:
+        await spool.close()
 
 
 def _core_reachable(channel: grpc.aio.Channel) -> Callable[[], Awaitable[bool]]:
@@ -110,15 +136,18 @@ async def _listen(http: web.Server, connections: Connections, address: Address) 
         raise
 
 
-async def _drain(connections: Connections, queue: ForwardQueue, settings: GatewaySettings) -> None:
+async def _drain(connections: Connections, queue: ForwardQueue, spool: Spool | None, settings: GatewaySettings) -> None:
     """Wait until nothing is in hand; each part of a request has its bound, and so has this."""
     connections.draining = True
     await asyncio.sleep(DRAIN_GRACE_S)
     loop = asyncio.get_running_loop()
     end = loop.time() + settings.header_time_s + settings.body_time_s + settings.forward_time_s
+    if spool is not None:
+        end += settings.spool_time_s
     while loop.time() < end:
         connections.close_waiting()
-        if not connections.waiting and not connections.in_hand and not queue.unsettled:
+        unsettled = queue.unsettled + (spool.unsettled if spool is not None else 0)
+        if not connections.waiting and not connections.in_hand and not unsettled:
             return
         await asyncio.sleep(DRAIN_LOOK_EVERY_S)
 

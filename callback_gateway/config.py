@@ -1,9 +1,9 @@
 """The gateway's settings: what an operator would change, each with its unit. All else is a constant."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from runtime.serving import Address
@@ -36,13 +36,47 @@ class GatewaySettings(ProgramSettings):
     idle_time_s: float = Field(
         default=75.0, gt=0, le=3600, description="how long an idle connection is kept for the next request, seconds"
     )
+    # Together with `spool_time_s` within the 5 s in which Safaricom wants its answer.
     forward_time_s: float = Field(
-        default=4.5, gt=0, le=30, description="longest time for the payment service to store a callback, seconds"
+        default=3.0, gt=0, le=30, description="longest time for the payment service to store a callback, seconds"
     )
     connections_max: int = Field(default=2_000, ge=1, le=50_000, description="most connections open at a time")
     callbacks_waiting_max: int = Field(
         default=1_024, ge=1, le=100_000, description="most callbacks waiting for the payment service at a time"
     )
+
+    spool_folder: Path | None = Field(
+        default=None,
+        description="folder on a lasting volume, of this gateway alone, for callbacks that the payment service cannot "
+        "take now; empty: those are answered 503",
+    )
+    spool_keys_file: Path | None = Field(
+        default=None,
+        description="file of the keys that the spool is sealed with, on a lasting volume; made at the first start",
+    )
+    spool_max_bytes: int = Field(
+        default=1_000_000_000,
+        ge=1_000_000,
+        description="most room that the spool may take, with what it keeps for an operator, bytes",
+    )
+    spool_time_s: float = Field(
+        default=1.5, gt=0, le=30, description="longest time for a callback to be safe in the spool, seconds"
+    )
+
+    @field_validator("spool_folder", "spool_keys_file", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        # As a path, nothing would be the folder that the gateway was started in.
+        return None if value == "" else value
+
+    @model_validator(mode="after")
+    def _spool_has_keys(self) -> Self:
+        if self.spool_folder is not None and self.spool_keys_file is None:
+            raise ValueError(
+                "GATEWAY_SPOOL_FOLDER needs GATEWAY_SPOOL_KEYS_FILE, best not in that folder: "
+                "whoever finds both can read the callbacks"
+            )
+        return self
 
     @field_validator("core_address")
     @classmethod

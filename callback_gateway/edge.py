@@ -1,9 +1,9 @@
 """What the gateway answers to an HTTP request.
 
 The order is the protection: path and token are judged before a byte of the body is read, the body has a bound in bytes
-and in time, and 200 is said only once the payment service has committed the callback. What the body means is never
-looked at here. Whatever is not a callback with a good token gets one and the same 404, so that nobody learns which
-part of a guess was right.
+and in time, and 200 is said only once the payment service has committed the callback, or the spool has it safe on
+disk. What the body means is never looked at here. Whatever is not a callback with a good token gets one and the same
+404, so that nobody learns which part of a guess was right.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from mpesa_payments.v1 import callback_service_pb2 as pb
 
 from callback_gateway.connections import Connections, EdgeConnection
 from callback_gateway.forwarding import ForwardQueue, Outcome
+from callback_gateway.spool import Spool
 from runtime.callback_tokens import CallbackKeys, token_accepted
 
 CALLBACK_PATH = re.compile(r"/callbacks/stk/([^/]{1,64})/([^/]{1,64})")
@@ -32,6 +33,8 @@ class Edge:
 
     keys: CallbackKeys
     queue: ForwardQueue
+    # None where there is no lasting volume.
+    spool: Spool | None
     connections: Connections
     counts: Counter[str]
     body_max_bytes: int
@@ -63,7 +66,7 @@ async def _answer(edge: Edge, request: web.BaseRequest) -> web.Response:
     if request.method == "GET" and path == "/healthz":
         return _plain(200, b'{"status":"alive"}')
     if request.method == "GET" and path == "/readyz":
-        ready = not edge.connections.draining and await edge.core_reachable()
+        ready = not edge.connections.draining and await _takes_callbacks(edge)
         return _plain(200, b'{"status":"ready"}') if ready else _plain(503, b'{"status":"not ready"}')
     edge.counts["not_found"] += 1
     return _not_found()
@@ -91,7 +94,21 @@ async def _take_callback(edge: Edge, request: web.BaseRequest, reference: str, t
         kind=pb.CALLBACK_KIND_STK, reference=reference, token=token, body=body, source_address=request.remote or ""
     )
     callback.receive_time.CopyFrom(_now())
-    return await _forward(edge, callback)
+    match await _secure(edge, callback):
+        case Outcome.STORED:
+            edge.counts["stored"] += 1
+            return _plain(200, ACCEPTED_BODY)
+        case Outcome.SPOOLED:
+            edge.counts["spooled"] += 1
+            return _plain(200, ACCEPTED_BODY)
+        case Outcome.REFUSED:
+            edge.counts["refused"] += 1
+            return _not_found()
+        case Outcome.NOT_STORED:
+            edge.counts["unavailable"] += 1
+            return _plain(503, b"")
+        case outcome:
+            assert_never(outcome)
 
 
 async def _read_body(request: web.BaseRequest, bytes_max: int) -> bytes:
@@ -107,7 +124,23 @@ async def _read_body(request: web.BaseRequest, bytes_max: int) -> bytes:
     return b"".join(chunks)
 
 
-async def _forward(edge: Edge, callback: pb.Callback) -> web.Response:
+async def _secure(edge: Edge, callback: pb.Callback) -> Outcome:
+    """Get the callback committed by the service, or else on disk, within `forward_time_s` and `spool_time_s`."""
+    # While the service is known to be away, waiting for it would only hold up Safaricom.
+    spool_first = edge.queue.core_away
+    if spool_first and await _spool(edge, callback):
+        return Outcome.SPOOLED
+    outcome = await _forward(edge, callback)
+    if outcome is Outcome.NOT_STORED and not spool_first and await _spool(edge, callback):
+        return Outcome.SPOOLED
+    return outcome
+
+
+async def _spool(edge: Edge, callback: pb.Callback) -> bool:
+    return edge.spool is not None and await edge.spool.keep(callback)
+
+
+async def _forward(edge: Edge, callback: pb.Callback) -> Outcome:
     # From here on the callback is in the queue, and stays there whatever becomes of its client: aiohttp does not
     # cancel an answer whose client has left, and the queue would not notice.
     pending = edge.queue.offer(callback)
@@ -116,18 +149,11 @@ async def _forward(edge: Edge, callback: pb.Callback) -> web.Response:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(edge.queue.forward_time_s):
                 outcome = await asyncio.shield(pending)
-    match outcome:
-        case Outcome.STORED:
-            edge.counts["stored"] += 1
-            return _plain(200, ACCEPTED_BODY)
-        case Outcome.REFUSED:
-            edge.counts["refused"] += 1
-            return _not_found()
-        case Outcome.NOT_STORED:
-            edge.counts["unavailable"] += 1
-            return _plain(503, b"")
-        case _:
-            assert_never(outcome)
+    return outcome
+
+
+async def _takes_callbacks(edge: Edge) -> bool:
+    return (edge.spool is not None and edge.spool.takes_callbacks) or await edge.core_reachable()
 
 
 def _now() -> Timestamp:

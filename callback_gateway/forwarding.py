@@ -33,9 +33,10 @@ log = structlog.get_logger()
 
 
 class Outcome(Enum):
-    """What became of a callback."""
+    """What became of a callback; the queue never says SPOOLED."""
 
     STORED = "stored"
+    SPOOLED = "in the spool"
     REFUSED = "refused"
     NOT_STORED = "not stored in time"
 
@@ -59,6 +60,7 @@ class ForwardQueue:
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     # Those waiting and those in a call.
     unsettled: int = 0
+    # As far as the last call of anybody's tells.
     core_away: bool = False
 
     def offer(self, callback: pb.Callback) -> asyncio.Future[Outcome] | None:
@@ -76,6 +78,12 @@ class ForwardQueue:
         """Tell whoever waits what became of the callback."""
         self.unsettled -= 1
         item.outcome.set_result(outcome)
+
+    def core_answered(self) -> None:
+        """Note that the service is there."""
+        if self.core_away:
+            self.core_away = False
+            log.info("core_reached_again")
 
     def put_back(self, group: list[Waiting]) -> None:
         """Queue again, in front and in order, what a call did not settle."""
@@ -129,9 +137,7 @@ async def _send(queue: ForwardQueue, stub: CallbackServiceStub, group: list[Wait
     except asyncio.CancelledError:
         queue.put_back(group)
         raise
-    if queue.core_away:
-        queue.core_away = False
-        log.info("core_reached_again")
+    queue.core_answered()
     if len(response.outcomes) != len(group):
         log.error("core_answered_wrongly", callbacks=len(group), outcomes=len(response.outcomes))
         for item in group:

@@ -238,7 +238,7 @@ async def _start_service_and_gateway(
         grpc_port = plan.grpc_port or find_free_port()
         words = ["callback_gateway", "serve", f"--listen={HOST}:{plan.gateway_port}", f"--core={HOST}:{grpc_port}"]
         words.append(f"--callback-keys-file={files['callback_keys_file']}")
-        gateway = await start_part(house, GATEWAY, words, {})
+        gateway = await start_part(house, GATEWAY, words, _spool_settings(house.data_dir))
         parts.append(gateway)
         settings = {f"PAYMENTS_{name.upper()}": str(path) for name, path in files.items() if "owner" not in name}
         settings |= {"PAYMENTS_DARAJA_BASE_URL": daraja_url, **plan.settings}
@@ -256,6 +256,13 @@ async def _start_service_and_gateway(
             await stop_part(gateway)
         else:
             return
+
+
+def _spool_settings(folder: Path) -> dict[str, str]:
+    return {
+        "GATEWAY_SPOOL_FOLDER": str(folder / "callback-spool"),
+        "GATEWAY_SPOOL_KEYS_FILE": str(folder / "callback-spool-keys.json"),
+    }
 
 
 async def _stop_in_order(parts: Sequence[Part]) -> None:

@@ -16,7 +16,7 @@ from payment_service.inspection import explain as explain_payment
 from payment_service.security.keys import create_keys as make_keys
 from payment_service.store.migrations import ensure_application_role
 from payment_service.store.migrations import migrate as migrate_database
-from runtime.callback_tokens import create_callback_keys
+from runtime.key_rings import create_key_ring
 from runtime.logs import configure_logs
 from runtime.serving import StartRefused, refuse, run
 from runtime.settings import render_settings
@@ -70,7 +70,7 @@ def create_keys(
 ) -> None:
     """Make the keys of a new installation, for the owner only. Files that exist are left alone."""
     make_keys(keys_file)
-    create_callback_keys(callback_keys_file)
+    create_key_ring(callback_keys_file)
     sys.stdout.write(f"Keys are in {keys_file} and {callback_keys_file}.\n")
 
 

@@ -23,12 +23,13 @@ def write_once(path: Path, text: str) -> bool:
         return False
     finally:
         draft.unlink()
-    _sync_folder(path.parent)
+    # What is sealed with a key that is gone can never be opened.
+    sync_folder(path.parent)
     return True
 
 
-def _sync_folder(folder: Path) -> None:
-    """The name has to last as well: what is sealed with a key that is gone can never be opened."""
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder last: a file that is safe under a name that is not is lost all the same."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

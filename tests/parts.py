@@ -13,8 +13,8 @@ from typing import Any
 import grpc.aio
 
 from payment_service.security.keys import create_keys
-from runtime.callback_tokens import create_callback_keys
 from runtime.grpc_options import CLIENT_OPTIONS
+from runtime.key_rings import create_key_ring
 
 START_WAIT_SECONDS = 60.0
 STOP_WAIT_SECONDS = 40.0
@@ -128,17 +128,22 @@ class Site:
         arguments = ["payment_service", "serve", "--listen", listen]
         return running("core", self.folder, arguments, self.core_environment(**settings))
 
-    def running_gateway(self, core_address: str, listen: str = "127.0.0.1:0") -> Any:
-        """A gateway of this site, as a context manager."""
+    def running_gateway(self, core_address: str, listen: str = "127.0.0.1:0", **settings: object) -> Any:
+        """A gateway of this site with a spool, as a context manager; `settings` are names without the prefix."""
         arguments = ["callback_gateway", "serve", "--listen", listen, "--core", core_address]
-        keys = {"GATEWAY_CALLBACK_KEYS_FILE": str(self.folder / "callback-keys.json")}
-        return running("gateway", self.folder, arguments, keys)
+        values: dict[str, object] = {
+            "callback_keys_file": self.folder / "callback-keys.json",
+            "spool_folder": self.folder / "callback-spool",
+            "spool_keys_file": self.folder / "callback-spool-keys.json",
+        }
+        environment = {f"GATEWAY_{name.upper()}": str(value) for name, value in (values | settings).items()}
+        return running("gateway", self.folder, arguments, environment)
 
 
 def make_site(folder: Path, database_url: str, simulator_url: str, gateway_url: str) -> Site:
     """The files of an installation."""
     create_keys(folder / "keys.json")
-    create_callback_keys(folder / "callback-keys.json")
+    create_key_ring(folder / "callback-keys.json")
     (folder / "shortcodes.json").write_text(json.dumps(SHORTCODES))
     return Site(folder, database_url, simulator_url, gateway_url)
 

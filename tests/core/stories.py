@@ -25,7 +25,8 @@ from payment_service.domain.facts import (
 )
 from payment_service.domain.payment import Payment
 from payment_service.domain.reasons import Reason
-from runtime.callback_tokens import callback_token, create_callback_keys, load_callback_keys
+from runtime.callback_tokens import callback_token, load_callback_keys
+from runtime.key_rings import create_key_ring
 from tests.core.writers import Writers, a_request
 
 CALLER = "development"
@@ -36,7 +37,7 @@ class Stories:
     """Drives payments with the writers of a process, as its parts would."""
 
     def __init__(self, writers: Writers, folder: Path) -> None:
-        create_callback_keys(folder / "callback-keys.json")
+        create_key_ring(folder / "callback-keys.json")
         keys = load_callback_keys(folder / "callback-keys.json")
         self.writers = writers
         self._accept = AcceptCallbacks(writers.facts, writers.sealer, keys)

@@ -15,7 +15,8 @@ from payment_service.domain.payment import Payment
 from payment_service.security.sealing import CALLBACK_BODY
 from payment_service.store.engines import read_engine
 from payment_service.store.evidence import pending_callbacks
-from runtime.callback_tokens import callback_token, create_callback_keys, load_callback_keys
+from runtime.callback_tokens import callback_token, load_callback_keys
+from runtime.key_rings import create_key_ring
 from tests.conftest import Database
 from tests.core.rows import count, rows_of
 from tests.core.writers import Writers, a_request
@@ -25,7 +26,7 @@ CALLER = "development"
 
 @pytest.fixture
 def accept(writers: Writers, tmp_path: Path) -> AcceptCallbacks:
-    create_callback_keys(tmp_path / "callback-keys.json")
+    create_key_ring(tmp_path / "callback-keys.json")
     return AcceptCallbacks(writers.facts, writers.sealer, load_callback_keys(tmp_path / "callback-keys.json"))
 
 

@@ -130,19 +130,38 @@ async def test_a_stop_ends_streams_with_a_cursor_and_a_resumed_watch_misses_noth
 
 
 @contextlib.asynccontextmanager
-async def gateway(grounds: Grounds, core: Core) -> AsyncIterator[Process]:
-    async with grounds.site.running_gateway(core.process.address, grounds.edge_address) as process:
+async def gateway(grounds: Grounds, core: Core, **settings: object) -> AsyncIterator[Process]:
+    async with grounds.site.running_gateway(core.process.address, grounds.edge_address, **settings) as process:
         yield process
 
 
-async def test_a_callback_while_the_core_is_away_is_answered_503_and_stored_when_it_comes_again(
+async def test_a_callback_while_the_core_is_away_is_accepted_and_settles_the_payment_when_it_is_back(
+    grounds: Grounds,
+) -> None:
+    phone, listen = a_phone(), f"127.0.0.1:{free_port()}"
+    await grounds.simulator.script(phone, {"callback": "never", "callback_delay_seconds": 60})
+    async with contextlib.AsyncExitStack() as stack:
+        async with running(grounds, listen) as core, gateway(grounds, core) as killed:
+            started = await initiate(core.payments, phone)
+            await core.process.kill()
+            assert await grounds.simulator.settle(phone, ending="paid") == [200]
+            assert (await grounds.edge.get("/readyz")).status_code == 200
+            await killed.kill()
+        again = await stack.enter_async_context(running(grounds, listen))
+        assert status_of(await get(again.payments, started.payment.payment_id)) == "PROCESSING"
+        await stack.enter_async_context(gateway(grounds, again))
+        story = await told_by(grounds, again.payments, await events_to_the_end(again.payments, started))
+        assert (story.path[-1], story.prompts, story.debited) == ("COMPLETED", 1, 500)
+
+
+async def test_without_a_spool_such_a_callback_is_answered_503_and_stored_when_it_comes_again(
     grounds: Grounds,
 ) -> None:
     phone, listen = a_phone(), f"127.0.0.1:{free_port()}"
     await grounds.simulator.script(phone, {"callback": "never", "callback_delay_seconds": 60})
     async with contextlib.AsyncExitStack() as stack:
         async with running(grounds, listen) as core:
-            await stack.enter_async_context(gateway(grounds, core))
+            await stack.enter_async_context(gateway(grounds, core, spool_folder="", spool_keys_file=""))
             started = await initiate(core.payments, phone)
         assert await grounds.simulator.settle(phone, ending="paid") == [503]
         assert (await grounds.edge.get("/readyz")).status_code == 503

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import secrets
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -145,3 +146,20 @@ async def gateway_program(folder: Path, core_address: str, **environment: str) -
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+def run_command(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "callback_gateway", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", **environment},
+    )
+
+
+def write_keys(folder: Path) -> Path:
+    path = folder / "keys.json"
+    path.write_text(json.dumps({"current": "a1", "keys": {"a1": "00" * 32}}))
+    return path

@@ -2,12 +2,9 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,26 +19,11 @@ from tests.gateway.edges import (
     post,
     read_reply,
     request_bytes,
+    run_command,
     send,
+    write_keys,
 )
 from tests.gateway.recording_core import RecordingCore
-
-
-def run_command(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "callback_gateway", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={"PATH": "/usr/bin:/bin", **environment},
-    )
-
-
-def write_keys(folder: Path) -> Path:
-    path = folder / "keys.json"
-    path.write_text(json.dumps({"current": "a1", "keys": {"a1": "00" * 32}}))
-    return path
 
 
 async def test_a_drain_finishes_what_is_in_hand_and_leaves_with_0(tmp_path: Path, core: RecordingCore) -> None:

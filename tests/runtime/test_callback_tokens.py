@@ -13,13 +13,12 @@ from runtime.callback_tokens import (
     REFERENCE_ALPHABET,
     TOKEN_PATTERN,
     CallbackKeys,
-    CallbackKeysUnusable,
     callback_path,
     callback_token,
-    create_callback_keys,
     load_callback_keys,
     token_accepted,
 )
+from runtime.key_rings import KeyRingUnusable, create_key_ring
 
 OLD = CallbackKeys(current="01", keys={"01": bytes(32)})
 KEYS = CallbackKeys(current="02", keys={"01": bytes(32), "02": bytes([7] * 32)})
@@ -84,7 +83,7 @@ def test_no_reference_can_hold_a_word_that_safaricom_refuses() -> None:
 def test_keys_are_made_once_for_their_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     made: list[bool] = []
-    threads = [threading.Thread(target=lambda: made.append(create_callback_keys(path))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: made.append(create_key_ring(path))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -113,10 +112,10 @@ def test_keys_are_made_once_for_their_owner_only(tmp_path: Path) -> None:
 def test_a_file_of_keys_that_is_damaged_is_refused_by_name(tmp_path: Path, text: str) -> None:
     path = tmp_path / "keys.json"
     path.write_text(text)
-    with pytest.raises(CallbackKeysUnusable, match=r"keys\.json"):
+    with pytest.raises(KeyRingUnusable, match=r"keys\.json"):
         load_callback_keys(path)
 
 
 def test_a_file_of_keys_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CallbackKeysUnusable, match=r"none\.json"):
+    with pytest.raises(KeyRingUnusable, match=r"none\.json"):
         load_callback_keys(tmp_path / "none.json")

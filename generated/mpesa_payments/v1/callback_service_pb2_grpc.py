@@ -48,8 +48,9 @@ class CallbackServiceServicer(object):
 
     def SubmitCallbacks(self, request, context):
         """Stores callbacks and applies them. Items are independent: a bad one never
-        fails its neighbours. STORED means committed; only then may Safaricom be
-        told 200.
+        fails its neighbours. STORED means committed. Safaricom may be told 200 only
+        then, or once the edge has the callback safe on a disk of its own, from
+        where it is submitted later, perhaps more than once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

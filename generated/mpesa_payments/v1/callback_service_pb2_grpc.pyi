@@ -18,8 +18,9 @@ class CallbackServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     SubmitCallbacks: _aio.UnaryUnaryMultiCallable[_callback_service_pb2.SubmitCallbacksRequest, _callback_service_pb2.SubmitCallbacksResponse]
     """Stores callbacks and applies them. Items are independent: a bad one never
-    fails its neighbours. STORED means committed; only then may Safaricom be
-    told 200.
+    fails its neighbours. STORED means committed. Safaricom may be told 200 only
+    then, or once the edge has the callback safe on a disk of its own, from
+    where it is submitted later, perhaps more than once.
     """
 
 class CallbackServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -32,8 +33,9 @@ class CallbackServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_callback_service_pb2.SubmitCallbacksRequest, _abc.Awaitable[_callback_service_pb2.SubmitCallbacksResponse]],
     ) -> _abc.Awaitable[_callback_service_pb2.SubmitCallbacksResponse]:
         """Stores callbacks and applies them. Items are independent: a bad one never
-        fails its neighbours. STORED means committed; only then may Safaricom be
-        told 200.
+        fails its neighbours. STORED means committed. Safaricom may be told 200 only
+        then, or once the edge has the callback safe on a disk of its own, from
+        where it is submitted later, perhaps more than once.
         """
 
 def add_CallbackServiceServicer_to_server(servicer: CallbackServiceServicer, server: _aio.Server) -> None: ...
