@@ -173,7 +173,7 @@ def _parts(
     send = SendTools(
         facts=facts,
         tokens=_tokens(settings, engine, daraja, sealer),
-        budget=RequestBudget(per_second=settings.pushes_per_second),
+        budget=RequestBudget("push", settings.pushes_per_second, engine, _now),
         daraja=daraja,
         shortcodes=shortcodes,
         sealer=sealer,

@@ -108,7 +108,7 @@ async def _send_once(tools: SendTools, prompt: Prompt) -> tuple[bool, Payment | 
         if answer.token_refused:
             token_refused(tools.tokens, token.generation)
         if answer.retry_after is not None:
-            tools.budget.slow_down(prompt.shortcode, answer.retry_after)
+            await tools.budget.slow_down(prompt.shortcode, answer.retry_after)
     row = exchange_row(tools.sealer, exchange, prompt.payment_id)
     recorded = await _record(tools, Submission(_fact(answer, claim_id), prompt.payment_id, exchange=row))
     return recorded.payment is not None and recorded.payment.state is State.CREATED, recorded.payment
