@@ -16,6 +16,7 @@ from mpesa_payments.v1 import payment_pb2
 EXPIRE_AFTER_SECONDS = 10
 WATCH_FOR_SECONDS = 22
 PAID_LATE_SECONDS = 14
+QUERY_AFTER_SECONDS = 4
 
 _STATUS = payment_pb2.PaymentStatus
 _EVENT = payment_pb2.PaymentEventType
@@ -104,6 +105,17 @@ STORIES: tuple[Story, ...] = (
         _STATUS.PAYMENT_STATUS_COMPLETED,
         {"callback": "before_answer", "callback_delay_seconds": 1},
         sees_not=(_EVENT.PAYMENT_EVENT_TYPE_PROMPTED,),
+    ),
+    Story(
+        "Callback lost, found by asking",
+        "254700012998",
+        750,
+        _STATUS.PAYMENT_STATUS_COMPLETED,
+        {"callback": "never", "callback_delay_seconds": 1},
+        # An answer to a query names no receipt; the second one, a quarter of a minute later, confirms the booking.
+        reason=payment_pb2.STATUS_REASON_RECEIPT_PENDING,
+        sees=(_EVENT.PAYMENT_EVENT_TYPE_COMPLETED,),
+        callbacks=0,
     ),
     Story(
         "Callback comes twice",

@@ -34,6 +34,7 @@ from payment_service.application.read_payments import get_payment, payment_reads
 from payment_service.application.record_facts import Recorded, Submission
 from payment_service.application.request_budget import RequestBudget
 from payment_service.application.send_prompt import SendTools
+from payment_service.application.settle_uncertain import QueryTools, settle_uncertain
 from payment_service.background import StepTools, run_every
 from payment_service.config import PaymentSettings, load_shortcodes
 from payment_service.daraja.client import DarajaClient, open_daraja
@@ -173,7 +174,7 @@ def _parts(
     send = SendTools(
         facts=facts,
         tokens=_tokens(settings, engine, daraja, sealer),
-        budget=RequestBudget(per_second=settings.pushes_per_second),
+        budget=RequestBudget("push", settings.pushes_per_second, engine, _now),
         daraja=daraja,
         shortcodes=shortcodes,
         sealer=sealer,
@@ -201,6 +202,9 @@ def _parts(
     timers = (
         partial(run_every, background.STEP_SECONDS, partial(background.turn_timers, steps)),
         partial(run_every, background.STEP_SECONDS, partial(background.apply_pending_callbacks, steps)),
+        partial(
+            run_every, background.QUERY_STEP_SECONDS, partial(settle_uncertain, _query_tools(settings, engine, send))
+        ),
     )
     return _Parts(core, steps, feed, initiate, (creates.run, facts.run), (feed.run, reads.points.run, *timers))
 
@@ -213,6 +217,20 @@ def _tokens(settings: PaymentSettings, engine: AsyncEngine, daraja: DarajaClient
         sealer=sealer,
         clock=_now,
         keep_exchange=partial(keep_exchange, engine, sealer),
+    )
+
+
+def _query_tools(settings: PaymentSettings, engine: AsyncEngine, send: SendTools) -> QueryTools:
+    return QueryTools(
+        engine=engine,
+        facts=send.facts,
+        tokens=send.tokens,
+        budget=RequestBudget("query", settings.queries_per_minute / 60, engine, _now),
+        daraja=send.daraja,
+        shortcodes=send.shortcodes,
+        sealer=send.sealer,
+        clock=_now,
+        times=send.times,
     )
 
 

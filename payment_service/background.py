@@ -25,6 +25,8 @@ from payment_service.store.payments import Due, Prompt, due_payments, read_promp
 
 STEP_SECONDS = 0.5
 """Between two looks at the timers: small against every time they keep."""
+QUERY_STEP_SECONDS = 1.0
+"""Between two looks for payments to ask about: they are due at times that are seconds apart."""
 STEP_WAIT_SECONDS = 60.0
 """A step that hangs is given up, so that the next one can begin; everything in it is bounded far below this."""
 BATCH = 200

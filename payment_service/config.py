@@ -13,13 +13,23 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from payment_service.daraja.shortcodes import AMOUNT_MAX, AMOUNT_MIN, SANDBOX_URL, Shortcode, ShortcodeKind
+from payment_service.daraja.shortcodes import (
+    AMOUNT_MAX,
+    AMOUNT_MIN,
+    PRODUCTION_URL,
+    SANDBOX_URL,
+    Shortcode,
+    ShortcodeKind,
+)
 from payment_service.domain.payment import Times
 from runtime.serving import Address, StartRefused
 from runtime.settings import AddressSetting, ProgramSettings
 
 LEASE_MARGIN_S = 2.5
 """What a claim must leave beyond the longest push: 2 s for recording its outcome, and a moment until it begins."""
+
+SANDBOX_QUERIES, PRODUCTION_QUERIES = 5.0, 60.0
+"""A minute. The sandbox refuses the sixth; the limit of production is set for each app, and nowhere published."""
 
 
 class InspectionSettings(ProgramSettings):
@@ -62,7 +72,18 @@ class PaymentSettings(InspectionSettings):
     )
     heartbeat_s: float = Field(default=15, gt=0, le=15, description="between two messages of an idle stream, seconds")
     drain_s: float = Field(default=20, gt=0, le=300, description="longest time for open calls at a stop, seconds")
-    pushes_per_second: float = Field(default=50, gt=0, le=5_000, description="pushes this process may send a second")
+    pushes_per_second: float = Field(
+        default=50, gt=0, le=5_000, description="pushes a second for one shortcode, all processes together"
+    )
+    query_after_s: float = Field(
+        default=30, gt=0, le=600, description="from a send to the first query about it, seconds; later ones follow"
+    )
+    queries_per_minute: float = Field(
+        default_factory=lambda given: PRODUCTION_QUERIES if _in_production(given) else SANDBOX_QUERIES,
+        gt=0,
+        le=60_000,
+        description="queries a minute for one shortcode, all processes together",
+    )
     watchers_max: int = Field(default=12_000, ge=1, le=100_000, description="open streams this process may serve")
 
     @field_validator("grpc_address")
@@ -120,6 +141,7 @@ class PaymentSettings(InspectionSettings):
             lease=timedelta(seconds=self.lease_s),
             retry_wait=timedelta(seconds=self.retry_wait_s),
             watch_for=timedelta(seconds=self.watch_for_s),
+            query_after=timedelta(seconds=self.query_after_s),
         )
 
 
@@ -174,6 +196,11 @@ def load_shortcodes(path: Path) -> Mapping[str, Shortcode]:
     if not shortcodes:
         raise _unusable(path, "it lists none")
     return shortcodes
+
+
+def _in_production(given: Mapping[str, object]) -> bool:
+    url = given.get("daraja_base_url")
+    return isinstance(url, str) and urlsplit(url).hostname == urlsplit(PRODUCTION_URL).hostname
 
 
 def _unusable(path: Path, why: str) -> StartRefused:

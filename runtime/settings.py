@@ -167,6 +167,9 @@ def _sentences_by_field(
 ) -> dict[str, str]:
     sentences = {}
     for detail in error.errors(include_url=False, include_context=False):
+        if detail["type"] == "default_factory_not_called":
+            # A default that follows from a setting which is wrong itself; that one has its own sentence.
+            continue
         name = str(detail["loc"][0]) if detail["loc"] else ""
         variable, field = _variable(settings_cls, name), settings_cls.model_fields.get(name)
         meaning = f" ({field.description})" if field is not None and field.description else ""
@@ -178,7 +181,8 @@ def _sentences_by_field(
         else:
             # The source of a value, never the value: it may be a secret, or hold one.
             source = f"The flag for {variable}" if name in flags else variable
-            default = "" if field.is_required() else f", or leave it out for {redact_text(str(field.default))}"
+            default = f" for {redact_text(str(field.default))}" if field.default_factory is None else ""
+            default = "" if field.is_required() else f", or leave it out{default}"
             reason = detail["msg"].removeprefix("Value error, ")
             sentences[name] = f"{source} has a value that cannot be used: {reason}. Correct it{default}{meaning}."
     return sentences

@@ -95,7 +95,7 @@ async def explain_payment(sealer: Sealer, conn: Connection, name: UUID | str) ->
     versions = {event.fact_id: event.version for event in events}
     # What comes first of what happened at one moment: the evidence, then what followed from it.
     moments = [
-        *(_exchange(exchange, sealer, number) for exchange in exchanges[:ROWS_MAX]),
+        *(_exchange(exchange, sealer, number, versions, cases) for exchange in exchanges[:ROWS_MAX]),
         *(_callback(callback, sealer, number, versions, cases) for callback in callbacks[:ROWS_MAX]),
         *_events(events, payment.caller),
         *(_receipt(receipt) for receipt in receipts),
@@ -175,11 +175,15 @@ def _said(value: object) -> str:
             return str(value)
 
 
-def _exchange(row: ExchangeRow, sealer: Sealer, number: str | None) -> Moment:
+def _exchange(
+    row: ExchangeRow, sealer: Sealer, number: str | None, versions: Mapping[str, int], cases: Sequence[CaseRow]
+) -> Moment:
+    effects = _effects(f"query:{row.exchange_id}", versions, cases)
     status = f"HTTP {row.http_status}" if row.http_status is not None else "no answer"
     sent = _body(sealer, EXCHANGE_REQUEST, row.exchange_id.bytes, row.request, number)
     got = _body(sealer, EXCHANGE_ANSWER, row.exchange_id.bytes, row.answer, number)
-    details = (f"understood as {redact_text(row.classified_as)}", f"sent {sent}", f"got {got}")
+    understood = ", ".join([f"understood as {redact_text(row.classified_as)}", *effects])
+    details = (understood, f"sent {sent}", f"got {got}")
     return Moment(row.started_at, f"{row.operation}: {status} after {row.duration_ms} ms", SERVICE, details)
 
 
@@ -188,12 +192,16 @@ def _callback(
 ) -> Moment:
     body = _body(sealer, CALLBACK_BODY, row.reference.encode() + row.body_hash, row.body, number)
     fact_id = f"callback:{row.body_hash.hex()}"
-    effects = [f"led to version {versions[fact_id]}"] if fact_id in versions else []
-    effects += [f"led to case {case.kind}" for case in cases if case.fact_id == fact_id]
+    effects = _effects(fact_id, versions, cases)
     if row.status == "PENDING":
         effects = [f"waits to be applied again, tried {row.tries} times: {redact_text(row.last_error or 'unknown')}"]
     details = (f"{', '.join(effects) or 'changed nothing'} (fact {fact_id})", f"got {body}")
     return Moment(row.received_at, f"callback, {row.status}", f"Safaricom, from {row.source_address}", details)
+
+
+def _effects(fact_id: str, versions: Mapping[str, int], cases: Sequence[CaseRow]) -> list[str]:
+    led_to = [f"led to version {versions[fact_id]}"] if fact_id in versions else []
+    return led_to + [f"led to case {case.kind}" for case in cases if case.fact_id == fact_id]
 
 
 def _receipt(row: ReceiptRow) -> Moment:

@@ -16,6 +16,7 @@ from payment_service.domain.decisions import booking_action
 from payment_service.domain.diagram import edges
 from payment_service.domain.findings import Surroundings
 from payment_service.domain.payment import LIVE_STATES, PAID_STATES, Payment, State
+from payment_service.domain.query_schedule import worth_asking
 from payment_service.security.chain import START
 from payment_service.security.keys import Keys
 from payment_service.security.sealing import Sealer
@@ -47,6 +48,7 @@ class Invariant(StrEnum):
     UNCOUNTED = "money that counts for nothing stands in a case"
     MONEY_CASES = "a payment is held for review exactly while a money case is open"
     WAY_OUT = "what is unsettled has a timer or an open case"
+    QUERIES = "only what a query can still settle is to be asked about"
     BOOKING = "what the booking is told follows from the rows"
     CALLBACKS = "a callback that was applied names its payment"
     SUCCESS = "a success that came by callback is recorded"
@@ -257,6 +259,12 @@ def _way_out(found: Evidence, _: Instruments) -> Iterator[str]:
         yield f"it is {payment.state.value}, and nothing will ever look at it again"
 
 
+def _queries(found: Evidence, _: Instruments) -> Iterator[str]:
+    payment = found.payment
+    if payment is not None and payment.query_at is not None and not worth_asking(payment):
+        yield f"it is {payment.state.value}, and a query is due at {payment.query_at:%Y-%m-%d %H:%M:%S}"
+
+
 def _booking(found: Evidence, _: Instruments) -> Iterator[str]:
     payment = found.payment
     if payment is None:
@@ -286,6 +294,7 @@ RULES: Mapping[Invariant, Rule] = {
     Invariant.UNCOUNTED: _uncounted,
     Invariant.MONEY_CASES: _money_cases,
     Invariant.WAY_OUT: _way_out,
+    Invariant.QUERIES: _queries,
     Invariant.BOOKING: _booking,
 }
 """The rules over one payment. Sealed values and callbacks are checked where they are read, in `check_invariants`."""

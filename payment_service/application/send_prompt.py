@@ -175,7 +175,7 @@ async def _send(tools: SendTools, request: PushRequest, claim: Claim, payment: P
         if answer.token_refused:
             token_refused(tools.tokens, claim.token.generation)
         if answer.retry_after is not None:
-            tools.budget.slow_down(request.shortcode.number, answer.retry_after)
+            await tools.budget.slow_down(request.shortcode.number, answer.retry_after)
     row = exchange_row(tools.sealer, exchange, payment.payment_id)
     outcome = Submission(_fact(answer, claim.claim_id), payment.payment_id, exchange=row)
     recorded = await _record_outcome(tools, outcome)

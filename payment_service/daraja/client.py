@@ -1,8 +1,9 @@
-"""Daraja's addresses, called once each: a token, a push.
+"""Daraja's addresses, called once each: a token, a push, a query.
 
-What goes into a request is decided here, from "Daraja: Authorization" and "Daraja: M-Pesa Express Simulate". What an
-answer means is decided in `messages`; whether the push may be repeated, by the caller, from that answer alone. Nothing
-is retried here. Every call gives back the whole exchange, secrets blanked, for the caller to keep encrypted.
+What goes into a request is decided here, from "Daraja: Authorization" and "Daraja: M-Pesa Express Simulate" and
+"Query". What an answer means is decided in `messages` and `query_answers`; whether the push may be repeated, by the
+caller, from that answer alone. Nothing is retried here. Every call gives back the whole exchange, secrets blanked, for
+the caller to keep encrypted.
 
 The caller's trace goes no further than this: a span is recorded, and no trace header is sent to Safaricom.
 """
@@ -36,14 +37,25 @@ from payment_service.daraja.messages import (
     read_push_answer,
     read_token_answer,
 )
-from payment_service.daraja.shortcodes import PushRequest
+from payment_service.daraja.query_answers import (
+    NothingLearned,
+    NotYet,
+    QueryAnswer,
+    TokenRefused,
+    Told,
+    TooFast,
+    read_query_answer,
+)
+from payment_service.daraja.shortcodes import PushRequest, Shortcode
 from payment_service.daraja.transport import HttpAnswer, NoAnswer, Timeouts, exchange, open_http
 
 PUSH_TIMEOUTS = Timeouts(connect_seconds=5.0, total_seconds=30.0)
 TOKEN_TIMEOUTS = Timeouts(connect_seconds=5.0, total_seconds=10.0)
+QUERY_TIMEOUTS = Timeouts(connect_seconds=5.0, total_seconds=15.0)
 
 TOKEN_PATH = "/oauth/v1/generate"
 PUSH_PATH = "/mpesa/stkpush/v1/processrequest"
+QUERY_PATH = "/mpesa/stkpushquery/v1/query"
 
 _BLANK = b"[blanked]"
 
@@ -62,6 +74,7 @@ class DarajaClient:
     clock: Callable[[], datetime]
     push_timeouts: Timeouts = PUSH_TIMEOUTS
     token_timeouts: Timeouts = TOKEN_TIMEOUTS
+    query_timeouts: Timeouts = QUERY_TIMEOUTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +82,7 @@ class Exchange:
     """One request and what came back, to be kept encrypted. Password and token are blanked; the payer's data is not."""
 
     operation: str
-    """"push" or "token"."""
+    """"push", "query" or "token"."""
     http_status: int | None
     """None when no status line came."""
     request_body: bytes = field(repr=False)
@@ -164,15 +177,59 @@ async def push(
     return read, made
 
 
-def _push_fields(request: PushRequest, now: datetime) -> dict[str, object]:
-    shortcode = request.shortcode
+async def query(
+    client: DarajaClient, token: str, shortcode: Shortcode, checkout_request_id: str
+) -> tuple[QueryAnswer, Exchange]:
+    """Ask once what became of a push. Asking changes nothing, so it may be cancelled, and asked again at any time."""
+    started_at, started = client.clock(), time.monotonic()
+    fields = _credentials(shortcode, started_at) | {"CheckoutRequestID": checkout_request_id}
+    with _span("POST", client, QUERY_PATH, QUERY_PATH) as span:
+        answer = await exchange(
+            client.http,
+            "POST",
+            client.base_url + QUERY_PATH,
+            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+            content=json.dumps(fields).encode(),
+            timeouts=client.query_timeouts,
+        )
+        _describe(span, answer)
+    if isinstance(answer, NoAnswer):
+        read: QueryAnswer = NothingLearned(answer.why)
+    else:
+        read = read_query_answer(answer.status, answer.headers, answer.body, checkout_request_id)
+    kept = json.dumps(fields | {"Password": _BLANK.decode()}).encode()
+    made = _exchange_made(
+        "query", kept, answer, answer.body.replace(token.encode(), _BLANK), started_at, started, _query_name(read)
+    )
+    if isinstance(read, NothingLearned):
+        level = logging.WARNING if read.alarm is None else logging.ERROR
+        _log.log(level, "daraja_query_unanswered", answer=read.why, http_status=answer.status, check=read.alarm)
+    return read, made
+
+
+def _query_name(answer: QueryAnswer) -> str:
+    match answer:
+        case Told(code=code) | TooFast(code=code) | TokenRefused(code=code):
+            return f"{type(answer).__name__} {code}"
+        case NotYet(how=how):
+            return f"NotYet {how}"
+        case NothingLearned(why=why):
+            return f"NothingLearned: {why}"
+        case _:
+            assert_never(answer)
+
+
+def _credentials(shortcode: Shortcode, now: datetime) -> dict[str, object]:
     # One text for the field and inside the password: two readings of the clock could differ by a second.
     timestamp = now.astimezone(NAIROBI).strftime("%Y%m%d%H%M%S")
     password = base64.b64encode(f"{shortcode.number}{shortcode.passkey}{timestamp}".encode()).decode()
+    return {"BusinessShortCode": shortcode.number, "Password": password, "Timestamp": timestamp}
+
+
+def _push_fields(request: PushRequest, now: datetime) -> dict[str, object]:
+    shortcode = request.shortcode
     return {
-        "BusinessShortCode": shortcode.number,
-        "Password": password,
-        "Timestamp": timestamp,
+        **_credentials(shortcode, now),
         "TransactionType": shortcode.transaction_type,
         "Amount": request.amount,
         "PartyA": request.phone_number,

@@ -13,18 +13,16 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import TypeVar, assert_never
 
+from payment_service.daraja.envelopes import error_in, is_edge_page, lenient_json, retry_after
 from payment_service.daraja.push_errors import (
     EDGE_ALARM,
-    EDGE_PAGE,
     EDGE_REFUSED_CODE,
-    EDGE_STATUSES,
-    RATE_LIMIT_WAIT,
     RATE_LIMITED_CODE,
     Kind,
     PushError,
     find_push_error,
 )
-from payment_service.daraja.result_codes import MEANINGS, meaning_of
+from payment_service.daraja.result_codes import meaning_of, read_code
 from payment_service.daraja.strict_json import NotStrictJson, read_strict_json
 from payment_service.domain.facts import UNREADABLE, ResultReported, Source, Unreadable
 from payment_service.domain.reasons import Reason
@@ -37,9 +35,6 @@ ID_MAX_CHARACTERS = 64
 
 AMOUNT_MAX = 99_999_999
 """What NUMERIC(10,2) holds in whole shillings, 400 times what M-Pesa moves at once."""
-
-RETRY_AFTER_MAX = timedelta(minutes=5)
-"""A longer Retry-After is cut: nothing that is sent later than this is still wanted."""
 
 TOKEN_LIFE_DEFAULT = timedelta(seconds=3599)
 """What Daraja says in every recorded answer; used where `expires_in` cannot be read."""
@@ -107,7 +102,6 @@ TokenAnswer = TokenIssued | TokenUnavailable
 
 T = TypeVar("T")
 
-_DIGITS = re.compile(r"[0-9]{1,10}")
 _WHOLE_AMOUNT = re.compile(r"([0-9]{1,10})(\.0{1,10})?")
 # Ten capitals and digits today and always so far; the width leaves room for a longer form, the alphabet for no junk.
 RECEIPT_PATTERN = re.compile(r"[A-Z0-9]{6,20}")
@@ -143,7 +137,9 @@ def _callback_in(value: object) -> dict[str, object]:
 
 
 def _read_result(fact_id: str, callback: dict[str, object]) -> ResultReported:
-    code = _result_code(callback.get("ResultCode"))
+    code = read_code(callback.get("ResultCode"))
+    if code is None:
+        raise _NotAResult("ResultCode is no integer and no digits")
     meaning = meaning_of(code)
     items = _items(callback.get("CallbackMetadata"))
     return ResultReported(
@@ -158,17 +154,6 @@ def _read_result(fact_id: str, callback: dict[str, object]) -> ResultReported:
         receipt=_agreed("MpesaReceiptNumber", _receipt, items["MpesaReceiptNumber"]),
         transaction_at=_agreed("TransactionDate", _nairobi_time, items["TransactionDate"]),
     )
-
-
-def _result_code(value: object) -> str:
-    # The type is compared, not isinstance: False is an int that equals 0, and would read as "paid".
-    if type(value) is int:
-        value = str(value)
-    elif not isinstance(value, str) or not (_DIGITS.fullmatch(value) or value in MEANINGS):
-        raise _NotAResult("ResultCode is no integer and no digits")
-    if len(value) > 12:
-        raise _NotAResult("ResultCode is too long")
-    return value
 
 
 def _id(callback: dict[str, object], name: str) -> str | None:
@@ -250,11 +235,11 @@ def _nairobi_time(value: object) -> datetime | None:
 
 def read_push_answer(status: int, headers: Mapping[str, str], body: bytes) -> PushAnswer:
     """What the answer to a push proves. `headers` is asked with lower-case names."""
-    value = _lenient(body)
+    value = lenient_json(body)
     if isinstance(value, dict):
         if "ResponseCode" in value:
             return _read_acceptance(status, value)
-        error = _error_in(value)
+        error = error_in(value)
         # 502 and 504 are written by a gateway that lost the answer of the server behind it.
         row = find_push_error(*error) if error is not None and status not in (502, 504) else None
         if row is not None:
@@ -262,17 +247,10 @@ def read_push_answer(status: int, headers: Mapping[str, str], body: bytes) -> Pu
         if error is not None and status != 429:
             return Uncertain(f"HTTP {status} with an unlisted error")
     if status == 429:
-        return NotSent(RATE_LIMITED_CODE, retry_after=_retry_after(headers))
-    if value is None and status in EDGE_STATUSES and EDGE_PAGE.search(body.decode("utf-8", "replace")):
+        return NotSent(RATE_LIMITED_CODE, retry_after=retry_after(headers))
+    if value is None and is_edge_page(status, body):
         return NotSent(EDGE_REFUSED_CODE, alarm=EDGE_ALARM)
     return Uncertain(f"HTTP {status} with an unreadable body")
-
-
-def _lenient(body: bytes) -> object:
-    try:
-        return read_strict_json(body)
-    except NotStrictJson:
-        return None
 
 
 def _read_acceptance(status: int, value: dict[str, object]) -> PushAnswer:
@@ -286,19 +264,6 @@ def _read_acceptance(status: int, value: dict[str, object]) -> PushAnswer:
     return Accepted(str(merchant), str(checkout))
 
 
-def _error_in(value: dict[str, object]) -> tuple[str, str] | None:
-    """Code and text, from Daraja's own envelope or from that of the Apigee gateway before it."""
-    fault = value.get("fault")
-    if isinstance(fault, dict):
-        detail = fault.get("detail")
-        code, text = (detail.get("errorcode") if isinstance(detail, dict) else None), fault.get("faultstring")
-    else:
-        code, text = value.get("errorCode"), value.get("errorMessage")
-    if not isinstance(code, str):
-        return None
-    return code, text if isinstance(text, str) else ""
-
-
 def _from_row(row: PushError, headers: Mapping[str, str]) -> PushAnswer:
     match row.kind:
         case Kind.REFUSED:
@@ -306,28 +271,23 @@ def _from_row(row: PushError, headers: Mapping[str, str]) -> PushAnswer:
         case Kind.TOKEN_REFUSED:
             return NotSent(row.code, token_refused=True)
         case Kind.NOT_SENT:
-            return NotSent(row.code, retry_after=_retry_after(headers) if row.slow_down else None)
+            return NotSent(row.code, retry_after=retry_after(headers) if row.slow_down else None)
         case _:
             assert_never(row.kind)
 
 
-def _retry_after(headers: Mapping[str, str]) -> timedelta:
-    given = headers.get("retry-after", "")
-    return min(timedelta(seconds=int(given)), RETRY_AFTER_MAX) if _SECONDS.fullmatch(given) else RATE_LIMIT_WAIT
-
-
 def read_token_answer(status: int, headers: Mapping[str, str], body: bytes) -> TokenAnswer:
     """The token in an answer of the token address, or why there is none."""
-    value = _lenient(body)
+    value = lenient_json(body)
     if isinstance(value, dict):
-        token, error = value.get("access_token"), _error_in(value)
+        token, error = value.get("access_token"), error_in(value)
         if status == 200 and isinstance(token, str) and _TOKEN.fullmatch(token):
             return TokenIssued(token, _token_life(value.get("expires_in")))
         if error is not None and error[0] in ("400.008.01", "400.008.02"):
             return TokenUnavailable(error[0], TOKEN_ALARM)
     if status == 429:
         return TokenUnavailable(RATE_LIMITED_CODE)
-    if value is None and status in EDGE_STATUSES and EDGE_PAGE.search(body.decode("utf-8", "replace")):
+    if value is None and is_edge_page(status, body):
         return TokenUnavailable(EDGE_REFUSED_CODE, EDGE_ALARM)
     # Wrong credentials are sometimes answered with HTTP 400 or 401 and nothing else.
     return TokenUnavailable(f"HTTP_{status}", TOKEN_ALARM if status in (400, 401) else None)

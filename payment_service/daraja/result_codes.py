@@ -6,12 +6,16 @@ number range (1050, 2032, 4001, C2B00011, R000001 …), codes whose meaning the 
 25, 29), and codes that nobody has seen yet. The text beside a code is never read: 1037 alone comes with three.
 """
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
 from payment_service.domain.facts import Verdict
 from payment_service.domain.reasons import Reason
+
+CODE_MAX_CHARACTERS = 12
+"""Twice the longest code of digits that is known."""
 
 
 class Meaning(NamedTuple):
@@ -82,6 +86,17 @@ MEANINGS: Mapping[str, Meaning] = MappingProxyType(
         ),
     }
 )
+
+
+_DIGITS = re.compile(r"[0-9]{1,10}")
+
+
+def read_code(value: object) -> str | None:
+    """The code as the list spells it, from a number or a text; None for what can be no code."""
+    # The type is compared, not isinstance: False is an int that equals 0, and would read as "paid".
+    if type(value) is int:
+        return str(value) if len(str(value)) <= CODE_MAX_CHARACTERS else None
+    return value if isinstance(value, str) and (_DIGITS.fullmatch(value) or value in MEANINGS) else None
 
 
 def meaning_of(code: str) -> Meaning:

@@ -18,6 +18,7 @@ from payment_service.domain.payment import (
     State,
     Times,
 )
+from payment_service.domain.query_schedule import query_at
 
 
 class Bar(StrEnum):
@@ -38,6 +39,7 @@ def decided(before: Payment, after: Payment, around: Surroundings, now: datetime
         blocks_booking=_blocks_booking(before, after, around),
         retry_allowed_at=_retry_allowed_at(before, after, now, times),
         due_at=_due_at(after, times),
+        query_at=query_at(before, after, now, times),
     )
     action = booking_action(after, around)
     after = after.but(booking_action=action, said_confirm=after.said_confirm or action is BookingAction.CONFIRM)

@@ -112,7 +112,8 @@ UNREADABLE = "UNREADABLE"
 class ResultReported:
     """A result: by callback with a valid token, or as the answer to a query.
 
-    `amount` is whole shillings, None when absent, or `UNREADABLE`.
+    `amount` is whole shillings, None when absent, or `UNREADABLE`. `asked_at` is when the query was asked: an answer
+    says how things stood then, however late it is applied, and two readings of one answer are one look.
     """
 
     fact_id: str
@@ -125,6 +126,8 @@ class ResultReported:
     amount: int | str | None = None
     receipt: str | None = None
     transaction_at: datetime | None = None
+    asked_at: datetime | None = None
+    """None for a callback, which counts from when it is applied."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,7 +233,7 @@ def _result(payment: Payment, fact: ResultReported, around: Surroundings, now: d
             agrees = (
                 fact.source is Source.QUERY
                 and payment.sent_at is not None
-                and now >= payment.sent_at + times.agree_after
+                and (fact.asked_at or now) >= payment.sent_at + times.agree_after
                 and fact.code == payment.result_code
             )
             return Finding.UNCERTAIN_AGREED if agrees else Finding.UNCERTAIN_CODE

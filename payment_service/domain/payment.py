@@ -106,6 +106,12 @@ class Times:
     """Between two answers "paid" to our query that together are as good as a receipt."""
     agree_after: timedelta = timedelta(seconds=60)
     """From the send until a query may end an uncertain payment: the prompt is gone by then."""
+    query_after: timedelta = timedelta(seconds=30)
+    """From the send to the first query; half of it to the second one, and from then on twice as long each time."""
+    query_wait_max: timedelta = timedelta(hours=2)
+    """Between two queries, at most: some thirty in the two days of the watch."""
+    last_look_before: timedelta = timedelta(seconds=5)
+    """Before a payment is given up, and before its booking's hold ends: enough for an answer to come."""
     send_backoff: timedelta = timedelta(seconds=1)
     """Before the second send; doubled before each later one."""
 
@@ -184,11 +190,13 @@ class Payment:
     result_seen: bool = False
     """Some result has been received, though not one that settles the payment."""
     paid_seen_at: datetime | None = None
-    """When a query first said "paid" while no receipt was known."""
+    """When the query was asked that first said "paid" while no receipt was known."""
     paid_twice: bool = False
     """Two queries, some time apart, said "paid"."""
     due_at: datetime | None = None
     """When a timer has something to do for this payment."""
+    query_at: datetime | None = None
+    """When Safaricom is to be asked about it. No caller sees it, and asking moves it without a new version."""
 
     def but(self, **changes: object) -> Self:
         """The same payment with some fields changed: `dataclasses.replace`, a tenth as dear.

@@ -172,7 +172,11 @@ def apply(payment: Payment, fact: Fact, around: Surroundings, now: datetime, tim
         case = _money_case_on_arrival(after, around) or case
     if case is not None and case.is_money:
         after = after.but(money_case_open=True)
-    return Outcome(decided(payment, after, around, now, times), case)
+    after = decided(payment, after, around, now, times)
+    if case is not None and _is_query(fact) and after.state is payment.state:
+        # A person looks now; asked again, Safaricom would only open the same case again.
+        after = after.but(query_at=None)
+    return Outcome(after, case)
 
 
 def _done_before(payment: Payment, fact: Fact) -> bool:
@@ -272,12 +276,17 @@ def _moved(payment: Payment, target: str, fact: Fact, now: datetime, times: Time
             raise AssertionError(f"no such cell in the table: {target} for {type(fact).__name__}")
 
 
+def _is_query(fact: Fact) -> bool:
+    return isinstance(fact, ResultReported) and fact.source is Source.QUERY
+
+
 def _paid(payment: Payment, target: str, fact: Fact, now: datetime, times: Times) -> Payment:
+    asked_at = (fact.asked_at if isinstance(fact, ResultReported) else None) or now
     if target == "second":
-        first = payment.paid_seen_at or now
-        confirmed = payment.paid_seen_at is not None and now >= first + times.second_look_after
+        first = payment.paid_seen_at or asked_at
+        confirmed = payment.paid_seen_at is not None and asked_at >= first + times.second_look_after
         return payment.but(paid_seen_at=first, paid_twice=payment.paid_twice or confirmed)
-    queried = isinstance(fact, ResultReported) and fact.source is Source.QUERY
+    queried = _is_query(fact)
     # The answer to a query proves no receipt: it comes without the amount that would have to be right.
     receipt = fact.receipt if isinstance(fact, ResultReported | CaseAccepted) and not queried else None
     transaction_at = fact.transaction_at if isinstance(fact, ResultReported) else None
@@ -289,7 +298,7 @@ def _paid(payment: Payment, target: str, fact: Fact, now: datetime, times: Times
         transaction_at=transaction_at or payment.transaction_at,
         paid_late=payment.paid_late or payment.state in (State.FAILED, State.CANCELLED, State.EXPIRED),
         completed_at=payment.completed_at or now,
-        paid_seen_at=now if queried else payment.paid_seen_at,
+        paid_seen_at=asked_at if queried else payment.paid_seen_at,
         result_seen=True,
     )
 

@@ -55,6 +55,7 @@ _MUTABLE = (
     "paid_seen_at",
     "paid_twice",
     "due_at",
+    "query_at",
     "updated_at",
     "expires_at",
     "checkout_request_id",
@@ -320,8 +321,9 @@ def _payment(fixed: Sequence[Any], mutable: Sequence[Any], checkout_request_id: 
         paid_seen_at=mutable[21],
         paid_twice=mutable[22],
         due_at=mutable[23],
-        updated_at=mutable[24],
-        expires_at=mutable[25],
+        query_at=mutable[24],
+        updated_at=mutable[25],
+        expires_at=mutable[26],
         checkout_request_id=checkout_request_id,
     )
 
@@ -359,6 +361,7 @@ def _values(row: Stored, sealer: Sealer) -> Row:
         payment.paid_seen_at,
         payment.paid_twice,
         payment.due_at,
+        payment.query_at,
         payment.updated_at,
         payment.expires_at,
         sealed,

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Column,
     Computed,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -107,6 +108,8 @@ payments = Table(
     _when("paid_seen_at"),
     _required("paid_twice", Boolean()),
     _when("due_at"),
+    _when("query_at"),
+    _required("query_count", Integer(), "0"),
     _required("chain_hash", LargeBinary()),
     _when("created_at", nullable=False),
     _when("updated_at", nullable=False),
@@ -140,6 +143,7 @@ payments = Table(
     Index("payments_by_caller", "caller", "payment_id"),
     Index("payments_by_account_reference", "account_reference", "created_at"),
     Index("payments_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index("payments_to_ask_about", "query_at", postgresql_where=text("query_at IS NOT NULL")),
     Index(
         "payments_one_live_per_booking", "caller", "booking_id", unique=True, postgresql_where=text("blocks_booking")
     ),
@@ -260,6 +264,18 @@ access_tokens = Table(
     Column("lease_id", Uuid()),
     _when("lease_expires_at"),
     PrimaryKeyConstraint("app", name="access_token_pk"),
+)
+
+request_budgets = Table(
+    "request_budgets",
+    metadata,
+    _required("shortcode", Text()),
+    _required("kind", Text()),
+    _required("turns", Double()),
+    _when("filled_at", nullable=False),
+    _when("paused_until"),
+    PrimaryKeyConstraint("shortcode", "kind", name="request_budgets_pk"),
+    CheckConstraint("kind IN ('push', 'query')", name="request_budgets_kind_known"),
 )
 
 cases = Table(

@@ -9,7 +9,7 @@ import pytest
 
 from payment_service.config import OwnerSettings, PaymentSettings
 from payment_service.security.keys import KeysUnusable, create_keys, load_keys
-from runtime.settings import SettingsUnusable
+from runtime.settings import SettingsUnusable, render_settings
 
 GOOD: dict[str, object] = {
     "database_url": "postgresql://user:hush@127.0.0.1:5/payments",
@@ -33,6 +33,27 @@ def refusal(**changed: object) -> str:
 
 def test_the_defaults_fit_together() -> None:
     assert PaymentSettings.load(**GOOD).times.lease.total_seconds() == 45
+
+
+@pytest.mark.parametrize(
+    ("url", "queries"),
+    [
+        ("https://api.safaricom.co.ke", 60),
+        ("https://sandbox.safaricom.co.ke", 5),
+        ("http://127.0.0.1:8070", 5),
+    ],
+)
+def test_how_often_is_asked_follows_from_where_daraja_is(url: str, queries: float) -> None:
+    settings = PaymentSettings.load(**GOOD, daraja_base_url=url)
+    assert settings.queries_per_minute == queries
+    assert f"PAYMENTS_QUERIES_PER_MINUTE={queries}" in render_settings(settings)
+    assert PaymentSettings.load(**GOOD, daraja_base_url=url, queries_per_minute=7).queries_per_minute == 7
+
+
+def test_a_rate_that_is_none_is_refused_with_what_to_do() -> None:
+    sentence = refusal(queries_per_minute=0)
+    assert sentence.startswith("The flag for PAYMENTS_QUERIES_PER_MINUTE has a value that cannot be used")
+    assert "or leave it out (queries a minute" in sentence
 
 
 @pytest.mark.parametrize(

@@ -16,3 +16,12 @@ async def rows_of(database: Database, query: str, parameters: tuple[object, ...]
 async def count(database: Database, table: str) -> int:
     """How many rows a table has."""
     return int((await rows_of(database, f"SELECT count(*) FROM {table}"))[0][0])
+
+
+async def open_transactions(database: Database) -> int:
+    """How many transactions clients have open at this moment."""
+    query = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND xact_start IS NOT NULL"
+        " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    )
+    return int((await rows_of(database, query))[0][0])

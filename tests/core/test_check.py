@@ -304,6 +304,12 @@ BREAKAGES: list[tuple[str, str, str, set[Invariant]]] = [
         {Invariant.WAY_OUT},
     ),
     (
+        "a payment that has ended is to be asked about",
+        "declined",
+        f"UPDATE payment_transactions SET query_at = now() WHERE {OF}",
+        {Invariant.QUERIES},
+    ),
+    (
         "a booking is told to wait for what has come",
         "completed",
         f"UPDATE payment_transactions SET booking_action = 'WAIT', said_confirm = false WHERE {OF}",

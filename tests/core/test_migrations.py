@@ -1,12 +1,18 @@
 """The schema: made by hand-written migrations, equal to what the code believes, on every PostgreSQL we support."""
 
 import asyncio
+import importlib
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from development.postgres import EmbeddedServer
 from payment_service.store.migrations import differences, ensure_application_role, migrate
+from tests.conftest import Database
+from tests.core.rows import rows_of
+from tests.core.stories import Stories, every_kind
+from tests.core.writers import Writers
 
 
 @pytest.mark.every_postgres
@@ -52,3 +58,17 @@ async def test_the_table_refuses_what_the_service_must_never_write(empty_databas
         "payments_sending_is_claimed",
         "payments_state_known",
     }
+
+
+async def test_payments_that_wait_when_queries_begin_are_asked_about(
+    writers: Writers, database: Database, tmp_path: Path
+) -> None:
+    await every_kind(Stories(writers, tmp_path))
+    scheduled = "SELECT payment_id FROM payment_transactions WHERE query_at IS NOT NULL ORDER BY payment_id"
+    expected = await rows_of(database, scheduled)
+    assert len(expected) > 2
+    migration = importlib.import_module("payment_service.store.migrations.versions.0002_queries")
+    with psycopg.connect(database.owner_url) as owner:
+        owner.execute("UPDATE payment_transactions SET query_at = NULL")
+        owner.execute(migration.UNSETTLED)
+    assert await rows_of(database, scheduled) == expected

@@ -18,17 +18,20 @@ from payment_service.domain.facts import (
     CancelRequested,
     DeadlinePassed,
     Fact,
+    LeaseDead,
     NotSent,
     PromptAccepted,
     PromptRefused,
+    ReceiptOverdue,
     RefundDone,
     RefundRequested,
     ResultReported,
     SendClaimed,
     Source,
     Verdict,
+    WatchEnded,
 )
-from payment_service.domain.findings import Standing, Surroundings
+from payment_service.domain.findings import Standing, Surroundings, standing
 from payment_service.domain.payment import LatePaymentPolicy, Payment, Times
 from payment_service.domain.reasons import Reason
 from payment_service.domain.transitions import Outcome, apply
@@ -178,6 +181,22 @@ def standing_in(column: Standing, *, ids: bool = True, start: Payment | None = N
         Standing.RD: lambda: led(complete, RefundRequested(REFUND), RefundDone(REFUND)),
     }
     return ways[column]()
+
+
+def due_fact(payment: Payment) -> Fact | None:
+    """What the timer of a payment says; None where it is time to send."""
+    match standing(payment):
+        case Standing.C:
+            return None
+        case Standing.S:
+            assert payment.claim_id is not None
+            return LeaseDead(payment.claim_id)
+        case Standing.K0:
+            return ReceiptOverdue()
+        case Standing.E:
+            return WatchEnded()
+        case _:
+            return DeadlinePassed()
 
 
 def withdrawn() -> Payment:

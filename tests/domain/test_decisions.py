@@ -70,6 +70,36 @@ def test_what_the_booking_may_do_in_every_standing(
 
 
 @pytest.mark.parametrize(
+    ("column", "action"),
+    [
+        *((column, REVIEW) for column in (C, S, P, U0, U1, UR, K0, F, X, E)),
+        (K, CONFIRM),
+        (RG, RELEASE),
+        (RD, RELEASE),
+    ],
+)
+def test_what_the_booking_may_do_in_every_standing_while_money_is_in_doubt(
+    column: Standing, action: BookingAction
+) -> None:
+    """A booking that was told to confirm is told so for ever; certain is what was certain before."""
+    before = scenes.standing_in(column)
+    moment = before.updated_at + seconds(1)
+    after = scenes.tell(before, scenes.paid(OTHER_RECEIPT, 1), moment, receipt_holder=OTHER_ID).payment
+    assert (after.money_case_open, after.booking_action) == (True, action)
+    assert after.outcome_certain is before.outcome_certain
+
+
+def test_what_is_certain_in_the_standings_that_time_changes() -> None:
+    expired = scenes.standing_in(E)
+    watched = scenes.tell(expired, WatchEnded(), START + timedelta(hours=49)).payment
+    assert (watched.booking_action, watched.outcome_certain) == (OFFER_RETRY, True)
+    confirmed = scenes.standing_in(K0)
+    for wait in (30, 60):
+        confirmed = scenes.tell(confirmed, scenes.query_paid(CHECKOUT), START + seconds(wait)).payment
+    assert (standing(confirmed), confirmed.booking_action, confirmed.outcome_certain) == (K0, CONFIRM, True)
+
+
+@pytest.mark.parametrize(
     ("column", "due"),
     [
         (C, lambda p: p.created_at + seconds(2)),

@@ -36,8 +36,8 @@ from payment_service.domain.facts import (
     Verdict,
     WatchEnded,
 )
-from payment_service.domain.findings import Standing, Surroundings, finding, standing
-from payment_service.domain.payment import LIVE_STATES, PAID_STATES, STATUS_OF, Payment, State
+from payment_service.domain.findings import Standing, Surroundings, deadline, finding, standing
+from payment_service.domain.payment import LIVE_STATES, PAID_STATES, STATUS_OF, BookingAction, Payment, State
 from payment_service.domain.reasons import Reason, customer_message
 from payment_service.domain.transitions import TABLE, Outcome, apply
 from payment_service.domain.views import event_type
@@ -223,6 +223,35 @@ def test_no_standing_is_left_without_a_timer_a_case_or_an_end() -> None:
         assert bounded, after
         if after.due_at is None and not after.money_case_open:
             assert standing(after) in ends | {Standing.E}
+
+
+EXIT_WITHIN = TIMES.watch_for
+"""Nothing is open for longer than the watch of an expired payment."""
+TIMERS_MAX = 4
+"""Send given up, or lease, expiry and watch: more would be a circle."""
+
+
+def test_from_every_payment_that_any_fact_leads_to_the_timers_alone_lead_to_an_end_or_to_a_person() -> None:
+    """But for a refund under way, whose timers are the refund's own."""
+    reached: dict[Payment, timedelta] = {}
+    for _, _, _, wait, outcome in all_told():
+        if outcome.payment.state is not State.REFUNDING:
+            reached[outcome.payment] = wait
+    assert {standing(payment) for payment in reached} == set(Standing) - {Standing.RG}
+    for start, wait in reached.items():
+        payment, began = start, start.updated_at + wait
+        now, timers = began, 0
+        while payment.due_at is not None:
+            now, timers = max(now, payment.due_at), timers + 1
+            assert timers <= TIMERS_MAX, start
+            fact = scenes.due_fact(payment)
+            if fact is None:
+                # Nobody sends: the payment waits for its deadline.
+                fact, now = DeadlinePassed(), max(now, deadline(payment, TIMES))
+            payment = apply(payment, fact, Surroundings(), now, TIMES).payment
+        assert payment.outcome_certain or payment.money_case_open, start
+        assert payment.booking_action is not BookingAction.WAIT, start
+        assert now - began <= EXIT_WITHIN, start
 
 
 def test_an_answer_changes_nothing_when_it_is_told_again() -> None:

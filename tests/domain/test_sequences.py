@@ -22,9 +22,7 @@ from payment_service.domain.facts import (
     CancelRequested,
     DeadlinePassed,
     Fact,
-    LeaseDead,
     PromptAccepted,
-    ReceiptOverdue,
     RefundDone,
     RefundFailed,
     RefundRequested,
@@ -33,7 +31,6 @@ from payment_service.domain.facts import (
     SiblingPaid,
     Source,
     Verdict,
-    WatchEnded,
 )
 from payment_service.domain.findings import Standing, deadline, standing
 from payment_service.domain.payment import (
@@ -147,22 +144,6 @@ def check_step(before: Payment, after: Payment) -> None:
         assert after.state is State.COMPLETED
 
 
-def due_fact(payment: Payment) -> Fact | None:
-    """What the timer of a payment says; None where it is time to send."""
-    match standing(payment):
-        case Standing.C:
-            return None
-        case Standing.S:
-            assert payment.claim_id is not None
-            return LeaseDead(payment.claim_id)
-        case Standing.K0:
-            return ReceiptOverdue()
-        case Standing.E:
-            return WatchEnded()
-        case _:
-            return DeadlinePassed()
-
-
 def run_timers_to_rest(booking: Booking) -> None:
     """Only the timers go on: no answer, no callback, and no process that would send in time."""
     for _ in range(TIMERS_MAX * ATTEMPTS_MAX):
@@ -172,7 +153,7 @@ def run_timers_to_rest(booking: Booking) -> None:
         payment = min(due, key=lambda waiting: waiting.due_at or waiting.created_at)
         assert payment.due_at is not None
         booking.now = max(booking.now, payment.due_at)
-        fact = due_fact(payment)
+        fact = scenes.due_fact(payment)
         if fact is not None:
             booking.tell(payment.payment_id, fact)
         elif booking.now >= deadline(payment, TIMES) or not booking.claim(payment.payment_id):
@@ -268,7 +249,7 @@ def happen(booking: Booking, payment: Payment, kind: str, drawn: object, number:
         case "paid":
             booking.tell(payment.payment_id, scenes.paid(f"TKOWN{number:05d}" if drawn else None))
         case "timer":
-            fact = due_fact(payment)
+            fact = scenes.due_fact(payment)
             if fact is not None:
                 booking.tell(payment.payment_id, fact)
         case "case closed":

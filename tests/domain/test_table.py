@@ -35,6 +35,7 @@ from payment_service.domain.facts import (
 )
 from payment_service.domain.findings import Finding, Standing, Surroundings, finding, standing
 from payment_service.domain.payment import Payment, State
+from payment_service.domain.query_schedule import worth_asking
 from payment_service.domain.reasons import Reason
 from payment_service.domain.transitions import TABLE, CaseKind
 from tests.domain import scenes
@@ -353,7 +354,7 @@ CELLS = [
     for column in Standing
 ]
 
-ID_FIELDS = ("checkout_request_id", "merchant_request_id", "paid_seen_at", "paid_twice")
+ID_FIELDS = ("checkout_request_id", "merchant_request_id", "paid_seen_at", "paid_twice", "query_at")
 """What may be recorded without being news."""
 
 
@@ -427,7 +428,9 @@ def test_ids_that_come_after_the_result_are_recorded_without_an_event(column: St
     before = scenes.standing_in(column, ids=False)
     assert before.checkout_request_id is None
     outcome = scenes.tell(before, scenes.accepted(), before.updated_at + scenes.seconds(1))
-    assert outcome.payment == replace(before, checkout_request_id=scenes.CHECKOUT, merchant_request_id=scenes.MERCHANT)
+    recorded = replace(before, checkout_request_id=scenes.CHECKOUT, merchant_request_id=scenes.MERCHANT)
+    assert replace(outcome.payment, query_at=None) == recorded
+    assert (outcome.payment.query_at is not None) is worth_asking(outcome.payment)
     assert not outcome.changed(before)
     assert outcome.case is None
 

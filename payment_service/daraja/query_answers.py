@@ -1,0 +1,121 @@
+"""What the answer to an STK query says, read from "Daraja: M-Pesa Express Query" and recorded answers. Pure.
+
+A query is asked again and again, so only one thing has to be right: nothing but a result counts as one. Daraja says
+"not yet" in five ways, two of which look like refusals, and answers nonsense at times; all of that is no news, and
+the next query asks the same. What a result code means stands in `result_codes`, for callbacks and queries alike.
+
+An answer names neither amount nor receipt. Its MerchantRequestID is not compared: nothing says that it is the push's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from payment_service.daraja.envelopes import error_in, is_edge_page, lenient_json, retry_after
+from payment_service.daraja.push_errors import (
+    EDGE_ALARM,
+    EDGE_REFUSED_CODE,
+    RATE_LIMITED_CODE,
+    Kind,
+    find_push_error,
+    normalise,
+)
+from payment_service.daraja.result_codes import Meaning, meaning_of, read_code
+from payment_service.domain.facts import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A result, listed or not."""
+
+    code: str
+    meaning: Meaning
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """The payment is on its way, or Daraja has not heard of it yet."""
+
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class NothingLearned:
+    """An answer that says nothing about the payment, or none at all."""
+
+    why: str
+    """For the log and the stored exchange; never a text of the other side."""
+    alarm: str | None = None
+    """A sentence for the log at error level: what to check."""
+
+
+@dataclass(frozen=True, slots=True)
+class TooFast:
+    """We ask too often."""
+
+    code: str
+    retry_after: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRefused:
+    """The token has to be renewed; with the new one the same may be asked at once."""
+
+    code: str
+
+
+QueryAnswer = Told | NotYet | NothingLearned | TooFast | TokenRefused
+
+_NOT_YET = frozenset(
+    {
+        ("500.001.1001", "the transaction is being processed"),
+        # Asked too early; or Daraja has forgotten it, which proves nothing either.
+        ("500.001.1001", "the transaction does not exist"),
+        ("400.002.02", "bad request - invalid checkoutrequestid"),
+    }
+)
+"""Code and normalised text of the errors that mean "not yet"; so does any error without a text."""
+
+
+def read_query_answer(status: int, headers: Mapping[str, str], body: bytes, checkout_request_id: str) -> QueryAnswer:
+    """What the answer to a query for this id says. `headers` is asked with lower-case names."""
+    value = lenient_json(body)
+    if isinstance(value, dict):
+        error = error_in(value)
+        if error is not None:
+            return _read_error(status, headers, *error)
+        if status == 200:
+            return _read_result(value, checkout_request_id)
+    if status == 429:
+        return TooFast(RATE_LIMITED_CODE, retry_after(headers))
+    if value is None and is_edge_page(status, body):
+        return NothingLearned(EDGE_REFUSED_CODE, EDGE_ALARM)
+    return NothingLearned(f"HTTP {status} with an unreadable body")
+
+
+def _read_error(status: int, headers: Mapping[str, str], code: str, text: str) -> QueryAnswer:
+    if status == 429:
+        return TooFast(code, retry_after(headers))
+    if not normalise(text) or (code, normalise(text)) in _NOT_YET:
+        return NotYet(code)
+    row = find_push_error(code, text)
+    if row is None:
+        return NothingLearned(f"HTTP {status} with an unlisted error")
+    if row.kind is Kind.TOKEN_REFUSED:
+        return TokenRefused(row.code)
+    if row.slow_down:
+        return TooFast(row.code, retry_after(headers))
+    return NothingLearned(row.code, row.alarm)
+
+
+def _read_result(value: dict[str, object], checkout_request_id: str) -> QueryAnswer:
+    accepted = value.get("ResponseCode")
+    if accepted != "0" and not (type(accepted) is int and accepted == 0):
+        return NothingLearned("a ResponseCode that is not 0")
+    if value.get("CheckoutRequestID", checkout_request_id) != checkout_request_id:
+        return NothingLearned("the answer is about another CheckoutRequestID")
+    code = read_code(value.get("ResultCode"))
+    if code is None:
+        return NothingLearned("no readable ResultCode")
+    meaning = meaning_of(code)
+    return NotYet(code) if meaning.verdict is Verdict.STILL_PROCESSING else Told(code, meaning)

@@ -1,0 +1,58 @@
+"""When Safaricom is asked what became of a push, for as long as the answer can change something.
+
+Asking costs a turn that all payments share, so the looks come at a falling rate: while the passenger decides, then
+ever more seldom until the watch ends. Some moments are worth a look of their own: just before somebody gives up on the
+payment, and as soon as a second "paid" is as good as a receipt. What an answer does is decided in `transitions`.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from payment_service.domain.findings import Standing, standing
+from payment_service.domain.payment import Payment, Times
+
+JITTER_SHARE = 0.2
+"""By how much of itself a wait is lengthened at most, so that payments made together are not asked about together."""
+
+
+def worth_asking(payment: Payment) -> bool:
+    """Whether an answer could say something new. Without a CheckoutRequestID there is nothing to ask by."""
+    if payment.checkout_request_id is None:
+        return False
+    match standing(payment):
+        case Standing.P | Standing.U0 | Standing.U1:
+            return True
+        case Standing.K0:
+            return not payment.paid_twice
+        case Standing.E:
+            return not payment.outcome_certain
+        case _:
+            return False
+
+
+def query_at(before: Payment, after: Payment, now: datetime, times: Times) -> datetime | None:
+    """When to ask next, after a change: as planned before, if it is still worth it and nothing made it more so."""
+    if not worth_asking(after):
+        return None
+    if after.paid_seen_at is not None and after.paid_seen_at != before.paid_seen_at:
+        return after.paid_seen_at + times.second_look_after
+    if after.state is before.state and worth_asking(before):
+        return after.query_at
+    return after.query_at or max(now, (after.sent_at or after.created_at) + times.query_after)
+
+
+def next_query_at(
+    now: datetime, asked: int, deadlines: Sequence[datetime], watch_until: datetime, draw: float, times: Times
+) -> datetime | None:
+    """When to ask again after asking for the `asked`-th time; None when the watch is over by then.
+
+    `deadlines` are the moments by which somebody wants to know. `draw` is chance, from 0 to 1.
+    """
+    # The first wait after the first look is half as long as the look came after the send: 30, 45, 75, 135 s …
+    doublings = min(asked - 1, 30)
+    wait = min(times.query_after / 2 * 2**doublings, times.query_wait_max)
+    at = now + wait * (1 + JITTER_SHARE * draw)
+    lasts = [deadline - times.last_look_before for deadline in (*deadlines, watch_until)]
+    last_looks = [last for last in lasts if now < last < at]
+    at = min([at, *last_looks])
+    return at if at < watch_until else None
