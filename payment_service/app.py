@@ -25,6 +25,7 @@ from payment_service import background
 from payment_service.application import create_payment, record_facts
 from payment_service.application.accept_callbacks import AcceptCallbacks
 from payment_service.application.access_token import AccessToken
+from payment_service.application.cancel_payment import CancelPayments
 from payment_service.application.create_payment import CreatePayments, Decision, NewPayment
 from payment_service.application.event_feed import EventFeed
 from payment_service.application.exchanges import keep_exchange
@@ -33,6 +34,7 @@ from payment_service.application.initiate_payment import InitiatePayments
 from payment_service.application.read_payments import get_payment, payment_reads
 from payment_service.application.record_facts import Recorded, Submission
 from payment_service.application.request_budget import RequestBudget
+from payment_service.application.retry_payment import RetryPayments
 from payment_service.application.send_prompt import SendTools
 from payment_service.background import StepTools, run_every
 from payment_service.config import PaymentSettings, load_shortcodes
@@ -162,7 +164,7 @@ def _parts(
     feed = EventFeed(partial(connect_writer, database_url, autocommit=True), sealer)
     reads = payment_reads(readers, partial(connect_writer, database_url, autocommit=True), sealer, feed)
     creating = create_payment.Tools(sealer, keys.chain, keys.fingerprint, next(iter(shortcodes)), _now, times)
-    recording = record_facts.Tools(sealer, keys.chain, _now, times)
+    recording = record_facts.Tools(sealer, keys.chain, keys.fingerprint, _now, times)
     write = partial(connect_writer, database_url, autocommit=True)
     creates: GroupCommit[NewPayment, Decision] = GroupCommit(
         "create", write, partial(create_payment.create_payments, creating), feed.wake
@@ -190,6 +192,8 @@ def _parts(
     initiate = InitiatePayments(CreatePayments(creates), send, read)
     core = Core(
         initiate=initiate,
+        retry=RetryPayments(initiate, reads, shortcodes, _now),
+        cancel=CancelPayments(facts, read),
         accept_callbacks=AcceptCallbacks(facts, sealer, callback_keys),
         reads=reads,
         shortcodes=[ShortcodeLimits(s.number, s.amount_min, s.amount_max) for s in shortcodes.values()],

@@ -18,6 +18,7 @@ from payment_service.domain.facts import ResultReported, Verdict
 from payment_service.domain.payment import PAID_STATES, Payment
 from payment_service.security.sealing import (
     CALLBACK_BODY,
+    CALLER_REQUEST,
     CHECKOUT_REQUEST_ID,
     EXCHANGE_ANSWER,
     EXCHANGE_REQUEST,
@@ -130,6 +131,7 @@ async def _gathered(
     receipts = _grouped(await audit.receipts_of(conn, ids), lambda receipt: receipt.payment_id)
     cases = _grouped(await audit.cases_for(conn, [row.reference for row in batch]), lambda case: case.reference)
     pushes = await audit.pushes_of(conn, ids)
+    requests = _grouped(await audit.requests_about(conn, ids), lambda request: request.payment_id)
     same_request_id = await audit.sharing_request_id(conn, ids)
     same_receipt = await audit.sharing_receipt(conn, ids)
     evidence = []
@@ -137,6 +139,10 @@ async def _gathered(
         subject, row_id = str(row.payment_id), row.payment_id.bytes
         of_booking = attempts.get((row.caller, row.booking_id), {})
         phone = _opened(tools, tallies, subject, PHONE_NUMBER, row_id, row.phone_number)
+        later = [
+            (kept, _opened(tools, tallies, subject, CALLER_REQUEST, kept.kept_id.bytes, kept.request))
+            for kept in requests.get(row.payment_id, [])
+        ]
         evidence.append(
             Evidence(
                 row=row,
@@ -148,6 +154,7 @@ async def _gathered(
                 receipts=receipts.get(row.payment_id, []),
                 cases=cases.get(row.reference, []),
                 pushes=pushes.get(row.payment_id, 0),
+                later_requests=[(kept, request) for kept, request in later if request is not None],
                 shares_request_id=row.payment_id in same_request_id,
                 shares_receipt=row.payment_id in same_receipt,
             )

@@ -15,7 +15,7 @@ import structlog
 
 from payment_service.application.create_payment import CreatePayments
 from payment_service.application.send_prompt import SendTools, send_prompt
-from payment_service.domain.payment import Payment, PaymentRequest, PhoneWarning, Status
+from payment_service.domain.payment import Payment, PaymentRequest, PhoneWarning, RetryRequest, Status
 from payment_service.domain.views import PaymentView, view_of
 from payment_service.store.payments import Prompt
 
@@ -41,12 +41,14 @@ class InitiatePayments:
         warning: PhoneWarning | None,
         wait_until: float,
         trace_parent: str | None,
+        retry: RetryRequest | None = None,
     ) -> tuple[PaymentView, bool]:
         """The payment as it stands once its prompt's fate is known, or at `wait_until` (the loop's time).
 
-        The second value is true when an earlier call made the payment. Raises what `CreatePayments` raises.
+        `retry` is what was asked where the request was made from one. The second value is true when an earlier call
+        made the payment. Raises what `CreatePayments` raises.
         """
-        created = await self.create(caller, request, warning, trace_parent)
+        created = await self.create(caller, request, warning, trace_parent, retry)
         payment = created.payment
         if created.prompt is not None:
             self.send_beside(created.prompt, payment.created_at)
@@ -54,8 +56,9 @@ class InitiatePayments:
         loop = asyncio.get_running_loop()
         if task is not None:
             await asyncio.wait({task}, timeout=max(0.0, wait_until - loop.time()))
-            if task.done() and task.exception() is None and (sent := task.result()) is not None:
-                return view_of(sent, created.request, created.warning), created.replayed
+            ended = task.done() and task.exception() is None
+            if ended and not created.replayed and (sent := task.result()) is not None:
+                return view_of(sent, request, warning), created.replayed
         view = await self.read(caller, payment.payment_id)
         while view.status is Status.PENDING and loop.time() + LOOK_AGAIN_SECONDS < wait_until:
             await asyncio.sleep(LOOK_AGAIN_SECONDS)

@@ -21,15 +21,18 @@ from uuid import UUID
 import structlog
 from uuid_utils.compat import uuid7
 
+from payment_service.application.request_encoding import REQUEST_ENCODING, conflict, encoded, fingerprint
+from payment_service.domain.errors import RequestIdReused
 from payment_service.domain.facts import UNREADABLE, Fact, PromptAccepted, ResultReported, SiblingPaid, Verdict
 from payment_service.domain.findings import Surroundings
-from payment_service.domain.payment import Payment, State, Times
+from payment_service.domain.payment import CancelRequest, Payment, State, Times
 from payment_service.domain.transitions import Case, CaseKind, Outcome, apply
 from payment_service.domain.views import event_type
 from payment_service.security.keys import KeyRing
-from payment_service.security.sealing import Sealer
-from payment_service.store import event_log, evidence
+from payment_service.security.sealing import CALLER_REQUEST, Sealer
+from payment_service.store import caller_requests, event_log, evidence
 from payment_service.store import payments as store
+from payment_service.store.caller_requests import UsedId
 from payment_service.store.event_log import NewEvent
 from payment_service.store.grouped import Row
 from payment_service.store.payments import CHECKOUT_INDEX, Stored
@@ -53,6 +56,19 @@ class CallbackRow:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptRequest:
+    """What a caller asked for, to be kept with the fact that follows from it, unless that is refused."""
+
+    kept_id: UUID
+    caller: str
+    asked: CancelRequest
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.caller, self.asked.request_id
+
+
+@dataclass(frozen=True, slots=True)
 class Submission:
     """One fact about one payment, named by id or by reference, and what is kept beside it."""
 
@@ -61,6 +77,8 @@ class Submission:
     reference: str | None = None
     exchange: Row | None = None
     callback: CallbackRow | None = None
+    request: KeptRequest | None = None
+    """The fact is this caller's: it is told of its own payments only, and once for a request id."""
     only_keep: str | None = None
     """Why the fact could not be applied: its callback is then kept, to be applied later."""
 
@@ -72,6 +90,10 @@ class Recorded:
     payment: Payment | None
     refused: bool = False
     trace_parent: str | None = None
+    replayed: bool = False
+    """An earlier call with the same request id did it."""
+    reused: RequestIdReused | None = None
+    """The request id was used for something else, and nothing was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +102,7 @@ class Tools:
 
     sealer: Sealer
     chain: KeyRing
+    fingerprint: KeyRing
     clock: Callable[[], datetime]
     times: Times
 
@@ -88,7 +111,7 @@ async def record_facts(tools: Tools, conn: Connection, group: Sequence[Submissio
     """Record a group of facts in one transaction and commit it; one answer each, in order."""
     # What could not be applied is kept without reading its payment: reading it may be what fails.
     only_keep = all(submission.only_keep is not None for submission in group)
-    known = _Known({}, {}, frozenset(), {}, {}) if only_keep else await _read(tools, conn, group)
+    known = _Known({}, {}, frozenset(), {}, {}, {}) if only_keep else await _read(tools, conn, group)
     now = tools.clock()
     ledger = _Ledger(tools, known, now)
     answers = [ledger.take(submission) for submission in group]
@@ -105,6 +128,7 @@ class _Known:
     facts: frozenset[tuple[UUID, str]]
     receipt_holder: Mapping[str, UUID]
     checkout_holder: Mapping[bytes, UUID]
+    used_ids: Mapping[tuple[str, str], UsedId]
 
 
 async def _read(tools: Tools, conn: Connection, group: Sequence[Submission]) -> _Known:
@@ -116,19 +140,30 @@ async def _read(tools: Tools, conn: Connection, group: Sequence[Submission]) -> 
         for s in group
         if isinstance(s.fact, ResultReported | PromptAccepted) and s.fact.checkout_request_id is not None
     ]
-    statements = [BEGIN, store.lock_payments(ids, references)]
-    statements.append(event_log.known_facts(ids, references, [s.fact.fact_id for s in group]))
-    # Most groups bring neither; an empty list costs a statement all the same.
-    statements += [evidence.receipt_holders(numbers)] if numbers else []
-    statements += [store.checkout_holders(checkouts)] if checkouts else []
-    _, locked, facts, *holders = await run_together(conn, statements)
-    rows = [store.stored(row, tools.sealer) for row in locked.rows]
+    request_ids = [s.request.key for s in group if s.request is not None]
+    statements = {
+        "begin": BEGIN,
+        # Before any row: whoever makes a payment has locked its request id when it comes to the rows.
+        "ids": caller_requests.lock_ids(request_ids),
+        "locked": store.lock_payments(ids, references),
+        "facts": event_log.known_facts(ids, references, [s.fact.fact_id for s in group]),
+        "receipts": evidence.receipt_holders(numbers),
+        "checkouts": store.checkout_holders(checkouts),
+        "used": caller_requests.used_ids(request_ids),
+    }
+    # Most groups bring few of these; an empty list costs a statement all the same.
+    brought = {"ids": request_ids, "receipts": numbers, "checkouts": checkouts, "used": request_ids}
+    asked = {name: statement for name, statement in statements.items() if brought.get(name, True)}
+    results = dict(zip(asked, await run_together(conn, list(asked.values())), strict=True))
+    found = {name: results[name].rows if name in results else () for name in statements}
+    rows = [store.stored(row, tools.sealer) for row in found["locked"]]
     return _Known(
         by_id={row.payment.payment_id: row for row in rows},
         id_of={row.payment.reference: row.payment.payment_id for row in rows},
-        facts=frozenset((payment_id, fact_id) for payment_id, fact_id in facts.rows),
-        receipt_holder=dict(holders[0].rows) if numbers else {},
-        checkout_holder=dict(holders[-1].rows) if checkouts else {},
+        facts=frozenset((payment_id, fact_id) for payment_id, fact_id in found["facts"]),
+        receipt_holder=dict(found["receipts"]),
+        checkout_holder=dict(found["checkouts"]),
+        used_ids={(use.caller, use.request_id): use for use in map(UsedId._make, found["used"])},
     )
 
 
@@ -150,12 +185,16 @@ class _Ledger:
         self._receipts: dict[str, Row] = {}
         self._exchanges: list[Row] = []
         self._callbacks: dict[tuple[str, bytes], Row] = {}
+        self._used_ids = dict(known.used_ids)
+        self._requests: dict[tuple[str, str], Row] = {}
 
     def take(self, submission: Submission) -> Recorded:
         """Apply one fact, and note what is to be kept beside it."""
         if submission.only_keep is not None:
             self._keep_callback(submission, None, "PENDING")
             return Recorded(None)
+        if submission.request is not None:
+            return self._take_request(submission, submission.request)
         payment_id = submission.payment_id or self._id_of.get(submission.reference or "")
         row = self._rows.get(payment_id) if payment_id is not None else None
         if submission.exchange is not None:
@@ -165,6 +204,21 @@ class _Ledger:
             return Recorded(None)
         outcome = self._apply(row.payment, submission.fact)
         self._keep_callback(submission, row.payment.payment_id, "APPLIED")
+        return Recorded(outcome.payment, outcome.refused, row.trace_parent)
+
+    def _take_request(self, submission: Submission, request: KeptRequest) -> Recorded:
+        """Apply what a caller asks for, unless its id has been used; a refusal leaves the id free."""
+        row = self._rows.get(request.asked.payment_id)
+        if (use := self._used_ids.get(request.key)) is not None:
+            reused = conflict(self._tools.sealer, self._tools.fingerprint, use, request.asked)
+            payment = row.payment if row is not None else None
+            # A transaction whose outcome was unknown is run again, and then finds its own request.
+            return Recorded(payment, replayed=use.kept_id != request.kept_id, reused=reused)
+        if row is None or row.payment.caller != request.caller:
+            return Recorded(None)
+        outcome = self._apply(row.payment, submission.fact)
+        if not outcome.refused:
+            self._keep_request(request)
         return Recorded(outcome.payment, outcome.refused, row.trace_parent)
 
     async def write(self, conn: Connection) -> None:
@@ -178,6 +232,7 @@ class _Ledger:
         for rows, insert in (
             ([self._receipts[key] for key in sorted(self._receipts)], evidence.insert_receipts),
             ([self._callbacks[key] for key in sorted(self._callbacks)], evidence.insert_callbacks),
+            ([self._requests[key] for key in sorted(self._requests)], caller_requests.insert_requests),
             (self._exchanges, evidence.insert_exchanges),
             ([self._cases[key] for key in sorted(self._cases)], evidence.insert_cases),
             (self._events, event_log.append),
@@ -277,6 +332,17 @@ class _Ledger:
             case=case.kind.value,
             is_money=case.is_money,
             cause=type(fact).__name__,
+        )
+
+    def _keep_request(self, request: KeptRequest) -> None:
+        asked, key = request.asked, self._tools.fingerprint
+        encoding = encoded(asked)
+        sealed = self._tools.sealer.seal(CALLER_REQUEST, request.kept_id.bytes, encoding)
+        made = fingerprint(key.current, encoding)
+        kept = (request.kept_id, request.caller, asked.request_id, asked.payment_id)
+        self._requests[request.key] = (*kept, sealed, made, REQUEST_ENCODING, key.current_id, self._now)
+        self._used_ids[request.key] = UsedId(
+            request.caller, asked.request_id, request.kept_id, asked.payment_id, sealed, made, key.current_id
         )
 
     def _keep_callback(self, submission: Submission, payment_id: UUID | None, status: str) -> None:

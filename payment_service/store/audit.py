@@ -33,6 +33,17 @@ class PaymentProofs(NamedTuple):
     chain_hash: bytes
 
 
+class RequestProofs(NamedTuple):
+    """A request about a payment that made none; the request is sealed for the row's id."""
+
+    kept_id: UUID
+    payment_id: UUID
+    request: bytes
+    fingerprint: bytes
+    encoding: int
+    key_id: str
+
+
 class ReceiptRow(NamedTuple):
     """One receipt number as it was recorded."""
 
@@ -98,8 +109,14 @@ FROM payment_transactions WHERE payment_id > %s ORDER BY payment_id LIMIT %s"""
 
 _SHARED_REQUEST_IDS = """
 SELECT DISTINCT p.payment_id FROM payment_transactions p
-JOIN payment_transactions o ON o.caller = p.caller AND o.request_id = p.request_id AND o.payment_id <> p.payment_id
+JOIN (SELECT payment_id AS id, caller, request_id FROM payment_transactions
+    UNION ALL SELECT kept_id, caller, request_id FROM caller_requests
+) AS o ON o.caller = p.caller AND o.request_id = p.request_id AND o.id <> p.payment_id
 WHERE p.payment_id = ANY(%s)"""
+
+_REQUESTS = """
+SELECT kept_id, payment_id, request, request_fingerprint, request_encoding, request_key_id
+FROM caller_requests WHERE payment_id = ANY(%s) ORDER BY kept_id"""
 
 _SHARED_RECEIPTS = """
 SELECT DISTINCT p.payment_id FROM payment_transactions p
@@ -139,7 +156,7 @@ async def payments_after(conn: Connection, after: UUID, most: int) -> list[Payme
 
 
 async def sharing_request_id(conn: Connection, ids: Sequence[UUID]) -> frozenset[UUID]:
-    """Those whose request id has made another payment as well."""
+    """Those whose request id has made another payment as well, or served another request."""
     cursor = await conn.execute(_SHARED_REQUEST_IDS, (list(ids),))
     return frozenset(row[0] for row in await cursor.fetchall())
 
@@ -148,6 +165,12 @@ async def sharing_receipt(conn: Connection, ids: Sequence[UUID]) -> frozenset[UU
     """Those whose receipt number stands on another payment as well."""
     cursor = await conn.execute(_SHARED_RECEIPTS, (list(ids),))
     return frozenset(row[0] for row in await cursor.fetchall())
+
+
+async def requests_about(conn: Connection, ids: Sequence[UUID]) -> list[RequestProofs]:
+    """What callers have asked about the given payments since they were made, the oldest first."""
+    cursor = await conn.execute(_REQUESTS, (list(ids),))
+    return [RequestProofs._make(row) for row in await cursor.fetchall()]
 
 
 async def receipts_of(conn: Connection, ids: Sequence[UUID]) -> list[ReceiptRow]:

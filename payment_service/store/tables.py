@@ -166,6 +166,23 @@ payments = Table(
     ),
 )
 
+caller_requests = Table(
+    "caller_requests",
+    metadata,
+    _required("kept_id", Uuid()),
+    _required("caller", Text()),
+    _required("request_id", Text()),
+    Column("payment_id", Uuid(), ForeignKey(payments.c.payment_id, name="caller_requests_of_payment"), nullable=False),
+    _required("request", LargeBinary()),
+    _required("request_fingerprint", LargeBinary()),
+    _required("request_encoding", SmallInteger()),
+    _required("request_key_id", Text()),
+    _when("kept_at", nullable=False),
+    PrimaryKeyConstraint("request_id", "caller", name="caller_requests_pk"),
+    UniqueConstraint("kept_id", name="caller_requests_one_per_kept_id"),
+    Index("caller_requests_by_payment", "payment_id"),
+)
+
 log = Table(
     "event_log",
     metadata,

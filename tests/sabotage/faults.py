@@ -82,16 +82,16 @@ FAULTS = (
     Fault(
         "a repeated request prompts again",
         "payment_service/application/create_payment.py",
-        "        return Created(payment, request, phone_warning, replayed=True)",
+        "        return Created(payment, replayed=True)",
         "        again = _prompt(tools, new, payment, account_reference)\n"
-        "        return Created(payment, request, phone_warning, replayed=True, prompt=again)",
+        "        return Created(payment, replayed=True, prompt=again)",
         ("tests/core/test_create_payment.py::test_the_same_request_gives_the_same_payment",),
     ),
     Fault(
         "other content under the same request id is taken for a repeat",
-        "payment_service/application/create_payment.py",
-        "    if not hmac.compare_digest(_fingerprint(",
-        "    if not fingerprint and not hmac.compare_digest(_fingerprint(",
+        "payment_service/application/request_encoding.py",
+        "    if hmac.compare_digest(fingerprint(",
+        "    if kept.encoded or hmac.compare_digest(fingerprint(",
         ("tests/core/test_create_payment.py::test_other_content_is_a_conflict_that_names_the_fields",),
     ),
     Fault(
@@ -128,6 +128,41 @@ FAULTS = (
         "receipt  $        K+case   K+case   K     $ ",
         "receipt  $        -        -        -     $ ",
         ("tests/core/test_record_facts.py::test_success_after_a_decline_is_never_dropped",),
+    ),
+    Fault(
+        "a withdrawal is granted after the send",
+        "payment_service/domain/transitions.py",
+        "CANCEL             X        no ",
+        "CANCEL             X        X  ",
+        ("tests/core/test_request_ids.py::test_a_claimed_payment_cannot_be_withdrawn_and_the_id_stays_free",),
+    ),
+    Fault(
+        "a payment is made under an id that has withdrawn another",
+        "payment_service/store/caller_requests.py",
+        '"WHERE NOT EXISTS (SELECT FROM caller_requests k',
+        '"WHERE true OR NOT EXISTS (SELECT FROM caller_requests k',
+        ("tests/core/test_request_ids.py::test_an_id_serves_one_method",),
+    ),
+    Fault(
+        "making a payment does not share the lock of its request id",
+        "payment_service/store/caller_requests.py",
+        "pg_advisory_xact_lock_shared(1919250803, key)",
+        "pg_advisory_xact_lock_shared(0, key)",
+        ("tests/core/test_request_ids.py::test_of_two_uses_of_an_id_the_later_waits_for_the_earlier_and_sees_it",),
+    ),
+    Fault(
+        "a refused withdrawal uses up its id",
+        "payment_service/application/record_facts.py",
+        "        if not outcome.refused:\n            self._keep_request(request)",
+        "        self._keep_request(request)",
+        ("tests/core/test_request_ids.py::test_a_claimed_payment_cannot_be_withdrawn_and_the_id_stays_free",),
+    ),
+    Fault(
+        "a retry is compared with what was copied into it",
+        "payment_service/application/create_payment.py",
+        "NewPayment(uuid7(), caller, request, warning, trace_parent, retry or request)",
+        "NewPayment(uuid7(), caller, request, warning, trace_parent, request)",
+        ("tests/core/test_request_ids.py::test_a_retry_is_compared_with_what_was_asked_not_with_what_was_copied",),
     ),
     Fault(
         "a fact that is told again is applied again",
