@@ -36,6 +36,7 @@ from payment_service.application.record_facts import Recorded, Submission
 from payment_service.application.request_budget import RequestBudget
 from payment_service.application.retry_payment import RetryPayments
 from payment_service.application.send_prompt import SendTools
+from payment_service.application.settle_callbacks import InboxTools, apply_pending_callbacks, match_parked_callbacks
 from payment_service.background import StepTools, run_every
 from payment_service.config import PaymentSettings, load_shortcodes
 from payment_service.daraja.client import DarajaClient, open_daraja
@@ -201,10 +202,12 @@ def _parts(
         clock=_now,
         heartbeat_seconds=settings.heartbeat_s,
     )
+    inbox = InboxTools(engine, facts, sealer, _now)
     steps = StepTools(engine, facts, initiate.send_beside, sealer, _now, times)
     timers = (
         partial(run_every, background.STEP_SECONDS, partial(background.turn_timers, steps)),
-        partial(run_every, background.STEP_SECONDS, partial(background.apply_pending_callbacks, steps)),
+        partial(run_every, background.STEP_SECONDS, partial(apply_pending_callbacks, inbox)),
+        partial(run_every, background.MATCH_SECONDS, partial(match_parked_callbacks, inbox)),
     )
     return _Parts(core, steps, feed, initiate, (creates.run, facts.run), (feed.run, reads.points.run, *timers))
 

@@ -11,7 +11,8 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from payment_service.application.group_commit import GroupCommit
-from payment_service.application.record_facts import KeptRequest, Recorded, Submission
+from payment_service.application.kept_rows import KeptRequest
+from payment_service.application.record_facts import Recorded, Submission
 from payment_service.domain.errors import CancelTooLate, PaymentNotFound
 from payment_service.domain.facts import CancelRequested
 from payment_service.domain.payment import CancelRequest

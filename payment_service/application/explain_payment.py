@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from payment_service.application.accept_callbacks import fact_id_of
 from payment_service.application.invariants import NATIONAL_DIGITS
 from payment_service.application.stored_views import payment_view
 from payment_service.domain.errors import PaymentNotFound
@@ -24,7 +25,7 @@ from payment_service.security.sealing import (
     Sealer,
 )
 from payment_service.store import audit, reads
-from payment_service.store.audit import CallbackRow, CaseRow, ExchangeRow, ReceiptRow
+from payment_service.store.audit import CallbackRow, CaseRow, ExchangeRow, ReceiptRow, ReplayRow
 from payment_service.store.event_log import LoggedEvent, events_of_payments
 from payment_service.store.together import Connection
 from runtime.redaction import redact_text
@@ -86,17 +87,19 @@ async def explain_payment(sealer: Sealer, conn: Connection, name: UUID | str) ->
     if not found:
         raise PaymentNotFound
     row = found[0]
-    payment, number = payment_view(row, sealer), _number(sealer, row.payment_id, row.phone_number)
+    payment, number = payment_view(row, sealer), payer_number(sealer, row.payment_id, row.phone_number)
     events = await events_of_payments(conn, [payment.payment_id])
     cases = await audit.cases_for(conn, [payment.reference])
     receipts = await audit.receipts_of(conn, [payment.payment_id])
     callbacks = await audit.callbacks_for(conn, payment.reference, ROWS_MAX + 1)
+    replays = await audit.replays_of(conn, [callback.callback_id for callback in callbacks])
     exchanges = await audit.exchanges_of(conn, payment.payment_id, ROWS_MAX + 1)
     versions = {event.fact_id: event.version for event in events}
     # What comes first of what happened at one moment: the evidence, then what followed from it.
     moments = [
         *(_exchange(exchange, sealer, number) for exchange in exchanges[:ROWS_MAX]),
         *(_callback(callback, sealer, number, versions, cases) for callback in callbacks[:ROWS_MAX]),
+        *(replay_moment(replay) for replay in replays),
         *_events(events, payment.caller),
         *(_receipt(receipt) for receipt in receipts),
         *(moment for case in cases for moment in _case(case, payment.caller)),
@@ -118,7 +121,8 @@ def shown(body: bytes, number: str | None) -> str:
     return text if len(text) <= BODY_SHOWN_MAX else f"{text[:BODY_SHOWN_MAX]}… ({len(body)} bytes)"
 
 
-def _number(sealer: Sealer, payment_id: UUID, sealed: bytes) -> str | None:
+def payer_number(sealer: Sealer, payment_id: UUID, sealed: bytes) -> str | None:
+    """The number that has to be masked in what is shown of a payment; None where it does not open."""
     try:
         return sealer.open(PHONE_NUMBER, payment_id.bytes, sealed).decode()
     except SealBroken:
@@ -177,8 +181,8 @@ def _said(value: object) -> str:
 
 def _exchange(row: ExchangeRow, sealer: Sealer, number: str | None) -> Moment:
     status = f"HTTP {row.http_status}" if row.http_status is not None else "no answer"
-    sent = _body(sealer, EXCHANGE_REQUEST, row.exchange_id.bytes, row.request, number)
-    got = _body(sealer, EXCHANGE_ANSWER, row.exchange_id.bytes, row.answer, number)
+    sent = opened_body(sealer, EXCHANGE_REQUEST, row.exchange_id.bytes, row.request, number)
+    got = opened_body(sealer, EXCHANGE_ANSWER, row.exchange_id.bytes, row.answer, number)
     details = (f"understood as {redact_text(row.classified_as)}", f"sent {sent}", f"got {got}")
     return Moment(row.started_at, f"{row.operation}: {status} after {row.duration_ms} ms", SERVICE, details)
 
@@ -186,14 +190,34 @@ def _exchange(row: ExchangeRow, sealer: Sealer, number: str | None) -> Moment:
 def _callback(
     row: CallbackRow, sealer: Sealer, number: str | None, versions: Mapping[str, int], cases: Sequence[CaseRow]
 ) -> Moment:
-    body = _body(sealer, CALLBACK_BODY, row.reference.encode() + row.body_hash, row.body, number)
-    fact_id = f"callback:{row.body_hash.hex()}"
+    body = opened_body(sealer, CALLBACK_BODY, row.reference.encode() + row.body_hash, row.body, number)
+    fact_id = fact_id_of(row.body_hash)
     effects = [f"led to version {versions[fact_id]}"] if fact_id in versions else []
     effects += [f"led to case {case.kind}" for case in cases if case.fact_id == fact_id]
-    if row.status == "PENDING":
-        effects = [f"waits to be applied again, tried {row.tries} times: {redact_text(row.last_error or 'unknown')}"]
+    if row.status != "APPLIED":
+        effects = [standing_of(row)]
     details = (f"{', '.join(effects) or 'changed nothing'} (fact {fact_id})", f"got {body}")
     return Moment(row.received_at, f"callback, {row.status}", f"Safaricom, from {row.source_address}", details)
+
+
+def standing_of(row: CallbackRow) -> str:
+    """What becomes of a callback, and why."""
+    error = redact_text(row.last_error or "unknown")
+    match row.status:
+        case "PENDING":
+            next_try = f"{row.next_try_at:%Y-%m-%d %H:%M:%S}" if row.next_try_at is not None else "unknown"
+            return f"waits to be applied again at {next_try}, tried {row.tries} times: {error}"
+        case "UNMATCHED":
+            return "waits for its payment: none has this reference"
+        case "DEAD":
+            return f"given up after {row.tries} tries: {error}"
+        case _:
+            return f"applied to payment {row.payment_id}"
+
+
+def replay_moment(row: ReplayRow) -> Moment:
+    """A replay, as one thing that happened."""
+    return Moment(row.replayed_at, f"callback replayed, {row.outcome}", f"operator {row.operator}", (row.reason,))
 
 
 def _receipt(row: ReceiptRow) -> Moment:
@@ -212,7 +236,8 @@ def _case(row: CaseRow, caller: str) -> Iterator[Moment]:
         yield Moment(row.settled_at, f"{kind} settled", "an operator", ())
 
 
-def _body(sealer: Sealer, place: str, row_id: bytes, sealed: bytes, number: str | None) -> str:
+def opened_body(sealer: Sealer, place: str, row_id: bytes, sealed: bytes, number: str | None) -> str:
+    """A stored body as `shown`, or that it does not open."""
     try:
         return shown(sealer.open(place, row_id, sealed), number) or "nothing"
     except SealBroken:

@@ -49,6 +49,7 @@ class Invariant(StrEnum):
     WAY_OUT = "what is unsettled has a timer or an open case"
     BOOKING = "what the booking is told follows from the rows"
     CALLBACKS = "a callback that was applied names its payment"
+    INBOX = "a callback that is not applied has its next try or an open case, and one that is has none"
     SUCCESS = "a success that came by callback is recorded"
 
 

@@ -15,22 +15,31 @@ later. Nothing here touches the network but the database.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 import structlog
-from uuid_utils.compat import uuid7
 
-from payment_service.application.request_encoding import REQUEST_ENCODING, conflict, encoded, fingerprint
+from payment_service.application.kept_rows import (
+    CallbackRow,
+    KeptRequest,
+    Replay,
+    callback_row,
+    case_row,
+    replay_row,
+    request_row,
+)
+from payment_service.application.request_encoding import conflict
 from payment_service.domain.errors import RequestIdReused
 from payment_service.domain.facts import UNREADABLE, Fact, PromptAccepted, ResultReported, SiblingPaid, Verdict
 from payment_service.domain.findings import Surroundings
-from payment_service.domain.payment import CancelRequest, Payment, State, Times
+from payment_service.domain.payment import Payment, State, Times
 from payment_service.domain.transitions import Case, CaseKind, Outcome, apply
 from payment_service.domain.views import event_type
 from payment_service.security.keys import KeyRing
-from payment_service.security.sealing import CALLER_REQUEST, Sealer
-from payment_service.store import caller_requests, event_log, evidence
+from payment_service.security.sealing import Sealer
+from payment_service.store import caller_requests, event_log, evidence, inbox
 from payment_service.store import payments as store
 from payment_service.store.caller_requests import UsedId
 from payment_service.store.event_log import NewEvent
@@ -38,34 +47,7 @@ from payment_service.store.grouped import Row
 from payment_service.store.payments import CHECKOUT_INDEX, Stored
 from payment_service.store.together import BEGIN, COMMIT, Connection, run_together
 
-PENDING_RETRY_AFTER = timedelta(seconds=5)
-"""Before a callback that could not be applied is tried again: a fault of ours rarely heals by itself."""
-
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class CallbackRow:
-    """A callback to keep with its fact. `fact_id` is keyed: a bare hash of a body could be guessed from."""
-
-    kind: str
-    sealed_body: bytes
-    body_hash: bytes
-    source_address: str
-    received_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class KeptRequest:
-    """What a caller asked for, to be kept with the fact that follows from it, unless that is refused."""
-
-    kept_id: UUID
-    caller: str
-    asked: CancelRequest
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return self.caller, self.asked.request_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +61,8 @@ class Submission:
     callback: CallbackRow | None = None
     request: KeptRequest | None = None
     """The fact is this caller's: it is told of its own payments only, and once for a request id."""
+    replay: Replay | None = None
+    """Noted with the callback, which then is one that was kept before."""
     only_keep: str | None = None
     """Why the fact could not be applied: its callback is then kept, to be applied later."""
 
@@ -111,7 +95,7 @@ async def record_facts(tools: Tools, conn: Connection, group: Sequence[Submissio
     """Record a group of facts in one transaction and commit it; one answer each, in order."""
     # What could not be applied is kept without reading its payment: reading it may be what fails.
     only_keep = all(submission.only_keep is not None for submission in group)
-    known = _Known({}, {}, frozenset(), {}, {}, {}) if only_keep else await _read(tools, conn, group)
+    known = _Known({}, {}, frozenset(), frozenset(), {}, {}, {}) if only_keep else await _read(tools, conn, group)
     now = tools.clock()
     ledger = _Ledger(tools, known, now)
     answers = [ledger.take(submission) for submission in group]
@@ -126,6 +110,8 @@ class _Known:
     by_id: Mapping[UUID, Stored]
     id_of: Mapping[str, UUID]
     facts: frozenset[tuple[UUID, str]]
+    unapplied: frozenset[tuple[UUID, str]]
+    """Facts with a case that they have not been applied."""
     receipt_holder: Mapping[str, UUID]
     checkout_holder: Mapping[bytes, UUID]
     used_ids: Mapping[tuple[str, str], UsedId]
@@ -160,7 +146,8 @@ async def _read(tools: Tools, conn: Connection, group: Sequence[Submission]) -> 
     return _Known(
         by_id={row.payment.payment_id: row for row in rows},
         id_of={row.payment.reference: row.payment.payment_id for row in rows},
-        facts=frozenset((payment_id, fact_id) for payment_id, fact_id in found["facts"]),
+        facts=frozenset((payment_id, fact_id) for payment_id, fact_id, unapplied in found["facts"] if not unapplied),
+        unapplied=frozenset((payment_id, fact_id) for payment_id, fact_id, unapplied in found["facts"] if unapplied),
         receipt_holder=dict(found["receipts"]),
         checkout_holder=dict(found["checkouts"]),
         used_ids={(use.caller, use.request_id): use for use in map(UsedId._make, found["used"])},
@@ -174,7 +161,7 @@ class _Ledger:
         self._tools, self._now = tools, now
         self._before, self._id_of = known.by_id, known.id_of
         self._rows: dict[UUID, Stored] = dict(known.by_id)
-        self._facts = set(known.facts)
+        self._facts, self._unapplied = set(known.facts), known.unapplied
         self._receipt_holder = dict(known.receipt_holder)
         self._checkout_holder = dict(known.checkout_holder)
         self._bookings: dict[tuple[str, str], list[UUID]] = {}
@@ -187,6 +174,8 @@ class _Ledger:
         self._callbacks: dict[tuple[str, bytes], Row] = {}
         self._used_ids = dict(known.used_ids)
         self._requests: dict[tuple[str, str], Row] = {}
+        self._settled: set[tuple[str, str]] = set()
+        self._replays: list[Row] = []
 
     def take(self, submission: Submission) -> Recorded:
         """Apply one fact, and note what is to be kept beside it."""
@@ -231,10 +220,12 @@ class _Ledger:
         # Sorted by their keys: two processes that write the same ones may wait for each other, and never in a ring.
         for rows, insert in (
             ([self._receipts[key] for key in sorted(self._receipts)], evidence.insert_receipts),
-            ([self._callbacks[key] for key in sorted(self._callbacks)], evidence.insert_callbacks),
+            ([self._callbacks[key] for key in sorted(self._callbacks)], inbox.insert_callbacks),
+            (self._replays, inbox.insert_replays),
             ([self._requests[key] for key in sorted(self._requests)], caller_requests.insert_requests),
             (self._exchanges, evidence.insert_exchanges),
             ([self._cases[key] for key in sorted(self._cases)], evidence.insert_cases),
+            (sorted(self._settled), partial(evidence.settle_unapplied, at=self._now)),
             (self._events, event_log.append),
         ):
             if rows:
@@ -311,20 +302,7 @@ class _Ledger:
         return self._tools.sealer.index(CHECKOUT_INDEX, checkout_request_id)
 
     def _open_case(self, payment_id: UUID | None, reference: str, case: Case, fact: Fact) -> None:
-        result = fact if isinstance(fact, ResultReported) else None
-        amount = result.amount if result is not None and result.amount != UNREADABLE else None
-        receipt = result.receipt if result is not None else None
-        self._cases[reference, fact.fact_id] = (
-            uuid7(),
-            payment_id,
-            reference,
-            case.kind.value,
-            case.is_money,
-            fact.fact_id,
-            receipt,
-            amount,
-            self._now,
-        )
+        self._cases[reference, fact.fact_id] = case_row(payment_id, reference, case, fact, self._now)
         _log.warning(
             "case opened",
             payment_id=str(payment_id) if payment_id else None,
@@ -335,38 +313,24 @@ class _Ledger:
         )
 
     def _keep_request(self, request: KeptRequest) -> None:
-        asked, key = request.asked, self._tools.fingerprint
-        encoding = encoded(asked)
-        sealed = self._tools.sealer.seal(CALLER_REQUEST, request.kept_id.bytes, encoding)
-        made = fingerprint(key.current, encoding)
-        kept = (request.kept_id, request.caller, asked.request_id, asked.payment_id)
-        self._requests[request.key] = (*kept, sealed, made, REQUEST_ENCODING, key.current_id, self._now)
-        self._used_ids[request.key] = UsedId(
-            request.caller, asked.request_id, request.kept_id, asked.payment_id, sealed, made, key.current_id
-        )
+        row, used = request_row(self._tools.sealer, self._tools.fingerprint, request, self._now)
+        self._requests[request.key], self._used_ids[request.key] = row, used
 
     def _keep_callback(self, submission: Submission, payment_id: UUID | None, status: str) -> None:
-        callback = submission.callback
+        callback, fact = submission.callback, submission.fact
         if callback is None:
             return
         reference = submission.reference or ""
         if status == "UNMATCHED":
-            self._open_case(None, reference, _UNKNOWN_PAYMENT, submission.fact)
+            self._open_case(None, reference, _UNKNOWN_PAYMENT, fact)
+        if (payment_id, fact.fact_id) in self._unapplied and (reference, fact.fact_id) not in self._cases:
+            self._settled.add((reference, fact.fact_id))
         # The same body twice in one group is one callback; the later one knows no less than the earlier.
-        self._callbacks[reference, callback.body_hash] = (
-            uuid7(),
-            callback.kind,
-            reference,
-            payment_id,
-            callback.sealed_body,
-            callback.body_hash,
-            callback.source_address,
-            callback.received_at,
-            self._now,
-            status,
-            self._now + PENDING_RETRY_AFTER if status == "PENDING" else None,
-            submission.only_keep,
+        self._callbacks[reference, callback.body_hash] = callback_row(
+            callback, reference, payment_id, status, submission.only_keep, self._now
         )
+        if submission.replay is not None:
+            self._replays.append(replay_row(submission.replay, status, self._now))
 
 
 def trace_id(trace_parent: str | None) -> str | None:

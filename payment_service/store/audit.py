@@ -82,10 +82,21 @@ class CallbackRow(NamedTuple):
     stored_at: datetime
     status: str
     tries: int
+    next_try_at: datetime | None
     last_error: str | None
     owner_id: UUID | None
     """The payment that has the reference, whatever `payment_id` says."""
     owner_state: str | None
+
+
+class ReplayRow(NamedTuple):
+    """One replay of a callback, by whom and why; `outcome` is the status it gave the callback, or FAILED."""
+
+    callback_id: UUID
+    operator: str
+    reason: str
+    outcome: str
+    replayed_at: datetime
 
 
 class ExchangeRow(NamedTuple):
@@ -137,10 +148,18 @@ WHERE payment_id = ANY(%s) AND operation = 'push' AND classified_as NOT LIKE 'No
 
 _CALLBACK = """
 SELECT c.callback_id, c.kind, c.reference, c.payment_id, c.body, c.body_hash, c.source_address, c.received_at,
-    c.stored_at, c.status, c.tries, c.last_error, p.payment_id, p.state
+    c.stored_at, c.status, c.tries, c.next_try_at, c.last_error, p.payment_id, p.state
 FROM callback_inbox c LEFT JOIN payment_transactions p ON p.reference = c.reference"""
 _CALLBACKS_AFTER = f"{_CALLBACK} WHERE c.callback_id > %s ORDER BY c.callback_id LIMIT %s"
 _CALLBACKS_FOR = f"{_CALLBACK} WHERE c.reference = %s ORDER BY c.received_at LIMIT %s"
+
+_CALLBACKS_UNSETTLED = f"""
+{_CALLBACK} WHERE c.status = ANY(%s) AND c.status <> 'APPLIED' ORDER BY c.received_at, c.callback_id LIMIT %s"""
+_CALLBACK_BY_ID = f"{_CALLBACK} WHERE c.callback_id = %s"
+
+_REPLAYS = """
+SELECT callback_id, operator, reason, outcome, replayed_at FROM callback_replays
+WHERE callback_id = ANY(%s) ORDER BY replayed_at"""
 
 _EXCHANGE = """
 SELECT exchange_id, payment_id, operation, http_status, classified_as, request, answer, started_at, duration_ms
@@ -201,6 +220,25 @@ async def callbacks_for(conn: Connection, reference: str, most: int) -> list[Cal
     """The callbacks that came for a reference, the oldest first."""
     cursor = await conn.execute(_CALLBACKS_FOR, (reference, most))
     return [CallbackRow._make(row) for row in await cursor.fetchall()]
+
+
+async def unsettled_callbacks(conn: Connection, statuses: Sequence[str], most: int) -> list[CallbackRow]:
+    """The callbacks in some of the statuses PENDING, UNMATCHED and DEAD, the oldest first."""
+    cursor = await conn.execute(_CALLBACKS_UNSETTLED, (list(statuses), most))
+    return [CallbackRow._make(row) for row in await cursor.fetchall()]
+
+
+async def callback(conn: Connection, callback_id: UUID) -> CallbackRow | None:
+    """One callback, whatever its status."""
+    cursor = await conn.execute(_CALLBACK_BY_ID, (callback_id,))
+    row = await cursor.fetchone()
+    return None if row is None else CallbackRow._make(row)
+
+
+async def replays_of(conn: Connection, callback_ids: Sequence[UUID]) -> list[ReplayRow]:
+    """What operators have replayed of the given callbacks, the oldest first."""
+    cursor = await conn.execute(_REPLAYS, (list(callback_ids),))
+    return [ReplayRow._make(row) for row in await cursor.fetchall()]
 
 
 async def exchanges_after(conn: Connection, after: UUID, most: int) -> list[ExchangeRow]:

@@ -349,6 +349,22 @@ BREAKAGES: list[tuple[str, str, str, set[Invariant]]] = [
         {Invariant.CALLBACKS},
     ),
     (
+        "a callback is given up without a case",
+        "declined",
+        f"UPDATE callback_inbox SET status = 'DEAD' WHERE {OF}",
+        {Invariant.INBOX},
+    ),
+    (
+        "a callback is applied, and its case still says that it is not",
+        "declined",
+        (
+            "INSERT INTO cases (case_id, reference, kind, is_money, fact_id, opened_at) SELECT gen_random_uuid(),"
+            " reference, 'CALLBACK_GIVEN_UP', false, 'callback:' || encode(body_hash, 'hex'), now()"
+            f" FROM callback_inbox WHERE {OF}"
+        ),
+        {Invariant.INBOX},
+    ),
+    (
         "a callback names another payment",
         "completed",
         (
