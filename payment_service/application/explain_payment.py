@@ -15,6 +15,7 @@ from payment_service.application.accept_callbacks import fact_id_of
 from payment_service.application.invariants import NATIONAL_DIGITS
 from payment_service.application.stored_views import payment_view
 from payment_service.domain.errors import PaymentNotFound
+from payment_service.domain.transitions import UNAPPLIED
 from payment_service.domain.views import PaymentView, masked
 from payment_service.security.sealing import (
     CALLBACK_BODY,
@@ -233,7 +234,9 @@ def _case(row: CaseRow, caller: str) -> Iterator[Moment]:
     details = (f"by fact {row.fact_id}", *([", ".join(money)] if money else []))
     yield Moment(row.opened_at, f"{kind} opened", _by(row.fact_id, caller), details)
     if row.settled_at is not None:
-        yield Moment(row.settled_at, f"{kind} settled", "an operator", ())
+        # That a callback was not applied ends with its being applied; nobody has to say so.
+        by = SERVICE if row.kind in UNAPPLIED else "an operator"
+        yield Moment(row.settled_at, f"{kind} settled", by, ())
 
 
 def opened_body(sealer: Sealer, place: str, row_id: bytes, sealed: bytes, number: str | None) -> str:

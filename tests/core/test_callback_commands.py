@@ -103,6 +103,7 @@ async def test_what_is_not_applied_is_listed_shown_replayed_and_explained(
     _, story, _ = await command(environment, "explain", payment.reference)
     assert story.count(f"callback replayed, APPLIED  [operator {getpass.getuser()}]  mended; [masked]\n") == 2
     assert "money case" not in story
+    assert "case CALLBACK_GIVEN_UP settled  [this service]" in story
     assert "version 4: PROMPTED → COMPLETED" in story
     assert "version 5" not in story, "the second replay has changed nothing"
     assert (await command(environment, "check"))[0] == 0
