@@ -2,17 +2,22 @@
 
 import sys
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
+from uuid import UUID
 
 import typer
 from rich.console import Console
 
 from payment_service.app import serve as serve_payments
-from payment_service.config import InspectionSettings, OwnerSettings, PaymentSettings
+from payment_service.config import InspectionSettings, OwnerSettings, PaymentSettings, TimedSettings
 from payment_service.inspection import NotAllHolds
 from payment_service.inspection import check as check_payments
 from payment_service.inspection import explain as explain_payment
+from payment_service.inspection import list_callbacks as list_unsettled
+from payment_service.inspection import show_callback as show_one
+from payment_service.replay import replay as replay_one
 from payment_service.security.keys import create_keys as make_keys
 from payment_service.store.migrations import ensure_application_role
 from payment_service.store.migrations import migrate as migrate_database
@@ -22,6 +27,18 @@ from runtime.serving import StartRefused, refuse, run
 from runtime.settings import render_settings
 
 app = typer.Typer(name="payment-service", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+callbacks = typer.Typer(no_args_is_help=True, help="Look after callbacks that could not be applied.")
+app.add_typer(callbacks, name="callbacks")
+
+Inspection = TypeVar("Inspection", bound=InspectionSettings)
+
+
+class CallbackStatus(StrEnum):
+    """What can be listed."""
+
+    PENDING = "pending"
+    UNMATCHED = "unmatched"
+    DEAD = "dead"
 
 
 @app.callback()
@@ -103,6 +120,37 @@ def explain(
     run(explain_payment(_inspection_settings(), payment, Console()))
 
 
+@callbacks.command("list")
+def list_callbacks(
+    status: Annotated[
+        list[CallbackStatus] | None, typer.Option(help="Only these; without it, all that are not applied.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 100,
+) -> None:
+    """List the callbacks that are not applied: pending, unmatched and dead ones, the oldest first. Reads only."""
+    statuses = [one.value.upper() for one in status or CallbackStatus]
+    run(list_unsettled(_inspection_settings(), statuses, limit, Console()))
+
+
+@callbacks.command("show")
+def show_callback(callback: Annotated[UUID, typer.Argument(help="A callback's id.")]) -> None:
+    """Show one callback as it came, with the payer's number masked, and what became of it. Reads only."""
+    run(show_one(_inspection_settings(), callback, Console()))
+
+
+@callbacks.command("replay")
+def replay_callback(
+    callback: Annotated[UUID, typer.Argument(help="A callback's id.")],
+    reason: Annotated[str, typer.Option(help="Why; kept with your name.")],
+) -> None:
+    """Apply one callback again, as if it came now. Safe to repeat: what is known already changes nothing.
+
+    Takes the settings of the service: PAYMENTS_DATABASE_URL, PAYMENTS_KEYS_FILE, and its times.
+    """
+    # What came of it is said in one sentence, and kept.
+    run(replay_one(_settings(TimedSettings, "CRITICAL"), callback, reason, Console()))
+
+
 @app.command()
 def dev(
     data_dir: Annotated[Path, typer.Option(help="Where the database, keys and logs are kept.")] = Path(".dev"),
@@ -130,12 +178,16 @@ def demo() -> None:
 
 
 def _inspection_settings() -> InspectionSettings:
+    # What goes wrong while reading is logged; what is read is the command's own output.
+    return _settings(InspectionSettings, "WARNING")
+
+
+def _settings(kind: type[Inspection], log_level: str) -> Inspection:
     try:
-        settings = InspectionSettings.load()
+        settings = kind.load()
     except StartRefused as refusal:
         refuse(refusal)
-    # What goes wrong while reading is logged; what is read is the command's own output.
-    configure_logs("payment-service", "WARNING")
+    configure_logs("payment-service", log_level)
     return settings
 
 

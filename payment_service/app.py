@@ -25,6 +25,7 @@ from payment_service import background
 from payment_service.application import create_payment, record_facts
 from payment_service.application.accept_callbacks import AcceptCallbacks
 from payment_service.application.access_token import AccessToken
+from payment_service.application.cancel_payment import CancelPayments
 from payment_service.application.create_payment import CreatePayments, Decision, NewPayment
 from payment_service.application.event_feed import EventFeed
 from payment_service.application.exchanges import keep_exchange
@@ -33,7 +34,9 @@ from payment_service.application.initiate_payment import InitiatePayments
 from payment_service.application.read_payments import get_payment, payment_reads
 from payment_service.application.record_facts import Recorded, Submission
 from payment_service.application.request_budget import RequestBudget
+from payment_service.application.retry_payment import RetryPayments
 from payment_service.application.send_prompt import SendTools
+from payment_service.application.settle_callbacks import InboxTools, apply_pending_callbacks, match_parked_callbacks
 from payment_service.application.settle_uncertain import QueryTools, settle_uncertain
 from payment_service.background import StepTools, run_every
 from payment_service.config import PaymentSettings, load_shortcodes
@@ -79,7 +82,6 @@ class _Parts:
     """Everything that runs, and what the server and the timers call."""
 
     core: Core
-    steps: StepTools
     feed: EventFeed
     initiate: InitiatePayments
     writers: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
@@ -163,7 +165,7 @@ def _parts(
     feed = EventFeed(partial(connect_feed, database_url), sealer)
     reads = payment_reads(readers, partial(connect_writer, database_url, autocommit=True), sealer, feed)
     creating = create_payment.Tools(sealer, keys.chain, keys.fingerprint, next(iter(shortcodes)), _now, times)
-    recording = record_facts.Tools(sealer, keys.chain, _now, times)
+    recording = record_facts.Tools(sealer, keys.chain, keys.fingerprint, _now, times)
     write = partial(connect_writer, database_url, autocommit=True)
     creates: GroupCommit[NewPayment, Decision] = GroupCommit(
         "create", write, partial(create_payment.create_payments, creating), feed.wake
@@ -191,6 +193,8 @@ def _parts(
     initiate = InitiatePayments(CreatePayments(creates), send, read, creating.shortcode)
     core = Core(
         initiate=initiate,
+        retry=RetryPayments(initiate, reads, shortcodes, _now),
+        cancel=CancelPayments(facts, read),
         accept_callbacks=AcceptCallbacks(facts, sealer, callback_keys),
         reads=reads,
         shortcodes=[ShortcodeLimits(s.number, s.amount_min, s.amount_max) for s in shortcodes.values()],
@@ -198,15 +202,23 @@ def _parts(
         clock=_now,
         heartbeat_seconds=settings.heartbeat_s,
     )
-    steps = StepTools(engine, facts, initiate.send_beside, sealer, _now, times)
-    timers = (
+    timers = _timers(settings, engine, send, initiate)
+    return _Parts(core, feed, initiate, (creates.run, facts.run), (feed.run, reads.points.run, *timers))
+
+
+def _timers(
+    settings: PaymentSettings, engine: AsyncEngine, send: SendTools, initiate: InitiatePayments
+) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+    """What happens by itself, each step at its own pace."""
+    inbox = InboxTools(engine, send.facts, send.sealer, _now)
+    steps = StepTools(engine, send.facts, initiate.send_beside, send.sealer, _now, send.times)
+    queries = _query_tools(settings, engine, send)
+    return [
         partial(run_every, background.STEP_SECONDS, partial(background.turn_timers, steps)),
-        partial(run_every, background.STEP_SECONDS, partial(background.apply_pending_callbacks, steps)),
-        partial(
-            run_every, background.QUERY_STEP_SECONDS, partial(settle_uncertain, _query_tools(settings, engine, send))
-        ),
-    )
-    return _Parts(core, steps, feed, initiate, (creates.run, facts.run), (feed.run, reads.points.run, *timers))
+        partial(run_every, background.STEP_SECONDS, partial(apply_pending_callbacks, inbox)),
+        partial(run_every, background.MATCH_SECONDS, partial(match_parked_callbacks, inbox)),
+        partial(run_every, background.QUERY_STEP_SECONDS, partial(settle_uncertain, queries)),
+    ]
 
 
 def _tokens(settings: PaymentSettings, engine: AsyncEngine, daraja: DarajaClient, sealer: Sealer) -> AccessToken:

@@ -1,4 +1,4 @@
-"""What happens by itself: timers, orphans, and callbacks that wait for another try.
+"""What happens by itself: timers and orphans; and how such steps are run.
 
 Every step is one bounded function over rows, safe to run in any number of
 processes at once: what it finds it turns into facts, which are checked again
@@ -8,29 +8,28 @@ under the lock. A test calls the step; only `run_every` knows of time passing.
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NoReturn
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from payment_service.application.accept_callbacks import apply_again
 from payment_service.application.group_commit import GroupCommit
 from payment_service.application.record_facts import Recorded, Submission
 from payment_service.domain.facts import DeadlinePassed, Fact, LeaseDead, ReceiptOverdue, WatchEnded
 from payment_service.domain.payment import State, Times
 from payment_service.security.sealing import Sealer
-from payment_service.store.evidence import StoredCallback, pending_callbacks, postpone_callback
 from payment_service.store.payments import Due, Prompt, due_payments, read_prompts
 
 STEP_SECONDS = 0.5
 """Between two looks at the timers: small against every time they keep."""
 QUERY_STEP_SECONDS = 1.0
 """Between two looks for payments to ask about: they are due at times that are seconds apart."""
+MATCH_SECONDS = 30.0
+"""Between two looks for payments of parked callbacks: only a person's work on the database makes one appear."""
 STEP_WAIT_SECONDS = 60.0
 """A step that hangs is given up, so that the next one can begin; everything in it is bounded far below this."""
 BATCH = 200
-CALLBACK_RETRY_MAX = timedelta(hours=1)
 
 _log = structlog.get_logger(__name__)
 
@@ -72,27 +71,6 @@ async def turn_timers(tools: StepTools) -> int:
     facts = [(row, fact) for row in due if (fact := _fact(row, now, tools.times)) is not None]
     await asyncio.gather(*(tools.facts.submit(Submission(fact, row.payment_id)) for row, fact in facts))
     return len(due)
-
-
-async def apply_pending_callbacks(tools: StepTools) -> int:
-    """Apply callbacks that were kept without being applied; how many were due."""
-    now = tools.clock()
-    async with tools.engine.connect() as conn:
-        pending = await pending_callbacks(conn, now, BATCH)
-    for callback in pending:
-        try:
-            await apply_again(tools.facts, tools.sealer, callback)
-        except Exception as error:
-            _log.exception("callback could not be applied", reference=callback.reference, tries=callback.tries + 1)
-            await _postpone(tools, callback, type(error).__name__)
-    return len(pending)
-
-
-async def _postpone(tools: StepTools, callback: StoredCallback, error: str) -> None:
-    wait = min(timedelta(seconds=5) * 2 ** min(callback.tries, 10), CALLBACK_RETRY_MAX)
-    async with tools.engine.begin() as conn:
-        next_try_at = tools.clock() + wait
-        await postpone_callback(conn, callback.reference, callback.body_hash, next_try_at, error)
 
 
 def _is_orphan(due: Due, now: datetime, times: Times) -> bool:

@@ -41,7 +41,39 @@ class InspectionSettings(ProgramSettings):
     keys_file: Path = Field(description="file of the service's own keys; made by payment-service create-keys")
 
 
-class PaymentSettings(InspectionSettings):
+class TimedSettings(InspectionSettings):
+    """What deciding takes besides: the same times as the service's."""
+
+    expire_after_s: float = Field(default=120, gt=0, le=3600, description="from the send to EXPIRED, seconds")
+    send_within_s: float = Field(
+        default=20, gt=0, le=600, description="from creation until a send is given up, seconds"
+    )
+    lease_s: float = Field(default=45, gt=0, le=600, description="how long a claim to send lasts, seconds")
+    retry_wait_s: float = Field(default=180, ge=0, le=3600, description="from a send to the next attempt, seconds")
+    watch_for_s: float = Field(
+        default=172_800,
+        gt=0,
+        le=604_800,
+        description="from the send until an expired payment is surely unpaid, seconds",
+    )
+    query_after_s: float = Field(
+        default=30, gt=0, le=600, description="from a send to the first query about it, seconds; later ones follow"
+    )
+
+    @property
+    def times(self) -> Times:
+        """The times of the domain, where an operator has a say in them."""
+        return Times(
+            expire_after=timedelta(seconds=self.expire_after_s),
+            send_within=timedelta(seconds=self.send_within_s),
+            lease=timedelta(seconds=self.lease_s),
+            retry_wait=timedelta(seconds=self.retry_wait_s),
+            watch_for=timedelta(seconds=self.watch_for_s),
+            query_after=timedelta(seconds=self.query_after_s),
+        )
+
+
+class PaymentSettings(TimedSettings):
     """Read from PAYMENTS_* in the environment; flags win."""
 
     grpc_address: AddressSetting = Field(
@@ -57,26 +89,11 @@ class PaymentSettings(InspectionSettings):
         default="INFO", description="least severe lines to log"
     )
 
-    expire_after_s: float = Field(default=120, gt=0, le=3600, description="from the send to EXPIRED, seconds")
-    send_within_s: float = Field(
-        default=20, gt=0, le=600, description="from creation until a send is given up, seconds"
-    )
-    lease_s: float = Field(default=45, gt=0, le=600, description="how long a claim to send lasts, seconds")
     push_timeout_s: float = Field(default=30, gt=0, le=120, description="longest wait for Daraja's answer, seconds")
-    retry_wait_s: float = Field(default=180, ge=0, le=3600, description="from a send to the next attempt, seconds")
-    watch_for_s: float = Field(
-        default=172_800,
-        gt=0,
-        le=604_800,
-        description="from the send until an expired payment is surely unpaid, seconds",
-    )
     heartbeat_s: float = Field(default=15, gt=0, le=15, description="between two messages of an idle stream, seconds")
     drain_s: float = Field(default=20, gt=0, le=300, description="longest time for open calls at a stop, seconds")
     pushes_per_second: float = Field(
         default=50, gt=0, le=5_000, description="pushes a second for one shortcode, all processes together"
-    )
-    query_after_s: float = Field(
-        default=30, gt=0, le=600, description="from a send to the first query about it, seconds; later ones follow"
     )
     queries_per_minute: float = Field(
         default_factory=lambda given: PRODUCTION_QUERIES if _in_production(given) else SANDBOX_QUERIES,
@@ -131,18 +148,6 @@ class PaymentSettings(InspectionSettings):
                 f" ({self.expire_after_s:g}): a payment that has not expired is not surely unpaid"
             )
         return self
-
-    @property
-    def times(self) -> Times:
-        """The times of the domain, where an operator has a say in them."""
-        return Times(
-            expire_after=timedelta(seconds=self.expire_after_s),
-            send_within=timedelta(seconds=self.send_within_s),
-            lease=timedelta(seconds=self.lease_s),
-            retry_wait=timedelta(seconds=self.retry_wait_s),
-            watch_for=timedelta(seconds=self.watch_for_s),
-            query_after=timedelta(seconds=self.query_after_s),
-        )
 
 
 class OwnerSettings(ProgramSettings):

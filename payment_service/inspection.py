@@ -1,7 +1,7 @@
 """The operators' commands that read what is stored: each connects, reads and shows. Nothing here can write."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -10,11 +10,12 @@ from rich.console import Console
 
 from payment_service.app import check_database
 from payment_service.application.check_invariants import check_invariants
+from payment_service.application.explain_callback import explain_callback, unsettled_callbacks
 from payment_service.application.explain_payment import explain_payment
 from payment_service.application.invariants import Instruments
 from payment_service.config import InspectionSettings
 from payment_service.domain.errors import PaymentNotFound
-from payment_service.screens import show_explanation, show_tallies
+from payment_service.screens import show_callback_story, show_callbacks, show_explanation, show_tallies
 from payment_service.security.keys import Keys, KeysUnusable, load_keys
 from payment_service.security.sealing import Sealer
 from payment_service.store.engines import connect_reader, read_engine
@@ -29,7 +30,7 @@ class NotAllHolds(Exception):
 
 async def check(settings: InspectionSettings, since: datetime | None, console: Console) -> None:
     """Check every invariant and show the findings; NotAllHolds if any is violated."""
-    keys = _keys(settings)
+    keys = open_keys(settings)
     async with _reading(settings) as conn:
         tallies = await check_invariants(Instruments(Sealer(keys), keys), conn, since)
     show_tallies(console, tallies)
@@ -39,13 +40,36 @@ async def check(settings: InspectionSettings, since: datetime | None, console: C
 
 async def explain(settings: InspectionSettings, name: str, console: Console) -> None:
     """Show the whole story of one payment."""
-    keys = _keys(settings)
+    keys = open_keys(settings)
     try:
         async with _reading(settings) as conn:
             explanation = await explain_payment(Sealer(keys), conn, _name(name))
     except PaymentNotFound:
         raise StartRefused(f"No payment has the id or reference {redact_text(name)!r}.") from None
     show_explanation(console, explanation)
+
+
+async def list_callbacks(settings: InspectionSettings, statuses: Sequence[str], most: int, console: Console) -> None:
+    """Show the callbacks that are not applied, the oldest first."""
+    keys = open_keys(settings)
+    async with _reading(settings) as conn:
+        callbacks = await unsettled_callbacks(Sealer(keys), conn, statuses, most + 1)
+    show_callbacks(console, callbacks[:most], more=len(callbacks) > most)
+
+
+async def show_callback(settings: InspectionSettings, callback_id: UUID, console: Console) -> None:
+    """Show all that is known of one callback."""
+    keys = open_keys(settings)
+    async with _reading(settings) as conn:
+        story = await explain_callback(Sealer(keys), conn, callback_id)
+    if story is None:
+        raise no_callback(callback_id)
+    show_callback_story(console, story)
+
+
+def no_callback(callback_id: UUID) -> StartRefused:
+    """The refusal of a command that names no callback."""
+    return StartRefused(f"No callback has the id {callback_id}: payment-service callbacks list shows the ids.")
 
 
 @contextlib.asynccontextmanager
@@ -64,7 +88,8 @@ async def _reading(settings: InspectionSettings) -> AsyncIterator[Connection]:
         raise StartRefused(f"The database failed while it was being read ({reason}): run the command again.") from error
 
 
-def _keys(settings: InspectionSettings) -> Keys:
+def open_keys(settings: InspectionSettings) -> Keys:
+    """The service's keys, or StartRefused."""
     try:
         return load_keys(settings.keys_file)
     except KeysUnusable as error:

@@ -4,15 +4,19 @@ On a terminal wrapped and coloured; otherwise plain lines, one for each thing,
 that other programs can read. Nothing in the texts is taken for markup.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from uuid import UUID
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
 from payment_service.application.check_invariants import Tallies, Tally
+from payment_service.application.explain_callback import CallbackLine, CallbackStory
 from payment_service.application.explain_payment import Explanation, Moment
 from payment_service.application.invariants import Invariant
+from payment_service.application.record_facts import Recorded
 
 
 def show_tallies(console: Console, tallies: Tallies) -> None:
@@ -45,6 +49,43 @@ def show_explanation(console: Console, explanation: Explanation) -> None:
         _show_moment(console, moment)
     if explanation.left_out:
         _line(console, Text("There are more callbacks or exchanges than are shown here."))
+
+
+def show_callbacks(console: Console, callbacks: Sequence[CallbackLine], *, more: bool) -> None:
+    """One line for each callback: its id, its status, what it says, and what it waits for."""
+    for one in callbacks:
+        for_whom = f"payment {one.payment_id}" if one.payment_id else "no payment"
+        line = f"{one.callback_id}  {one.status:<9}  {_precisely(one.received_at)}  {one.reference}  {for_whom}"
+        _line(console, _plain(f"{line}  {one.says}; {one.standing}"))
+    if not callbacks:
+        _line(console, Text("There is none."))
+    if more:
+        _line(console, Text("There are more than are shown here: --limit shows more of them."))
+
+
+def show_callback_story(console: Console, story: CallbackStory) -> None:
+    """One callback as it came, what became of it, and what operators did."""
+    line = story.line
+    for text in (
+        f"Callback {line.callback_id}, {story.kind}, for reference {line.reference}",
+        f"  {line.status}: {line.standing}",
+        f"  from {story.source_address}, received {_precisely(line.received_at)}, stored {_precisely(story.stored_at)}",
+        f"  says {line.says}",
+        f"  got {story.body}",
+        *(f"  {_precisely(moment.at)}  {moment.what}  [{moment.by}]" for moment in story.moments),
+    ):
+        _line(console, _plain(text))
+
+
+def show_replayed(console: Console, callback_id: UUID, recorded: Recorded) -> None:
+    """What a replay has led to."""
+    payment = recorded.payment
+    outcome = (
+        f"applied to payment {payment.payment_id}, which is {payment.state.value} now"
+        if payment is not None
+        else "still for no payment: it waits until there is one"
+    )
+    _line(console, _plain(f"Callback {callback_id}: {outcome}."))
 
 
 def _verdict(tally: Tally) -> tuple[tuple[str, str], ...]:

@@ -6,6 +6,7 @@ with its value. Flags on the command line are passed as keyword arguments and wi
 """
 
 import difflib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, get_args
 
@@ -150,7 +151,7 @@ def _unknown_names(settings_cls: type[BaseSettings], environment: EnvSettingsSou
     A command that needs a part of a program's settings reads a base class of them, in the program's own environment.
     """
     known = set()
-    for program in (settings_cls, *settings_cls.__subclasses__()):
+    for program in (settings_cls, *_descendants(settings_cls)):
         known |= {_variable(program, name) for name in program.model_fields}
         known |= {f"{_variable(program, name)}_FILE" for name in _secret_fields(program)}
     prefix = str(settings_cls.model_config.get("env_prefix", "")).upper()
@@ -186,3 +187,9 @@ def _sentences_by_field(
             reason = detail["msg"].removeprefix("Value error, ")
             sentences[name] = f"{source} has a value that cannot be used: {reason}. Correct it{default}{meaning}."
     return sentences
+
+
+def _descendants(settings_cls: type[BaseSettings]) -> Iterator[type[BaseSettings]]:
+    for child in settings_cls.__subclasses__():
+        yield child
+        yield from _descendants(child)

@@ -16,13 +16,14 @@ import structlog
 from opentelemetry import trace
 
 from payment_service.application.group_commit import GroupCommit
-from payment_service.application.record_facts import CallbackRow, Recorded, Submission, trace_id
+from payment_service.application.kept_rows import CallbackRow
+from payment_service.application.record_facts import Recorded, Submission, trace_id
 from payment_service.daraja.messages import read_stk_callback
 from payment_service.daraja.result_codes import meaning_of
 from payment_service.domain.errors import Overloaded, StoreUnavailable
 from payment_service.domain.facts import ResultReported
 from payment_service.security.sealing import CALLBACK_BODY, Sealer
-from payment_service.store.evidence import StoredCallback
+from payment_service.store.inbox import StoredCallback
 from payment_service.telemetry import remote_parent
 from runtime.callback_tokens import CallbackKeys, token_accepted
 
@@ -83,11 +84,16 @@ class AcceptCallbacks:
         return CallbackOutcome.STORED
 
 
-async def apply_again(facts: GroupCommit[Submission, Recorded], sealer: Sealer, stored: StoredCallback) -> None:
-    """Apply a callback that was kept without being applied; raises what stands in the way."""
+def kept_submission(sealer: Sealer, stored: StoredCallback) -> Submission:
+    """A callback that was kept, as it came; raises SealBroken where its body does not open."""
     body = sealer.open(CALLBACK_BODY, _row_id(stored.reference, stored.body_hash), stored.sealed_body)
     received = ReceivedCallback(stored.kind, stored.reference, "", body, stored.source_address, stored.received_at)
-    await facts.submit(_submission(sealer, received))
+    return _submission(sealer, received)
+
+
+def fact_id_of(body_hash: bytes) -> str:
+    """The id of a callback's fact. Keyed: the log is kept for ever, and a bare hash of a body could be guessed from."""
+    return f"callback:{body_hash.hex()}"
 
 
 async def _apply(facts: GroupCommit[Submission, Recorded], submission: Submission) -> None:
@@ -121,8 +127,7 @@ def _submission(sealer: Sealer, callback: ReceivedCallback) -> Submission:
         source_address=callback.source_address,
         received_at=callback.received_at,
     )
-    # Keyed: the log is kept for ever, and from a bare hash of a body the payer's number could be guessed.
-    fact = replace(read_stk_callback(callback.body), fact_id=f"callback:{body_hash.hex()}")
+    fact = replace(read_stk_callback(callback.body), fact_id=fact_id_of(body_hash))
     return Submission(fact, reference=callback.reference, callback=row)
 
 

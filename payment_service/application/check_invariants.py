@@ -11,13 +11,15 @@ from datetime import datetime
 from typing import Final, TypeVar
 from uuid import UUID
 
-from payment_service.application.accept_callbacks import BODY_INDEX
+from payment_service.application.accept_callbacks import BODY_INDEX, fact_id_of
 from payment_service.application.invariants import RULES, Evidence, Instruments, Invariant
 from payment_service.daraja.messages import read_stk_callback
 from payment_service.domain.facts import ResultReported, Verdict
 from payment_service.domain.payment import PAID_STATES, Payment
+from payment_service.domain.transitions import UNAPPLIED
 from payment_service.security.sealing import (
     CALLBACK_BODY,
+    CALLER_REQUEST,
     CHECKOUT_REQUEST_ID,
     EXCHANGE_ANSWER,
     EXCHANGE_REQUEST,
@@ -99,7 +101,7 @@ def _looked_at(invariant: Invariant) -> str:
     match invariant:
         case Invariant.SEALED:
             return "values"
-        case Invariant.CALLBACKS | Invariant.SUCCESS:
+        case Invariant.CALLBACKS | Invariant.INBOX | Invariant.SUCCESS:
             return "callbacks"
         case _:
             return "events" if invariant in _EVENT_RULES else "payments"
@@ -130,6 +132,7 @@ async def _gathered(
     receipts = _grouped(await audit.receipts_of(conn, ids), lambda receipt: receipt.payment_id)
     cases = _grouped(await audit.cases_for(conn, [row.reference for row in batch]), lambda case: case.reference)
     pushes = await audit.pushes_of(conn, ids)
+    requests = _grouped(await audit.requests_about(conn, ids), lambda request: request.payment_id)
     same_request_id = await audit.sharing_request_id(conn, ids)
     same_receipt = await audit.sharing_receipt(conn, ids)
     evidence = []
@@ -137,6 +140,10 @@ async def _gathered(
         subject, row_id = str(row.payment_id), row.payment_id.bytes
         of_booking = attempts.get((row.caller, row.booking_id), {})
         phone = _opened(tools, tallies, subject, PHONE_NUMBER, row_id, row.phone_number)
+        later = [
+            (kept, _opened(tools, tallies, subject, CALLER_REQUEST, kept.kept_id.bytes, kept.request))
+            for kept in requests.get(row.payment_id, [])
+        ]
         evidence.append(
             Evidence(
                 row=row,
@@ -148,6 +155,7 @@ async def _gathered(
                 receipts=receipts.get(row.payment_id, []),
                 cases=cases.get(row.reference, []),
                 pushes=pushes.get(row.payment_id, 0),
+                later_requests=[(kept, request) for kept, request in later if request is not None],
                 shares_request_id=row.payment_id in same_request_id,
                 shares_receipt=row.payment_id in same_receipt,
             )
@@ -192,6 +200,9 @@ async def _check_callbacks(
         tallies[Invariant.CALLBACKS].checked += 1
         if row.status == "APPLIED" and (row.payment_id is None or row.payment_id != row.owner_id):
             tallies[Invariant.CALLBACKS].add(subject, f"it names {row.payment_id or 'none'}")
+        tallies[Invariant.INBOX].checked += 1
+        if (astray := _astray(row, cases.get(row.reference, []))) is not None:
+            tallies[Invariant.INBOX].add(subject, astray)
         row_id = row.reference.encode() + row.body_hash
         body = _opened(tools, tallies, subject, CALLBACK_BODY, row_id, row.body)
         if body is None:
@@ -206,9 +217,23 @@ async def _check_callbacks(
                 tallies[Invariant.SUCCESS].add(subject, f"receipt {result.receipt or '(none)'} is recorded nowhere")
 
 
+def _astray(row: CallbackRow, cases: Sequence[CaseRow]) -> str | None:
+    """What is wrong with where a callback stands; None if nothing is."""
+    mine = [case.kind for case in cases if case.fact_id == fact_id_of(row.body_hash) and case.settled_at is None]
+    waiting = any(kind in UNAPPLIED for kind in mine)
+    match row.status:
+        case "PENDING":
+            return "it waits for a try that never comes" if row.next_try_at is None else None
+        case "APPLIED":
+            return "it is applied, and an open case says that it is not" if waiting else None
+        case _:
+            return None if waiting else f"it is {row.status}, and in no open case"
+
+
 def _recorded_otherwise(row: CallbackRow, result: ResultReported, cases: Sequence[CaseRow]) -> bool:
     """By a case of its own; or, without a receipt to record, by what became of the payment."""
-    if any(case.fact_id == f"callback:{row.body_hash.hex()}" for case in cases):
+    mine = [case.kind for case in cases if case.fact_id == fact_id_of(row.body_hash)]
+    if any(kind not in UNAPPLIED or row.status != "APPLIED" for kind in mine):
         return True
     under_review = any(case.is_money for case in cases)
     return result.receipt is None and (row.owner_state in PAID_STATES or under_review)

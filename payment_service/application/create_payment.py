@@ -6,10 +6,8 @@ another process inserts in between makes the insert skip a row, and a skipped
 request is decided again with that row in sight.
 """
 
-import hmac
-import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,18 +18,27 @@ from uuid_utils.compat import uuid7
 
 from payment_service.application.group_commit import GroupCommit
 from payment_service.application.record_facts import trace_id
+from payment_service.application.request_encoding import (
+    REQUEST_ENCODING,
+    Kept,
+    conflict,
+    differing,
+    encoded,
+    fingerprint,
+)
 from payment_service.domain.decisions import bar_to_new_attempt, first_row
 from payment_service.domain.errors import BookingBarred, RequestIdReused, StoreUnavailable
 from payment_service.domain.facts import SendClaimed
 from payment_service.domain.findings import Surroundings
-from payment_service.domain.payment import LatePaymentPolicy, Payment, PaymentRequest, PhoneWarning, Times
+from payment_service.domain.payment import Payment, PaymentRequest, PhoneWarning, RetryRequest, Times
 from payment_service.domain.transitions import apply
 from payment_service.domain.views import EventType, event_type
 from payment_service.security.chain import START
 from payment_service.security.keys import KeyRing
 from payment_service.security.sealing import PHONE_NUMBER, REQUEST, Sealer
-from payment_service.store import event_log
+from payment_service.store import caller_requests, event_log
 from payment_service.store import payments as store
+from payment_service.store.caller_requests import UsedId
 from payment_service.store.event_log import NewEvent
 from payment_service.store.grouped import Row
 from payment_service.store.payments import PHONE_INDEX, Prompt, Stored
@@ -47,9 +54,6 @@ DRAWS = 5
 
 DESCRIPTION_DEFAULT = "Booking"
 """What the payer sees as the description when the caller gives none."""
-
-REQUEST_ENCODING = 1
-"""Version of the encoding that the fingerprint is made over."""
 
 ROUNDS_MAX = 5
 """A request that is skipped by its insert is decided again; each round needs another process to have been faster."""
@@ -67,17 +71,17 @@ class NewPayment:
     request: PaymentRequest
     warning: PhoneWarning | None
     trace_parent: str | None
+    asked: PaymentRequest | RetryRequest
+    """What a repeat is compared with: the request itself, or the retry that it was made from."""
     claim_id: UUID | None = None
     """The claim of a process that can send at once; recorded with the payment if it is its booking's first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """The payment of a request. `replayed` when an earlier call made it; `request` is then that call's."""
+    """The payment of a request. `replayed` when an earlier call made it."""
 
     payment: Payment
-    request: PaymentRequest
-    warning: PhoneWarning | None
     replayed: bool
     prompt: Prompt | None = None
     """What to send; None for a replay: whoever made the payment sends it."""
@@ -112,16 +116,19 @@ class CreatePayments:
         request: PaymentRequest,
         warning: PhoneWarning | None,
         trace_parent: str | None,
+        retry: RetryRequest | None = None,
         *,
         payment_id: UUID | None = None,
         claim_id: UUID | None = None,
     ) -> Created:
         """The payment of this request, recorded and committed; a new one gets `payment_id`, and the claim.
 
+        `retry` is what was asked where the request was made from one.
+
         Raises RequestIdReused, BookingBarred, Overloaded or StoreUnavailable. None of them leaves a row but the last,
         which cannot know: the store may have stopped answering in the middle of a commit.
         """
-        new = NewPayment(payment_id or uuid7(), caller, request, warning, trace_parent, claim_id)
+        new = NewPayment(payment_id or uuid7(), caller, request, warning, trace_parent, retry or request, claim_id)
         for _ in range(ROUNDS_MAX):
             decision = await self.group.submit(new)
             match decision:
@@ -157,28 +164,59 @@ async def create_payments(tools: Tools, conn: Connection, group: Sequence[NewPay
             rows[new.payment_id] = store.new_row(stored, tools.sealer, request_columns)
             events.extend(made)
             prompt = _prompt(tools, new, stored.payment, account_reference)
-            decisions.append(Created(stored.payment, new.request, new.warning, replayed=False, prompt=prompt))
+            decisions.append(Created(stored.payment, replayed=False, prompt=prompt))
+    skipped = await _insert(conn, group, rows, events)
+    decided = [None if new.payment_id in skipped else decision for new, decision in zip(group, decisions, strict=True)]
+    for decision in decided:
+        if isinstance(decision, Created) and decision.payment.payment_id in rows:
+            _report(decision)
+    return await _looked_up_again(tools, conn, group, decided)
+
+
+async def _insert(
+    conn: Connection, group: Sequence[NewPayment], rows: Mapping[UUID, Row], events: Sequence[Row]
+) -> Set[UUID]:
+    """Insert and commit; the ids of the payments that were skipped."""
     if not rows:
         await run_together(conn, [ROLLBACK])
-        return decisions
+        return set()
     # Sorted, so that two processes insert the same bookings in the same order: they may wait, and rarely in a ring.
     ordered = sorted(group, key=lambda new: (new.request.booking_id, new.request.request_id))
     insert = store.insert_payments([rows[new.payment_id] for new in ordered if new.payment_id in rows])
     inserted, *_ = await run_together(conn, [insert, event_log.append_of_inserted(events), COMMIT])
-    skipped = rows.keys() - {row[0] for row in inserted.rows}
-    answers = [None if new.payment_id in skipped else decision for new, decision in zip(group, decisions, strict=True)]
-    for answer in answers:
-        if isinstance(answer, Created) and answer.payment.payment_id in rows:
-            _report(answer)
-    return answers
+    return rows.keys() - {row[0] for row in inserted.rows}
+
+
+async def _looked_up_again(
+    tools: Tools, conn: Connection, group: Sequence[NewPayment], decisions: Sequence[Decision]
+) -> Sequence[Decision]:
+    """The decisions; where nothing was inserted, the request id has the last word, whatever it was used for."""
+    unsure = [
+        (new.caller, new.request.request_id)
+        for new, decision in zip(group, decisions, strict=True)
+        if decision is None or isinstance(decision, BookingBarred)
+    ]
+    if not unsure:
+        return decisions
+    (found,) = await run_together(conn, [caller_requests.used_ids(unsure)])
+    used = {(row.caller, row.request_id): row for row in map(UsedId._make, found.rows)}
+
+    def looked_up(new: NewPayment, decision: Decision) -> Decision:
+        use = used.get((new.caller, new.request.request_id))
+        if use is None or isinstance(decision, Created | RequestIdReused):
+            return decision
+        # Without a conflict it is the same request, made meanwhile: to be decided again, as a repeat.
+        return conflict(tools.sealer, tools.fingerprint, use, new.asked)
+
+    return [looked_up(new, decision) for new, decision in zip(group, decisions, strict=True)]
 
 
 async def _read(
     tools: Tools, conn: Connection, group: Sequence[NewPayment], candidates: Sequence[str]
 ) -> tuple[Mapping[tuple[str, str], Sequence[Any]], Mapping[tuple[str, str], list[Payment]], set[str]]:
     """Earlier payments of the same request ids, all attempts of the bookings, and account references in use."""
-    # The bookings first. Each statement sees what is committed by then, so that a payment another process has just
-    # made of the same request is found by its request id too, and is never taken for an attempt in the way.
+    # The bookings first: each statement sees what is committed by then, so that a payment another process has just made
+    # of the same request is found as the repeat that it is, and not looked up again as an attempt in the way.
     statements = [
         BEGIN,
         store.payments_of_bookings([(new.caller, new.request.booking_id) for new in group]),
@@ -256,7 +294,7 @@ def _prompt(tools: Tools, new: NewPayment, payment: Payment, account_reference: 
 
 def _request_columns(tools: Tools, new: NewPayment, account_reference: str) -> Row:
     request, row_id = new.request, new.payment_id.bytes
-    encoded = _encoded(request)
+    encoding = encoded(new.asked)
     return (
         request.request_id,
         request.shortcode or tools.shortcode,
@@ -267,8 +305,8 @@ def _request_columns(tools: Tools, new: NewPayment, account_reference: str) -> R
         request.description or DESCRIPTION_DEFAULT,
         request.language_code,
         dict(request.metadata),
-        tools.sealer.seal(REQUEST, row_id, encoded),
-        _fingerprint(tools.fingerprint.current, encoded),
+        tools.sealer.seal(REQUEST, row_id, encoding),
+        fingerprint(tools.fingerprint.current, encoding),
         REQUEST_ENCODING,
         tools.fingerprint.current_id,
         new.trace_parent,
@@ -286,50 +324,14 @@ def _account_references(request: PaymentRequest) -> list[str]:
 def _replayed(tools: Tools, new: NewPayment, row: Sequence[Any]) -> Created | RequestIdReused:
     """The payment that this request id has already made, if it asked for the same."""
     payment = store.stored(row[: store.WIDTH], tools.sealer).payment
-    _, sealed, fingerprint, key_id, warning, account_reference = row[store.WIDTH :]
-    encoded = tools.sealer.open(REQUEST, payment.payment_id.bytes, sealed)
-    if not hmac.compare_digest(_fingerprint(tools.fingerprint.keys[key_id], _encoded(new.request)), fingerprint):
-        before, asked = json.loads(encoded), json.loads(_encoded(new.request))
-        differing = sorted(name for name in before.keys() | asked.keys() if before.get(name) != asked.get(name))
-        return RequestIdReused(payment.payment_id, tuple(differing))
-    request, phone_warning = _decoded(encoded), PhoneWarning(warning) if warning else None
+    _, sealed, made_from, key_id, account_reference = row[store.WIDTH :]
+    kept = Kept(tools.sealer.open(REQUEST, payment.payment_id.bytes, sealed), made_from, key_id)
+    if fields := differing(tools.fingerprint, kept, new.asked):
+        return RequestIdReused(payment.payment_id, fields)
     if payment.payment_id != new.payment_id:
-        return Created(payment, request, phone_warning, replayed=True)
+        return Created(payment, replayed=True)
     # A transaction whose outcome was unknown is run again, and then finds its own payment.
-    return Created(
-        payment, request, phone_warning, replayed=False, prompt=_prompt(tools, new, payment, account_reference)
-    )
-
-
-def _encoded(request: PaymentRequest) -> bytes:
-    """The canonical encoding, version `REQUEST_ENCODING`: sorted names, absent fields left out."""
-    fields: dict[str, object] = {
-        "request_id": request.request_id,
-        "booking_id": request.booking_id,
-        "phone_number": request.phone_number,
-        "amount": request.amount,
-        "shortcode": request.shortcode,
-        "account_reference": request.account_reference,
-        "description": request.description,
-        "language_code": request.language_code,
-        "metadata": dict(request.metadata),
-        "hold_expire_time": request.hold_expire_at and request.hold_expire_at.isoformat(),
-        "late_payment_policy": request.late_payment_policy.value,
-    }
-    present = {name: value for name, value in fields.items() if value}
-    return json.dumps(present, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def _decoded(encoded: bytes) -> PaymentRequest:
-    fields = json.loads(encoded)
-    hold = fields.pop("hold_expire_time", None)
-    policy = LatePaymentPolicy(fields.pop("late_payment_policy"))
-    hold_expire_at = datetime.fromisoformat(hold) if hold else None
-    return PaymentRequest(**fields, hold_expire_at=hold_expire_at, late_payment_policy=policy)
-
-
-def _fingerprint(key: bytes, encoded: bytes) -> bytes:
-    return hmac.digest(key, bytes([REQUEST_ENCODING]) + encoded, "sha256")
+    return Created(payment, replayed=False, prompt=_prompt(tools, new, payment, account_reference))
 
 
 def _by_booking(rows: Sequence[Sequence[Any]], sealer: Sealer) -> Mapping[tuple[str, str], list[Payment]]:

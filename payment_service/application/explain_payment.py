@@ -11,9 +11,11 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from payment_service.application.accept_callbacks import fact_id_of
 from payment_service.application.invariants import NATIONAL_DIGITS
 from payment_service.application.stored_views import payment_view
 from payment_service.domain.errors import PaymentNotFound
+from payment_service.domain.transitions import UNAPPLIED
 from payment_service.domain.views import PaymentView, masked
 from payment_service.security.sealing import (
     CALLBACK_BODY,
@@ -24,7 +26,7 @@ from payment_service.security.sealing import (
     Sealer,
 )
 from payment_service.store import audit, reads
-from payment_service.store.audit import CallbackRow, CaseRow, ExchangeRow, ReceiptRow
+from payment_service.store.audit import CallbackRow, CaseRow, ExchangeRow, ReceiptRow, ReplayRow
 from payment_service.store.event_log import LoggedEvent, events_of_payments
 from payment_service.store.together import Connection
 from runtime.redaction import redact_text
@@ -86,17 +88,19 @@ async def explain_payment(sealer: Sealer, conn: Connection, name: UUID | str) ->
     if not found:
         raise PaymentNotFound
     row = found[0]
-    payment, number = payment_view(row, sealer), _number(sealer, row.payment_id, row.phone_number)
+    payment, number = payment_view(row, sealer), payer_number(sealer, row.payment_id, row.phone_number)
     events = await events_of_payments(conn, [payment.payment_id])
     cases = await audit.cases_for(conn, [payment.reference])
     receipts = await audit.receipts_of(conn, [payment.payment_id])
     callbacks = await audit.callbacks_for(conn, payment.reference, ROWS_MAX + 1)
+    replays = await audit.replays_of(conn, [callback.callback_id for callback in callbacks])
     exchanges = await audit.exchanges_of(conn, payment.payment_id, ROWS_MAX + 1)
     versions = {event.fact_id: event.version for event in events}
     # What comes first of what happened at one moment: the evidence, then what followed from it.
     moments = [
         *(_exchange(exchange, sealer, number, versions, cases) for exchange in exchanges[:ROWS_MAX]),
         *(_callback(callback, sealer, number, versions, cases) for callback in callbacks[:ROWS_MAX]),
+        *(replay_moment(replay) for replay in replays),
         *_events(events, payment.caller),
         *(_receipt(receipt) for receipt in receipts),
         *(moment for case in cases for moment in _case(case, payment.caller)),
@@ -118,7 +122,8 @@ def shown(body: bytes, number: str | None) -> str:
     return text if len(text) <= BODY_SHOWN_MAX else f"{text[:BODY_SHOWN_MAX]}… ({len(body)} bytes)"
 
 
-def _number(sealer: Sealer, payment_id: UUID, sealed: bytes) -> str | None:
+def payer_number(sealer: Sealer, payment_id: UUID, sealed: bytes) -> str | None:
+    """The number that has to be masked in what is shown of a payment; None where it does not open."""
     try:
         return sealer.open(PHONE_NUMBER, payment_id.bytes, sealed).decode()
     except SealBroken:
@@ -180,8 +185,8 @@ def _exchange(
 ) -> Moment:
     effects = _effects(f"query:{row.exchange_id}", versions, cases)
     status = f"HTTP {row.http_status}" if row.http_status is not None else "no answer"
-    sent = _body(sealer, EXCHANGE_REQUEST, row.exchange_id.bytes, row.request, number)
-    got = _body(sealer, EXCHANGE_ANSWER, row.exchange_id.bytes, row.answer, number)
+    sent = opened_body(sealer, EXCHANGE_REQUEST, row.exchange_id.bytes, row.request, number)
+    got = opened_body(sealer, EXCHANGE_ANSWER, row.exchange_id.bytes, row.answer, number)
     understood = ", ".join([f"understood as {redact_text(row.classified_as)}", *effects])
     details = (understood, f"sent {sent}", f"got {got}")
     return Moment(row.started_at, f"{row.operation}: {status} after {row.duration_ms} ms", SERVICE, details)
@@ -190,11 +195,11 @@ def _exchange(
 def _callback(
     row: CallbackRow, sealer: Sealer, number: str | None, versions: Mapping[str, int], cases: Sequence[CaseRow]
 ) -> Moment:
-    body = _body(sealer, CALLBACK_BODY, row.reference.encode() + row.body_hash, row.body, number)
-    fact_id = f"callback:{row.body_hash.hex()}"
+    body = opened_body(sealer, CALLBACK_BODY, row.reference.encode() + row.body_hash, row.body, number)
+    fact_id = fact_id_of(row.body_hash)
     effects = _effects(fact_id, versions, cases)
-    if row.status == "PENDING":
-        effects = [f"waits to be applied again, tried {row.tries} times: {redact_text(row.last_error or 'unknown')}"]
+    if row.status != "APPLIED":
+        effects = [standing_of(row)]
     details = (f"{', '.join(effects) or 'changed nothing'} (fact {fact_id})", f"got {body}")
     return Moment(row.received_at, f"callback, {row.status}", f"Safaricom, from {row.source_address}", details)
 
@@ -202,6 +207,26 @@ def _callback(
 def _effects(fact_id: str, versions: Mapping[str, int], cases: Sequence[CaseRow]) -> list[str]:
     led_to = [f"led to version {versions[fact_id]}"] if fact_id in versions else []
     return led_to + [f"led to case {case.kind}" for case in cases if case.fact_id == fact_id]
+
+
+def standing_of(row: CallbackRow) -> str:
+    """What becomes of a callback, and why."""
+    error = redact_text(row.last_error or "unknown")
+    match row.status:
+        case "PENDING":
+            next_try = f"{row.next_try_at:%Y-%m-%d %H:%M:%S}" if row.next_try_at is not None else "unknown"
+            return f"waits to be applied again at {next_try}, tried {row.tries} times: {error}"
+        case "UNMATCHED":
+            return "waits for its payment: none has this reference"
+        case "DEAD":
+            return f"given up after {row.tries} tries: {error}"
+        case _:
+            return f"applied to payment {row.payment_id}"
+
+
+def replay_moment(row: ReplayRow) -> Moment:
+    """A replay, as one thing that happened."""
+    return Moment(row.replayed_at, f"callback replayed, {row.outcome}", f"operator {row.operator}", (row.reason,))
 
 
 def _receipt(row: ReceiptRow) -> Moment:
@@ -217,10 +242,13 @@ def _case(row: CaseRow, caller: str) -> Iterator[Moment]:
     details = (f"by fact {row.fact_id}", *([", ".join(money)] if money else []))
     yield Moment(row.opened_at, f"{kind} opened", _by(row.fact_id, caller), details)
     if row.settled_at is not None:
-        yield Moment(row.settled_at, f"{kind} settled", "an operator", ())
+        # That a callback was not applied ends with its being applied; nobody has to say so.
+        by = SERVICE if row.kind in UNAPPLIED else "an operator"
+        yield Moment(row.settled_at, f"{kind} settled", by, ())
 
 
-def _body(sealer: Sealer, place: str, row_id: bytes, sealed: bytes, number: str | None) -> str:
+def opened_body(sealer: Sealer, place: str, row_id: bytes, sealed: bytes, number: str | None) -> str:
+    """A stored body as `shown`, or that it does not open."""
     try:
         return shown(sealer.open(place, row_id, sealed), number) or "nothing"
     except SealBroken:

@@ -17,14 +17,14 @@ What can go wrong, and what follows:
   item runs in a transaction of its own and only the one at fault fails;
 * the connection broke: if COMMIT was on its way its outcome is unknown, so the
   group runs again, and whatever finds its own id was applied;
-* the server takes no writes any more, as after a failover: the connection is
-  given up, since the next one may lead to the new primary, and the group runs
-  again;
+* the server takes no writes any more, as after a failover: the group runs again,
+  and may then reach the new primary;
 * no answer for `COMMIT_WAIT_SECONDS`: the server's own timeouts do not bound a
   COMMIT that waits for its standby. The connection is cut without a cancel
   request, and the group runs again.
 
-A group that fails so often is told that the store does not answer.
+Whatever fails takes its connection with it. A group that fails so often is told
+that the store does not answer.
 """
 
 import asyncio
@@ -182,20 +182,10 @@ class GroupCommit(Generic[Item, Answer]):
         if not done:
             _cut(connection)
             await asyncio.wait({writing})
-        error = writing.exception()
-        if connection.closed or error is not None:
-            await _recover(connection, usable=not isinstance(error, errors.ReadOnlySqlTransaction))
+        if writing.exception() is not None:
+            # Failures are rare, and a new connection has no transaction, no statements and no server of the old one.
+            await connection.close()
         return writing.result()
-
-
-async def _recover(connection: Connection, *, usable: bool) -> None:
-    """Leave the connection ready for the next group, or closed."""
-    if usable:
-        with contextlib.suppress(psycopg.Error, OSError, TimeoutError):
-            async with asyncio.timeout(COMMIT_WAIT_SECONDS):
-                await connection.rollback()
-            return
-    await connection.close()
 
 
 def _fail(group: Iterable[tuple[Any, asyncio.Future[Any]]]) -> None:

@@ -18,7 +18,7 @@ from uuid_utils.compat import uuid7
 from payment_service.application.create_payment import Created, CreatePayments
 from payment_service.application.send_prompt import Claim, SendTools, claim_at_once, drop_claim, send_prompt
 from payment_service.domain.errors import BookingBarred, Overloaded, RequestIdReused
-from payment_service.domain.payment import Payment, PaymentRequest, PhoneWarning, Status
+from payment_service.domain.payment import Payment, PaymentRequest, PhoneWarning, RetryRequest, Status
 from payment_service.domain.views import PaymentView, view_of
 from payment_service.store.payments import Prompt
 
@@ -50,21 +50,24 @@ class InitiatePayments:
         warning: PhoneWarning | None,
         wait_until: float,
         trace_parent: str | None,
+        retry: RetryRequest | None = None,
     ) -> tuple[PaymentView, bool]:
         """The payment as it stands once its prompt's fate is known, or at `wait_until` (the loop's time).
 
-        The second value is true when an earlier call made the payment. Raises what `CreatePayments` raises.
+        `retry` is what was asked where the request was made from one. The second value is true when an earlier call
+        made the payment. Raises what `CreatePayments` raises.
         """
         # In a task of its own: a claim may be committed with the payment, and then it has to be sent.
-        starting = self._run(self._start(caller, request, warning, trace_parent))
+        starting = self._run(self._start(caller, request, warning, trace_parent, retry))
         created = await asyncio.shield(starting)
         payment = created.payment
         task = self.sending.get(payment.payment_id)
         loop = asyncio.get_running_loop()
         if task is not None:
             await asyncio.wait({task}, timeout=max(0.0, wait_until - loop.time()))
-            if task.done() and task.exception() is None and (sent := task.result()) is not None:
-                return view_of(sent, created.request, created.warning), created.replayed
+            ended = task.done() and task.exception() is None
+            if ended and not created.replayed and (sent := task.result()) is not None:
+                return view_of(sent, request, warning), created.replayed
         view = await self.read(caller, payment.payment_id)
         while view.status is Status.PENDING and loop.time() + LOOK_AGAIN_SECONDS < wait_until:
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
@@ -72,7 +75,12 @@ class InitiatePayments:
         return view, created.replayed
 
     async def _start(
-        self, caller: str, request: PaymentRequest, warning: PhoneWarning | None, trace_parent: str | None
+        self,
+        caller: str,
+        request: PaymentRequest,
+        warning: PhoneWarning | None,
+        trace_parent: str | None,
+        retry: RetryRequest | None,
     ) -> Created:
         """Record the payment, claimed if it can be sent at once, and begin to send it."""
         shortcode = request.shortcode or self.default_shortcode
@@ -84,6 +92,7 @@ class InitiatePayments:
                 request,
                 warning,
                 trace_parent,
+                retry,
                 payment_id=payment_id,
                 claim_id=claim.claim_id if claim is not None else None,
             )

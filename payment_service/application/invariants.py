@@ -20,7 +20,7 @@ from payment_service.domain.query_schedule import worth_asking
 from payment_service.security.chain import START
 from payment_service.security.keys import Keys
 from payment_service.security.sealing import Sealer
-from payment_service.store.audit import CaseRow, PaymentProofs, ReceiptRow
+from payment_service.store.audit import CaseRow, PaymentProofs, ReceiptRow, RequestProofs
 from payment_service.store.event_log import LoggedEvent, event_holds
 from payment_service.store.payments import CHECKOUT_INDEX, PHONE_INDEX
 
@@ -40,7 +40,7 @@ class Invariant(StrEnum):
     LOG_PRIVACY = "the log holds no phone number"
     SEALED = "sealed values open where they are stored"
     REQUEST = "the request is the one that was fingerprinted, and its row agrees with it"
-    REQUEST_ID = "a request id has made one payment"
+    REQUEST_ID = "a request id has served one request"
     PUSHES = "at most one push of a payment may have reached a phone"
     BLOCK = "at most one payment blocks a booking"
     CONFIRM = "at most one payment of a booking has ever said CONFIRM"
@@ -51,6 +51,7 @@ class Invariant(StrEnum):
     QUERIES = "only what a query can still settle is to be asked about"
     BOOKING = "what the booking is told follows from the rows"
     CALLBACKS = "a callback that was applied names its payment"
+    INBOX = "a callback that is not applied has its next try or an open case, and one that is has none"
     SUCCESS = "a success that came by callback is recorded"
 
 
@@ -77,6 +78,8 @@ class Evidence:
     receipts: Sequence[ReceiptRow]
     cases: Sequence[CaseRow]
     pushes: int
+    later_requests: Sequence[tuple[RequestProofs, bytes]]
+    """Those about the payment that made none, each with its request, if it opens."""
     shares_request_id: bool
     shares_receipt: bool
 
@@ -175,9 +178,7 @@ def _log_privacy(found: Evidence, _: Instruments) -> Iterator[str]:
 def _request(found: Evidence, tools: Instruments) -> Iterator[str]:
     row, payment = found.row, found.payment
     if found.request is not None:
-        key = tools.keys.fingerprint.keys.get(row.request_key_id)
-        message = bytes([row.request_encoding]) + found.request
-        if key is None or not hmac.compare_digest(hmac.digest(key, message, "sha256"), row.request_fingerprint):
+        if not _made(tools, found.request, row.request_encoding, row.request_key_id, row.request_fingerprint):
             yield "the sealed request has another fingerprint"
         asked = json.loads(found.request)
         for name, stored in (
@@ -188,6 +189,11 @@ def _request(found: Evidence, tools: Instruments) -> Iterator[str]:
         ):
             if stored is not None and asked.get(name, stored) != stored:
                 yield f"the row has another {name} than was asked for"
+    for later, request in found.later_requests:
+        if not _made(tools, request, later.encoding, later.key_id, later.fingerprint):
+            yield f"the sealed request {later.kept_id} has another fingerprint"
+        if json.loads(request)["payment_id"] != str(row.payment_id):
+            yield f"request {later.kept_id} was about another payment"
     phone = found.phone_number
     if phone is not None and tools.sealer.index(PHONE_INDEX, phone) != row.phone_index:
         yield "the phone number is not the one it is found by"
@@ -196,9 +202,14 @@ def _request(found: Evidence, tools: Instruments) -> Iterator[str]:
         yield "the CheckoutRequestID is not the one it is found by"
 
 
+def _made(tools: Instruments, request: bytes, encoding: int, key_id: str, fingerprint: bytes) -> bool:
+    key = tools.keys.fingerprint.keys.get(key_id)
+    return key is not None and hmac.compare_digest(hmac.digest(key, bytes([encoding]) + request, "sha256"), fingerprint)
+
+
 def _request_id(found: Evidence, _: Instruments) -> Iterator[str]:
     if found.shares_request_id:
-        yield "another payment has the same request id"
+        yield "another payment or request has the same request id"
 
 
 def _pushes(found: Evidence, _: Instruments) -> Iterator[str]:

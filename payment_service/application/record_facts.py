@@ -15,12 +15,23 @@ later. Nothing here touches the network but the database.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 import structlog
-from uuid_utils.compat import uuid7
 
+from payment_service.application.kept_rows import (
+    CallbackRow,
+    KeptRequest,
+    Replay,
+    callback_row,
+    case_row,
+    replay_row,
+    request_row,
+)
+from payment_service.application.request_encoding import conflict
+from payment_service.domain.errors import RequestIdReused
 from payment_service.domain.facts import UNREADABLE, Fact, PromptAccepted, ResultReported, SiblingPaid, Verdict
 from payment_service.domain.findings import Surroundings
 from payment_service.domain.payment import Payment, State, Times
@@ -28,28 +39,15 @@ from payment_service.domain.transitions import Case, CaseKind, Outcome, apply
 from payment_service.domain.views import event_type
 from payment_service.security.keys import KeyRing
 from payment_service.security.sealing import Sealer
-from payment_service.store import event_log, evidence
+from payment_service.store import caller_requests, event_log, evidence, inbox
 from payment_service.store import payments as store
+from payment_service.store.caller_requests import UsedId
 from payment_service.store.event_log import NewEvent
 from payment_service.store.grouped import Row
 from payment_service.store.payments import CHECKOUT_INDEX, Stored
 from payment_service.store.together import BEGIN, COMMIT, Connection, run_together
 
-PENDING_RETRY_AFTER = timedelta(seconds=5)
-"""Before a callback that could not be applied is tried again: a fault of ours rarely heals by itself."""
-
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class CallbackRow:
-    """A callback to keep with its fact. `fact_id` is keyed: a bare hash of a body could be guessed from."""
-
-    kind: str
-    sealed_body: bytes
-    body_hash: bytes
-    source_address: str
-    received_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +59,10 @@ class Submission:
     reference: str | None = None
     exchange: Row | None = None
     callback: CallbackRow | None = None
+    request: KeptRequest | None = None
+    """The fact is this caller's: it is told of its own payments only, and once for a request id."""
+    replay: Replay | None = None
+    """Noted with the callback, which then is one that was kept before."""
     only_keep: str | None = None
     """Why the fact could not be applied: its callback is then kept, to be applied later."""
 
@@ -72,6 +74,10 @@ class Recorded:
     payment: Payment | None
     refused: bool = False
     trace_parent: str | None = None
+    replayed: bool = False
+    """An earlier call with the same request id did it."""
+    reused: RequestIdReused | None = None
+    """The request id was used for something else, and nothing was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,7 @@ class Tools:
 
     sealer: Sealer
     chain: KeyRing
+    fingerprint: KeyRing
     clock: Callable[[], datetime]
     times: Times
 
@@ -88,7 +95,7 @@ async def record_facts(tools: Tools, conn: Connection, group: Sequence[Submissio
     """Record a group of facts in one transaction and commit it; one answer each, in order."""
     # What could not be applied is kept without reading its payment: reading it may be what fails.
     only_keep = all(submission.only_keep is not None for submission in group)
-    known = _Known({}, {}, frozenset(), {}, {}) if only_keep else await _read(tools, conn, group)
+    known = _Known({}, {}, frozenset(), frozenset(), {}, {}, {}) if only_keep else await _read(tools, conn, group)
     now = tools.clock()
     ledger = _Ledger(tools, known, now)
     answers = [ledger.take(submission) for submission in group]
@@ -103,8 +110,11 @@ class _Known:
     by_id: Mapping[UUID, Stored]
     id_of: Mapping[str, UUID]
     facts: frozenset[tuple[UUID, str]]
+    unapplied: frozenset[tuple[UUID, str]]
+    """Facts with a case that they have not been applied."""
     receipt_holder: Mapping[str, UUID]
     checkout_holder: Mapping[bytes, UUID]
+    used_ids: Mapping[tuple[str, str], UsedId]
 
 
 async def _read(tools: Tools, conn: Connection, group: Sequence[Submission]) -> _Known:
@@ -116,19 +126,31 @@ async def _read(tools: Tools, conn: Connection, group: Sequence[Submission]) -> 
         for s in group
         if isinstance(s.fact, ResultReported | PromptAccepted) and s.fact.checkout_request_id is not None
     ]
-    statements = [BEGIN, store.lock_payments(ids, references)]
-    statements.append(event_log.known_facts(ids, references, [s.fact.fact_id for s in group]))
-    # Most groups bring neither; an empty list costs a statement all the same.
-    statements += [evidence.receipt_holders(numbers)] if numbers else []
-    statements += [store.checkout_holders(checkouts)] if checkouts else []
-    _, locked, facts, *holders = await run_together(conn, statements)
-    rows = [store.stored(row, tools.sealer) for row in locked.rows]
+    request_ids = [s.request.key for s in group if s.request is not None]
+    statements = {
+        "begin": BEGIN,
+        # Before any row: whoever makes a payment has locked its request id when it comes to the rows.
+        "ids": caller_requests.lock_ids(request_ids),
+        "locked": store.lock_payments(ids, references),
+        "facts": event_log.known_facts(ids, references, [s.fact.fact_id for s in group]),
+        "receipts": evidence.receipt_holders(numbers),
+        "checkouts": store.checkout_holders(checkouts),
+        "used": caller_requests.used_ids(request_ids),
+    }
+    # Most groups bring few of these; an empty list costs a statement all the same.
+    brought = {"ids": request_ids, "receipts": numbers, "checkouts": checkouts, "used": request_ids}
+    asked = {name: statement for name, statement in statements.items() if brought.get(name, True)}
+    results = dict(zip(asked, await run_together(conn, list(asked.values())), strict=True))
+    found = {name: results[name].rows if name in results else () for name in statements}
+    rows = [store.stored(row, tools.sealer) for row in found["locked"]]
     return _Known(
         by_id={row.payment.payment_id: row for row in rows},
         id_of={row.payment.reference: row.payment.payment_id for row in rows},
-        facts=frozenset((payment_id, fact_id) for payment_id, fact_id in facts.rows),
-        receipt_holder=dict(holders[0].rows) if numbers else {},
-        checkout_holder=dict(holders[-1].rows) if checkouts else {},
+        facts=frozenset((payment_id, fact_id) for payment_id, fact_id, unapplied in found["facts"] if not unapplied),
+        unapplied=frozenset((payment_id, fact_id) for payment_id, fact_id, unapplied in found["facts"] if unapplied),
+        receipt_holder=dict(found["receipts"]),
+        checkout_holder=dict(found["checkouts"]),
+        used_ids={(use.caller, use.request_id): use for use in map(UsedId._make, found["used"])},
     )
 
 
@@ -139,7 +161,7 @@ class _Ledger:
         self._tools, self._now = tools, now
         self._before, self._id_of = known.by_id, known.id_of
         self._rows: dict[UUID, Stored] = dict(known.by_id)
-        self._facts = set(known.facts)
+        self._facts, self._unapplied = set(known.facts), known.unapplied
         self._receipt_holder = dict(known.receipt_holder)
         self._checkout_holder = dict(known.checkout_holder)
         self._bookings: dict[tuple[str, str], list[UUID]] = {}
@@ -150,6 +172,10 @@ class _Ledger:
         self._receipts: dict[str, Row] = {}
         self._exchanges: list[Row] = []
         self._callbacks: dict[tuple[str, bytes], Row] = {}
+        self._used_ids = dict(known.used_ids)
+        self._requests: dict[tuple[str, str], Row] = {}
+        self._settled: set[tuple[str, str]] = set()
+        self._replays: list[Row] = []
         # For the log, once they are committed.
         self._changes: list[dict[str, object]] = []
         self._opened: list[dict[str, object]] = []
@@ -159,6 +185,8 @@ class _Ledger:
         if submission.only_keep is not None:
             self._keep_callback(submission, None, "PENDING")
             return Recorded(None)
+        if submission.request is not None:
+            return self._take_request(submission, submission.request)
         payment_id = submission.payment_id or self._id_of.get(submission.reference or "")
         row = self._rows.get(payment_id) if payment_id is not None else None
         if submission.exchange is not None:
@@ -168,6 +196,21 @@ class _Ledger:
             return Recorded(None)
         outcome = self._apply(row.payment, submission.fact)
         self._keep_callback(submission, row.payment.payment_id, "APPLIED")
+        return Recorded(outcome.payment, outcome.refused, row.trace_parent)
+
+    def _take_request(self, submission: Submission, request: KeptRequest) -> Recorded:
+        """Apply what a caller asks for, unless its id has been used; a refusal leaves the id free."""
+        row = self._rows.get(request.asked.payment_id)
+        if (use := self._used_ids.get(request.key)) is not None:
+            reused = conflict(self._tools.sealer, self._tools.fingerprint, use, request.asked)
+            payment = row.payment if row is not None else None
+            # A transaction whose outcome was unknown is run again, and then finds its own request.
+            return Recorded(payment, replayed=use.kept_id != request.kept_id, reused=reused)
+        if row is None or row.payment.caller != request.caller:
+            return Recorded(None)
+        outcome = self._apply(row.payment, submission.fact)
+        if not outcome.refused:
+            self._keep_request(request)
         return Recorded(outcome.payment, outcome.refused, row.trace_parent)
 
     async def write(self, conn: Connection, *, begun: bool) -> None:
@@ -180,9 +223,12 @@ class _Ledger:
         # Sorted by their keys: two processes that write the same ones may wait for each other, and never in a ring.
         for rows, insert in (
             ([self._receipts[key] for key in sorted(self._receipts)], evidence.insert_receipts),
-            ([self._callbacks[key] for key in sorted(self._callbacks)], evidence.insert_callbacks),
+            ([self._callbacks[key] for key in sorted(self._callbacks)], inbox.insert_callbacks),
+            (self._replays, inbox.insert_replays),
+            ([self._requests[key] for key in sorted(self._requests)], caller_requests.insert_requests),
             (self._exchanges, evidence.insert_exchanges),
             ([self._cases[key] for key in sorted(self._cases)], evidence.insert_cases),
+            (sorted(self._settled), partial(evidence.settle_unapplied, at=self._now)),
             (self._events, event_log.append),
         ):
             if rows:
@@ -264,20 +310,7 @@ class _Ledger:
         return self._tools.sealer.index(CHECKOUT_INDEX, checkout_request_id)
 
     def _open_case(self, payment_id: UUID | None, reference: str, case: Case, fact: Fact) -> None:
-        result = fact if isinstance(fact, ResultReported) else None
-        amount = result.amount if result is not None and result.amount != UNREADABLE else None
-        receipt = result.receipt if result is not None else None
-        self._cases[reference, fact.fact_id] = (
-            uuid7(),
-            payment_id,
-            reference,
-            case.kind.value,
-            case.is_money,
-            fact.fact_id,
-            receipt,
-            amount,
-            self._now,
-        )
+        self._cases[reference, fact.fact_id] = case_row(payment_id, reference, case, fact, self._now)
         self._opened.append(
             {
                 "payment_id": str(payment_id) if payment_id else None,
@@ -288,28 +321,25 @@ class _Ledger:
             }
         )
 
+    def _keep_request(self, request: KeptRequest) -> None:
+        row, used = request_row(self._tools.sealer, self._tools.fingerprint, request, self._now)
+        self._requests[request.key], self._used_ids[request.key] = row, used
+
     def _keep_callback(self, submission: Submission, payment_id: UUID | None, status: str) -> None:
-        callback = submission.callback
+        callback, fact = submission.callback, submission.fact
         if callback is None:
             return
         reference = submission.reference or ""
         if status == "UNMATCHED":
-            self._open_case(None, reference, _UNKNOWN_PAYMENT, submission.fact)
+            self._open_case(None, reference, _UNKNOWN_PAYMENT, fact)
+        if (payment_id, fact.fact_id) in self._unapplied and (reference, fact.fact_id) not in self._cases:
+            self._settled.add((reference, fact.fact_id))
         # The same body twice in one group is one callback; the later one knows no less than the earlier.
-        self._callbacks[reference, callback.body_hash] = (
-            uuid7(),
-            callback.kind,
-            reference,
-            payment_id,
-            callback.sealed_body,
-            callback.body_hash,
-            callback.source_address,
-            callback.received_at,
-            self._now,
-            status,
-            self._now + PENDING_RETRY_AFTER if status == "PENDING" else None,
-            submission.only_keep,
+        self._callbacks[reference, callback.body_hash] = callback_row(
+            callback, reference, payment_id, status, submission.only_keep, self._now
         )
+        if submission.replay is not None:
+            self._replays.append(replay_row(submission.replay, status, self._now))
 
 
 def trace_id(trace_parent: str | None) -> str | None:

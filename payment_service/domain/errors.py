@@ -52,6 +52,14 @@ class BookingBarred(PaymentsError):
         self.bar, self.payment = bar, payment
 
 
+class CancelTooLate(PaymentsError):
+    """The payment may have reached the phone, or has ended: it cannot be withdrawn."""
+
+    def __init__(self, payment: Payment) -> None:
+        super().__init__()
+        self.payment = payment
+
+
 class PaymentNotFound(PaymentsError):
     """You have no such payment."""
 

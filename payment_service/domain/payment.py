@@ -140,6 +140,24 @@ class PaymentRequest:
     late_payment_policy: LatePaymentPolicy = LatePaymentPolicy.REVIEW
 
 
+@dataclass(frozen=True, slots=True)
+class RetryRequest:
+    """What the caller asked for, parsed: another attempt for the booking of a payment, as that one was asked for."""
+
+    request_id: str
+    payment_id: UUID
+    phone_number: str = ""
+    """As in `PaymentRequest`; empty: the number of the named payment."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequest:
+    """What the caller asked for, parsed: to withdraw a payment before anything is sent."""
+
+    request_id: str
+    payment_id: UUID
+
+
 @dataclass(frozen=True)
 class Payment:
     """One attempt to collect money for a booking: all that decisions are made from."""

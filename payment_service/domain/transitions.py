@@ -116,8 +116,13 @@ class CaseKind(StrEnum):
     """A query says paid where the payment ended otherwise."""
     UNKNOWN_PAYMENT = "UNKNOWN_PAYMENT"
     """A callback with a valid token names a payment that does not exist."""
+    CALLBACK_GIVEN_UP = "CALLBACK_GIVEN_UP"
+    """A callback could not be applied, however often it was tried."""
     REFUND = "REFUND"
 
+
+UNAPPLIED = frozenset({CaseKind.UNKNOWN_PAYMENT, CaseKind.CALLBACK_GIVEN_UP})
+"""Cases about a callback that has not been applied. They do not make its fact a known one, and end when it is."""
 
 _CASE_OF: Mapping[Finding, CaseKind] = {
     Finding.PROMPT_OTHERWISE: CaseKind.OTHER_PROMPT,

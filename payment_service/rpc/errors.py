@@ -20,6 +20,7 @@ from opentelemetry import trace
 from payment_service.domain.decisions import Bar
 from payment_service.domain.errors import (
     BookingBarred,
+    CancelTooLate,
     CursorInvalid,
     InvalidRequest,
     LogDiverged,
@@ -109,6 +110,9 @@ def answer_to(error: Exception, clock: Callable[[], datetime]) -> Answer:
             return Answer(code.ALREADY_EXISTS, "REQUEST_ID_REUSED", text, metadata)
         case BookingBarred():
             return _barred(error, clock())
+        case CancelTooLate():
+            metadata = {"payment_id": str(error.payment.payment_id), "status": STATUS_OF[error.payment.state].value}
+            return Answer(code.FAILED_PRECONDITION, "CANCEL_TOO_LATE", text, metadata)
         case PaymentNotFound():
             return Answer(code.NOT_FOUND, "PAYMENT_NOT_FOUND", text)
         case CursorInvalid():

@@ -15,7 +15,7 @@ from payment_service.application.accept_callbacks import CallbackOutcome, Receiv
 from payment_service.application.follow_events import Batch, Start, follow_all, follow_booking, follow_payment
 from payment_service.application.read_payments import PaymentReads
 from payment_service.domain.errors import InvalidRequest
-from payment_service.domain.payment import PaymentRequest, PhoneWarning
+from payment_service.domain.payment import CancelRequest, PaymentRequest, PhoneWarning, RetryRequest
 from payment_service.domain.views import PaymentView
 from payment_service.rpc import replies, requests
 from payment_service.rpc.calls import Call, Lane, Streaming, Unary
@@ -38,6 +38,8 @@ _STARTS: Mapping[int, Start] = {
 
 Initiate = Callable[[str, PaymentRequest, PhoneWarning | None, float, str | None], Awaitable[tuple[PaymentView, bool]]]
 """Takes the caller, the request, its warning, until when to wait (the loop's time) and the traceparent."""
+Retry = Callable[[str, RetryRequest, PhoneWarning | None, float, str | None], Awaitable[tuple[PaymentView, bool]]]
+"""The same for a retry; the warning is about its own number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Core:
     """What the methods call, and the values they are set up with."""
 
     initiate: Initiate
+    retry: Retry
+    cancel: Callable[[str, CancelRequest], Awaitable[tuple[PaymentView, bool]]]
     accept_callbacks: Callable[[Sequence[ReceivedCallback]], Awaitable[Sequence[CallbackOutcome]]]
     reads: PaymentReads
     shortcodes: Sequence[ShortcodeLimits]
@@ -58,11 +62,25 @@ async def initiate_payment(core: Core, call: Call, message: pb.InitiatePaymentRe
     """InitiatePayment."""
     initiation = requests.parse_initiation(message, core.shortcodes, core.clock())
     await _refuse_unless_repeated(core, call, initiation)
-    soon = asyncio.get_running_loop().time() + core.answer_within_seconds
-    wait_until = min(soon, call.deadline - ANSWER_MARGIN_SECONDS)
-    bookmark = core.reads.feed.bookmark
-    view, replayed = await core.initiate(call.caller, initiation.request, initiation.warning, wait_until, traceparent())
+    bookmark, until = core.reads.feed.bookmark, _wait_until(core, call)
+    view, replayed = await core.initiate(call.caller, initiation.request, initiation.warning, until, traceparent())
     return replies.initiated(view, bookmark, replayed)
+
+
+async def retry_payment(core: Core, call: Call, message: pb.RetryPaymentRequest) -> pb.RetryPaymentResponse:
+    """RetryPayment."""
+    retry, warning = requests.parse_retry(message)
+    bookmark, until = core.reads.feed.bookmark, _wait_until(core, call)
+    view, replayed = await core.retry(call.caller, retry, warning, until, traceparent())
+    return replies.retried(view, bookmark, replayed)
+
+
+async def cancel_payment(core: Core, call: Call, message: pb.CancelPaymentRequest) -> pb.CancelPaymentResponse:
+    """CancelPayment."""
+    cancel = requests.parse_cancel(message)
+    bookmark = core.reads.feed.bookmark
+    view, replayed = await core.cancel(call.caller, cancel)
+    return replies.cancelled(view, bookmark, replayed)
 
 
 async def get_payment(core: Core, call: Call, message: pb.GetPaymentRequest) -> pb.GetPaymentResponse:
@@ -108,6 +126,12 @@ async def submit_callbacks(
     return replies.submitted(await core.accept_callbacks(requests.parse_callbacks(message, core.clock())))
 
 
+def _wait_until(core: Core, call: Call) -> float:
+    """When a call that prompts a phone is answered at the latest, in the loop's time."""
+    soon = asyncio.get_running_loop().time() + core.answer_within_seconds
+    return min(soon, call.deadline - ANSWER_MARGIN_SECONDS)
+
+
 async def _refuse_unless_repeated(core: Core, call: Call, initiation: Initiation) -> None:
     if not initiation.unless_repeated:
         return
@@ -117,6 +141,8 @@ async def _refuse_unless_repeated(core: Core, call: Call, initiation: Initiation
 
 METHODS: Final[Mapping[str, Unary | Streaming]] = {
     "mpesa_payments.v1.PaymentService/InitiatePayment": Unary(initiate_payment, Lane.INITIATE),
+    "mpesa_payments.v1.PaymentService/RetryPayment": Unary(retry_payment, Lane.INITIATE),
+    "mpesa_payments.v1.PaymentService/CancelPayment": Unary(cancel_payment),
     "mpesa_payments.v1.PaymentService/GetPayment": Unary(get_payment),
     "mpesa_payments.v1.PaymentService/ListPayments": Unary(list_payments),
     "mpesa_payments.v1.PaymentService/WatchPayment": Streaming(watch_payment, replies.followed_payment),

@@ -84,6 +84,20 @@ def initiated(view: PaymentView, bookmark: Bookmark, replayed: bool) -> payment_
     )
 
 
+def retried(view: PaymentView, bookmark: Bookmark, replayed: bool) -> payment_service_pb2.RetryPaymentResponse:
+    """The answer to RetryPayment."""
+    return payment_service_pb2.RetryPaymentResponse(
+        payment=payment_message(view), cursor=cursor_text(bookmark), replayed=replayed
+    )
+
+
+def cancelled(view: PaymentView, bookmark: Bookmark, replayed: bool) -> payment_service_pb2.CancelPaymentResponse:
+    """The answer to CancelPayment."""
+    return payment_service_pb2.CancelPaymentResponse(
+        payment=payment_message(view), cursor=cursor_text(bookmark), replayed=replayed
+    )
+
+
 def found(view: PaymentView, bookmark: Bookmark) -> payment_service_pb2.GetPaymentResponse:
     """The answer to GetPayment."""
     return payment_service_pb2.GetPaymentResponse(payment=payment_message(view), cursor=cursor_text(bookmark))

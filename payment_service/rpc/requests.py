@@ -22,7 +22,14 @@ from phonenumbers import carrier
 from payment_service.application.accept_callbacks import ReceivedCallback
 from payment_service.daraja.messages import RECEIPT_PATTERN
 from payment_service.domain.errors import InvalidRequest, Violation
-from payment_service.domain.payment import LatePaymentPolicy, PaymentRequest, PhoneWarning, Status
+from payment_service.domain.payment import (
+    CancelRequest,
+    LatePaymentPolicy,
+    PaymentRequest,
+    PhoneWarning,
+    RetryRequest,
+    Status,
+)
 from payment_service.domain.reasons import LANGUAGES
 from payment_service.store.reads import PaymentFilter
 
@@ -139,6 +146,28 @@ def parse_initiation(
         late_payment_policy=policy or LatePaymentPolicy.REVIEW,
     )
     return Initiation(request, _phone_warning(phone_number), tuple(later.violations))
+
+
+def parse_retry(message: pb.RetryPaymentRequest) -> tuple[RetryRequest, PhoneWarning | None]:
+    """The retry, and a warning about the number it names, if any."""
+    fields = _Fields()
+    fields.require("request_id", _NAME.fullmatch(message.request_id), NAME_EXPECTED)
+    payment_id = _payment_id(fields, message.payment_id)
+    phone_number = _phone_number(fields, message.phone_number) if message.phone_number else ""
+    fields.end()
+    assert payment_id is not None, "anything else has been refused"
+    warning = _phone_warning(phone_number) if phone_number else None
+    return RetryRequest(message.request_id, payment_id, phone_number), warning
+
+
+def parse_cancel(message: pb.CancelPaymentRequest) -> CancelRequest:
+    """The withdrawal."""
+    fields = _Fields()
+    fields.require("request_id", _NAME.fullmatch(message.request_id), NAME_EXPECTED)
+    payment_id = _payment_id(fields, message.payment_id)
+    fields.end()
+    assert payment_id is not None, "anything else has been refused"
+    return CancelRequest(message.request_id, payment_id)
 
 
 def parse_target(message: pb.GetPaymentRequest) -> UUID | str:

@@ -22,6 +22,7 @@ from payment_service.security.keys import KeyRing, Keys
 PHONE_NUMBER: Final = "payment_transactions.phone_number"
 CHECKOUT_REQUEST_ID: Final = "payment_transactions.checkout_request_id"
 REQUEST: Final = "payment_transactions.request"
+CALLER_REQUEST: Final = "caller_requests.request"
 CALLBACK_BODY: Final = "callback_inbox.body"
 EXCHANGE_REQUEST: Final = "daraja_exchanges.request"
 EXCHANGE_ANSWER: Final = "daraja_exchanges.answer"

@@ -33,6 +33,17 @@ class PaymentProofs(NamedTuple):
     chain_hash: bytes
 
 
+class RequestProofs(NamedTuple):
+    """A request about a payment that made none; the request is sealed for the row's id."""
+
+    kept_id: UUID
+    payment_id: UUID
+    request: bytes
+    fingerprint: bytes
+    encoding: int
+    key_id: str
+
+
 class ReceiptRow(NamedTuple):
     """One receipt number as it was recorded."""
 
@@ -71,10 +82,21 @@ class CallbackRow(NamedTuple):
     stored_at: datetime
     status: str
     tries: int
+    next_try_at: datetime | None
     last_error: str | None
     owner_id: UUID | None
     """The payment that has the reference, whatever `payment_id` says."""
     owner_state: str | None
+
+
+class ReplayRow(NamedTuple):
+    """One replay of a callback, by whom and why; `outcome` is the status it gave the callback, or FAILED."""
+
+    callback_id: UUID
+    operator: str
+    reason: str
+    outcome: str
+    replayed_at: datetime
 
 
 class ExchangeRow(NamedTuple):
@@ -98,8 +120,14 @@ FROM payment_transactions WHERE payment_id > %s ORDER BY payment_id LIMIT %s"""
 
 _SHARED_REQUEST_IDS = """
 SELECT DISTINCT p.payment_id FROM payment_transactions p
-JOIN payment_transactions o ON o.caller = p.caller AND o.request_id = p.request_id AND o.payment_id <> p.payment_id
+JOIN (SELECT payment_id AS id, caller, request_id FROM payment_transactions
+    UNION ALL SELECT kept_id, caller, request_id FROM caller_requests
+) AS o ON o.caller = p.caller AND o.request_id = p.request_id AND o.id <> p.payment_id
 WHERE p.payment_id = ANY(%s)"""
+
+_REQUESTS = """
+SELECT kept_id, payment_id, request, request_fingerprint, request_encoding, request_key_id
+FROM caller_requests WHERE payment_id = ANY(%s) ORDER BY kept_id"""
 
 _SHARED_RECEIPTS = """
 SELECT DISTINCT p.payment_id FROM payment_transactions p
@@ -120,10 +148,18 @@ WHERE payment_id = ANY(%s) AND operation = 'push' AND classified_as NOT LIKE 'No
 
 _CALLBACK = """
 SELECT c.callback_id, c.kind, c.reference, c.payment_id, c.body, c.body_hash, c.source_address, c.received_at,
-    c.stored_at, c.status, c.tries, c.last_error, p.payment_id, p.state
+    c.stored_at, c.status, c.tries, c.next_try_at, c.last_error, p.payment_id, p.state
 FROM callback_inbox c LEFT JOIN payment_transactions p ON p.reference = c.reference"""
 _CALLBACKS_AFTER = f"{_CALLBACK} WHERE c.callback_id > %s ORDER BY c.callback_id LIMIT %s"
 _CALLBACKS_FOR = f"{_CALLBACK} WHERE c.reference = %s ORDER BY c.received_at LIMIT %s"
+
+_CALLBACKS_UNSETTLED = f"""
+{_CALLBACK} WHERE c.status = ANY(%s) AND c.status <> 'APPLIED' ORDER BY c.received_at, c.callback_id LIMIT %s"""
+_CALLBACK_BY_ID = f"{_CALLBACK} WHERE c.callback_id = %s"
+
+_REPLAYS = """
+SELECT callback_id, operator, reason, outcome, replayed_at FROM callback_replays
+WHERE callback_id = ANY(%s) ORDER BY replayed_at"""
 
 _EXCHANGE = """
 SELECT exchange_id, payment_id, operation, http_status, classified_as, request, answer, started_at, duration_ms
@@ -139,7 +175,7 @@ async def payments_after(conn: Connection, after: UUID, most: int) -> list[Payme
 
 
 async def sharing_request_id(conn: Connection, ids: Sequence[UUID]) -> frozenset[UUID]:
-    """Those whose request id has made another payment as well."""
+    """Those whose request id has made another payment as well, or served another request."""
     cursor = await conn.execute(_SHARED_REQUEST_IDS, (list(ids),))
     return frozenset(row[0] for row in await cursor.fetchall())
 
@@ -148,6 +184,12 @@ async def sharing_receipt(conn: Connection, ids: Sequence[UUID]) -> frozenset[UU
     """Those whose receipt number stands on another payment as well."""
     cursor = await conn.execute(_SHARED_RECEIPTS, (list(ids),))
     return frozenset(row[0] for row in await cursor.fetchall())
+
+
+async def requests_about(conn: Connection, ids: Sequence[UUID]) -> list[RequestProofs]:
+    """What callers have asked about the given payments since they were made, the oldest first."""
+    cursor = await conn.execute(_REQUESTS, (list(ids),))
+    return [RequestProofs._make(row) for row in await cursor.fetchall()]
 
 
 async def receipts_of(conn: Connection, ids: Sequence[UUID]) -> list[ReceiptRow]:
@@ -178,6 +220,25 @@ async def callbacks_for(conn: Connection, reference: str, most: int) -> list[Cal
     """The callbacks that came for a reference, the oldest first."""
     cursor = await conn.execute(_CALLBACKS_FOR, (reference, most))
     return [CallbackRow._make(row) for row in await cursor.fetchall()]
+
+
+async def unsettled_callbacks(conn: Connection, statuses: Sequence[str], most: int) -> list[CallbackRow]:
+    """The callbacks in some of the statuses PENDING, UNMATCHED and DEAD, the oldest first."""
+    cursor = await conn.execute(_CALLBACKS_UNSETTLED, (list(statuses), most))
+    return [CallbackRow._make(row) for row in await cursor.fetchall()]
+
+
+async def callback(conn: Connection, callback_id: UUID) -> CallbackRow | None:
+    """One callback, whatever its status."""
+    cursor = await conn.execute(_CALLBACK_BY_ID, (callback_id,))
+    row = await cursor.fetchone()
+    return None if row is None else CallbackRow._make(row)
+
+
+async def replays_of(conn: Connection, callback_ids: Sequence[UUID]) -> list[ReplayRow]:
+    """What operators have replayed of the given callbacks, the oldest first."""
+    cursor = await conn.execute(_REPLAYS, (list(callback_ids),))
+    return [ReplayRow._make(row) for row in await cursor.fetchall()]
 
 
 async def exchanges_after(conn: Connection, after: UUID, most: int) -> list[ExchangeRow]:

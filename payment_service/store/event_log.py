@@ -18,6 +18,7 @@ from payment_service.domain.payment import Payment
 from payment_service.domain.views import EventType
 from payment_service.security.chain import ENCODING, link, link_holds
 from payment_service.security.keys import KeyRing
+from payment_service.store.evidence import UNAPPLIED_KINDS
 from payment_service.store.grouped import Row, array_of, columns_of, inserting
 from payment_service.store.tables import events
 from payment_service.store.together import Connection, Statement
@@ -61,16 +62,17 @@ _APPEND_OF_INSERTED = inserting(
 )
 
 # OFFSET 0 keeps each look-up to the one payment it is about, whatever the planner thinks of the tables' sizes.
-_KNOWN_FACTS = """
+_KNOWN_FACTS = f"""
 WITH told AS (
     SELECT payment_id, reference FROM payment_transactions WHERE payment_id = ANY($1::uuid[])
     UNION SELECT payment_id, reference FROM payment_transactions WHERE reference = ANY($2::text[]))
-SELECT told.payment_id, known.fact_id FROM told CROSS JOIN LATERAL (
+SELECT told.payment_id, known.fact_id, false FROM told CROSS JOIN LATERAL (
     SELECT fact_id FROM payment_events e WHERE e.payment_id = told.payment_id AND e.fact_id = ANY($3::text[]) OFFSET 0
 ) AS known
 UNION ALL
-SELECT told.payment_id, known.fact_id FROM told CROSS JOIN LATERAL (
-    SELECT fact_id FROM cases c WHERE c.reference = told.reference AND c.fact_id = ANY($3::text[]) OFFSET 0
+SELECT told.payment_id, known.fact_id, known.unapplied FROM told CROSS JOIN LATERAL (
+    SELECT fact_id, kind IN {UNAPPLIED_KINDS} AS unapplied FROM cases c
+    WHERE c.reference = told.reference AND c.fact_id = ANY($3::text[]) OFFSET 0
 ) AS known"""
 
 _OF_PAYMENTS = f"""
@@ -158,7 +160,10 @@ def append_of_inserted(rows: Sequence[Row]) -> Statement:
 
 
 def known_facts(ids: Sequence[object], references: Sequence[str], fact_ids: Sequence[str]) -> Statement:
-    """(payment id, fact id) of those facts that have already led to an event or a case."""
+    """(payment id, fact id, false) of those facts that have already led to an event or a case.
+
+    True instead for those whose case is that they have not been applied.
+    """
     return Statement(_KNOWN_FACTS, (array_of(ids), array_of(references), array_of(fact_ids)))
 
 

@@ -1,37 +1,20 @@
-"""What is kept as it came: callbacks, exchanges with Daraja, receipts; and the cases that people look at."""
+"""What is kept beside payments: exchanges with Daraja, receipts, and the cases that people look at."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import insert
+from sqlalchemy.dialects.postgresql import insert as insert_or_not
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from payment_service.domain.transitions import UNAPPLIED
 from payment_service.store.grouped import Row, array_of, columns_of, inserting
-from payment_service.store.tables import cases, exchanges, inbox, receipts
+from payment_service.store.tables import cases, exchanges, receipts
 from payment_service.store.together import Statement
 
-_INSERT_CALLBACKS = inserting(
-    inbox,
-    (
-        "callback_id",
-        "kind",
-        "reference",
-        "payment_id",
-        "body",
-        "body_hash",
-        "source_address",
-        "received_at",
-        "stored_at",
-        "status",
-        "next_try_at",
-        "last_error",
-    ),
-    # The same body again is the same callback; one that was pending is settled by being applied now.
-    "ON CONFLICT (reference, body_hash) DO UPDATE"
-    " SET status = 'APPLIED', next_try_at = NULL, payment_id = EXCLUDED.payment_id"
-    " WHERE callback_inbox.status <> 'APPLIED' AND EXCLUDED.status = 'APPLIED'",
-)
+UNAPPLIED_KINDS = "(" + ", ".join(f"'{kind.value}'" for kind in sorted(UNAPPLIED)) + ")"
+"""The kinds of those cases, as SQL takes them."""
+
 EXCHANGE_COLUMNS = (
     "exchange_id",
     "payment_id",
@@ -45,50 +28,30 @@ EXCHANGE_COLUMNS = (
 )
 _INSERT_EXCHANGES = inserting(exchanges, EXCHANGE_COLUMNS, "ON CONFLICT DO NOTHING")
 _INSERT_RECEIPTS = inserting(receipts, ("receipt", "payment_id", "amount", "counted", "seen_at"))
+_CASE_COLUMNS = (
+    "case_id",
+    "payment_id",
+    "reference",
+    "kind",
+    "is_money",
+    "fact_id",
+    "mpesa_receipt_number",
+    "amount",
+    "opened_at",
+)
 _INSERT_CASES = inserting(
     cases,
-    (
-        "case_id",
-        "payment_id",
-        "reference",
-        "kind",
-        "is_money",
-        "fact_id",
-        "mpesa_receipt_number",
-        "amount",
-        "opened_at",
-    ),
-    "ON CONFLICT (reference, fact_id) DO NOTHING",
+    _CASE_COLUMNS,
+    # What a callback leads to once it is applied takes the place of the case that it was not.
+    "ON CONFLICT (reference, fact_id) DO UPDATE SET payment_id = EXCLUDED.payment_id, kind = EXCLUDED.kind,"
+    " is_money = EXCLUDED.is_money, opened_at = EXCLUDED.opened_at, settled_at = NULL"
+    f" WHERE cases.kind IN {UNAPPLIED_KINDS} AND EXCLUDED.kind NOT IN {UNAPPLIED_KINDS}",
 )
+_SETTLE_CASES = f"""
+UPDATE cases AS t SET settled_at = $3::timestamptz FROM unnest($1::text[], $2::text[]) AS applied (reference, fact_id)
+WHERE t.reference = applied.reference AND t.fact_id = applied.fact_id AND t.kind IN {UNAPPLIED_KINDS}
+AND t.settled_at IS NULL"""
 _RECEIPT_HOLDERS = "SELECT receipt, payment_id FROM mpesa_receipts WHERE receipt = ANY($1::text[])"
-
-_PENDING = (
-    select(
-        inbox.c.kind, inbox.c.reference, inbox.c.body, inbox.c.body_hash, inbox.c.source_address, inbox.c.received_at
-    )
-    .add_columns(inbox.c.tries)
-    .where(inbox.c.status == "PENDING", inbox.c.next_try_at <= bindparam("now"))
-    .order_by(inbox.c.next_try_at)
-    .limit(bindparam("limit"))
-)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredCallback:
-    """One callback of the inbox; its body is sealed for the row (reference, body hash)."""
-
-    kind: str
-    reference: str
-    sealed_body: bytes
-    body_hash: bytes
-    source_address: str
-    received_at: datetime
-    tries: int
-
-
-def insert_callbacks(rows: Sequence[Row]) -> Statement:
-    """Keep callbacks; a body that is there already is not kept twice. Rows are sorted by (reference, hash)."""
-    return Statement(_INSERT_CALLBACKS, columns_of(rows))
 
 
 def insert_exchanges(rows: Sequence[Row]) -> Statement:
@@ -106,25 +69,20 @@ def insert_cases(rows: Sequence[Row]) -> Statement:
     return Statement(_INSERT_CASES, columns_of(rows))
 
 
+def settle_unapplied(keys: Sequence[Row], at: datetime) -> Statement:
+    """End the cases of callbacks that have been applied by now: rows of (reference, fact id)."""
+    return Statement(_SETTLE_CASES, (*columns_of(keys), at.isoformat()))
+
+
 def receipt_holders(numbers: Sequence[str]) -> Statement:
     """(receipt number, payment id) of those that are recorded."""
     return Statement(_RECEIPT_HOLDERS, (array_of(numbers),))
 
 
-async def pending_callbacks(conn: AsyncConnection, now: datetime, limit: int) -> list[StoredCallback]:
-    """Callbacks that were kept but could not be applied, and are due for another try."""
-    return [StoredCallback(*row) for row in await conn.execute(_PENDING, {"now": now, "limit": limit})]
-
-
-async def postpone_callback(
-    conn: AsyncConnection, reference: str, body_hash: bytes, next_try_at: datetime, error: str
-) -> None:
-    """Another try failed; the next one is later."""
-    await conn.execute(
-        update(inbox)
-        .where(inbox.c.reference == reference, inbox.c.body_hash == body_hash, inbox.c.status == "PENDING")
-        .values(tries=inbox.c.tries + 1, next_try_at=next_try_at, last_error=error)
-    )
+async def open_case(conn: AsyncConnection, row: Row) -> None:
+    """Open one case, in the order of `_CASE_COLUMNS`, unless its fact has one."""
+    case = dict(zip(_CASE_COLUMNS, row, strict=True))
+    await conn.execute(insert_or_not(cases).values(case).on_conflict_do_nothing())
 
 
 async def insert_exchange(conn: AsyncConnection, row: Row) -> None:

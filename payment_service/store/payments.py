@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from payment_service.domain.payment import BookingAction, LatePaymentPolicy, Payment, State
 from payment_service.domain.reasons import Reason
 from payment_service.security.sealing import CHECKOUT_REQUEST_ID, PHONE_NUMBER, SealBroken, Sealer
+from payment_service.store.caller_requests import SHARED_LOCKS, UNUSED
 from payment_service.store.grouped import Row, array_of, columns_of, inserting, updating
 from payment_service.store.tables import payments
 from payment_service.store.together import Statement
@@ -107,18 +108,19 @@ ORDER BY p.payment_id FOR NO KEY UPDATE OF p"""
 
 _UPDATE = updating(payments, "payment_id", "version", _MUTABLE)
 
-_INSERT = inserting(payments, _FIXED + _REQUEST + _MUTABLE, "ON CONFLICT DO NOTHING RETURNING payment_id")
+_INSERT = inserting(payments, _FIXED + _REQUEST + _MUTABLE, f"{UNUSED} ON CONFLICT DO NOTHING RETURNING payment_id")
 
 _OF_BOOKINGS = f"""
 SELECT {_SELECTED} FROM payment_transactions p
 JOIN (SELECT DISTINCT * FROM unnest($1::text[], $2::text[]) AS pairs (caller, booking_id)) AS wanted
 ON p.booking_id = wanted.booking_id AND p.caller || '' = wanted.caller"""
 
+# The locks are a condition on no row, so they are taken once, before any row is looked for.
 _OF_REQUESTS = f"""
-SELECT {_SELECTED}, request_id, request, request_fingerprint, request_key_id, phone_warning, account_reference
+SELECT {_SELECTED}, request_id, request, request_fingerprint, request_key_id, account_reference
 FROM payment_transactions p
 JOIN (SELECT DISTINCT * FROM unnest($1::text[], $2::text[]) AS pairs (caller, request_id)) AS wanted
-USING (request_id) WHERE p.caller || '' = wanted.caller"""
+USING (request_id) WHERE p.caller || '' = wanted.caller AND {SHARED_LOCKS} > 0"""
 
 _ACCOUNT_REFERENCES_IN_USE = """
 SELECT account_reference FROM payment_transactions
@@ -193,7 +195,10 @@ def payments_of_bookings(bookings: Sequence[tuple[str, str]]) -> Statement:
 
 
 def payments_of_requests(requests: Sequence[tuple[str, str]]) -> Statement:
-    """The payments made by the given (caller, request_id) pairs; rows for `stored` with the request behind."""
+    """The payments made by the given (caller, request_id) pairs; rows for `stored` with the request behind.
+
+    The ids are shared from here to the end of the transaction: see `caller_requests`.
+    """
     return Statement(_OF_REQUESTS, columns_of(requests))
 
 
@@ -248,7 +253,7 @@ def update_payments(sealer: Sealer, changes: Sequence[tuple[Payment, Stored]]) -
 
 
 def insert_payments(rows: Sequence[Row]) -> Statement:
-    """Insert rows made by `new_row`; returns the ids of those that met no other payment in their place."""
+    """Insert rows made by `new_row`; returns the ids of those that met no other payment or request in their place."""
     return Statement(_INSERT, columns_of(rows))
 
 

@@ -49,6 +49,24 @@ class PaymentRow(NamedTuple):
     version: int
 
 
+class RequestRow(NamedTuple):
+    """What a payment was asked for with, as it was understood; `phone_number` is sealed."""
+
+    booking_id: str
+    reference: str
+    phone_number: bytes
+    phone_warning: str | None
+    amount: int
+    shortcode: str
+    account_reference: str
+    """As the payer sees it."""
+    description: str
+    language_code: str
+    metadata: Mapping[str, str]
+    hold_expire_at: datetime | None
+    late_payment_policy: str
+
+
 class EventRow(NamedTuple):
     """An event with what its payment never changes; `phone_number` is sealed."""
 
@@ -147,6 +165,21 @@ _PAYMENT = select(
     _p.completed_at,
     _p.metadata,
     _p.version,
+)
+
+_REQUEST = select(
+    _p.booking_id,
+    _p.reference,
+    _p.phone_number,
+    _p.phone_warning,
+    cast(_p.amount, BigInteger),
+    _p.shortcode,
+    _p.account_reference,
+    _p.transaction_desc,
+    _p.language_code,
+    _p.metadata,
+    _p.hold_expire_at,
+    _p.late_payment_policy,
 )
 
 _EVENT = select(
@@ -260,6 +293,13 @@ async def list_payments(
         conditions.append(_p.payment_id < before)
     statement = _PAYMENT.where(*conditions).order_by(_p.payment_id.desc()).limit(most)
     return [PaymentRow._make(row) for row in await connection.execute(statement)]
+
+
+async def request_of(connection: AsyncConnection, caller: str, payment_id: UUID) -> RequestRow | None:
+    """What a caller's payment was asked for with; None if it has no such payment."""
+    named = _REQUEST.where(_p.payment_id == payment_id, _p.caller == caller)
+    row = (await connection.execute(named)).one_or_none()
+    return None if row is None else RequestRow._make(row)
 
 
 async def request_id_known(connection: AsyncConnection, caller: str, request_id: str) -> bool:

@@ -170,6 +170,23 @@ payments = Table(
     ),
 )
 
+caller_requests = Table(
+    "caller_requests",
+    metadata,
+    _required("kept_id", Uuid()),
+    _required("caller", Text()),
+    _required("request_id", Text()),
+    Column("payment_id", Uuid(), ForeignKey(payments.c.payment_id, name="caller_requests_of_payment"), nullable=False),
+    _required("request", LargeBinary()),
+    _required("request_fingerprint", LargeBinary()),
+    _required("request_encoding", SmallInteger()),
+    _required("request_key_id", Text()),
+    _when("kept_at", nullable=False),
+    PrimaryKeyConstraint("request_id", "caller", name="caller_requests_pk"),
+    UniqueConstraint("kept_id", name="caller_requests_one_per_kept_id"),
+    Index("caller_requests_by_payment", "payment_id"),
+)
+
 log = Table(
     "event_log",
     metadata,
@@ -230,10 +247,24 @@ inbox = Table(
     Column("last_error", Text()),
     PrimaryKeyConstraint("callback_id", name="callbacks_pk"),
     UniqueConstraint("reference", "body_hash", name="callbacks_one_per_body"),
-    CheckConstraint("status IN ('APPLIED', 'PENDING', 'UNMATCHED')", name="callbacks_status_known"),
+    CheckConstraint("status IN ('APPLIED', 'PENDING', 'UNMATCHED', 'DEAD')", name="callbacks_status_known"),
     CheckConstraint("(status = 'PENDING') = (next_try_at IS NOT NULL)", name="callbacks_pending_has_next_try"),
     Index("callbacks_due", "next_try_at", postgresql_where=text("status = 'PENDING'")),
     Index("callbacks_by_payment", "payment_id"),
+    Index("callbacks_unsettled", "status", "received_at", postgresql_where=text("status <> 'APPLIED'")),
+)
+
+replays = Table(
+    "callback_replays",
+    metadata,
+    _required("replay_id", Uuid()),
+    Column("callback_id", Uuid(), ForeignKey(inbox.c.callback_id, name="replays_of_callback"), nullable=False),
+    _required("operator", Text()),
+    _required("reason", Text()),
+    _required("outcome", Text()),
+    _when("replayed_at", nullable=False),
+    PrimaryKeyConstraint("replay_id", name="replays_pk"),
+    Index("replays_by_callback", "callback_id"),
 )
 
 exchanges = Table(

@@ -59,11 +59,11 @@ async def run_together(connection: Connection, statements: Sequence[Statement]) 
         pgconn.pipeline_sync()
         results = await _results(connection, pgconn)
     except psycopg.Error:
-        # The connection is lost, or somewhere inside its pipeline: the caller's rollback fails, and it is closed.
+        # The connection is lost, or somewhere inside its pipeline; either way it is of no further use.
         _prepared.pop(connection, None)
         raise
     pgconn.exit_pipeline_mode()
-    return _read(connection, statements, expected, results)
+    return _read(connection, expected, results)
 
 
 def _queue(pgconn: pq.abc.PGconn, prepared: dict[str, bytes], statement: Statement) -> int:
@@ -116,21 +116,13 @@ async def _ready(loop: asyncio.AbstractEventLoop, descriptor: int, *, write: boo
             loop.remove_writer(descriptor)
 
 
-def _read(
-    connection: Connection,
-    statements: Sequence[Statement],
-    expected: Sequence[int],
-    results: Sequence[pq.abc.PGresult],
-) -> list[Result]:
-    ends = list(itertools.accumulate(expected))
+def _read(connection: Connection, expected: Sequence[int], results: Sequence[pq.abc.PGresult]) -> list[Result]:
     failed = next((result for result in results if result.status == pq.ExecStatus.FATAL_ERROR), None)
-    if failed is None:
-        return [_result(connection, results[end - 1]) for end in ends]
-    for statement, count, end in zip(statements, expected, ends, strict=True):
-        # What was to be prepared and was not, behind the failure or as its cause, gets another name next time.
-        if count == 2 and results[end - 2].status != pq.ExecStatus.COMMAND_OK:
-            _prepared[connection].pop(statement.sql, None)
-    raise errors.error_from_result(failed, connection.info.encoding)
+    if failed is not None:
+        # A statement that was to be prepared may not have been; it gets another name next time.
+        _prepared.pop(connection, None)
+        raise errors.error_from_result(failed, connection.info.encoding)
+    return [_result(connection, results[end - 1]) for end in itertools.accumulate(expected)]
 
 
 def _result(connection: Connection, result: pq.abc.PGresult) -> Result:

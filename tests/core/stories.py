@@ -23,11 +23,11 @@ from payment_service.domain.facts import (
     Verdict,
     WatchEnded,
 )
-from payment_service.domain.payment import Payment
+from payment_service.domain.payment import CancelRequest, Payment
 from payment_service.domain.reasons import Reason
 from runtime.callback_tokens import callback_token, load_callback_keys
 from runtime.key_rings import create_key_ring
-from tests.core.writers import Writers, a_request
+from tests.core.writers import Writers, a_request, withdraw
 
 CALLER = "development"
 PHONE = "254712345678"
@@ -64,6 +64,13 @@ class Stories:
         await self.tell(payment, SendClaimed(claim))
         return await self.tell(payment, AnswerLost(claim), self._push("Uncertain: the answer was cut"))
 
+    async def withdrawn(self, **changed: object) -> Payment:
+        payment = await self.payment(**changed)
+        for number in (1, 2):
+            asked = CancelRequest(f"cancel-{number}-{payment.reference}", payment.payment_id)
+            await withdraw(self.writers, CALLER, asked)
+        return payment
+
     async def callback(self, reference: str, *, code: int = 0, receipt: str | None = None, amount: int = 500) -> None:
         """A callback as Safaricom would send it for a reference, with a valid token."""
         result: dict[str, object] = {"ResultCode": code, "ResultDesc": "as the phone said"}
@@ -91,6 +98,7 @@ async def every_kind(stories: Stories) -> Mapping[str, Payment]:
     """One payment of each kind, by name; their rows are as they were left at the end."""
     clock, told = stories.writers.clock, {}
     told["created"] = await stories.payment()
+    told["withdrawn"] = await stories.withdrawn()
     told["prompted"] = await stories.prompted()
     told["completed"] = await stories.prompted()
     await stories.callback(told["completed"].reference, receipt="RCPT000001")

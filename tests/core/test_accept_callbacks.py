@@ -1,6 +1,7 @@
 """Callbacks: refused without their token, kept as they came with it, applied now or later."""
 
 import json
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -8,13 +9,13 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from payment_service.application.accept_callbacks import AcceptCallbacks, CallbackOutcome, ReceivedCallback, apply_again
+from payment_service.application.accept_callbacks import AcceptCallbacks, CallbackOutcome, ReceivedCallback
 from payment_service.application.record_facts import Submission
+from payment_service.application.settle_callbacks import InboxTools, apply_pending_callbacks
 from payment_service.domain.facts import AnswerLost, SendClaimed
 from payment_service.domain.payment import Payment
 from payment_service.security.sealing import CALLBACK_BODY
 from payment_service.store.engines import read_engine
-from payment_service.store.evidence import pending_callbacks
 from runtime.callback_tokens import callback_token, load_callback_keys
 from runtime.key_rings import create_key_ring
 from tests.conftest import Database
@@ -22,6 +23,13 @@ from tests.core.rows import count, rows_of
 from tests.core.writers import Writers, a_request
 
 CALLER = "development"
+
+
+@pytest.fixture
+async def tools(writers: Writers, database: Database) -> AsyncIterator[InboxTools]:
+    engine = read_engine(database.application_url)
+    yield InboxTools(engine, writers.facts, writers.sealer, writers.clock)
+    await engine.dispose()
 
 
 @pytest.fixture
@@ -89,7 +97,7 @@ async def test_a_valid_token_for_no_payment_is_kept_and_looked_at(accept: Accept
 
 
 async def test_a_callback_that_cannot_be_applied_is_kept_and_applied_later(
-    accept: AcceptCallbacks, writers: Writers, database: Database
+    accept: AcceptCallbacks, tools: InboxTools, writers: Writers, database: Database
 ) -> None:
     payment = await sent(writers)
     with psycopg.connect(database.owner_url, autocommit=True) as owner:
@@ -98,17 +106,11 @@ async def test_a_callback_that_cannot_be_applied_is_kept_and_applied_later(
         owner.execute("GRANT INSERT ON payment_events TO mpesa_payments_application")
     assert outcomes == [CallbackOutcome.STORED]
     assert await state_of(database, payment) == "UNCERTAIN"
-    engine = read_engine(database.application_url)
-    try:
-        async with engine.connect() as conn:
-            assert await pending_callbacks(conn, writers.clock(), 10) == [], "not due yet"
-            writers.clock.move(6)
-            (pending,) = await pending_callbacks(conn, writers.clock(), 10)
-        await apply_again(writers.facts, writers.sealer, pending)
-        assert await state_of(database, payment) == "COMPLETED"
-        assert await rows_of(database, "SELECT status, next_try_at FROM callback_inbox") == [("APPLIED", None)]
-    finally:
-        await engine.dispose()
+    assert await apply_pending_callbacks(tools) == 0, "not due yet"
+    writers.clock.move(6)
+    assert await apply_pending_callbacks(tools) == 1
+    assert await state_of(database, payment) == "COMPLETED"
+    assert await rows_of(database, "SELECT status, next_try_at FROM callback_inbox") == [("APPLIED", None)]
 
 
 async def test_a_body_above_the_limit_is_not_stored(
@@ -140,3 +142,41 @@ async def test_a_callback_whose_payment_cannot_be_read_is_kept_and_fails_no_neig
         broken.reference: "PENDING",
         sound.reference: "APPLIED",
     }
+
+
+def failed_body(code: int) -> bytes:
+    return json.dumps({"Body": {"stkCallback": {"ResultCode": code, "ResultDesc": "no"}}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "state", "case"),
+    [
+        (paid_body("RCPT000001"), failed_body(1), "COMPLETED", ("CONTRADICTION", False)),
+        (failed_body(1), paid_body("RCPT000001"), "COMPLETED", ("PAID_AFTER_FAILURE", False)),
+        (failed_body(1), failed_body(1032), "FAILED", ("CONTRADICTION", False)),
+        (paid_body("RCPT000001"), paid_body("RCPT000002"), "COMPLETED", ("SECOND_RECEIPT", True)),
+        (paid_body("RCPT000001"), paid_body("RCPT000001", amount=499), "COMPLETED", ("WRONG_AMOUNT", True)),
+    ],
+    ids=["paid, then failed", "failed, then paid", "failed, then declined", "two receipts", "two amounts"],
+)
+async def test_a_conflicting_duplicate_opens_a_case_and_an_identical_one_nothing(
+    first: bytes,
+    second: bytes,
+    state: str,
+    case: tuple[str, bool],
+    accept: AcceptCallbacks,
+    writers: Writers,
+    database: Database,
+) -> None:
+    payment = await sent(writers)
+    for body in (first, first):
+        await accept([received(accept, payment.reference, body)])
+    settled = await rows_of(database, "SELECT version, state FROM payment_transactions")
+    assert await count(database, "cases") == 0
+    for body in (second, second, first):
+        await accept([received(accept, payment.reference, body)])
+    assert await rows_of(database, "SELECT kind, is_money FROM cases") == [case]
+    assert await state_of(database, payment) == state
+    if not case[1] and state == settled[0][1]:
+        assert await rows_of(database, "SELECT version, state FROM payment_transactions") == settled
+    assert await count(database, "callback_inbox") == 2

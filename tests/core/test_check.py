@@ -238,6 +238,39 @@ BREAKAGES: list[tuple[str, str, str, set[Invariant]]] = [
         {Invariant.REQUEST_ID, Invariant.REQUEST},
     ),
     (
+        "a request id served two methods",
+        "completed",
+        (
+            "UPDATE payment_transactions SET request_id ="
+            f" (SELECT request_id FROM caller_requests ORDER BY kept_id LIMIT 1) WHERE {OF}"
+        ),
+        {Invariant.REQUEST_ID, Invariant.REQUEST},
+    ),
+    (
+        "a withdrawal's fingerprint altered",
+        "withdrawn",
+        (
+            "UPDATE caller_requests SET request_fingerprint = sha256('x')"
+            f" WHERE kept_id = (SELECT kept_id FROM caller_requests WHERE {OF} LIMIT 1)"
+        ),
+        {Invariant.REQUEST},
+    ),
+    (
+        "a withdrawal moved to another payment",
+        "completed",
+        (
+            "UPDATE caller_requests SET payment_id = %(it)s"
+            " WHERE kept_id = (SELECT kept_id FROM caller_requests LIMIT 1)"
+        ),
+        {Invariant.REQUEST},
+    ),
+    (
+        "a withdrawal altered",
+        "withdrawn",
+        f"UPDATE caller_requests SET request = request || '\\x00' WHERE {OF}",
+        {Invariant.SEALED},
+    ),
+    (
         "a second push",
         "completed",
         (
@@ -320,6 +353,22 @@ BREAKAGES: list[tuple[str, str, str, set[Invariant]]] = [
         "declined",
         f"UPDATE callback_inbox SET payment_id = NULL WHERE {OF}",
         {Invariant.CALLBACKS},
+    ),
+    (
+        "a callback is given up without a case",
+        "declined",
+        f"UPDATE callback_inbox SET status = 'DEAD' WHERE {OF}",
+        {Invariant.INBOX},
+    ),
+    (
+        "a callback is applied, and its case still says that it is not",
+        "declined",
+        (
+            "INSERT INTO cases (case_id, reference, kind, is_money, fact_id, opened_at) SELECT gen_random_uuid(),"
+            " reference, 'CALLBACK_GIVEN_UP', false, 'callback:' || encode(body_hash, 'hex'), now()"
+            f" FROM callback_inbox WHERE {OF}"
+        ),
+        {Invariant.INBOX},
     ),
     (
         "a callback names another payment",

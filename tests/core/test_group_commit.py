@@ -11,7 +11,7 @@ from payment_service.application import group_commit
 from payment_service.application.group_commit import GroupCommit
 from payment_service.domain.errors import Overloaded, StoreUnavailable
 from payment_service.store.engines import connect_writer
-from payment_service.store.together import BEGIN, COMMIT, Connection, Statement, run_together
+from payment_service.store.together import Connection
 from tests.conftest import Database
 from tests.core.rows import rows_of
 
@@ -172,15 +172,3 @@ async def test_a_writer_that_dies_tells_those_in_hand_and_those_that_wait_for_a_
         await group.run()
     answers = await asyncio.gather(*submitted, return_exceptions=True)
     assert [type(answer) for answer in answers] == [StoreUnavailable] * 5
-
-
-async def test_failures_leave_no_statement_behind(database: Database) -> None:
-    connection = await connect_writer(database.application_url, autocommit=True)
-    broken = Statement("SELECT 1 / ($1::int - 1)", ("1",))
-    for _ in range(5):
-        with pytest.raises(psycopg.errors.DivisionByZero):
-            await run_together(connection, [BEGIN, Statement("SELECT $1::int", ("2",)), broken, COMMIT])
-        await connection.rollback()
-    result, *_ = await run_together(connection, [Statement("SELECT count(*)::int FROM pg_prepared_statements")])
-    assert result.rows[0][0] <= 5
-    await connection.close()

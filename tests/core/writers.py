@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from payment_service.application import create_payment, record_facts
+from payment_service.application.cancel_payment import CancelPayments
 from payment_service.application.create_payment import CreatePayments
 from payment_service.application.group_commit import GroupCommit
 from payment_service.application.record_facts import Recorded, Submission
-from payment_service.domain.payment import PaymentRequest, Times
+from payment_service.domain.payment import CancelRequest, PaymentRequest, Times
 from payment_service.security.keys import Keys, create_keys, load_keys
 from payment_service.security.sealing import Sealer
 from payment_service.store.engines import connect_writer
@@ -59,7 +60,7 @@ async def running_writers(
     keys = load_keys(keys_folder / "keys.json")
     sealer, clock, times = Sealer(keys), clock or Clock(), times or Times()
     creating = create_payment.Tools(sealer, keys.chain, keys.fingerprint, shortcode, clock, times)
-    recording = record_facts.Tools(sealer, keys.chain, clock, times)
+    recording = record_facts.Tools(sealer, keys.chain, keys.fingerprint, clock, times)
     connect = partial(connect_writer, database_url, autocommit=True)
     creates: GroupCommit[create_payment.NewPayment, create_payment.Decision] = GroupCommit(
         "create", connect, partial(create_payment.create_payments, creating), committed
@@ -74,6 +75,16 @@ async def running_writers(
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+async def withdraw(writers: Writers, caller: str, asked: CancelRequest) -> bool:
+    """Cancel as a process would; whether an earlier call had done it. Raises what `CancelPayments` raises."""
+
+    async def unread(_caller: str, _payment_id: UUID) -> None:
+        return None
+
+    _, replayed = await CancelPayments(writers.facts, unread)(caller, asked)  # type: ignore[arg-type]  # what is read is not looked at
+    return replayed
 
 
 def a_request(**changed: object) -> PaymentRequest:

@@ -16,11 +16,13 @@ from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 from sqlalchemy import text
 
 from payment_service.application.accept_callbacks import CallbackOutcome, ReceivedCallback
+from payment_service.application.cancel_payment import CancelPayments
 from payment_service.application.event_feed import EventFeed
 from payment_service.application.read_payments import get_payment, payment_reads
 from payment_service.application.record_facts import Submission
+from payment_service.application.retry_payment import RetryPayments
 from payment_service.domain.facts import Fact, PromptAccepted, ResultReported, SendClaimed, Source, Verdict
-from payment_service.domain.payment import Payment, PaymentRequest, PhoneWarning, Times
+from payment_service.domain.payment import Payment, PaymentRequest, PhoneWarning, RetryRequest, Times
 from payment_service.domain.reasons import Reason
 from payment_service.domain.views import PaymentView
 from payment_service.rpc.calls import Limits
@@ -112,16 +114,26 @@ async def running_process(
         await asyncio.wait_for(feed.started(), 10)
 
         async def initiate(
-            caller: str, request: PaymentRequest, warning: PhoneWarning | None, _until: float, trace: str | None
+            caller: str,
+            request: PaymentRequest,
+            warning: PhoneWarning | None,
+            _until: float,
+            trace: str | None,
+            retry: RetryRequest | None = None,
         ) -> tuple[PaymentView, bool]:
-            created = await writers.create(caller, request, warning, trace)
+            created = await writers.create(caller, request, warning, trace, retry)
             return (await get_payment(reads, caller, created.payment.payment_id))[0], created.replayed
 
         async def accept(callbacks: Sequence[ReceivedCallback]) -> list[CallbackOutcome]:
             received.extend(callbacks)
             return [CallbackOutcome.STORED if one.kind else CallbackOutcome.TOKEN_REFUSED for one in callbacks]
 
-        core = Core(initiate, accept, reads, SHORTCODES, b"k" * 32, clock, heartbeat_seconds)
+        async def read(caller: str, payment_id: UUID) -> PaymentView:
+            return (await get_payment(reads, caller, payment_id))[0]
+
+        retry = RetryPayments(initiate, reads, [one.number for one in SHORTCODES], clock)
+        cancel = CancelPayments(writers.facts, read)
+        core = Core(initiate, retry, cancel, accept, reads, SHORTCODES, b"k" * 32, clock, heartbeat_seconds)
         server = await stack.enter_async_context(
             serving(core, LOOPBACK, setting="--listen", limits=limits or Limits(), drain_seconds=drain_seconds)
         )

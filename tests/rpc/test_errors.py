@@ -18,6 +18,7 @@ from payment_service.domain import errors as domain_errors
 from payment_service.domain.decisions import Bar
 from payment_service.domain.errors import (
     BookingBarred,
+    CancelTooLate,
     CursorInvalid,
     InvalidRequest,
     LogDiverged,
@@ -71,6 +72,7 @@ EVERY_ERROR: list[tuple[Exception, str, grpc.StatusCode]] = [
         grpc.StatusCode.FAILED_PRECONDITION,
     ),
     (BookingBarred(Bar.UNDER_REVIEW, a_payment()), "BOOKING_UNDER_REVIEW", grpc.StatusCode.FAILED_PRECONDITION),
+    (CancelTooLate(a_payment(state=State.SENDING)), "CANCEL_TOO_LATE", grpc.StatusCode.FAILED_PRECONDITION),
     (PaymentNotFound(), "PAYMENT_NOT_FOUND", grpc.StatusCode.NOT_FOUND),
     (CursorInvalid(), "CURSOR_INVALID", grpc.StatusCode.INVALID_ARGUMENT),
     (LogDiverged(), "LOG_DIVERGED", grpc.StatusCode.INVALID_ARGUMENT),
@@ -118,6 +120,8 @@ def test_details_say_what_a_caller_needs() -> None:
     assert live.metadata == {"payment_id": str(ID), "status": "PROCESSING"}
     early = BookingBarred(Bar.TOO_EARLY, a_payment(state=State.EXPIRED, retry_allowed_at=NOW + timedelta(seconds=90)))
     assert answer(early).retry_after == timedelta(seconds=90)
+    sent = answer(CancelTooLate(a_payment(state=State.PROMPTED)))
+    assert sent.metadata == {"payment_id": str(ID), "status": "PROCESSING"}
     assert "cursor" in answer(ReaderTooSlow()).message
 
 

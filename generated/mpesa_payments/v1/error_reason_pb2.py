@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$mpesa_payments/v1/error_reason.proto\x12\x11mpesa_payments.v1*\x99\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12 \n\x1c\x45RROR_REASON_INVALID_REQUEST\x10\x01\x12\"\n\x1e\x45RROR_REASON_REQUEST_ID_REUSED\x10\x02\x12)\n%ERROR_REASON_BOOKING_HAS_LIVE_PAYMENT\x10\x03\x12 \n\x1c\x45RROR_REASON_RETRY_TOO_EARLY\x10\x04\x12%\n!ERROR_REASON_BOOKING_UNDER_REVIEW\x10\x05\x12\"\n\x1e\x45RROR_REASON_PAYMENT_NOT_FOUND\x10\x06\x12\x1f\n\x1b\x45RROR_REASON_CURSOR_INVALID\x10\x07\x12\x1d\n\x19\x45RROR_REASON_LOG_DIVERGED\x10\x08\x12#\n\x1f\x45RROR_REASON_PAGE_TOKEN_INVALID\x10\t\x12\"\n\x1e\x45RROR_REASON_TOO_MANY_REQUESTS\x10\n\x12!\n\x1d\x45RROR_REASON_SERVICE_DRAINING\x10\x0b\x12\"\n\x1e\x45RROR_REASON_STORE_UNAVAILABLE\x10\x0c\x12#\n\x1f\x45RROR_REASON_CALLER_NOT_ALLOWED\x10\r\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0e\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$mpesa_payments/v1/error_reason.proto\x12\x11mpesa_payments.v1*\xbb\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12 \n\x1c\x45RROR_REASON_INVALID_REQUEST\x10\x01\x12\"\n\x1e\x45RROR_REASON_REQUEST_ID_REUSED\x10\x02\x12)\n%ERROR_REASON_BOOKING_HAS_LIVE_PAYMENT\x10\x03\x12 \n\x1c\x45RROR_REASON_RETRY_TOO_EARLY\x10\x04\x12%\n!ERROR_REASON_BOOKING_UNDER_REVIEW\x10\x05\x12\"\n\x1e\x45RROR_REASON_PAYMENT_NOT_FOUND\x10\x06\x12\x1f\n\x1b\x45RROR_REASON_CURSOR_INVALID\x10\x07\x12\x1d\n\x19\x45RROR_REASON_LOG_DIVERGED\x10\x08\x12#\n\x1f\x45RROR_REASON_PAGE_TOKEN_INVALID\x10\t\x12\"\n\x1e\x45RROR_REASON_TOO_MANY_REQUESTS\x10\n\x12!\n\x1d\x45RROR_REASON_SERVICE_DRAINING\x10\x0b\x12\"\n\x1e\x45RROR_REASON_STORE_UNAVAILABLE\x10\x0c\x12#\n\x1f\x45RROR_REASON_CALLER_NOT_ALLOWED\x10\r\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0e\x12 \n\x1c\x45RROR_REASON_CANCEL_TOO_LATE\x10\x0f\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mpesa_payments.v1.error_rea
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ERRORREASON']._serialized_start=60
-  _globals['_ERRORREASON']._serialized_end=597
+  _globals['_ERRORREASON']._serialized_end=631
 # @@protoc_insertion_point(module_scope)

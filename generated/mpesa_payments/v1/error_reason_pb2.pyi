@@ -30,8 +30,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 2
     """ALREADY_EXISTS. The request id was used with other content; metadata
-    "payment_id" and "fields" (the names that differ). Make a new id, and find
-    out why one id served two requests.
+    "payment_id" and "fields" (the names that differ; "method" where the id was
+    used with another method). Make a new id, and find out why one id served
+    two requests.
     """
     ERROR_REASON_BOOKING_HAS_LIVE_PAYMENT: _ErrorReason.ValueType  # 3
     """FAILED_PRECONDITION. The booking has a live or paid attempt; metadata
@@ -75,6 +76,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL. A fault of this service, logged with the trace id in metadata
     "trace_id".
     """
+    ERROR_REASON_CANCEL_TOO_LATE: _ErrorReason.ValueType  # 15
+    """FAILED_PRECONDITION. The payment cannot be withdrawn: its prompt may have
+    been sent, or it has ended; metadata "payment_id" and "status". Watch the
+    payment instead.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The catalogue of errors. Each error carries google.rpc.ErrorInfo with
@@ -90,8 +96,9 @@ request id stays free.
 """
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 2
 """ALREADY_EXISTS. The request id was used with other content; metadata
-"payment_id" and "fields" (the names that differ). Make a new id, and find
-out why one id served two requests.
+"payment_id" and "fields" (the names that differ; "method" where the id was
+used with another method). Make a new id, and find out why one id served
+two requests.
 """
 ERROR_REASON_BOOKING_HAS_LIVE_PAYMENT: ErrorReason.ValueType  # 3
 """FAILED_PRECONDITION. The booking has a live or paid attempt; metadata
@@ -134,5 +141,10 @@ ERROR_REASON_CALLER_NOT_ALLOWED: ErrorReason.ValueType  # 13
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 14
 """INTERNAL. A fault of this service, logged with the trace id in metadata
 "trace_id".
+"""
+ERROR_REASON_CANCEL_TOO_LATE: ErrorReason.ValueType  # 15
+"""FAILED_PRECONDITION. The payment cannot be withdrawn: its prompt may have
+been sent, or it has ended; metadata "payment_id" and "status". Watch the
+payment instead.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

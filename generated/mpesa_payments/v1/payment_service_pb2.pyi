@@ -62,7 +62,9 @@ class InitiatePaymentRequest(_message.Message):
     request_id: _builtins.str
     """Required. The caller's id of this request, 1 to 64 letters, digits or
     "-_.:" (a UUID is fine). Make it once per purchase attempt, store it, and
-    repeat it on every retry.
+    repeat it on every retry. All methods that change something share one
+    namespace of ids: one that was used for one of them is refused by the
+    others.
     """
     booking_id: _builtins.str
     """Required. The booking to be paid, 1 to 64 letters, digits or "-_.:"."""
@@ -158,6 +160,134 @@ class InitiatePaymentResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InitiatePaymentResponse: _TypeAlias = InitiatePaymentResponse  # noqa: Y015
+
+@_typing.final
+class RetryPaymentRequest(_message.Message):
+    """Asks for another attempt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    PHONE_NUMBER_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Required. The caller's id of this request, as in InitiatePaymentRequest: a
+    new one for each attempt, repeated when the call is repeated.
+    """
+    payment_id: _builtins.str
+    """Required. A payment of the booking, which need not be the last attempt:
+    what it was asked for with is asked for again.
+    """
+    phone_number: _builtins.str
+    """Another number to prompt, as in InitiatePaymentRequest. When empty, the
+    number of the named payment.
+    """
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        payment_id: _builtins.str = ...,
+        phone_number: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["payment_id", b"payment_id", "phone_number", b"phone_number", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryPaymentRequest: _TypeAlias = RetryPaymentRequest  # noqa: Y015
+
+@_typing.final
+class RetryPaymentResponse(_message.Message):
+    """The attempt that was asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.str
+    """Position to watch from; events after it may already be in `payment`."""
+    replayed: _builtins.bool
+    """True when an earlier call with the same request id made this payment."""
+    @_builtins.property
+    def payment(self) -> _payment_pb2.Payment:
+        """The new payment as it stands, after the same wait as InitiatePayment."""
+
+    def __init__(
+        self,
+        *,
+        payment: _payment_pb2.Payment | None = ...,
+        cursor: _builtins.str = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "payment", b"payment", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryPaymentResponse: _TypeAlias = RetryPaymentResponse  # noqa: Y015
+
+@_typing.final
+class CancelPaymentRequest(_message.Message):
+    """Withdraws a payment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Required. The caller's id of this request, as in InitiatePaymentRequest; not
+    the one that the payment was asked for with.
+    """
+    payment_id: _builtins.str
+    """Required. The payment to withdraw."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        payment_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["payment_id", b"payment_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelPaymentRequest: _TypeAlias = CancelPaymentRequest  # noqa: Y015
+
+@_typing.final
+class CancelPaymentResponse(_message.Message):
+    """The payment that was withdrawn."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.str
+    """Position to watch from; events after it may already be in `payment`."""
+    replayed: _builtins.bool
+    """True when an earlier call with the same request id withdrew it."""
+    @_builtins.property
+    def payment(self) -> _payment_pb2.Payment:
+        """The payment as it stands."""
+
+    def __init__(
+        self,
+        *,
+        payment: _payment_pb2.Payment | None = ...,
+        cursor: _builtins.str = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "payment", b"payment", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelPaymentResponse: _TypeAlias = CancelPaymentResponse  # noqa: Y015
 
 @_typing.final
 class GetPaymentRequest(_message.Message):

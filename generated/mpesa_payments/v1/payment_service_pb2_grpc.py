@@ -51,6 +51,16 @@ class PaymentServiceStub(object):
                 request_serializer=mpesa__payments_dot_v1_dot_payment__service__pb2.InitiatePaymentRequest.SerializeToString,
                 response_deserializer=mpesa__payments_dot_v1_dot_payment__service__pb2.InitiatePaymentResponse.FromString,
                 _registered_method=True)
+        self.RetryPayment = channel.unary_unary(
+                '/mpesa_payments.v1.PaymentService/RetryPayment',
+                request_serializer=mpesa__payments_dot_v1_dot_payment__service__pb2.RetryPaymentRequest.SerializeToString,
+                response_deserializer=mpesa__payments_dot_v1_dot_payment__service__pb2.RetryPaymentResponse.FromString,
+                _registered_method=True)
+        self.CancelPayment = channel.unary_unary(
+                '/mpesa_payments.v1.PaymentService/CancelPayment',
+                request_serializer=mpesa__payments_dot_v1_dot_payment__service__pb2.CancelPaymentRequest.SerializeToString,
+                response_deserializer=mpesa__payments_dot_v1_dot_payment__service__pb2.CancelPaymentResponse.FromString,
+                _registered_method=True)
         self.GetPayment = channel.unary_unary(
                 '/mpesa_payments.v1.PaymentService/GetPayment',
                 request_serializer=mpesa__payments_dot_v1_dot_payment__service__pb2.GetPaymentRequest.SerializeToString,
@@ -103,6 +113,36 @@ class PaymentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RetryPayment(self, request, context):
+        """Starts another attempt for the booking of a payment, asked for as that one
+        was: the same amount, shortcode, texts, language, metadata and late payment
+        policy, and the same hold if it is not over yet. Otherwise like
+        InitiatePayment, and under the same rules: the attempts before it must have
+        ended unpaid, and their prompts be gone from the phone.
+
+        Not before the last attempt's `retry_allowed_time`:
+        FAILED_PRECONDITION/RETRY_TOO_EARLY says how long to wait. A booking with a
+        live or paid attempt is FAILED_PRECONDITION/BOOKING_HAS_LIVE_PAYMENT. A
+        payment of another caller is NOT_FOUND, like one that does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelPayment(self, request, context):
+        """Withdraws a payment before anything is sent: it becomes CANCELLED with
+        reason WITHDRAWN, and no phone rings. Another attempt may be started at
+        once.
+
+        Once a prompt may have left, or the payment has ended otherwise, this is
+        FAILED_PRECONDITION/CANCEL_TOO_LATE and changes nothing. Withdrawing what is
+        withdrawn already is no error. Repeating a request id with the same content
+        gives the same answer, at any time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetPayment(self, request, context):
         """Reads one payment.
         """
@@ -146,6 +186,16 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.InitiatePayment,
                     request_deserializer=mpesa__payments_dot_v1_dot_payment__service__pb2.InitiatePaymentRequest.FromString,
                     response_serializer=mpesa__payments_dot_v1_dot_payment__service__pb2.InitiatePaymentResponse.SerializeToString,
+            ),
+            'RetryPayment': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryPayment,
+                    request_deserializer=mpesa__payments_dot_v1_dot_payment__service__pb2.RetryPaymentRequest.FromString,
+                    response_serializer=mpesa__payments_dot_v1_dot_payment__service__pb2.RetryPaymentResponse.SerializeToString,
+            ),
+            'CancelPayment': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelPayment,
+                    request_deserializer=mpesa__payments_dot_v1_dot_payment__service__pb2.CancelPaymentRequest.FromString,
+                    response_serializer=mpesa__payments_dot_v1_dot_payment__service__pb2.CancelPaymentResponse.SerializeToString,
             ),
             'GetPayment': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPayment,
@@ -207,6 +257,60 @@ class PaymentService(object):
             '/mpesa_payments.v1.PaymentService/InitiatePayment',
             mpesa__payments_dot_v1_dot_payment__service__pb2.InitiatePaymentRequest.SerializeToString,
             mpesa__payments_dot_v1_dot_payment__service__pb2.InitiatePaymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryPayment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mpesa_payments.v1.PaymentService/RetryPayment',
+            mpesa__payments_dot_v1_dot_payment__service__pb2.RetryPaymentRequest.SerializeToString,
+            mpesa__payments_dot_v1_dot_payment__service__pb2.RetryPaymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelPayment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mpesa_payments.v1.PaymentService/CancelPayment',
+            mpesa__payments_dot_v1_dot_payment__service__pb2.CancelPaymentRequest.SerializeToString,
+            mpesa__payments_dot_v1_dot_payment__service__pb2.CancelPaymentResponse.FromString,
             options,
             channel_credentials,
             insecure,

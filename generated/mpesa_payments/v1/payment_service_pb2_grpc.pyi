@@ -39,6 +39,28 @@ class PaymentServiceStub:
     or paid attempt is FAILED_PRECONDITION/BOOKING_HAS_LIVE_PAYMENT. A request
     that is refused leaves nothing behind and does not use up its id.
     """
+    RetryPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.RetryPaymentRequest, _payment_service_pb2.RetryPaymentResponse]
+    """Starts another attempt for the booking of a payment, asked for as that one
+    was: the same amount, shortcode, texts, language, metadata and late payment
+    policy, and the same hold if it is not over yet. Otherwise like
+    InitiatePayment, and under the same rules: the attempts before it must have
+    ended unpaid, and their prompts be gone from the phone.
+
+    Not before the last attempt's `retry_allowed_time`:
+    FAILED_PRECONDITION/RETRY_TOO_EARLY says how long to wait. A booking with a
+    live or paid attempt is FAILED_PRECONDITION/BOOKING_HAS_LIVE_PAYMENT. A
+    payment of another caller is NOT_FOUND, like one that does not exist.
+    """
+    CancelPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.CancelPaymentRequest, _payment_service_pb2.CancelPaymentResponse]
+    """Withdraws a payment before anything is sent: it becomes CANCELLED with
+    reason WITHDRAWN, and no phone rings. Another attempt may be started at
+    once.
+
+    Once a prompt may have left, or the payment has ended otherwise, this is
+    FAILED_PRECONDITION/CANCEL_TOO_LATE and changes nothing. Withdrawing what is
+    withdrawn already is no error. Repeating a request id with the same content
+    gives the same answer, at any time.
+    """
     GetPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.GetPaymentRequest, _payment_service_pb2.GetPaymentResponse]
     """Reads one payment."""
     ListPayments: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListPaymentsRequest, _payment_service_pb2.ListPaymentsResponse]
@@ -87,6 +109,40 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         other content is ALREADY_EXISTS/REQUEST_ID_REUSED. A booking with a live
         or paid attempt is FAILED_PRECONDITION/BOOKING_HAS_LIVE_PAYMENT. A request
         that is refused leaves nothing behind and does not use up its id.
+        """
+
+    @_abc_1.abstractmethod
+    def RetryPayment(
+        self,
+        request: _payment_service_pb2.RetryPaymentRequest,
+        context: _aio.ServicerContext[_payment_service_pb2.RetryPaymentRequest, _abc.Awaitable[_payment_service_pb2.RetryPaymentResponse]],
+    ) -> _abc.Awaitable[_payment_service_pb2.RetryPaymentResponse]:
+        """Starts another attempt for the booking of a payment, asked for as that one
+        was: the same amount, shortcode, texts, language, metadata and late payment
+        policy, and the same hold if it is not over yet. Otherwise like
+        InitiatePayment, and under the same rules: the attempts before it must have
+        ended unpaid, and their prompts be gone from the phone.
+
+        Not before the last attempt's `retry_allowed_time`:
+        FAILED_PRECONDITION/RETRY_TOO_EARLY says how long to wait. A booking with a
+        live or paid attempt is FAILED_PRECONDITION/BOOKING_HAS_LIVE_PAYMENT. A
+        payment of another caller is NOT_FOUND, like one that does not exist.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelPayment(
+        self,
+        request: _payment_service_pb2.CancelPaymentRequest,
+        context: _aio.ServicerContext[_payment_service_pb2.CancelPaymentRequest, _abc.Awaitable[_payment_service_pb2.CancelPaymentResponse]],
+    ) -> _abc.Awaitable[_payment_service_pb2.CancelPaymentResponse]:
+        """Withdraws a payment before anything is sent: it becomes CANCELLED with
+        reason WITHDRAWN, and no phone rings. Another attempt may be started at
+        once.
+
+        Once a prompt may have left, or the payment has ended otherwise, this is
+        FAILED_PRECONDITION/CANCEL_TOO_LATE and changes nothing. Withdrawing what is
+        withdrawn already is no error. Repeating a request id with the same content
+        gives the same answer, at any time.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,97 @@
+"""What a caller asked for, in one canonical form, and whether two requests are the same.
+
+All methods that change something share one encoding and one namespace of
+request ids. A request is kept sealed as it was asked, with a keyed fingerprint
+beside it; how its id is kept from serving two requests at once is decided in
+`store.caller_requests`.
+"""
+
+import hmac
+import json
+from dataclasses import dataclass
+from typing import assert_never
+from uuid import UUID
+
+from payment_service.domain.errors import RequestIdReused
+from payment_service.domain.payment import CancelRequest, PaymentRequest, RetryRequest
+from payment_service.security.keys import KeyRing
+from payment_service.security.sealing import CALLER_REQUEST, REQUEST, Sealer
+from payment_service.store.caller_requests import UsedId
+
+REQUEST_ENCODING = 1
+"""Version of the encoding that the fingerprint is made over."""
+
+Asked = PaymentRequest | RetryRequest | CancelRequest
+
+_METHOD = "method"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Kept:
+    """A request as it was kept, opened. Not shown by repr: it holds a phone number."""
+
+    encoded: bytes
+    fingerprint: bytes
+    key_id: str
+
+
+def encoded(asked: Asked) -> bytes:
+    """The canonical encoding, version `REQUEST_ENCODING`: sorted names, absent fields left out.
+
+    A request without a method's name asks for a payment: the first ones were made when there was nothing else to ask.
+    """
+    present = {name: value for name, value in _fields(asked).items() if value}
+    return json.dumps(present, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def fingerprint(key: bytes, encoding: bytes) -> bytes:
+    """The keyed fingerprint of an encoding, 32 bytes."""
+    return hmac.digest(key, bytes([REQUEST_ENCODING]) + encoding, "sha256")
+
+
+def differing(ring: KeyRing, kept: Kept, asked: Asked) -> tuple[str, ...]:
+    """The fields in which a request differs from the one kept under its id; none for the same request."""
+    asks = encoded(asked)
+    if hmac.compare_digest(fingerprint(ring.keys[kept.key_id], asks), kept.fingerprint):
+        return ()
+    before, now = json.loads(kept.encoded), json.loads(asks)
+    if before.get(_METHOD) != now.get(_METHOD):
+        # What two methods call their fields says nothing more.
+        return (_METHOD,)
+    return tuple(sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name)))
+
+
+def conflict(sealer: Sealer, ring: KeyRing, used: UsedId, asked: Asked) -> RequestIdReused | None:
+    """What is wrong with asking this under an id that has been used; None where it was used for the same."""
+    place = REQUEST if used.kept_id == used.payment_id else CALLER_REQUEST
+    kept = Kept(sealer.open(place, used.kept_id.bytes, used.sealed), used.fingerprint, used.key_id)
+    fields = differing(ring, kept, asked)
+    return RequestIdReused(used.payment_id, fields) if fields else None
+
+
+def _fields(asked: Asked) -> dict[str, object]:
+    match asked:
+        case PaymentRequest():
+            return {
+                "request_id": asked.request_id,
+                "booking_id": asked.booking_id,
+                "phone_number": asked.phone_number,
+                "amount": asked.amount,
+                "shortcode": asked.shortcode,
+                "account_reference": asked.account_reference,
+                "description": asked.description,
+                "language_code": asked.language_code,
+                "metadata": dict(asked.metadata),
+                "hold_expire_time": asked.hold_expire_at and asked.hold_expire_at.isoformat(),
+                "late_payment_policy": asked.late_payment_policy.value,
+            }
+        case RetryRequest():
+            return _naming("RetryPayment", asked.request_id, asked.payment_id) | {"phone_number": asked.phone_number}
+        case CancelRequest():
+            return _naming("CancelPayment", asked.request_id, asked.payment_id)
+        case _:
+            assert_never(asked)
+
+
+def _naming(method: str, request_id: str, payment_id: UUID) -> dict[str, object]:
+    return {_METHOD: method, "request_id": request_id, "payment_id": str(payment_id)}

@@ -1,0 +1,94 @@
+"""Request ids that made no payment, and the lock that keeps an id from serving two requests at once.
+
+All methods of a caller share one namespace of request ids. Those that make a
+payment keep theirs in its row, under a unique constraint; the others keep it
+here, under another. No constraint spans both tables, so an advisory lock does:
+
+* whoever makes payments shares the locks of its ids, before it inserts, and
+  inserts only where no row stands here for the id;
+* whoever keeps a request here has the lock of its id alone, before it looks
+  whether the id has been used by either.
+
+All hold their locks to the end of their transaction, and look in a statement
+after the one that locks, so that it sees what was committed before the lock was
+had. Of two that meet, the later one therefore sees the earlier one's row.
+
+Sharing is what keeps payments fast: it waits for nobody but a request kept
+here, and is taken within the statement that reads the earlier payments of the
+ids. Locks of ids come before locks of rows, in the order of their keys. Two ids
+with one key wait for each other without need, and no harm is done.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from payment_service.store.grouped import Row, columns_of, inserting
+from payment_service.store.tables import caller_requests
+from payment_service.store.together import Statement
+
+# Keys of two halves are apart from those of one, of which the log's lock is. The number is "reqs" in ASCII.
+_KEYS = (
+    "(SELECT DISTINCT hashtext(caller || ' ' || request_id) AS key"
+    " FROM unnest($1::text[], $2::text[]) AS asked (caller, request_id) ORDER BY key) AS keys"
+)
+SHARED_LOCKS = f"(SELECT count(pg_advisory_xact_lock_shared(1919250803, key)) FROM {_KEYS})"
+"""An expression that takes the locks of the (caller, request id) pairs in the arrays $1 and $2, shared."""
+
+_LOCK = f"SELECT count(pg_advisory_xact_lock(1919250803, key)) FROM {_KEYS}"
+
+_WANTED = "(SELECT DISTINCT * FROM unnest($1::text[], $2::text[]) AS pairs (caller, request_id)) AS wanted"
+
+_KEPT = f"""
+SELECT k.caller, k.request_id, k.kept_id, k.payment_id, k.request, k.request_fingerprint, k.request_key_id
+FROM caller_requests k JOIN {_WANTED} USING (request_id, caller)"""
+
+_MADE = f"""
+SELECT p.caller, p.request_id, p.payment_id, p.payment_id, p.request, p.request_fingerprint, p.request_key_id
+FROM payment_transactions p JOIN {_WANTED} USING (request_id) WHERE p.caller || '' = wanted.caller"""
+
+_COLUMNS = (
+    "kept_id",
+    "caller",
+    "request_id",
+    "payment_id",
+    "request",
+    "request_fingerprint",
+    "request_encoding",
+    "request_key_id",
+    "kept_at",
+)
+_INSERT = inserting(caller_requests, _COLUMNS)
+
+UNUSED = (
+    "WHERE NOT EXISTS (SELECT FROM caller_requests k WHERE k.request_id = rows.request_id AND k.caller = rows.caller)"
+)
+"""A filter for payments to be inserted: none whose request id has been used without making one."""
+
+
+class UsedId(NamedTuple):
+    """A request id that has been used, and its request, sealed for the row `kept_id`."""
+
+    caller: str
+    request_id: str
+    kept_id: UUID
+    """The row that it stands in: a payment's id where it made one."""
+    payment_id: UUID
+    sealed: bytes
+    fingerprint: bytes
+    key_id: str
+
+
+def lock_ids(ids: Sequence[tuple[str, str]]) -> Statement:
+    """Have these (caller, request id) pairs alone until the end of the transaction."""
+    return Statement(_LOCK, columns_of(ids))
+
+
+def used_ids(ids: Sequence[tuple[str, str]]) -> Statement:
+    """Which of these (caller, request id) pairs have been used, by whatever method; rows of `UsedId`."""
+    return Statement(f"{_KEPT} UNION ALL {_MADE}", columns_of(ids))
+
+
+def insert_requests(rows: Sequence[Row]) -> Statement:
+    """Keep requests, in the order of `_COLUMNS`. An id that is there already is an error: `caller_requests_pk`."""
+    return Statement(_INSERT, columns_of(rows))

@@ -1,0 +1,127 @@
+"""The callbacks as they came: kept, waiting for another try, parked without a payment, or given up; never deleted.
+
+Each is found by its reference and the keyed hash of its body, so that the same
+one is kept once however often it comes.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from payment_service.store.grouped import Row, columns_of, inserting
+from payment_service.store.tables import inbox, payments, replays
+from payment_service.store.together import Statement
+
+_INSERT_CALLBACKS = inserting(
+    inbox,
+    (
+        "callback_id",
+        "kind",
+        "reference",
+        "payment_id",
+        "body",
+        "body_hash",
+        "source_address",
+        "received_at",
+        "stored_at",
+        "status",
+        "next_try_at",
+        "last_error",
+    ),
+    # The same body again is the same callback; whatever became of it before, it is settled by being applied now. One
+    # that is found to have no payment waits for that, not for another try.
+    "ON CONFLICT (reference, body_hash) DO UPDATE"
+    " SET status = EXCLUDED.status, next_try_at = NULL, payment_id = EXCLUDED.payment_id"
+    " WHERE (callback_inbox.status <> 'APPLIED' AND EXCLUDED.status = 'APPLIED')"
+    " OR (callback_inbox.status IN ('PENDING', 'DEAD') AND EXCLUDED.status = 'UNMATCHED')",
+)
+_REPLAY_COLUMNS = ("replay_id", "callback_id", "operator", "reason", "outcome", "replayed_at")
+_INSERT_REPLAYS = inserting(replays, _REPLAY_COLUMNS, "ON CONFLICT DO NOTHING")
+
+_c = inbox.c
+
+
+class StoredCallback(NamedTuple):
+    """One callback of the inbox; its body is sealed for the row (reference, body hash)."""
+
+    callback_id: UUID
+    kind: str
+    reference: str
+    sealed_body: bytes
+    body_hash: bytes
+    source_address: str
+    received_at: datetime
+    tries: int
+
+
+_STORED = select(
+    _c.callback_id, _c.kind, _c.reference, _c.body, _c.body_hash, _c.source_address, _c.received_at, _c.tries
+)
+
+
+def insert_callbacks(rows: Sequence[Row]) -> Statement:
+    """Keep callbacks; a body that is there already is not kept twice. Rows are sorted by (reference, hash)."""
+    return Statement(_INSERT_CALLBACKS, columns_of(rows))
+
+
+def insert_replays(rows: Sequence[Row]) -> Statement:
+    """Note that operators have replayed callbacks, in the order of `_REPLAY_COLUMNS`."""
+    return Statement(_INSERT_REPLAYS, columns_of(rows))
+
+
+async def due_callbacks(conn: AsyncConnection, now: datetime, most: int) -> list[StoredCallback]:
+    """Callbacks that could not be applied and are due for another try, the longest overdue first."""
+    due = _STORED.where(_c.status == "PENDING", _c.next_try_at <= now).order_by(_c.next_try_at)
+    return await _fetched(conn, due.limit(most))
+
+
+async def matched_callbacks(conn: AsyncConnection, most: int) -> list[StoredCallback]:
+    """Callbacks that were parked without a payment, and have one now."""
+    matched = _STORED.join_from(inbox, payments, payments.c.reference == _c.reference).where(_c.status == "UNMATCHED")
+    return await _fetched(conn, matched.order_by(_c.received_at).limit(most))
+
+
+async def stored_callback(conn: AsyncConnection, callback_id: UUID) -> StoredCallback | None:
+    """One callback, whatever its status."""
+    found = await _fetched(conn, _STORED.where(_c.callback_id == callback_id))
+    return found[0] if found else None
+
+
+async def put_off(conn: AsyncConnection, callback: StoredCallback, next_try_at: datetime, error: str) -> None:
+    """Another try failed; the next one is later. One that was parked is tried as any other from now on."""
+    await conn.execute(
+        update(inbox)
+        .where(*_untouched(callback))
+        .values(status="PENDING", tries=callback.tries + 1, next_try_at=next_try_at, last_error=error)
+    )
+
+
+async def give_up(conn: AsyncConnection, callback: StoredCallback, error: str) -> bool:
+    """The last try failed: it stays, and is not tried again by itself. False when another process was faster."""
+    given_up = await conn.execute(
+        update(inbox)
+        .where(*_untouched(callback))
+        .values(status="DEAD", tries=callback.tries + 1, next_try_at=None, last_error=error)
+    )
+    return bool(given_up.rowcount)
+
+
+async def insert_replay(conn: AsyncConnection, row: Row) -> None:
+    """Note one replay that came to nothing."""
+    await conn.execute(insert(replays).values(dict(zip(_REPLAY_COLUMNS, row, strict=True))))
+
+
+def _untouched(callback: StoredCallback) -> tuple[ColumnElement[bool], ...]:
+    """Neither applied nor tried since it was read: two processes that fail with it at once count one try."""
+    waiting = _c.status.in_(("PENDING", "UNMATCHED"))
+    return _c.callback_id == callback.callback_id, waiting, _c.tries == callback.tries
+
+
+async def _fetched(
+    conn: AsyncConnection, statement: Select[tuple[UUID, str, str, bytes, bytes, str, datetime, int]]
+) -> list[StoredCallback]:
+    return [StoredCallback._make(row) for row in await conn.execute(statement)]
