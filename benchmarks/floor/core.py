@@ -20,7 +20,7 @@ from mpesa_payments.v1 import payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as service_pb2
 
 from benchmarks.floor import rows
-from benchmarks.floor.rows import ANSWER, CLAIM, COMPLETE, CREATE, Group, write_groups
+from benchmarks.floor.rows import ANSWER, COMPLETE, CREATE, Group, write_groups
 from runtime.grpc_options import SERVER_OPTIONS
 from runtime.serving import run, stop_requested, write_ready_file
 
@@ -89,7 +89,6 @@ class Floor:
 
     daraja: Daraja
     create: Group = field(default_factory=lambda: Group(CREATE))
-    claim: Group = field(default_factory=lambda: Group(CLAIM))
     answer: Group = field(default_factory=lambda: Group(ANSWER))
     complete: Group = field(default_factory=lambda: Group(COMPLETE))
     streams: Streams = field(default_factory=Streams)
@@ -101,14 +100,14 @@ class Floor:
 async def initiate_payment(
     floor: Floor, request: service_pb2.InitiatePaymentRequest, _: Context
 ) -> service_pb2.InitiatePaymentResponse:
-    """Create, claim, push, record the answer."""
+    """Create with its claim, push, record the answer."""
     live = new_payment(floor, request)
     payment, amount, booking = live.message, live.amount, request.booking_id
     payment_id, fixed = payment.payment_id, (rows.PHONE, rows.INDEX, rows.REQUEST, rows.HASH, rows.TRACE)
-    await floor.create.add((payment_id, booking, payment.reference, amount, *fixed, rows.TAG, rows.HASH))
-    floor.streams.publish(payment_pb2.PAYMENT_EVENT_TYPE_CREATED, payment)
     claim_id = str(uuid_utils.uuid7())
-    await floor.claim.add((payment_id, claim_id, f"claim:{claim_id}", amount, rows.TAG, rows.HASH))
+    claim = (claim_id, f"claim:{claim_id}")
+    await floor.create.add((payment_id, booking, payment.reference, amount, *fixed, *claim, rows.TAG, rows.HASH))
+    floor.streams.publish(payment_pb2.PAYMENT_EVENT_TYPE_CREATED, payment)
     payment.version = 2
     floor.streams.publish(payment_pb2.PAYMENT_EVENT_TYPE_SENDING, payment)
     merchant_id = await push(floor.daraja, payment, request.phone_number)
@@ -257,7 +256,7 @@ async def serve(arguments: argparse.Namespace) -> None:
         token = await fetch_token(session, arguments.daraja_url, arguments.credentials)
         daraja = Daraja(session, arguments.daraja_url, token, shortcode, passkey, f"http://{arguments.edge}")
         floor = Floor(daraja)
-        groups = (floor.create, floor.claim, floor.answer, floor.complete)
+        groups = (floor.create, floor.answer, floor.complete)
         server = grpc.aio.server(options=SERVER_OPTIONS)
         server.add_generic_rpc_handlers(handlers(floor))
         server.add_insecure_port(arguments.listen)

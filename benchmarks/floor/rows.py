@@ -1,4 +1,4 @@
-"""The rows of the floor: four grouped statements a payment, into the tables of the service, as wide as its own.
+"""The rows of the floor: three grouped statements a payment, into the tables of the service, as wide as its own.
 
 Where the service seals, hashes or draws a trace, the floor sends fixed bytes of the same length. A statement carries
 the rows of many payments, one array a column; the events go last in each, because their table's trigger takes the
@@ -41,32 +41,24 @@ CREATE = f"""
 WITH rows AS MATERIALIZED (
     SELECT *, now() AS at, now() + interval '120 s' AS expires_at FROM unnest(
         %s::uuid[], %s::text[], %s::text[], %s::numeric[], %s::bytea[], %s::bytea[], %s::bytea[], %s::bytea[],
-        %s::text[], %s::bytea[], %s::bytea[])
-    AS r (payment_id, request_id, reference, amount, phone, phone_index, request, fingerprint, trace, tag, hash)),
+        %s::text[], %s::uuid[], %s::text[], %s::bytea[], %s::bytea[])
+    AS r (payment_id, request_id, reference, amount, phone, phone_index, request, fingerprint, trace, claim_id, claim,
+        tag, hash)),
 e AS (INSERT INTO payment_events ({_EVENT_COLUMNS})
     SELECT payment_id, 1, 'development', 'CREATED', 'created', 'PaymentCreated', NULL, 'CREATED', NULL, NULL, 'WAIT',
+        false, amount, NULL, false, NULL::timestamptz, expires_at, at, tag, 1, '1', hash, hash FROM rows
+    UNION ALL
+    SELECT payment_id, 2, 'development', 'SENDING', claim, 'SendClaimed', 'CREATED', 'SENDING', NULL, NULL, 'WAIT',
         false, amount, NULL, false, NULL, expires_at, at, tag, 1, '1', hash, hash FROM rows)
 INSERT INTO payment_transactions (payment_id, caller, request_id, reference, booking_id, attempt, amount, shortcode,
     phone_number, phone_index_a, account_reference, transaction_desc, language_code, metadata, late_payment_policy,
     request, request_fingerprint, request_encoding, request_key_id, trace_parent, state, version, booking_action,
     outcome_certain, paid_late, blocks_booking, said_confirm, money_case_open, not_sent_count, result_seen, paid_twice,
-    due_at, chain_hash, created_at, updated_at, expires_at)
+    claim_id, lease_expires_at, sent_at, due_at, chain_hash, created_at, updated_at, expires_at)
 SELECT payment_id, 'development', request_id, reference, request_id, 1, amount, '174379', phone, phone_index, reference,
-    'Booking', 'en', '{{}}', 'REVIEW', request, fingerprint, 1, '1', trace, 'CREATED', 1, 'WAIT', false, false, true,
-    false, false, 0, false, false, at + interval '20 s', hash, at, at, expires_at FROM rows"""
-
-CLAIM = f"""
-WITH rows AS MATERIALIZED (
-    SELECT *, now() AS at, now() + interval '120 s' AS expires_at FROM unnest(
-        %s::uuid[], %s::uuid[], %s::text[], %s::numeric[], %s::bytea[], %s::bytea[])
-    AS r (payment_id, claim_id, fact_id, amount, tag, hash)),
-e AS (INSERT INTO payment_events ({_EVENT_COLUMNS})
-    SELECT payment_id, 2, 'development', 'SENDING', fact_id, 'SendClaimed', 'CREATED', 'SENDING', NULL, NULL, 'WAIT',
-        false, amount, NULL, false, NULL, expires_at, at, tag, 1, '1', hash, hash FROM rows)
-UPDATE payment_transactions AS t SET state = 'SENDING', version = 2, claim_id = rows.claim_id,
-    lease_expires_at = rows.at + interval '45 s', sent_at = rows.at, due_at = rows.at + interval '45 s',
-    updated_at = rows.at, expires_at = rows.expires_at, chain_hash = rows.hash
-FROM rows WHERE t.payment_id = rows.payment_id"""
+    'Booking', 'en', '{{}}', 'REVIEW', request, fingerprint, 1, '1', trace, 'SENDING', 2, 'WAIT', false, false, true,
+    false, false, 0, false, false, claim_id, at + interval '45 s', at, at + interval '45 s', hash, at, at, expires_at
+FROM rows"""
 
 ANSWER = f"""
 WITH rows AS MATERIALIZED (
@@ -83,7 +75,8 @@ x AS (INSERT INTO daraja_exchanges
     SELECT exchange_id, payment_id, 'push', 200, 'Accepted', asked, answered, at, 20 FROM rows)
 UPDATE payment_transactions AS t SET state = 'PROMPTED', status_reason = 'AWAITING_CUSTOMER', version = 3,
     merchant_request_id = rows.merchant_id, checkout_request_id = rows.checkout,
-    checkout_index_a = rows.checkout_index, due_at = rows.expires_at, updated_at = rows.at, chain_hash = rows.hash
+    checkout_index_a = rows.checkout_index, due_at = rows.expires_at, query_at = rows.at + interval '30 s',
+    updated_at = rows.at, chain_hash = rows.hash
 FROM rows WHERE t.payment_id = rows.payment_id"""
 
 COMPLETE = f"""
@@ -103,7 +96,7 @@ m AS (INSERT INTO mpesa_receipts (receipt, payment_id, amount, counted, seen_at)
 UPDATE payment_transactions AS t SET state = 'COMPLETED', status_reason = NULL, provider_result_code = '0',
     version = 4, booking_action = 'CONFIRM', outcome_certain = true, mpesa_receipt_number = rows.receipt,
     transaction_date = rows.at, completed_at = rows.at, said_confirm = true, result_seen = true, due_at = NULL,
-    updated_at = rows.at, chain_hash = rows.hash
+    query_at = NULL, updated_at = rows.at, chain_hash = rows.hash
 FROM rows WHERE t.payment_id = rows.payment_id"""
 
 Row = tuple[str, ...]
