@@ -188,8 +188,8 @@ FAULTS = (
     Fault(
         "a retry is compared with what was copied into it",
         "payment_service/application/create_payment.py",
-        "NewPayment(uuid7(), caller, request, warning, trace_parent, retry or request)",
-        "NewPayment(uuid7(), caller, request, warning, trace_parent, request)",
+        "caller, request, warning, trace_parent, retry or request, claim_id)",
+        "caller, request, warning, trace_parent, request, claim_id)",
         ("tests/core/test_request_ids.py::test_a_retry_is_compared_with_what_was_asked_not_with_what_was_copied",),
     ),
     Fault(
