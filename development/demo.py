@@ -26,7 +26,7 @@ from google.protobuf.json_format import Parse
 from mpesa_payments.v1 import money_pb2, payment_pb2, payment_service_pb2, payment_service_pb2_grpc
 from rich.console import Console
 
-from development.demo_stories import EXPIRE_AFTER_SECONDS, STORIES, WATCH_FOR_SECONDS, Story
+from development.demo_stories import EXPIRE_AFTER_SECONDS, PULL_INTERVAL_SECONDS, STORIES, WATCH_FOR_SECONDS, Story
 from development.demo_summary import Replies, compare, show_summary
 from development.foreground import run_in_foreground
 from development.system import Plan, System, running_system, until_a_part_ends
@@ -35,6 +35,7 @@ from runtime.grpc_options import CLIENT_OPTIONS
 SETTINGS = {
     "PAYMENTS_EXPIRE_AFTER_S": str(EXPIRE_AFTER_SECONDS),
     "PAYMENTS_WATCH_FOR_S": str(WATCH_FOR_SECONDS),
+    "PAYMENTS_PULL_INTERVAL_S": str(PULL_INTERVAL_SECONDS),
 }
 # Several times what the plot takes; then the summary says what is missing.
 PLOT_TIMEOUT_SECONDS = 90
@@ -109,7 +110,8 @@ def _introduce(console: Console, system: System, seconds: float) -> None:
     )
     sentences.append(
         f"Times shortened for this: an unanswered prompt expires {EXPIRE_AFTER_SECONDS} s after it was sent (120 s by "
-        f"default), and late money is waited for until {WATCH_FOR_SECONDS} s (48 h by default): {settings}"
+        f"default), late money is waited for until {WATCH_FOR_SECONDS} s (48 h by default), and Safaricom's own list "
+        f"of what arrived is read every {PULL_INTERVAL_SECONDS} s (10 min by default): {settings}"
     )
     for sentence in (*sentences, ""):
         console.print(sentence, soft_wrap=True)

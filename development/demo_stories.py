@@ -15,6 +15,7 @@ from mpesa_payments.v1 import payment_pb2
 # Shortened for the demonstration; seconds. An answer may take 7 s (the longest recorded), so a prompt must live longer.
 EXPIRE_AFTER_SECONDS = 10
 WATCH_FOR_SECONDS = 22
+PULL_INTERVAL_SECONDS = 1
 PAID_LATE_SECONDS = 14
 
 _STATUS = payment_pb2.PaymentStatus
@@ -120,6 +121,15 @@ STORIES: tuple[Story, ...] = (
         _STATUS.PAYMENT_STATUS_COMPLETED,
         {"answer": "lost", "callback_delay_seconds": 4},
         sees=(_EVENT.PAYMENT_EVENT_TYPE_UNCERTAIN,),
+    ),
+    Story(
+        "Answer and callback are both lost",
+        "254700012901",
+        1100,
+        _STATUS.PAYMENT_STATUS_COMPLETED,
+        {"answer": "lost", "callback": "never", "callback_delay_seconds": 1},
+        sees=(_EVENT.PAYMENT_EVENT_TYPE_UNCERTAIN,),
+        callbacks=0,
     ),
     Story(
         "Booking asks three times at once",

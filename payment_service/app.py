@@ -30,6 +30,7 @@ from payment_service.application.event_feed import EventFeed
 from payment_service.application.exchanges import keep_exchange
 from payment_service.application.group_commit import GroupCommit
 from payment_service.application.initiate_payment import InitiatePayments
+from payment_service.application.pull_books import LOOK_SECONDS, PullTools, pull_books
 from payment_service.application.read_payments import get_payment, payment_reads
 from payment_service.application.record_facts import Recorded, Submission
 from payment_service.application.request_budget import RequestBudget
@@ -198,11 +199,33 @@ def _parts(
         heartbeat_seconds=settings.heartbeat_s,
     )
     steps = StepTools(engine, facts, initiate.send_beside, sealer, _now, times)
-    timers = (
+    timers: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = (
         partial(run_every, background.STEP_SECONDS, partial(background.turn_timers, steps)),
         partial(run_every, background.STEP_SECONDS, partial(background.apply_pending_callbacks, steps)),
+        *_readers_of_books(settings, engine, send),
     )
     return _Parts(core, steps, feed, initiate, (creates.run, facts.run), (feed.run, reads.points.run, *timers))
+
+
+def _readers_of_books(
+    settings: PaymentSettings, engine: AsyncEngine, send: SendTools
+) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+    """The reader of the provider's books, where they may be read."""
+    if not settings.pull_nominated_number:
+        return []
+    tools = PullTools(
+        engine=engine,
+        facts=send.facts,
+        tokens=send.tokens,
+        daraja=send.daraja,
+        sealer=send.sealer,
+        shortcodes=send.shortcodes,
+        nominated_number=settings.pull_nominated_number,
+        callback_base_url=send.callback_base_url,
+        interval=timedelta(seconds=settings.pull_interval_s),
+        clock=send.clock,
+    )
+    return [partial(run_every, LOOK_SECONDS, partial(pull_books, tools))]
 
 
 def _tokens(settings: PaymentSettings, engine: AsyncEngine, daraja: DarajaClient, sealer: Sealer) -> AccessToken:

@@ -4,6 +4,7 @@ Read by `app` alone and passed down as values.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -62,6 +63,13 @@ class PaymentSettings(InspectionSettings):
     )
     heartbeat_s: float = Field(default=15, gt=0, le=15, description="between two messages of an idle stream, seconds")
     drain_s: float = Field(default=20, gt=0, le=300, description="longest time for open calls at a stop, seconds")
+    pull_nominated_number: str = Field(
+        default="",
+        description="MSISDN the shortcodes are registered with for Pull Transactions; empty: the books are not read",
+    )
+    pull_interval_s: float = Field(
+        default=600, ge=1, le=86_400, description="between two readings of a shortcode's books, seconds"
+    )
     pushes_per_second: float = Field(default=50, gt=0, le=5_000, description="pushes this process may send a second")
     watchers_max: int = Field(default=12_000, ge=1, le=100_000, description="open streams this process may serve")
 
@@ -89,6 +97,13 @@ class PaymentSettings(InspectionSettings):
         if not usable or parts.query or parts.fragment or "@" in url:
             raise ValueError("expected http://HOST or https://HOST, without credentials or a query")
         return url
+
+    @field_validator("pull_nominated_number")
+    @classmethod
+    def _msisdn_or_nothing(cls, number: str) -> str:
+        if number and not re.fullmatch(r"254[0-9]{9}", number):
+            raise ValueError("expected 2547XXXXXXXX or 2541XXXXXXXX")
+        return number
 
     @model_validator(mode="after")
     def _times_fit_together(self) -> Self:

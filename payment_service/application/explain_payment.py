@@ -44,6 +44,8 @@ _CAUSES: Mapping[str, str] = {
     "receipt-overdue": "a timer: no receipt in time",
     "callback": "Safaricom, by callback",
     "query": "Daraja, answering a query",
+    "pull": "Safaricom's books",
+    "pull-doubt": "Safaricom's books, which name no payment beyond doubt",
     "sibling": "another attempt, which was paid",
     "refund": "whoever asked for the refund",
     "refund-done": "Safaricom, by the refund's result",

@@ -50,6 +50,7 @@ class Invariant(StrEnum):
     BOOKING = "what the booking is told follows from the rows"
     CALLBACKS = "a callback that was applied names its payment"
     SUCCESS = "a success that came by callback is recorded"
+    BOOKS = "money that the provider's books show for a payment is recorded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +289,8 @@ RULES: Mapping[Invariant, Rule] = {
     Invariant.WAY_OUT: _way_out,
     Invariant.BOOKING: _booking,
 }
-"""The rules over one payment. Sealed values and callbacks are checked where they are read, in `check_invariants`."""
+"""The rules over one payment. Sealed values, callbacks and the books are checked where they are read, in
+`check_invariants`."""
 
 
 def _listed(versions: Sequence[int]) -> str:

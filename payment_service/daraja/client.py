@@ -1,4 +1,4 @@
-"""Daraja's addresses, called once each: a token, a push.
+"""Daraja's addresses, called once each: a token, a push, or a question.
 
 What goes into a request is decided here, from "Daraja: Authorization" and "Daraja: M-Pesa Express Simulate". What an
 answer means is decided in `messages`; whether the push may be repeated, by the caller, from that answer alone. Nothing
@@ -12,11 +12,11 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import TypeVar, assert_never
 from urllib.parse import urlsplit
 
 import httpx
@@ -37,10 +37,13 @@ from payment_service.daraja.messages import (
     read_token_answer,
 )
 from payment_service.daraja.shortcodes import PushRequest
-from payment_service.daraja.transport import HttpAnswer, NoAnswer, Timeouts, exchange, open_http
+from payment_service.daraja.transport import ANSWER_MAX_BYTES, HttpAnswer, NoAnswer, Timeouts, exchange, open_http
+
+Answer = TypeVar("Answer")
 
 PUSH_TIMEOUTS = Timeouts(connect_seconds=5.0, total_seconds=30.0)
 TOKEN_TIMEOUTS = Timeouts(connect_seconds=5.0, total_seconds=10.0)
+QUESTION_TIMEOUTS = Timeouts(connect_seconds=5.0, total_seconds=30.0)
 
 TOKEN_PATH = "/oauth/v1/generate"
 PUSH_PATH = "/mpesa/stkpush/v1/processrequest"
@@ -69,12 +72,12 @@ class Exchange:
     """One request and what came back, to be kept encrypted. Password and token are blanked; the payer's data is not."""
 
     operation: str
-    """"push" or "token"."""
+    """"push", "token", or the name of a question."""
     http_status: int | None
     """None when no status line came."""
     request_body: bytes = field(repr=False)
     answer_body: bytes = field(repr=False)
-    """At most 64 KiB of it."""
+    """As much of it as was read."""
     started_at: datetime
     duration: timedelta
     classified_as: str
@@ -162,6 +165,36 @@ async def push(
     )
     _report_push(read, answer)
     return read, made
+
+
+async def ask(
+    client: DarajaClient,
+    token: str,
+    operation: str,
+    path: str,
+    fields: Mapping[str, str],
+    *,
+    read: Callable[[HttpAnswer | NoAnswer], Answer],
+    name: Callable[[Answer], str],
+    answer_max_bytes: int = ANSWER_MAX_BYTES,
+) -> tuple[Answer, Exchange]:
+    """One question: a POST that moves no money, so it may be asked again. `fields` hold no secret, and are kept."""
+    started_at, started = client.clock(), time.monotonic()
+    content = json.dumps(fields).encode()
+    with _span("POST", client, path, path) as span:
+        answer = await exchange(
+            client.http,
+            "POST",
+            client.base_url + path,
+            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+            content=content,
+            timeouts=QUESTION_TIMEOUTS,
+            answer_max_bytes=answer_max_bytes,
+        )
+        _describe(span, answer)
+    said = read(answer)
+    kept = answer.body.replace(token.encode(), _BLANK)
+    return said, _exchange_made(operation, content, answer, kept, started_at, started, name(said))
 
 
 def _push_fields(request: PushRequest, now: datetime) -> dict[str, object]:

@@ -154,8 +154,8 @@ def _read_result(fact_id: str, callback: dict[str, object]) -> ResultReported:
         reason=meaning.reason,
         merchant_request_id=_id(callback, "MerchantRequestID"),
         checkout_request_id=_id(callback, "CheckoutRequestID"),
-        amount=_agreed("Amount", _amount, items["Amount"]),
-        receipt=_agreed("MpesaReceiptNumber", _receipt, items["MpesaReceiptNumber"]),
+        amount=_agreed("Amount", read_amount, items["Amount"]),
+        receipt=_agreed("MpesaReceiptNumber", read_receipt, items["MpesaReceiptNumber"]),
         transaction_at=_agreed("TransactionDate", _nairobi_time, items["TransactionDate"]),
     )
 
@@ -217,7 +217,8 @@ def _agreed(name: str, read: Callable[[object], T], values: list[object]) -> T |
     return readings.pop() if readings else None
 
 
-def _amount(value: object) -> int | str:
+def read_amount(value: object) -> int | str:
+    """Whole shillings from a number or a text, or `UNREADABLE`."""
     if isinstance(value, str):
         whole = _WHOLE_AMOUNT.fullmatch(value)
         if whole is None:
@@ -233,7 +234,7 @@ def _amount(value: object) -> int | str:
     return int(number)
 
 
-def _receipt(value: object) -> str | None:
+def read_receipt(value: object) -> str | None:
     """A receipt number, or None: what is none proves no receipt, and must not cost the payer the payment."""
     return value if isinstance(value, str) and RECEIPT_PATTERN.fullmatch(value) else None
 
@@ -250,11 +251,11 @@ def _nairobi_time(value: object) -> datetime | None:
 
 def read_push_answer(status: int, headers: Mapping[str, str], body: bytes) -> PushAnswer:
     """What the answer to a push proves. `headers` is asked with lower-case names."""
-    value = _lenient(body)
+    value = lenient_json(body)
     if isinstance(value, dict):
         if "ResponseCode" in value:
             return _read_acceptance(status, value)
-        error = _error_in(value)
+        error = error_in(value)
         # 502 and 504 are written by a gateway that lost the answer of the server behind it.
         row = find_push_error(*error) if error is not None and status not in (502, 504) else None
         if row is not None:
@@ -262,13 +263,14 @@ def read_push_answer(status: int, headers: Mapping[str, str], body: bytes) -> Pu
         if error is not None and status != 429:
             return Uncertain(f"HTTP {status} with an unlisted error")
     if status == 429:
-        return NotSent(RATE_LIMITED_CODE, retry_after=_retry_after(headers))
+        return NotSent(RATE_LIMITED_CODE, retry_after=retry_after_in(headers))
     if value is None and status in EDGE_STATUSES and EDGE_PAGE.search(body.decode("utf-8", "replace")):
         return NotSent(EDGE_REFUSED_CODE, alarm=EDGE_ALARM)
     return Uncertain(f"HTTP {status} with an unreadable body")
 
 
-def _lenient(body: bytes) -> object:
+def lenient_json(body: bytes) -> object:
+    """The value of a body, or None for what is no JSON of the strict kind."""
     try:
         return read_strict_json(body)
     except NotStrictJson:
@@ -286,7 +288,7 @@ def _read_acceptance(status: int, value: dict[str, object]) -> PushAnswer:
     return Accepted(str(merchant), str(checkout))
 
 
-def _error_in(value: dict[str, object]) -> tuple[str, str] | None:
+def error_in(value: dict[str, object]) -> tuple[str, str] | None:
     """Code and text, from Daraja's own envelope or from that of the Apigee gateway before it."""
     fault = value.get("fault")
     if isinstance(fault, dict):
@@ -306,21 +308,22 @@ def _from_row(row: PushError, headers: Mapping[str, str]) -> PushAnswer:
         case Kind.TOKEN_REFUSED:
             return NotSent(row.code, token_refused=True)
         case Kind.NOT_SENT:
-            return NotSent(row.code, retry_after=_retry_after(headers) if row.slow_down else None)
+            return NotSent(row.code, retry_after=retry_after_in(headers) if row.slow_down else None)
         case _:
             assert_never(row.kind)
 
 
-def _retry_after(headers: Mapping[str, str]) -> timedelta:
+def retry_after_in(headers: Mapping[str, str]) -> timedelta:
+    """How long we are asked to slow down; `headers` is asked with lower-case names."""
     given = headers.get("retry-after", "")
     return min(timedelta(seconds=int(given)), RETRY_AFTER_MAX) if _SECONDS.fullmatch(given) else RATE_LIMIT_WAIT
 
 
 def read_token_answer(status: int, headers: Mapping[str, str], body: bytes) -> TokenAnswer:
     """The token in an answer of the token address, or why there is none."""
-    value = _lenient(body)
+    value = lenient_json(body)
     if isinstance(value, dict):
-        token, error = value.get("access_token"), _error_in(value)
+        token, error = value.get("access_token"), error_in(value)
         if status == 200 and isinstance(token, str) and _TOKEN.fullmatch(token):
             return TokenIssued(token, _token_life(value.get("expires_in")))
         if error is not None and error[0] in ("400.008.01", "400.008.02"):

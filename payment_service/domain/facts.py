@@ -31,6 +31,8 @@ class Source(StrEnum):
 
     CALLBACK = "CALLBACK"
     QUERY = "QUERY"
+    PULL = "PULL"
+    """A row of the provider's books: money that arrived, with its receipt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ UNREADABLE = "UNREADABLE"
 
 @dataclass(frozen=True, slots=True)
 class ResultReported:
-    """A result: by callback with a valid token, or as the answer to a query.
+    """A result: by callback with a valid token, as the answer to a query, or from the provider's books.
 
     `amount` is whole shillings, None when absent, or `UNREADABLE`.
     """
@@ -125,6 +127,8 @@ class ResultReported:
     amount: int | str | None = None
     receipt: str | None = None
     transaction_at: datetime | None = None
+    in_doubt: bool = False
+    """Money that may as well be another payment's: nothing that came with it names this one beyond doubt."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -291,3 +291,21 @@ receipts = Table(
     PrimaryKeyConstraint("receipt", name="receipts_pk"),
     Index("receipts_by_payment", "payment_id"),
 )
+
+pulls = Table(
+    "daraja_pulls",
+    metadata,
+    _required("shortcode", Text()),
+    _when("registered_at"),
+    _when("window_start"),
+    _when("window_end"),
+    _required("page_offset", Integer(), "0"),
+    _when("pulled_upto"),
+    _when("swept_at"),
+    _when("next_pull_at", nullable=False),
+    _required("failures", Integer(), "0"),
+    Column("lease_id", Uuid()),
+    _when("lease_expires_at"),
+    PrimaryKeyConstraint("shortcode", name="pulls_pk"),
+    CheckConstraint("(window_start IS NULL) = (window_end IS NULL)", name="pulls_window_is_whole"),
+)

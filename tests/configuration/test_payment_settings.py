@@ -42,6 +42,8 @@ def test_the_defaults_fit_together() -> None:
         ({"retry_wait_s": 5, "push_timeout_s": 30}, ("PAYMENTS_RETRY_WAIT_S", "PAYMENTS_PUSH_TIMEOUT_S")),
         ({"watch_for_s": 100, "expire_after_s": 101}, ("PAYMENTS_WATCH_FOR_S", "PAYMENTS_EXPIRE_AFTER_S")),
         ({"heartbeat_s": 16}, ("PAYMENTS_HEARTBEAT_S",)),
+        ({"pull_interval_s": 0}, ("PAYMENTS_PULL_INTERVAL_S",)),
+        ({"pull_nominated_number": "0722000000"}, ("PAYMENTS_PULL_NOMINATED_NUMBER",)),
     ],
 )
 def test_times_that_cannot_work_together_are_refused_by_name(

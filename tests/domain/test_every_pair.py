@@ -61,6 +61,7 @@ PLAIN_FACTS: list[Fact] = [
     RefundDone(REFUND),
     RefundFailed(REFUND),
     CaseAccepted(UUID(int=5), OTHER_RECEIPT),
+    *(scenes.pulled(receipt, in_doubt=True) for receipt in (RECEIPT, OTHER_RECEIPT)),
 ]
 
 RESULTS: list[Fact] = [
@@ -160,11 +161,13 @@ def test_proven_success_is_never_downgraded(column: Standing) -> None:
 
 
 def test_proven_success_completes_a_payment_or_puts_it_before_a_person() -> None:
-    """A callback that says paid, with a receipt nobody has: whatever else is in it, somebody gets to know."""
+    """A callback or the books say paid, with a receipt nobody has: whatever else is in it, somebody gets to know."""
     for before, fact, around, _, outcome in all_told():
         if not isinstance(fact, ResultReported):
             continue
-        says_paid = fact.verdict is Verdict.PAID and fact.source is Source.CALLBACK and fact.receipt is not None
+        if fact.in_doubt and around.receipt_holder is not None:
+            continue
+        says_paid = fact.verdict is Verdict.PAID and fact.source is not Source.QUERY and fact.receipt is not None
         if says_paid and fact.receipt != before.receipt and around.receipt_holder != before.payment_id:
             completed = outcome.payment.receipt == fact.receipt and outcome.payment.state is State.COMPLETED
             reviewed = outcome.case is not None and outcome.case.is_money

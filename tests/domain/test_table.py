@@ -170,6 +170,13 @@ RESULT_ROWS = [
         ((F, X), go(K, LATE_CASE)),
     ),
     row(
+        "paid, by a row of the books that names this payment alone",
+        scenes.pulled(OTHER_RECEIPT),
+        ((C, S, P, U0, U1, UR, K0, E), go(K)),
+        ((K, RG, RD), money(CaseKind.SECOND_RECEIPT)),
+        ((F, X), go(K, LATE_CASE)),
+    ),
+    row(
         "paid, bound, neither amount nor ids",
         scenes.paid(OTHER_RECEIPT, None),
         ((C, S, P, U0, U1, UR, K0, E), go(K)),
@@ -261,6 +268,17 @@ RESULT_ROWS = [
             ("the receipt is another payment's", scenes.paid(OTHER_RECEIPT), OTHER_ID, None),
             ("the id is another payment's", scenes.paid(OTHER_RECEIPT, checkout="checkout-9"), None, OTHER_ID),
         )
+    ),
+    row(
+        "money in the books that may be this payment's",
+        scenes.pulled(OTHER_RECEIPT, in_doubt=True),
+        (EVERYWHERE, money(CaseKind.UNCLAIMED_MONEY)),
+    ),
+    row(
+        "money in doubt that is recorded on another payment by now",
+        scenes.pulled(OTHER_RECEIPT, in_doubt=True),
+        (EVERYWHERE, NOTHING),
+        receipt_holder=OTHER_ID,
     ),
     *(
         row(
@@ -408,7 +426,7 @@ def test_the_table_is_total_and_every_word_in_it_is_known() -> None:
     for name, cells in TABLE.items():
         assert set(cells) == set(Standing), name
         assert set(cells.values()) <= words | compound, name
-    assert (len(Finding), len(Standing)) == (30, 13)
+    assert (len(Finding), len(Standing)) == (31, 13)
 
 
 def test_the_facts_above_fall_into_every_row_of_the_table() -> None:
