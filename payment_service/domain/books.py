@@ -81,6 +81,14 @@ class Lookalike:
     phone_number: str
 
 
+class Holder(NamedTuple):
+    """The payment that a receipt number is recorded on, and the amount that was recorded with it."""
+
+    candidate: Candidate
+    amount: int | None
+    """None where what brought the receipt brought no readable amount."""
+
+
 class Belonging(StrEnum):
     """What was found out about a row."""
 
@@ -99,8 +107,8 @@ class Shelf:
     shortcode: str
     named: Mapping[str, Sequence[Candidate]]
     """By account reference."""
-    holders: Mapping[str, Candidate]
-    """By receipt number: the payment it is recorded on."""
+    holders: Mapping[str, Holder]
+    """By receipt number."""
     lookalikes: Sequence[Lookalike] = ()
 
 
@@ -122,15 +130,17 @@ def belonging(row: BookRow, shelf: Shelf, now: datetime) -> tuple[Belonging, lis
 
 
 def _recorded(
-    row: BookRow, named: Sequence[Candidate], holder: Candidate, now: datetime
+    row: BookRow, named: Sequence[Candidate], holder: Holder, now: datetime
 ) -> tuple[Belonging, list[tuple[Candidate, ResultReported]]]:
     """A receipt that is recorded. The books may still say otherwise: of its amount, or of whom it is for."""
-    others = [candidate for candidate in named if candidate.payment_id != holder.payment_id]
+    owner = holder.candidate
+    others = [candidate for candidate in named if candidate.payment_id != owner.payment_id]
     if others and len(others) == len(named):
         return Belonging.IN_DOUBT, [(other, _fact(row, other, now, in_doubt=False)) for other in others]
-    if row.amount in (holder.amount, UNREADABLE):
+    recorded = owner.amount if holder.amount is None else holder.amount
+    if row.amount in (recorded, UNREADABLE):
         return Belonging.KNOWN, []
-    return Belonging.OURS, [(holder, _fact(row, holder, now, in_doubt=False))]
+    return Belonging.OURS, [(owner, _fact(row, owner, now, in_doubt=False))]
 
 
 def _alike(row: BookRow, alike: Lookalike) -> bool:

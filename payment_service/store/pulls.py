@@ -10,11 +10,11 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import or_, select, text, update
+from sqlalchemy import and_, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from payment_service.domain.books import Candidate, Lookalike
+from payment_service.domain.books import Candidate, Holder, Lookalike
 from payment_service.domain.payment import State
 from payment_service.security.sealing import PHONE_NUMBER, Sealer
 from payment_service.store.tables import cases, payments, pulls, receipts
@@ -115,14 +115,17 @@ async def candidates_named(
     return named
 
 
-async def holders_of(conn: AsyncConnection, numbers: Sequence[str]) -> Mapping[str, Candidate]:
-    """Of the receipt numbers that are recorded, the payment that each is recorded on."""
+async def holders_of(conn: AsyncConnection, numbers: Sequence[str]) -> Mapping[str, Holder]:
+    """Those of the receipt numbers that are recorded, and on which payments."""
     statement = (
-        select(*_CANDIDATE, receipts.c.receipt)
+        select(*_CANDIDATE, receipts.c.receipt, receipts.c.amount)
         .join(payments, payments.c.payment_id == receipts.c.payment_id)
         .where(receipts.c.receipt.in_(numbers))
     )
-    return {row.receipt: _candidate(*row[: len(_CANDIDATE)]) for row in await conn.execute(statement)}
+    return {
+        receipt: Holder(_candidate(*candidate), None if amount is None else int(amount))
+        for *candidate, receipt, amount in await conn.execute(statement)
+    }
 
 
 async def lookalikes(
@@ -132,9 +135,14 @@ async def lookalikes(
     statement = (
         select(*_CANDIDATE, payments.c.phone_number)
         .where(payments.c.shortcode == shortcode, payments.c.amount.in_(amounts), payments.c.expires_at <= now)
+        .where(
+            or_(
+                and_(payments.c.state == State.EXPIRED.value, ~payments.c.outcome_certain),
+                and_(payments.c.state == State.COMPLETED.value, payments.c.mpesa_receipt_number.is_(None)),
+            )
+        )
         # Those that still have a timer, so that the index of timers finds them.
         .where(payments.c.due_at.is_not(None), payments.c.sent_at.is_not(None))
-        .where(payments.c.state.in_([State.EXPIRED.value, State.COMPLETED.value]))
         .order_by(payments.c.sent_at.desc())
         .limit(LOOKALIKES_MAX)
     )
