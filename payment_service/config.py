@@ -70,6 +70,13 @@ class PaymentSettings(InspectionSettings):
     pull_interval_s: float = Field(
         default=600, ge=1, le=86_400, description="between two readings of a shortcode's books, seconds"
     )
+    initiator_name: str = Field(
+        default="", description="operator of M-Pesa that asks for a transaction's status; empty: none is asked for"
+    )
+    initiator_password: SecretStr = Field(default=SecretStr(""), description="password of that operator")
+    initiator_certificate_file: Path | None = Field(
+        default=None, description="Safaricom's certificate, PEM or DER, that the password is encrypted for"
+    )
     pushes_per_second: float = Field(default=50, gt=0, le=5_000, description="pushes this process may send a second")
     watchers_max: int = Field(default=12_000, ge=1, le=100_000, description="open streams this process may serve")
 
@@ -125,6 +132,28 @@ class PaymentSettings(InspectionSettings):
                 f" ({self.expire_after_s:g}): a payment that has not expired is not surely unpaid"
             )
         return self
+
+    @model_validator(mode="after")
+    def _initiator_is_whole(self) -> Self:
+        given = {
+            "PAYMENTS_INITIATOR_NAME": bool(self.initiator_name),
+            "PAYMENTS_INITIATOR_PASSWORD_FILE": bool(self.initiator_password.get_secret_value()),
+            "PAYMENTS_INITIATOR_CERTIFICATE_FILE": self.initiator_certificate_file is not None,
+        }
+        if any(given.values()) and not all(given.values()):
+            missing = ", ".join(name for name, is_given in given.items() if not is_given)
+            raise ValueError(f"Transaction Status needs {missing} as well")
+        return self
+
+    @property
+    def switched_off(self) -> tuple[str, ...]:
+        """A sentence for each part that these settings leave out."""
+        sentences = []
+        if not self.pull_nominated_number:
+            sentences.append("Pull Transactions is off: PAYMENTS_PULL_NOMINATED_NUMBER is not set.")
+        if not self.initiator_name:
+            sentences.append("Transaction Status is off: PAYMENTS_INITIATOR_NAME is not set.")
+        return tuple(sentences)
 
     @property
     def times(self) -> Times:

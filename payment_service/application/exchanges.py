@@ -27,7 +27,9 @@ def exchange_row(sealer: Sealer, exchange: Exchange, payment_id: UUID | None) ->
     )
 
 
-async def keep_exchange(engine: AsyncEngine, sealer: Sealer, exchange: Exchange) -> None:
-    """Keep an exchange that belongs to no payment."""
+async def keep_exchange(
+    engine: AsyncEngine, sealer: Sealer, exchange: Exchange, payment_id: UUID | None = None
+) -> None:
+    """Keep an exchange that changes no payment by itself."""
     async with engine.begin() as conn:
-        await evidence.insert_exchange(conn, exchange_row(sealer, exchange, None))
+        await evidence.insert_exchange(conn, exchange_row(sealer, exchange, payment_id))

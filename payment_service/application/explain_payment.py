@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from payment_service.application.accept_callbacks import STATUS_KIND
 from payment_service.application.invariants import NATIONAL_DIGITS
 from payment_service.application.stored_views import payment_view
 from payment_service.domain.errors import PaymentNotFound
@@ -195,7 +196,8 @@ def _callback(
     if row.status == "PENDING":
         effects = [f"waits to be applied again, tried {row.tries} times: {redact_text(row.last_error or 'unknown')}"]
     details = (f"{', '.join(effects) or 'changed nothing'} (fact {fact_id})", f"got {body}")
-    return Moment(row.received_at, f"callback, {row.status}", f"Safaricom, from {row.source_address}", details)
+    what = "result of a question" if row.kind == STATUS_KIND else "callback"
+    return Moment(row.received_at, f"{what}, {row.status}", f"Safaricom, from {row.source_address}", details)
 
 
 def _receipt(row: ReceiptRow) -> Moment:

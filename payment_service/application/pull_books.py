@@ -34,7 +34,7 @@ from payment_service.application.create_payment import ACCOUNT_REFERENCE_UNIQUE_
 from payment_service.application.exchanges import exchange_row, keep_exchange
 from payment_service.application.group_commit import GroupCommit
 from payment_service.application.record_facts import Recorded, Submission
-from payment_service.daraja.book_messages import SHORTCODE_ALARM, NoBooks, NotRegistered, Page, PulledRow
+from payment_service.daraja.book_messages import SHORTCODE_ALARM, NothingLearned, NotRegistered, Page, PulledRow
 from payment_service.daraja.books import pull, register_pull
 from payment_service.daraja.client import DarajaClient, Exchange
 from payment_service.daraja.shortcodes import Shortcode
@@ -120,16 +120,16 @@ async def _turn(
     try:
         token = await get_token(tools.tokens)
     except NoAccessToken as error:
-        return _failed(shortcode, progress, NoBooks(str(error)))
+        return _failed(shortcode, progress, NothingLearned(str(error)))
     if progress.registered_at is None:
         url = tools.callback_base_url + REGISTRATION_PATH
         registered, exchange = await register_pull(
             tools.daraja, token.value, shortcode.party_b, tools.nominated_number, url
         )
         await keep_exchange(tools.engine, tools.sealer, exchange)
-        if not isinstance(registered, NoBooks):
+        if not isinstance(registered, NothingLearned):
             return replace(progress, registered_at=now), AT_ONCE
-        answer: Page | NotRegistered | NoBooks = registered
+        answer: Page | NotRegistered | NothingLearned = registered
     else:
         progress = _in_window(progress, now)
         assert progress.window_start is not None
@@ -148,10 +148,10 @@ async def _turn(
             await _record(tools, shortcode, answer, exchange)
             return _turned(tools, shortcode, progress, answer)
         case NotRegistered():
-            failed, wait = _failed(shortcode, progress, NoBooks(answer.code, alarm=SHORTCODE_ALARM))
+            failed, wait = _failed(shortcode, progress, NothingLearned(answer.code, alarm=SHORTCODE_ALARM))
             # Registered once, at once; if that was not it, in the measure of any other failure.
             return replace(failed, registered_at=None), wait if progress.failures else AT_ONCE
-        case NoBooks():
+        case NothingLearned():
             if answer.token_refused and progress.failures == 0:
                 token_doubted(tools.tokens, token.generation)
             return _failed(shortcode, progress, answer)
@@ -184,7 +184,7 @@ def _turned(tools: PullTools, shortcode: Shortcode, progress: Progress, page: Pa
     return done, tools.interval
 
 
-def _failed(shortcode: Shortcode, progress: Progress, answer: NoBooks) -> tuple[Progress, timedelta]:
+def _failed(shortcode: Shortcode, progress: Progress, answer: NothingLearned) -> tuple[Progress, timedelta]:
     wait = max(FAILURE_WAIT * 2 ** min(progress.failures, 10), answer.retry_after or AT_ONCE)
     # One refused token, or one that is not registered, is mended by the next try.
     alarm = answer.alarm if progress.failures else None

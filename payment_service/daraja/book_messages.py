@@ -62,7 +62,7 @@ class NotRegistered:
 
 
 @dataclass(frozen=True, slots=True)
-class NoBooks:
+class NothingLearned:
     """Nothing was learned; it may be asked again."""
 
     code: str
@@ -95,8 +95,8 @@ class Page:
         return len(self.rows) + self.unreadable
 
 
-PullAnswer = Page | NotRegistered | NoBooks
-RegisterAnswer = Registered | NoBooks
+PullAnswer = Page | NotRegistered | NothingLearned
+RegisterAnswer = Registered | NothingLearned
 
 
 def read_page(status: int, headers: Mapping[str, str], body: bytes) -> PullAnswer:
@@ -113,7 +113,7 @@ def read_page(status: int, headers: Mapping[str, str], body: bytes) -> PullAnswe
             found = tuple(row for row in read if row is not None)
             return Page(found, unreadable=len(read) - len(found))
         case _:
-            return NoBooks("UNREADABLE_PAGE")
+            return NothingLearned("UNREADABLE_PAGE")
 
 
 def read_registration(status: int, headers: Mapping[str, str], body: bytes) -> RegisterAnswer:
@@ -122,11 +122,11 @@ def read_registration(status: int, headers: Mapping[str, str], body: bytes) -> R
     if isinstance(value, dict) and status == 200:
         # The page writes the key in one word, live answers also in two.
         code = _code(value.get("ResponseStatus", value.get("Response Status")))
-        return Registered() if code in (_DONE, _DONE_ALREADY) else NoBooks("UNREADABLE_REGISTRATION")
+        return Registered() if code in (_DONE, _DONE_ALREADY) else NothingLearned("UNREADABLE_REGISTRATION")
     answer = _read_refusal(status, headers, body, value)
     if isinstance(answer, NotRegistered):
-        return NoBooks(answer.code, alarm=SHORTCODE_ALARM)
-    return answer if isinstance(answer, NoBooks) else NoBooks(f"HTTP_{status}")
+        return NothingLearned(answer.code, alarm=SHORTCODE_ALARM)
+    return answer if isinstance(answer, NothingLearned) else NothingLearned(f"HTTP_{status}")
 
 
 def read_row(value: object) -> BookRow | None:
@@ -161,22 +161,26 @@ def _rows_in(value: Mapping[str, object]) -> Sequence[object] | None:
 
 
 def _read_refusal(status: int, headers: Mapping[str, str], body: bytes, value: object) -> PullAnswer:
+    code, text = (error_in(value) if isinstance(value, dict) else None) or ("", "")
+    if code == "500" and _NOTHING_FOUND.fullmatch(normalise(text)):
+        return Page()
+    if code == NOT_REGISTERED_CODE and normalise(text) == "invalid shortcode":
+        return NotRegistered()
+    return read_nothing(status, headers, body, TOKEN_ALARM)
+
+
+def read_nothing(status: int, headers: Mapping[str, str], body: bytes, token_alarm: str) -> NothingLearned:
+    """Why an answer to a question says nothing; `token_alarm` is what to check when the token was refused."""
+    value = lenient_json(body)
     error = error_in(value) if isinstance(value, dict) else None
-    if error is not None:
-        code, text = error
-        normalised = normalise(text)
-        if code == "500" and _NOTHING_FOUND.fullmatch(normalised):
-            return Page()
-        if code == NOT_REGISTERED_CODE and normalised == "invalid shortcode":
-            return NotRegistered()
-        if code in TOKEN_CODES and "invalid access token" in normalised:
-            return NoBooks(code, token_refused=True, alarm=TOKEN_ALARM)
+    if error is not None and error[0] in TOKEN_CODES and "invalid access token" in normalise(error[1]):
+        return NothingLearned(error[0], token_refused=True, alarm=token_alarm)
     if status == 429:
-        return NoBooks(RATE_LIMITED_CODE, retry_after=retry_after_in(headers))
+        return NothingLearned(RATE_LIMITED_CODE, retry_after=retry_after_in(headers))
     if value is None and status in EDGE_STATUSES and EDGE_PAGE.search(body.decode("utf-8", "replace")):
-        return NoBooks(EDGE_REFUSED_CODE, alarm=EDGE_ALARM)
+        return NothingLearned(EDGE_REFUSED_CODE, alarm=EDGE_ALARM)
     # Codes are Daraja's own, short and without anybody's data; anything longer is not repeated.
-    return NoBooks(error[0] if error is not None and len(error[0]) <= 16 else f"HTTP_{status}")
+    return NothingLearned(error[0] if error is not None and len(error[0]) <= 16 else f"HTTP_{status}")
 
 
 def _code(value: object) -> str | None:

@@ -8,7 +8,7 @@ asked here moves money, so all of it may be asked again.
 from datetime import datetime
 
 from payment_service.daraja.book_messages import (
-    NoBooks,
+    NothingLearned,
     NotRegistered,
     Page,
     PullAnswer,
@@ -61,13 +61,15 @@ def _written(moment: datetime) -> str:
 
 def _page(answer: HttpAnswer | NoAnswer) -> PullAnswer:
     return (
-        NoBooks(answer.why) if isinstance(answer, NoAnswer) else read_page(answer.status, answer.headers, answer.body)
+        NothingLearned(answer.why)
+        if isinstance(answer, NoAnswer)
+        else read_page(answer.status, answer.headers, answer.body)
     )
 
 
 def _registration(answer: HttpAnswer | NoAnswer) -> RegisterAnswer:
     if isinstance(answer, NoAnswer):
-        return NoBooks(answer.why)
+        return NothingLearned(answer.why)
     return read_registration(answer.status, answer.headers, answer.body)
 
 
@@ -75,7 +77,7 @@ def _name_of(answer: PullAnswer | RegisterAnswer) -> str:
     match answer:
         case Page():
             return f"Page of {answer.length}"
-        case NoBooks(code=code) | NotRegistered(code=code):
+        case NothingLearned(code=code) | NotRegistered(code=code):
             return f"{type(answer).__name__} {code}"
         case _:
             return type(answer).__name__

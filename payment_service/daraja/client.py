@@ -12,7 +12,7 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -172,15 +172,17 @@ async def ask(
     token: str,
     operation: str,
     path: str,
-    fields: Mapping[str, str],
+    fields: dict[str, str],
     *,
     read: Callable[[HttpAnswer | NoAnswer], Answer],
     name: Callable[[Answer], str],
+    secret: str | None = None,
     answer_max_bytes: int = ANSWER_MAX_BYTES,
 ) -> tuple[Answer, Exchange]:
-    """One question: a POST that moves no money, so it may be asked again. `fields` hold no secret, and are kept."""
+    """One question: a POST that moves no money, so it may be asked again. `secret` names a field that is not kept."""
     started_at, started = client.clock(), time.monotonic()
     content = json.dumps(fields).encode()
+    kept_content = json.dumps(fields | {secret: _BLANK.decode()}).encode() if secret else content
     with _span("POST", client, path, path) as span:
         answer = await exchange(
             client.http,
@@ -194,7 +196,7 @@ async def ask(
         _describe(span, answer)
     said = read(answer)
     kept = answer.body.replace(token.encode(), _BLANK)
-    return said, _exchange_made(operation, content, answer, kept, started_at, started, name(said))
+    return said, _exchange_made(operation, kept_content, answer, kept, started_at, started, name(said))
 
 
 def _push_fields(request: PushRequest, now: datetime) -> dict[str, object]:

@@ -156,7 +156,7 @@ def _read_result(fact_id: str, callback: dict[str, object]) -> ResultReported:
         checkout_request_id=_id(callback, "CheckoutRequestID"),
         amount=_agreed("Amount", read_amount, items["Amount"]),
         receipt=_agreed("MpesaReceiptNumber", read_receipt, items["MpesaReceiptNumber"]),
-        transaction_at=_agreed("TransactionDate", _nairobi_time, items["TransactionDate"]),
+        transaction_at=_agreed("TransactionDate", nairobi_time, items["TransactionDate"]),
     )
 
 
@@ -239,7 +239,8 @@ def read_receipt(value: object) -> str | None:
     return value if isinstance(value, str) and RECEIPT_PATTERN.fullmatch(value) else None
 
 
-def _nairobi_time(value: object) -> datetime | None:
+def nairobi_time(value: object) -> datetime | None:
+    """A time of fourteen digits, as a text or a number; None for anything else."""
     digits = str(value) if type(value) is int else value
     if not isinstance(digits, str) or not _DATE.fullmatch(digits):
         return None

@@ -33,6 +33,8 @@ class Source(StrEnum):
     QUERY = "QUERY"
     PULL = "PULL"
     """A row of the provider's books: money that arrived, with its receipt."""
+    STATUS = "STATUS"
+    """The result of asking for a transaction's status: it names the receipt, and which request it came of."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,6 +226,10 @@ def _result(payment: Payment, fact: ResultReported, around: Surroundings, now: d
     if fact.in_doubt:
         # Once the receipt is recorded on a payment, this one or another, the doubt is over.
         return Finding.PAID_IN_DOUBT if around.receipt_holder is None else Finding.NO_NEWS
+    if fact.source is Source.STATUS and (fact.merchant_request_id or "") != payment.merchant_request_id:
+        # That an STK payment's conversation is its MerchantRequestID is inferred from recorded results. What agrees in
+        # it, in the amount and in a receipt that nobody has is this payment's; what does not agree proves nothing.
+        return Finding.NO_NEWS
     if _foreign(payment, fact, around):
         return Finding.FOREIGN_PAID if fact.verdict is Verdict.PAID else Finding.FOREIGN_OTHER
     match fact.verdict:

@@ -128,5 +128,5 @@ async def postpone_callback(
 
 
 async def insert_exchange(conn: AsyncConnection, row: Row) -> None:
-    """Keep one exchange that belongs to no payment: a request for a token."""
+    """Keep one exchange that changes no payment by itself: a request for a token, a question."""
     await conn.execute(insert(exchanges).values(dict(zip(EXCHANGE_COLUMNS, row, strict=True))))

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from payment_service.daraja.book_messages import (
-    NoBooks,
+    NothingLearned,
     NotRegistered,
     Page,
     PullAnswer,
@@ -100,18 +100,18 @@ def test_what_is_no_row_is_counted_and_takes_no_other_with_it() -> None:
     ("status", "body", "expected"),
     [
         (400, {"errorCode": "400.001", "errorMessage": "Invalid ShortCode"}, NotRegistered()),
-        (200, {}, NoBooks("HTTP_200")),
-        (200, b"<html>", NoBooks("HTTP_200")),
-        (200, {"ResponseCode": "1000"}, NoBooks("UNREADABLE_PAGE")),
-        (200, {"ResponseCode": "1000", "Response": "[[]]"}, NoBooks("UNREADABLE_PAGE")),
-        (200, {"ResponseCode": "1000", "Response": {"rows": [ROW]}}, NoBooks("UNREADABLE_PAGE")),
-        (200, {"ResponseCode": "1002", "Response": [[ROW]]}, NoBooks("UNREADABLE_PAGE")),
-        (500, {"ResponseCode": "1000", "Response": [[ROW]]}, NoBooks("HTTP_500")),
-        (500, {"errorCode": "500", "errorMessage": "Failed to retrieve transactions."}, NoBooks("500")),
-        (500, {"errorCode": "500.003.1001", "errorMessage": "Internal Server Error"}, NoBooks("500.003.1001")),
-        (500, {"errorCode": "a" * 40, "errorMessage": ""}, NoBooks("HTTP_500")),
-        (502, b"<html>Bad Gateway</html>", NoBooks("HTTP_502")),
-        (405, {"errorCode": "405.001", "errorMessage": "Method Not Allowed"}, NoBooks("405.001")),
+        (200, {}, NothingLearned("HTTP_200")),
+        (200, b"<html>", NothingLearned("HTTP_200")),
+        (200, {"ResponseCode": "1000"}, NothingLearned("UNREADABLE_PAGE")),
+        (200, {"ResponseCode": "1000", "Response": "[[]]"}, NothingLearned("UNREADABLE_PAGE")),
+        (200, {"ResponseCode": "1000", "Response": {"rows": [ROW]}}, NothingLearned("UNREADABLE_PAGE")),
+        (200, {"ResponseCode": "1002", "Response": [[ROW]]}, NothingLearned("UNREADABLE_PAGE")),
+        (500, {"ResponseCode": "1000", "Response": [[ROW]]}, NothingLearned("HTTP_500")),
+        (500, {"errorCode": "500", "errorMessage": "Failed to retrieve transactions."}, NothingLearned("500")),
+        (500, {"errorCode": "500.003.1001", "errorMessage": "Internal Server Error"}, NothingLearned("500.003.1001")),
+        (500, {"errorCode": "a" * 40, "errorMessage": ""}, NothingLearned("HTTP_500")),
+        (502, b"<html>Bad Gateway</html>", NothingLearned("HTTP_502")),
+        (405, {"errorCode": "405.001", "errorMessage": "Method Not Allowed"}, NothingLearned("405.001")),
     ],
 )
 def test_everything_else_says_nothing(status: int, body: object, expected: PullAnswer) -> None:
@@ -124,22 +124,22 @@ def test_everything_else_says_nothing(status: int, body: object, expected: PullA
 )
 def test_a_refused_token_is_told_apart_with_what_to_check(status: int, code: str) -> None:
     answer = answered({"errorCode": code, "errorMessage": "Error Occurred - Invalid Access Token"}, status)
-    assert isinstance(answer, NoBooks)
+    assert isinstance(answer, NothingLearned)
     assert (answer.code, answer.token_refused) == (code, True)
     assert "Pull Transactions" in (answer.alarm or "")
     other = answered({"errorCode": code, "errorMessage": "Bad Request"}, status)
-    assert isinstance(other, NoBooks)
+    assert isinstance(other, NothingLearned)
     assert not other.token_refused
 
 
 def test_a_rate_limit_says_how_long_to_wait() -> None:
     fault = {"fault": {"faultstring": "Spike arrest", "detail": {"errorcode": "policies.ratelimit"}}}
-    assert answered(fault, 429, {"retry-after": "40"}) == NoBooks("429", retry_after=timedelta(seconds=40))
+    assert answered(fault, 429, {"retry-after": "40"}) == NothingLearned("429", retry_after=timedelta(seconds=40))
 
 
 def test_the_edges_page_is_an_alarm() -> None:
     answer = answered(b"<html>Request unsuccessful. Incapsula incident ID: 4</html>", 403)
-    assert isinstance(answer, NoBooks)
+    assert isinstance(answer, NothingLearned)
     assert (answer.code, answer.alarm is not None) == ("EDGE_REFUSED", True)
 
 
@@ -171,7 +171,7 @@ def test_registered_now_or_before_is_registered_in_both_spellings(key: str, code
 def test_anything_else_is_no_registration(status: int, body: object, code: str) -> None:
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
     answer = read_registration(status, {}, text)
-    assert isinstance(answer, NoBooks)
+    assert isinstance(answer, NothingLearned)
     assert answer.code == code
     assert (answer.alarm is not None) is (code == "400.001")
 

@@ -108,6 +108,11 @@ def pulled(receipt: str = RECEIPT, amount: int | str = AMOUNT, *, in_doubt: bool
     return replace(found, in_doubt=in_doubt)
 
 
+def status_paid(conversation: str | None, receipt: str = RECEIPT, amount: int | str = AMOUNT) -> Fact:
+    """The result of asking for a transaction's status, with the conversation that the transaction came of."""
+    return result(Verdict.PAID, "0", source=Source.STATUS, merchant=conversation, amount=amount, receipt=receipt)
+
+
 def query_paid(checkout: str | None = None) -> Fact:
     return result(Verdict.PAID, "0", source=Source.QUERY, checkout=checkout)
 

@@ -177,6 +177,12 @@ RESULT_ROWS = [
         ((F, X), go(K, LATE_CASE)),
     ),
     row(
+        "paid, by the status of a transaction of another conversation",
+        scenes.status_paid("merchant-9", OTHER_RECEIPT),
+        (EVERYWHERE, NOTHING),
+    ),
+    row("paid, by the status of some transaction", scenes.status_paid(None, OTHER_RECEIPT), (EVERYWHERE, NOTHING)),
+    row(
         "paid, bound, neither amount nor ids",
         scenes.paid(OTHER_RECEIPT, None),
         ((C, S, P, U0, U1, UR, K0, E), go(K)),
@@ -510,6 +516,22 @@ def test_a_fourth_send_that_reached_nobody_leads_where_any_other_does_but_from_s
     assert standing(outcome.payment) is (F if column is S else standing(ordinary.payment))
     assert (outcome.case, outcome.refused) == (ordinary.case, ordinary.refused)
     assert outcome.payment.outcome_certain is (column is S or ordinary.payment.outcome_certain)
+
+
+@pytest.mark.parametrize("column", EVERYWHERE)
+def test_the_status_of_a_transaction_of_this_payments_conversation_is_proof(column: Standing) -> None:
+    before = scenes.standing_in(column)
+    told = before.merchant_request_id is not None
+    proof = scenes.tell(before, scenes.status_paid(scenes.MERCHANT, OTHER_RECEIPT), before.updated_at)
+    by_callback = scenes.tell(before, scenes.paid(OTHER_RECEIPT), before.updated_at)
+    if told:
+        assert (standing(proof.payment), proof.case) == (standing(by_callback.payment), by_callback.case)
+    else:
+        assert proof.payment == before
+    wrong = scenes.tell(
+        before, scenes.status_paid(scenes.MERCHANT, OTHER_RECEIPT, scenes.AMOUNT + 1), before.updated_at
+    )
+    assert (wrong.case is not None) is told
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ FAULTS = (
     Fault(
         "the gateway does not look at the token",
         "callback_gateway/edge.py",
-        '    if not token_accepted(edge.keys, "stk", reference, token):',
+        "    if not token_accepted(edge.keys, kind, reference, token):",
         "    if not token:",
         ("tests/gateway/test_callbacks.py",),
     ),
@@ -180,6 +180,20 @@ FAULTS = (
         "            raise outcome",
         "            break",
         ("tests/core/test_pull_books.py::test_a_store_that_is_away_costs_no_row",),
+    ),
+    Fault(
+        "the status of any transaction pays for the payment that was asked about",
+        "payment_service/domain/findings.py",
+        '(fact.merchant_request_id or "") != payment.merchant_request_id:',
+        "fact.merchant_request_id is None:",
+        ("tests/domain/test_table.py", "tests/core/test_ask_statuses.py"),
+    ),
+    Fault(
+        "a wrong password of the initiator is tried until it locks",
+        "payment_service/application/ask_statuses.py",
+        "    if code is not None:",
+        "    if code is not None and not results:",
+        ("tests/core/test_ask_statuses.py::test_a_wrong_password_is_tried_once_and_never_until_it_locks",),
     ),
     Fault(
         "log lines are written as they are, phone numbers and all",
