@@ -221,6 +221,8 @@ def _application_login(path: Path) -> tuple[str, str]:
 
 
 def _simulator_credentials(folder: Path) -> dict[str, Path]:
+    # No secret, but nothing in this folder is for others. The simulator wrote it before it served.
+    (folder / CERTIFICATE).chmod(0o600)
     return {
         "daraja_consumer_key_file": write_secret(folder / "daraja-consumer-key", SIMULATOR_CONSUMER_KEY),
         "daraja_consumer_secret_file": write_secret(folder / "daraja-consumer-secret", SIMULATOR_CONSUMER_SECRET),
