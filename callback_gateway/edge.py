@@ -23,7 +23,8 @@ from callback_gateway.forwarding import ForwardQueue, Outcome
 from callback_gateway.spool import Spool
 from runtime.callback_tokens import CallbackKeys, token_accepted
 
-CALLBACK_PATH = re.compile(r"/callbacks/stk/([^/]{1,64})/([^/]{1,64})")
+CALLBACK_PATH = re.compile(r"/callbacks/(stk|result)/([^/]{1,64})/([^/]{1,64})")
+KINDS = {"stk": pb.CALLBACK_KIND_STK, "result": pb.CALLBACK_KIND_RESULT}
 ACCEPTED_BODY = b'{"ResultCode":0,"ResultDesc":"Accepted"}'
 
 
@@ -62,7 +63,7 @@ async def answer(edge: Edge, request: web.BaseRequest) -> web.Response:
 async def _answer(edge: Edge, request: web.BaseRequest) -> web.Response:
     path = request.raw_path
     if request.method == "POST" and (callback := CALLBACK_PATH.fullmatch(path)):
-        return await _take_callback(edge, request, reference=callback[1], token=callback[2])
+        return await _take_callback(edge, request, kind=callback[1], reference=callback[2], token=callback[3])
     if request.method == "GET" and path == "/healthz":
         return _plain(200, b'{"status":"alive"}')
     if request.method == "GET" and path == "/readyz":
@@ -72,8 +73,8 @@ async def _answer(edge: Edge, request: web.BaseRequest) -> web.Response:
     return _not_found()
 
 
-async def _take_callback(edge: Edge, request: web.BaseRequest, reference: str, token: str) -> web.Response:
-    if not token_accepted(edge.keys, "stk", reference, token):
+async def _take_callback(edge: Edge, request: web.BaseRequest, kind: str, reference: str, token: str) -> web.Response:
+    if not token_accepted(edge.keys, kind, reference, token):
         edge.counts["refused"] += 1
         return _not_found()
     try:
@@ -91,7 +92,7 @@ async def _take_callback(edge: Edge, request: web.BaseRequest, reference: str, t
         return _closing(400)
     edge.counts["received"] += 1
     callback = pb.Callback(
-        kind=pb.CALLBACK_KIND_STK, reference=reference, token=token, body=body, source_address=request.remote or ""
+        kind=KINDS[kind], reference=reference, token=token, body=body, source_address=request.remote or ""
     )
     callback.receive_time.CopyFrom(_now())
     match await _secure(edge, callback):

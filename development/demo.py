@@ -26,7 +26,14 @@ from google.protobuf.json_format import Parse
 from mpesa_payments.v1 import money_pb2, payment_pb2, payment_service_pb2, payment_service_pb2_grpc
 from rich.console import Console
 
-from development.demo_stories import EXPIRE_AFTER_SECONDS, QUERY_AFTER_SECONDS, STORIES, WATCH_FOR_SECONDS, Story
+from development.demo_stories import (
+    EXPIRE_AFTER_SECONDS,
+    PULL_INTERVAL_SECONDS,
+    QUERY_AFTER_SECONDS,
+    STORIES,
+    WATCH_FOR_SECONDS,
+    Story,
+)
 from development.demo_summary import Replies, compare, show_summary
 from development.foreground import run_in_foreground
 from development.system import Plan, System, running_system, until_a_part_ends
@@ -37,6 +44,7 @@ SETTINGS = {
     "PAYMENTS_WATCH_FOR_S": str(WATCH_FOR_SECONDS),
     "PAYMENTS_QUERY_AFTER_S": str(QUERY_AFTER_SECONDS),
     "PAYMENTS_QUERIES_PER_MINUTE": "600",
+    "PAYMENTS_PULL_INTERVAL_S": str(PULL_INTERVAL_SECONDS),
 }
 # The sandbox's limit of five queries a minute would stretch the plot.
 SIMULATOR_OPTIONS = ("--latency=recorded", "--seed=1", "--queries-per-minute=0")
@@ -113,8 +121,9 @@ def _introduce(console: Console, system: System, seconds: float) -> None:
     )
     sentences.append(
         f"Times shortened for this: an unanswered prompt expires {EXPIRE_AFTER_SECONDS} s after it was sent (120 s by "
-        f"default), late money is waited for until {WATCH_FOR_SECONDS} s (48 h), and Safaricom is asked about a "
-        f"payment whose callback has not come from {QUERY_AFTER_SECONDS} s on (30 s): {settings}"
+        f"default), late money is waited for until {WATCH_FOR_SECONDS} s (48 h), Safaricom is asked about a payment "
+        f"whose callback has not come from {QUERY_AFTER_SECONDS} s on (30 s), and its own list of what arrived is read "
+        f"every {PULL_INTERVAL_SECONDS} s (10 min): {settings}"
     )
     for sentence in (*sentences, ""):
         console.print(sentence, soft_wrap=True)

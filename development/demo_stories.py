@@ -15,6 +15,7 @@ from mpesa_payments.v1 import payment_pb2
 # Shortened for the demonstration; seconds. An answer may take 7 s (the longest recorded), so a prompt must live longer.
 EXPIRE_AFTER_SECONDS = 10
 WATCH_FOR_SECONDS = 22
+PULL_INTERVAL_SECONDS = 1
 PAID_LATE_SECONDS = 14
 QUERY_AFTER_SECONDS = 4
 
@@ -111,10 +112,9 @@ STORIES: tuple[Story, ...] = (
         "254700012998",
         750,
         _STATUS.PAYMENT_STATUS_COMPLETED,
-        {"callback": "never", "callback_delay_seconds": 1},
-        # An answer to a query names no receipt; the second one, a quarter of a minute later, confirms the booking.
-        reason=payment_pb2.STATUS_REASON_RECEIPT_PENDING,
-        sees=(_EVENT.PAYMENT_EVENT_TYPE_COMPLETED,),
+        # An answer to a query names no receipt; Safaricom's list of what arrived brings it, here some seconds later.
+        {"callback": "never", "callback_delay_seconds": 1, "pull_delay_seconds": 8},
+        sees=(_EVENT.PAYMENT_EVENT_TYPE_COMPLETED, _EVENT.PAYMENT_EVENT_TYPE_UPDATED),
         callbacks=0,
     ),
     Story(
@@ -132,6 +132,15 @@ STORIES: tuple[Story, ...] = (
         _STATUS.PAYMENT_STATUS_COMPLETED,
         {"answer": "lost", "callback_delay_seconds": 4},
         sees=(_EVENT.PAYMENT_EVENT_TYPE_UNCERTAIN,),
+    ),
+    Story(
+        "Answer and callback are both lost",
+        "254700012901",
+        1100,
+        _STATUS.PAYMENT_STATUS_COMPLETED,
+        {"answer": "lost", "callback": "never", "callback_delay_seconds": 1},
+        sees=(_EVENT.PAYMENT_EVENT_TYPE_UNCERTAIN,),
+        callbacks=0,
     ),
     Story(
         "Booking asks three times at once",

@@ -105,12 +105,10 @@ def _wrong_ending(story: Story, stream: Sequence[payment_pb2.PaymentEvent]) -> l
 
 def _wrong_books(story: Story, payment: payment_pb2.Payment, held: Held) -> list[str]:
     paid = payment.amount.units if payment.status == payment_pb2.PAYMENT_STATUS_COMPLETED else 0
-    # A receipt number is told by callback, or not at all.
-    receipts = list(held.receipts) if held.callbacks else []
     pairs = (
         ("times prompted", held.prompts, story.prompts),
         ("KES debited", held.debited_kes, paid),
-        ("receipts", receipts, [payment.mpesa_receipt_number] if payment.mpesa_receipt_number else []),
+        ("receipts", list(held.receipts), [payment.mpesa_receipt_number] if payment.mpesa_receipt_number else []),
         ("callbacks answered 200", held.callbacks_ok, story.callbacks),
         ("callbacks sent", held.callbacks, story.callbacks),
     )

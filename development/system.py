@@ -50,10 +50,20 @@ DATABASE = "payments"
 SANDBOX_PASSKEY = "bfb279f9aa9bdbcf158e97dd71a467cd2e0c893059b10f78e6b72ada1ed2c919"
 SIMULATOR_CONSUMER_KEY = "development-consumer-key"
 SIMULATOR_CONSUMER_SECRET = "development-consumer-secret"
+SIMULATOR_INITIATOR_NAME = "development-initiator"
+SIMULATOR_INITIATOR_PASSWORD = "development-initiator-password"
+CERTIFICATE = "simulator-certificate.pem"
 SHORTCODES: Sequence[Mapping[str, str]] = (
     {"number": "174379", "kind": "PAYBILL", "passkey": SANDBOX_PASSKEY},
     {"number": "600584", "kind": "TILL", "till_number": "300584", "passkey": "development-passkey"},
 )
+
+# Where Safaricom is simulated its books may be read, and often enough to see it happen.
+SIMULATED_SETTINGS: Mapping[str, str] = {
+    "PAYMENTS_PULL_NOMINATED_NUMBER": "254700000000",
+    "PAYMENTS_PULL_INTERVAL_S": "5",
+    "PAYMENTS_INITIATOR_NAME": SIMULATOR_INITIATOR_NAME,
+}
 
 # A port found free can be taken before the service binds it; five clashes in a row are something else.
 PORT_ATTEMPTS = 5
@@ -211,10 +221,14 @@ def _application_login(path: Path) -> tuple[str, str]:
 
 
 def _simulator_credentials(folder: Path) -> dict[str, Path]:
+    # No secret, but nothing in this folder is for others. The simulator wrote it before it served.
+    (folder / CERTIFICATE).chmod(0o600)
     return {
         "daraja_consumer_key_file": write_secret(folder / "daraja-consumer-key", SIMULATOR_CONSUMER_KEY),
         "daraja_consumer_secret_file": write_secret(folder / "daraja-consumer-secret", SIMULATOR_CONSUMER_SECRET),
         "shortcodes_file": write_secret(folder / "shortcodes.json", json.dumps(SHORTCODES, indent=2)),
+        "initiator_password_file": write_secret(folder / "initiator-password", SIMULATOR_INITIATOR_PASSWORD),
+        "initiator_certificate_file": folder / CERTIFICATE,
     }
 
 
@@ -225,7 +239,9 @@ async def _start_simulator(house: House, plan: Plan, parts: list[Part]) -> str:
     )
     words = ["daraja_simulator", "serve", f"--host={HOST}", f"--port={plan.simulator_port}"]
     words += [f"--shortcodes={shortcodes}", f"--consumer-key={SIMULATOR_CONSUMER_KEY}"]
-    words += [f"--consumer-secret={SIMULATOR_CONSUMER_SECRET}", *plan.simulator_options]
+    words += [f"--consumer-secret={SIMULATOR_CONSUMER_SECRET}", f"--initiator-name={SIMULATOR_INITIATOR_NAME}"]
+    words += [f"--initiator-password={SIMULATOR_INITIATOR_PASSWORD}"]
+    words += [f"--certificate-file={house.data_dir / CERTIFICATE}", *plan.simulator_options]
     parts.append(await start_part(house, SIMULATOR, words, {}))
     return f"http://{parts[-1].ready['address']}"
 
@@ -242,10 +258,11 @@ async def _start_service_and_gateway(
         parts.append(gateway)
         settings = {f"PAYMENTS_{name.upper()}": str(path) for name, path in files.items() if "owner" not in name}
         settings |= {"PAYMENTS_DARAJA_BASE_URL": daraja_url, **plan.settings}
-        settings.setdefault(
-            "PAYMENTS_CALLBACK_BASE_URL",
-            house.environment.get("PAYMENTS_CALLBACK_BASE_URL") or f"http://{gateway.ready['address']}",
-        )
+        usual = {"PAYMENTS_CALLBACK_BASE_URL": f"http://{gateway.ready['address']}"}
+        if plan.daraja_url is None:
+            usual |= SIMULATED_SETTINGS
+        for name, value in usual.items():
+            settings.setdefault(name, house.environment.get(name) or value)
         words = ["payment_service", "serve", f"--listen={HOST}:{grpc_port}"]
         try:
             parts.append(await start_part(house, SERVICE, words, settings))

@@ -59,6 +59,7 @@ def serve(
         refuse(refusal)
     if check_config:
         sys.stdout.write(render_settings(settings))
+        sys.stdout.writelines(f"{sentence}\n" for sentence in settings.switched_off)
         return
     configure_logs("payment-service", settings.log_level)
     run(serve_payments(settings, ready_file))

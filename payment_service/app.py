@@ -25,12 +25,16 @@ from payment_service import background
 from payment_service.application import create_payment, record_facts
 from payment_service.application.accept_callbacks import AcceptCallbacks
 from payment_service.application.access_token import AccessToken
+from payment_service.application.ask_statuses import LOOK_SECONDS as STATUS_LOOK_SECONDS
+from payment_service.application.ask_statuses import StatusTools, ask_statuses
 from payment_service.application.cancel_payment import CancelPayments
 from payment_service.application.create_payment import CreatePayments, Decision, NewPayment
 from payment_service.application.event_feed import EventFeed
 from payment_service.application.exchanges import keep_exchange
 from payment_service.application.group_commit import GroupCommit
 from payment_service.application.initiate_payment import InitiatePayments
+from payment_service.application.pull_books import LOOK_SECONDS as PULL_LOOK_SECONDS
+from payment_service.application.pull_books import PullTools, pull_books
 from payment_service.application.read_payments import get_payment, payment_reads
 from payment_service.application.record_facts import Recorded, Submission
 from payment_service.application.request_budget import RequestBudget
@@ -41,6 +45,7 @@ from payment_service.application.settle_uncertain import QueryTools, settle_unce
 from payment_service.background import StepTools, run_every
 from payment_service.config import PaymentSettings, load_shortcodes
 from payment_service.daraja.client import DarajaClient, open_daraja
+from payment_service.daraja.initiator import CertificateUnusable, Initiator, load_initiator
 from payment_service.daraja.shortcodes import check_callback_url
 from payment_service.daraja.transport import Timeouts
 from payment_service.domain.views import PaymentView
@@ -218,7 +223,50 @@ def _timers(
         partial(run_every, background.STEP_SECONDS, partial(apply_pending_callbacks, inbox)),
         partial(run_every, background.MATCH_SECONDS, partial(match_parked_callbacks, inbox)),
         partial(run_every, background.QUERY_STEP_SECONDS, partial(settle_uncertain, queries)),
+        *_readers_of_books(settings, engine, send),
     ]
+
+
+def _readers_of_books(
+    settings: PaymentSettings, engine: AsyncEngine, send: SendTools
+) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+    """What reads the provider's books, by the page and by the transaction, where each is allowed."""
+    readers: list[Callable[[], Coroutine[Any, Any, None]]] = []
+    if settings.pull_nominated_number:
+        pulling = PullTools(
+            engine=engine,
+            facts=send.facts,
+            tokens=send.tokens,
+            daraja=send.daraja,
+            sealer=send.sealer,
+            shortcodes=send.shortcodes,
+            nominated_number=settings.pull_nominated_number,
+            callback_base_url=send.callback_base_url,
+            interval=timedelta(seconds=settings.pull_interval_s),
+            clock=send.clock,
+        )
+        readers.append(partial(run_every, PULL_LOOK_SECONDS, partial(pull_books, pulling)))
+    if settings.initiator_name and settings.initiator_certificate_file is not None:
+        asking = StatusTools(
+            engine=engine,
+            tokens=send.tokens,
+            daraja=send.daraja,
+            sealer=send.sealer,
+            initiator=_initiator(settings, settings.initiator_certificate_file),
+            shortcodes=send.shortcodes,
+            callback_keys=send.callback_keys,
+            callback_base_url=send.callback_base_url,
+            clock=send.clock,
+        )
+        readers.append(partial(run_every, STATUS_LOOK_SECONDS, partial(ask_statuses, asking)))
+    return readers
+
+
+def _initiator(settings: PaymentSettings, certificate_file: Path) -> Initiator:
+    try:
+        return load_initiator(settings.initiator_name, settings.initiator_password.get_secret_value(), certificate_file)
+    except CertificateUnusable as error:
+        raise StartRefused(f"PAYMENTS_INITIATOR_CERTIFICATE_FILE cannot be used: {error}.") from None
 
 
 def _tokens(settings: PaymentSettings, engine: AsyncEngine, daraja: DarajaClient, sealer: Sealer) -> AccessToken:

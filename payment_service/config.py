@@ -4,6 +4,7 @@ Read by `app` alone and passed down as values.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -101,6 +102,20 @@ class PaymentSettings(TimedSettings):
         le=60_000,
         description="queries a minute for one shortcode, all processes together",
     )
+    pull_nominated_number: str = Field(
+        default="",
+        description="MSISDN the shortcodes are registered with for Pull Transactions; empty: the books are not read",
+    )
+    pull_interval_s: float = Field(
+        default=600, ge=1, le=86_400, description="between two readings of a shortcode's books, seconds"
+    )
+    initiator_name: str = Field(
+        default="", description="operator of M-Pesa that asks for a transaction's status; empty: none is asked for"
+    )
+    initiator_password: SecretStr = Field(default=SecretStr(""), description="password of that operator")
+    initiator_certificate_file: Path | None = Field(
+        default=None, description="Safaricom's certificate, PEM or DER, that the password is encrypted for"
+    )
     watchers_max: int = Field(default=12_000, ge=1, le=100_000, description="open streams this process may serve")
 
     @field_validator("grpc_address")
@@ -128,6 +143,13 @@ class PaymentSettings(TimedSettings):
             raise ValueError("expected http://HOST or https://HOST, without credentials or a query")
         return url
 
+    @field_validator("pull_nominated_number")
+    @classmethod
+    def _msisdn_or_nothing(cls, number: str) -> str:
+        if number and not re.fullmatch(r"254[0-9]{9}", number):
+            raise ValueError("expected 2547XXXXXXXX or 2541XXXXXXXX")
+        return number
+
     @model_validator(mode="after")
     def _times_fit_together(self) -> Self:
         if self.lease_s < self.push_timeout_s + LEASE_MARGIN_S:
@@ -148,6 +170,28 @@ class PaymentSettings(TimedSettings):
                 f" ({self.expire_after_s:g}): a payment that has not expired is not surely unpaid"
             )
         return self
+
+    @model_validator(mode="after")
+    def _initiator_is_whole(self) -> Self:
+        given = {
+            "PAYMENTS_INITIATOR_NAME": bool(self.initiator_name),
+            "PAYMENTS_INITIATOR_PASSWORD_FILE": bool(self.initiator_password.get_secret_value()),
+            "PAYMENTS_INITIATOR_CERTIFICATE_FILE": self.initiator_certificate_file is not None,
+        }
+        if any(given.values()) and not all(given.values()):
+            missing = ", ".join(name for name, is_given in given.items() if not is_given)
+            raise ValueError(f"Transaction Status needs {missing} as well")
+        return self
+
+    @property
+    def switched_off(self) -> tuple[str, ...]:
+        """A sentence for each part that these settings leave out."""
+        sentences = []
+        if not self.pull_nominated_number:
+            sentences.append("Pull Transactions is off: PAYMENTS_PULL_NOMINATED_NUMBER is not set.")
+        if not self.initiator_name:
+            sentences.append("Transaction Status is off: PAYMENTS_INITIATOR_NAME is not set.")
+        return tuple(sentences)
 
 
 class OwnerSettings(ProgramSettings):

@@ -20,12 +20,16 @@ from payment_service.application.kept_rows import CallbackRow
 from payment_service.application.record_facts import Recorded, Submission, trace_id
 from payment_service.daraja.messages import read_stk_callback
 from payment_service.daraja.result_codes import meaning_of
+from payment_service.daraja.status_messages import read_status_result
 from payment_service.domain.errors import Overloaded, StoreUnavailable
 from payment_service.domain.facts import ResultReported
 from payment_service.security.sealing import CALLBACK_BODY, Sealer
 from payment_service.store.inbox import StoredCallback
 from payment_service.telemetry import remote_parent
 from runtime.callback_tokens import CallbackKeys, token_accepted
+
+STATUS_KIND = "result"
+"""The kind of callback that answers a question for a transaction's status."""
 
 BODY_INDEX = "callback-body"
 BODY_MAX_BYTES = 65_536
@@ -36,7 +40,7 @@ _tracer = trace.get_tracer("payment_service")
 
 @dataclass(frozen=True, slots=True)
 class ReceivedCallback:
-    """One HTTP request as the edge received it. `kind` is "stk"."""
+    """One HTTP request as the edge received it. `kind` is "stk" or "result"."""
 
     kind: str
     reference: str
@@ -86,7 +90,7 @@ class AcceptCallbacks:
 
 def kept_submission(sealer: Sealer, stored: StoredCallback) -> Submission:
     """A callback that was kept, as it came; raises SealBroken where its body does not open."""
-    body = sealer.open(CALLBACK_BODY, _row_id(stored.reference, stored.body_hash), stored.sealed_body)
+    body = sealer.open(CALLBACK_BODY, body_row_id(stored.reference, stored.body_hash), stored.sealed_body)
     received = ReceivedCallback(stored.kind, stored.reference, "", body, stored.source_address, stored.received_at)
     return _submission(sealer, received)
 
@@ -122,14 +126,16 @@ def _submission(sealer: Sealer, callback: ReceivedCallback) -> Submission:
     body_hash = sealer.index(BODY_INDEX, callback.body)
     row = CallbackRow(
         kind=callback.kind,
-        sealed_body=sealer.seal(CALLBACK_BODY, _row_id(callback.reference, body_hash), callback.body),
+        sealed_body=sealer.seal(CALLBACK_BODY, body_row_id(callback.reference, body_hash), callback.body),
         body_hash=body_hash,
         source_address=callback.source_address,
         received_at=callback.received_at,
     )
-    fact = replace(read_stk_callback(callback.body), fact_id=fact_id_of(body_hash))
+    read = read_status_result if callback.kind == STATUS_KIND else read_stk_callback
+    fact = replace(read(callback.body), fact_id=fact_id_of(body_hash))
     return Submission(fact, reference=callback.reference, callback=row)
 
 
-def _row_id(reference: str, body_hash: bytes) -> bytes:
+def body_row_id(reference: str, body_hash: bytes) -> bytes:
+    """What a callback's body is sealed for."""
     return reference.encode() + body_hash

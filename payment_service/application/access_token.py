@@ -51,6 +51,8 @@ class TokenTimes:
     """A renewed token that is refused within it was not refused for its age."""
     refusal_pause: timedelta = timedelta(seconds=30)
     """How long nothing is sent after that."""
+    doubt_pause: timedelta = timedelta(minutes=10)
+    """Between two renewals that only another product asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,18 @@ def token_refused(tokens: AccessToken, generation: int) -> None:
             "that its keys belong to this environment, and that nothing else uses them.",
         )
     tokens.refused_at = now
+
+
+def token_doubted(tokens: AccessToken, generation: int) -> None:
+    """Another product than the prompt refused the token of this generation.
+
+    It may have died, and then a new one helps; or the app has not that product, and then none does. So it is renewed
+    once in a while, and prompts are not held up by it: a pause is for tokens that prompts are refused with.
+    """
+    now = tokens.clock()
+    renewed_lately = tokens.refused_at is not None and now < tokens.refused_at + tokens.times.doubt_pause
+    if generation > tokens.refused_generation and not renewed_lately:
+        tokens.refused_generation, tokens.refused_at = generation, now
 
 
 def _lives(tokens: AccessToken, token: Token, now: datetime) -> bool:

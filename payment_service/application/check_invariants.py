@@ -13,6 +13,9 @@ from uuid import UUID
 
 from payment_service.application.accept_callbacks import BODY_INDEX, fact_id_of
 from payment_service.application.invariants import RULES, Evidence, Instruments, Invariant
+from payment_service.application.pull_books import PULLED
+from payment_service.daraja.book_messages import read_row
+from payment_service.daraja.envelopes import lenient_json
 from payment_service.daraja.messages import read_stk_callback
 from payment_service.domain.facts import ResultReported, Verdict
 from payment_service.domain.payment import PAID_STATES, Payment
@@ -28,7 +31,7 @@ from payment_service.security.sealing import (
     SealBroken,
 )
 from payment_service.store import audit, payments
-from payment_service.store.audit import CallbackRow, CaseRow, PaymentProofs
+from payment_service.store.audit import CallbackRow, CaseRow, ExchangeRow, PaymentProofs
 from payment_service.store.event_log import events_of_payments
 from payment_service.store.together import Connection, run_together
 
@@ -89,10 +92,7 @@ async def check_invariants(tools: Instruments, conn: Connection, since: datetime
         after = callbacks[-1].callback_id
     after = first
     while exchanges := await audit.exchanges_after(conn, after, BATCH):
-        for exchange in exchanges:
-            subject = f"{exchange.payment_id or 'no payment'}, exchange {exchange.exchange_id}"
-            for place, sealed in ((EXCHANGE_REQUEST, exchange.request), (EXCHANGE_ANSWER, exchange.answer)):
-                _opened(tools, tallies, subject, place, exchange.exchange_id.bytes, sealed)
+        await _check_exchanges(tools, conn, exchanges, tallies)
         after = exchanges[-1].exchange_id
     return tallies
 
@@ -103,6 +103,8 @@ def _looked_at(invariant: Invariant) -> str:
             return "values"
         case Invariant.CALLBACKS | Invariant.INBOX | Invariant.SUCCESS:
             return "callbacks"
+        case Invariant.BOOKS:
+            return "rows"
         case _:
             return "events" if invariant in _EVENT_RULES else "payments"
 
@@ -237,6 +239,29 @@ def _recorded_otherwise(row: CallbackRow, result: ResultReported, cases: Sequenc
         return True
     under_review = any(case.is_money for case in cases)
     return result.receipt is None and (row.owner_state in PAID_STATES or under_review)
+
+
+async def _check_exchanges(
+    tools: Instruments, conn: Connection, batch: Sequence[ExchangeRow], tallies: Tallies
+) -> None:
+    rows: list[tuple[str, UUID, str | None]] = []
+    for exchange in batch:
+        subject, row_id = (
+            f"{exchange.payment_id or 'no payment'}, exchange {exchange.exchange_id}",
+            exchange.exchange_id,
+        )
+        _opened(tools, tallies, subject, EXCHANGE_REQUEST, row_id.bytes, exchange.request)
+        answer = _opened(tools, tallies, subject, EXCHANGE_ANSWER, row_id.bytes, exchange.answer)
+        if exchange.operation == PULLED and exchange.payment_id is not None and answer is not None:
+            row = read_row(lenient_json(answer))
+            rows.append((subject, exchange.payment_id, row.receipt if row is not None else None))
+    if not rows:
+        return
+    recorded = await audit.recorded_money(conn, {payment_id for _, payment_id, _ in rows}, {row[2] for row in rows})
+    for subject, _, receipt in rows:
+        tallies[Invariant.BOOKS].checked += 1
+        if receipt not in recorded:
+            tallies[Invariant.BOOKS].add(subject, f"receipt {receipt or '(none)'} is recorded nowhere")
 
 
 def _grouped(rows: Sequence[_Row], key: Callable[[_Row], _Key]) -> dict[_Key, list[_Row]]:

@@ -30,6 +30,6 @@ def exchange_row(sealer: Sealer, exchange: Exchange, payment_id: UUID | None) ->
 async def keep_exchange(
     engine: AsyncEngine, sealer: Sealer, exchange: Exchange, payment_id: UUID | None = None
 ) -> None:
-    """Keep an exchange that no fact comes with: a request for a token, or a query that taught nothing."""
+    """Keep an exchange that changes no payment by itself: a request for a token, or a question."""
     async with engine.begin() as conn:
         await evidence.insert_exchange(conn, exchange_row(sealer, exchange, payment_id))

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from payment_service.application.accept_callbacks import fact_id_of
+from payment_service.application.accept_callbacks import STATUS_KIND, fact_id_of
 from payment_service.application.invariants import NATIONAL_DIGITS
 from payment_service.application.stored_views import payment_view
 from payment_service.domain.errors import PaymentNotFound
@@ -46,6 +46,8 @@ _CAUSES: Mapping[str, str] = {
     "receipt-overdue": "a timer: no receipt in time",
     "callback": "Safaricom, by callback",
     "query": "Daraja, answering a query",
+    "pull": "Safaricom's books",
+    "pull-doubt": "Safaricom's books, which name no payment beyond doubt",
     "sibling": "another attempt, which was paid",
     "refund": "whoever asked for the refund",
     "refund-done": "Safaricom, by the refund's result",
@@ -201,7 +203,8 @@ def _callback(
     if row.status != "APPLIED":
         effects = [standing_of(row)]
     details = (f"{', '.join(effects) or 'changed nothing'} (fact {fact_id})", f"got {body}")
-    return Moment(row.received_at, f"callback, {row.status}", f"Safaricom, from {row.source_address}", details)
+    what = "result of a question" if row.kind == STATUS_KIND else "callback"
+    return Moment(row.received_at, f"{what}, {row.status}", f"Safaricom, from {row.source_address}", details)
 
 
 def _effects(fact_id: str, versions: Mapping[str, int], cases: Sequence[CaseRow]) -> list[str]:

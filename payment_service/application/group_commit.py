@@ -56,7 +56,7 @@ WAITING_MAX = 4_096
 BUSY_ITEMS = 4
 """Items in a group that show that more are coming than transactions can keep up with one by one."""
 GATHER_SECONDS = 0.006
-"""How long a busy writer lets the next group fill: at 64 payments in flight each costs an eighth less processor time."""
+"""How long a busy writer lets the next group fill. At 64 payments in flight each then costs an eighth less CPU time."""
 
 COMMIT_WAIT_SECONDS = 10.0
 TRIES_MAX = 4

@@ -53,6 +53,7 @@ class Invariant(StrEnum):
     CALLBACKS = "a callback that was applied names its payment"
     INBOX = "a callback that is not applied has its next try or an open case, and one that is has none"
     SUCCESS = "a success that came by callback is recorded"
+    BOOKS = "money that the provider's books show for a payment is recorded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +309,8 @@ RULES: Mapping[Invariant, Rule] = {
     Invariant.QUERIES: _queries,
     Invariant.BOOKING: _booking,
 }
-"""The rules over one payment. Sealed values and callbacks are checked where they are read, in `check_invariants`."""
+"""The rules over one payment. Sealed values, callbacks and the books are checked where they are read, in
+`check_invariants`."""
 
 
 def _listed(versions: Sequence[int]) -> str:

@@ -298,9 +298,12 @@ class _Ledger:
             self._checkout_holder[self._index(after.checkout_request_id)] = after.payment_id
         if not isinstance(fact, ResultReported) or fact.verdict is not Verdict.PAID or fact.receipt is None:
             return
-        # A receipt that came with foreign ids stands in its case only: its true owner may still be told of it.
-        foreign = outcome.case is not None and outcome.case.kind is CaseKind.FOREIGN_IDS
-        if fact.receipt not in self._receipt_holder and not foreign:
+        if outcome.case is None and not outcome.changed(before):
+            # What is no news proves no owner either: the receipt is left to whoever proves to be it.
+            return
+        # A receipt that came with foreign ids, or in doubt, stands in its case only: its true owner may still be told.
+        anothers = fact.in_doubt or (outcome.case is not None and outcome.case.kind is CaseKind.FOREIGN_IDS)
+        if fact.receipt not in self._receipt_holder and not anothers:
             self._receipt_holder[fact.receipt] = after.payment_id
             amount = None if fact.amount == UNREADABLE else fact.amount
             counted = after.receipt == fact.receipt

@@ -1,4 +1,4 @@
-"""Daraja's addresses, called once each: a token, a push, a query.
+"""Daraja's addresses, called once each: a token, a push, or a question.
 
 What goes into a request is decided here, from "Daraja: Authorization" and "Daraja: M-Pesa Express Simulate" and
 "Query". What an answer means is decided in `messages` and `query_answers`; whether the push may be repeated, by the
@@ -13,11 +13,11 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import TypeVar, assert_never
 from urllib.parse import urlsplit
 
 import httpx
@@ -47,11 +47,14 @@ from payment_service.daraja.query_answers import (
     read_query_answer,
 )
 from payment_service.daraja.shortcodes import PushRequest, Shortcode
-from payment_service.daraja.transport import HttpAnswer, NoAnswer, Timeouts, exchange, open_http
+from payment_service.daraja.transport import ANSWER_MAX_BYTES, HttpAnswer, NoAnswer, Timeouts, exchange, open_http
+
+Answer = TypeVar("Answer")
 
 PUSH_TIMEOUTS = Timeouts(connect_seconds=5.0, total_seconds=30.0)
 TOKEN_TIMEOUTS = Timeouts(connect_seconds=5.0, total_seconds=10.0)
 QUERY_TIMEOUTS = Timeouts(connect_seconds=5.0, total_seconds=15.0)
+QUESTION_TIMEOUTS = Timeouts(connect_seconds=5.0, total_seconds=30.0)
 
 TOKEN_PATH = "/oauth/v1/generate"
 PUSH_PATH = "/mpesa/stkpush/v1/processrequest"
@@ -82,12 +85,12 @@ class Exchange:
     """One request and what came back, to be kept encrypted. Password and token are blanked; the payer's data is not."""
 
     operation: str
-    """"push", "query" or "token"."""
+    """"push", "token", or the name of a question: "query" and those of the books."""
     http_status: int | None
     """None when no status line came."""
     request_body: bytes = field(repr=False)
     answer_body: bytes = field(repr=False)
-    """At most 64 KiB of it."""
+    """As much of it as was read."""
     started_at: datetime
     duration: timedelta
     classified_as: str
@@ -181,30 +184,27 @@ async def query(
     client: DarajaClient, token: str, shortcode: Shortcode, checkout_request_id: str
 ) -> tuple[QueryAnswer, Exchange]:
     """Ask once what became of a push. Asking changes nothing, so it may be cancelled, and asked again at any time."""
-    started_at, started = client.clock(), time.monotonic()
-    fields = _credentials(shortcode, started_at) | {"CheckoutRequestID": checkout_request_id}
-    with _span("POST", client, QUERY_PATH, QUERY_PATH) as span:
-        answer = await exchange(
-            client.http,
-            "POST",
-            client.base_url + QUERY_PATH,
-            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-            content=json.dumps(fields).encode(),
-            timeouts=client.query_timeouts,
-        )
-        _describe(span, answer)
-    if isinstance(answer, NoAnswer):
-        read: QueryAnswer = NothingLearned(answer.why)
-    else:
-        read = read_query_answer(answer.status, answer.headers, answer.body, checkout_request_id)
-    kept = json.dumps(fields | {"Password": _BLANK.decode()}).encode()
-    made = _exchange_made(
-        "query", kept, answer, answer.body.replace(token.encode(), _BLANK), started_at, started, _query_name(read)
+
+    def read(answer: HttpAnswer | NoAnswer) -> QueryAnswer:
+        if isinstance(answer, NoAnswer):
+            return NothingLearned(answer.why)
+        return read_query_answer(answer.status, answer.headers, answer.body, checkout_request_id)
+
+    said, made = await ask(
+        client,
+        token,
+        "query",
+        QUERY_PATH,
+        _credentials(shortcode, client.clock()) | {"CheckoutRequestID": checkout_request_id},
+        read=read,
+        name=_query_name,
+        secret="Password",
+        timeouts=client.query_timeouts,
     )
-    if isinstance(read, NothingLearned):
-        level = logging.WARNING if read.alarm is None else logging.ERROR
-        _log.log(level, "daraja_query_unanswered", answer=read.why, http_status=answer.status, check=read.alarm)
-    return read, made
+    if isinstance(said, NothingLearned):
+        level = logging.WARNING if said.alarm is None else logging.ERROR
+        _log.log(level, "daraja_query_unanswered", answer=said.why, http_status=made.http_status, check=said.alarm)
+    return said, made
 
 
 def _query_name(answer: QueryAnswer) -> str:
@@ -217,6 +217,39 @@ def _query_name(answer: QueryAnswer) -> str:
             return f"NothingLearned: {why}"
         case _:
             assert_never(answer)
+
+
+async def ask(
+    client: DarajaClient,
+    token: str,
+    operation: str,
+    path: str,
+    fields: Mapping[str, object],
+    *,
+    read: Callable[[HttpAnswer | NoAnswer], Answer],
+    name: Callable[[Answer], str],
+    secret: str | None = None,
+    timeouts: Timeouts = QUESTION_TIMEOUTS,
+    answer_max_bytes: int = ANSWER_MAX_BYTES,
+) -> tuple[Answer, Exchange]:
+    """One question: a POST that moves no money, so it may be asked again. `secret` names a field that is not kept."""
+    started_at, started = client.clock(), time.monotonic()
+    content = json.dumps(fields).encode()
+    kept_content = json.dumps({**fields, secret: _BLANK.decode()}).encode() if secret else content
+    with _span("POST", client, path, path) as span:
+        answer = await exchange(
+            client.http,
+            "POST",
+            client.base_url + path,
+            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+            content=content,
+            timeouts=timeouts,
+            answer_max_bytes=answer_max_bytes,
+        )
+        _describe(span, answer)
+    said = read(answer)
+    kept = answer.body.replace(token.encode(), _BLANK)
+    return said, _exchange_made(operation, kept_content, answer, kept, started_at, started, name(said))
 
 
 def _credentials(shortcode: Shortcode, now: datetime) -> dict[str, object]:

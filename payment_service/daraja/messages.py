@@ -150,9 +150,9 @@ def _read_result(fact_id: str, callback: dict[str, object]) -> ResultReported:
         reason=meaning.reason,
         merchant_request_id=_id(callback, "MerchantRequestID"),
         checkout_request_id=_id(callback, "CheckoutRequestID"),
-        amount=_agreed("Amount", _amount, items["Amount"]),
-        receipt=_agreed("MpesaReceiptNumber", _receipt, items["MpesaReceiptNumber"]),
-        transaction_at=_agreed("TransactionDate", _nairobi_time, items["TransactionDate"]),
+        amount=_agreed("Amount", read_amount, items["Amount"]),
+        receipt=_agreed("MpesaReceiptNumber", read_receipt, items["MpesaReceiptNumber"]),
+        transaction_at=_agreed("TransactionDate", nairobi_time, items["TransactionDate"]),
     )
 
 
@@ -202,7 +202,8 @@ def _agreed(name: str, read: Callable[[object], T], values: list[object]) -> T |
     return readings.pop() if readings else None
 
 
-def _amount(value: object) -> int | str:
+def read_amount(value: object) -> int | str:
+    """Whole shillings from a number or a text, or `UNREADABLE`."""
     if isinstance(value, str):
         whole = _WHOLE_AMOUNT.fullmatch(value)
         if whole is None:
@@ -218,12 +219,13 @@ def _amount(value: object) -> int | str:
     return int(number)
 
 
-def _receipt(value: object) -> str | None:
+def read_receipt(value: object) -> str | None:
     """A receipt number, or None: what is none proves no receipt, and must not cost the payer the payment."""
     return value if isinstance(value, str) and RECEIPT_PATTERN.fullmatch(value) else None
 
 
-def _nairobi_time(value: object) -> datetime | None:
+def nairobi_time(value: object) -> datetime | None:
+    """A time of fourteen digits, as a text or a number; None for anything else."""
     digits = str(value) if type(value) is int else value
     if not isinstance(digits, str) or not _DATE.fullmatch(digits):
         return None

@@ -38,7 +38,7 @@ CONNECTIONS_MAX = 1_000
 """Requests take 0.4 to 7 s, so hundreds are open at once; beyond this they wait, within the connect timeout."""
 
 ANSWER_MAX_BYTES = 64 * 1024
-"""Answers have some 300 bytes. More than this is no answer of Daraja's and is not read on."""
+"""Most answers have some 300 bytes. More than this is no answer of Daraja's and is not read on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +132,7 @@ async def exchange(
     content: bytes = b"",
     timeouts: Timeouts,
     may_send: Callable[[], bool] = _always,
+    answer_max_bytes: int = ANSWER_MAX_BYTES,
 ) -> HttpAnswer | NoAnswer:
     """One request, made once. `may_send` is asked directly before the first byte.
 
@@ -139,7 +140,7 @@ async def exchange(
     """
     wire = _Wire(may_send)
     reset = _wire.set(wire)
-    received = _Received()
+    received = _Received(answer_max_bytes)
     try:
         async with asyncio.timeout(timeouts.total_seconds):
             await _receive(http, method, url, headers, content, timeouts, received)
@@ -156,8 +157,9 @@ async def exchange(
 
 @dataclass(slots=True)
 class _Received:
-    """What has come so far."""
+    """What has come so far, of an answer that may have `max_bytes`."""
 
+    max_bytes: int
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytearray = field(default_factory=bytearray)
@@ -188,9 +190,9 @@ async def _receive(
         # Raw: we ask for no compression, and an answer that is compressed all the same is not unpacked, whatever its
         # size would be then.
         async for chunk in response.aiter_raw():
-            received.body += chunk[: ANSWER_MAX_BYTES - len(received.body) + 1]
-            if len(received.body) > ANSWER_MAX_BYTES:
-                del received.body[ANSWER_MAX_BYTES:]
+            received.body += chunk[: received.max_bytes - len(received.body) + 1]
+            if len(received.body) > received.max_bytes:
+                del received.body[received.max_bytes :]
                 return
         received.whole = True
     finally:

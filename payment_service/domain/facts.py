@@ -31,6 +31,10 @@ class Source(StrEnum):
 
     CALLBACK = "CALLBACK"
     QUERY = "QUERY"
+    PULL = "PULL"
+    """A row of the provider's books: money that arrived, with its receipt."""
+    STATUS = "STATUS"
+    """The result of asking for a transaction's status: it names the receipt, and which request it came of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ UNREADABLE = "UNREADABLE"
 
 @dataclass(frozen=True, slots=True)
 class ResultReported:
-    """A result: by callback with a valid token, or as the answer to a query.
+    """A result: by callback with a valid token, as the answer to a query, or from the provider's books.
 
     `amount` is whole shillings, None when absent, or `UNREADABLE`. `asked_at` is when the query was asked: an answer
     says how things stood then, however late it is applied, and two readings of one answer are one look.
@@ -128,6 +132,8 @@ class ResultReported:
     transaction_at: datetime | None = None
     asked_at: datetime | None = None
     """None for a callback, which counts from when it is applied."""
+    in_doubt: bool = False
+    """Money that may as well be another payment's: nothing that came with it names this one beyond doubt."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ class Finding(StrEnum):
     UNKNOWN_CODE = "an unknown code"
     WRONG_AMOUNT = "paid, with a wrong amount"
     FOREIGN_PAID = "paid, but with an id or receipt that is not this payment's"
+    PAID_IN_DOUBT = "money in the books that may be this payment's"
     FOREIGN_OTHER = "another result with an id that is not this payment's"
     NO_NEWS = "still processing, unreadable, or too early to say"
     DEADLINE = "no send or no result in time"
@@ -221,6 +222,13 @@ def _answer(
 
 def _result(payment: Payment, fact: ResultReported, around: Surroundings, now: datetime, times: Times) -> Finding:
     if fact.verdict is Verdict.STILL_PROCESSING:
+        return Finding.NO_NEWS
+    if fact.in_doubt:
+        # Once the receipt is recorded on a payment, this one or another, the doubt is over.
+        return Finding.PAID_IN_DOUBT if around.receipt_holder is None else Finding.NO_NEWS
+    if fact.source is Source.STATUS and (fact.merchant_request_id or "") != payment.merchant_request_id:
+        # That an STK payment's conversation is its MerchantRequestID is inferred from recorded results. What agrees in
+        # it, in the amount and in a receipt that nobody has is this payment's; what does not agree proves nothing.
         return Finding.NO_NEWS
     if _foreign(payment, fact, around):
         return Finding.FOREIGN_PAID if fact.verdict is Verdict.PAID else Finding.FOREIGN_OTHER

@@ -72,6 +72,7 @@ UNCERTAIN_AGREED   U1       U1     U1     U1     E      -      case     case    
 UNKNOWN_CODE       U1       U1     U1     U1     -      -      -        -        -        -        -     -          -
 WRONG_AMOUNT       UR+$     UR+$   UR+$   UR+$   UR+$   $      $        $        $        $        $     $          $
 FOREIGN_PAID       U1+$     $      $      $      $      $      $        $        $        $        $     $          $
+PAID_IN_DOUBT      $        $      $      $      $      $      $        $        $        $        $     $          $
 FOREIGN_OTHER      U1+case  case   case   case   case   case   case     case     case     case     case  case       case
 NO_NEWS            -        -      -      -      -      -      -        -        -        -        -     -          -
 DEADLINE           F        -      E      E      E      -      -        -        -        -        -     -          -
@@ -104,6 +105,8 @@ class CaseKind(StrEnum):
     """Two pieces of evidence cannot both be true."""
     PAID_AFTER_FAILURE = "PAID_AFTER_FAILURE"
     FOREIGN_IDS = "FOREIGN_IDS"
+    UNCLAIMED_MONEY = "UNCLAIMED_MONEY"
+    """The provider's books hold money that may be this payment's, and nothing proves whose it is."""
     OTHER_PROMPT = "OTHER_PROMPT"
     """Safaricom accepted a push we did not record: the phone may have two prompts."""
     WRONG_AMOUNT = "WRONG_AMOUNT"
@@ -131,6 +134,7 @@ _CASE_OF: Mapping[Finding, CaseKind] = {
     Finding.WRONG_AMOUNT: CaseKind.WRONG_AMOUNT,
     Finding.FOREIGN_PAID: CaseKind.FOREIGN_IDS,
     Finding.FOREIGN_OTHER: CaseKind.FOREIGN_IDS,
+    Finding.PAID_IN_DOUBT: CaseKind.UNCLAIMED_MONEY,
     Finding.RECEIPT_OVERDUE: CaseKind.RECEIPT_OVERDUE,
     Finding.REFUND_DONE: CaseKind.REFUND,
     Finding.REFUND_FAILED: CaseKind.REFUND,

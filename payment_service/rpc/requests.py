@@ -68,7 +68,7 @@ _POLICIES = {
     payment_pb2.LATE_PAYMENT_POLICY_REVIEW: LatePaymentPolicy.REVIEW,
     payment_pb2.LATE_PAYMENT_POLICY_CONFIRM: LatePaymentPolicy.CONFIRM,
 }
-_KINDS: Mapping[int, str] = {callback_pb.CALLBACK_KIND_STK: "stk"}
+_KINDS: Mapping[int, str] = {callback_pb.CALLBACK_KIND_STK: "stk", callback_pb.CALLBACK_KIND_RESULT: "result"}
 _STATUSES: Mapping[int, Status] = {
     payment_pb2.PaymentStatus.Value(f"PAYMENT_STATUS_{status.value}"): status for status in Status
 }

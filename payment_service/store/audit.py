@@ -5,7 +5,7 @@ decided in `application.invariants`; what of them a person may see, in
 `application.explain_payment`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -141,6 +141,12 @@ _CASES = """
 SELECT payment_id, reference, kind, is_money, fact_id, mpesa_receipt_number, amount, opened_at, settled_at
 FROM cases WHERE reference = ANY(%s) ORDER BY opened_at, case_id"""
 
+# Whatever it was recorded as: on any payment, or in a money case of one of these.
+_RECORDED_MONEY = """
+SELECT receipt FROM mpesa_receipts WHERE receipt = ANY(%(receipts)s)
+UNION SELECT c.mpesa_receipt_number FROM payment_transactions p JOIN cases c USING (reference)
+WHERE p.payment_id = ANY(%(ids)s) AND c.is_money AND c.mpesa_receipt_number = ANY(%(receipts)s)"""
+
 # A push that is not proven unsent may have rung a phone.
 _PUSHES = """
 SELECT payment_id, count(*) FROM daraja_exchanges
@@ -202,6 +208,12 @@ async def cases_for(conn: Connection, references: Sequence[str]) -> list[CaseRow
     """The cases of the given references, the oldest first."""
     cursor = await conn.execute(_CASES, (list(references),))
     return [CaseRow._make(row) for row in await cursor.fetchall()]
+
+
+async def recorded_money(conn: Connection, ids: Iterable[UUID], receipts: Iterable[str | None]) -> frozenset[str]:
+    """Those of the receipt numbers that are recorded: on any payment, or in a money case of the given ones."""
+    cursor = await conn.execute(_RECORDED_MONEY, {"ids": list(ids), "receipts": list(receipts)})
+    return frozenset(row[0] for row in await cursor.fetchall())
 
 
 async def pushes_of(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, int]:

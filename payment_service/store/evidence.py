@@ -86,5 +86,5 @@ async def open_case(conn: AsyncConnection, row: Row) -> None:
 
 
 async def insert_exchange(conn: AsyncConnection, row: Row) -> None:
-    """Keep one exchange that no fact comes with."""
+    """Keep one exchange that changes no payment by itself: a request for a token, a question."""
     await conn.execute(insert(exchanges).values(dict(zip(EXCHANGE_COLUMNS, row, strict=True))))

@@ -338,3 +338,44 @@ receipts = Table(
     PrimaryKeyConstraint("receipt", name="receipts_pk"),
     Index("receipts_by_payment", "payment_id"),
 )
+
+pulls = Table(
+    "daraja_pulls",
+    metadata,
+    _required("shortcode", Text()),
+    _when("registered_at"),
+    _when("window_start"),
+    _when("window_end"),
+    _required("page_offset", Integer(), "0"),
+    _when("pulled_upto"),
+    _when("swept_at"),
+    _when("next_pull_at", nullable=False),
+    _required("failures", Integer(), "0"),
+    Column("lease_id", Uuid()),
+    _when("lease_expires_at"),
+    PrimaryKeyConstraint("shortcode", name="pulls_pk"),
+    CheckConstraint("(window_start IS NULL) = (window_end IS NULL)", name="pulls_window_is_whole"),
+)
+
+questions = Table(
+    "daraja_questions",
+    metadata,
+    Column("payment_id", Uuid(), ForeignKey(payments.c.payment_id, name="questions_of_payment"), nullable=False),
+    # Empty where the payment is asked for by the conversation it came of.
+    _required("receipt", Text()),
+    _required("tries", Integer()),
+    _when("next_ask_at", nullable=False),
+    PrimaryKeyConstraint("payment_id", "receipt", name="questions_pk"),
+)
+
+initiators = Table(
+    "daraja_initiators",
+    metadata,
+    _required("initiator", Text()),
+    Column("asked_reference", Text()),
+    _when("asked_at"),
+    _when("next_ask_at", nullable=False),
+    Column("refused_code", Text()),
+    PrimaryKeyConstraint("initiator", name="initiators_pk"),
+    CheckConstraint("(asked_reference IS NULL) = (asked_at IS NULL)", name="initiators_question_is_whole"),
+)

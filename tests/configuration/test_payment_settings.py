@@ -31,6 +31,13 @@ def refusal(**changed: object) -> str:
     return sentence
 
 
+def test_what_the_settings_leave_out_is_said() -> None:
+    off = PaymentSettings.load(**GOOD).switched_off
+    assert [sentence.partition(" is off")[0] for sentence in off] == ["Pull Transactions", "Transaction Status"]
+    initiator = {"initiator_name": "o", "initiator_password": "hush", "initiator_certificate_file": "c.pem"}
+    assert PaymentSettings.load(**GOOD, pull_nominated_number="254722000000", **initiator).switched_off == ()
+
+
 def test_the_defaults_fit_together() -> None:
     assert PaymentSettings.load(**GOOD).times.lease.total_seconds() == 45
 
@@ -63,6 +70,10 @@ def test_a_rate_that_is_none_is_refused_with_what_to_do() -> None:
         ({"retry_wait_s": 5, "push_timeout_s": 30}, ("PAYMENTS_RETRY_WAIT_S", "PAYMENTS_PUSH_TIMEOUT_S")),
         ({"watch_for_s": 100, "expire_after_s": 101}, ("PAYMENTS_WATCH_FOR_S", "PAYMENTS_EXPIRE_AFTER_S")),
         ({"heartbeat_s": 16}, ("PAYMENTS_HEARTBEAT_S",)),
+        ({"initiator_name": "operator"}, ("PAYMENTS_INITIATOR_PASSWORD_FILE", "PAYMENTS_INITIATOR_CERTIFICATE_FILE")),
+        ({"initiator_password": "hush"}, ("PAYMENTS_INITIATOR_NAME", "PAYMENTS_INITIATOR_CERTIFICATE_FILE")),
+        ({"pull_interval_s": 0}, ("PAYMENTS_PULL_INTERVAL_S",)),
+        ({"pull_nominated_number": "0722000000"}, ("PAYMENTS_PULL_NOMINATED_NUMBER",)),
     ],
 )
 def test_times_that_cannot_work_together_are_refused_by_name(

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
 from payment_service.application.accept_callbacks import AcceptCallbacks, CallbackOutcome, ReceivedCallback
 from payment_service.application.exchanges import exchange_row
+from payment_service.application.pull_books import PULLED
 from payment_service.application.record_facts import Submission
 from payment_service.daraja.client import Exchange
 from payment_service.domain.facts import (
@@ -80,6 +82,14 @@ class Stories:
             result["CallbackMetadata"] = {"Item": items}
         await self.body(reference, json.dumps({"Body": {"stkCallback": result}}).encode())
 
+    async def pulled(self, payment: Payment, receipt: str, *, amount: int = 500, in_doubt: bool = False) -> None:
+        """A row of Safaricom's books about a payment, as the reader of the books tells it."""
+        row = {"transactionId": receipt, "msisdn": int(PHONE[3:]), "amount": f"{amount}.00"}
+        fact = ResultReported(f"pull:{receipt}", Source.PULL, Verdict.PAID, "0", amount=amount, receipt=receipt)
+        sent, now = json.dumps({"ShortCode": "174379"}).encode(), self.writers.clock()
+        exchange = Exchange(PULLED, 200, sent, json.dumps(row).encode(), now, timedelta(milliseconds=80), "OURS")
+        await self.tell(payment, replace(fact, in_doubt=in_doubt), exchange)
+
     async def body(self, reference: str, body: bytes) -> None:
         token = callback_token(self._accept.keys, "stk", reference)
         received = ReceivedCallback("stk", reference, token, body, "196.201.214.200", self.writers.clock())
@@ -133,6 +143,10 @@ async def every_kind(stories: Stories) -> Mapping[str, Payment]:
     await stories.callback(told["first of two"].reference, receipt="RCPT000008")
     clock.move(48 * 3600)
     await stories.tell(told["watched to the end"], WatchEnded())
+    told["in the books"] = await stories.unanswered()
+    await stories.pulled(told["in the books"], "RCPT000009")
+    told["perhaps in the books"] = await stories.unanswered()
+    await stories.pulled(told["perhaps in the books"], "RCPT000010", in_doubt=True)
     told["confirmed by queries"] = await _confirmed_by_queries(stories)
     return told
 

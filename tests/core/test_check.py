@@ -379,6 +379,12 @@ BREAKAGES: list[tuple[str, str, str, set[Invariant]]] = [
         ),
         {Invariant.CALLBACKS},
     ),
+    (
+        "money in the books is forgotten",
+        "perhaps in the books",
+        f"DELETE FROM cases WHERE {OF}",
+        {Invariant.BOOKS, Invariant.MONEY_CASES},
+    ),
 ]
 
 

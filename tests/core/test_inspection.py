@@ -103,6 +103,19 @@ async def test_explain_tells_the_whole_story_in_order(stories: Stories, environm
         assert "ws_CO_0" not in output
 
 
+async def test_explain_shows_the_row_of_the_books_that_settled_a_payment(
+    stories: Stories, environment: Mapping[str, str]
+) -> None:
+    payment = await stories.unanswered()
+    await stories.pulled(payment, "RCPT000001")
+    code, output, errors = await command(environment, "explain", payment.reference)
+    assert (code, errors) == (0, "")
+    assert "pulled: HTTP 200 after 80 ms  [this service]  understood as OURS" in output
+    assert '"transactionId": "RCPT000001"' in output
+    assert "version 4: UNCERTAIN → COMPLETED  [Safaricom's books]" in output
+    assert PHONE[3:] not in output
+
+
 async def test_explain_names_what_it_does_not_find(environment: Mapping[str, str], stories: Stories) -> None:
     await stories.payment()
     for name in (str(uuid4()), "bcdfghjknprt", f"0{PHONE[3:]}", "\x1b[2J"):

@@ -53,7 +53,7 @@ async def test_the_demo_agrees_with_the_ledger_without_a_terminal_or_standard_in
     for status in ("COMPLETED", "FAILED", "CANCELLED", "EXPIRED"):
         assert status in text
     assert "PAYMENTS_EXPIRE_AFTER_S=10" in text
-    assert "No difference: 12 payments" in text
+    assert "No difference: 13 payments" in text
     assert not any(story.phone in text for story in STORIES)
     assert list(tmp_path.iterdir()) == []
 

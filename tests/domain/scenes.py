@@ -105,6 +105,17 @@ def paid(receipt: str | None = RECEIPT, amount: int | str | None = AMOUNT, check
     return result(Verdict.PAID, "0", receipt=receipt, amount=amount, checkout=checkout)
 
 
+def pulled(receipt: str = RECEIPT, amount: int | str = AMOUNT, *, in_doubt: bool = False) -> ResultReported:
+    """A row of the provider's books."""
+    found = result(Verdict.PAID, "0", source=Source.PULL, amount=amount, receipt=receipt)
+    return replace(found, in_doubt=in_doubt)
+
+
+def status_paid(conversation: str | None, receipt: str = RECEIPT, amount: int | str = AMOUNT) -> Fact:
+    """The result of asking for a transaction's status, with the conversation that the transaction came of."""
+    return result(Verdict.PAID, "0", source=Source.STATUS, merchant=conversation, amount=amount, receipt=receipt)
+
+
 def query_paid(checkout: str | None = None) -> Fact:
     return result(Verdict.PAID, "0", source=Source.QUERY, checkout=checkout)
 

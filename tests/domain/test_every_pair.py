@@ -61,6 +61,14 @@ PLAIN_FACTS: list[Fact] = [
     RefundDone(REFUND),
     RefundFailed(REFUND),
     CaseAccepted(UUID(int=5), OTHER_RECEIPT),
+    *(scenes.pulled(receipt, in_doubt=True) for receipt in (RECEIPT, OTHER_RECEIPT)),
+]
+
+AMOUNTS: list[tuple[int | str | None, str | None]] = [
+    (None, None),
+    (scenes.AMOUNT, OTHER_RECEIPT),
+    (scenes.AMOUNT + 1, ODD_RECEIPT),
+    (UNREADABLE, RECEIPT),
 ]
 
 RESULTS: list[Fact] = [
@@ -77,7 +85,7 @@ RESULTS: list[Fact] = [
         ),
         Source,
         ((None, None), (scenes.MERCHANT, scenes.CHECKOUT), ("merchant-9", None), (None, "checkout-9")),
-        ((None, None), (scenes.AMOUNT, OTHER_RECEIPT), (scenes.AMOUNT + 1, ODD_RECEIPT), (UNREADABLE, RECEIPT)),
+        AMOUNTS,
     )
 ]
 FACTS = PLAIN_FACTS + RESULTS
@@ -159,12 +167,18 @@ def test_proven_success_is_never_downgraded(column: Standing) -> None:
             assert column is not Standing.RD or after.state is State.REFUNDED
 
 
+PROOFS_OF_MONEY = (Source.CALLBACK, Source.PULL)
+"""A query brings no receipt, and a status no more than an inference of whose it is."""
+
+
 def test_proven_success_completes_a_payment_or_puts_it_before_a_person() -> None:
-    """A callback that says paid, with a receipt nobody has: whatever else is in it, somebody gets to know."""
+    """A callback or the books say paid, with a receipt nobody has: whatever else is in it, somebody gets to know."""
     for before, fact, around, _, outcome in all_told():
         if not isinstance(fact, ResultReported):
             continue
-        says_paid = fact.verdict is Verdict.PAID and fact.source is Source.CALLBACK and fact.receipt is not None
+        if fact.in_doubt and around.receipt_holder is not None:
+            continue
+        says_paid = fact.verdict is Verdict.PAID and fact.source in PROOFS_OF_MONEY and fact.receipt is not None
         if says_paid and fact.receipt != before.receipt and around.receipt_holder != before.payment_id:
             completed = outcome.payment.receipt == fact.receipt and outcome.payment.state is State.COMPLETED
             reviewed = outcome.case is not None and outcome.case.is_money

@@ -113,7 +113,7 @@ class Booking:
             self._known.add((payment_id, fact.fact_id))
         if outcome.case is not None:
             self.cases.add(payment_id)
-        if receipt and isinstance(fact, ResultReported) and fact.verdict is Verdict.PAID:
+        if receipt and isinstance(fact, ResultReported) and fact.verdict is Verdict.PAID and not fact.in_doubt:
             self._receipts.setdefault(receipt, payment_id)
         if after.checkout_request_id is not None:
             assert self._checkouts.setdefault(after.checkout_request_id, payment_id) == payment_id
@@ -186,6 +186,7 @@ happenings = st.one_of(
     st.tuples(st.just("result"), results),
     st.tuples(st.just("paid"), st.booleans()),
     st.tuples(st.just("paid"), st.booleans()),
+    st.tuples(st.just("pulled"), st.tuples(st.sampled_from(RECEIPTS), st.booleans())),
     st.tuples(st.just("timer"), st.none()),
     st.tuples(st.just("wish"), st.sampled_from(["cancel", "refund", "refund by case", "refund done", "refund failed"])),
     st.tuples(st.just("case closed"), st.none()),
@@ -248,6 +249,9 @@ def happen(booking: Booking, payment: Payment, kind: str, drawn: object, number:
             booking.tell(payment.payment_id, result_for(booking, payment, cast(Drawn, drawn), number))
         case "paid":
             booking.tell(payment.payment_id, scenes.paid(f"TKOWN{number:05d}" if drawn else None))
+        case "pulled":
+            receipt, in_doubt = cast(tuple[str, bool], drawn)
+            booking.tell(payment.payment_id, scenes.pulled(receipt, in_doubt=in_doubt))
         case "timer":
             fact = scenes.due_fact(payment)
             if fact is not None:

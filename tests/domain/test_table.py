@@ -171,6 +171,19 @@ RESULT_ROWS = [
         ((F, X), go(K, LATE_CASE)),
     ),
     row(
+        "paid, by a row of the books that names this payment alone",
+        scenes.pulled(OTHER_RECEIPT),
+        ((C, S, P, U0, U1, UR, K0, E), go(K)),
+        ((K, RG, RD), money(CaseKind.SECOND_RECEIPT)),
+        ((F, X), go(K, LATE_CASE)),
+    ),
+    row(
+        "paid, by the status of a transaction of another conversation",
+        scenes.status_paid("merchant-9", OTHER_RECEIPT),
+        (EVERYWHERE, NOTHING),
+    ),
+    row("paid, by the status of some transaction", scenes.status_paid(None, OTHER_RECEIPT), (EVERYWHERE, NOTHING)),
+    row(
         "paid, bound, neither amount nor ids",
         scenes.paid(OTHER_RECEIPT, None),
         ((C, S, P, U0, U1, UR, K0, E), go(K)),
@@ -262,6 +275,17 @@ RESULT_ROWS = [
             ("the receipt is another payment's", scenes.paid(OTHER_RECEIPT), OTHER_ID, None),
             ("the id is another payment's", scenes.paid(OTHER_RECEIPT, checkout="checkout-9"), None, OTHER_ID),
         )
+    ),
+    row(
+        "money in the books that may be this payment's",
+        scenes.pulled(OTHER_RECEIPT, in_doubt=True),
+        (EVERYWHERE, money(CaseKind.UNCLAIMED_MONEY)),
+    ),
+    row(
+        "money in doubt that is recorded on another payment by now",
+        scenes.pulled(OTHER_RECEIPT, in_doubt=True),
+        (EVERYWHERE, NOTHING),
+        receipt_holder=OTHER_ID,
     ),
     *(
         row(
@@ -409,7 +433,7 @@ def test_the_table_is_total_and_every_word_in_it_is_known() -> None:
     for name, cells in TABLE.items():
         assert set(cells) == set(Standing), name
         assert set(cells.values()) <= words | compound, name
-    assert (len(Finding), len(Standing)) == (30, 13)
+    assert (len(Finding), len(Standing)) == (31, 13)
 
 
 def test_the_facts_above_fall_into_every_row_of_the_table() -> None:
@@ -495,6 +519,22 @@ def test_a_fourth_send_that_reached_nobody_leads_where_any_other_does_but_from_s
     assert standing(outcome.payment) is (F if column is S else standing(ordinary.payment))
     assert (outcome.case, outcome.refused) == (ordinary.case, ordinary.refused)
     assert outcome.payment.outcome_certain is (column is S or ordinary.payment.outcome_certain)
+
+
+@pytest.mark.parametrize("column", EVERYWHERE)
+def test_the_status_of_a_transaction_of_this_payments_conversation_is_proof(column: Standing) -> None:
+    before = scenes.standing_in(column)
+    told = before.merchant_request_id is not None
+    proof = scenes.tell(before, scenes.status_paid(scenes.MERCHANT, OTHER_RECEIPT), before.updated_at)
+    by_callback = scenes.tell(before, scenes.paid(OTHER_RECEIPT), before.updated_at)
+    if told:
+        assert (standing(proof.payment), proof.case) == (standing(by_callback.payment), by_callback.case)
+    else:
+        assert proof.payment == before
+    wrong = scenes.tell(
+        before, scenes.status_paid(scenes.MERCHANT, OTHER_RECEIPT, scenes.AMOUNT + 1), before.updated_at
+    )
+    assert (wrong.case is not None) is told
 
 
 @pytest.mark.parametrize(

@@ -32,14 +32,17 @@ TOLD = {
 }
 
 
-async def test_a_callback_is_forwarded_as_it_came_and_accepted_once_stored(core: RecordingCore, edge: str) -> None:
+@pytest.mark.parametrize(("kind", "named"), [("stk", pb.CALLBACK_KIND_STK), ("result", pb.CALLBACK_KIND_RESULT)])
+async def test_a_callback_is_forwarded_as_it_came_and_accepted_once_stored(
+    core: RecordingCore, edge: str, kind: str, named: pb.CallbackKind.ValueType
+) -> None:
     reference = new_reference()
-    token = callback_token(KEYS, "stk", reference)
-    reply = await post(edge, f"/callbacks/stk/{reference}/{token}", b'{"Body": \xff\x00 not even JSON')
+    token = callback_token(KEYS, kind, reference)
+    reply = await post(edge, f"/callbacks/{kind}/{reference}/{token}", b'{"Body": \xff\x00 not even JSON')
     assert (reply.status, reply.body) == (200, b'{"ResultCode":0,"ResultDesc":"Accepted"}')
     assert b"application/json" in reply.header
     [[callback]] = core.calls
-    assert (callback.kind, callback.reference, callback.token) == (pb.CALLBACK_KIND_STK, reference, token)
+    assert (callback.kind, callback.reference, callback.token) == (named, reference, token)
     assert callback.body == b'{"Body": \xff\x00 not even JSON'
     assert callback.source_address == "127.0.0.1"
     assert callback.receive_time.seconds > 1_700_000_000
@@ -85,6 +88,7 @@ async def test_everything_unknown_gets_the_same_404_to_the_byte(edge: str, core:
         ("POST", good + "/"),
         ("POST", good + "?x=1"),
         ("POST", good.replace("stk", "%73tk")),
+        ("POST", good.replace("stk", "result")),
         ("GET", good),
         ("PUT", good),
         ("DELETE", good),

@@ -30,6 +30,10 @@ class _CallbackKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Callback
     """Never sent."""
     CALLBACK_KIND_STK: _CallbackKind.ValueType  # 1
     """The result of an STK push."""
+    CALLBACK_KIND_RESULT: _CallbackKind.ValueType  # 2
+    """The result of a question that Safaricom answers later, such as one for a
+    transaction's status; or the word that it will not be answered.
+    """
 
 class CallbackKind(_CallbackKind, metaclass=_CallbackKindEnumTypeWrapper):
     """What a callback is about."""
@@ -38,6 +42,10 @@ CALLBACK_KIND_UNSPECIFIED: CallbackKind.ValueType  # 0
 """Never sent."""
 CALLBACK_KIND_STK: CallbackKind.ValueType  # 1
 """The result of an STK push."""
+CALLBACK_KIND_RESULT: CallbackKind.ValueType  # 2
+"""The result of a question that Safaricom answers later, such as one for a
+transaction's status; or the word that it will not be answered.
+"""
 Global___CallbackKind: _TypeAlias = CallbackKind  # noqa: Y015
 
 class _CallbackOutcome:

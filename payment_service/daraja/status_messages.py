@@ -1,0 +1,140 @@
+"""Transaction Status: its acknowledgement, and the result that Safaricom posts later. Pure, and it never raises.
+
+Shapes are those of "Daraja: Transaction Status" and of recorded results: codes as numbers, texts or letters, parameters
+as a list, as a lone object, without their wrapper or with its two names exchanged, keys with spaces and without values,
+the same key twice, times in three forms. Only one kind of result is evidence: a completed transaction with its receipt,
+its amount and the conversation it came of. Whatever else a result says, it says of the question, not of the payment;
+and a post to the timeout address, which has the shape of a result, says that there will be no answer.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from payment_service.daraja.book_messages import NothingLearned, read_nothing
+from payment_service.daraja.envelopes import lenient_json
+from payment_service.daraja.messages import (
+    ID_MAX_CHARACTERS,
+    NAIROBI,
+    nairobi_time,
+    read_amount,
+    read_receipt,
+)
+from payment_service.domain.facts import ResultReported, Source, Unreadable, Verdict
+
+INITIATOR_REFUSED_CODES = frozenset({"2001", "8006"})
+"""The initiator's name or password is wrong, or the password is locked; a third wrong one in a row locks it."""
+
+TOKEN_ALARM = (
+    "Daraja refuses our token for Transaction Status: check that the app has that product and that its keys belong to"
+    " this environment. Prompts are not affected."
+)
+
+_DONE = "0"
+_COMPLETED = "completed"
+_DOTTED = "%d.%m.%Y %H:%M:%S"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The question was taken; its result comes later, or never."""
+
+
+StatusAnswer = Asked | NothingLearned
+
+
+def read_acknowledgement(status: int, headers: Mapping[str, str], body: bytes) -> StatusAnswer:
+    """What the answer to the question itself says. `headers` is asked with lower-case names."""
+    value = lenient_json(body)
+    code = value.get("ResponseCode") if isinstance(value, dict) else None
+    if status == 200 and (code == _DONE or (type(code) is int and code == 0)):
+        return Asked()
+    return read_nothing(status, headers, body, TOKEN_ALARM)
+
+
+def read_status_result(body: bytes) -> ResultReported | Unreadable:
+    """The money that a result tells of, or why it tells of none."""
+    fact_id = "callback:" + hashlib.sha256(body).hexdigest()[:32]
+    result = _result_in(body)
+    code = _code_of(result)
+    if result is None or code is None:
+        return Unreadable(fact_id, "no Result with a ResultCode")
+    if code != _DONE:
+        return Unreadable(fact_id, f"the question was answered with code {code}")
+    values = _values(result)
+    receipt, amount = read_receipt(_only(values, "ReceiptNo")), _amount(_only(values, "Amount"))
+    conversation = _only(values, "OriginatorConversationID")
+    status = _only(values, "TransactionStatus")
+    if not isinstance(status, str) or status.lower() != _COMPLETED:
+        return Unreadable(fact_id, "no completed transaction")
+    if receipt is None or amount is None or not isinstance(conversation, str) or len(conversation) > ID_MAX_CHARACTERS:
+        return Unreadable(fact_id, "a completed transaction without receipt, amount or conversation")
+    return ResultReported(
+        fact_id=fact_id,
+        source=Source.STATUS,
+        verdict=Verdict.PAID,
+        code=_DONE,
+        merchant_request_id=conversation,
+        amount=amount,
+        receipt=receipt,
+        transaction_at=_time(_only(values, "FinalisedTime")),
+    )
+
+
+def initiator_refused(body: bytes) -> str | None:
+    """The code by which a result refuses our initiator; None for every other result."""
+    code = _code_of(_result_in(body))
+    return code if code in INITIATOR_REFUSED_CODES else None
+
+
+def _result_in(body: bytes) -> dict[str, object] | None:
+    value = lenient_json(body)
+    result = value.get("Result") if isinstance(value, dict) else None
+    return result if isinstance(result, dict) else None
+
+
+def _code_of(result: dict[str, object] | None) -> str | None:
+    """The code; a number, digits or letters. False is an int that equals 0, and must not read as done."""
+    code = result.get("ResultCode") if result is not None else None
+    text = str(code) if type(code) is int else code
+    return text if isinstance(text, str) and text.isascii() and text.isalnum() and len(text) <= 12 else None
+
+
+def _values(result: Mapping[str, object]) -> dict[str, list[object]]:
+    """What the parameters say, by key without its spaces. A key without a value says nothing."""
+    found: dict[str, list[object]] = {}
+    for parameter in _parameters(result):
+        key, value = parameter.get("Key"), parameter.get("Value")
+        if isinstance(key, str) and value is not None and value != "":
+            found.setdefault(key.replace(" ", ""), []).append(value)
+    return found
+
+
+def _parameters(result: Mapping[str, object]) -> Iterator[dict[str, object]]:
+    """The parameters, under either of the two names, in or out of the other, many or one."""
+    listed: object = result.get("ResultParameters", result.get("ResultParameter"))
+    if isinstance(listed, dict) and "Key" not in listed:
+        listed = listed.get("ResultParameter", listed.get("ResultParameters"))
+    for one in listed if isinstance(listed, list) else [listed]:
+        if isinstance(one, dict):
+            yield one
+
+
+def _only(values: Mapping[str, list[object]], key: str) -> object:
+    """The value of a key; what comes twice and says two things says nothing."""
+    told = values.get(key, [])
+    return told[0] if told and all(value == told[0] for value in told) else None
+
+
+def _amount(value: object) -> int | str | None:
+    return None if value is None else read_amount(value)
+
+
+def _time(value: object) -> datetime | None:
+    if isinstance(value, str) and "." in value:
+        try:
+            return datetime.strptime(value, _DOTTED).replace(tzinfo=NAIROBI)
+        except ValueError:
+            return None
+    return nairobi_time(value)

@@ -1,0 +1,63 @@
+"""Several payment services that read Safaricom's books: what is lost on every other way is found there, once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
+
+from tests.core.rows import rows_of
+from tests.end_to_end.town import Grounds, a_phone, action_of, events_to_the_end, events_until, initiate, told_by
+from tests.parts import channel
+
+pytestmark = pytest.mark.slow
+
+BOOKS: dict[str, Any] = {"pull_nominated_number": "254722000000", "pull_interval_s": 1}
+INITIATOR: dict[str, Any] = {
+    "initiator_name": "development-initiator",
+    "initiator_password": "development-initiator-password",
+}
+LOST = {"answer": "lost", "callback": "never", "callback_delay_seconds": 0.5}
+
+
+async def test_a_payment_of_a_process_that_died_is_settled_by_another_ones_reading(grounds: Grounds) -> None:
+    phone = a_phone()
+    await grounds.simulator.script(phone, LOST)
+    async with (
+        grounds.site.running_core(**BOOKS) as core,
+        grounds.site.running_core(**BOOKS) as other,
+        channel(core.address) as to_core,
+        channel(other.address) as to_other,
+    ):
+        started = await initiate(PaymentServiceStub(to_core), phone)
+        await core.kill()
+        payments = PaymentServiceStub(to_other)
+        story = await told_by(grounds, payments, await events_to_the_end(payments, started))
+    assert story.path == ["PENDING", "PROCESSING", "COMPLETED"]
+    assert action_of(story.payment) == "CONFIRM"
+    assert (story.prompts, story.debited) == (1, 500)
+    assert await grounds.cases(story.payment) == []
+    kept = "SELECT count(*) FROM daraja_exchanges WHERE operation = 'pulled' AND payment_id = %s"
+    assert await rows_of(grounds.database, kept, (story.payment.payment_id,)) == [(1,)]
+
+
+async def test_a_receipt_that_the_callback_did_not_bring_is_asked_for(grounds: Grounds) -> None:
+    phone = a_phone()
+    await grounds.simulator.script(phone, {"callback_without": ["MpesaReceiptNumber"]})
+    certificate = grounds.site.folder / "certificate.pem"
+    answer = await grounds.simulator.http.get("/control/certificate")
+    certificate.write_text(answer.json()["certificate"])
+    async with (
+        grounds.site.running_core(**INITIATOR, initiator_certificate_file=certificate) as core,
+        grounds.site.running_gateway(core.address, grounds.edge_address),
+        channel(core.address) as client,
+    ):
+        payments = PaymentServiceStub(client)
+        started = await initiate(payments, phone)
+        events = await events_until(payments, started, lambda payment: bool(payment.mpesa_receipt_number))
+        story = await told_by(grounds, payments, events)
+    waiting = [action_of(event.payment) for event in story.events if not event.payment.mpesa_receipt_number]
+    assert (waiting[-1], action_of(story.payment)) == ("WAIT", "CONFIRM")
+    assert await grounds.cases(story.payment) == []
+    assert [status for _, status in await grounds.kept_bodies(story.payment.reference)] == ["APPLIED", "APPLIED"]
