@@ -9,6 +9,9 @@ states, and each has a bound:
 - *in hand*: a request is being answered; its body and its answer have bounds of their own (`edge.py`). A client that
   sends request after request and reads no answer is dropped once its answers have been stuck for `UNREAD_TIME_S`.
 
+A client that was answered before it had sent its body waits like any other, but what it still sends is no header:
+aiohttp reads it away for `LINGERING_TIME_S` and then closes.
+
 When all places are taken, the connection that has waited longest gives up its own to the newcomer. So ten thousand
 stalled sockets keep out no one who sends a whole request: it is in hand as soon as it has arrived. Only if every place
 is in hand is a newcomer turned away.
@@ -17,8 +20,9 @@ is in hand is a newcomer turned away.
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 # Safaricom's whole header is under 1 KiB.
 HEADER_MAX_BYTES = 16_384
@@ -69,7 +73,15 @@ class Connections:
 class EdgeConnection(web.RequestHandler):
     """aiohttp's connection, with the bounds above."""
 
-    __slots__ = ("_answered", "_connections", "_half_closed", "_header_bytes", "_header_timer", "_unread_timer")
+    __slots__ = (
+        "_answered",
+        "_answered_body",
+        "_connections",
+        "_half_closed",
+        "_header_bytes",
+        "_header_timer",
+        "_unread_timer",
+    )
 
     def __init__(self, server: web.Server, connections: Connections) -> None:
         super().__init__(
@@ -86,6 +98,7 @@ class EdgeConnection(web.RequestHandler):
         )
         self._connections = connections
         self._answered = 0
+        self._answered_body: StreamReader | None = None
         self._header_bytes = 0
         self._half_closed = False
         self._header_timer: asyncio.TimerHandle | None = None
@@ -111,6 +124,8 @@ class EdgeConnection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Parse, and notice when a header begins and when it is complete."""
+        # Asked before parsing, which may end the body.
+        is_body = self._answered_body is not None and not self._answered_body.is_eof()
         super().data_received(data)
         if not data or self.transport is None:
             return
@@ -119,6 +134,8 @@ class EdgeConnection(web.RequestHandler):
             self._stop_header_timer()
             self._connections.waiting.pop(self, None)
             self._connections.in_hand.add(self)
+            return
+        if is_body:
             return
         self._header_bytes += len(data)
         if self._header_bytes > HEADER_MAX_BYTES:
@@ -147,9 +164,10 @@ class EdgeConnection(web.RequestHandler):
         self._forget()
         super().connection_lost(exc)
 
-    def answered(self) -> None:
-        """A request has its answer: wait for the next one, unless there can be none."""
+    def answered(self, body: StreamReader) -> None:
+        """A request has its answer, be its body read or not: wait for the next one, unless there can be none."""
         self._answered += 1
+        self._answered_body = body
         if self._half_closed or self._connections.draining:
             self.close()
         if not self.is_in_hand and self.transport is not None:
@@ -181,6 +199,14 @@ class EdgeConnection(web.RequestHandler):
         answer = web.Response(status=status, headers={"Server": "gateway"})
         answer.force_close()
         return answer
+
+    def log_exception(self, *args: Any, exc_info: BaseException, **values: Any) -> None:
+        """What aiohttp could not deal with; but a client that leaves within a body nobody wants is no failure of ours.
+
+        aiohttp reads on from its closed connection, and any stranger could fill the log with that.
+        """
+        if not (isinstance(exc_info, RuntimeError) and self.transport is None):
+            super().log_exception(*args, exc_info=exc_info, **values)
 
     def _start_header_timer(self) -> None:
         loop = asyncio.get_running_loop()

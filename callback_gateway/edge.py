@@ -54,7 +54,7 @@ async def answer(edge: Edge, request: web.BaseRequest) -> web.Response:
     finally:
         connection = request.protocol
         if isinstance(connection, EdgeConnection):
-            connection.answered()
+            connection.answered(request.content)
     if edge.connections.draining:
         response.force_close()
     return response
@@ -115,6 +115,11 @@ async def _take_callback(edge: Edge, request: web.BaseRequest, kind: str, refere
 async def _read_body(request: web.BaseRequest, bytes_max: int) -> bytes:
     if (request.content_length or 0) > bytes_max:
         raise BodyTooLarge
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        # Without this word such a client holds its body back; curl for a second, others for ever.
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # The answer proper has not begun.
+        request.writer.output_size = 0
     chunks: list[bytes] = []
     size = 0
     while chunk := await request.content.readany():

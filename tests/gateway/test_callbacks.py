@@ -113,6 +113,28 @@ async def test_a_bad_token_is_refused_before_the_body_is_sent(edge: str, core: R
     assert core.calls == []
 
 
+async def test_a_client_that_asks_before_it_sends_its_body_is_told_to(edge: str, core: RecordingCore) -> None:
+    head = request_bytes("POST", good_path(), b"asked first", "Expect: 100-continue").removesuffix(b"asked first")
+    async with connection(edge) as (reader, writer):
+        writer.write(head)
+        async with asyncio.timeout(PATIENCE_S):
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"asked first")
+        assert (await read_reply(reader)).status == 200
+    assert core.bodies == [b"asked first"]
+
+
+@pytest.mark.parametrize(("token", "length", "status"), [(False, 9, 404), (True, 65_537, 413)])
+async def test_a_client_that_asks_is_not_told_to_send_what_is_refused(
+    edge: str, core: RecordingCore, token: bool, length: int, status: int
+) -> None:
+    path = good_path() if token else f"/callbacks/stk/{new_reference()}/{'a1' + '0' * 32}"
+    async with connection(edge) as (reader, writer):
+        writer.write(request_bytes("POST", path, b"x" * length, "Expect: 100-continue")[:-length])
+        assert (await read_reply(reader)).status == status
+    assert core.calls == []
+
+
 async def test_an_announced_huge_body_is_refused_before_it_is_sent(edge: str, core: RecordingCore) -> None:
     async with connection(edge) as (reader, writer):
         writer.write(f"POST {good_path()} HTTP/1.1\r\nHost: edge\r\nContent-Length: 65537\r\n\r\n".encode())

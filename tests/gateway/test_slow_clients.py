@@ -161,6 +161,41 @@ async def test_a_client_that_asks_on_and_on_and_reads_nothing_loses_its_place(pr
     assert (await counts_at_end(program))["timed_out"] == 1
 
 
+@pytest.mark.parametrize("reference", ["x", "known"], ids=["404", "413"])
+async def test_the_rest_of_a_body_that_nobody_wants_fills_no_log(program: Program, reference: str) -> None:
+    """Longer than any header may be, and sent after the answer, as any stranger can."""
+    path, wanted, length = ("/x", 404, 40_000) if reference == "x" else (good_path(), 413, 80_000)
+
+    async def send_late(stay: bool) -> None:
+        async with connection(program.address) as (reader, writer):
+            writer.write(request_bytes("POST", path, b"x" * length)[:-length])
+            assert (await read_reply(reader)).status == wanted
+            for _ in range(length // 4_000 - (not stay)):
+                writer.write(b"x" * 4_000)
+                await writer.drain()
+                # Apart from each other, so that the gateway reads them one by one.
+                await asyncio.sleep(0.002)
+            if stay and wanted == 404:
+                writer.write(request_bytes("GET", "/healthz"))
+                assert (await read_reply(reader)).status == 200
+
+    await asyncio.gather(*[send_late(stay=number % 2 == 0) for number in range(16)])
+    counts = await counts_at_end(program)
+    assert "malformed" not in counts
+    assert [line for line in program.lines() if line["level"] == "error"] == []
+
+
+async def test_a_connection_that_is_displaced_within_such_a_body_fills_no_log(program: Program) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(30):
+            reader, writer = await stack.enter_async_context(connection(program.address))
+            writer.write(request_bytes("POST", "/x", b"x" * 40_000)[:-39_000])
+            assert (await read_reply(reader)).status == 404
+            writer.write(b"x" * 1_000)
+    assert int(str((await counts_at_end(program))["displaced"])) >= 5
+    assert [line for line in program.lines() if line["level"] == "error"] == []
+
+
 @pytest.mark.parametrize("abruptly", [False, True], ids=["closed", "reset"])
 async def test_a_client_that_leaves_after_its_body_loses_nothing(
     program: Program, core: RecordingCore, abruptly: bool
