@@ -16,8 +16,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from development.postgres import EmbeddedServer, create_database, drop_database, embedded_postgres
+
+# How long an example takes is the machine's matter, which other tests keep busy.
+settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 APPLICATION_ROLE = "payments_application"
 TEMPLATE = "migrated_template"

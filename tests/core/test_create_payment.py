@@ -19,6 +19,8 @@ from tests.core.writers import Writers, a_request, running_writers
 
 CALLER = "development"
 
+pytestmark = pytest.mark.every_postgres
+
 
 async def test_the_same_request_gives_the_same_payment(writers: Writers) -> None:
     request = a_request()

@@ -16,6 +16,8 @@ from tests.conftest import Database
 from tests.core.rows import rows_of
 from tests.core.writers import Writers, a_request
 
+pytestmark = pytest.mark.every_postgres
+
 
 async def append(conn: Connection, writers: Writers, payment: Payment) -> None:
     """Append one more event of a payment, without committing it."""

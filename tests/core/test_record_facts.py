@@ -31,6 +31,8 @@ from tests.core.writers import Writers, a_request, running_writers
 
 CALLER = "development"
 
+pytestmark = pytest.mark.every_postgres
+
 
 async def a_payment(writers: Writers, **changed: object) -> Payment:
     return (await writers.create(CALLER, a_request(**changed), None, None)).payment

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from payment_service.daraja.book_messages import (
@@ -278,7 +278,6 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from([200, 400, 401, 429, 500, 503]), ANYTHING)
 def test_no_shape_is_an_exception_and_none_without_rows_is_a_page_of_some(status: int, value: object) -> None:
     answer = answered(json.dumps(value).encode(), status)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from payment_service.daraja.book_messages import NothingLearned
@@ -159,7 +159,6 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(ANYTHING)
 def test_no_shape_is_an_exception(value: object) -> None:
     content = json.dumps({"Result": value}).encode()

@@ -329,7 +329,7 @@ def begun(policy: LatePaymentPolicy, hold_seconds: int | None, endings: list[str
     return booking
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(script=scripts(happenings.filter(lambda happening: happening[0] != "case closed")), **lives)
 def test_whatever_happens_one_attempt_confirms_one_blocks_and_all_come_to_rest(
     script: list[tuple[int, tuple[str, object]]],
@@ -346,7 +346,7 @@ def test_whatever_happens_one_attempt_confirms_one_blocks_and_all_come_to_rest(
     run_timers_to_rest(booking)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(script=scripts(happenings), **lives)
 def test_closing_cases_never_lets_a_second_attempt_confirm(
     script: list[tuple[int, tuple[str, object]]],
