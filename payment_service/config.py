@@ -133,14 +133,16 @@ class PaymentSettings(TimedSettings):
 
     @field_validator("daraja_base_url")
     @classmethod
-    def _plain_http_address(cls, url: str) -> str:
+    def _daraja_address(cls, url: str) -> str:
         try:
             parts = urlsplit(url)
             usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         except ValueError:
             usable = False
         if not usable or parts.query or parts.fragment or "@" in url:
-            raise ValueError("expected http://HOST or https://HOST, without credentials or a query")
+            raise ValueError("expected https://HOST, without credentials or a query")
+        if parts.scheme == "http" and not Address(parts.hostname or "", 0).is_loopback:
+            raise ValueError("expected https: over http, the app's secret and every phone number would travel in clear")
         return url
 
     @field_validator("pull_nominated_number")

@@ -95,6 +95,12 @@ def test_a_daraja_that_is_no_address_is_refused(url: str) -> None:
     assert "PAYMENTS_DARAJA_BASE_URL" in refusal(daraja_base_url=url)
 
 
+def test_no_secret_is_sent_to_another_machine_in_clear() -> None:
+    assert "https" in refusal(daraja_base_url="http://api.safaricom.co.ke")
+    for url in ("http://localhost:8070", "http://[::1]:8070"):
+        assert PaymentSettings.load(**GOOD, daraja_base_url=url).daraja_base_url == url
+
+
 def test_missing_keys_are_told_with_a_command_that_makes_them(tmp_path: Path) -> None:
     path, callback_keys = tmp_path / "my keys.json", tmp_path / "callback-keys.json"
     with pytest.raises(KeysUnusable) as refused:
