@@ -35,7 +35,8 @@ SETTINGS: Mapping[str, str] = {
     "PAYMENTS_PUSHES_PER_SECOND": "5000",
     # 10,000 payments wait for their watchers; none may expire before.
     "PAYMENTS_EXPIRE_AFTER_S": "1800",
-    # The floor reads no books, and neither does what it is compared with.
+    # The floor asks nobody and reads no books, and neither does what it is compared with.
+    "PAYMENTS_QUERY_AFTER_S": "600",
     "PAYMENTS_PULL_NOMINATED_NUMBER": "",
     "PAYMENTS_LOG_LEVEL": "INFO",
 }
