@@ -201,9 +201,9 @@ class EdgeConnection(web.RequestHandler):
         return answer
 
     def log_exception(self, *args: Any, exc_info: BaseException, **values: Any) -> None:
-        """What aiohttp could not deal with; but a client that leaves within a body nobody wants is no failure of ours.
+        """Log what aiohttp could not deal with, but not a body nobody wants whose connection has lost its place.
 
-        aiohttp reads on from its closed connection, and any stranger could fill the log with that.
+        aiohttp reads on from the closed connection, and any stranger could fill the log with that.
         """
         if not (isinstance(exc_info, RuntimeError) and self.transport is None):
             super().log_exception(*args, exc_info=exc_info, **values)

@@ -186,13 +186,24 @@ async def test_the_rest_of_a_body_that_nobody_wants_fills_no_log(program: Progra
 
 
 async def test_a_connection_that_is_displaced_within_such_a_body_fills_no_log(program: Program) -> None:
+    host, port = program.address.split(":")
     async with contextlib.AsyncExitStack() as stack:
-        for _ in range(30):
+        answered = []
+        for _ in range(20):
             reader, writer = await stack.enter_async_context(connection(program.address))
-            writer.write(request_bytes("POST", "/x", b"x" * 40_000)[:-39_000])
+            writer.write(request_bytes("POST", "/x", b"x" * 40_000)[:-40_000])
             assert (await read_reply(reader)).status == 404
+            answered.append(writer)
+        # So that the gateway finds the newcomers and the bytes of those whom they displace at one and the same moment.
+        program.process.send_signal(signal.SIGSTOP)
+        newcomers = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(20)]
+        for writer in answered:
             writer.write(b"x" * 1_000)
-    assert int(str((await counts_at_end(program))["displaced"])) >= 5
+        program.process.send_signal(signal.SIGCONT)
+        # Closed by the gateway: the time for its header is over.
+        for newcomer in newcomers:
+            assert await asyncio.to_thread(newcomer.recv, 1) == b""
+    assert (await counts_at_end(program))["displaced"] == 20
     assert [line for line in program.lines() if line["level"] == "error"] == []
 
 
