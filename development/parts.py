@@ -63,12 +63,14 @@ class House:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A serving part, and what its ready file said."""
+    """A serving part: what its ready file said, and what it was started with, so that it can be started again."""
 
     name: str
     process: asyncio.subprocess.Process
     log: Path
     ready: Mapping[str, Any]
+    words: Sequence[str]
+    settings: Mapping[str, str]
 
 
 def make_house(data_dir: Path, lock: LockFile, *, inherit_settings: bool) -> House:
@@ -102,7 +104,8 @@ async def start_part(house: House, name: str, words: Sequence[str], settings: Ma
             if process.returncode is not None:
                 raise PartFailed(name, f"ended before it served, with exit code {process.returncode}", house.log(name))
             with contextlib.suppress(FileNotFoundError):
-                return Part(name, process, house.log(name), json.loads(ready_file.read_text(encoding="utf-8")))
+                ready = json.loads(ready_file.read_text(encoding="utf-8"))
+                return Part(name, process, house.log(name), ready, tuple(words), dict(settings))
             await asyncio.sleep(POLL_SECONDS)
         raise PartFailed(name, f"did not serve within {START_TIMEOUT_SECONDS} s", house.log(name))
     except BaseException:

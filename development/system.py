@@ -104,6 +104,7 @@ class System:
     files: Mapping[str, Path]
     logs: Path
     notice: str | None
+    house: House
     parts: Sequence[Part]
     # None where the database is somebody else's.
     postgres_process_id: int | None
@@ -140,6 +141,7 @@ async def running_system(plan: Plan) -> AsyncIterator[System]:
                 files=files,
                 logs=data_dir / "logs",
                 notice=server.notice if server is not None else None,
+                house=house,
                 parts=parts,
                 postgres_process_id=server.process_id if server is not None else None,
             )
