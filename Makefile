@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 BIN := .venv/bin
-PYTHON_FOLDERS := $(wildcard payment_service callback_gateway runtime development daraja_simulator benchmarks examples tests)
+PYTHON_FOLDERS := $(wildcard payment_service callback_gateway runtime development daraja_simulator conformance benchmarks examples tests)
 PROTOS := $(wildcard proto/mpesa_payments/v1/*.proto)
 
 .PHONY: help
@@ -80,6 +80,10 @@ check-diagram: setup ## Check that the state diagram is what the transition tabl
 .PHONY: bench
 bench: setup ## Measure throughput, latencies and watchers against the floor
 	@$(BIN)/python -m benchmarks
+
+.PHONY: conformance
+conformance: setup ## Try every promise about money against the real programs, judged from outside
+	@$(BIN)/python -m conformance
 
 .PHONY: sabotage
 sabotage: setup ## Plant one fault at a time and see the tests catch it

@@ -16,6 +16,7 @@ PROGRAMS = (
     "runtime",
     "development",
     "daraja_simulator",
+    "conformance",
     "benchmarks",
     "examples",
 )

@@ -1,0 +1,102 @@
+"""When nobody tells what became of a prompt, Safaricom is asked and its books are read: within limits, with care."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+
+from conformance.account import Seen
+from conformance.caller import action_of, has_receipt, has_status, status_of
+from conformance.installation import QUERIES_PER_MINUTE, Installation
+from conformance.judgement import expect, until
+from conformance.running import case, case_alone
+from conformance.simulator import NO_NEWS, UNTIL_TOLD
+
+NONSENSE = ("html", "empty", "wrong_types")
+# More than can be asked before a prompt is given up.
+NOTHING_ELSE = ["html"] * 100
+UNTOLD = 10
+# As many as three processes with a budget each would settle at once.
+SETTLED = 3
+
+
+@case
+async def callback_never_comes(town: Installation) -> Seen:
+    """The passenger pays, and no callback ever comes: a query tells of the money, Transaction Status of the receipt."""
+    account = await town.account(await town.first.initiate(await town.simulator.phone(NO_NEWS)), has_receipt)
+    account.must(path="PENDING → PROCESSING → COMPLETED", receipt_was_pending=True, prompts=1, debited=500)
+    paid = next(event for event in account.events if has_status("COMPLETED")(event.payment))
+    expect("what the booking may do at the first answer", action_of(paid.payment), "WAIT")
+    return account.must(action="CONFIRM", receipt_was_pending=True).seen("WAIT before", "no callback")
+
+
+@case
+async def callback_of_a_refusal_never_comes(town: Installation) -> Seen:
+    """The passenger cancels, and no callback ever comes."""
+    account = await town.lived(await town.simulator.phone({**NO_NEWS, "ending": "cancelled"}))
+    account.must(path="PENDING → PROCESSING → CANCELLED", action="OFFER_RETRY", prompts=1, debited=0)
+    return account.must(reason="DECLINED_BY_CUSTOMER").seen(ledger="no callback")
+
+
+@case
+async def query_answered_with_nonsense(town: Installation) -> Seen:
+    """No callback comes, and the first queries are answered with a page, with nothing, and with the wrong types."""
+    phone = await town.simulator.phone({**NO_NEWS, "queries": list(NONSENSE)})
+    account = await town.account(await town.first.initiate(phone), has_status("COMPLETED"))
+    account.must(reason="RECEIPT_PENDING", action="WAIT", prompts=1, debited=500)
+    return account.seen(ledger="no callback")
+
+
+@case
+async def answer_and_callback_lost(town: Installation) -> Seen:
+    """The answer to the push is lost and no callback comes: there is no id to ask by, but the books have the money."""
+    account = await town.lived(await town.simulator.phone({"answer": "lost", "callback": "never"}))
+    account.must(path="PENDING → PROCESSING → COMPLETED", action="CONFIRM", pushes=1, prompts=1, debited=500)
+    return account.seen(ledger="no callback")
+
+
+@case
+async def receipt_is_in_the_books(town: Installation) -> Seen:
+    """The callback says paid without a receipt number; Safaricom's books have it."""
+    account = await town.lived(await town.simulator.phone({"callback_without": ["MpesaReceiptNumber"]}))
+    account.must(status="COMPLETED", action="CONFIRM", receipt_was_pending=True, prompts=1, debited=500)
+    return account.seen("RECEIPT_PENDING, WAIT in between")
+
+
+@case
+async def nothing_is_heard_in_time(town: Installation) -> Seen:
+    """No callback comes and no query is answered until the payment is given up; then the passenger pays."""
+    phone = await town.simulator.phone({**UNTIL_TOLD, "queries": NOTHING_ELSE})
+    started = await town.hasty.initiate(phone)
+    (await town.account(started, has_status("EXPIRED"))).must(action="OFFER_RETRY", certain=False, debited=0)
+    await town.simulator.settle(phone, ending="paid")
+    account = await town.account(started, has_status("COMPLETED"))
+    account.must(path="PENDING → PROCESSING → EXPIRED → COMPLETED", late=True, action="REVIEW", prompts=1, debited=500)
+    return account.seen()
+
+
+@case_alone
+async def queries_share_one_budget(arena: Installation) -> Seen:
+    """Ten passengers pay without a callback, through two processes; three processes may ask ten times a minute."""
+    asked_before, began = (await arena.simulator.shown("totals"))["queries_asked"], time.monotonic()
+    phones = [await arena.simulator.phone(NO_NEWS) for _ in range(UNTOLD)]
+    callers = itertools.cycle([arena.first, arena.second])
+    await asyncio.gather(*(next(callers).initiate(phone) for phone in phones))
+
+    async def enough_settled() -> int | None:
+        statuses = [status_of(payment) for payment in await arena.first.listed(page_size=UNTOLD)]
+        settled = statuses.count("COMPLETED")
+        expect("those that wait", statuses.count("PROCESSING"), UNTOLD - settled)
+        return settled if settled >= SETTLED else None
+
+    settled = await until(enough_settled, "payments settled by queries")
+    asked = (await arena.simulator.shown("totals"))["queries_asked"] - asked_before
+    # One that was saved up, and what the time allows: a slow machine allows more, never less.
+    allowed = 1 + (time.monotonic() - began) * QUERIES_PER_MINUTE / 60
+    expect(f"{asked} queries are within the {allowed:.1f} allowed", asked <= allowed, True)
+    # The others need not wait for their turn.
+    await asyncio.gather(*(arena.simulator.settle(phone, ending="paid") for phone in phones))
+    pushes = [push for phone in phones for push in await arena.simulator.pushes(phone=phone)]
+    expect("what was paid", [push["debited_kes"] for push in pushes], [500] * UNTOLD)
+    return Seen(f"{settled} × COMPLETED, the others wait", f"{asked} queries asked; {UNTOLD} × 1 prompt, KES 500 paid")

@@ -1,0 +1,166 @@
+"""One booking, several attempts: never two prompts, never two confirmations."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+
+import grpc.aio
+from mpesa_payments.v1 import money_pb2
+from mpesa_payments.v1 import payment_service_pb2 as pb
+
+from conformance.account import Seen
+from conformance.caller import a_request, has_status, refusal_of, refused
+from conformance.installation import Installation
+from conformance.judgement import expect, until
+from conformance.running import case
+from conformance.simulator import UNTIL_TOLD, a_number
+
+CALLERS = 50
+
+
+@case
+async def fifty_callers_one_booking(town: Installation) -> Seen:
+    """Fifty calls with different request ids ask for one booking at the same moment, through two processes."""
+    booking = f"BK-{uuid.uuid4()}"
+    phones = [await town.simulator.phone(UNTIL_TOLD) for _ in range(CALLERS)]
+    calls = [
+        (town.first if number % 2 else town.second).initiate(phone, booking_id=booking)
+        for number, phone in enumerate(phones)
+    ]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    started = [answer for answer in answers if isinstance(answer, pb.InitiatePaymentResponse)]
+    refusals = {refusal_of(answer).name for answer in answers if isinstance(answer, grpc.aio.AioRpcError)}
+    expect("payments made", len(started), 1)
+    expect("refusals", refusals, {"FAILED_PRECONDITION/BOOKING_HAS_LIVE_PAYMENT"})
+    prompts = [push for phone in phones for push in await town.simulator.pushes(phone=phone)]
+    expect("pushes to all fifty phones", len(prompts), 1)
+    await town.simulator.settle(prompts[0]["phone"], ending="paid")
+    account = await town.account(started[0])
+    account.must(status="COMPLETED", action="CONFIRM", prompts=1, debited=500)
+    return account.seen(f"{CALLERS - 1} × BOOKING_HAS_LIVE_PAYMENT")
+
+
+@case
+async def late_money_beside_a_live_attempt(town: Installation) -> Seen:
+    """The first attempt fails; while the second is on the phone, the first one's money comes; then the second's."""
+    phone = a_number("001")
+    first = await town.first.initiate(phone)
+    failed = await town.account(first, has_status("FAILED"))
+    second_phone = await town.simulator.phone(UNTIL_TOLD)
+    second = await town.second.initiate(second_phone, booking_id=failed.payment.booking_id)
+    await town.simulator.settle(phone, ending="paid")
+    late = await town.account(first, has_status("COMPLETED"))
+    late.must(late=True, action="CONFIRM", debited=500)
+    await town.simulator.settle(second_phone, ending="paid")
+    duplicate = await town.account(second, has_status("COMPLETED"))
+    duplicate.must(action="REVIEW", debited=500)
+    attempts = await town.first.listed(booking_id=failed.payment.booking_id)
+    expect("the attempts' numbers", [payment.attempt for payment in attempts], [2, 1])
+    said = f"attempt 1: {late.path}, CONFIRM; attempt 2: {duplicate.path}, REVIEW"
+    return Seen(said, "2 prompts, KES 500 paid twice")
+
+
+@case
+async def bad_request_uses_up_nothing(town: Installation) -> Seen:
+    """A request with a wrong amount and a wrong phone is refused; corrected, it comes with the same request id."""
+    request = a_request(a_number(), amount=money_pb2.Money(currency_code="KES", units=0), request_id=str(uuid.uuid4()))
+    request.phone_number = "12345"
+    refusal = await refused(town.first.ask(request))
+    expect("the refusal", refusal.name, "INVALID_ARGUMENT/INVALID_REQUEST")
+    expect("payments of this request", await town.first.listed(request_id=request.request_id), [])
+    request.phone_number = a_number()
+    request.amount.units = 500
+    account = await town.account(await town.second.ask(request))
+    account.must(status="COMPLETED", action="CONFIRM", prompts=1, debited=500)
+    return account.seen(f"{refusal.reason} before the correction")
+
+
+@case
+async def caller_hangs_up(town: Installation) -> Seen:
+    """The caller hangs up while the push is on the wire, and asks again through another process."""
+    phone = await town.simulator.phone({"answer_delay_seconds": 1, "callback_delay_seconds": 1.5})
+    request = a_request(phone)
+    call = asyncio.ensure_future(town.first.ask(request))
+    await town.simulator.prompted(phone)
+    call.cancel()
+    replay = await town.second.ask(request)
+    expect("the repeat", replay.replayed, True)
+    account = await town.account(replay)
+    account.must(status="COMPLETED", action="CONFIRM", pushes=1, prompts=1, debited=500)
+    return account.seen("the same payment")
+
+
+@case
+async def retry_too_early(town: Installation) -> Seen:
+    """The passenger cancels; RetryPayment is called at once, and again until it is allowed."""
+    cancelled = await town.lived(a_number("032"))
+    early = await refused(town.second.retry(cancelled.payment))
+    expect("the refusal", early.name, "FAILED_PRECONDITION/RETRY_TOO_EARLY")
+    expect("a time to wait is named", early.retry_after is not None and 0 < early.retry_after <= 10, True)
+    phone = a_number()
+
+    async def allowed() -> pb.RetryPaymentResponse | None:
+        try:
+            return await town.second.retry(cancelled.payment, phone_number=phone)
+        except grpc.aio.AioRpcError as error:
+            expect("the refusal", refusal_of(error).reason, "RETRY_TOO_EARLY")
+            return None
+
+    account = await town.account(await until(allowed, "another attempt"))
+    account.must(status="COMPLETED", action="CONFIRM", prompts=1, debited=500)
+    expect("the attempt before it", account.payment.retry_of, cancelled.payment.payment_id)
+    return account.seen(f"{early.reason} with the time, then attempt 2")
+
+
+@case
+async def retry_on_another_phone(town: Installation) -> Seen:
+    """The first phone has no money; RetryPayment names another, ten times at once with one request id."""
+    failed = await town.lived(a_number("001"))
+    phone, request_id = a_number(), str(uuid.uuid4())
+    callers = [town.first, town.second] * 5
+    answers = await asyncio.gather(
+        *(caller.retry(failed.payment, phone_number=phone, request_id=request_id) for caller in callers)
+    )
+    expect("different attempts", len({answer.payment.payment_id for answer in answers}), 1)
+    account = await town.account(answers[0])
+    account.must(status="COMPLETED", action="CONFIRM", prompts=1, debited=500)
+    expect("the attempt before it", account.payment.retry_of, failed.payment.payment_id)
+    expect("pushes to the other phone", len(await town.simulator.pushes(phone=phone)), 1)
+    return account.seen("10 answers, attempt 2")
+
+
+@case
+async def cancel_after_the_prompt(town: Installation) -> Seen:
+    """CancelPayment comes while the prompt is on the phone; then the passenger pays."""
+    phone = await town.simulator.phone(UNTIL_TOLD)
+    started = await town.first.initiate(phone)
+    late = await refused(town.second.cancel(started.payment))
+    expect("the refusal", late.name, "FAILED_PRECONDITION/CANCEL_TOO_LATE")
+    await town.simulator.settle(phone, ending="paid")
+    account = await town.account(started)
+    return account.must(status="COMPLETED", action="CONFIRM", prompts=1, debited=500).seen(f"{late.reason} before")
+
+
+@case
+async def cancel_before_the_prompt(town: Installation) -> Seen:
+    """Safaricom is under maintenance and takes no push; CancelPayment comes between two tries."""
+    phone = await town.simulator.phone(*[{"error": "maintenance"}] * 4)
+    request = a_request(phone)
+    asking = asyncio.ensure_future(town.first.ask(request))
+
+    async def withdrawn() -> pb.CancelPaymentResponse | None:
+        for payment in await town.second.listed(request_id=request.request_id):
+            try:
+                return await town.second.cancel(payment)
+            except grpc.aio.AioRpcError as error:
+                # While a try is on the wire.
+                expect("the refusal", refusal_of(error).reason, "CANCEL_TOO_LATE")
+        return None
+
+    answer = await until(withdrawn, "the withdrawal")
+    account = await town.account(await asking, lambda payment: payment == answer.payment)
+    account.must(status="CANCELLED", reason="WITHDRAWN", action="OFFER_RETRY", certain=True, prompts=0)
+    paid = await town.lived(a_number(), booking_id=request.booking_id)
+    paid.must(status="COMPLETED", action="CONFIRM", prompts=1, debited=500)
+    return account.seen("the next attempt pays at once")

@@ -1,0 +1,238 @@
+"""The cases that everyone who takes M-Pesa payments meets sooner or later, and must not get wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+
+from mpesa_payments.v1 import money_pb2
+from mpesa_payments.v1 import payment_service_pb2 as pb
+
+from conformance.account import Seen
+from conformance.caller import a_request, action_of, has_action, has_reason, has_receipt, has_status, reason_of, refused
+from conformance.installation import Installation
+from conformance.judgement import expect, until
+from conformance.running import case, case_alone
+from conformance.simulator import NO_NEWS, UNTIL_TOLD, a_number
+
+MANY = 200
+
+
+@case
+async def happy_path(town: Installation) -> Seen:
+    """Two hundred passengers pay, asked through two processes at the same time."""
+    callers = itertools.cycle([town.first, town.second])
+    accounts = await asyncio.gather(*(town.lived(a_number(), by=next(callers)) for _ in range(MANY)))
+    for account in accounts:
+        account.must(status="COMPLETED", action="CONFIRM", certain=True, late=False, prompts=1, debited=500)
+    expect("different receipts", len({account.receipt for account in accounts}), MANY)
+    return Seen(f"{MANY} × COMPLETED, CONFIRM, a receipt each", f"{MANY} × 1 prompt, KES 500 paid")
+
+
+@case
+async def callback_before_the_answer(town: Installation) -> Seen:
+    """The callback arrives while the push is still being answered."""
+    phone = await town.simulator.phone({"callback": "before_answer", "answer_delay_seconds": 0.5})
+    account = await town.lived(phone)
+    return account.must(path="PENDING → COMPLETED", action="CONFIRM", pushes=1, prompts=1, debited=500).seen()
+
+
+@case
+async def answer_to_the_push_lost(town: Installation) -> Seen:
+    """The phone has the prompt, the connection closes without an answer; then the callback comes."""
+    phone = await town.simulator.phone({"answer": "lost", "callback_delay_seconds": 2})
+    account = await town.lived(phone)
+    account.must(path="PENDING → PROCESSING → COMPLETED", action="CONFIRM", pushes=1, prompts=1, debited=500)
+    expect("the reason before the end", reason_of(account.events[-2].payment), "CONFIRMING")
+    return account.seen("CONFIRMING in between")
+
+
+@case
+async def same_request_in_two_processes(town: Installation) -> Seen:
+    """Twenty calls with one request id, ten to each of two processes, at the same moment."""
+    phone = a_number()
+    request = a_request(phone)
+    answers = await asyncio.gather(*(caller.ask(request) for caller in [town.first, town.second] * 10))
+    expect("different payments", len({answer.payment.payment_id for answer in answers}), 1)
+    expect("answers that were no repeat", sum(not answer.replayed for answer in answers), 1)
+    account = await town.account(answers[0])
+    account.must(status="COMPLETED", action="CONFIRM", prompts=1, debited=500)
+    expect("pushes to the phone", len(await town.simulator.pushes(phone=phone)), 1)
+    return account.seen("20 answers, 1 payment")
+
+
+@case
+async def same_request_with_other_content(town: Installation) -> Seen:
+    """A request id comes again, through another process, with another amount and another phone."""
+    request, other = a_request(a_number()), pb.InitiatePaymentRequest()
+    account = await town.account(await town.first.ask(request))
+    other.CopyFrom(request)
+    other.phone_number = a_number()
+    other.amount.CopyFrom(money_pb2.Money(currency_code="KES", units=700))
+    conflict = await refused(town.second.ask(other))
+    expect("the refusal", conflict.name, "ALREADY_EXISTS/REQUEST_ID_REUSED")
+    expect("the fields it names", set(conflict.metadata["fields"].split(",")), {"amount", "phone_number"})
+    expect("the payment it names", conflict.metadata["payment_id"], account.payment.payment_id)
+    expect("pushes to the other phone", await town.simulator.pushes(phone=other.phone_number), [])
+    return account.must(status="COMPLETED", prompts=1, debited=500).seen(f"then {conflict.name}: amount, phone_number")
+
+
+@case
+async def duplicate_and_parallel_callbacks(town: Installation) -> Seen:
+    """The callback comes twice at the same moment, and twenty times more, all at once."""
+    phone = await town.simulator.phone({"callback": "twice", "callback_gap_seconds": 0})
+    account = await town.lived(phone)
+    again = await asyncio.gather(*(town.simulator.resend(phone) for _ in range(20)))
+    expect("answers to the repeats", again, [[200]] * 20)
+    expect("the payment afterwards", await town.second.get(account.payment.payment_id), account.payment)
+    completed = [event for event in account.events if has_status("COMPLETED")(event.payment)]
+    expect("events of the money", len(completed), 1)
+    account.must(status="COMPLETED", action="CONFIRM", prompts=1, debited=500)
+    return account.seen("1 event of the money, 1 receipt", "22 callbacks, all answered 200")
+
+
+@case
+async def failure_then_success(town: Installation) -> Seen:
+    """The callback says wrong PIN; then the money moves all the same, and a second callback says so."""
+    phone = a_number("201")
+    started = await town.first.initiate(phone)
+    await town.first.followed(started, has_status("FAILED"), "the failure")
+    expect("the answer to the second callback", await town.simulator.settle(phone, ending="paid"), [200])
+    account = await town.account(started, has_status("COMPLETED"))
+    account.must(status="COMPLETED", late=True, action="CONFIRM", prompts=1, debited=500)
+    return account.seen()
+
+
+@case
+async def expiry_then_success(town: Installation) -> Seen:
+    """No result comes in time; the passenger pays after the payment was given up."""
+    phone = await town.simulator.phone(UNTIL_TOLD)
+    started = await town.hasty.initiate(phone)
+    expired = await town.account(started, has_status("EXPIRED"))
+    expired.must(action="OFFER_RETRY", certain=False, debited=0)
+    expect("the answer to the callback", await town.simulator.settle(phone, ending="paid"), [200])
+    account = await town.account(started, has_status("COMPLETED"))
+    account.must(path="PENDING → PROCESSING → EXPIRED → COMPLETED", late=True, action="REVIEW", prompts=1, debited=500)
+    return account.seen()
+
+
+@case
+async def forged_callbacks(town: Installation) -> Seen:
+    """A perfect success is posted with a token that is wrong, missing, another payment's, or of another path."""
+    phone = await town.simulator.phone(UNTIL_TOLD)
+    other = await town.simulator.phone(UNTIL_TOLD)
+    started, _ = await town.first.initiate(phone), await town.first.initiate(other)
+    push, other_push = await town.simulator.prompted(phone), await town.simulator.prompted(other)
+    stem, _, token = push["callback_url"].rpartition("/")
+    stolen = other_push["callback_url"].rpartition("/")[2]
+    wrong = token[:-1] + ("0" if token[-1] != "0" else "1")
+    items = [{"Name": "Amount", "Value": 500}, {"Name": "MpesaReceiptNumber", "Value": "FORGED0001"}]
+    body = json.dumps(
+        {
+            "Body": {
+                "stkCallback": {
+                    "MerchantRequestID": push["merchant_request_id"],
+                    "CheckoutRequestID": push["checkout_request_id"],
+                    "ResultCode": 0,
+                    "ResultDesc": "The service request is processed successfully.",
+                    "CallbackMetadata": {"Item": items},
+                }
+            }
+        }
+    ).encode()
+    forged = [f"{stem}/{wrong}", f"{stem}/{stolen}", f"{stem}/", f"{stem}/{'0' * len(token)}", stem]
+    forged += [f"{stem.replace('/stk/', '/result/')}/{token}"]
+    answers = [(await town.edge.post(url, content=body)).status_code for url in forged]
+    expect("answers to the forged callbacks", answers, [404] * len(forged))
+    expect("the payment afterwards", await town.first.get(started.payment.payment_id), started.payment)
+    await town.simulator.settle(phone, ending="paid")
+    account = await town.account(started)
+    account.must(status="COMPLETED", action="CONFIRM", prompts=1, debited=500)
+    return account.seen(f"nothing of {len(forged)} forged callbacks, all answered 404", "the real callback came last")
+
+
+@case
+async def wrong_amount(town: Installation) -> Seen:
+    """The callback says that KES 5 was paid where 500 was asked for."""
+    phone = await town.simulator.phone({"callback_items": {"Amount": 5}, "pull": "never"})
+    started = await town.first.initiate(phone)
+    account = await town.account(started, has_reason("REVIEW"))
+    account.must(status="PROCESSING", action="REVIEW", receipt="", prompts=1)
+    barred = await refused(town.first.initiate(a_number(), booking_id=started.payment.booking_id))
+    expect("another attempt", barred.code, "FAILED_PRECONDITION")
+    return account.seen(f"another attempt: {barred.reason}", "callback says KES 5")
+
+
+@case_alone
+async def query_contradicts_the_callback(arena: Installation) -> Seen:
+    """While a query is being answered the callback comes; then the query says the opposite. Once each way."""
+    # Brings a token: fetching one would take as long as all answers from here on.
+    await arena.lived(a_number())
+    await arena.simulator.control("settings", latency_seconds=4)
+    cancelled = await contradicted(arena, "cancelled")
+    paid = await contradicted(arena, "paid")
+    await arena.simulator.control("settings", latency_seconds=0)
+    under_review = await arena.account(cancelled, has_action("REVIEW"))
+    under_review.must(status="CANCELLED", prompts=1, debited=0)
+    kept = await arena.account(paid)
+    kept.must(status="COMPLETED", action="CONFIRM", prompts=1, debited=500)
+    said = "callback says cancelled: CANCELLED, REVIEW; callback says paid: COMPLETED, CONFIRM"
+    return Seen(said, "nothing paid; KES 500 paid")
+
+
+async def contradicted(arena: Installation, ending: str) -> pb.InitiatePaymentResponse:
+    """A payment that is settled by its callback while a query that says the opposite is under way."""
+    phone = await arena.simulator.phone({**UNTIL_TOLD, "queries": ["contradiction"]})
+    asked = (await arena.simulator.shown("totals"))["queries_asked"]
+    started = await arena.first.initiate(phone)
+    await arena.simulator.count_becomes("queries_asked", lambda count: count > asked)
+    await arena.simulator.settle(phone, ending=ending)
+    hits = "query.says_paid" if ending == "cancelled" else "query.says_failed"
+
+    async def answered() -> bool | None:
+        return await arena.simulator.shown_hits(hits) > 0 or None
+
+    await until(answered, "the query's answer")
+    return started
+
+
+@case
+async def query_answered_429(town: Installation) -> Seen:
+    """No callback comes, and the first query is answered 429."""
+    phone = await town.simulator.phone({**NO_NEWS, "queries": ["rate_limited"]})
+    account = await town.account(await town.first.initiate(phone), has_receipt)
+    account.must(status="COMPLETED", action="CONFIRM", receipt_was_pending=True, prompts=1, debited=500)
+    return account.seen("asked again after a pause")
+
+
+@case_alone
+async def killed_between_push_and_commit(arena: Installation) -> Seen:
+    """The process is killed with -9 while the phone has the prompt and the answer is under way; another takes over."""
+    phone = await arena.simulator.phone({"answer_delay_seconds": 30, "callback": "never"})
+    request = a_request(phone)
+    doomed = await arena.add_service("doomed", {"PAYMENTS_PUSH_TIMEOUT_S": "2", "PAYMENTS_LEASE_S": "5"})
+    call = asyncio.ensure_future(refused(doomed.ask(request)))
+    await arena.simulator.prompted(phone)
+    await arena.kill("doomed")
+    cut = await call
+    replay = await arena.first.ask(request)
+    expect("a repeat of the call", replay.replayed, True)
+    uncertain = await arena.first.when(replay.payment.payment_id, has_reason("CONFIRMING"), "CONFIRMING")
+    expect("what the booking may do", action_of(uncertain), "WAIT")
+    await arena.simulator.settle(phone, ending="paid")
+    account = await arena.account(replay)
+    account.must(status="COMPLETED", action="CONFIRM", pushes=1, prompts=1, debited=500)
+    return account.seen(f"{cut.code}, then the same payment, CONFIRMING in between")
+
+
+@case
+async def receipt_reaches_the_consumer(town: Installation) -> Seen:
+    """A consumer follows all events; another process is asked for the receipt number."""
+    started = await town.first.initiate(a_number())
+    account = await town.account(started)
+    told = await town.second.told(started.cursor, lambda payment: payment == account.payment, "the money")
+    expect("the receipt in the stream", told.mpesa_receipt_number, account.ledger[0]["receipt"])
+    found = await town.second.listed(mpesa_receipt_number=account.receipt)
+    expect("payments with this receipt", found, [account.payment])
+    return account.must(status="COMPLETED", prompts=1, debited=500).seen("receipt in the stream and in the list")

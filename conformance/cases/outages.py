@@ -1,0 +1,163 @@
+"""Parts that stop, die or go away under load: what was acknowledged stays, and no phone rings twice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator
+
+import grpc.aio
+import psutil
+from mpesa_payments.v1 import payment_service_pb2 as pb
+
+from conformance.account import Seen
+from conformance.caller import Caller, a_request, refusal_of, status_of
+from conformance.installation import Installation
+from conformance.judgement import LOOK_SECONDS, PATIENCE_SECONDS, expect, until
+from conformance.running import case_alone
+from conformance.simulator import UNTIL_TOLD, a_number
+
+COUNTERS = 8
+# Of each counter, one after the other.
+PASSENGERS = 12
+BACKEND_KILLS = 5
+SPOOLED = 40
+
+
+class Load:
+    """Passengers at several counters, each asked for at either process in turn, as a careful client asks."""
+
+    def __init__(self, arena: Installation) -> None:
+        self._arena = arena
+        self.asked: list[pb.InitiatePaymentResponse] = []
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The block runs while passengers come; at its end, wait for the last of them."""
+        counters = asyncio.gather(*(self._counter(number) for number in range(COUNTERS)))
+        try:
+            yield
+            await counters
+        finally:
+            counters.cancel()
+
+    async def reached(self, share: float) -> None:
+        """Wait until this share of all passengers has been answered."""
+
+        async def look() -> bool | None:
+            return len(self.asked) >= share * COUNTERS * PASSENGERS or None
+
+        await until(look, "passengers at the counters")
+
+    async def all_paid_once(self) -> Seen:
+        """Every payment that was acknowledged is settled, with one push, one prompt and one debit."""
+        expect("passengers who were answered", len(self.asked), COUNTERS * PASSENGERS)
+        for one in self.asked:
+            account = await self._arena.account(one)
+            account.must(status="COMPLETED", action="CONFIRM", pushes=1, prompts=1, debited=500)
+        number = len(self.asked)
+        return Seen(f"{number} × COMPLETED, CONFIRM; no call failed for good", f"{number} × 1 prompt, KES 500 paid")
+
+    async def _counter(self, number: int) -> None:
+        callers = [self._arena.first, self._arena.second]
+        for _ in range(PASSENGERS):
+            self.asked += [await insist(a_request(a_number()), itertools.cycle(callers[:: (-1) ** number]))]
+
+
+async def insist(request: pb.InitiatePaymentRequest, callers: itertools.cycle[Caller]) -> pb.InitiatePaymentResponse:
+    """Ask until somebody answers: when a process is away, the same request goes to the next."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            try:
+                return await next(callers).ask(request)
+            except grpc.aio.AioRpcError as error:
+                # A call that arrives in the moment of a stop is ended by gRPC itself, as CANCELLED and without details.
+                expect("why a call is repeated", refusal_of(error).code in ("UNAVAILABLE", "CANCELLED"), True)
+                await asyncio.sleep(LOOK_SECONDS)
+
+
+@case_alone
+async def one_of_two_drains_under_load(arena: Installation) -> Seen:
+    """Under load one of two processes gets SIGTERM; callers repeat what it no longer takes at the other."""
+    load = Load(arena)
+    async with load.running():
+        await load.reached(0.3)
+        await arena.stop("second")
+    await arena.start_again("second")
+    return await load.all_paid_once()
+
+
+@case_alone
+async def database_connections_killed_under_load(arena: Installation) -> Seen:
+    """Under load every connection to the database is killed, five times over."""
+    load = Load(arena)
+    async with load.running():
+        for kill in range(BACKEND_KILLS):
+            await load.reached((kill + 1) / (BACKEND_KILLS + 1))
+            kill_connections(arena)
+    return await load.all_paid_once()
+
+
+def kill_connections(arena: Installation) -> None:
+    """End the server's process of every connection to this installation's database."""
+    for process in psutil.Process(arena.server.process_id).children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            # A connection's process is titled "postgres: ROLE DATABASE ADDRESS(PORT) …".
+            if f" {arena.database} " in " ".join(process.cmdline()):
+                process.terminate()
+
+
+@case_alone
+async def stopped_with_a_push_on_the_wire(arena: Installation) -> Seen:
+    """A process gets SIGTERM while a push of its own is being answered; its caller still waits."""
+    phone = await arena.simulator.phone({"answer_delay_seconds": 1.5, "callback_delay_seconds": 5})
+    call = asyncio.ensure_future(arena.second.initiate(phone))
+    await arena.simulator.prompted(phone)
+    await arena.stop("second")
+    started = await call
+    expect("what the caller is answered", status_of(started.payment), "PROCESSING")
+    account = await arena.account(started)
+    await arena.start_again("second")
+    account.must(status="COMPLETED", action="CONFIRM", pushes=1, prompts=1, debited=500)
+    return account.seen("answered before the process ended")
+
+
+@case_alone
+async def payment_service_away(arena: Installation) -> Seen:
+    """The callback comes while the payment service is down, and never again."""
+    phone = await arena.simulator.phone(UNTIL_TOLD)
+    started = await arena.first.initiate(phone)
+    await arena.stop("first")
+    expect("the answer meanwhile", await arena.simulator.settle(phone, ending="paid"), [200])
+    await arena.start_again("first")
+    account = await arena.account(started)
+    account.must(status="COMPLETED", action="CONFIRM", pushes=1, prompts=1, debited=500)
+    return account.seen(ledger="callback answered 200 meanwhile")
+
+
+@case_alone
+async def gateway_killed_with_a_full_spool(arena: Installation) -> Seen:
+    """The service is down, forty callbacks come, the gateway is killed with -9; then both come up again."""
+    phones = [await arena.simulator.phone(UNTIL_TOLD) for _ in range(SPOOLED)]
+    started = await asyncio.gather(*(arena.first.initiate(phone) for phone in phones))
+    await arena.stop("first")
+    answers = await asyncio.gather(*(arena.simulator.settle(phone, ending="paid") for phone in phones))
+    expect("the answers meanwhile", answers, [[200]] * SPOOLED)
+    await arena.kill("gateway")
+    await asyncio.gather(arena.start_again("gateway"), arena.start_again("first"))
+    for one in started:
+        account = await arena.account(one)
+        account.must(status="COMPLETED", action="CONFIRM", pushes=1, prompts=1, debited=500)
+    said = f"{SPOOLED} × COMPLETED, CONFIRM"
+    return Seen(said, f"{SPOOLED} × 1 prompt, KES 500 paid, callback answered 200 meanwhile")
+
+
+@case_alone
+async def safaricom_away(arena: Installation) -> Seen:
+    """Safaricom cannot be reached for two seconds; the passenger is asked for meanwhile."""
+    phone = a_number()
+    await arena.simulator.control("outage", seconds=2)
+    # This process has not sent for a while, and so has no connection left on which a byte could go out.
+    account = await arena.lived(phone, by=arena.hasty)
+    return account.must(status="COMPLETED", action="CONFIRM", pushes=1, prompts=1, debited=500).seen()
