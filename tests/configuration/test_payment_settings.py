@@ -1,6 +1,7 @@
 """What cannot work is refused when the service starts, in one sentence that names the settings."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -108,7 +109,7 @@ def test_missing_keys_are_told_with_a_command_that_makes_them(tmp_path: Path) ->
     command = str(refused.value).partition("make one with: ")[2]
     assert command.startswith("payment-service ")
     subprocess.run(
-        f"{sys.executable} -m payment_service {command.removeprefix('payment-service ')}",
+        f"{shlex.quote(sys.executable)} -m payment_service {command.removeprefix('payment-service ')}",
         shell=True,
         check=True,
         capture_output=True,
