@@ -21,6 +21,7 @@ from payment_service.daraja.shortcodes import (
     SANDBOX_URL,
     Shortcode,
     ShortcodeKind,
+    check_daraja_url,
 )
 from payment_service.domain.payment import Times
 from runtime.serving import Address, StartRefused
@@ -133,14 +134,8 @@ class PaymentSettings(TimedSettings):
 
     @field_validator("daraja_base_url")
     @classmethod
-    def _plain_http_address(cls, url: str) -> str:
-        try:
-            parts = urlsplit(url)
-            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            usable = False
-        if not usable or parts.query or parts.fragment or "@" in url:
-            raise ValueError("expected http://HOST or https://HOST, without credentials or a query")
+    def _daraja_may_be_called(cls, url: str) -> str:
+        check_daraja_url(url)
         return url
 
     @field_validator("pull_nominated_number")
