@@ -1,6 +1,6 @@
 """The service's settings: what an operator would change, each with its unit. All else is a constant.
 
-Read by `app` alone and passed down as values.
+Read at the top, by `app`, `credentials` and the operators' commands, and passed down as values.
 """
 
 import json

@@ -98,7 +98,8 @@ def test_a_daraja_that_is_no_address_is_refused(url: str) -> None:
 @pytest.mark.parametrize("url", ["http://sandbox.safaricom.co.ke", "http://192.0.2.1:8070", "http://localhost.example"])
 def test_the_consumer_secret_leaves_this_machine_encrypted_only(url: str) -> None:
     assert "expected https://HOST" in refusal(daraja_base_url=url)
-    assert PaymentSettings.load(**GOOD, daraja_base_url=url.replace("http:", "https:"))
+    https = url.replace("http:", "https:")
+    assert PaymentSettings.load(**GOOD, daraja_base_url=https).daraja_base_url == https
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8070", "http://[::1]:8070", "http://localhost"])
