@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 BIN := .venv/bin
-PYTHON_FOLDERS := $(wildcard payment_service callback_gateway runtime development daraja_simulator benchmarks examples tests)
+PYTHON_FOLDERS := $(wildcard payment_service callback_gateway runtime development daraja_simulator benchmarks tests)
 PROTOS := $(wildcard proto/mpesa_payments/v1/*.proto)
 
 .PHONY: help

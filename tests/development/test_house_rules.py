@@ -10,15 +10,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
-PROGRAMS = (
-    "payment_service",
-    "callback_gateway",
-    "runtime",
-    "development",
-    "daraja_simulator",
-    "benchmarks",
-    "examples",
-)
+PROGRAMS = ("payment_service", "callback_gateway", "runtime", "development", "daraja_simulator", "benchmarks")
 
 FUNCTION_LINES = 60
 MODULE_LINES = 400
