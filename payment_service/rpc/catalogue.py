@@ -16,9 +16,9 @@ _COMMAND = "make errors"
 
 _ENTRY = re.compile(r"((?: *//[^\n]*\n)+) *ERROR_REASON_([A-Z_]+) = [1-9]")
 
-_HEAD = """# Errors
+_HEAD = f"""# Errors
 
-Generated from the comments in `proto/mpesa_payments/v1/error_reason.proto`; change them there.
+Generated from the comments in `proto/mpesa_payments/v1/error_reason.proto` by `{_COMMAND}`; change them there.
 
 Every error carries `google.rpc.ErrorInfo` with the domain `mpesa-payments` and one of these reasons. Bad fields are
 listed in `google.rpc.BadRequest`, all at once; `google.rpc.RetryInfo` says how long to wait where waiting helps.
