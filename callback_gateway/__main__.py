@@ -8,8 +8,9 @@ import typer
 
 from callback_gateway.app import serve as serve_gateway
 from callback_gateway.config import GatewaySettings
+from runtime.callback_tokens import load_callback_keys
 from runtime.logs import configure_logs
-from runtime.serving import StartRefused, refuse, run
+from runtime.serving import StartRefused, ending_on_refusal, refuse, run
 from runtime.settings import render_settings
 
 app = typer.Typer(name="callback-gateway", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -26,7 +27,7 @@ def serve(
     core: Annotated[str | None, typer.Option(help="HOST:PORT of the payment service.")] = None,
     callback_keys_file: Annotated[Path | None, typer.Option(help="Keys for callback tokens.")] = None,
     ready_file: Annotated[Path | None, typer.Option(help="Written as JSON once the gateway serves.")] = None,
-    check_config: Annotated[bool, typer.Option("--check-config", help="Show the settings and leave.")] = False,
+    check_config: Annotated[bool, typer.Option("--check-config", help="Show the settings, check, and leave.")] = False,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Settings are GATEWAY_* in the environment; flags win."""
     try:
@@ -35,6 +36,8 @@ def serve(
         refuse(refusal)
     if check_config:
         sys.stdout.write(render_settings(settings))
+        with ending_on_refusal():
+            load_callback_keys(settings.callback_keys_file)
         return
     configure_logs("callback-gateway", settings.log_level)
     run(serve_gateway(settings, ready_file))

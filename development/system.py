@@ -44,6 +44,7 @@ from runtime.serving import Address, AddressTaken, StartRefused
 
 HOST = "127.0.0.1"
 DATABASE = "payments"
+SAFARICOM = ".safaricom.co.ke"
 
 # The first passkey is the one that Safaricom publishes for everyone's use of its sandbox; the other exists in the
 # simulator only, and so do the credentials. None of them opens anything else.
@@ -118,6 +119,7 @@ async def running_system(plan: Plan) -> AsyncIterator[System]:
     with _owned(data_dir), await take_lock(data_dir) as lock:
         _check_ports(plan)
         house = make_house(data_dir, lock, inherit_settings=plan.inherit_settings)
+        _check_callback_address(house, plan)
         async with contextlib.AsyncExitStack() as stack:
             server = None
             if plan.database_url is None:
@@ -205,7 +207,7 @@ async def _prepare(house: House, owner_url: str) -> dict[str, Path]:
     owner = {
         "PAYMENTS_OWNER_DATABASE_URL_FILE": str(files["owner_database_url_file"]),
         "PAYMENTS_OWNER_APPLICATION_ROLE": role,
-        "PAYMENTS_OWNER_APPLICATION_PASSWORD": password,
+        "PAYMENTS_OWNER_APPLICATION_PASSWORD_FILE": str(write_secret(folder / "application-password", password)),
     }
     async with asyncio.TaskGroup() as group:
         group.create_task(run_command(house, "create-keys", keys, {}))
@@ -287,6 +289,17 @@ def _spool_settings(folder: Path) -> dict[str, str]:
 async def _stop_in_order(parts: Sequence[Part]) -> None:
     for part in sorted(parts, key=lambda part: STOP_ORDER.index(part.name)):
         await stop_part(part)
+
+
+def _check_callback_address(house: House, plan: Plan) -> None:
+    """Before anything is started: Safaricom cannot call the gateway's own address, the one that is given by default."""
+    name = "PAYMENTS_CALLBACK_BASE_URL"
+    host = urlsplit(plan.daraja_url or "").hostname or ""
+    if host.endswith(SAFARICOM) and not (plan.settings.get(name) or house.environment.get(name)):
+        raise StartRefused(
+            f"{host} cannot call back to this machine's loopback: set {name} to the https://HOST from which a proxy"
+            " leads to the callback gateway."
+        )
 
 
 def _check_ports(plan: Plan) -> None:

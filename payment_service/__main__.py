@@ -11,7 +11,9 @@ import typer
 from rich.console import Console
 
 from payment_service.app import serve as serve_payments
+from payment_service.app import upgrade_database
 from payment_service.config import InspectionSettings, OwnerSettings, PaymentSettings, TimedSettings
+from payment_service.credentials import load_credentials
 from payment_service.inspection import NotAllHolds
 from payment_service.inspection import check as check_payments
 from payment_service.inspection import explain as explain_payment
@@ -19,11 +21,9 @@ from payment_service.inspection import list_callbacks as list_unsettled
 from payment_service.inspection import show_callback as show_one
 from payment_service.replay import replay as replay_one
 from payment_service.security.keys import create_keys as make_keys
-from payment_service.store.migrations import ensure_application_role
-from payment_service.store.migrations import migrate as migrate_database
 from runtime.key_rings import create_key_ring
 from runtime.logs import configure_logs
-from runtime.serving import StartRefused, refuse, run
+from runtime.serving import StartRefused, ending_on_refusal, refuse, run
 from runtime.settings import render_settings
 
 app = typer.Typer(name="payment-service", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -50,7 +50,7 @@ def payment_service() -> None:
 def serve(
     listen: Annotated[str | None, typer.Option(help="HOST:PORT; port 0 picks a free one.")] = None,
     ready_file: Annotated[Path | None, typer.Option(help="Written as JSON once the service serves.")] = None,
-    check_config: Annotated[bool, typer.Option("--check-config", help="Show the settings and leave.")] = False,
+    check_config: Annotated[bool, typer.Option("--check-config", help="Show the settings, check, and leave.")] = False,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Settings are PAYMENTS_* in the environment; flags win."""
     try:
@@ -60,6 +60,8 @@ def serve(
     if check_config:
         sys.stdout.write(render_settings(settings))
         sys.stdout.writelines(f"{sentence}\n" for sentence in settings.switched_off)
+        with ending_on_refusal():
+            load_credentials(settings)
         return
     configure_logs("payment-service", settings.log_level)
     run(serve_payments(settings, ready_file))
@@ -68,14 +70,8 @@ def serve(
 @app.command()
 def migrate() -> None:
     """Make or upgrade the schema, as the owner: PAYMENTS_OWNER_DATABASE_URL, and the application's role if named."""
-    try:
-        settings = OwnerSettings.load()
-    except StartRefused as refusal:
-        refuse(refusal)
-    url = settings.database_url.get_secret_value()
-    migrate_database(url)
-    if settings.application_role:
-        ensure_application_role(url, settings.application_role, settings.application_password.get_secret_value())
+    with ending_on_refusal():
+        upgrade_database(OwnerSettings.load())
     sys.stdout.write("The schema is up to date.\n")
 
 
@@ -87,8 +83,9 @@ def create_keys(
     ],
 ) -> None:
     """Make the keys of a new installation, for the owner only. Files that exist are left alone."""
-    make_keys(keys_file)
-    create_key_ring(callback_keys_file)
+    with ending_on_refusal():
+        make_keys(keys_file)
+        create_key_ring(callback_keys_file)
     sys.stdout.write(f"Keys are in {keys_file} and {callback_keys_file}.\n")
 
 

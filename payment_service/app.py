@@ -1,6 +1,6 @@
 """The service's parts put together: writers, feed, sends, timers and the server; and how they start and stop.
 
-The only place that reads the settings, and the only one that knows every part.
+The only place that knows every part. The files that the settings name are loaded by `credentials`.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from uuid import UUID
 
 import psycopg
 import structlog
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from payment_service import background
@@ -43,23 +44,21 @@ from payment_service.application.send_prompt import SendTools
 from payment_service.application.settle_callbacks import InboxTools, apply_pending_callbacks, match_parked_callbacks
 from payment_service.application.settle_uncertain import QueryTools, settle_uncertain
 from payment_service.background import StepTools, run_every
-from payment_service.config import PaymentSettings, load_shortcodes
+from payment_service.config import OwnerSettings, PaymentSettings
+from payment_service.credentials import Credentials, load_credentials
 from payment_service.daraja.client import DarajaClient, open_daraja
-from payment_service.daraja.initiator import CertificateUnusable, Initiator, load_initiator
-from payment_service.daraja.shortcodes import check_callback_url
+from payment_service.daraja.initiator import Initiator
 from payment_service.daraja.transport import Timeouts
 from payment_service.domain.views import PaymentView
 from payment_service.rpc.calls import Limits
 from payment_service.rpc.methods import Core
 from payment_service.rpc.requests import ShortcodeLimits
 from payment_service.rpc.server import RpcServer, serving
-from payment_service.security.keys import Keys, KeysUnusable, load_keys
 from payment_service.security.sealing import Sealer
 from payment_service.store.engines import connect_feed, connect_writer, read_engine
 from payment_service.store.health import database_now, schema_revision
-from payment_service.store.migrations import newest_revision
+from payment_service.store.migrations import ensure_application_role, migrate, newest_revision
 from payment_service.telemetry import set_up_tracing
-from runtime.callback_tokens import CallbackKeys, load_callback_keys
 from runtime.serving import StartRefused, stop_requested, write_ready_file
 
 SKEW_MAX = timedelta(seconds=2)
@@ -97,7 +96,7 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
     """Serve until told to stop, then finish what is in hand. Raises StartRefused with a sentence that says why not."""
     stop = stop_requested()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    keys, callback_keys = _load_keys(settings)
+    credentials = load_credentials(settings)
     database_url = settings.database_url.get_secret_value()
     # Callers' reads have connections of their own, so that a flood of them delays no timer and no token.
     engine, readers = read_engine(database_url), read_engine(database_url, connections=8, wait_seconds=20)
@@ -106,7 +105,7 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
         await check_database(engine)
         async with (
             _open_daraja(settings) as daraja,
-            _running(settings, engine, readers, daraja, keys, callback_keys) as parts,
+            _running(settings, engine, readers, daraja, credentials) as parts,
             serving(
                 parts.core,
                 settings.grpc_address,
@@ -133,11 +132,10 @@ async def _running(
     engine: AsyncEngine,
     readers: AsyncEngine,
     daraja: DarajaClient,
-    keys: Keys,
-    callback_keys: CallbackKeys,
+    credentials: Credentials,
 ) -> AsyncIterator[_Parts]:
     """The parts at work. A part that fails ends the process: one that half works is worse than none."""
-    parts = _parts(settings, engine, readers, daraja, keys, callback_keys)
+    parts = _parts(settings, engine, readers, daraja, credentials)
     # The writers are the last to go: whatever ends the other parts, sends under way still have outcomes to record.
     async with asyncio.TaskGroup() as writing:
         writers = [writing.create_task(part()) for part in parts.writers]
@@ -162,11 +160,11 @@ def _parts(
     engine: AsyncEngine,
     readers: AsyncEngine,
     daraja: DarajaClient,
-    keys: Keys,
-    callback_keys: CallbackKeys,
+    credentials: Credentials,
 ) -> _Parts:
     database_url, times = settings.database_url.get_secret_value(), settings.times
-    sealer, shortcodes = Sealer(keys), load_shortcodes(settings.shortcodes_file)
+    keys, shortcodes = credentials.keys, credentials.shortcodes
+    sealer = Sealer(keys)
     feed = EventFeed(partial(connect_feed, database_url), sealer)
     reads = payment_reads(readers, partial(connect_writer, database_url, autocommit=True), sealer, feed)
     creating = create_payment.Tools(sealer, keys.chain, keys.fingerprint, next(iter(shortcodes)), _now, times)
@@ -185,7 +183,7 @@ def _parts(
         daraja=daraja,
         shortcodes=shortcodes,
         sealer=sealer,
-        callback_keys=callback_keys,
+        callback_keys=credentials.callback_keys,
         callback_base_url=settings.callback_base_url.rstrip("/"),
         clock=_now,
         times=times,
@@ -200,19 +198,23 @@ def _parts(
         initiate=initiate,
         retry=RetryPayments(initiate, reads, shortcodes, _now),
         cancel=CancelPayments(facts, read),
-        accept_callbacks=AcceptCallbacks(facts, sealer, callback_keys),
+        accept_callbacks=AcceptCallbacks(facts, sealer, send.callback_keys),
         reads=reads,
         shortcodes=[ShortcodeLimits(s.number, s.amount_min, s.amount_max) for s in shortcodes.values()],
         page_key=keys.fingerprint.current,
         clock=_now,
         heartbeat_seconds=settings.heartbeat_s,
     )
-    timers = _timers(settings, engine, send, initiate)
+    timers = _timers(settings, engine, send, initiate, credentials.initiator)
     return _Parts(core, feed, initiate, (creates.run, facts.run), (feed.run, reads.points.run, *timers))
 
 
 def _timers(
-    settings: PaymentSettings, engine: AsyncEngine, send: SendTools, initiate: InitiatePayments
+    settings: PaymentSettings,
+    engine: AsyncEngine,
+    send: SendTools,
+    initiate: InitiatePayments,
+    initiator: Initiator | None,
 ) -> list[Callable[[], Coroutine[Any, Any, None]]]:
     """What happens by itself, each step at its own pace."""
     inbox = InboxTools(engine, send.facts, send.sealer, _now)
@@ -223,12 +225,12 @@ def _timers(
         partial(run_every, background.STEP_SECONDS, partial(apply_pending_callbacks, inbox)),
         partial(run_every, background.MATCH_SECONDS, partial(match_parked_callbacks, inbox)),
         partial(run_every, background.QUERY_STEP_SECONDS, partial(settle_uncertain, queries)),
-        *_readers_of_books(settings, engine, send),
+        *_readers_of_books(settings, engine, send, initiator),
     ]
 
 
 def _readers_of_books(
-    settings: PaymentSettings, engine: AsyncEngine, send: SendTools
+    settings: PaymentSettings, engine: AsyncEngine, send: SendTools, initiator: Initiator | None
 ) -> list[Callable[[], Coroutine[Any, Any, None]]]:
     """What reads the provider's books, by the page and by the transaction, where each is allowed."""
     readers: list[Callable[[], Coroutine[Any, Any, None]]] = []
@@ -246,13 +248,13 @@ def _readers_of_books(
             clock=send.clock,
         )
         readers.append(partial(run_every, PULL_LOOK_SECONDS, partial(pull_books, pulling)))
-    if settings.initiator_name and settings.initiator_certificate_file is not None:
+    if initiator is not None:
         asking = StatusTools(
             engine=engine,
             tokens=send.tokens,
             daraja=send.daraja,
             sealer=send.sealer,
-            initiator=_initiator(settings, settings.initiator_certificate_file),
+            initiator=initiator,
             shortcodes=send.shortcodes,
             callback_keys=send.callback_keys,
             callback_base_url=send.callback_base_url,
@@ -260,13 +262,6 @@ def _readers_of_books(
         )
         readers.append(partial(run_every, STATUS_LOOK_SECONDS, partial(ask_statuses, asking)))
     return readers
-
-
-def _initiator(settings: PaymentSettings, certificate_file: Path) -> Initiator:
-    try:
-        return load_initiator(settings.initiator_name, settings.initiator_password.get_secret_value(), certificate_file)
-    except CertificateUnusable as error:
-        raise StartRefused(f"PAYMENTS_INITIATOR_CERTIFICATE_FILE cannot be used: {error}.") from None
 
 
 def _tokens(settings: PaymentSettings, engine: AsyncEngine, daraja: DarajaClient, sealer: Sealer) -> AccessToken:
@@ -301,10 +296,6 @@ def _app_name(settings: PaymentSettings) -> str:
 
 
 def _open_daraja(settings: PaymentSettings) -> contextlib.AbstractAsyncContextManager[DarajaClient]:
-    try:
-        check_callback_url(settings.callback_base_url, settings.daraja_base_url)
-    except ValueError as error:
-        raise StartRefused(f"PAYMENTS_CALLBACK_BASE_URL cannot be used: {error}.") from None
     return open_daraja(
         settings.daraja_base_url,
         settings.daraja_consumer_key.get_secret_value(),
@@ -312,13 +303,6 @@ def _open_daraja(settings: PaymentSettings) -> contextlib.AbstractAsyncContextMa
         _now,
         push_timeouts=Timeouts(connect_seconds=CONNECT_TIMEOUT_SECONDS, total_seconds=settings.push_timeout_s),
     )
-
-
-def _load_keys(settings: PaymentSettings) -> tuple[Keys, CallbackKeys]:
-    try:
-        return load_keys(settings.keys_file), load_callback_keys(settings.callback_keys_file)
-    except KeysUnusable as error:
-        raise StartRefused(str(error)) from None
 
 
 async def check_database(engine: AsyncEngine) -> None:
@@ -334,6 +318,20 @@ async def check_database(engine: AsyncEngine) -> None:
             f"The database's schema is at version {revision or 'none'}, this release needs {newest_revision()}: run"
             " payment-service migrate."
         )
+
+
+def upgrade_database(settings: OwnerSettings) -> None:
+    """Make or upgrade the schema, and the application's role if one is named. Raises StartRefused."""
+    url = settings.database_url.get_secret_value()
+    try:
+        migrate(url)
+        if settings.application_role:
+            ensure_application_role(url, settings.application_role, settings.application_password.get_secret_value())
+    except (psycopg.Error, DBAPIError) as error:
+        raise StartRefused(
+            f"The database of PAYMENTS_OWNER_DATABASE_URL cannot be used: {_first_line(error)}. What was done is kept:"
+            " payment-service migrate can be run again."
+        ) from None
 
 
 @contextlib.asynccontextmanager

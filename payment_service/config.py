@@ -1,6 +1,6 @@
 """The service's settings: what an operator would change, each with its unit. All else is a constant.
 
-Read by `app` alone and passed down as values.
+Read at the top, by `app`, `credentials` and the operators' commands, and passed down as values.
 """
 
 import json
@@ -21,6 +21,7 @@ from payment_service.daraja.shortcodes import (
     SANDBOX_URL,
     Shortcode,
     ShortcodeKind,
+    check_daraja_url,
 )
 from payment_service.domain.payment import Times
 from runtime.serving import Address, StartRefused
@@ -133,16 +134,8 @@ class PaymentSettings(TimedSettings):
 
     @field_validator("daraja_base_url")
     @classmethod
-    def _daraja_address(cls, url: str) -> str:
-        try:
-            parts = urlsplit(url)
-            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            usable = False
-        if not usable or parts.query or parts.fragment or "@" in url:
-            raise ValueError("expected https://HOST, without credentials or a query")
-        if parts.scheme == "http" and not Address(parts.hostname or "", 0).is_loopback:
-            raise ValueError("expected https: over http, the app's secret and every phone number would travel in clear")
+    def _daraja_may_be_called(cls, url: str) -> str:
+        check_daraja_url(url)
         return url
 
     @field_validator("pull_nominated_number")

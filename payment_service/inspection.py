@@ -14,9 +14,9 @@ from payment_service.application.explain_callback import explain_callback, unset
 from payment_service.application.explain_payment import explain_payment
 from payment_service.application.invariants import Instruments
 from payment_service.config import InspectionSettings
+from payment_service.credentials import open_keys
 from payment_service.domain.errors import PaymentNotFound
 from payment_service.screens import show_callback_story, show_callbacks, show_explanation, show_tallies
-from payment_service.security.keys import Keys, KeysUnusable, load_keys
 from payment_service.security.sealing import Sealer
 from payment_service.store.engines import connect_reader, read_engine
 from payment_service.store.together import Connection
@@ -30,7 +30,7 @@ class NotAllHolds(Exception):
 
 async def check(settings: InspectionSettings, since: datetime | None, console: Console) -> None:
     """Check every invariant and show the findings; NotAllHolds if any is violated."""
-    keys = open_keys(settings)
+    keys = open_keys(settings.keys_file)
     async with _reading(settings) as conn:
         tallies = await check_invariants(Instruments(Sealer(keys), keys), conn, since)
     show_tallies(console, tallies)
@@ -40,7 +40,7 @@ async def check(settings: InspectionSettings, since: datetime | None, console: C
 
 async def explain(settings: InspectionSettings, name: str, console: Console) -> None:
     """Show the whole story of one payment."""
-    keys = open_keys(settings)
+    keys = open_keys(settings.keys_file)
     try:
         async with _reading(settings) as conn:
             explanation = await explain_payment(Sealer(keys), conn, _name(name))
@@ -51,7 +51,7 @@ async def explain(settings: InspectionSettings, name: str, console: Console) -> 
 
 async def list_callbacks(settings: InspectionSettings, statuses: Sequence[str], most: int, console: Console) -> None:
     """Show the callbacks that are not applied, the oldest first."""
-    keys = open_keys(settings)
+    keys = open_keys(settings.keys_file)
     async with _reading(settings) as conn:
         callbacks = await unsettled_callbacks(Sealer(keys), conn, statuses, most + 1)
     show_callbacks(console, callbacks[:most], more=len(callbacks) > most)
@@ -59,7 +59,7 @@ async def list_callbacks(settings: InspectionSettings, statuses: Sequence[str], 
 
 async def show_callback(settings: InspectionSettings, callback_id: UUID, console: Console) -> None:
     """Show all that is known of one callback."""
-    keys = open_keys(settings)
+    keys = open_keys(settings.keys_file)
     async with _reading(settings) as conn:
         story = await explain_callback(Sealer(keys), conn, callback_id)
     if story is None:
@@ -86,14 +86,6 @@ async def _reading(settings: InspectionSettings) -> AsyncIterator[Connection]:
     except psycopg.OperationalError as error:
         reason = str(error).strip().partition("\n")[0]
         raise StartRefused(f"The database failed while it was being read ({reason}): run the command again.") from error
-
-
-def open_keys(settings: InspectionSettings) -> Keys:
-    """The service's keys, or StartRefused."""
-    try:
-        return load_keys(settings.keys_file)
-    except KeysUnusable as error:
-        raise StartRefused(str(error)) from None
 
 
 def _name(text: str) -> UUID | str:

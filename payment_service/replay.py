@@ -16,7 +16,8 @@ from payment_service.application.group_commit import GroupCommit
 from payment_service.application.record_facts import Recorded, Submission
 from payment_service.application.settle_callbacks import CallbackNotFound, InboxTools, replay_callback
 from payment_service.config import TimedSettings
-from payment_service.inspection import no_callback, open_keys
+from payment_service.credentials import open_keys
+from payment_service.inspection import no_callback
 from payment_service.screens import show_replayed
 from payment_service.security.sealing import Sealer
 from payment_service.store.engines import connect_writer, read_engine
@@ -31,7 +32,7 @@ async def replay(settings: TimedSettings, callback_id: UUID, reason: str, consol
     """Replay a callback and show what came of it; StartRefused where it cannot be done."""
     if not 0 < len(reason.strip()) <= REASON_MAX:
         raise StartRefused(f"--reason has to say why, in at most {REASON_MAX} characters.")
-    keys, url = open_keys(settings), settings.database_url.get_secret_value()
+    keys, url = open_keys(settings.keys_file), settings.database_url.get_secret_value()
     sealer = Sealer(keys)
     recording = record_facts.Tools(sealer, keys.chain, keys.fingerprint, _now, settings.times)
     facts: GroupCommit[Submission, Recorded] = GroupCommit(

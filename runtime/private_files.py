@@ -7,9 +7,20 @@ import os
 import secrets
 from pathlib import Path
 
+from runtime.serving import StartRefused
+
 
 def write_once(path: Path, text: str) -> bool:
-    """Write the file; False if there is one by this name already, which stays as it is."""
+    """Write the file; False if there is one by this name already, which stays as it is. StartRefused says why not."""
+    try:
+        return _written(path, text)
+    except OSError as error:
+        raise StartRefused(
+            f"{path} cannot be written: {error.strerror}. Name a file in a folder that this user may write to."
+        ) from error
+
+
+def _written(path: Path, text: str) -> bool:
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

@@ -113,15 +113,23 @@ def stop_requested() -> asyncio.Event:
 
 
 def write_ready_file(path: Path | None, payload: Mapping[str, object]) -> None:
-    """Say that the program serves: the payload and our pid as JSON, whole or not at all. Without a path, nothing."""
+    """Say that the program serves: the payload and our pid as JSON, whole or not at all. Without a path, nothing.
+
+    StartRefused where that cannot be said: whoever waits for the file would wait for ever.
+    """
     if path is None:
         return
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    # Some payloads name files with credentials: for the owner only.
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(json.dumps({"pid": os.getpid(), **payload}, indent=2) + "\n")
-    draft.replace(path)
+    try:
+        # Some payloads name files with credentials: for the owner only.
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(json.dumps({"pid": os.getpid(), **payload}, indent=2) + "\n")
+        draft.replace(path)
+    except OSError as error:
+        raise StartRefused(
+            f"The ready file {path} cannot be written: {error.strerror}. Name another one with --ready-file."
+        ) from error
 
 
 def is_address_taken(error: OSError) -> bool:

@@ -46,7 +46,7 @@ from payment_service.daraja.query_answers import (
     TooFast,
     read_query_answer,
 )
-from payment_service.daraja.shortcodes import PushRequest, Shortcode
+from payment_service.daraja.shortcodes import PushRequest, Shortcode, check_daraja_url
 from payment_service.daraja.transport import ANSWER_MAX_BYTES, HttpAnswer, NoAnswer, Timeouts, exchange, open_http
 
 Answer = TypeVar("Answer")
@@ -108,10 +108,8 @@ async def open_daraja(
     push_timeouts: Timeouts = PUSH_TIMEOUTS,
     token_timeouts: Timeouts = TOKEN_TIMEOUTS,
 ) -> AsyncIterator[DarajaClient]:
-    """The client of this process; its connections are closed at the end. Raises ValueError for no HTTP address."""
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or "@" in base_url:
-        raise ValueError("the Daraja base URL is no plain http or https address")
+    """The client of this process; its connections are closed at the end. Raises ValueError as `check_daraja_url`."""
+    check_daraja_url(base_url)
     async with open_http(tls) as http:
         yield DarajaClient(
             base_url.rstrip("/"), http, consumer_key, consumer_secret, clock, push_timeouts, token_timeouts

@@ -1,4 +1,4 @@
-"""What a push may ask for, checked before anything is sent: the shortcode, the payer, the texts, the callback URL.
+"""What a push may ask for, checked before anything is sent: the shortcode, the payer, the texts, both URLs.
 
 The rules are those of "Daraja: M-Pesa Express Simulate" and "Daraja: Getting Started". Daraja does not enforce all of
 them at once: an account reference that is too long is accepted, and then no prompt appears. So they are enforced here,
@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import urlsplit
+
+from runtime.serving import Address
 
 SANDBOX_URL = "https://sandbox.safaricom.co.ke"
 PRODUCTION_URL = "https://api.safaricom.co.ke"
@@ -101,6 +103,21 @@ class PushRequest:
             raise ValueError("a description has ASCII letters, digits and spaces only")
         if len(self.description) > DESCRIPTION_MAX:
             raise ValueError(f"a description has at most {DESCRIPTION_MAX} characters")
+
+
+def check_daraja_url(url: str) -> None:
+    """Raise ValueError, with what was expected, for a base URL of Daraja that may not be called."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        usable = parts.scheme in ("http", "https") and bool(host) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment or "@" in url:
+        raise ValueError("expected http://HOST or https://HOST, without credentials or a query")
+    if parts.scheme == "http" and not Address(host, parts.port or 80).is_loopback:
+        # The consumer secret and the tokens would travel in clear.
+        raise ValueError("expected https://HOST: plain http is for this machine only (loopback)")
 
 
 def check_callback_url(url: str, daraja_base_url: str) -> None:

@@ -1,20 +1,24 @@
 """The page of errors, made from the comments of the API: `python -m payment_service.rpc.catalogue --write PAGE`.
 
-A test holds the committed page and these comments together, and the comments to
-what `errors` really answers.
+`--check PAGE` says whether the committed page is what these comments say. A
+test holds the comments to what `errors` really answers.
 """
 
+import argparse
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "proto" / "mpesa_payments" / "v1" / "error_reason.proto"
 
+_COMMAND = "make errors"
+
 _ENTRY = re.compile(r"((?: *//[^\n]*\n)+) *ERROR_REASON_([A-Z_]+) = [1-9]")
 
-_HEAD = """# Errors
+_HEAD = f"""# Errors
 
-Generated from the comments in `proto/mpesa_payments/v1/error_reason.proto`; change them there.
+Generated from the comments in `proto/mpesa_payments/v1/error_reason.proto` by `{_COMMAND}`; change them there.
 
 Every error carries `google.rpc.ErrorInfo` with the domain `mpesa-payments` and one of these reasons. Bad fields are
 listed in `google.rpc.BadRequest`, all at once; `google.rpc.RetryInfo` says how long to wait where waiting helps.
@@ -34,14 +38,22 @@ def render_catalogue() -> str:
     return _HEAD + "".join(rows)
 
 
-def main(arguments: list[str]) -> None:
-    """Write the page."""
-    match arguments:
-        case ["--write", page]:
-            Path(page).write_text(render_catalogue(), encoding="utf-8")
-        case _:
-            raise SystemExit("usage: python -m payment_service.rpc.catalogue --write docs/errors.md")
+def main(arguments: Sequence[str]) -> int:
+    """Write the page, or say whether the committed one is what the comments say."""
+    parser = argparse.ArgumentParser(prog="python -m payment_service.rpc.catalogue", description=main.__doc__)
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("--write", type=Path, metavar="PATH", help="write the page to this file")
+    action.add_argument("--check", type=Path, metavar="PATH", help="exit 1 if this file is not what would be written")
+    chosen = parser.parse_args(arguments)
+    if chosen.write is not None:
+        chosen.write.write_text(render_catalogue(), encoding="utf-8")
+        return 0
+    committed = chosen.check.read_text(encoding="utf-8") if chosen.check.exists() else None
+    if committed == render_catalogue():
+        return 0
+    sys.stderr.write(f"{chosen.check} is not what the comments of the API say: run `{_COMMAND}`.\n")
+    return 1
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -96,10 +96,16 @@ def test_a_daraja_that_is_no_address_is_refused(url: str) -> None:
     assert "PAYMENTS_DARAJA_BASE_URL" in refusal(daraja_base_url=url)
 
 
-def test_no_secret_is_sent_to_another_machine_in_clear() -> None:
-    assert "https" in refusal(daraja_base_url="http://api.safaricom.co.ke")
-    for url in ("http://localhost:8070", "http://[::1]:8070"):
-        assert PaymentSettings.load(**GOOD, daraja_base_url=url).daraja_base_url == url
+@pytest.mark.parametrize("url", ["http://sandbox.safaricom.co.ke", "http://192.0.2.1:8070", "http://localhost.example"])
+def test_the_consumer_secret_leaves_this_machine_encrypted_only(url: str) -> None:
+    assert "expected https://HOST" in refusal(daraja_base_url=url)
+    https = url.replace("http:", "https:")
+    assert PaymentSettings.load(**GOOD, daraja_base_url=https).daraja_base_url == https
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8070", "http://[::1]:8070", "http://localhost"])
+def test_a_daraja_on_this_machine_may_speak_plain_http(url: str) -> None:
+    assert PaymentSettings.load(**GOOD, daraja_base_url=url).daraja_base_url == url
 
 
 def test_missing_keys_are_told_with_a_command_that_makes_them(tmp_path: Path) -> None:

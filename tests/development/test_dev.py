@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from mpesa_payments.v1 import payment_pb2
 
-from development.postgres import EmbeddedServer
+from development.postgres import EmbeddedServer, find_free_port
 from tests.development.dev_programs import (
     START_SECONDS,
     first_end,
@@ -118,6 +118,25 @@ async def test_a_daraja_of_ones_own_needs_its_credentials_named(
         for name in ("CONSUMER_KEY", "CONSUMER_SECRET"):
             assert f"PAYMENTS_DARAJA_{name} or PAYMENTS_DARAJA_{name}_FILE is not set" in dev.output
         assert "PAYMENTS_SHORTCODES_FILE is not set" in dev.output
+        assert "Traceback" not in dev.output
+
+
+async def test_safaricom_is_not_given_an_address_that_it_cannot_call(tmp_path: Path) -> None:
+    async with running_dev(tmp_path, "--daraja-url=https://sandbox.safaricom.co.ke") as dev:
+        assert await dev.end() == 1
+        assert "set PAYMENTS_CALLBACK_BASE_URL to the https://HOST" in dev.output
+        assert "Traceback" not in dev.output
+        # Nothing was started.
+        assert not (dev.data_dir / "postgres").exists()
+        assert list((dev.data_dir / "logs").iterdir()) == []
+
+
+@pytest.mark.slow
+async def test_a_database_that_does_not_answer_is_said_in_a_sentence(tmp_path: Path) -> None:
+    url = f"postgresql://owner@127.0.0.1:{find_free_port()}/payments"
+    async with running_dev(tmp_path, f"--database-url={url}") as dev:
+        assert await dev.end() == 1
+        assert "The database of PAYMENTS_OWNER_DATABASE_URL cannot be used" in dev.output
         assert "Traceback" not in dev.output
 
 

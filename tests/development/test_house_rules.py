@@ -18,7 +18,6 @@ PROGRAMS = (
     "daraja_simulator",
     "conformance",
     "benchmarks",
-    "examples",
 )
 
 FUNCTION_LINES = 60

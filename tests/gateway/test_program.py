@@ -120,6 +120,26 @@ def test_missing_keys_end_with_one_sentence(tmp_path: Path) -> None:
     assert str(tmp_path / "none.json") in sentence
 
 
+def test_a_ready_file_that_cannot_be_written_ends_with_one_sentence(tmp_path: Path) -> None:
+    ready_file = tmp_path / "missing" / "ready.json"
+    words = ("serve", "--listen", "127.0.0.1:0", "--ready-file", str(ready_file))
+    done = run_command(*words, GATEWAY_CALLBACK_KEYS_FILE=str(write_keys(tmp_path)))
+    assert done.returncode == 1
+    [sentence] = done.stderr.splitlines()
+    assert str(ready_file) in sentence
+    assert "--ready-file" in sentence
+
+
+def test_check_config_refuses_the_keys_that_serve_would_refuse(tmp_path: Path) -> None:
+    (tmp_path / "keys.json").write_text("{}")
+    for name in ("none.json", "keys.json"):
+        done = run_command("serve", "--check-config", GATEWAY_CALLBACK_KEYS_FILE=str(tmp_path / name))
+        assert done.returncode == 1
+        assert f"GATEWAY_CALLBACK_KEYS_FILE={tmp_path / name}" in done.stdout.splitlines()
+        [sentence] = done.stderr.splitlines()
+        assert str(tmp_path / name) in sentence
+
+
 def test_every_wrong_setting_is_named_at_once() -> None:
     done = run_command(
         "serve",

@@ -32,11 +32,10 @@ from payment_service.domain.errors import (
     Violation,
 )
 from payment_service.domain.payment import LatePaymentPolicy, Payment, State
-from payment_service.rpc.catalogue import render_catalogue
+from payment_service.rpc.catalogue import main, render_catalogue
 from payment_service.rpc.errors import Answer, CallerNotAllowed, ReaderTooSlow, TooManyCalls, answer_to
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
-STALE = "run: .venv/bin/python -m payment_service.rpc.catalogue --write docs/errors.md"
 ID = UUID(int=7)
 
 
@@ -142,5 +141,14 @@ def test_a_fault_is_logged_whole_and_told_without_its_text() -> None:
 
 
 def test_the_catalogue_in_the_documentation_is_the_one_of_the_api() -> None:
-    written = Path(__file__).parents[2] / "docs" / "errors.md"
-    assert written.read_text(encoding="utf-8") == render_catalogue(), STALE
+    assert main(["--check", str(Path(__file__).parents[2] / "docs" / "errors.md")]) == 0
+
+
+def test_a_stale_catalogue_is_told_apart_from_a_fresh_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "errors.md"
+    assert main(["--check", str(path)]) == 1
+    assert main(["--write", str(path)]) == 0
+    assert main(["--check", str(path)]) == 0
+    path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert main(["--check", str(path)]) == 1
+    assert "make errors" in capsys.readouterr().err

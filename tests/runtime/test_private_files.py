@@ -3,7 +3,15 @@
 import stat
 from pathlib import Path
 
+import pytest
+
 from runtime.private_files import write_once
+from runtime.serving import StartRefused
+
+
+def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(StartRefused, match="cannot be written: No such file or directory"):
+        write_once(tmp_path / "missing" / "keys.json", "text\n")
 
 
 def test_the_first_text_stays_and_is_for_its_owner_only(tmp_path: Path) -> None:

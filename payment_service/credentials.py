@@ -1,0 +1,60 @@
+"""What the settings name and do not hold: keys, shortcodes, the operator who asks; and whether all of it can be used.
+
+Loaded once, before anything is started. `serve --check-config` loads the same, so that what it passes is not refused by
+`serve` afterwards.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from payment_service.config import PaymentSettings, load_shortcodes
+from payment_service.daraja.initiator import CertificateUnusable, Initiator, load_initiator
+from payment_service.daraja.shortcodes import Shortcode, check_callback_url
+from payment_service.security.keys import Keys, KeysUnusable, load_keys
+from runtime.callback_tokens import CallbackKeys, load_callback_keys
+from runtime.serving import StartRefused
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What the service proves itself with, to itself and to Safaricom."""
+
+    keys: Keys = field(repr=False)
+    callback_keys: CallbackKeys = field(repr=False)
+    shortcodes: Mapping[str, Shortcode]
+    """By number; the first is the default."""
+    initiator: Initiator | None
+    """None where no transaction's status is asked for."""
+
+
+def load_credentials(settings: PaymentSettings) -> Credentials:
+    """Everything that the settings name, or StartRefused with a sentence about the first that cannot be used."""
+    try:
+        check_callback_url(settings.callback_base_url, settings.daraja_base_url)
+    except ValueError as error:
+        raise StartRefused(f"PAYMENTS_CALLBACK_BASE_URL cannot be used: {error}.") from None
+    return Credentials(
+        keys=open_keys(settings.keys_file),
+        callback_keys=load_callback_keys(settings.callback_keys_file),
+        shortcodes=load_shortcodes(settings.shortcodes_file),
+        initiator=_initiator(settings),
+    )
+
+
+def open_keys(path: Path) -> Keys:
+    """The service's keys, or StartRefused."""
+    try:
+        return load_keys(path)
+    except KeysUnusable as error:
+        raise StartRefused(str(error)) from None
+
+
+def _initiator(settings: PaymentSettings) -> Initiator | None:
+    name, certificate_file = settings.initiator_name, settings.initiator_certificate_file
+    if not name or certificate_file is None:
+        return None
+    try:
+        return load_initiator(name, settings.initiator_password.get_secret_value(), certificate_file)
+    except CertificateUnusable as error:
+        raise StartRefused(f"PAYMENTS_INITIATOR_CERTIFICATE_FILE cannot be used: {error}.") from None

@@ -1,0 +1,95 @@
+"""The service's commands, typed as an operator types them: what cannot work is one sentence, and exit code 1."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from development.postgres import find_free_port
+from payment_service.security.keys import create_keys
+from runtime.key_rings import create_key_ring
+
+
+def command(*words: str, settings: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "payment_service", *words],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        env={"PATH": "/usr/bin:/bin", **(settings or {})},
+    )
+
+
+def refusal(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 1, done
+    (sentence,) = done.stderr.splitlines()
+    assert "hush" not in sentence
+    return sentence
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> dict[str, str]:
+    """Settings that serve would take, but for a database that does not answer."""
+    create_keys(tmp_path / "keys.json")
+    create_key_ring(tmp_path / "callback-keys.json")
+    (tmp_path / "shortcodes.json").write_text('[{"number": "174379", "kind": "PAYBILL", "passkey": "hush"}]')
+    return {
+        "PAYMENTS_DATABASE_URL": f"postgresql://user:hush@127.0.0.1:{find_free_port()}/payments",
+        "PAYMENTS_KEYS_FILE": str(tmp_path / "keys.json"),
+        "PAYMENTS_CALLBACK_KEYS_FILE": str(tmp_path / "callback-keys.json"),
+        "PAYMENTS_SHORTCODES_FILE": str(tmp_path / "shortcodes.json"),
+        "PAYMENTS_DARAJA_CONSUMER_KEY": "key",
+        "PAYMENTS_DARAJA_CONSUMER_SECRET": "hush",
+        "PAYMENTS_CALLBACK_BASE_URL": "https://pay.example.org",
+    }
+
+
+def test_keys_cannot_be_made_in_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    done = command("create-keys", str(tmp_path / "missing" / "keys.json"), str(tmp_path / "callback-keys.json"))
+    assert str(tmp_path / "missing" / "keys.json") in refusal(done)
+
+
+def test_a_database_that_does_not_answer_is_not_migrated() -> None:
+    url = f"postgresql://owner:hush@127.0.0.1:{find_free_port()}/payments"
+    sentence = refusal(command("migrate", settings={"PAYMENTS_OWNER_DATABASE_URL": url}))
+    assert "PAYMENTS_OWNER_DATABASE_URL cannot be used" in sentence
+    assert "refused" in sentence
+
+
+def test_check_config_passes_what_serve_would_take(installation: dict[str, str]) -> None:
+    done = command("serve", "--check-config", settings=installation)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "PAYMENTS_DARAJA_CONSUMER_SECRET=[set, not shown]" in done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PAYMENTS_CALLBACK_BASE_URL", "https://localhost"),
+        ("PAYMENTS_KEYS_FILE", "none.json"),
+        ("PAYMENTS_CALLBACK_KEYS_FILE", "none.json"),
+        ("PAYMENTS_SHORTCODES_FILE", "none.json"),
+    ],
+)
+def test_check_config_and_serve_refuse_the_same(installation: dict[str, str], name: str, value: str) -> None:
+    settings = installation | {name: value}
+    checked = command("serve", "--check-config", settings=settings)
+    assert refusal(checked) == refusal(command("serve", settings=settings))
+    assert f"{name}={value}" in checked.stdout.splitlines()
+    assert "none.json" in refusal(checked) or name in refusal(checked)
+
+
+def test_check_config_reads_the_initiators_certificate(installation: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "certificate.pem").write_text(json.dumps("no certificate"))
+    initiator = {
+        "PAYMENTS_INITIATOR_NAME": "operator",
+        "PAYMENTS_INITIATOR_PASSWORD": "hush",
+        "PAYMENTS_INITIATOR_CERTIFICATE_FILE": str(tmp_path / "certificate.pem"),
+    }
+    done = command("serve", "--check-config", settings=installation | initiator)
+    assert "PAYMENTS_INITIATOR_CERTIFICATE_FILE cannot be used" in refusal(done)
