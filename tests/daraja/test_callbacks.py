@@ -213,8 +213,10 @@ JSON_VALUES = st.recursive(
 
 
 @given(st.binary(max_size=2_000))
-def test_no_bytes_are_an_exception(body: bytes) -> None:
-    assert isinstance(read_stk_callback(body), Unreadable)
+def test_no_bytes_are_an_exception_and_only_a_callback_is_one(body: bytes) -> None:
+    # Hypothesis also draws what it finds written in these tests, so a real callback may be among them.
+    if not isinstance(read_stk_callback(body), Unreadable):
+        assert "ResultCode" in json.loads(body)["Body"]["stkCallback"]
 
 
 @given(

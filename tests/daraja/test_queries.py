@@ -186,7 +186,9 @@ def test_nonsense_says_nothing(value: object, status: int) -> None:
 
 @given(st.binary(max_size=200), st.sampled_from([200, 400, 403, 404, 500, 503]))
 def test_no_bytes_at_all_make_a_result_or_a_fault(body: bytes, status: int) -> None:
-    assert not isinstance(read_query_answer(status, {}, body, CHECKOUT), Told)
+    # Hypothesis also draws what it finds written in these tests, so a real answer may be among them.
+    if isinstance(read_query_answer(status, {}, body, CHECKOUT), Told):
+        assert json.loads(body)["CheckoutRequestID"] == CHECKOUT
 
 
 # Over HTTP.

@@ -69,5 +69,8 @@ def test_why_there_is_no_token(status: int, body: bytes, code: str, alarm: bool)
 
 @given(st.integers(100, 599), st.binary(max_size=500))
 def test_no_bytes_are_an_exception_an_acceptance_or_a_token(status: int, body: bytes) -> None:
-    assert not isinstance(read_push_answer(status, {}, body), Accepted)
-    assert isinstance(answer(status, body), TokenUnavailable)
+    # Hypothesis also draws what it finds written in these tests, so a real answer may be among them.
+    if isinstance(read_push_answer(status, {}, body), Accepted):
+        assert "CheckoutRequestID" in json.loads(body)
+    if not isinstance(answer(status, body), TokenUnavailable):
+        assert "access_token" in json.loads(body)

@@ -50,11 +50,14 @@ def test_a_token_is_worth_nothing_for_another_reference_or_kind(one: str, other:
 
 
 @given(anything, anything, anything)
-def test_input_of_any_shape_is_refused_and_never_raises(kind: object, reference: object, token: object) -> None:
+def test_input_of_any_shape_but_the_right_one_is_refused_and_never_raises(
+    kind: object, reference: object, token: object
+) -> None:
+    # Hypothesis also draws what it finds written in these tests, the right kind and reference among them.
     good = callback_token(KEYS, "stk", REFERENCE)
     assert not token_accepted(KEYS, kind, REFERENCE, token)
-    assert not token_accepted(KEYS, "stk", reference, good)
-    assert not token_accepted(KEYS, kind, reference, good)
+    assert token_accepted(KEYS, "stk", reference, good) is (reference == REFERENCE)
+    assert token_accepted(KEYS, kind, reference, good) is (kind == "stk" and reference == REFERENCE)
 
 
 def test_tokens_of_an_old_key_stay_good_until_it_is_removed() -> None:
