@@ -4,7 +4,6 @@ Read at the top, by `app`, `credentials` and the operators' commands, and passed
 """
 
 import json
-import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +16,7 @@ from pydantic_settings import SettingsConfigDict
 from payment_service.daraja.shortcodes import (
     AMOUNT_MAX,
     AMOUNT_MIN,
+    MOBILE_NUMBER,
     PRODUCTION_URL,
     SANDBOX_URL,
     Shortcode,
@@ -141,7 +141,7 @@ class PaymentSettings(TimedSettings):
     @field_validator("pull_nominated_number")
     @classmethod
     def _msisdn_or_nothing(cls, number: str) -> str:
-        if number and not re.fullmatch(r"254[0-9]{9}", number):
+        if number and not MOBILE_NUMBER.fullmatch(number):
             raise ValueError("expected 2547XXXXXXXX or 2541XXXXXXXX")
         return number
 

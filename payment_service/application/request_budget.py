@@ -68,6 +68,7 @@ class _Block:
     taken_at: datetime = _LONG_AGO
     next_try_at: datetime = _LONG_AGO
     """When the row has turns again, as far as is known."""
+    paused_until: datetime = _LONG_AGO
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while waiting, so that whoever came first goes first."""
     taking: asyncio.Task[None] | None = None
@@ -107,8 +108,10 @@ class RequestBudget:
         return not block.turn.locked() and self._spend(block, shortcode)
 
     def give_back(self, shortcode: str) -> None:
-        """Return a turn that was not used after all."""
-        self._block(shortcode).left += 1
+        """Return a turn that was not used after all. One that was had before a pause is not to be used in it."""
+        block = self._block(shortcode)
+        if self.clock() >= block.paused_until:
+            block.left += 1
 
     async def take_up_to(self, shortcode: str, most: int) -> int:
         """As many turns as can be had without waiting for any, `most` at the most. Raises what the database raises."""
@@ -125,7 +128,7 @@ class RequestBudget:
     async def slow_down(self, shortcode: str, pause: timedelta) -> None:
         """Daraja refused a request as too fast: send nothing for the pause, and slowly for a while after it."""
         block, until = self._block(shortcode), self.clock() + pause
-        block.left, block.next_try_at = 0, max(block.next_try_at, until)
+        block.left, block.next_try_at, block.paused_until = 0, max(block.next_try_at, until), until
         try:
             async with self.engine.begin() as conn:
                 stored = await self._lock(conn, shortcode)

@@ -16,7 +16,7 @@ from payment_service.daraja.book_messages import (
     read_page,
     read_registration,
 )
-from payment_service.daraja.client import DarajaClient, Exchange, ask
+from payment_service.daraja.client import DarajaClient, Exchange, post
 from payment_service.daraja.messages import NAIROBI
 from payment_service.daraja.transport import HttpAnswer, NoAnswer
 
@@ -37,7 +37,7 @@ async def register_pull(
         "NominatedNumber": nominated_number,
         "CallBackURL": callback_url,
     }
-    return await ask(client, token, "register-pull", REGISTER_PATH, fields, read=_registration, name=_name_of)
+    return await post(client, token, "register-pull", REGISTER_PATH, fields, read=_registration, name=_name_of)
 
 
 async def pull(
@@ -50,7 +50,7 @@ async def pull(
         "EndDate": _written(end),
         "OffSetValue": str(offset),
     }
-    return await ask(
+    return await post(
         client, token, "pull", PULL_PATH, fields, read=_page, name=_name_of, answer_max_bytes=PAGE_MAX_BYTES
     )
 

@@ -47,7 +47,15 @@ from payment_service.daraja.query_answers import (
     read_query_answer,
 )
 from payment_service.daraja.shortcodes import PushRequest, Shortcode, check_daraja_url
-from payment_service.daraja.transport import ANSWER_MAX_BYTES, HttpAnswer, NoAnswer, Timeouts, exchange, open_http
+from payment_service.daraja.transport import (
+    ANSWER_MAX_BYTES,
+    HttpAnswer,
+    NoAnswer,
+    Timeouts,
+    always,
+    exchange,
+    open_http,
+)
 
 Answer = TypeVar("Answer")
 
@@ -156,25 +164,19 @@ async def push(
 
     Call it in a task that nobody cancels: after a cancellation nothing is known about the push.
     """
-    started_at, started = client.clock(), time.monotonic()
-    fields = _push_fields(request, started_at)
-    with _span("POST", client, PUSH_PATH, PUSH_PATH) as span:
-        answer = await exchange(
-            client.http,
-            "POST",
-            client.base_url + PUSH_PATH,
-            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-            content=json.dumps(fields).encode(),
-            timeouts=client.push_timeouts,
-            may_send=lambda: send_before is None or client.clock() < send_before,
-        )
-        _describe(span, answer)
-    read = _read_push(answer)
-    kept = json.dumps(fields | {"Password": _BLANK.decode()}).encode()
-    made = _exchange_made(
-        "push", kept, answer, answer.body.replace(token.encode(), _BLANK), started_at, started, _name_of(read)
+    read, made = await post(
+        client,
+        token,
+        "push",
+        PUSH_PATH,
+        _push_fields(request, client.clock()),
+        read=_read_push,
+        name=_name_of,
+        secret="Password",
+        timeouts=client.push_timeouts,
+        may_send=lambda: send_before is None or client.clock() < send_before,
     )
-    _report_push(read, answer)
+    _report_push(read, made.http_status)
     return read, made
 
 
@@ -188,7 +190,7 @@ async def query(
             return NothingLearned(answer.why)
         return read_query_answer(answer.status, answer.headers, answer.body, checkout_request_id)
 
-    said, made = await ask(
+    said, made = await post(
         client,
         token,
         "query",
@@ -217,7 +219,7 @@ def _query_name(answer: QueryAnswer) -> str:
             assert_never(answer)
 
 
-async def ask(
+async def post(
     client: DarajaClient,
     token: str,
     operation: str,
@@ -228,9 +230,14 @@ async def ask(
     name: Callable[[Answer], str],
     secret: str | None = None,
     timeouts: Timeouts = QUESTION_TIMEOUTS,
+    may_send: Callable[[], bool] = always,
     answer_max_bytes: int = ANSWER_MAX_BYTES,
 ) -> tuple[Answer, Exchange]:
-    """One question: a POST that moves no money, so it may be asked again. `secret` names a field that is not kept."""
+    """One request, sent once; the caller knows whether it may be sent again. `secret` names a field that is not kept.
+
+    `read` and `name` say what the answer is, and what it is called in the exchange; `may_send` is asked directly before
+    the first byte.
+    """
     started_at, started = client.clock(), time.monotonic()
     content = json.dumps(fields).encode()
     kept_content = json.dumps({**fields, secret: _BLANK.decode()}).encode() if secret else content
@@ -242,6 +249,7 @@ async def ask(
             headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
             content=content,
             timeouts=timeouts,
+            may_send=may_send,
             answer_max_bytes=answer_max_bytes,
         )
         _describe(span, answer)
@@ -290,13 +298,13 @@ def _name_of(answer: PushAnswer) -> str:
             assert_never(answer)
 
 
-def _report_push(answer: PushAnswer, http: HttpAnswer | NoAnswer) -> None:
+def _report_push(answer: PushAnswer, http_status: int | None) -> None:
     """A line for what an operator may have to look at. Payers who are busy or mistyped a number are none of it."""
     match answer:
         case Refused(alarm=str() as check) | NotSent(alarm=str() as check):
-            _log.error("daraja_push_refused", answer=_name_of(answer), http_status=http.status, check=check)
+            _log.error("daraja_push_refused", answer=_name_of(answer), http_status=http_status, check=check)
         case NotSent() | Uncertain():
-            _log.warning("daraja_push_unanswered", answer=_name_of(answer), http_status=http.status)
+            _log.warning("daraja_push_unanswered", answer=_name_of(answer), http_status=http_status)
         case Accepted() | Refused():
             pass
         case _:

@@ -23,7 +23,7 @@ ACCOUNT_REFERENCE_MAX = 12
 DESCRIPTION_MAX = 13
 
 _NUMBER = re.compile(r"[0-9]{5,7}")
-_PHONE = re.compile(r"254[17][0-9]{8}")
+MOBILE_NUMBER = re.compile(r"254[17][0-9]{8}")
 # Symbols have broken prompts without any error.
 _PLAIN = re.compile(r"[A-Za-z0-9]+")
 _PLAIN_WORDS = re.compile(r"[A-Za-z0-9 ]+")
@@ -93,7 +93,7 @@ class PushRequest:
     """Optional on Daraja's page, and required here: not every server that speaks its API agrees."""
 
     def __post_init__(self) -> None:
-        if not _PHONE.fullmatch(self.phone_number):
+        if not MOBILE_NUMBER.fullmatch(self.phone_number):
             raise ValueError("the phone number is no 2547XXXXXXXX or 2541XXXXXXXX")
         if not self.shortcode.amount_min <= self.amount <= self.shortcode.amount_max:
             raise ValueError(f"the amount is outside the limits of shortcode {self.shortcode.number}")

@@ -7,7 +7,7 @@ Asking moves no money, so it may be asked again; that a wrong password locks is 
 from dataclasses import dataclass
 
 from payment_service.daraja.book_messages import NothingLearned
-from payment_service.daraja.client import DarajaClient, Exchange, ask
+from payment_service.daraja.client import DarajaClient, Exchange, post
 from payment_service.daraja.initiator import Initiator
 from payment_service.daraja.shortcodes import Shortcode, ShortcodeKind
 from payment_service.daraja.status_messages import StatusAnswer, read_acknowledgement
@@ -48,7 +48,7 @@ async def ask_status(
         fields["TransactionID"] = question.receipt
     else:
         fields["OriginalConversationID"] = question.conversation_id
-    return await ask(
+    return await post(
         client, token, "status", STATUS_PATH, fields, read=_answer, name=_name_of, secret="SecurityCredential"
     )
 

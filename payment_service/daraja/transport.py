@@ -119,7 +119,8 @@ async def open_http(tls: ssl.SSLContext | None = None) -> AsyncIterator[httpx.As
 _parsed = functools.lru_cache(maxsize=16)(httpx.URL)
 
 
-def _always() -> bool:
+def always() -> bool:
+    """For requests that may be sent at any time."""
     return True
 
 
@@ -131,7 +132,7 @@ async def exchange(
     headers: Mapping[str, str],
     content: bytes = b"",
     timeouts: Timeouts,
-    may_send: Callable[[], bool] = _always,
+    may_send: Callable[[], bool] = always,
     answer_max_bytes: int = ANSWER_MAX_BYTES,
 ) -> HttpAnswer | NoAnswer:
     """One request, made once. `may_send` is asked directly before the first byte.

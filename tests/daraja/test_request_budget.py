@@ -130,6 +130,14 @@ async def test_turns_are_at_hand_once_requests_come_one_after_the_other(processe
     assert budget.take_at_once("600998")
 
 
+async def test_a_turn_that_comes_back_in_a_pause_is_not_used_in_it(processes: Processes) -> None:
+    budget = processes.budget(per_second=100.0)
+    await budget.take("600998")
+    await budget.slow_down("600998", timedelta(seconds=1))
+    budget.give_back("600998")
+    assert not budget.take_at_once("600998")
+
+
 async def test_whoever_waits_goes_before_whoever_would_not(processes: Processes) -> None:
     budget = processes.budget(wait_max_seconds=PATIENCE_SECONDS)
     await turns(budget)
