@@ -11,15 +11,15 @@ import typer
 from rich.console import Console
 
 from payment_service.app import serve as serve_payments
-from payment_service.app import upgrade_database
+from payment_service.commands.callbacks import replay as replay_one
+from payment_service.commands.inspect import NotAllHolds
+from payment_service.commands.inspect import check as check_payments
+from payment_service.commands.inspect import explain as explain_payment
+from payment_service.commands.inspect import list_callbacks as list_unsettled
+from payment_service.commands.inspect import show_callback as show_one
 from payment_service.config import InspectionSettings, OwnerSettings, PaymentSettings, TimedSettings
 from payment_service.credentials import load_credentials
-from payment_service.inspection import NotAllHolds
-from payment_service.inspection import check as check_payments
-from payment_service.inspection import explain as explain_payment
-from payment_service.inspection import list_callbacks as list_unsettled
-from payment_service.inspection import show_callback as show_one
-from payment_service.replay import replay as replay_one
+from payment_service.database import upgrade_database
 from payment_service.security.keys import create_keys as make_keys
 from runtime.key_rings import create_key_ring
 from runtime.logs import configure_logs

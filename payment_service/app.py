@@ -17,49 +17,40 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import psycopg
 import structlog
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from payment_service import background
-from payment_service.application import create_payment, record_facts
-from payment_service.application.accept_callbacks import AcceptCallbacks
-from payment_service.application.access_token import AccessToken
-from payment_service.application.ask_statuses import LOOK_SECONDS as STATUS_LOOK_SECONDS
-from payment_service.application.ask_statuses import StatusTools, ask_statuses
-from payment_service.application.cancel_payment import CancelPayments
-from payment_service.application.create_payment import CreatePayments, Decision, NewPayment
-from payment_service.application.event_feed import EventFeed
-from payment_service.application.exchanges import keep_exchange
-from payment_service.application.group_commit import GroupCommit
-from payment_service.application.initiate_payment import InitiatePayments
-from payment_service.application.pull_books import LOOK_SECONDS as PULL_LOOK_SECONDS
-from payment_service.application.pull_books import PullTools, pull_books
-from payment_service.application.read_payments import get_payment, payment_reads
-from payment_service.application.record_facts import Recorded, Submission
-from payment_service.application.request_budget import RequestBudget
-from payment_service.application.retry_payment import RetryPayments
-from payment_service.application.send_prompt import SendTools
-from payment_service.application.settle_callbacks import InboxTools, apply_pending_callbacks, match_parked_callbacks
-from payment_service.application.settle_uncertain import QueryTools, settle_uncertain
-from payment_service.background import StepTools, run_every
-from payment_service.config import OwnerSettings, PaymentSettings
+from payment_service.application.calling.access_token import AccessToken
+from payment_service.application.calling.exchanges import keep_exchange
+from payment_service.application.calling.request_budget import RequestBudget
+from payment_service.application.collecting import create_payment
+from payment_service.application.collecting.cancel_payment import CancelPayments
+from payment_service.application.collecting.create_payment import CreatePayments, Decision, NewPayment
+from payment_service.application.collecting.initiate_payment import InitiatePayments
+from payment_service.application.collecting.retry_payment import RetryPayments
+from payment_service.application.collecting.send_prompt import SendTools
+from payment_service.application.following.event_feed import EventFeed
+from payment_service.application.following.read_payments import get_payment, payment_reads
+from payment_service.application.recording import record_facts
+from payment_service.application.recording.group_commit import GroupCommit
+from payment_service.application.recording.record_facts import Recorded, Submission
+from payment_service.application.settling.accept_callbacks import AcceptCallbacks
+from payment_service.config import PaymentSettings
 from payment_service.credentials import Credentials, load_credentials
 from payment_service.daraja.client import DarajaClient, open_daraja
-from payment_service.daraja.initiator import Initiator
 from payment_service.daraja.transport import Timeouts
+from payment_service.database import check_database, first_line
 from payment_service.domain.views import PaymentView
 from payment_service.rpc.calls import Limits
 from payment_service.rpc.methods import Core
 from payment_service.rpc.requests import ShortcodeLimits
 from payment_service.rpc.server import RpcServer, serving
+from payment_service.schedule import periodic_steps
 from payment_service.security.sealing import Sealer
 from payment_service.store.engines import connect_feed, connect_writer, read_engine
-from payment_service.store.health import database_now, schema_revision
-from payment_service.store.migrations import ensure_application_role, migrate, newest_revision
+from payment_service.store.health import database_now
 from payment_service.telemetry import set_up_tracing
-from runtime.serving import StartRefused, stop_requested, write_ready_file
+from runtime.serving import stop_requested, write_ready_file
 
 SKEW_MAX = timedelta(seconds=2)
 """Clocks may differ by so much: deadlines and leases of one process are judged by another."""
@@ -205,63 +196,8 @@ def _parts(
         clock=_now,
         heartbeat_seconds=settings.heartbeat_s,
     )
-    timers = _timers(settings, engine, send, initiate, credentials.initiator)
+    timers = periodic_steps(settings, engine, send, initiate, credentials.initiator)
     return _Parts(core, feed, initiate, (creates.run, facts.run), (feed.run, reads.points.run, *timers))
-
-
-def _timers(
-    settings: PaymentSettings,
-    engine: AsyncEngine,
-    send: SendTools,
-    initiate: InitiatePayments,
-    initiator: Initiator | None,
-) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-    """What happens by itself, each step at its own pace."""
-    inbox = InboxTools(engine, send.facts, send.sealer, _now)
-    steps = StepTools(engine, send.facts, initiate.send_beside, send.sealer, _now, send.times)
-    queries = _query_tools(settings, engine, send)
-    return [
-        partial(run_every, background.STEP_SECONDS, partial(background.turn_timers, steps)),
-        partial(run_every, background.STEP_SECONDS, partial(apply_pending_callbacks, inbox)),
-        partial(run_every, background.MATCH_SECONDS, partial(match_parked_callbacks, inbox)),
-        partial(run_every, background.QUERY_STEP_SECONDS, partial(settle_uncertain, queries)),
-        *_readers_of_books(settings, engine, send, initiator),
-    ]
-
-
-def _readers_of_books(
-    settings: PaymentSettings, engine: AsyncEngine, send: SendTools, initiator: Initiator | None
-) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-    """What reads the provider's books, by the page and by the transaction, where each is allowed."""
-    readers: list[Callable[[], Coroutine[Any, Any, None]]] = []
-    if settings.pull_nominated_number:
-        pulling = PullTools(
-            engine=engine,
-            facts=send.facts,
-            tokens=send.tokens,
-            daraja=send.daraja,
-            sealer=send.sealer,
-            shortcodes=send.shortcodes,
-            nominated_number=settings.pull_nominated_number,
-            callback_base_url=send.callback_base_url,
-            interval=timedelta(seconds=settings.pull_interval_s),
-            clock=send.clock,
-        )
-        readers.append(partial(run_every, PULL_LOOK_SECONDS, partial(pull_books, pulling)))
-    if initiator is not None:
-        asking = StatusTools(
-            engine=engine,
-            tokens=send.tokens,
-            daraja=send.daraja,
-            sealer=send.sealer,
-            initiator=initiator,
-            shortcodes=send.shortcodes,
-            callback_keys=send.callback_keys,
-            callback_base_url=send.callback_base_url,
-            clock=send.clock,
-        )
-        readers.append(partial(run_every, STATUS_LOOK_SECONDS, partial(ask_statuses, asking)))
-    return readers
 
 
 def _tokens(settings: PaymentSettings, engine: AsyncEngine, daraja: DarajaClient, sealer: Sealer) -> AccessToken:
@@ -272,20 +208,6 @@ def _tokens(settings: PaymentSettings, engine: AsyncEngine, daraja: DarajaClient
         sealer=sealer,
         clock=_now,
         keep_exchange=partial(keep_exchange, engine, sealer),
-    )
-
-
-def _query_tools(settings: PaymentSettings, engine: AsyncEngine, send: SendTools) -> QueryTools:
-    return QueryTools(
-        engine=engine,
-        facts=send.facts,
-        tokens=send.tokens,
-        budget=RequestBudget("query", settings.queries_per_minute / 60, engine, _now),
-        daraja=send.daraja,
-        shortcodes=send.shortcodes,
-        sealer=send.sealer,
-        clock=_now,
-        times=send.times,
     )
 
 
@@ -303,35 +225,6 @@ def _open_daraja(settings: PaymentSettings) -> contextlib.AbstractAsyncContextMa
         _now,
         push_timeouts=Timeouts(connect_seconds=CONNECT_TIMEOUT_SECONDS, total_seconds=settings.push_timeout_s),
     )
-
-
-async def check_database(engine: AsyncEngine) -> None:
-    """Raise StartRefused unless the database answers with the schema of this release."""
-    try:
-        async with engine.connect() as conn:
-            revision = await schema_revision(conn)
-    except Exception as error:
-        raise StartRefused(f"The database of PAYMENTS_DATABASE_URL cannot be used: {_first_line(error)}") from None
-    # A newer schema is fine: migrations only expand it, so that releases can be rolled out and back.
-    if revision is None or revision < newest_revision():
-        raise StartRefused(
-            f"The database's schema is at version {revision or 'none'}, this release needs {newest_revision()}: run"
-            " payment-service migrate."
-        )
-
-
-def upgrade_database(settings: OwnerSettings) -> None:
-    """Make or upgrade the schema, and the application's role if one is named. Raises StartRefused."""
-    url = settings.database_url.get_secret_value()
-    try:
-        migrate(url)
-        if settings.application_role:
-            ensure_application_role(url, settings.application_role, settings.application_password.get_secret_value())
-    except (psycopg.Error, DBAPIError) as error:
-        raise StartRefused(
-            f"The database of PAYMENTS_OWNER_DATABASE_URL cannot be used: {_first_line(error)}. What was done is kept:"
-            " payment-service migrate can be run again."
-        ) from None
 
 
 @contextlib.asynccontextmanager
@@ -359,14 +252,9 @@ async def _problem(feed: EventFeed, engine: AsyncEngine) -> str | None:
         async with asyncio.timeout(HEALTH_SECONDS * 2), engine.connect() as conn:
             skew = abs(await database_now(conn) - _now())
     except Exception as error:
-        return f"the database does not answer: {_first_line(error)}"
+        return f"the database does not answer: {first_line(error)}"
     if skew > SKEW_MAX:
         return f"this clock and the database's differ by {skew.total_seconds():.1f} s"
     if feed.lag_seconds > FEED_LAG_MAX_SECONDS:
         return "the event feed is behind"
     return None
-
-
-def _first_line(error: Exception) -> str:
-    cause = error.__cause__ if isinstance(error.__cause__, psycopg.Error) else error
-    return str(cause).strip().partition("\n")[0] or type(cause).__name__

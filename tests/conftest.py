@@ -11,36 +11,26 @@ import contextlib
 import itertools
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Generator
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from development.postgres import EmbeddedServer, create_database, drop_database, embedded_postgres
+from payment_service.store.migrations import ensure_application_role, migrate
+from tests.databases import APPLICATION_ROLE, NEWEST_POSTGRES, TEMPLATE, Database, PostgresServers
+from tests.rpc.processes import Process, running_process
+from tests.writers import Writers, running_writers
 
 # How long an example takes is the machine's matter, which other tests keep busy.
 settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
-APPLICATION_ROLE = "payments_application"
-TEMPLATE = "migrated_template"
-NEWEST_POSTGRES = 18
 EVERY_POSTGRES = (18, 16)
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
-PostgresServers = Callable[[int], Awaitable[EmbeddedServer]]
-
-
-@dataclass(frozen=True, slots=True)
-class Database:
-    """One database of a test's own. The owner migrates; the service runs as the application."""
-
-    name: str
-    server: EmbeddedServer
-    owner_url: str
-    application_url: str
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -80,8 +70,6 @@ async def application_password() -> str:
 @pytest.fixture(scope="session")
 async def migrated_servers(postgres_servers: PostgresServers, application_password: str) -> PostgresServers:
     """The same servers, each with its migrated template and the application's role."""
-    from payment_service.store.migrations import ensure_application_role, migrate
-
     migrated: set[int] = set()
     migrating = asyncio.Lock()
 
@@ -121,6 +109,20 @@ async def empty_database(
     name = f"empty_{next(DATABASE_NUMBERS)}"
     yield server, await create_database(server, name)
     await drop_database(server, name)
+
+
+@pytest.fixture
+async def writers(database: Database, tmp_path: Path) -> AsyncIterator[Writers]:
+    """A process's writers on a database of the test's own."""
+    async with running_writers(database.application_url, tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def process(database: Database, tmp_path: Path) -> AsyncIterator[Process]:
+    """A process of the service on a database of the test's own."""
+    async with running_process(database.application_url, tmp_path) as running:
+        yield running
 
 
 def skips_are_failures() -> bool:

@@ -2,7 +2,8 @@
 
 Shapes are those of "Daraja: Pull Transactions" and of recorded answers: the code as text or as a number, the rows in
 one list, in a list of lists or in several, "nothing found" in five forms, registering with and without spaces in its
-keys. Whose money a row is, is decided in `payment_service.domain.books`; what an answer leads to, in `pull_books`.
+keys. Whose money a row is, is decided in `payment_service.domain.pull`; what an answer leads to, in
+`pull_transactions`.
 """
 
 import json
@@ -19,8 +20,8 @@ from payment_service.daraja.push_errors import (
     RATE_LIMITED_CODE,
     normalise,
 )
-from payment_service.domain.books import BookRow, VisibleDigits
 from payment_service.domain.facts import UNREADABLE
+from payment_service.domain.pull import BookRow, VisibleDigits
 
 _DONE, _DONE_ALREADY = "1000", "1001"
 """Of a registration; of a pull, 1001 says that there is nothing in the window."""

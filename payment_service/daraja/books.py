@@ -1,8 +1,8 @@
 """The provider's books, asked for page by page: Pull Transactions, and the registration that it needs once.
 
 What is asked is decided here, from "Daraja: Pull Transactions"; the page there has GET, the live service wants POST.
-What an answer means is decided in `book_messages`; when to ask, and for which window, in `pull_books`. Nothing that is
-asked here moves money, so all of it may be asked again.
+What an answer means is decided in `book_messages`; when to ask, and for which window, in `pull_transactions`.
+Nothing that is asked here moves money, so all of it may be asked again.
 """
 
 from datetime import datetime

@@ -29,7 +29,7 @@ class StatusQuestion:
     result_url: str
 
 
-async def ask_status(
+async def ask_transaction_status(
     client: DarajaClient, token: str, initiator: Initiator, question: StatusQuestion
 ) -> tuple[StatusAnswer, Exchange]:
     """Ask once. The result comes to the question's URL; so does the word that there will be none."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 
-from payment_service.domain.findings import Standing, Surroundings, deadline, standing, watch_end
+from payment_service.domain.findings import Surroundings
 from payment_service.domain.payment import (
     LIVE_STATES,
     PAID_STATES,
@@ -19,6 +19,7 @@ from payment_service.domain.payment import (
     Times,
 )
 from payment_service.domain.query_schedule import query_at
+from payment_service.domain.timers import due_at
 
 
 class Bar(StrEnum):
@@ -38,7 +39,7 @@ def decided(before: Payment, after: Payment, around: Surroundings, now: datetime
         outcome_certain=after.state in _CERTAIN or (after.state is before.state and after.outcome_certain),
         blocks_booking=_blocks_booking(before, after, around),
         retry_allowed_at=_retry_allowed_at(before, after, now, times),
-        due_at=_due_at(after, times),
+        due_at=due_at(after, times),
         query_at=query_at(before, after, now, times),
     )
     action = booking_action(after, around)
@@ -50,7 +51,7 @@ def decided(before: Payment, after: Payment, around: Surroundings, now: datetime
 
 def first_row(payment: Payment, times: Times) -> Payment:
     """A payment as it is created, with its first timer."""
-    return payment.but(due_at=_due_at(payment, times))
+    return payment.but(due_at=due_at(payment, times))
 
 
 def duplicate(around: Surroundings) -> bool:
@@ -119,23 +120,6 @@ def _retry_allowed_at(before: Payment, after: Payment, now: datetime, times: Tim
             return now
         case State.CANCELLED | State.EXPIRED:
             return now if after.sent_at is None else max(now, after.sent_at + times.retry_wait)
-        case _:
-            return None
-
-
-def _due_at(payment: Payment, times: Times) -> datetime | None:
-    match standing(payment):
-        case Standing.C:
-            orphaned = (payment.send_at or payment.created_at) + times.orphaned_after
-            return min(orphaned, deadline(payment, times))
-        case Standing.S:
-            return payment.lease_expires_at
-        case Standing.P | Standing.U0 | Standing.U1:
-            return deadline(payment, times)
-        case Standing.K0 if payment.completed_at is not None and not payment.money_case_open:
-            return payment.completed_at + times.receipt_within
-        case Standing.E if not payment.outcome_certain:
-            return watch_end(payment, times)
         case _:
             return None
 

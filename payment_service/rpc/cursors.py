@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass
 from uuid import UUID
 
-from payment_service.application.event_feed import Bookmark
+from payment_service.application.following.event_feed import Bookmark
 from payment_service.domain.errors import CursorInvalid, PageTokenInvalid
 from payment_service.store.event_log import TAG_BYTES
 

@@ -10,10 +10,10 @@ from uuid import UUID
 from mpesa_payments.v1 import callback_service_pb2 as callback_pb
 from mpesa_payments.v1 import payment_service_pb2 as pb
 
-from payment_service.application import read_payments
-from payment_service.application.accept_callbacks import CallbackOutcome, ReceivedCallback
-from payment_service.application.follow_events import Batch, Start, follow_all, follow_booking, follow_payment
-from payment_service.application.read_payments import PaymentReads
+from payment_service.application.following import read_payments
+from payment_service.application.following.follow_events import Batch, Start, follow_all, follow_booking, follow_payment
+from payment_service.application.following.read_payments import PaymentReads
+from payment_service.application.settling.accept_callbacks import CallbackOutcome, ReceivedCallback
 from payment_service.domain.errors import InvalidRequest
 from payment_service.domain.payment import CancelRequest, PaymentRequest, PhoneWarning, RetryRequest
 from payment_service.domain.views import PaymentView

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 from mpesa_payments.v1 import callback_service_pb2, money_pb2, payment_pb2, payment_service_pb2
 
-from payment_service.application.accept_callbacks import CallbackOutcome
-from payment_service.application.event_feed import Bookmark
-from payment_service.application.follow_events import Batch
+from payment_service.application.following.event_feed import Bookmark
+from payment_service.application.following.follow_events import Batch
+from payment_service.application.settling.accept_callbacks import CallbackOutcome
 from payment_service.domain.payment import BookingAction, PhoneWarning, Status
 from payment_service.domain.reasons import Reason, customer_message
 from payment_service.domain.views import EventType, EventView, PaymentView

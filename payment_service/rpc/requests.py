@@ -19,7 +19,7 @@ from mpesa_payments.v1 import money_pb2, payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from phonenumbers import carrier
 
-from payment_service.application.accept_callbacks import ReceivedCallback
+from payment_service.application.settling.accept_callbacks import ReceivedCallback
 from payment_service.daraja.messages import RECEIPT_PATTERN
 from payment_service.domain.errors import InvalidRequest, Violation
 from payment_service.domain.payment import (

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
-from payment_service.store.together import Connection
+from payment_service.store.pipeline import Connection
 
 
 class PaymentProofs(NamedTuple):

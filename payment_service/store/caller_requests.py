@@ -23,9 +23,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from payment_service.store.grouped import Row, columns_of, inserting
+from payment_service.store.many_rows import Row, columns_of, inserting
+from payment_service.store.pipeline import Statement
 from payment_service.store.tables import caller_requests
-from payment_service.store.together import Statement
 
 # Keys of two halves are apart from those of one, of which the log's lock is. The number is "reqs" in ASCII.
 _KEYS = (

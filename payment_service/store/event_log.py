@@ -19,9 +19,9 @@ from payment_service.domain.views import EventType
 from payment_service.security.chain import ENCODING, link, link_holds
 from payment_service.security.keys import KeyRing
 from payment_service.store.evidence import UNAPPLIED_KINDS
-from payment_service.store.grouped import Row, array_of, columns_of, inserting
+from payment_service.store.many_rows import Row, array_of, columns_of, inserting
+from payment_service.store.pipeline import Connection, Statement
 from payment_service.store.tables import events
-from payment_service.store.together import Connection, Statement
 
 TAG_BYTES = 8
 

@@ -8,9 +8,9 @@ from sqlalchemy.dialects.postgresql import insert as insert_or_not
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from payment_service.domain.transitions import UNAPPLIED
-from payment_service.store.grouped import Row, array_of, columns_of, inserting
+from payment_service.store.many_rows import Row, array_of, columns_of, inserting
+from payment_service.store.pipeline import Statement
 from payment_service.store.tables import cases, exchanges, receipts
-from payment_service.store.together import Statement
 
 UNAPPLIED_KINDS = "(" + ", ".join(f"'{kind.value}'" for kind in sorted(UNAPPLIED)) + ")"
 """The kinds of those cases, as SQL takes them."""

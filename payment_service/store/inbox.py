@@ -12,9 +12,9 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from payment_service.store.grouped import Row, columns_of, inserting
+from payment_service.store.many_rows import Row, columns_of, inserting
+from payment_service.store.pipeline import Statement
 from payment_service.store.tables import inbox, payments, replays
-from payment_service.store.together import Statement
 
 _INSERT_CALLBACKS = inserting(
     inbox,

@@ -17,11 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from payment_service.domain.payment import BookingAction, LatePaymentPolicy, Payment, State
 from payment_service.domain.reasons import Reason
+from payment_service.domain.timers import Due
 from payment_service.security.sealing import CHECKOUT_REQUEST_ID, PHONE_NUMBER, SealBroken, Sealer
 from payment_service.store.caller_requests import SHARED_LOCKS, UNUSED
-from payment_service.store.grouped import Row, array_of, columns_of, inserting, updating
+from payment_service.store.many_rows import Row, array_of, columns_of, inserting, updating
+from payment_service.store.pipeline import Statement
 from payment_service.store.tables import payments
-from payment_service.store.together import Statement
 
 CHECKOUT_INDEX = "checkout"
 PHONE_INDEX = "phone"
@@ -172,16 +173,6 @@ class Prompt:
     account_reference: str
     description: str
     trace_parent: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A payment whose timer has run out, and what is needed to say of which kind it is."""
-
-    payment_id: UUID
-    state: State
-    claim_id: UUID | None
-    created_at: datetime
 
 
 def lock_payments(ids: Sequence[UUID], references: Sequence[str]) -> Statement:

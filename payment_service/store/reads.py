@@ -16,8 +16,8 @@ from sqlalchemy import BigInteger, Select, bindparam, cast, exists, func, select
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from payment_service.store.pipeline import Connection, Statement
 from payment_service.store.tables import events, log, payments
-from payment_service.store.together import Connection, Statement
 
 
 class PaymentRow(NamedTuple):

@@ -19,8 +19,8 @@ from payment_service.daraja.book_messages import (
     read_registration,
     read_row,
 )
-from payment_service.domain.books import BookRow, VisibleDigits
 from payment_service.domain.facts import UNREADABLE
+from payment_service.domain.pull import BookRow, VisibleDigits
 
 ROW: dict[str, Any] = {
     "transactionId": "TKA1B2C3D4",

@@ -35,7 +35,7 @@ from payment_service.daraja.messages import (
 from payment_service.daraja.shortcodes import PushRequest, Shortcode, ShortcodeKind
 from payment_service.daraja.transport import Timeouts
 from payment_service.domain.reasons import Reason
-from tests.simulator.simulators import in_process
+from tests.daraja_simulator.simulators import in_process
 
 PAYBILL = Shortcode("174379", ShortcodeKind.PAYBILL, SANDBOX_PASSKEY)
 TILL = Shortcode("600584", ShortcodeKind.TILL, DEVELOPMENT_PASSKEY, till_number="300584")

@@ -28,7 +28,7 @@ from payment_service.daraja.query_answers import (
 from payment_service.daraja.result_codes import MEANINGS, meaning_of
 from payment_service.domain.facts import Verdict
 from tests.daraja.test_client import PAYBILL, PHONE, client_of, control, request, token_of
-from tests.simulator.simulators import in_process
+from tests.daraja_simulator.simulators import in_process
 
 SILENT: dict[str, object] = {"callback": "never", "callback_delay_seconds": 3600}
 CHECKOUT = "ws_CO_04102025123847792712345678"

@@ -11,7 +11,7 @@ import pytest
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
 from development.postgres import create_database, drop_database
-from tests.conftest import APPLICATION_ROLE, NEWEST_POSTGRES, TEMPLATE, Database, PostgresServers
+from tests.databases import APPLICATION_ROLE, NEWEST_POSTGRES, TEMPLATE, Database, PostgresServers
 from tests.end_to_end.town import PATIENCE_SECONDS, Grounds, Simulator, Town
 from tests.parts import channel, free_port, make_site, running_simulator
 

@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from runtime.callback_tokens import REFERENCE_ALPHABET, callback_path, load_callback_keys
-from tests.core.rows import count, rows_of
 from tests.end_to_end.town import PATIENCE_SECONDS, Town, a_phone, action_of, get, initiate, reason_of, status_of
+from tests.rows import count, rows_of
 
 BODY_MAX_BYTES = 65_536
 

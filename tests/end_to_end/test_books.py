@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
-from tests.core.rows import rows_of
 from tests.end_to_end.town import Grounds, a_phone, action_of, events_to_the_end, events_until, initiate, told_by
 from tests.parts import channel
+from tests.rows import rows_of
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,6 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from mpesa_payments.v1 import payment_pb2
 
-from tests.core.rows import rows_of
 from tests.end_to_end.town import (
     Story,
     Town,
@@ -24,6 +23,7 @@ from tests.end_to_end.town import (
     status_of,
     told_by,
 )
+from tests.rows import rows_of
 
 NO_CALLBACK = {"callback": "never", "callback_delay_seconds": 60}
 

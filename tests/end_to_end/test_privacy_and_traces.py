@@ -6,7 +6,6 @@ import json
 import re
 import secrets
 
-from tests.core.rows import rows_of
 from tests.end_to_end.town import (
     PATIENCE_SECONDS,
     Town,
@@ -18,6 +17,7 @@ from tests.end_to_end.town import (
     lived,
     until,
 )
+from tests.rows import rows_of
 from tests.rpc.answers import refused
 
 TABLES = "SELECT relname FROM pg_stat_user_tables WHERE schemaname = 'public'"

@@ -13,7 +13,6 @@ import pytest
 from mpesa_payments.v1 import money_pb2, payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 
-from tests.core.rows import rows_of
 from tests.end_to_end.town import (
     PATIENCE_SECONDS,
     Town,
@@ -28,6 +27,7 @@ from tests.end_to_end.town import (
     status_of,
     told_by,
 )
+from tests.rows import rows_of
 from tests.rpc.answers import refused
 
 CALLERS = 50

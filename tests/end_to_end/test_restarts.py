@@ -14,7 +14,7 @@ from mpesa_payments.v1 import payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
-from tests.core.rows import rows_of
+from tests.application.following.reading import rest_of
 from tests.end_to_end.town import (
     PATIENCE_SECONDS,
     Grounds,
@@ -32,8 +32,8 @@ from tests.end_to_end.town import (
     until,
 )
 from tests.parts import Process, channel, free_port
+from tests.rows import rows_of
 from tests.rpc.answers import refusal_of
-from tests.streams.reading import rest_of
 
 pytestmark = pytest.mark.slow
 

@@ -21,9 +21,9 @@ from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
 from payment_service.security.keys import load_keys
 from payment_service.security.sealing import CALLBACK_BODY, Sealer
-from tests.conftest import Database
-from tests.core.rows import rows_of
+from tests.databases import Database
 from tests.parts import Process, Site
+from tests.rows import rows_of
 
 # Longer than anything here takes on a busy machine; reached only when something is broken.
 PATIENCE_SECONDS = 40.0

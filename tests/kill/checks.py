@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from tests.conftest import Database
+from tests.databases import Database
 from tests.kill.stage import LIVE, Order, Stage
 
 SETTLE_WAIT_SECONDS = 90.0

@@ -26,7 +26,7 @@ from mpesa_payments.v1 import money_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
-from tests.conftest import Database
+from tests.databases import Database
 from tests.kill.wires import Http2Wire, HttpWire, PostgresWire
 from tests.parts import Process, Site, channel, make_site, running_simulator, start
 from tests.proxy import Point, Proxy, Strike, Wire, running_proxy

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Database
+from tests.databases import Database
 from tests.kill.checks import Settled, settled, violations
 from tests.kill.stage import Kill, Link, running_stage
 from tests.kill.wires import COMMIT, TOKEN

@@ -17,11 +17,11 @@ from random import Random
 
 import psycopg
 
-from tests.conftest import Database
-from tests.core.writers import a_request, running_writers
+from tests.databases import Database
 from tests.order.watchers import EVENTS_A_STREAM_MAX, Told, Watcher, watch
 from tests.order.writer import CALLER, CALM, Plan
 from tests.parts import free_port, make_site
+from tests.writers import a_request, running_writers
 
 PROJECT = Path(__file__).resolve().parents[2]
 KILL_PAUSE_SECONDS = 0.15

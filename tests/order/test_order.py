@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.conftest import NEWEST_POSTGRES, Database
+from tests.databases import NEWEST_POSTGRES, Database
 from tests.order.campaign import Figures, Size, run_campaign
 
 FIGURES = Path("build/campaigns")

@@ -21,11 +21,11 @@ from random import Random
 from typing import TextIO, TypeVar
 from uuid import UUID
 
-from payment_service.application.record_facts import Submission
+from payment_service.application.recording.record_facts import Submission
 from payment_service.domain.errors import StoreUnavailable
 from payment_service.domain.facts import Fact, PromptAccepted, ResultReported, SendClaimed, Source, Verdict
 from payment_service.domain.payment import Times
-from tests.core.writers import Writers, a_request, running_writers
+from tests.writers import Writers, a_request, running_writers
 
 Answer = TypeVar("Answer")
 

@@ -15,12 +15,12 @@ from mpesa_payments.v1.callback_service_pb2_grpc import CallbackServiceStub
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 from sqlalchemy import text
 
-from payment_service.application.accept_callbacks import CallbackOutcome, ReceivedCallback
-from payment_service.application.cancel_payment import CancelPayments
-from payment_service.application.event_feed import EventFeed
-from payment_service.application.read_payments import get_payment, payment_reads
-from payment_service.application.record_facts import Submission
-from payment_service.application.retry_payment import RetryPayments
+from payment_service.application.collecting.cancel_payment import CancelPayments
+from payment_service.application.collecting.retry_payment import RetryPayments
+from payment_service.application.following.event_feed import EventFeed
+from payment_service.application.following.read_payments import get_payment, payment_reads
+from payment_service.application.recording.record_facts import Submission
+from payment_service.application.settling.accept_callbacks import CallbackOutcome, ReceivedCallback
 from payment_service.domain.facts import Fact, PromptAccepted, ResultReported, SendClaimed, Source, Verdict
 from payment_service.domain.payment import Payment, PaymentRequest, PhoneWarning, RetryRequest, Times
 from payment_service.domain.reasons import Reason
@@ -32,7 +32,7 @@ from payment_service.rpc.server import RpcServer, serving
 from payment_service.store.engines import connect_writer, read_engine
 from runtime.grpc_options import CLIENT_OPTIONS
 from runtime.serving import Address
-from tests.core.writers import Clock, Writers, a_request, running_writers
+from tests.writers import Clock, Writers, a_request, running_writers
 
 CALLER = "development"
 SHORTCODES = (ShortcodeLimits("174379", 1, 250_000), ShortcodeLimits("600000", 10, 1_000))

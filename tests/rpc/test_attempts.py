@@ -12,12 +12,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mpesa_payments.v1 import payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 
-from payment_service.application.record_facts import Submission
+from payment_service.application.recording.record_facts import Submission
 from payment_service.domain.facts import DeadlinePassed, SendClaimed
 from payment_service.domain.payment import State
 from payment_service.security.sealing import PHONE_NUMBER
-from tests.conftest import Database
-from tests.core.rows import count, rows_of
+from tests.databases import Database
+from tests.rows import count, rows_of
 from tests.rpc.answers import refused
 from tests.rpc.processes import Process, paid, sent
 from tests.rpc.processes import refused as refusal_of_the_payer

@@ -15,8 +15,8 @@ from mpesa_payments.v1.money_pb2 import Money
 from payment_service.domain.errors import InvalidRequest
 from payment_service.domain.payment import PhoneWarning
 from payment_service.rpc.requests import PHONE_EXPECTED, parse_initiation
-from tests.conftest import Database
-from tests.core.rows import count
+from tests.databases import Database
+from tests.rows import count
 from tests.rpc.answers import refused
 from tests.rpc.processes import SHORTCODES, Process
 from tests.rpc.test_methods import a_message

@@ -24,12 +24,12 @@ from payment_service.rpc.server import SERVICES, serving
 from payment_service.telemetry import set_up_tracing, traceparent
 from runtime.grpc_options import CLIENT_OPTIONS
 from runtime.serving import Address, AddressTaken
-from tests.conftest import Database
-from tests.core.rows import rows_of
+from tests.application.following.reading import next_of, rest_of
+from tests.databases import Database
+from tests.rows import rows_of
 from tests.rpc.answers import refusal_of, refused
 from tests.rpc.processes import Process, running_process
 from tests.rpc.test_methods import a_message
-from tests.streams.reading import next_of, rest_of
 
 LATEST = pb.WatchPaymentsRequest.POSITION_LATEST
 

@@ -1,0 +1,341 @@
+"""Recording new payments: idempotent by request id, one live attempt for a booking.
+
+One call of `create_payments` is one transaction over a group of requests. The
+unique constraints are the truth and the reads before them the explanation: what
+another process inserts in between makes the insert skip a row, and a skipped
+request is decided again with that row in sight.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import structlog
+from uuid_utils.compat import uuid7
+
+from payment_service.application.recording.group_commit import GroupCommit
+from payment_service.application.recording.record_facts import trace_id
+from payment_service.application.recording.request_encoding import (
+    REQUEST_ENCODING,
+    Kept,
+    conflict,
+    differing,
+    encoded,
+    fingerprint,
+)
+from payment_service.domain.decisions import bar_to_new_attempt, first_row
+from payment_service.domain.errors import BookingBarred, RequestIdReused, StoreUnavailable
+from payment_service.domain.facts import SendClaimed
+from payment_service.domain.findings import Surroundings
+from payment_service.domain.payment import Payment, PaymentRequest, PhoneWarning, RetryRequest, Times
+from payment_service.domain.pull import ACCOUNT_REFERENCE_UNIQUE_FOR
+from payment_service.domain.transitions import apply
+from payment_service.domain.views import EventType, event_type
+from payment_service.security.chain import START
+from payment_service.security.keys import KeyRing
+from payment_service.security.sealing import PHONE_NUMBER, REQUEST, Sealer
+from payment_service.store import caller_requests, event_log
+from payment_service.store import payments as store
+from payment_service.store.caller_requests import UsedId
+from payment_service.store.event_log import NewEvent
+from payment_service.store.many_rows import Row
+from payment_service.store.payments import PHONE_INDEX, Prompt, Stored
+from payment_service.store.pipeline import BEGIN, COMMIT, ROLLBACK, Connection, run_together
+from runtime.callback_tokens import REFERENCE_ALPHABET, REFERENCE_LENGTH
+
+ACCOUNT_CODE_LENGTH = 3
+ACCOUNT_CODE_ALPHABET = REFERENCE_ALPHABET.upper()
+DRAWS = 5
+"""Codes drawn at once; when all are taken, the payment's own reference is shown instead."""
+
+DESCRIPTION_DEFAULT = "Booking"
+"""What the payer sees as the description when the caller gives none."""
+
+ROUNDS_MAX = 5
+"""A request that is skipped by its insert is decided again; each round needs another process to have been faster."""
+
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class NewPayment:
+    """A request to record, with the id that its payment will have."""
+
+    payment_id: UUID
+    caller: str
+    request: PaymentRequest
+    warning: PhoneWarning | None
+    trace_parent: str | None
+    asked: PaymentRequest | RetryRequest
+    """What a repeat is compared with: the request itself, or the retry that it was made from."""
+    claim_id: UUID | None = None
+    """The claim of a process that can send at once; recorded with the payment if it is its booking's first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The payment of a request. `replayed` when an earlier call made it."""
+
+    payment: Payment
+    replayed: bool
+    prompt: Prompt | None = None
+    """What to send; None for a replay: whoever made the payment sends it."""
+
+
+Decision = Created | RequestIdReused | BookingBarred | None
+"""None: skipped by the insert, to be decided again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What creating needs besides a connection."""
+
+    sealer: Sealer
+    chain: KeyRing
+    fingerprint: KeyRing
+    shortcode: str
+    """Receives the money of requests that name none."""
+    clock: Callable[[], datetime]
+    times: Times
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePayments:
+    """Records one payment; many callers at once share transactions."""
+
+    group: GroupCommit[NewPayment, Decision]
+
+    async def __call__(
+        self,
+        caller: str,
+        request: PaymentRequest,
+        warning: PhoneWarning | None,
+        trace_parent: str | None,
+        retry: RetryRequest | None = None,
+        *,
+        payment_id: UUID | None = None,
+        claim_id: UUID | None = None,
+    ) -> Created:
+        """The payment of this request, recorded and committed; a new one gets `payment_id`, and the claim.
+
+        `retry` is what was asked where the request was made from one.
+
+        Raises RequestIdReused, BookingBarred, Overloaded or StoreUnavailable. None of them leaves a row but the last,
+        which cannot know: the store may have stopped answering in the middle of a commit.
+        """
+        new = NewPayment(payment_id or uuid7(), caller, request, warning, trace_parent, retry or request, claim_id)
+        for _ in range(ROUNDS_MAX):
+            decision = await self.group.submit(new)
+            match decision:
+                case Created():
+                    return decision
+                case RequestIdReused() | BookingBarred():
+                    raise decision
+                case None:
+                    continue
+        raise StoreUnavailable
+
+
+async def create_payments(tools: Tools, conn: Connection, group: Sequence[NewPayment]) -> Sequence[Decision]:
+    """Decide and insert a group of requests in one transaction; one decision each, in order."""
+    now = tools.clock()
+    drawn = {new.payment_id: _account_references(new.request) for new in group}
+    earlier, attempts, taken = await _read(tools, conn, group, [c for candidates in drawn.values() for c in candidates])
+    decisions: list[Decision] = []
+    rows: dict[UUID, Row] = {}
+    events: list[Row] = []
+    for new in group:
+        row = earlier.get((new.caller, new.request.request_id))
+        siblings = attempts.get((new.caller, new.request.booking_id), [])
+        if row is not None:
+            decisions.append(_replayed(tools, new, row))
+        elif (bar := bar_to_new_attempt(siblings, now)) is not None:
+            decisions.append(BookingBarred(*bar))
+        else:
+            stored, made = _first_versions(tools, new, siblings, now)
+            account_reference = next((a for a in drawn[new.payment_id] if a not in taken), stored.payment.reference)
+            taken.add(account_reference)
+            request_columns = _request_columns(tools, new, account_reference)
+            rows[new.payment_id] = store.new_row(stored, tools.sealer, request_columns)
+            events.extend(made)
+            prompt = _prompt(tools, new, stored.payment, account_reference)
+            decisions.append(Created(stored.payment, replayed=False, prompt=prompt))
+    skipped = await _insert(conn, group, rows, events)
+    decided = [None if new.payment_id in skipped else decision for new, decision in zip(group, decisions, strict=True)]
+    for decision in decided:
+        if isinstance(decision, Created) and decision.payment.payment_id in rows:
+            _report(decision)
+    return await _looked_up_again(tools, conn, group, decided)
+
+
+async def _insert(
+    conn: Connection, group: Sequence[NewPayment], rows: Mapping[UUID, Row], events: Sequence[Row]
+) -> Set[UUID]:
+    """Insert and commit; the ids of the payments that were skipped."""
+    if not rows:
+        await run_together(conn, [ROLLBACK])
+        return set()
+    # Sorted, so that two processes insert the same bookings in the same order: they may wait, and rarely in a ring.
+    ordered = sorted(group, key=lambda new: (new.request.booking_id, new.request.request_id))
+    insert = store.insert_payments([rows[new.payment_id] for new in ordered if new.payment_id in rows])
+    inserted, *_ = await run_together(conn, [insert, event_log.append_of_inserted(events), COMMIT])
+    return rows.keys() - {row[0] for row in inserted.rows}
+
+
+async def _looked_up_again(
+    tools: Tools, conn: Connection, group: Sequence[NewPayment], decisions: Sequence[Decision]
+) -> Sequence[Decision]:
+    """The decisions; where nothing was inserted, the request id has the last word, whatever it was used for."""
+    unsure = [
+        (new.caller, new.request.request_id)
+        for new, decision in zip(group, decisions, strict=True)
+        if decision is None or isinstance(decision, BookingBarred)
+    ]
+    if not unsure:
+        return decisions
+    (found,) = await run_together(conn, [caller_requests.used_ids(unsure)])
+    used = {(row.caller, row.request_id): row for row in map(UsedId._make, found.rows)}
+
+    def looked_up(new: NewPayment, decision: Decision) -> Decision:
+        use = used.get((new.caller, new.request.request_id))
+        if use is None or isinstance(decision, Created | RequestIdReused):
+            return decision
+        # Without a conflict it is the same request, made meanwhile: to be decided again, as a repeat.
+        return conflict(tools.sealer, tools.fingerprint, use, new.asked)
+
+    return [looked_up(new, decision) for new, decision in zip(group, decisions, strict=True)]
+
+
+async def _read(
+    tools: Tools, conn: Connection, group: Sequence[NewPayment], candidates: Sequence[str]
+) -> tuple[Mapping[tuple[str, str], Sequence[Any]], Mapping[tuple[str, str], list[Payment]], set[str]]:
+    """Earlier payments of the same request ids, all attempts of the bookings, and account references in use."""
+    # The bookings first: each statement sees what is committed by then, so that a payment another process has just made
+    # of the same request is found as the repeat that it is, and not looked up again as an attempt in the way.
+    statements = [
+        BEGIN,
+        store.payments_of_bookings([(new.caller, new.request.booking_id) for new in group]),
+        store.payments_of_requests([(new.caller, new.request.request_id) for new in group]),
+    ]
+    if candidates:
+        since = tools.clock() - ACCOUNT_REFERENCE_UNIQUE_FOR
+        statements.append(store.account_references_in_use(candidates, since))
+    _, bookings, requests, *references = await run_together(conn, statements)
+    earlier = {(row[1], row[store.WIDTH]): row for row in requests.rows}
+    taken = {row[0] for result in references for row in result.rows}
+    return earlier, _by_booking(bookings.rows, tools.sealer), taken
+
+
+def _first_versions(
+    tools: Tools, new: NewPayment, siblings: Sequence[Payment], now: datetime
+) -> tuple[Stored, list[Row]]:
+    """The row of a new payment and its events: it is created, and claimed where that needs no look at others.
+
+    What bars a claim is money that another attempt of the booking may have brought, and that is looked at under the
+    booking's lock. A first attempt has no others; one that is made meanwhile is kept out by the booking's block.
+    """
+    latest = max(siblings, key=lambda payment: payment.attempt, default=None)
+    payment = first_row(
+        Payment(
+            payment_id=new.payment_id,
+            caller=new.caller,
+            booking_id=new.request.booking_id,
+            reference="".join(secrets.choice(REFERENCE_ALPHABET) for _ in range(REFERENCE_LENGTH)),
+            attempt=latest.attempt + 1 if latest else 1,
+            retry_of=latest.payment_id if latest else None,
+            amount=new.request.amount,
+            created_at=now,
+            updated_at=now,
+            expires_at=now + tools.times.expire_after,
+            hold_expire_at=new.request.hold_expire_at,
+            late_payment_policy=new.request.late_payment_policy,
+        ),
+        tools.times,
+    )
+    changes = [NewEvent(EventType.CREATED, "created", "PaymentCreated", None, payment)]
+    if new.claim_id is not None and not siblings:
+        fact = SendClaimed(new.claim_id)
+        claimed = apply(payment, fact, Surroundings(), now, tools.times).payment
+        changes.append(NewEvent(event_type(payment, claimed), fact.fact_id, type(fact).__name__, payment, claimed))
+    chain_hash, events = START, []
+    for change in changes:
+        event, chain_hash = event_log.event_row(change, tools.chain, chain_hash)
+        events.append(event)
+    return Stored(changes[-1].after, None, chain_hash), events
+
+
+def _report(created: Created) -> None:
+    _log.info(
+        "payment created",
+        payment_id=str(created.payment.payment_id),
+        state=created.payment.state.value,
+        version=created.payment.version,
+        trace_id=trace_id(created.prompt.trace_parent) if created.prompt is not None else None,
+    )
+
+
+def _prompt(tools: Tools, new: NewPayment, payment: Payment, account_reference: str) -> Prompt:
+    return Prompt(
+        payment_id=payment.payment_id,
+        reference=payment.reference,
+        phone_number=new.request.phone_number,
+        amount=payment.amount,
+        shortcode=new.request.shortcode or tools.shortcode,
+        account_reference=account_reference,
+        description=new.request.description or DESCRIPTION_DEFAULT,
+        trace_parent=new.trace_parent,
+    )
+
+
+def _request_columns(tools: Tools, new: NewPayment, account_reference: str) -> Row:
+    request, row_id = new.request, new.payment_id.bytes
+    encoding = encoded(new.asked)
+    return (
+        request.request_id,
+        request.shortcode or tools.shortcode,
+        tools.sealer.seal(PHONE_NUMBER, row_id, request.phone_number.encode()),
+        tools.sealer.index(PHONE_INDEX, request.phone_number),
+        new.warning and new.warning.value,
+        account_reference,
+        request.description or DESCRIPTION_DEFAULT,
+        request.language_code,
+        dict(request.metadata),
+        tools.sealer.seal(REQUEST, row_id, encoding),
+        fingerprint(tools.fingerprint.current, encoding),
+        REQUEST_ENCODING,
+        tools.fingerprint.current_id,
+        new.trace_parent,
+    )
+
+
+def _account_references(request: PaymentRequest) -> list[str]:
+    """Candidates for what the payer sees as the account; the first that is free is taken."""
+    if not request.account_reference:
+        return []
+    codes = ("".join(secrets.choice(ACCOUNT_CODE_ALPHABET) for _ in range(ACCOUNT_CODE_LENGTH)) for _ in range(DRAWS))
+    return [request.account_reference + code for code in codes]
+
+
+def _replayed(tools: Tools, new: NewPayment, row: Sequence[Any]) -> Created | RequestIdReused:
+    """The payment that this request id has already made, if it asked for the same."""
+    payment = store.stored(row[: store.WIDTH], tools.sealer).payment
+    _, sealed, made_from, key_id, account_reference = row[store.WIDTH :]
+    kept = Kept(tools.sealer.open(REQUEST, payment.payment_id.bytes, sealed), made_from, key_id)
+    if fields := differing(tools.fingerprint, kept, new.asked):
+        return RequestIdReused(payment.payment_id, fields)
+    if payment.payment_id != new.payment_id:
+        return Created(payment, replayed=True)
+    # A transaction whose outcome was unknown is run again, and then finds its own payment.
+    return Created(payment, replayed=False, prompt=_prompt(tools, new, payment, account_reference))
+
+
+def _by_booking(rows: Sequence[Sequence[Any]], sealer: Sealer) -> Mapping[tuple[str, str], list[Payment]]:
+    attempts: dict[tuple[str, str], list[Payment]] = {}
+    for row in rows:
+        payment = store.stored(row, sealer).payment
+        attempts.setdefault((payment.caller, payment.booking_id), []).append(payment)
+    return attempts

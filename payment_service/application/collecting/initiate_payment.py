@@ -1,0 +1,141 @@
+"""Starting a payment: record it, send the prompt, and wait a moment for its fate.
+
+The prompt is sent in a task that outlives the caller: whoever hangs up changes
+nothing about what has been recorded.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+from uuid import UUID
+
+import structlog
+from uuid_utils.compat import uuid7
+
+from payment_service.application.collecting.create_payment import Created, CreatePayments
+from payment_service.application.collecting.send_prompt import Claim, SendTools, claim_at_once, drop_claim, send_prompt
+from payment_service.domain.errors import BookingBarred, Overloaded, RequestIdReused
+from payment_service.domain.payment import Payment, PaymentRequest, PhoneWarning, RetryRequest, Status
+from payment_service.domain.views import PaymentView, view_of
+from payment_service.store.payments import Prompt
+
+Result = TypeVar("Result")
+
+LOOK_AGAIN_SECONDS = 0.1
+"""How often a repeated call looks whether the process that sends the prompt has learned its fate."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class InitiatePayments:
+    """Starts payments, and knows the sends of this process that are under way."""
+
+    create: CreatePayments
+    send: SendTools
+    read: Callable[[str, UUID], Awaitable[PaymentView]]
+    default_shortcode: str
+    """Receives the money of requests that name none."""
+    sending: dict[UUID, asyncio.Task[Payment | None]] = field(default_factory=dict)
+    starting: set[asyncio.Task[Any]] = field(default_factory=set)
+    """What leads to a send, or says that there will be none."""
+
+    async def __call__(
+        self,
+        caller: str,
+        request: PaymentRequest,
+        warning: PhoneWarning | None,
+        wait_until: float,
+        trace_parent: str | None,
+        retry: RetryRequest | None = None,
+    ) -> tuple[PaymentView, bool]:
+        """The payment as it stands once its prompt's fate is known, or at `wait_until` (the loop's time).
+
+        `retry` is what was asked where the request was made from one. The second value is true when an earlier call
+        made the payment. Raises what `CreatePayments` raises.
+        """
+        # In a task of its own: a claim may be committed with the payment, and then it has to be sent.
+        starting = self._run(self._start(caller, request, warning, trace_parent, retry))
+        created = await asyncio.shield(starting)
+        payment = created.payment
+        task = self.sending.get(payment.payment_id)
+        loop = asyncio.get_running_loop()
+        if task is not None:
+            await asyncio.wait({task}, timeout=max(0.0, wait_until - loop.time()))
+            ended = task.done() and task.exception() is None
+            if ended and not created.replayed and (sent := task.result()) is not None:
+                return view_of(sent, request, warning), created.replayed
+        view = await self.read(caller, payment.payment_id)
+        while view.status is Status.PENDING and loop.time() + LOOK_AGAIN_SECONDS < wait_until:
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            view = await self.read(caller, payment.payment_id)
+        return view, created.replayed
+
+    async def _start(
+        self,
+        caller: str,
+        request: PaymentRequest,
+        warning: PhoneWarning | None,
+        trace_parent: str | None,
+        retry: RetryRequest | None,
+    ) -> Created:
+        """Record the payment, claimed if it can be sent at once, and begin to send it."""
+        shortcode = request.shortcode or self.default_shortcode
+        claim = claim_at_once(self.send, shortcode)
+        payment_id, held = uuid7(), None
+        try:
+            created = await self.create(
+                caller,
+                request,
+                warning,
+                trace_parent,
+                retry,
+                payment_id=payment_id,
+                claim_id=claim.claim_id if claim is not None else None,
+            )
+            held = (claim, created.payment) if claim is not None and claim.holds(created.payment) else None
+        except (RequestIdReused, BookingBarred, Overloaded):
+            raise
+        except Exception:
+            if claim is not None:
+                # Whether the claim was committed is not known; that nothing is sent under it, is.
+                self._run(drop_claim(self.send, payment_id, claim))
+            raise
+        finally:
+            if claim is not None and held is None:
+                self.send.budget.give_back(shortcode)
+        if created.prompt is not None:
+            self.send_beside(created.prompt, created.payment.created_at, held)
+        return created
+
+    def send_beside(self, prompt: Prompt, created_at: datetime, held: tuple[Claim, Payment] | None = None) -> None:
+        """Send in a task of its own, unless this process is sending the payment already."""
+        if prompt.payment_id in self.sending:
+            return
+        give_up_at = created_at + self.send.times.send_within
+        task = asyncio.create_task(send_prompt(self.send, prompt, give_up_at, held), name="send-prompt")
+        self.sending[prompt.payment_id] = task
+        task.add_done_callback(partial(self._sent, prompt.payment_id))
+
+    def _sent(self, payment_id: UUID, task: asyncio.Task[Payment | None]) -> None:
+        del self.sending[payment_id]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("send ended by a fault", payment_id=str(payment_id), exc_info=error)
+
+    def _run(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        task = asyncio.create_task(work)
+        self.starting.add(task)
+        task.add_done_callback(self.starting.discard)
+        return task
+
+    async def drain(self, seconds: float) -> None:
+        """Wait for the sends under way. What is not done in time is left to its lease: uncertain, and settled later."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + seconds
+        while (under_way := {*self.starting, *self.sending.values()}) and loop.time() < give_up_at:
+            await asyncio.wait(under_way, timeout=give_up_at - loop.time(), return_when=asyncio.FIRST_COMPLETED)
+        for task in under_way:
+            task.cancel()

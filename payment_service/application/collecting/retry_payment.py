@@ -1,0 +1,90 @@
+"""Starting another attempt for a booking, as an earlier one was asked for.
+
+What is copied never changes in the earlier payment, so it is read before the
+new one is decided on. Whether the booking allows another attempt is decided
+where every payment is made.
+"""
+
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from payment_service.application.collecting.create_payment import ACCOUNT_CODE_LENGTH
+from payment_service.application.following.read_payments import PaymentReads, reading, request_id_known
+from payment_service.domain.errors import InvalidRequest, PaymentNotFound, Violation
+from payment_service.domain.payment import LatePaymentPolicy, PaymentRequest, PhoneWarning, RetryRequest
+from payment_service.domain.views import PaymentView
+from payment_service.security.sealing import PHONE_NUMBER, Sealer
+from payment_service.store import reads
+from payment_service.store.reads import RequestRow
+
+Initiate = Callable[
+    [str, PaymentRequest, PhoneWarning | None, float, str | None, RetryRequest], Awaitable[tuple[PaymentView, bool]]
+]
+"""`InitiatePayments`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPayments:
+    """Starts other attempts; they are made and sent as every payment is."""
+
+    initiate: Initiate
+    reads: PaymentReads
+    shortcodes: Collection[str]
+    """Those that this service is set up with."""
+    clock: Callable[[], datetime]
+
+    async def __call__(
+        self,
+        caller: str,
+        retry: RetryRequest,
+        warning: PhoneWarning | None,
+        wait_until: float,
+        trace_parent: str | None,
+    ) -> tuple[PaymentView, bool]:
+        """The new payment, as `InitiatePayments` gives it back; `warning` is about the retry's own number, if any.
+
+        Raises PaymentNotFound, InvalidRequest where the shortcode is no longer set up, and what `CreatePayments`
+        raises.
+        """
+        async with reading(self.reads) as connection:
+            earlier = await reads.request_of(connection, caller, retry.payment_id)
+        # Another caller's payment does not exist, as far as this one can tell.
+        if earlier is None:
+            raise PaymentNotFound
+        if earlier.shortcode not in self.shortcodes:
+            await self._refuse_unless_repeated(caller, retry, earlier.shortcode)
+        request = _request(self.reads.sealer, retry, earlier, self.clock())
+        if not retry.phone_number:
+            warning = PhoneWarning(earlier.phone_warning) if earlier.phone_warning else None
+        return await self.initiate(caller, request, warning, wait_until, trace_parent, retry)
+
+    async def _refuse_unless_repeated(self, caller: str, retry: RetryRequest, shortcode: str) -> None:
+        if not await request_id_known(self.reads, caller, retry.request_id):
+            expected = f"expected a payment to a shortcode that is set up; {shortcode} no longer is"
+            raise InvalidRequest([Violation("payment_id", expected)])
+
+
+def _request(sealer: Sealer, retry: RetryRequest, earlier: RequestRow, now: datetime) -> PaymentRequest:
+    hold = earlier.hold_expire_at
+    return PaymentRequest(
+        request_id=retry.request_id,
+        booking_id=earlier.booking_id,
+        phone_number=retry.phone_number
+        or sealer.open(PHONE_NUMBER, retry.payment_id.bytes, earlier.phone_number).decode(),
+        amount=earlier.amount,
+        shortcode=earlier.shortcode,
+        account_reference=_account_reference(earlier),
+        description=earlier.description,
+        language_code=earlier.language_code,
+        metadata=earlier.metadata,
+        # A hold that is over says nothing about the new attempt, whose money would all be late by it.
+        hold_expire_at=hold if hold is not None and now < hold else None,
+        late_payment_policy=LatePaymentPolicy(earlier.late_payment_policy),
+    )
+
+
+def _account_reference(earlier: RequestRow) -> str:
+    """The caller's text, without the code that told the earlier attempt apart; none where our reference was shown."""
+    shown = earlier.account_reference
+    return "" if shown == earlier.reference else shown[:-ACCOUNT_CODE_LENGTH]

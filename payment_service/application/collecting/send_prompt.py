@@ -1,0 +1,221 @@
+"""Sending the prompt: at most one request on the wire for a payment, and never a second after an unknown fate.
+
+The order is the whole point. A turn and a token are had first, because they may
+take long. Then the claim is committed: from here on the payment counts as sent.
+Where both are at hand when the payment is made, that is one commit with its
+creation. Then one POST, without retries. Then its outcome is recorded. If this process
+dies after the claim, the lease runs out and the payment becomes uncertain; no
+path leads back to sending but the proof that nothing was sent.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import assert_never
+from uuid import UUID
+
+import stamina
+import structlog
+from opentelemetry import trace
+from uuid_utils.compat import uuid7
+
+from payment_service.application.calling.access_token import (
+    AccessToken,
+    NoAccessToken,
+    Token,
+    get_token,
+    token_at_hand,
+    token_refused,
+)
+from payment_service.application.calling.exchanges import exchange_row
+from payment_service.application.calling.request_budget import BudgetExhausted, RequestBudget
+from payment_service.application.recording.group_commit import GroupCommit
+from payment_service.application.recording.record_facts import Recorded, Submission
+from payment_service.daraja import messages
+from payment_service.daraja.client import DarajaClient, push
+from payment_service.daraja.messages import PushAnswer
+from payment_service.daraja.shortcodes import PushRequest, Shortcode
+from payment_service.domain.errors import StoreUnavailable
+from payment_service.domain.facts import AnswerLost, Fact, NotSent, PromptAccepted, PromptRefused, SendClaimed
+from payment_service.domain.payment import Payment, State, Times
+from payment_service.security.sealing import Sealer
+from payment_service.store.payments import Prompt
+from payment_service.telemetry import remote_parent
+from runtime.callback_tokens import CallbackKeys, callback_path
+
+RECORD_WAIT_SECONDS = 300.0
+"""How long the outcome of a send is offered to a store that does not answer. After that the lease has long run out
+and the payment is uncertain, which is true: a callback or an operator settles it."""
+
+NO_TURN_WAIT = timedelta(seconds=1)
+"""Before trying again when there is no token or no turn."""
+
+TRY_AGAIN_WAIT = timedelta(milliseconds=200)
+"""The shortest wait between two tries, however long ago the next one was due."""
+
+RECORD_MARGIN_SECONDS = 2.0
+"""Lease that must be left beyond the longest request, for recording its outcome."""
+
+CLAIM_DROPPED = "CLAIM_DROPPED"
+"""The code of a send that was claimed and never begun."""
+DROP_AGAIN_SECONDS = 1.0
+"""Between two looks whether the payment of a dropped claim has appeared."""
+
+_log = structlog.get_logger(__name__)
+_tracer = trace.get_tracer("payment_service")
+
+
+@dataclass(frozen=True, slots=True)
+class SendTools:
+    """What sending needs."""
+
+    facts: GroupCommit[Submission, Recorded]
+    tokens: AccessToken
+    budget: RequestBudget
+    daraja: DarajaClient
+    shortcodes: Mapping[str, Shortcode]
+    sealer: Sealer
+    callback_keys: CallbackKeys
+    callback_base_url: str
+    clock: Callable[[], datetime]
+    times: Times
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim that is still to be committed, and the token to send with."""
+
+    claim_id: UUID
+    token: Token
+
+    def holds(self, payment: Payment) -> bool:
+        """Whether the payment's row says that it is this claim's to send."""
+        return payment.state is State.SENDING and payment.claim_id == self.claim_id
+
+
+def claim_at_once(tools: SendTools, shortcode: str) -> Claim | None:
+    """A claim to be committed together with a new payment, if a turn and a token are there without waiting.
+
+    A claim that comes to nothing goes to `drop_claim`.
+    """
+    token = token_at_hand(tools.tokens)
+    if token is None or shortcode not in tools.shortcodes or not tools.budget.take_at_once(shortcode):
+        return None
+    return Claim(uuid7(), token)
+
+
+async def drop_claim(tools: SendTools, payment_id: UUID, claim: Claim) -> None:
+    """Say that nothing is sent under a claim that may have been committed all the same: another may send then.
+
+    A commit whose outcome was unknown may still be under way, and is told as soon as its row can be seen. After the
+    lease there is no need to: it leaves the payment uncertain.
+    """
+    dropped = Submission(NotSent(claim.claim_id, CLAIM_DROPPED), payment_id)
+    over_at = tools.clock() + tools.times.lease
+    while (await _record_outcome(tools, dropped)).payment is None and tools.clock() < over_at:
+        await asyncio.sleep(DROP_AGAIN_SECONDS)
+
+
+async def send_prompt(
+    tools: SendTools, prompt: Prompt, give_up_at: datetime, held: tuple[Claim, Payment] | None = None
+) -> Payment | None:
+    """Send until the fate of the prompt is known or `give_up_at` has passed; the payment as it then stands.
+
+    `held` is a claim that stands on the payment's row already. None when it could not even be claimed. Run it in a
+    task that nobody cancels.
+    """
+    # Before a claim is made here: what must not be sent is found out while nothing is claimed.
+    request, payment = _push_request(tools, prompt), None
+    with remote_parent(prompt.trace_parent), _tracer.start_as_current_span("send prompt"):
+        # A claim that is held has to come to something, however late it is: `push` gives up what is too late to send.
+        while held or tools.clock() < give_up_at:
+            trying = _send(tools, request, *held) if held else _claim_and_send(tools, request, prompt.payment_id)
+            again, latest = await trying
+            held, payment = None, latest or payment
+            if not again:
+                break
+            next_try = payment.send_at if payment is not None else None
+            wait = next_try - tools.clock() if next_try is not None else NO_TURN_WAIT
+            await asyncio.sleep(max(wait, TRY_AGAIN_WAIT).total_seconds())
+    return payment
+
+
+async def _claim_and_send(tools: SendTools, request: PushRequest, payment_id: UUID) -> tuple[bool, Payment | None]:
+    """One try; whether to try again, and the payment as it stands, if it was looked at."""
+    try:
+        token = await _turn_and_token(tools, request.shortcode.number)
+    except (BudgetExhausted, NoAccessToken) as error:
+        _log.warning("prompt postponed", payment_id=str(payment_id), cause=repr(error))
+        return True, None
+    claim = Claim(uuid7(), token)
+    claimed = await _record(tools, Submission(SendClaimed(claim.claim_id), payment_id), StoreUnavailable)
+    if claimed.payment is None or not claim.holds(claimed.payment):
+        tools.budget.give_back(request.shortcode.number)
+        return False, claimed.payment
+    return await _send(tools, request, claim, claimed.payment)
+
+
+async def _turn_and_token(tools: SendTools, shortcode: str) -> Token:
+    await tools.budget.take(shortcode)
+    try:
+        return await get_token(tools.tokens)
+    except NoAccessToken:
+        tools.budget.give_back(shortcode)
+        raise
+
+
+async def _send(tools: SendTools, request: PushRequest, claim: Claim, payment: Payment) -> tuple[bool, Payment | None]:
+    """One push under a committed claim, and its outcome recorded."""
+    longest = timedelta(seconds=tools.daraja.push_timeouts.total_seconds + RECORD_MARGIN_SECONDS)
+    send_before = payment.lease_expires_at and payment.lease_expires_at - longest
+    answer, exchange = await push(tools.daraja, claim.token.value, request, send_before=send_before)
+    if isinstance(answer, messages.NotSent):
+        if answer.token_refused:
+            token_refused(tools.tokens, claim.token.generation)
+        if answer.retry_after is not None:
+            await tools.budget.slow_down(request.shortcode.number, answer.retry_after)
+    row = exchange_row(tools.sealer, exchange, payment.payment_id)
+    outcome = Submission(_fact(answer, claim.claim_id), payment.payment_id, exchange=row)
+    recorded = await _record_outcome(tools, outcome)
+    return recorded.payment is not None and recorded.payment.state is State.CREATED, recorded.payment
+
+
+def _push_request(tools: SendTools, prompt: Prompt) -> PushRequest:
+    return PushRequest(
+        shortcode=tools.shortcodes[prompt.shortcode],
+        phone_number=prompt.phone_number,
+        amount=prompt.amount,
+        account_reference=prompt.account_reference,
+        callback_url=tools.callback_base_url + callback_path(tools.callback_keys, "stk", prompt.reference),
+        description=prompt.description,
+    )
+
+
+def _fact(answer: PushAnswer, claim_id: UUID) -> Fact:
+    match answer:
+        case messages.Accepted():
+            return PromptAccepted(claim_id, answer.merchant_request_id, answer.checkout_request_id)
+        case messages.Refused():
+            return PromptRefused(claim_id, answer.code, answer.reason)
+        case messages.NotSent():
+            return NotSent(claim_id, answer.code)
+        case messages.Uncertain():
+            return AnswerLost(claim_id)
+        case _:
+            assert_never(answer)
+
+
+async def _record_outcome(tools: SendTools, submission: Submission) -> Recorded:
+    """Record what became of a send, whatever stands in the way of it at first: it cannot be had again."""
+    return await _record(tools, submission, Exception)
+
+
+async def _record(tools: SendTools, submission: Submission, again_on: type[Exception]) -> Recorded:
+    with contextlib.suppress(again_on):
+        return await tools.facts.submit(submission, patient=True)
+    async for attempt in stamina.retry_context(on=again_on, timeout=RECORD_WAIT_SECONDS, attempts=None, wait_max=5.0):
+        with attempt:
+            return await tools.facts.submit(submission, patient=True)
+    raise StoreUnavailable

@@ -1,0 +1,1 @@
+"""How callers read payments and follow their events."""

@@ -1,0 +1,258 @@
+"""The whole story of one payment, in order of time, with who caused what. For operators.
+
+Bodies are opened here and shown without the payer's number: it is masked as
+everywhere, in whatever notation it stands, and so is what contains it.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from payment_service.application.following.stored_views import payment_view
+from payment_service.application.inspecting.invariants import NATIONAL_DIGITS
+from payment_service.application.settling.accept_callbacks import STATUS_KIND, fact_id_of
+from payment_service.domain.errors import PaymentNotFound
+from payment_service.domain.transitions import UNAPPLIED
+from payment_service.domain.views import PaymentView, masked
+from payment_service.security.sealing import (
+    CALLBACK_BODY,
+    EXCHANGE_ANSWER,
+    EXCHANGE_REQUEST,
+    PHONE_NUMBER,
+    SealBroken,
+    Sealer,
+)
+from payment_service.store import audit, reads
+from payment_service.store.audit import CallbackRow, CaseRow, ExchangeRow, ReceiptRow, ReplayRow
+from payment_service.store.event_log import LoggedEvent, events_of_payments
+from payment_service.store.pipeline import Connection
+from runtime.redaction import redact_text
+
+BODY_SHOWN_MAX = 1_500
+"""Characters of one body: Daraja's own have some 600, and a hostile one must not bury the rest of the story."""
+ROWS_MAX = 200
+"""Callbacks and exchanges shown, the first ones: a payment that has more has been queried for two days."""
+
+SERVICE: Final = "this service"
+_CAUSES: Mapping[str, str] = {
+    "claim": SERVICE,
+    "answer": "Daraja, answering the push",
+    "lease": "a timer: the sender did not report",
+    "deadline": "a timer: no result in time",
+    "watch-ended": "a timer: watched long enough",
+    "receipt-overdue": "a timer: no receipt in time",
+    "callback": "Safaricom, by callback",
+    "query": "Daraja, answering a query",
+    "pull": "Safaricom's books",
+    "pull-doubt": "Safaricom's books, which name no payment beyond doubt",
+    "sibling": "another attempt, which was paid",
+    "refund": "whoever asked for the refund",
+    "refund-done": "Safaricom, by the refund's result",
+    "refund-failed": "Safaricom, by the refund's result",
+    "case": "an operator, settling a case",
+}
+"""Who is behind a fact, by the first word of its id."""
+_CAUSES_BY_KIND: Mapping[str, str] = {
+    "AnswerLost": "this service: Daraja's answer was lost",
+    "NotSent": "this service: nothing was sent",
+}
+"""Where the id says the same of facts from different hands."""
+_BY_CALLER = frozenset({"created", "cancel"})
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One thing that happened. `details` are lines of their own."""
+
+    at: datetime
+    what: str
+    by: str
+    details: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A payment as it stands, and how it came to that."""
+
+    payment: PaymentView
+    moments: Sequence[Moment]
+    left_out: bool
+    """There are more callbacks or exchanges than are shown."""
+
+
+async def explain_payment(sealer: Sealer, conn: Connection, name: UUID | str) -> Explanation:
+    """The story of a payment of any caller, by id or by reference. Raises PaymentNotFound."""
+    ids, references = ([name], []) if isinstance(name, UUID) else ([], [name])
+    found = await reads.payments_by(conn, ids, references)
+    if not found:
+        raise PaymentNotFound
+    row = found[0]
+    payment, number = payment_view(row, sealer), payer_number(sealer, row.payment_id, row.phone_number)
+    events = await events_of_payments(conn, [payment.payment_id])
+    cases = await audit.cases_for(conn, [payment.reference])
+    receipts = await audit.receipts_of(conn, [payment.payment_id])
+    callbacks = await audit.callbacks_for(conn, payment.reference, ROWS_MAX + 1)
+    replays = await audit.replays_of(conn, [callback.callback_id for callback in callbacks])
+    exchanges = await audit.exchanges_of(conn, payment.payment_id, ROWS_MAX + 1)
+    versions = {event.fact_id: event.version for event in events}
+    # What comes first of what happened at one moment: the evidence, then what followed from it.
+    moments = [
+        *(_exchange(exchange, sealer, number, versions, cases) for exchange in exchanges[:ROWS_MAX]),
+        *(_callback(callback, sealer, number, versions, cases) for callback in callbacks[:ROWS_MAX]),
+        *(replay_moment(replay) for replay in replays),
+        *_events(events, payment.caller),
+        *(_receipt(receipt) for receipt in receipts),
+        *(moment for case in cases for moment in _case(case, payment.caller)),
+    ]
+    left_out = len(callbacks) > ROWS_MAX or len(exchanges) > ROWS_MAX
+    return Explanation(payment, sorted(moments, key=lambda moment: moment.at), left_out)
+
+
+def shown(body: bytes, number: str | None) -> str:
+    """A body on one line, the payer's number masked, and nothing in it that a terminal would obey."""
+    try:
+        # Read and written again, so that no escape sequence spells the number otherwise.
+        text = json.dumps(json.loads(body), ensure_ascii=True)
+    except (ValueError, RecursionError):
+        text = body.decode("utf-8", "backslashreplace").encode("unicode_escape").decode("ascii")
+    if number is not None:
+        text = text.replace(number, masked(number)).replace(number[-NATIONAL_DIGITS:], masked(number)[-8:])
+    text = redact_text(text)
+    return text if len(text) <= BODY_SHOWN_MAX else f"{text[:BODY_SHOWN_MAX]}… ({len(body)} bytes)"
+
+
+def payer_number(sealer: Sealer, payment_id: UUID, sealed: bytes) -> str | None:
+    """The number that has to be masked in what is shown of a payment; None where it does not open."""
+    try:
+        return sealer.open(PHONE_NUMBER, payment_id.bytes, sealed).decode()
+    except SealBroken:
+        return None
+
+
+def _by(fact_id: str, caller: str) -> str:
+    word = fact_id.partition(":")[0]
+    return f"the caller, {caller}" if word in _BY_CALLER else _CAUSES.get(word, SERVICE)
+
+
+def _events(events: Sequence[LoggedEvent], caller: str) -> Iterator[Moment]:
+    before: LoggedEvent | None = None
+    at: datetime | None = None
+    for event in events:
+        # In the order of the versions, even where two processes' clocks disagree.
+        at = event.occurred_at if at is None else max(at, event.occurred_at)
+        step = f"{event.previous_state} → {event.state}" if event.previous_state != event.state else event.state
+        what = f"version {event.version}: {step if event.previous_state else event.state}"
+        by = _CAUSES_BY_KIND.get(event.fact_kind) or _by(event.fact_id, caller)
+        told = f"event {event.event_type}, by fact {event.fact_kind} {event.fact_id}"
+        yield Moment(at, what, by, (*_changes(before, event), told))
+        before = event
+
+
+def _changes(before: LoggedEvent | None, event: LoggedEvent) -> Iterator[str]:
+    named = (
+        ("reason", "status_reason"),
+        ("result code", "provider_result_code"),
+        ("booking", "booking_action"),
+        ("certain", "outcome_certain"),
+        ("retry from", "retry_allowed_at"),
+        ("receipt", "mpesa_receipt_number"),
+        ("late", "paid_late"),
+        ("completed", "completed_at"),
+        ("expires", "expires_at"),
+    )
+    now = {label: getattr(event, column) for label, column in named}
+    then = {label: getattr(before, column) if before else None for label, column in named}
+    changed = [f"{label} {_said(value)}" for label, value in now.items() if value != then[label]]
+    if changed:
+        yield "now " + ", ".join(changed)
+
+
+def _said(value: object) -> str:
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case datetime():
+            return f"{value:%H:%M:%S}"
+        case _:
+            return str(value)
+
+
+def _exchange(
+    row: ExchangeRow, sealer: Sealer, number: str | None, versions: Mapping[str, int], cases: Sequence[CaseRow]
+) -> Moment:
+    effects = _effects(f"query:{row.exchange_id}", versions, cases)
+    status = f"HTTP {row.http_status}" if row.http_status is not None else "no answer"
+    sent = opened_body(sealer, EXCHANGE_REQUEST, row.exchange_id.bytes, row.request, number)
+    got = opened_body(sealer, EXCHANGE_ANSWER, row.exchange_id.bytes, row.answer, number)
+    understood = ", ".join([f"understood as {redact_text(row.classified_as)}", *effects])
+    details = (understood, f"sent {sent}", f"got {got}")
+    return Moment(row.started_at, f"{row.operation}: {status} after {row.duration_ms} ms", SERVICE, details)
+
+
+def _callback(
+    row: CallbackRow, sealer: Sealer, number: str | None, versions: Mapping[str, int], cases: Sequence[CaseRow]
+) -> Moment:
+    body = opened_body(sealer, CALLBACK_BODY, row.reference.encode() + row.body_hash, row.body, number)
+    fact_id = fact_id_of(row.body_hash)
+    effects = _effects(fact_id, versions, cases)
+    if row.status != "APPLIED":
+        effects = [standing_of(row)]
+    details = (f"{', '.join(effects) or 'changed nothing'} (fact {fact_id})", f"got {body}")
+    what = "result of a question" if row.kind == STATUS_KIND else "callback"
+    return Moment(row.received_at, f"{what}, {row.status}", f"Safaricom, from {row.source_address}", details)
+
+
+def _effects(fact_id: str, versions: Mapping[str, int], cases: Sequence[CaseRow]) -> list[str]:
+    led_to = [f"led to version {versions[fact_id]}"] if fact_id in versions else []
+    return led_to + [f"led to case {case.kind}" for case in cases if case.fact_id == fact_id]
+
+
+def standing_of(row: CallbackRow) -> str:
+    """What becomes of a callback, and why."""
+    error = redact_text(row.last_error or "unknown")
+    match row.status:
+        case "PENDING":
+            next_try = f"{row.next_try_at:%Y-%m-%d %H:%M:%S}" if row.next_try_at is not None else "unknown"
+            return f"waits to be applied again at {next_try}, tried {row.tries} times: {error}"
+        case "UNMATCHED":
+            return "waits for its payment: none has this reference"
+        case "DEAD":
+            return f"given up after {row.tries} tries: {error}"
+        case _:
+            return f"applied to payment {row.payment_id}"
+
+
+def replay_moment(row: ReplayRow) -> Moment:
+    """A replay, as one thing that happened."""
+    return Moment(row.replayed_at, f"callback replayed, {row.outcome}", f"operator {row.operator}", (row.reason,))
+
+
+def _receipt(row: ReceiptRow) -> Moment:
+    amount = f"KES {row.amount:.0f}" if row.amount is not None else "no readable amount"
+    counts = "it counts as this payment's" if row.counted else "it does not count"
+    return Moment(row.seen_at, f"receipt {row.receipt}", SERVICE, (f"{amount}; {counts}",))
+
+
+def _case(row: CaseRow, caller: str) -> Iterator[Moment]:
+    kind = f"{'money case' if row.is_money else 'case'} {row.kind}"
+    money = [f"receipt {row.receipt}"] if row.receipt else []
+    money += [f"KES {row.amount:.0f}"] if row.amount is not None else []
+    details = (f"by fact {row.fact_id}", *([", ".join(money)] if money else []))
+    yield Moment(row.opened_at, f"{kind} opened", _by(row.fact_id, caller), details)
+    if row.settled_at is not None:
+        # That a callback was not applied ends with its being applied; nobody has to say so.
+        by = SERVICE if row.kind in UNAPPLIED else "an operator"
+        yield Moment(row.settled_at, f"{kind} settled", by, ())
+
+
+def opened_body(sealer: Sealer, place: str, row_id: bytes, sealed: bytes, number: str | None) -> str:
+    """A stored body as `shown`, or that it does not open."""
+    try:
+        return shown(sealer.open(place, row_id, sealed), number) or "nothing"
+    except SealBroken:
+        return "[does not open]"

@@ -1,0 +1,319 @@
+"""What must be true of stored payments at any moment: one rule for each promise, over rows that are at hand.
+
+The rules trust nothing that wrote the rows, and no constraint of the database
+either: a schema restored without its indexes is checked all the same. They say
+what is wrong, never what to do about it, and never quote personal data.
+"""
+
+import hmac
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from payment_service.domain.decisions import booking_action
+from payment_service.domain.diagram import edges
+from payment_service.domain.findings import Surroundings
+from payment_service.domain.payment import LIVE_STATES, PAID_STATES, Payment, State
+from payment_service.domain.query_schedule import worth_asking
+from payment_service.security.chain import START
+from payment_service.security.keys import Keys
+from payment_service.security.sealing import Sealer
+from payment_service.store.audit import CaseRow, PaymentProofs, ReceiptRow, RequestProofs
+from payment_service.store.event_log import LoggedEvent, event_holds
+from payment_service.store.payments import CHECKOUT_INDEX, PHONE_INDEX
+
+NATIONAL_DIGITS = 9
+"""A phone number without its country code: the part that every way of writing it ends in."""
+
+
+class Invariant(StrEnum):
+    """What is promised, as the checker's lines say it."""
+
+    VERSIONS = "versions are 1, 2, 3 … without a gap, up to the row's own"
+    LAST_EVENT = "a row says what its last event says"
+    CHAIN = "the chain of a payment's events verifies, and ends in its row"
+    ORDER = "in the log, a payment's events stand in the order of their versions"
+    EDGES = "every change of state is one that the table allows"
+    FACTS = "no fact has led to two events or to two cases"
+    LOG_PRIVACY = "the log holds no phone number"
+    SEALED = "sealed values open where they are stored"
+    REQUEST = "the request is the one that was fingerprinted, and its row agrees with it"
+    REQUEST_ID = "a request id has served one request"
+    PUSHES = "at most one push of a payment may have reached a phone"
+    BLOCK = "at most one payment blocks a booking"
+    CONFIRM = "at most one payment of a booking has ever said CONFIRM"
+    RECEIPTS = "a receipt counts for one payment, and each payment's receipt counts"
+    UNCOUNTED = "money that counts for nothing stands in a case"
+    MONEY_CASES = "a payment is held for review exactly while a money case is open"
+    WAY_OUT = "what is unsettled has a timer or an open case"
+    QUERIES = "only what a query can still settle is to be asked about"
+    BOOKING = "what the booking is told follows from the rows"
+    CALLBACKS = "a callback that was applied names its payment"
+    INBOX = "a callback that is not applied has its next try or an open case, and one that is has none"
+    SUCCESS = "a success that came by callback is recorded"
+    BOOKS = "money that the provider's books show for a payment is recorded"
+
+
+@dataclass(frozen=True, slots=True)
+class Instruments:
+    """What verifying takes besides the rows."""
+
+    sealer: Sealer
+    keys: Keys
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that is stored about one payment."""
+
+    row: PaymentProofs
+    payment: Payment | None
+    """None when the row cannot be read."""
+    phone_number: str | None
+    """None when it does not open; so with the request."""
+    request: bytes | None
+    events: Sequence[LoggedEvent]
+    siblings: Sequence[Payment]
+    receipts: Sequence[ReceiptRow]
+    cases: Sequence[CaseRow]
+    pushes: int
+    later_requests: Sequence[tuple[RequestProofs, bytes]]
+    """Those about the payment that made none, each with its request, if it opens."""
+    shares_request_id: bool
+    shares_receipt: bool
+
+
+Rule = Callable[[Evidence, Instruments], Iterator[str]]
+
+_EDGES = edges()
+
+
+def _versions(found: Evidence, _: Instruments) -> Iterator[str]:
+    versions = [event.version for event in found.events]
+    if versions != list(range(1, found.row.version + 1)):
+        yield f"the row has version {found.row.version}, its events {_listed(versions)}"
+
+
+def _last_event(found: Evidence, _: Instruments) -> Iterator[str]:
+    payment = found.payment
+    if payment is None:
+        yield "the row cannot be read"
+        return
+    if not found.events:
+        return
+    last = found.events[-1]
+    for name, in_row, in_event in (
+        ("caller", payment.caller, last.caller),
+        ("amount", payment.amount, last.amount),
+        ("state", payment.state.value, last.state),
+        ("reason", payment.reason and payment.reason.value, last.status_reason),
+        ("result code", payment.result_code, last.provider_result_code),
+        ("booking action", payment.booking_action.value, last.booking_action),
+        ("certainty", payment.outcome_certain, last.outcome_certain),
+        ("retry time", payment.retry_allowed_at, last.retry_allowed_at),
+        ("receipt", payment.receipt, last.mpesa_receipt_number),
+        ("lateness", payment.paid_late, last.paid_late),
+        ("completion", payment.completed_at, last.completed_at),
+        ("expiry", payment.expires_at, last.expires_at),
+        ("change time", payment.updated_at, last.occurred_at),
+    ):
+        if in_row != in_event:
+            yield f"{name}: the row says {in_row}, version {last.version} says {in_event}"
+
+
+def _chain(found: Evidence, tools: Instruments) -> Iterator[str]:
+    previous = START
+    for event in found.events:
+        if event.previous_hash != previous:
+            yield f"version {event.version} does not build on the event before it"
+        if not event_holds(event, tools.keys.chain):
+            yield f"version {event.version} is not what was hashed"
+        previous = event.hash
+    if found.row.chain_hash != previous:
+        yield "the row's hash is not that of its last event"
+
+
+def _order(found: Evidence, _: Instruments) -> Iterator[str]:
+    for before, after in itertools.pairwise(found.events):
+        if after.position <= before.position:
+            yield f"version {after.version} stands at {after.position}, after version {before.version}'s place"
+
+
+def _edges(found: Evidence, _: Instruments) -> Iterator[str]:
+    state: str | None = None
+    for event in found.events:
+        if event.previous_state != state:
+            yield f"version {event.version} leaves {event.previous_state}, where the payment was {state}"
+        if not _allowed(event.previous_state, event.state):
+            yield f"version {event.version} goes from {event.previous_state} to {event.state}"
+        state = event.state
+
+
+def _allowed(previous: str | None, state: str) -> bool:
+    if previous is None or state not in State.__members__ or previous not in State.__members__:
+        return previous is None and state == State.CREATED
+    return previous == state or (State(previous), State(state)) in _EDGES
+
+
+def _facts(found: Evidence, _: Instruments) -> Iterator[str]:
+    for kind, facts in (
+        ("events", [event.fact_id for event in found.events]),
+        ("cases", [case.fact_id for case in found.cases]),
+    ):
+        for fact_id in sorted({fact_id for fact_id in facts if facts.count(fact_id) > 1}):
+            yield f"fact {fact_id} has led to {facts.count(fact_id)} {kind}"
+
+
+def _log_privacy(found: Evidence, _: Instruments) -> Iterator[str]:
+    if found.phone_number is None:
+        return
+    digits = found.phone_number[-NATIONAL_DIGITS:]
+    for event in found.events:
+        texts = (event.fact_id, event.provider_result_code, event.status_reason, event.mpesa_receipt_number)
+        if any(digits in text for text in texts if text is not None):
+            yield f"version {event.version} holds the payer's number"
+
+
+def _request(found: Evidence, tools: Instruments) -> Iterator[str]:
+    row, payment = found.row, found.payment
+    if found.request is not None:
+        if not _made(tools, found.request, row.request_encoding, row.request_key_id, row.request_fingerprint):
+            yield "the sealed request has another fingerprint"
+        asked = json.loads(found.request)
+        for name, stored in (
+            ("request_id", row.request_id),
+            ("booking_id", row.booking_id),
+            ("phone_number", found.phone_number),
+            ("amount", payment and payment.amount),
+        ):
+            if stored is not None and asked.get(name, stored) != stored:
+                yield f"the row has another {name} than was asked for"
+    for later, request in found.later_requests:
+        if not _made(tools, request, later.encoding, later.key_id, later.fingerprint):
+            yield f"the sealed request {later.kept_id} has another fingerprint"
+        if json.loads(request)["payment_id"] != str(row.payment_id):
+            yield f"request {later.kept_id} was about another payment"
+    phone = found.phone_number
+    if phone is not None and tools.sealer.index(PHONE_INDEX, phone) != row.phone_index:
+        yield "the phone number is not the one it is found by"
+    checkout = payment and payment.checkout_request_id
+    if payment and (checkout and tools.sealer.index(CHECKOUT_INDEX, checkout)) != row.checkout_index:
+        yield "the CheckoutRequestID is not the one it is found by"
+
+
+def _made(tools: Instruments, request: bytes, encoding: int, key_id: str, fingerprint: bytes) -> bool:
+    key = tools.keys.fingerprint.keys.get(key_id)
+    return key is not None and hmac.compare_digest(hmac.digest(key, bytes([encoding]) + request, "sha256"), fingerprint)
+
+
+def _request_id(found: Evidence, _: Instruments) -> Iterator[str]:
+    if found.shares_request_id:
+        yield "another payment or request has the same request id"
+
+
+def _pushes(found: Evidence, _: Instruments) -> Iterator[str]:
+    if found.pushes > 1:
+        yield f"{found.pushes} pushes"
+
+
+def _block(found: Evidence, _: Instruments) -> Iterator[str]:
+    if found.payment and found.payment.blocks_booking:
+        yield from (f"so does {other.payment_id}" for other in found.siblings if other.blocks_booking)
+
+
+def _confirm(found: Evidence, _: Instruments) -> Iterator[str]:
+    if found.payment and found.payment.said_confirm:
+        yield from (f"so has {other.payment_id}" for other in found.siblings if other.said_confirm)
+
+
+def _receipts(found: Evidence, _: Instruments) -> Iterator[str]:
+    if found.shares_receipt:
+        yield "another payment has the same receipt"
+    if found.payment is None:
+        return
+    own, counted = found.payment.receipt, [receipt.receipt for receipt in found.receipts if receipt.counted]
+    if own is not None and found.payment.state not in PAID_STATES:
+        yield f"it has receipt {own}, and is {found.payment.state.value}"
+    if own is not None and own not in counted:
+        yield f"its receipt {own} is not among those that count"
+    yield from (f"receipt {receipt} counts for it, and is not its own" for receipt in counted if receipt != own)
+
+
+def _uncounted(found: Evidence, _: Instruments) -> Iterator[str]:
+    in_cases = {case.receipt for case in found.cases if case.is_money}
+    for receipt in found.receipts:
+        if not receipt.counted and receipt.receipt not in in_cases:
+            yield f"receipt {receipt.receipt} stands in no money case"
+
+
+def _money_cases(found: Evidence, _: Instruments) -> Iterator[str]:
+    for case in found.cases:
+        if case.payment_id not in (None, found.row.payment_id):
+            yield f"a case of its reference names payment {case.payment_id}"
+    is_open = any(case.is_money for case in found.cases if case.settled_at is None)
+    if found.payment and is_open is not found.payment.money_case_open:
+        yield "a money case is open, and it is not held" if is_open else "it is held, and no money case is open"
+
+
+def _way_out(found: Evidence, _: Instruments) -> Iterator[str]:
+    payment = found.payment
+    if payment is None:
+        return
+    unsettled = (
+        payment.state in LIVE_STATES
+        or (payment.state is State.COMPLETED and payment.receipt is None)
+        or (payment.state is State.EXPIRED and not payment.outcome_certain)
+    )
+    case_open = any(case.settled_at is None for case in found.cases)
+    if unsettled and payment.due_at is None and not case_open:
+        yield f"it is {payment.state.value}, and nothing will ever look at it again"
+
+
+def _queries(found: Evidence, _: Instruments) -> Iterator[str]:
+    payment = found.payment
+    if payment is not None and payment.query_at is not None and not worth_asking(payment):
+        yield f"it is {payment.state.value}, and a query is due at {payment.query_at:%Y-%m-%d %H:%M:%S}"
+
+
+def _booking(found: Evidence, _: Instruments) -> Iterator[str]:
+    payment = found.payment
+    if payment is None:
+        return
+    due = booking_action(payment, Surroundings(found.siblings))
+    if due is not payment.booking_action:
+        yield f"it is told {payment.booking_action.value}, and the rows say {due.value}"
+    certain = payment.state not in LIVE_STATES
+    if payment.state is not State.EXPIRED and payment.outcome_certain is not certain:
+        yield f"a payment that is {payment.state.value} is {'certain' if certain else 'not certain'}"
+
+
+RULES: Mapping[Invariant, Rule] = {
+    Invariant.VERSIONS: _versions,
+    Invariant.LAST_EVENT: _last_event,
+    Invariant.CHAIN: _chain,
+    Invariant.ORDER: _order,
+    Invariant.EDGES: _edges,
+    Invariant.FACTS: _facts,
+    Invariant.LOG_PRIVACY: _log_privacy,
+    Invariant.REQUEST: _request,
+    Invariant.REQUEST_ID: _request_id,
+    Invariant.PUSHES: _pushes,
+    Invariant.BLOCK: _block,
+    Invariant.CONFIRM: _confirm,
+    Invariant.RECEIPTS: _receipts,
+    Invariant.UNCOUNTED: _uncounted,
+    Invariant.MONEY_CASES: _money_cases,
+    Invariant.WAY_OUT: _way_out,
+    Invariant.QUERIES: _queries,
+    Invariant.BOOKING: _booking,
+}
+"""The rules over one payment. Sealed values, callbacks and the books are checked where they are read, in
+`check`."""
+
+
+def _listed(versions: Sequence[int]) -> str:
+    """A few of them are enough to know the gap by."""
+    shown = ", ".join(str(version) for version in versions[:20])
+    return f"{shown} …" if len(versions) > 20 else shown or "none"

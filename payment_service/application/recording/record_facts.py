@@ -1,0 +1,353 @@
+"""The only writer of payment state: facts in, committed changes and events out.
+
+One call of `record_facts` is one transaction over a group of facts:
+
+1. lock the payments concerned and all others of their bookings, in the order of
+   their ids, and read who holds the receipts and ids that the facts bring;
+2. apply the table in memory, in the order of arrival;
+3. write all rows, those that lose their booking's block first; then, in one go
+   with COMMIT, append the events.
+
+A fact whose id has already led to an event or a case is dropped, so it does no
+harm to tell it again: after a lost connection, from another process, or years
+later. Nothing here touches the network but the database.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from uuid import UUID
+
+import structlog
+
+from payment_service.application.recording.kept_rows import (
+    CallbackRow,
+    KeptRequest,
+    Replay,
+    callback_row,
+    case_row,
+    replay_row,
+    request_row,
+)
+from payment_service.application.recording.request_encoding import conflict
+from payment_service.domain.errors import RequestIdReused
+from payment_service.domain.facts import UNREADABLE, Fact, PromptAccepted, ResultReported, SiblingPaid, Verdict
+from payment_service.domain.findings import Surroundings
+from payment_service.domain.payment import Payment, State, Times
+from payment_service.domain.transitions import Case, CaseKind, Outcome, apply
+from payment_service.domain.views import event_type
+from payment_service.security.keys import KeyRing
+from payment_service.security.sealing import Sealer
+from payment_service.store import caller_requests, event_log, evidence, inbox
+from payment_service.store import payments as store
+from payment_service.store.caller_requests import UsedId
+from payment_service.store.event_log import NewEvent
+from payment_service.store.many_rows import Row
+from payment_service.store.payments import CHECKOUT_INDEX, Stored
+from payment_service.store.pipeline import BEGIN, COMMIT, Connection, run_together
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One fact about one payment, named by id or by reference, and what is kept beside it."""
+
+    fact: Fact
+    payment_id: UUID | None = None
+    reference: str | None = None
+    exchange: Row | None = None
+    callback: CallbackRow | None = None
+    request: KeptRequest | None = None
+    """The fact is this caller's: it is told of its own payments only, and once for a request id."""
+    replay: Replay | None = None
+    """Noted with the callback, which then is one that was kept before."""
+    only_keep: str | None = None
+    """Why the fact could not be applied: its callback is then kept, to be applied later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of one fact. `payment` is as it stands after it; None when there is no such payment."""
+
+    payment: Payment | None
+    refused: bool = False
+    trace_parent: str | None = None
+    replayed: bool = False
+    """An earlier call with the same request id did it."""
+    reused: RequestIdReused | None = None
+    """The request id was used for something else, and nothing was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What recording needs besides a connection."""
+
+    sealer: Sealer
+    chain: KeyRing
+    fingerprint: KeyRing
+    clock: Callable[[], datetime]
+    times: Times
+
+
+async def record_facts(tools: Tools, conn: Connection, group: Sequence[Submission]) -> Sequence[Recorded]:
+    """Record a group of facts in one transaction and commit it; one answer each, in order."""
+    # What could not be applied is kept without reading its payment: reading it may be what fails.
+    only_keep = all(submission.only_keep is not None for submission in group)
+    known = _Known({}, {}, frozenset(), frozenset(), {}, {}, {}) if only_keep else await _read(tools, conn, group)
+    now = tools.clock()
+    ledger = _Ledger(tools, known, now)
+    answers = [ledger.take(submission) for submission in group]
+    await ledger.write(conn, begun=not only_keep)
+    return answers
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the locked rows say, as it was before the group."""
+
+    by_id: Mapping[UUID, Stored]
+    id_of: Mapping[str, UUID]
+    facts: frozenset[tuple[UUID, str]]
+    unapplied: frozenset[tuple[UUID, str]]
+    """Facts with a case that they have not been applied."""
+    receipt_holder: Mapping[str, UUID]
+    checkout_holder: Mapping[bytes, UUID]
+    used_ids: Mapping[tuple[str, str], UsedId]
+
+
+async def _read(tools: Tools, conn: Connection, group: Sequence[Submission]) -> _Known:
+    ids = [s.payment_id for s in group if s.payment_id is not None]
+    references = [s.reference for s in group if s.reference is not None]
+    numbers = [s.fact.receipt for s in group if isinstance(s.fact, ResultReported) and s.fact.receipt is not None]
+    checkouts = [
+        tools.sealer.index(CHECKOUT_INDEX, s.fact.checkout_request_id)
+        for s in group
+        if isinstance(s.fact, ResultReported | PromptAccepted) and s.fact.checkout_request_id is not None
+    ]
+    request_ids = [s.request.key for s in group if s.request is not None]
+    statements = {
+        "begin": BEGIN,
+        # Before any row: whoever makes a payment has locked its request id when it comes to the rows.
+        "ids": caller_requests.lock_ids(request_ids),
+        "locked": store.lock_payments(ids, references),
+        "facts": event_log.known_facts(ids, references, [s.fact.fact_id for s in group]),
+        "receipts": evidence.receipt_holders(numbers),
+        "checkouts": store.checkout_holders(checkouts),
+        "used": caller_requests.used_ids(request_ids),
+    }
+    # Most groups bring few of these; an empty list costs a statement all the same.
+    brought = {"ids": request_ids, "receipts": numbers, "checkouts": checkouts, "used": request_ids}
+    asked = {name: statement for name, statement in statements.items() if brought.get(name, True)}
+    results = dict(zip(asked, await run_together(conn, list(asked.values())), strict=True))
+    found = {name: results[name].rows if name in results else () for name in statements}
+    rows = [store.stored(row, tools.sealer) for row in found["locked"]]
+    return _Known(
+        by_id={row.payment.payment_id: row for row in rows},
+        id_of={row.payment.reference: row.payment.payment_id for row in rows},
+        facts=frozenset((payment_id, fact_id) for payment_id, fact_id, unapplied in found["facts"] if not unapplied),
+        unapplied=frozenset((payment_id, fact_id) for payment_id, fact_id, unapplied in found["facts"] if unapplied),
+        receipt_holder=dict(found["receipts"]),
+        checkout_holder=dict(found["checkouts"]),
+        used_ids={(use.caller, use.request_id): use for use in map(UsedId._make, found["used"])},
+    )
+
+
+class _Ledger:
+    """The group in memory: rows as they become, and everything that is to be written."""
+
+    def __init__(self, tools: Tools, known: _Known, now: datetime) -> None:
+        self._tools, self._now = tools, now
+        self._before, self._id_of = known.by_id, known.id_of
+        self._rows: dict[UUID, Stored] = dict(known.by_id)
+        self._facts, self._unapplied = set(known.facts), known.unapplied
+        self._receipt_holder = dict(known.receipt_holder)
+        self._checkout_holder = dict(known.checkout_holder)
+        self._bookings: dict[tuple[str, str], list[UUID]] = {}
+        for payment_id, row in known.by_id.items():
+            self._bookings.setdefault((row.payment.caller, row.payment.booking_id), []).append(payment_id)
+        self._events: list[Row] = []
+        self._cases: dict[tuple[str, str], Row] = {}
+        self._receipts: dict[str, Row] = {}
+        self._exchanges: list[Row] = []
+        self._callbacks: dict[tuple[str, bytes], Row] = {}
+        self._used_ids = dict(known.used_ids)
+        self._requests: dict[tuple[str, str], Row] = {}
+        self._settled: set[tuple[str, str]] = set()
+        self._replays: list[Row] = []
+        # For the log, once they are committed.
+        self._changes: list[dict[str, object]] = []
+        self._opened: list[dict[str, object]] = []
+
+    def take(self, submission: Submission) -> Recorded:
+        """Apply one fact, and note what is to be kept beside it."""
+        if submission.only_keep is not None:
+            self._keep_callback(submission, None, "PENDING")
+            return Recorded(None)
+        if submission.request is not None:
+            return self._take_request(submission, submission.request)
+        payment_id = submission.payment_id or self._id_of.get(submission.reference or "")
+        row = self._rows.get(payment_id) if payment_id is not None else None
+        if submission.exchange is not None:
+            self._exchanges.append(submission.exchange)
+        if row is None:
+            self._keep_callback(submission, None, "UNMATCHED")
+            return Recorded(None)
+        outcome = self._apply(row.payment, submission.fact)
+        self._keep_callback(submission, row.payment.payment_id, "APPLIED")
+        return Recorded(outcome.payment, outcome.refused, row.trace_parent)
+
+    def _take_request(self, submission: Submission, request: KeptRequest) -> Recorded:
+        """Apply what a caller asks for, unless its id has been used; a refusal leaves the id free."""
+        row = self._rows.get(request.asked.payment_id)
+        if (use := self._used_ids.get(request.key)) is not None:
+            reused = conflict(self._tools.sealer, self._tools.fingerprint, use, request.asked)
+            payment = row.payment if row is not None else None
+            # A transaction whose outcome was unknown is run again, and then finds its own request.
+            return Recorded(payment, replayed=use.kept_id != request.kept_id, reused=reused)
+        if row is None or row.payment.caller != request.caller:
+            return Recorded(None)
+        outcome = self._apply(row.payment, submission.fact)
+        if not outcome.refused:
+            self._keep_request(request)
+        return Recorded(outcome.payment, outcome.refused, row.trace_parent)
+
+    async def write(self, conn: Connection, *, begun: bool) -> None:
+        """Write everything and commit. What loses a block goes before what gains one; the events go last."""
+        changed = [(self._before[i].payment, row) for i, row in self._rows.items() if row is not self._before[i]]
+        losing = [pair for pair in changed if pair[0].blocks_booking and not pair[1].payment.blocks_booking]
+        others = [pair for pair in changed if not (pair[0].blocks_booking and not pair[1].payment.blocks_booking)]
+        updates = [pairs for pairs in (losing, others) if pairs]
+        statements = [store.update_payments(self._tools.sealer, pairs) for pairs in updates]
+        # Sorted by their keys: two processes that write the same ones may wait for each other, and never in a ring.
+        for rows, insert in (
+            ([self._receipts[key] for key in sorted(self._receipts)], evidence.insert_receipts),
+            ([self._callbacks[key] for key in sorted(self._callbacks)], inbox.insert_callbacks),
+            (self._replays, inbox.insert_replays),
+            ([self._requests[key] for key in sorted(self._requests)], caller_requests.insert_requests),
+            (self._exchanges, evidence.insert_exchanges),
+            ([self._cases[key] for key in sorted(self._cases)], evidence.insert_cases),
+            (sorted(self._settled), partial(evidence.settle_unapplied, at=self._now)),
+            (self._events, event_log.append),
+        ):
+            if rows:
+                statements.append(insert(rows))
+        results = await run_together(conn, [*statements, COMMIT] if begun else [BEGIN, *statements, COMMIT])
+        # Cannot be: the rows were locked, and a second event of one version would have refused the commit.
+        for result, pairs in zip(results, updates, strict=False):
+            assert result.count == len(pairs), "a locked payment was changed by another writer"
+        for change in self._changes:
+            _log.info("payment changed", **change)
+        for case in self._opened:
+            _log.warning("case opened", **case)
+
+    def _apply(self, payment: Payment, fact: Fact) -> Outcome:
+        if (payment.payment_id, fact.fact_id) in self._facts:
+            return Outcome(payment)
+        outcome = apply(payment, fact, self._surroundings(payment, fact), self._now, self._tools.times)
+        self._note(payment, fact, outcome)
+        if outcome.payment.state is State.COMPLETED and payment.state is not State.COMPLETED:
+            for sibling in self._siblings(payment):
+                self._apply(sibling, SiblingPaid(payment.payment_id))
+        return outcome
+
+    def _surroundings(self, payment: Payment, fact: Fact) -> Surroundings:
+        receipt = fact.receipt if isinstance(fact, ResultReported) else None
+        checkout = fact.checkout_request_id if isinstance(fact, ResultReported | PromptAccepted) else None
+        return Surroundings(
+            siblings=self._siblings(payment),
+            receipt_holder=self._receipt_holder.get(receipt) if receipt else None,
+            checkout_holder=self._checkout_holder.get(self._index(checkout)) if checkout else None,
+        )
+
+    def _siblings(self, payment: Payment) -> list[Payment]:
+        ids = self._bookings[payment.caller, payment.booking_id]
+        return [self._rows[i].payment for i in ids if i != payment.payment_id]
+
+    def _note(self, before: Payment, fact: Fact, outcome: Outcome) -> None:
+        after, row = outcome.payment, self._rows[before.payment_id]
+        chain_hash = row.chain_hash
+        if outcome.changed(before):
+            kind = event_type(before, after)
+            event = NewEvent(kind, fact.fact_id, type(fact).__name__, before, after)
+            content, chain_hash = event_log.event_row(event, self._tools.chain, chain_hash)
+            self._events.append(content)
+            self._changes.append(
+                {
+                    "payment_id": str(after.payment_id),
+                    "from_state": before.state.value,
+                    "to_state": after.state.value,
+                    "reason": after.reason and after.reason.value,
+                    "cause": type(fact).__name__,
+                    "version": after.version,
+                    "trace_id": trace_id(row.trace_parent),
+                }
+            )
+        if outcome.changed(before) or outcome.case is not None:
+            self._facts.add((before.payment_id, fact.fact_id))
+        if outcome.case is not None:
+            self._open_case(before.payment_id, before.reference, outcome.case, fact)
+        self._note_holders(before, fact, outcome)
+        if after is not before:
+            self._rows[before.payment_id] = replace(row, payment=after, chain_hash=chain_hash)
+
+    def _note_holders(self, before: Payment, fact: Fact, outcome: Outcome) -> None:
+        after = outcome.payment
+        if after.checkout_request_id is not None and before.checkout_request_id is None:
+            self._checkout_holder[self._index(after.checkout_request_id)] = after.payment_id
+        if not isinstance(fact, ResultReported) or fact.verdict is not Verdict.PAID or fact.receipt is None:
+            return
+        if outcome.case is None and not outcome.changed(before):
+            # What is no news proves no owner either: the receipt is left to whoever proves to be it.
+            return
+        # A receipt that came with foreign ids, or in doubt, stands in its case only: its true owner may still be told.
+        anothers = fact.in_doubt or (outcome.case is not None and outcome.case.kind is CaseKind.FOREIGN_IDS)
+        if fact.receipt not in self._receipt_holder and not anothers:
+            self._receipt_holder[fact.receipt] = after.payment_id
+            amount = None if fact.amount == UNREADABLE else fact.amount
+            counted = after.receipt == fact.receipt
+            self._receipts[fact.receipt] = (fact.receipt, after.payment_id, amount, counted, self._now)
+
+    def _index(self, checkout_request_id: str) -> bytes:
+        return self._tools.sealer.index(CHECKOUT_INDEX, checkout_request_id)
+
+    def _open_case(self, payment_id: UUID | None, reference: str, case: Case, fact: Fact) -> None:
+        self._cases[reference, fact.fact_id] = case_row(payment_id, reference, case, fact, self._now)
+        self._opened.append(
+            {
+                "payment_id": str(payment_id) if payment_id else None,
+                "reference": reference,
+                "case": case.kind.value,
+                "is_money": case.is_money,
+                "cause": type(fact).__name__,
+            }
+        )
+
+    def _keep_request(self, request: KeptRequest) -> None:
+        row, used = request_row(self._tools.sealer, self._tools.fingerprint, request, self._now)
+        self._requests[request.key], self._used_ids[request.key] = row, used
+
+    def _keep_callback(self, submission: Submission, payment_id: UUID | None, status: str) -> None:
+        callback, fact = submission.callback, submission.fact
+        if callback is None:
+            return
+        reference = submission.reference or ""
+        if status == "UNMATCHED":
+            self._open_case(None, reference, _UNKNOWN_PAYMENT, fact)
+        if (payment_id, fact.fact_id) in self._unapplied and (reference, fact.fact_id) not in self._cases:
+            self._settled.add((reference, fact.fact_id))
+        # The same body twice in one group is one callback; the later one knows no less than the earlier.
+        self._callbacks[reference, callback.body_hash] = callback_row(
+            callback, reference, payment_id, status, submission.only_keep, self._now
+        )
+        if submission.replay is not None:
+            self._replays.append(replay_row(submission.replay, status, self._now))
+
+
+def trace_id(trace_parent: str | None) -> str | None:
+    """The id that ties a payment's log lines together: the trace of the call that made it."""
+    return trace_parent.split("-")[1] if trace_parent else None
+
+
+_UNKNOWN_PAYMENT = Case(CaseKind.UNKNOWN_PAYMENT, is_money=False)

@@ -1,0 +1,1 @@
+"""How the outcome of a payment is learned: by callback, query, status, pull, or because its time is up."""

@@ -1,0 +1,141 @@
+"""Taking callbacks: checked, kept as received, and applied, in one transaction.
+
+A callback is evidence only with a valid token; without one nothing is kept. With
+one, everything is kept that is not too large: what cannot be read or applied
+today may settle a dispute tomorrow.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+import structlog
+from opentelemetry import trace
+
+from payment_service.application.recording.group_commit import GroupCommit
+from payment_service.application.recording.kept_rows import CallbackRow
+from payment_service.application.recording.record_facts import Recorded, Submission, trace_id
+from payment_service.daraja.messages import read_stk_callback
+from payment_service.daraja.result_codes import meaning_of
+from payment_service.daraja.status_messages import read_status_result
+from payment_service.domain.errors import Overloaded, StoreUnavailable
+from payment_service.domain.facts import ResultReported
+from payment_service.security.sealing import CALLBACK_BODY, Sealer
+from payment_service.store.inbox import StoredCallback
+from payment_service.telemetry import remote_parent
+from runtime.callback_tokens import CallbackKeys, token_accepted
+
+STATUS_KIND = "result"
+"""The kind of callback that answers a question for a transaction's status."""
+
+BODY_INDEX = "callback-body"
+BODY_MAX_BYTES = 65_536
+
+_log = structlog.get_logger(__name__)
+_tracer = trace.get_tracer("payment_service")
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedCallback:
+    """One HTTP request as the edge received it. `kind` is "stk" or "result"."""
+
+    kind: str
+    reference: str
+    token: str
+    body: bytes
+    source_address: str
+    received_at: datetime
+
+
+class CallbackOutcome(StrEnum):
+    """What became of a callback; the names are those of the wire enum."""
+
+    STORED = "STORED"
+    TOKEN_REFUSED = "TOKEN_REFUSED"
+    NOT_STORED = "NOT_STORED"
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptCallbacks:
+    """Takes callbacks from the gateway; each stands for itself."""
+
+    facts: GroupCommit[Submission, Recorded]
+    sealer: Sealer
+    keys: CallbackKeys
+
+    async def __call__(self, callbacks: Sequence[ReceivedCallback]) -> list[CallbackOutcome]:
+        """One outcome each, in order. STORED means committed."""
+        return list(await asyncio.gather(*(self._accept(callback) for callback in callbacks)))
+
+    async def _accept(self, callback: ReceivedCallback) -> CallbackOutcome:
+        if not token_accepted(self.keys, callback.kind, callback.reference, callback.token):
+            _log.warning("callback token refused", source_address=callback.source_address)
+            return CallbackOutcome.TOKEN_REFUSED
+        if len(callback.body) > BODY_MAX_BYTES:
+            return CallbackOutcome.NOT_STORED
+        submission = _submission(self.sealer, callback)
+        try:
+            await _apply(self.facts, submission)
+        except (StoreUnavailable, Overloaded):
+            return CallbackOutcome.NOT_STORED
+        except Exception:
+            # Its neighbours may be committed already; the gateway offers this one again.
+            _log.exception("callback could not be kept", reference=callback.reference)
+            return CallbackOutcome.NOT_STORED
+        return CallbackOutcome.STORED
+
+
+def kept_submission(sealer: Sealer, stored: StoredCallback) -> Submission:
+    """A callback that was kept, as it came; raises SealBroken where its body does not open."""
+    body = sealer.open(CALLBACK_BODY, body_row_id(stored.reference, stored.body_hash), stored.sealed_body)
+    received = ReceivedCallback(stored.kind, stored.reference, "", body, stored.source_address, stored.received_at)
+    return _submission(sealer, received)
+
+
+def fact_id_of(body_hash: bytes) -> str:
+    """The id of a callback's fact. Keyed: the log is kept for ever, and a bare hash of a body could be guessed from."""
+    return f"callback:{body_hash.hex()}"
+
+
+async def _apply(facts: GroupCommit[Submission, Recorded], submission: Submission) -> None:
+    started = time.time_ns()
+    try:
+        recorded = await facts.submit(submission)
+    except (StoreUnavailable, Overloaded):
+        raise
+    except Exception as error:
+        # A fault of ours must not lose a callback: it is kept alone, and a background step applies it again.
+        _log.exception("callback kept without being applied", reference=submission.reference)
+        recorded = await facts.submit(replace(submission, only_keep=type(error).__name__))
+    if isinstance(submission.fact, ResultReported) and (alarm := meaning_of(submission.fact.code).alarm) is not None:
+        _log.error("result points at our set-up", code=submission.fact.code, check=alarm)
+    with remote_parent(recorded.trace_parent), _tracer.start_as_current_span("apply callback", start_time=started):
+        _log.info(
+            "callback stored",
+            reference=submission.reference,
+            fact=type(submission.fact).__name__,
+            state=recorded.payment and recorded.payment.state.value,
+            trace_id=trace_id(recorded.trace_parent),
+        )
+
+
+def _submission(sealer: Sealer, callback: ReceivedCallback) -> Submission:
+    body_hash = sealer.index(BODY_INDEX, callback.body)
+    row = CallbackRow(
+        kind=callback.kind,
+        sealed_body=sealer.seal(CALLBACK_BODY, body_row_id(callback.reference, body_hash), callback.body),
+        body_hash=body_hash,
+        source_address=callback.source_address,
+        received_at=callback.received_at,
+    )
+    read = read_status_result if callback.kind == STATUS_KIND else read_stk_callback
+    fact = replace(read(callback.body), fact_id=fact_id_of(body_hash))
+    return Submission(fact, reference=callback.reference, callback=row)
+
+
+def body_row_id(reference: str, body_hash: bytes) -> bytes:
+    """What a callback's body is sealed for."""
+    return reference.encode() + body_hash

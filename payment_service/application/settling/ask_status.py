@@ -1,0 +1,141 @@
+"""Asking for single transactions: a receipt that is still pending, and money that may be a payment's.
+
+Transaction Status is asked as an operator of M-Pesa, whose password is locked after the third wrong one in a row. So
+one question is out at a time: the next is asked only when the result of the last has come, or has been waited for long
+enough. A result that refuses the operator stops the asking for a day, with an alarm; a corrected password is another
+initiator here, and is tried at once.
+
+That a transaction is being asked for is committed before it is. A process that is killed then leaves a question without
+a result, and after the wait the next one is asked; the same transaction again when its turn comes. The result itself is
+a callback like any other, taken, kept and applied where those are; this file only looks whether it has come.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from payment_service.application.calling.access_token import AccessToken, NoAccessToken, get_token, token_doubted
+from payment_service.application.calling.exchanges import keep_exchange
+from payment_service.application.settling.accept_callbacks import STATUS_KIND, body_row_id
+from payment_service.daraja.book_messages import NothingLearned
+from payment_service.daraja.client import DarajaClient
+from payment_service.daraja.initiator import Initiator
+from payment_service.daraja.shortcodes import Shortcode
+from payment_service.daraja.status_messages import initiator_refused
+from payment_service.daraja.transaction_status import StatusQuestion, ask_transaction_status
+from payment_service.domain.transitions import CaseKind
+from payment_service.security.sealing import CALLBACK_BODY, SealBroken, Sealer
+from payment_service.store import status_questions as questions
+from payment_service.store.status_questions import Turn, Wanted
+from runtime.callback_tokens import CallbackKeys, callback_path
+
+LOOK_SECONDS = 2.0
+"""Between two looks whether somebody is to be asked for; a result takes 1 to 5 s."""
+
+COMPLETED_FOR = timedelta(seconds=15)
+"""From "paid" without a receipt until it is asked for: most often the callback brings it sooner."""
+RESULT_WITHIN = timedelta(seconds=30)
+"""From a question to the next one when no result comes."""
+ASK_AGAIN_AFTER = timedelta(minutes=1)
+"""From the first question for a transaction to the second; doubled with each one more."""
+TRIES_MAX = 6
+"""Questions for one transaction, over an hour; then it is for a person, who has a case by then."""
+REFUSED_PAUSE = timedelta(hours=24)
+"""After a result that refuses the operator: the third wrong password would lock it, and an alarm is out."""
+
+INITIATOR_ALARM = (
+    "M-Pesa refuses our initiator: check its name and password (they expire after 90 days and lock after three wrong"
+    " tries), that it may query transactions, and that the certificate is this environment's."
+)
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StatusTools:
+    """What asking needs."""
+
+    engine: AsyncEngine
+    tokens: AccessToken
+    daraja: DarajaClient
+    sealer: Sealer
+    initiator: Initiator
+    shortcodes: Mapping[str, Shortcode]
+    callback_keys: CallbackKeys = field(repr=False)
+    callback_base_url: str
+    clock: Callable[[], datetime]
+
+    @property
+    def initiator_key(self) -> str:
+        """Names the initiator with its password, without giving either away."""
+        secret = self.initiator.name.encode() + b"\0" + self.initiator.password.encode()
+        return self.sealer.index("initiator", hashlib.sha256(secret).digest()).hex()
+
+
+async def ask_status(tools: StatusTools) -> bool:
+    """Ask for one transaction, if one is wanted and no result is outstanding; whether one was asked for."""
+    now = tools.clock()
+    async with tools.engine.connect() as conn:
+        wanted = await questions.next_wanted(
+            conn,
+            shortcodes=list(tools.shortcodes),
+            unclaimed=CaseKind.UNCLAIMED_MONEY.value,
+            completed_before=now - COMPLETED_FOR,
+            tries_max=TRIES_MAX,
+            now=now,
+        )
+    if wanted is None:
+        return False
+    try:
+        token = await get_token(tools.tokens)
+    except NoAccessToken as error:
+        _log.warning("status not asked for", cause=repr(error))
+        return False
+    async with tools.engine.begin() as conn:
+        if not await _may_ask(tools, conn, await questions.lock_turn(conn, tools.initiator_key, now), now):
+            return False
+        wait = ASK_AGAIN_AFTER * 2**wanted.tries
+        await questions.begin_question(conn, tools.initiator_key, wanted, now, now + wait)
+    answer, exchange = await ask_transaction_status(
+        tools.daraja, token.value, tools.initiator, _question(tools, wanted)
+    )
+    await keep_exchange(tools.engine, tools.sealer, exchange, wanted.payment_id)
+    if isinstance(answer, NothingLearned):
+        if answer.token_refused:
+            token_doubted(tools.tokens, token.generation)
+        log = _log.error if answer.alarm is not None and wanted.tries else _log.warning
+        log("status not asked for", payment_id=str(wanted.payment_id), answer=answer.code, check=answer.alarm)
+    return True
+
+
+async def _may_ask(tools: StatusTools, conn: AsyncConnection, turn: Turn, now: datetime) -> bool:
+    """Whether the last question is answered, or given up; notes what its result says of the initiator."""
+    if turn.asked_reference is None or turn.asked_at is None:
+        return now >= turn.next_ask_at
+    results = await questions.results_since(conn, STATUS_KIND, turn.asked_reference, turn.asked_at)
+    code = next((code for row in results if (code := _refusal_in(tools, turn.asked_reference, *row))), None)
+    if code is not None:
+        await questions.end_question(conn, tools.initiator_key, now + REFUSED_PAUSE, code)
+        _log.error("initiator refused", code=code, check=INITIATOR_ALARM)
+        return False
+    return bool(results) or now >= turn.asked_at + RESULT_WITHIN
+
+
+def _refusal_in(tools: StatusTools, reference: str, body_hash: bytes, sealed: bytes) -> str | None:
+    try:
+        return initiator_refused(tools.sealer.open(CALLBACK_BODY, body_row_id(reference, body_hash), sealed))
+    except SealBroken:
+        return None
+
+
+def _question(tools: StatusTools, wanted: Wanted) -> StatusQuestion:
+    return StatusQuestion(
+        shortcode=tools.shortcodes[wanted.shortcode],
+        receipt=wanted.receipt or None,
+        conversation_id=wanted.merchant_request_id,
+        result_url=tools.callback_base_url + callback_path(tools.callback_keys, STATUS_KIND, wanted.reference),
+    )

@@ -1,0 +1,183 @@
+"""Asking Safaricom about payments whose outcome is not known: one bounded step, run by any number of processes.
+
+The order keeps the promises. A turn of the shared budget comes first, and without one nothing is asked: it is counted,
+and tried at the next step. Then the claims to ask are committed, which moves each payment to its next time. Then the
+queries, with no transaction open. Then each answer that says something is told as a fact; the table decides what it
+does, under the lock, whatever has happened meanwhile. A process that dies in between only delays the next query.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import assert_never
+
+import structlog
+from opentelemetry import metrics, trace
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from payment_service.application.calling.access_token import AccessToken, NoAccessToken, Token, get_token, token_refused
+from payment_service.application.calling.exchanges import exchange_row, keep_exchange
+from payment_service.application.calling.request_budget import RequestBudget
+from payment_service.application.recording.group_commit import GroupCommit
+from payment_service.application.recording.record_facts import Recorded, Submission
+from payment_service.daraja.client import DarajaClient, Exchange, query
+from payment_service.daraja.query_answers import NothingLearned, NotYet, QueryAnswer, TokenRefused, Told, TooFast
+from payment_service.daraja.shortcodes import Shortcode
+from payment_service.domain.facts import ResultReported, Source
+from payment_service.domain.payment import Times
+from payment_service.domain.query_schedule import next_query_at
+from payment_service.security.sealing import CHECKOUT_REQUEST_ID, SealBroken, Sealer
+from payment_service.store.push_queries import Claimed, claim_queries, count_due
+from payment_service.telemetry import remote_parent
+
+BATCH = 20
+"""Queries of one shortcode at once. Each ends within 15 s, so a step does within half a minute."""
+
+_log = structlog.get_logger(__name__)
+_tracer = trace.get_tracer("payment_service")
+_meter = metrics.get_meter("payment_service")
+_asked = _meter.create_counter("payment_service.queries", description="Queries to Safaricom, by what they brought")
+_skipped = _meter.create_counter(
+    "payment_service.queries.skipped",
+    description="Payments that were due to be asked about and were not, for lack of budget; counted at every step",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class QueryTools:
+    """What asking needs."""
+
+    engine: AsyncEngine
+    facts: GroupCommit[Submission, Recorded]
+    tokens: AccessToken
+    budget: RequestBudget
+    daraja: DarajaClient
+    shortcodes: Mapping[str, Shortcode]
+    sealer: Sealer
+    clock: Callable[[], datetime]
+    times: Times
+    draw: Callable[[], float] = random.random
+    """Chance, from 0 to 1, for the jitter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one step did."""
+
+    due: int
+    asked: int
+    told: int
+    """Answers that were a result."""
+    skipped: int
+    """Due, and not asked about for lack of budget."""
+
+
+async def query_pushes(tools: QueryTools) -> Asked:
+    """Ask about the most urgent payments that are due, as many as the budget allows."""
+    async with tools.engine.connect() as conn:
+        due = await count_due(conn, tools.clock())
+    # About a shortcode that is no longer configured nothing can be asked: it takes its passkey.
+    steps = [await _ask_about(tools, tools.shortcodes[name], n) for name, n in due.items() if name in tools.shortcodes]
+    done = Asked(
+        due=sum(due.values()),
+        asked=sum(step.asked for step in steps),
+        told=sum(step.told for step in steps),
+        skipped=sum(step.skipped for step in steps),
+    )
+    if done.asked:
+        _log.info("uncertain payments", due=done.due, asked=done.asked, told=done.told, skipped=done.skipped)
+    return done
+
+
+async def _ask_about(tools: QueryTools, shortcode: Shortcode, due: int) -> Asked:
+    wanted = min(due, BATCH)
+    try:
+        # Had before the claims: without one, nothing is asked and nothing is put off.
+        token = await get_token(tools.tokens)
+    except NoAccessToken as error:
+        _log.warning("queries postponed", cause=repr(error))
+        return Asked(due, 0, 0, 0)
+    turns = await tools.budget.take_up_to(shortcode.number, wanted)
+    skipped = due - turns if turns < wanted else 0
+    if skipped:
+        _skipped.add(skipped, {"shortcode": shortcode.number})
+    claimed = await _claim(tools, shortcode, turns) if turns else []
+    answers = await asyncio.gather(*(_settle(tools, shortcode, token, one) for one in claimed), return_exceptions=True)
+    for one, answer in zip(claimed, answers, strict=True):
+        if isinstance(answer, BaseException):
+            _log.error("payment could not be asked about", payment_id=str(one.payment_id), exc_info=answer)
+        else:
+            _asked.add(1, {"shortcode": shortcode.number, "answer": type(answer).__name__})
+    return Asked(due, len(claimed), sum(isinstance(answer, Told) for answer in answers), skipped)
+
+
+async def _claim(tools: QueryTools, shortcode: Shortcode, most: int) -> list[Claimed]:
+    now = tools.clock()
+
+    def next_at(one: Claimed) -> datetime | None:
+        deadlines = [one.expires_at] if one.hold_expire_at is None else [one.expires_at, one.hold_expire_at]
+        watch_until = one.sent_at + tools.times.watch_for
+        return next_query_at(now, one.asked, deadlines, watch_until, tools.draw(), tools.times)
+
+    async with tools.engine.begin() as conn:
+        return await claim_queries(conn, shortcode.number, now, most, next_at)
+
+
+async def _settle(tools: QueryTools, shortcode: Shortcode, token: Token, one: Claimed) -> QueryAnswer | None:
+    """Ask about one payment, and tell what was learned; None when its id cannot be read."""
+    try:
+        checkout_id = tools.sealer.open(CHECKOUT_REQUEST_ID, one.payment_id.bytes, one.sealed_checkout_id).decode()
+    except SealBroken as error:
+        _log.error("payment cannot be asked about", payment_id=str(one.payment_id), cause=repr(error))
+        return None
+    with remote_parent(one.trace_parent), _tracer.start_as_current_span("settle uncertain"):
+        answer, exchange = await query(tools.daraja, token.value, shortcode, checkout_id)
+        if isinstance(answer, TokenRefused):
+            await keep_exchange(tools.engine, tools.sealer, exchange, one.payment_id)
+            token_refused(tools.tokens, token.generation)
+            try:
+                token = await get_token(tools.tokens)
+            except NoAccessToken as error:
+                _log.warning("query postponed", payment_id=str(one.payment_id), cause=repr(error))
+                return answer
+            # Once: a token that is refused although it is new is an operator's to look at, and pauses all requests.
+            answer, exchange = await query(tools.daraja, token.value, shortcode, checkout_id)
+        await _record(tools, shortcode, token, one, checkout_id, answer, exchange)
+    return answer
+
+
+async def _record(
+    tools: QueryTools,
+    shortcode: Shortcode,
+    token: Token,
+    one: Claimed,
+    checkout_id: str,
+    answer: QueryAnswer,
+    exchange: Exchange,
+) -> None:
+    match answer:
+        case Told(code=code, meaning=meaning):
+            row = exchange_row(tools.sealer, exchange, one.payment_id)
+            fact = ResultReported(
+                # Of the kept answer: told again it is the same fact, and the next answer is another.
+                fact_id=f"query:{row[0]}",
+                source=Source.QUERY,
+                verdict=meaning.verdict,
+                code=code,
+                reason=meaning.reason,
+                checkout_request_id=checkout_id,
+                asked_at=exchange.started_at,
+            )
+            await tools.facts.submit(Submission(fact, one.payment_id, exchange=row))
+            return
+        case TooFast(retry_after=pause):
+            await tools.budget.slow_down(shortcode.number, pause)
+        case TokenRefused():
+            token_refused(tools.tokens, token.generation)
+        case NotYet() | NothingLearned():
+            pass
+        case _:
+            assert_never(answer)
+    await keep_exchange(tools.engine, tools.sealer, exchange, one.payment_id)

@@ -1,0 +1,52 @@
+"""Acting on timers that have run out, and sending payments whose process went away before it sent them.
+
+When a timer is due and what it says is decided in `domain.timers`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from payment_service.application.recording.group_commit import GroupCommit
+from payment_service.application.recording.record_facts import Recorded, Submission
+from payment_service.domain.payment import Times
+from payment_service.domain.timers import fact_when_due, is_orphan
+from payment_service.security.sealing import Sealer
+from payment_service.store.payments import Prompt, due_payments, read_prompts
+
+BATCH = 200
+"""Payments of one step; a longer backlog is worked off by the next steps."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TimerTools:
+    """What acting on timers needs."""
+
+    engine: AsyncEngine
+    facts: GroupCommit[Submission, Recorded]
+    send_beside: Callable[[Prompt, datetime], None]
+    """Sends a payment, created at that time, in a task of its own."""
+    sealer: Sealer
+    clock: Callable[[], datetime]
+    times: Times
+
+
+async def run_timers(tools: TimerTools) -> int:
+    """Act on the payments whose timer has run out; how many there were."""
+    now = tools.clock()
+    async with tools.engine.connect() as conn:
+        due = await due_payments(conn, now, BATCH)
+        orphaned = [row.payment_id for row in due if is_orphan(row, now, tools.times)]
+        prompts = await read_prompts(conn, tools.sealer, orphaned) if orphaned else []
+    created = {row.payment_id: row.created_at for row in due}
+    for prompt in prompts:
+        tools.send_beside(prompt, created[prompt.payment_id])
+    facts = [(row, fact) for row in due if (fact := fact_when_due(row, now, tools.times)) is not None]
+    await asyncio.gather(*(tools.facts.submit(Submission(fact, row.payment_id)) for row, fact in facts))
+    return len(due)

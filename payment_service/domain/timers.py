@@ -1,0 +1,62 @@
+"""When a payment's timer is due, and what it says when it is: the two halves of one rule, side by side.
+
+The timer only reminds: the fact it makes is checked again under the payment's lock, against the row as it is then.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from payment_service.domain.facts import DeadlinePassed, Fact, LeaseDead, ReceiptOverdue, WatchEnded
+from payment_service.domain.findings import Standing, deadline, standing, watch_end
+from payment_service.domain.payment import Payment, State, Times
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A payment whose timer has run out, and what is needed to say of which kind it is."""
+
+    payment_id: UUID
+    state: State
+    claim_id: UUID | None
+    created_at: datetime
+
+
+def due_at(payment: Payment, times: Times) -> datetime | None:
+    """When something is to be done for the payment unless something else happens first; None for never."""
+    match standing(payment):
+        case Standing.C:
+            orphaned = (payment.send_at or payment.created_at) + times.orphaned_after
+            return min(orphaned, deadline(payment, times))
+        case Standing.S:
+            return payment.lease_expires_at
+        case Standing.P | Standing.U0 | Standing.U1:
+            return deadline(payment, times)
+        case Standing.K0 if payment.completed_at is not None and not payment.money_case_open:
+            return payment.completed_at + times.receipt_within
+        case Standing.E if not payment.outcome_certain:
+            return watch_end(payment, times)
+        case _:
+            return None
+
+
+def is_orphan(due: Due, now: datetime, times: Times) -> bool:
+    """Whether a payment should have been sent by now, and still may be: any process sends it."""
+    return due.state is State.CREATED and now < due.created_at + times.send_within
+
+
+def fact_when_due(due: Due, now: datetime, times: Times) -> Fact | None:
+    """What the timer says; None where it says nothing but that the payment is to be sent."""
+    match due.state:
+        case State.CREATED:
+            return None if is_orphan(due, now, times) else DeadlinePassed()
+        case State.SENDING if due.claim_id is not None:
+            return LeaseDead(due.claim_id)
+        case State.PROMPTED | State.UNCERTAIN:
+            return DeadlinePassed()
+        case State.COMPLETED:
+            return ReceiptOverdue()
+        case State.EXPIRED:
+            return WatchEnded()
+        case _:
+            return None

@@ -1,0 +1,122 @@
+"""What a process does by itself: which steps, and how often each.
+
+Every step is one bounded function over rows, safe to run in any number of processes at once: what it finds it turns
+into facts, which are checked again under the lock. A test calls the step; only `run_every` knows of time passing.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
+from functools import partial
+from typing import Any, NoReturn
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from payment_service.application.calling.request_budget import RequestBudget
+from payment_service.application.collecting.initiate_payment import InitiatePayments
+from payment_service.application.collecting.send_prompt import SendTools
+from payment_service.application.settling.apply_kept_callbacks import (
+    InboxTools,
+    apply_pending_callbacks,
+    match_parked_callbacks,
+)
+from payment_service.application.settling.ask_status import LOOK_SECONDS as STATUS_LOOK_SECONDS
+from payment_service.application.settling.ask_status import StatusTools, ask_status
+from payment_service.application.settling.pull_transactions import LOOK_SECONDS as PULL_LOOK_SECONDS
+from payment_service.application.settling.pull_transactions import PullTools, pull_transactions
+from payment_service.application.settling.query_pushes import QueryTools, query_pushes
+from payment_service.application.settling.run_timers import TimerTools, run_timers
+from payment_service.config import PaymentSettings
+from payment_service.daraja.initiator import Initiator
+
+STEP_SECONDS = 0.5
+"""Between two looks at the timers: small against every time they keep."""
+QUERY_STEP_SECONDS = 1.0
+"""Between two looks for payments to ask about: they are due at times that are seconds apart."""
+MATCH_SECONDS = 30.0
+"""Between two looks for payments of parked callbacks: only a person's work on the database makes one appear."""
+STEP_WAIT_SECONDS = 60.0
+"""A step that hangs is given up, so that the next one can begin; everything in it is bounded far below this."""
+
+_log = structlog.get_logger(__name__)
+
+
+def periodic_steps(
+    settings: PaymentSettings,
+    engine: AsyncEngine,
+    send: SendTools,
+    initiate: InitiatePayments,
+    initiator: Initiator | None,
+) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+    """What happens by itself, each step at its own pace."""
+    inbox = InboxTools(engine, send.facts, send.sealer, send.clock)
+    steps = TimerTools(engine, send.facts, initiate.send_beside, send.sealer, send.clock, send.times)
+    queries = _query_tools(settings, engine, send)
+    return [
+        partial(run_every, STEP_SECONDS, partial(run_timers, steps)),
+        partial(run_every, STEP_SECONDS, partial(apply_pending_callbacks, inbox)),
+        partial(run_every, MATCH_SECONDS, partial(match_parked_callbacks, inbox)),
+        partial(run_every, QUERY_STEP_SECONDS, partial(query_pushes, queries)),
+        *_readers_of_books(settings, engine, send, initiator),
+    ]
+
+
+def _readers_of_books(
+    settings: PaymentSettings, engine: AsyncEngine, send: SendTools, initiator: Initiator | None
+) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+    """What reads the provider's books, by the page and by the transaction, where each is allowed."""
+    readers: list[Callable[[], Coroutine[Any, Any, None]]] = []
+    if settings.pull_nominated_number:
+        pulling = PullTools(
+            engine=engine,
+            facts=send.facts,
+            tokens=send.tokens,
+            daraja=send.daraja,
+            sealer=send.sealer,
+            shortcodes=send.shortcodes,
+            nominated_number=settings.pull_nominated_number,
+            callback_base_url=send.callback_base_url,
+            interval=timedelta(seconds=settings.pull_interval_s),
+            clock=send.clock,
+        )
+        readers.append(partial(run_every, PULL_LOOK_SECONDS, partial(pull_transactions, pulling)))
+    if initiator is not None:
+        asking = StatusTools(
+            engine=engine,
+            tokens=send.tokens,
+            daraja=send.daraja,
+            sealer=send.sealer,
+            initiator=initiator,
+            shortcodes=send.shortcodes,
+            callback_keys=send.callback_keys,
+            callback_base_url=send.callback_base_url,
+            clock=send.clock,
+        )
+        readers.append(partial(run_every, STATUS_LOOK_SECONDS, partial(ask_status, asking)))
+    return readers
+
+
+def _query_tools(settings: PaymentSettings, engine: AsyncEngine, send: SendTools) -> QueryTools:
+    return QueryTools(
+        engine=engine,
+        facts=send.facts,
+        tokens=send.tokens,
+        budget=RequestBudget("query", settings.queries_per_minute / 60, engine, send.clock),
+        daraja=send.daraja,
+        shortcodes=send.shortcodes,
+        sealer=send.sealer,
+        clock=send.clock,
+        times=send.times,
+    )
+
+
+async def run_every(seconds: float, step: Callable[[], Awaitable[object]]) -> NoReturn:
+    """Run a step for ever. A step that fails is logged and tried again: the rows are still there."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            async with asyncio.timeout(STEP_WAIT_SECONDS):
+                await step()
+        except Exception:
+            _log.exception("background step failed", step=getattr(step, "__name__", repr(step)))

@@ -1,0 +1,132 @@
+"""Which payments are to be asked for by Transaction Status, and whether the initiator's last question is answered.
+
+SQL only; `application.ask_status` decides.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from payment_service.store.tables import inbox, initiators, questions
+
+# Of completed payments, those that still have a timer: later ones are before a person, and the index of timers finds
+# them. Of open cases, those about money that may be the payment's, while it has no receipt.
+_NEXT = text("""
+SELECT w.payment_id, w.reference, w.shortcode, w.merchant_request_id, w.receipt, COALESCE(q.tries, 0) FROM (
+    SELECT payment_id, reference, shortcode, merchant_request_id, '' AS receipt FROM payment_transactions
+    WHERE due_at IS NOT NULL AND state = 'COMPLETED' AND mpesa_receipt_number IS NULL
+        AND merchant_request_id IS NOT NULL AND completed_at <= :completed_before
+    UNION ALL
+    SELECT p.payment_id, p.reference, p.shortcode, p.merchant_request_id, c.mpesa_receipt_number
+    FROM cases c JOIN payment_transactions p ON p.reference = c.reference
+    WHERE c.settled_at IS NULL AND c.kind = :unclaimed AND c.mpesa_receipt_number IS NOT NULL
+        AND p.mpesa_receipt_number IS NULL AND p.merchant_request_id IS NOT NULL
+) AS w LEFT JOIN daraja_questions q ON q.payment_id = w.payment_id AND q.receipt = w.receipt
+WHERE w.shortcode = ANY(CAST(:shortcodes AS text[]))
+    AND (q.payment_id IS NULL OR (q.tries < :tries_max AND q.next_ask_at <= :now))
+ORDER BY q.next_ask_at NULLS FIRST, w.payment_id LIMIT 1""")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A transaction that is to be asked for."""
+
+    payment_id: UUID
+    reference: str
+    shortcode: str
+    merchant_request_id: str
+    receipt: str
+    """Empty where it is asked for by the conversation it came of."""
+    tries: int
+    """So far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What is known of the initiator's last question."""
+
+    asked_reference: str | None
+    asked_at: datetime | None
+    next_ask_at: datetime
+
+
+async def next_wanted(
+    conn: AsyncConnection,
+    *,
+    shortcodes: Sequence[str],
+    unclaimed: str,
+    completed_before: datetime,
+    tries_max: int,
+    now: datetime,
+) -> Wanted | None:
+    """The transaction that has waited longest; `unclaimed` is the kind of the cases that are looked at."""
+    row = (
+        await conn.execute(
+            _NEXT,
+            {
+                "shortcodes": list(shortcodes),
+                "unclaimed": unclaimed,
+                "completed_before": completed_before,
+                "tries_max": tries_max,
+                "now": now,
+            },
+        )
+    ).one_or_none()
+    return Wanted(*row) if row is not None else None
+
+
+async def lock_turn(conn: AsyncConnection, initiator: str, now: datetime) -> Turn:
+    """The initiator's row, locked until the end of the transaction; made if this is its first question."""
+    columns = initiators.c
+    await conn.execute(insert(initiators).values(initiator=initiator, next_ask_at=now).on_conflict_do_nothing())
+    row = (
+        await conn.execute(
+            select(columns.asked_reference, columns.asked_at, columns.next_ask_at)
+            .where(columns.initiator == initiator)
+            .with_for_update()
+        )
+    ).one()
+    return Turn(*row)
+
+
+async def results_since(conn: AsyncConnection, kind: str, reference: str, since: datetime) -> list[tuple[bytes, bytes]]:
+    """(body hash, sealed body) of the callbacks of a kind that were stored for a reference since then."""
+    rows = await conn.execute(
+        select(inbox.c.body_hash, inbox.c.body).where(
+            inbox.c.reference == reference, inbox.c.kind == kind, inbox.c.stored_at >= since
+        )
+    )
+    return [(row.body_hash, row.body) for row in rows]
+
+
+async def begin_question(
+    conn: AsyncConnection, initiator: str, wanted: Wanted, now: datetime, next_ask_at: datetime
+) -> None:
+    """Write down that a transaction is being asked for, before it is."""
+    await conn.execute(
+        update(initiators)
+        .where(initiators.c.initiator == initiator)
+        .values(asked_reference=wanted.reference, asked_at=now, next_ask_at=now, refused_code=None)
+    )
+    tried = {"tries": wanted.tries + 1, "next_ask_at": next_ask_at}
+    await conn.execute(
+        insert(questions)
+        .values(payment_id=wanted.payment_id, receipt=wanted.receipt, **tried)
+        .on_conflict_do_update(index_elements=[questions.c.payment_id, questions.c.receipt], set_=tried)
+    )
+
+
+async def end_question(
+    conn: AsyncConnection, initiator: str, next_ask_at: datetime, refused_code: str | None = None
+) -> None:
+    """No result is waited for any more; the next question is not asked before `next_ask_at`."""
+    await conn.execute(
+        update(initiators)
+        .where(initiators.c.initiator == initiator)
+        .values(asked_reference=None, asked_at=None, next_ask_at=next_ask_at, refused_code=refused_code)
+    )

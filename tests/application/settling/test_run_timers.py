@@ -1,0 +1,106 @@
+"""Timers: every live payment has a way out, whoever started it and whoever is still there."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from payment_service.application.recording.record_facts import Submission
+from payment_service.application.settling.run_timers import TimerTools, run_timers
+from payment_service.domain.facts import PromptAccepted, ResultReported, SendClaimed, Source, Verdict
+from payment_service.domain.payment import Payment
+from payment_service.store.engines import read_engine
+from payment_service.store.payments import Prompt
+from tests.databases import Database
+from tests.rows import rows_of
+from tests.writers import Writers, a_request
+
+CALLER = "development"
+
+
+@dataclass
+class Sends:
+    """Takes the orphans that a sweep finds, in place of the sends of a process."""
+
+    found: list[UUID]
+
+    def send_beside(self, prompt: Prompt, _created_at: object) -> None:
+        self.found.append(prompt.payment_id)
+
+
+@pytest.fixture
+async def engine(database: Database) -> AsyncIterator[AsyncEngine]:
+    engine = read_engine(database.application_url)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+def sends() -> Sends:
+    return Sends([])
+
+
+@pytest.fixture
+def steps(writers: Writers, engine: AsyncEngine, sends: Sends) -> TimerTools:
+    return TimerTools(engine, writers.facts, sends.send_beside, writers.sealer, writers.clock, writers.times)
+
+
+async def a_payment(writers: Writers) -> Payment:
+    return (await writers.create(CALLER, a_request(), None, None)).payment
+
+
+async def row(database: Database, payment: Payment) -> tuple[str, str | None]:
+    query = "SELECT state, status_reason FROM payment_transactions WHERE payment_id = %s"
+    ((state, reason),) = await rows_of(database, query, (payment.payment_id,))
+    return state, reason
+
+
+async def test_an_orphan_is_sent_by_whoever_finds_it_but_never_too_late(
+    steps: TimerTools, writers: Writers, sends: Sends, database: Database
+) -> None:
+    payment = await a_payment(writers)
+    await run_timers(steps)
+    assert sends.found == [], "its own process has the first turn"
+    writers.clock.move(3)
+    await run_timers(steps)
+    assert sends.found == [payment.payment_id]
+    writers.clock.move(18)
+    await run_timers(steps)
+    assert await row(database, payment) == ("FAILED", "NOT_SENT")
+    assert len(sends.found) == 1
+
+
+async def test_a_dead_sender_leaves_an_uncertain_payment_that_expires(
+    steps: TimerTools, writers: Writers, database: Database
+) -> None:
+    payment = await a_payment(writers)
+    await writers.facts.submit(Submission(SendClaimed(uuid4()), payment.payment_id))
+    await run_timers(steps)
+    assert await row(database, payment) == ("SENDING", None)
+    writers.clock.move(46)
+    await run_timers(steps)
+    assert await row(database, payment) == ("UNCERTAIN", "CONFIRMING")
+    writers.clock.move(75)
+    await run_timers(steps)
+    assert await row(database, payment) == ("EXPIRED", "NO_ANSWER")
+    assert await rows_of(database, "SELECT outcome_certain FROM payment_transactions") == [(False,)]
+    writers.clock.move(48 * 3600)
+    await run_timers(steps)
+    assert await rows_of(database, "SELECT outcome_certain, due_at FROM payment_transactions") == [(True, None)]
+
+
+async def test_a_receipt_that_does_not_come_is_looked_at(
+    steps: TimerTools, writers: Writers, database: Database
+) -> None:
+    payment, claim = await a_payment(writers), uuid4()
+    await writers.facts.submit(Submission(SendClaimed(claim), payment.payment_id))
+    await writers.facts.submit(Submission(PromptAccepted(claim, "m", "ws_CO_1"), payment.payment_id))
+    paid = ResultReported("callback:x", Source.CALLBACK, Verdict.PAID, "0", amount=500)
+    await writers.facts.submit(Submission(paid, payment.payment_id))
+    assert await row(database, payment) == ("COMPLETED", "RECEIPT_PENDING")
+    writers.clock.move(15 * 60)
+    await run_timers(steps)
+    assert await rows_of(database, "SELECT booking_action FROM payment_transactions") == [("REVIEW",)]
+    assert await rows_of(database, "SELECT kind FROM cases") == [("RECEIPT_OVERDUE",)]

@@ -1,0 +1,74 @@
+"""The schema: made by hand-written migrations, equal to what the code believes, on every PostgreSQL we support."""
+
+import asyncio
+import importlib
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from development.postgres import EmbeddedServer
+from payment_service.store.migrations import differences, ensure_application_role, migrate
+from tests.databases import Database
+from tests.rows import rows_of
+from tests.stories import Stories, every_kind
+from tests.writers import Writers
+
+
+@pytest.mark.every_postgres
+async def test_the_migrated_schema_is_the_one_in_tables(empty_database: tuple[EmbeddedServer, str]) -> None:
+    _, owner_url = empty_database
+    await asyncio.to_thread(migrate, owner_url)
+    assert await asyncio.to_thread(differences, owner_url) == []
+
+
+async def test_migrating_again_and_at_once_is_harmless(empty_database: tuple[EmbeddedServer, str]) -> None:
+    _, owner_url = empty_database
+    await asyncio.gather(*(asyncio.to_thread(migrate, owner_url) for _ in range(3)))
+    await asyncio.to_thread(migrate, owner_url)
+    with psycopg.connect(owner_url) as owner:
+        assert owner.execute("SELECT count(*) FROM event_log").fetchone() == (1,)
+
+
+async def test_the_application_logs_in_with_its_latest_password(empty_database: tuple[EmbeddedServer, str]) -> None:
+    server, owner_url = empty_database
+    await asyncio.to_thread(migrate, owner_url)
+    database = owner_url.rsplit("/", 1)[1]
+    for password in ("first", "second"):
+        await asyncio.to_thread(ensure_application_role, owner_url, "some_application", password)
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(server.dsn(database, "some_application", "first"))
+    with psycopg.connect(server.dsn(database, "some_application", "second")) as application:
+        assert application.execute("SELECT count(*) FROM payment_transactions").fetchone() == (0,)
+
+
+async def test_the_table_refuses_what_the_service_must_never_write(empty_database: tuple[EmbeddedServer, str]) -> None:
+    _, owner_url = empty_database
+    await asyncio.to_thread(migrate, owner_url)
+    with psycopg.connect(owner_url, autocommit=True) as owner:
+        checks = owner.execute(
+            "SELECT conname FROM pg_constraint WHERE conrelid = 'payment_transactions'::regclass AND contype = 'c'"
+        ).fetchall()
+    assert {name for (name,) in checks} >= {
+        "payments_amount_whole",
+        "payments_completed_has_time",
+        "payments_confirm_is_completed",
+        "payments_ended_blocks_nothing",
+        "payments_failed_has_reason",
+        "payments_sending_is_claimed",
+        "payments_state_known",
+    }
+
+
+async def test_payments_that_wait_when_queries_begin_are_asked_about(
+    writers: Writers, database: Database, tmp_path: Path
+) -> None:
+    await every_kind(Stories(writers, tmp_path))
+    scheduled = "SELECT payment_id FROM payment_transactions WHERE query_at IS NOT NULL ORDER BY payment_id"
+    expected = await rows_of(database, scheduled)
+    assert len(expected) > 2
+    migration = importlib.import_module("payment_service.store.migrations.versions.0002_queries")
+    with psycopg.connect(database.owner_url) as owner:
+        owner.execute("UPDATE payment_transactions SET query_at = NULL")
+        owner.execute(migration.UNSETTLED)
+    assert await rows_of(database, scheduled) == expected

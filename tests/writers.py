@@ -1,0 +1,101 @@
+"""The grouped writers as a process has them, for tests that need no server."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from payment_service.application.collecting import create_payment
+from payment_service.application.collecting.cancel_payment import CancelPayments
+from payment_service.application.collecting.create_payment import CreatePayments
+from payment_service.application.recording import record_facts
+from payment_service.application.recording.group_commit import GroupCommit
+from payment_service.application.recording.record_facts import Recorded, Submission
+from payment_service.domain.payment import CancelRequest, PaymentRequest, Times
+from payment_service.security.keys import Keys, create_keys, load_keys
+from payment_service.security.sealing import Sealer
+from payment_service.store.engines import connect_writer
+
+
+@dataclass
+class Clock:
+    """A clock that a test moves by hand; it starts at the real time."""
+
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def move(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@dataclass(frozen=True)
+class Writers:
+    """Both writers of one process on one database."""
+
+    create: CreatePayments
+    facts: GroupCommit[Submission, Recorded]
+    sealer: Sealer
+    keys: Keys
+    clock: Clock
+    times: Times
+
+
+@contextlib.asynccontextmanager
+async def running_writers(
+    database_url: str,
+    keys_folder: Path,
+    *,
+    clock: Clock | None = None,
+    times: Times | None = None,
+    committed: Callable[[], None] = lambda: None,
+    shortcode: str = "174379",
+) -> AsyncIterator[Writers]:
+    """Writers that share nothing with others but the database and the keys."""
+    create_keys(keys_folder / "keys.json")
+    keys = load_keys(keys_folder / "keys.json")
+    sealer, clock, times = Sealer(keys), clock or Clock(), times or Times()
+    creating = create_payment.Tools(sealer, keys.chain, keys.fingerprint, shortcode, clock, times)
+    recording = record_facts.Tools(sealer, keys.chain, keys.fingerprint, clock, times)
+    connect = partial(connect_writer, database_url, autocommit=True)
+    creates: GroupCommit[create_payment.NewPayment, create_payment.Decision] = GroupCommit(
+        "create", connect, partial(create_payment.create_payments, creating), committed
+    )
+    facts: GroupCommit[Submission, Recorded] = GroupCommit(
+        "facts", connect, partial(record_facts.record_facts, recording), committed
+    )
+    running = [asyncio.create_task(creates.run()), asyncio.create_task(facts.run())]
+    try:
+        yield Writers(CreatePayments(creates), facts, sealer, keys, clock, times)
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def withdraw(writers: Writers, caller: str, asked: CancelRequest) -> bool:
+    """Cancel as a process would; whether an earlier call had done it. Raises what `CancelPayments` raises."""
+
+    async def unread(_caller: str, _payment_id: UUID) -> None:
+        return None
+
+    _, replayed = await CancelPayments(writers.facts, unread)(caller, asked)  # type: ignore[arg-type]  # what is read is not looked at
+    return replayed
+
+
+def a_request(**changed: object) -> PaymentRequest:
+    """A request of its own, with ids that no other has."""
+    fields: dict[str, object] = {
+        "request_id": str(uuid4()),
+        "booking_id": f"BK-{uuid4().hex[:12]}",
+        "phone_number": "254712345678",
+        "amount": 500,
+        "shortcode": "174379",
+        "description": "Booking",
+    }
+    return PaymentRequest(**(fields | changed))  # type: ignore[arg-type]  # the fields are those of the class
