@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 BIN := .venv/bin
-PYTHON_FOLDERS := $(wildcard payment_service callback_gateway runtime development daraja_simulator conformance benchmarks tests)
+PYTHON_FOLDERS := $(wildcard payment_service callback_gateway runtime development daraja_simulator conformance benchmarks scripts tests)
 PROTOS := $(wildcard proto/mpesa_payments/v1/*.proto)
 
 .PHONY: help
@@ -34,7 +34,7 @@ test-fast: setup ## Run the tests that take a moment each
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 .PHONY: lint
-lint: setup lint-python typecheck lint-proto breaking check-generated check-diagram check-errors ## Run every check that is not a test
+lint: setup lint-python typecheck lint-proto breaking check-generated check-diagram check-errors check-alarms ## Run every check that is not a test
 
 .PHONY: lint-python
 lint-python: setup
@@ -84,6 +84,14 @@ errors: setup ## Make the page of errors from the comments of the API
 .PHONY: check-errors
 check-errors: setup ## Check that the page of errors is what the comments of the API say
 	@$(BIN)/python -m payment_service.rpc.catalogue --check docs/errors.md
+
+.PHONY: alarms
+alarms: setup ## Make the page of alarms from the programs' lists
+	@$(BIN)/python -m scripts.alarms_page --write docs/alarms.md
+
+.PHONY: check-alarms
+check-alarms: setup ## Check that the page of alarms is what the programs' lists say
+	@$(BIN)/python -m scripts.alarms_page --check docs/alarms.md
 
 .PHONY: bench
 bench: setup ## Measure throughput, latencies and watchers against the floor

@@ -9,6 +9,7 @@ import typer
 from callback_gateway.app import serve as serve_gateway
 from callback_gateway.config import GatewaySettings
 from runtime.callback_tokens import load_callback_keys
+from runtime.exporting import exporting
 from runtime.logs import configure_logs
 from runtime.serving import StartRefused, ending_on_refusal, refuse, run
 from runtime.settings import render_settings
@@ -40,7 +41,8 @@ def serve(
             load_callback_keys(settings.callback_keys_file)
         return
     configure_logs("callback-gateway", settings.log_level)
-    run(serve_gateway(settings, ready_file))
+    with ending_on_refusal(), exporting("callback-gateway", settings.metrics_address, "GATEWAY_METRICS_ADDRESS"):
+        run(serve_gateway(settings, ready_file))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,9 @@ class GatewaySettings(ProgramSettings):
     callback_keys_file: Path = Field(
         description="file of the keys for callback tokens, the same as the payment service's"
     )
+    metrics_address: AddressSetting | None = Field(
+        default=None, description="HOST:PORT of a page for Prometheus, with a listener of its own; empty: no page"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="least severe lines to log"
     )

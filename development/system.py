@@ -84,6 +84,8 @@ class Plan:
     grpc_port: int = 0
     gateway_port: int = 0
     simulator_port: int = 0
+    # Of the service's page for Prometheus; None serves none.
+    metrics_port: int | None = None
     # Of the database's owner; None runs the embedded PostgreSQL.
     database_url: str | None = None
     # None runs the simulator.
@@ -101,6 +103,7 @@ class System:
     grpc_address: str
     gateway_url: str
     daraja_url: str
+    metrics_url: str | None
     simulated: bool
     files: Mapping[str, Path]
     logs: Path
@@ -133,12 +136,14 @@ async def running_system(plan: Plan) -> AsyncIterator[System]:
             daraja_url = plan.daraja_url or await _start_simulator(house, plan, parts)
             if plan.daraja_url is None:
                 files |= _simulator_credentials(data_dir)
-            await _start_service_and_gateway(house, plan, files, daraja_url, parts)
+            metrics = None if plan.metrics_port is None else f"{HOST}:{plan.metrics_port or find_free_port()}"
+            await _start_service_and_gateway(house, plan, files, daraja_url, metrics, parts)
             addresses = {part.name: str(part.ready["address"]) for part in parts}
             yield System(
                 grpc_address=addresses[SERVICE],
                 gateway_url=f"http://{addresses[GATEWAY]}",
                 daraja_url=daraja_url,
+                metrics_url=f"http://{metrics}/metrics" if metrics is not None else None,
                 simulated=plan.daraja_url is None,
                 files=files,
                 logs=data_dir / "logs",
@@ -251,7 +256,7 @@ async def _start_simulator(house: House, plan: Plan, parts: list[Part]) -> str:
 
 
 async def _start_service_and_gateway(
-    house: House, plan: Plan, files: Mapping[str, Path], daraja_url: str, parts: list[Part]
+    house: House, plan: Plan, files: Mapping[str, Path], daraja_url: str, metrics: str | None, parts: list[Part]
 ) -> None:
     """Each needs the other's address, so the service's port is chosen first, and chosen anew if it is gone by then."""
     for attempt in range(1, PORT_ATTEMPTS + 1):
@@ -265,6 +270,8 @@ async def _start_service_and_gateway(
         usual = {"PAYMENTS_CALLBACK_BASE_URL": f"http://{gateway.ready['address']}"}
         if plan.daraja_url is None:
             usual |= SIMULATED_SETTINGS
+        if metrics is not None:
+            usual["PAYMENTS_METRICS_ADDRESS"] = metrics
         for name, value in usual.items():
             settings.setdefault(name, house.environment.get(name) or value)
         words = ["payment_service", "serve", f"--listen={HOST}:{grpc_port}"]
@@ -307,6 +314,8 @@ def _check_ports(plan: Plan) -> None:
     wanted = [(plan.grpc_port, "--grpc-port"), (plan.gateway_port, "--gateway-port")]
     if plan.daraja_url is None:
         wanted.append((plan.simulator_port, "--simulator-port"))
+    if plan.metrics_port is not None:
+        wanted.append((plan.metrics_port, "--metrics-port"))
     for port, flag in wanted:
         with socket.socket() as probe:
             # As servers do: connections of an earlier run that linger do not make a port taken.

@@ -21,6 +21,7 @@ from payment_service.config import InspectionSettings, OwnerSettings, PaymentSet
 from payment_service.credentials import load_credentials
 from payment_service.database import upgrade_database
 from payment_service.security.keys import create_keys as make_keys
+from runtime.exporting import exporting
 from runtime.key_rings import create_key_ring
 from runtime.logs import configure_logs
 from runtime.serving import StartRefused, ending_on_refusal, refuse, run
@@ -64,7 +65,8 @@ def serve(
             load_credentials(settings)
         return
     configure_logs("payment-service", settings.log_level)
-    run(serve_payments(settings, ready_file))
+    with ending_on_refusal(), exporting("payment-service", settings.metrics_address, "PAYMENTS_METRICS_ADDRESS"):
+        run(serve_payments(settings, ready_file))
 
 
 @app.command()
@@ -155,6 +157,7 @@ def dev(
     grpc_port: Annotated[int, typer.Option(help="Port of the gRPC server.")] = 50051,
     gateway_port: Annotated[int, typer.Option(help="Port of the callback gateway.")] = 8080,
     simulator_port: Annotated[int, typer.Option(help="Port of the Daraja simulator.")] = 8070,
+    metrics_port: Annotated[int, typer.Option(help="Port of the page for Prometheus.")] = 9464,
     database_url: Annotated[
         str | None, typer.Option(help="A PostgreSQL of your own, as its owner, instead of the embedded one.")
     ] = None,
@@ -164,7 +167,9 @@ def dev(
     """Run every part on this machine: PostgreSQL, the simulator, the gateway and the service."""
     from development.dev import dev as run_development
 
-    run_development(data_dir, grpc_port, gateway_port, simulator_port, database_url, daraja_url, ready_file)
+    run_development(
+        data_dir, grpc_port, gateway_port, simulator_port, metrics_port, database_url, daraja_url, ready_file
+    )
 
 
 @app.command()

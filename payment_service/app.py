@@ -8,7 +8,6 @@ import contextlib
 import gc
 import hashlib
 import logging
-import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -49,7 +48,6 @@ from payment_service.schedule import periodic_steps
 from payment_service.security.sealing import Sealer
 from payment_service.store.engines import connect_feed, connect_writer, read_engine
 from payment_service.store.health import database_now
-from payment_service.telemetry import set_up_tracing
 from runtime.serving import stop_requested, write_ready_file
 
 SKEW_MAX = timedelta(seconds=2)
@@ -91,7 +89,6 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
     database_url = settings.database_url.get_secret_value()
     # Callers' reads have connections of their own, so that a flood of them delays no timer and no token.
     engine, readers = read_engine(database_url), read_engine(database_url, connections=8, wait_seconds=20)
-    tracing = set_up_tracing(f"{socket.gethostname()}-{id(stop):x}")
     try:
         await check_database(engine)
         async with (
@@ -113,7 +110,6 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
     finally:
         await engine.dispose()
         await readers.dispose()
-        tracing.shutdown()
     _log.info("payment service stopped")
 
 

@@ -87,6 +87,9 @@ class PaymentSettings(TimedSettings):
     daraja_consumer_key: SecretStr = Field(description="consumer key of the Daraja app")
     daraja_consumer_secret: SecretStr = Field(description="consumer secret of the Daraja app")
     callback_base_url: str = Field(description="where Safaricom reaches the gateway: https://HOST, without a path")
+    metrics_address: AddressSetting | None = Field(
+        default=None, description="HOST:PORT of a page for Prometheus, with a listener of its own; empty: no page"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="least severe lines to log"
     )

@@ -27,6 +27,8 @@ from payment_service.application.settling.pull_transactions import LOOK_SECONDS 
 from payment_service.application.settling.pull_transactions import PullTools, pull_transactions
 from payment_service.application.settling.query_pushes import QueryTools, query_pushes
 from payment_service.application.settling.run_timers import TimerTools, run_timers
+from payment_service.application.settling.watch_provider import LOOK_SECONDS as WATCH_LOOK_SECONDS
+from payment_service.application.settling.watch_provider import ProviderWatch, watch_provider
 from payment_service.config import PaymentSettings
 from payment_service.daraja.initiator import Initiator
 
@@ -58,6 +60,7 @@ def periodic_steps(
         partial(run_every, STEP_SECONDS, partial(apply_pending_callbacks, inbox)),
         partial(run_every, MATCH_SECONDS, partial(match_parked_callbacks, inbox)),
         partial(run_every, QUERY_STEP_SECONDS, partial(query_pushes, queries)),
+        partial(run_every, WATCH_LOOK_SECONDS, partial(watch_provider, ProviderWatch(engine, send.clock))),
         *_readers_of_books(settings, engine, send, initiator),
     ]
 

@@ -2,8 +2,8 @@
 
 A trace runs from a caller's RPC through the send to the callback that ends the
 payment, over several processes and minutes; between them it travels as a W3C
-`traceparent`, in metadata and in the payment's row. Spans go to whatever
-processors are set up; without any they still number the log lines.
+`traceparent`, in metadata and in the payment's row. Where they go is decided
+in `runtime.exporting`; if nowhere, they still number the log lines.
 
 The names are those of the stable RPC conventions of OpenTelemetry. The Python
 package of conventions still has the older ones, so they are spelled out here.
@@ -11,12 +11,9 @@ package of conventions still has the older ones, so they are spelled out here.
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from opentelemetry import context, trace
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 TRACEPARENT = "traceparent"
@@ -34,18 +31,6 @@ _FAULTS = frozenset(
 """Statuses that are the server's failure; any other is an answer."""
 
 _tracer = trace.get_tracer("payment_service.rpc")
-
-
-def set_up_tracing(service_instance: str, processors: Sequence[SpanProcessor] = ()) -> TracerProvider:
-    """Make the process's tracer provider. Call it once, and `shutdown` at the end, so that spans are flushed."""
-    resource = Resource.create({"service.name": "payment-service", "service.instance.id": service_instance})
-    # Spans that nobody takes need ids, for the log lines and the rows, and nothing inside them.
-    sampler = ALWAYS_ON if processors else ALWAYS_OFF
-    provider = TracerProvider(sampler, resource, shutdown_on_exit=False)
-    for processor in processors:
-        provider.add_span_processor(processor)
-    trace.set_tracer_provider(provider)
-    return provider
 
 
 def traceparent() -> str | None:

@@ -21,7 +21,7 @@ from runtime.grpc_options import CLIENT_OPTIONS
 # Bounds, not expectations: a loaded machine starts five programs in well under these.
 START_SECONDS = 90
 STOP_SECONDS = 60
-FREE_PORTS = ("--grpc-port=0", "--gateway-port=0", "--simulator-port=0")
+FREE_PORTS = ("--grpc-port=0", "--gateway-port=0", "--simulator-port=0", "--metrics-port=0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,14 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from mpesa_payments.v1 import callback_service_pb2 as callback_pb
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
 from payment_service.rpc import identity
 from payment_service.rpc.calls import Lane, Limits
 from payment_service.rpc.identity import PlaintextRefused, RuleMissing, allowed_caller, check_address, check_rules
 from payment_service.rpc.server import SERVICES, serving
-from payment_service.telemetry import set_up_tracing, traceparent
+from payment_service.telemetry import traceparent
 from runtime.grpc_options import CLIENT_OPTIONS
 from runtime.serving import Address, AddressTaken
 from tests.application.following.reading import next_of, rest_of
@@ -209,7 +210,9 @@ async def _process_beside(group: asyncio.TaskGroup, database: Database, folder: 
 async def test_a_trace_goes_through_to_the_payments_row(database: Database, process: Process) -> None:
     trace_id = "0af7651916cd43dd8448eb211c80319c"
     collected = Collected()
-    set_up_tracing("test", [collected])
+    provider = TracerProvider()
+    provider.add_span_processor(collected)
+    trace.set_tracer_provider(provider)
     await process.payments.InitiatePayment(
         a_message(), metadata=(("traceparent", f"00-{trace_id}-b7ad6b7169203331-01"),)
     )

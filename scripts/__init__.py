@@ -1,0 +1,1 @@
+"""What only writes pages, and what sets up the environments."""
