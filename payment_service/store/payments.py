@@ -17,7 +17,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from payment_service.domain.payment import BookingAction, LatePaymentPolicy, Payment, State
 from payment_service.domain.reasons import Reason
-from payment_service.domain.timers import Due
 from payment_service.security.sealing import CHECKOUT_REQUEST_ID, PHONE_NUMBER, SealBroken, Sealer
 from payment_service.store.caller_requests import SHARED_LOCKS, UNUSED
 from payment_service.store.many_rows import Row, array_of, columns_of, inserting, updating
@@ -26,8 +25,6 @@ from payment_service.store.tables import payments
 
 CHECKOUT_INDEX = "checkout"
 PHONE_INDEX = "phone"
-
-_STATES = frozenset(State)
 
 _log = structlog.get_logger(__name__)
 
@@ -131,13 +128,6 @@ _CHECKOUT_HOLDERS = (
     "SELECT checkout_index_a, payment_id FROM payment_transactions WHERE checkout_index_a = ANY($1::bytea[])"
 )
 
-_DUE = (
-    select(payments.c.payment_id, payments.c.state, payments.c.claim_id, payments.c.created_at)
-    .where(payments.c.due_at <= bindparam("now"))
-    .order_by(payments.c.due_at)
-    .limit(bindparam("limit"))
-)
-
 _PROMPTS = select(
     payments.c.payment_id,
     payments.c.reference,
@@ -201,16 +191,6 @@ def account_references_in_use(candidates: Sequence[str], since: datetime) -> Sta
 def checkout_holders(indexes: Sequence[bytes]) -> Statement:
     """(blind index, payment id) of those CheckoutRequestIDs that are recorded somewhere."""
     return Statement(_CHECKOUT_HOLDERS, (array_of(indexes),))
-
-
-async def due_payments(conn: AsyncConnection, now: datetime, limit: int) -> list[Due]:
-    """The payments whose timer has run out, the longest overdue first.
-
-    A state that this release does not know is left to the processes of the newer one that wrote it.
-    """
-    rows = await conn.execute(_DUE, {"now": now, "limit": limit})
-    known = [row for row in rows if row.state in _STATES]
-    return [Due(row.payment_id, State(row.state), row.claim_id, row.created_at) for row in known]
 
 
 async def read_prompts(conn: AsyncConnection, sealer: Sealer, ids: Sequence[UUID]) -> list[Prompt]:

@@ -6,10 +6,11 @@ Ids are ordered by time, so a window of time is a range of the primary key, and 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from payment_service.store.time_ordered_ids import first_id_at
 
 _PUSHES = text("""
 SELECT count(*) AS sent,
@@ -54,8 +55,3 @@ async def latest_push_answers(conn: AsyncConnection, since: datetime, most: int)
 async def latest_result_codes(conn: AsyncConnection, since: datetime, most: int) -> Sequence[str]:
     """The codes of the latest results that changed a payment, the last one first."""
     return list(await conn.scalars(_LATEST_CODES, {"looked_at": most * 20, "since": since, "most": most}))
-
-
-def first_id_at(moment: datetime) -> UUID:
-    """The smallest id that can have been made at that time (UUID version 7: milliseconds first)."""
-    return UUID(int=(int(moment.timestamp() * 1000) << 80) | (7 << 76) | (2 << 62))

@@ -12,12 +12,13 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Select, bindparam, cast, exists, func, select
+from sqlalchemy import BigInteger, Select, bindparam, cast, exists, func, select, union_all
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from payment_service.store.pipeline import Connection, Statement
 from payment_service.store.tables import events, log, payments
+from payment_service.store.time_ordered_ids import MADE_WITHIN, first_id_at
 
 
 class PaymentRow(NamedTuple):
@@ -283,16 +284,25 @@ async def list_payments(
     ):
         if value is not None:
             conditions.append(column == value)
-    if wanted.statuses:
-        conditions.append(_p.status.in_(wanted.statuses))
     if wanted.created_from is not None:
-        conditions.append(_p.created_at >= wanted.created_from)
+        # The times are bounds of the ids, too: no row outside of them is read.
+        conditions += [
+            _p.created_at >= wanted.created_from,
+            _p.payment_id >= first_id_at(wanted.created_from - MADE_WITHIN),
+        ]
     if wanted.created_before is not None:
-        conditions.append(_p.created_at < wanted.created_before)
+        conditions += [
+            _p.created_at < wanted.created_before,
+            _p.payment_id < first_id_at(wanted.created_before + MADE_WITHIN),
+        ]
     if before is not None:
         conditions.append(_p.payment_id < before)
-    statement = _PAYMENT.where(*conditions).order_by(_p.payment_id.desc()).limit(most)
-    return [PaymentRow._make(row) for row in await connection.execute(statement)]
+    newest_first = _PAYMENT.where(*conditions).order_by(_p.payment_id.desc()).limit(most)
+    # The index of statuses is in the order of the ids within one status only: each is read by itself, and then merged.
+    by_status = [newest_first.where(_p.status == status).subquery().select() for status in wanted.statuses]
+    rows = await connection.execute(union_all(*by_status) if by_status else newest_first)
+    found = sorted(map(PaymentRow._make, rows), key=lambda row: row.payment_id, reverse=True)
+    return found[:most]
 
 
 async def request_of(connection: AsyncConnection, caller: str, payment_id: UUID) -> RequestRow | None:

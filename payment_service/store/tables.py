@@ -141,6 +141,12 @@ payments = Table(
         name="payments_ended_blocks_nothing",
     ),
     Index("payments_by_caller", "caller", "payment_id"),
+    Index("payments_by_status", "caller", "status", "payment_id"),
+    Index(
+        "payments_receipt_pending",
+        "completed_at",
+        postgresql_where=text("state = 'COMPLETED' AND mpesa_receipt_number IS NULL AND due_at IS NOT NULL"),
+    ),
     Index("payments_by_account_reference", "account_reference", "created_at"),
     Index("payments_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index("payments_to_ask_about", "query_at", postgresql_where=text("query_at IS NOT NULL")),

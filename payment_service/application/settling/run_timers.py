@@ -6,7 +6,7 @@ When a timer is due and what it says is decided in `domain.timers`.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -16,9 +16,13 @@ from payment_service.application.recording.record_facts import Recorded, Submiss
 from payment_service.domain.payment import Times
 from payment_service.domain.timers import fact_when_due, is_orphan
 from payment_service.security.sealing import Sealer
-from payment_service.store.payments import Prompt, due_payments, read_prompts
+from payment_service.store.due_timers import claim_due_timers
+from payment_service.store.payments import Prompt, read_prompts
 
-BATCH = 200
+LEASE = timedelta(seconds=10)
+"""How long a claimed timer is left to the process that claimed it. Acting on it takes milliseconds."""
+
+BATCH = 1_000
 """Payments of one step; a longer backlog is worked off by the next steps."""
 
 _log = structlog.get_logger(__name__)
@@ -40,8 +44,8 @@ class TimerTools:
 async def run_timers(tools: TimerTools) -> int:
     """Act on the payments whose timer has run out; how many there were."""
     now = tools.clock()
-    async with tools.engine.connect() as conn:
-        due = await due_payments(conn, now, BATCH)
+    async with tools.engine.begin() as conn:
+        due = await claim_due_timers(conn, now, now + LEASE, BATCH)
         orphaned = [row.payment_id for row in due if is_orphan(row, now, tools.times)]
         prompts = await read_prompts(conn, tools.sealer, orphaned) if orphaned else []
     created = {row.payment_id: row.created_at for row in due}

@@ -4,6 +4,7 @@ Two roles from the first day: the owner runs migrations, the application reads
 and writes but cannot alter an event.
 """
 
+import time
 from pathlib import Path
 
 import psycopg
@@ -25,6 +26,9 @@ MIGRATOR_LOCK = 7885070564180913008
 """Advisory lock: one migrator at a time; a second one waits, and then finds nothing to do."""
 
 
+MIGRATOR_LOOK_SECONDS = 0.1
+
+
 def _config(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
@@ -37,13 +41,21 @@ def migrate(owner_url: str) -> None:
     engine = create_engine(engine_url(owner_url))
     try:
         with engine.connect() as connection:
-            connection.execute(text(f"SELECT pg_advisory_lock({MIGRATOR_LOCK})"))
+            _wait_for_lock(connection)
             connection.execute(text(f"SET lock_timeout = '{LOCK_WAIT}'"))
             connection.commit()
             command.upgrade(_config(connection), "head")
             connection.commit()
     finally:
         engine.dispose()
+
+
+def _wait_for_lock(connection: Connection) -> None:
+    """Wait between statements, not within one: an index that is built concurrently waits for running statements."""
+    while not connection.scalar(text(f"SELECT pg_try_advisory_lock({MIGRATOR_LOCK})")):
+        connection.commit()
+        time.sleep(MIGRATOR_LOOK_SECONDS)
+    connection.commit()
 
 
 def differences(owner_url: str) -> list[object]:

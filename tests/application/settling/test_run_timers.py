@@ -1,16 +1,19 @@
 """Timers: every live payment has a way out, whoever started it and whoever is still there."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from payment_service.application.recording.record_facts import Submission
-from payment_service.application.settling.run_timers import TimerTools, run_timers
+from payment_service.application.settling.run_timers import LEASE, TimerTools, run_timers
 from payment_service.domain.facts import PromptAccepted, ResultReported, SendClaimed, Source, Verdict
 from payment_service.domain.payment import Payment
+from payment_service.store.due_timers import claim_due_timers
 from payment_service.store.engines import read_engine
 from payment_service.store.payments import Prompt
 from tests.databases import Database
@@ -104,3 +107,36 @@ async def test_a_receipt_that_does_not_come_is_looked_at(
     await run_timers(steps)
     assert await rows_of(database, "SELECT booking_action FROM payment_transactions") == [("REVIEW",)]
     assert await rows_of(database, "SELECT kind FROM cases") == [("RECEIPT_OVERDUE",)]
+
+
+async def test_processes_share_the_timers_instead_of_repeating_them(steps: TimerTools, writers: Writers) -> None:
+    for _ in range(20):
+        await a_payment(writers)
+    writers.clock.move(21)
+    shares = await asyncio.gather(*(run_timers(steps) for _ in range(4)))
+    assert sum(shares) == 20
+
+
+async def test_a_payment_that_a_person_has_locked_holds_up_no_other_timer(
+    steps: TimerTools, writers: Writers, database: Database
+) -> None:
+    locked, other = await a_payment(writers), await a_payment(writers)
+    writers.clock.move(21)
+    async with await psycopg.AsyncConnection.connect(database.owner_url) as console:
+        await console.execute("SELECT FROM payment_transactions WHERE payment_id = %s FOR UPDATE", (locked.payment_id,))
+        await run_timers(steps)
+        assert (await row(database, other))[0] == "FAILED"
+    await run_timers(steps)
+    assert (await row(database, locked))[0] == "FAILED"
+
+
+async def test_a_timer_whose_process_died_is_due_again(
+    steps: TimerTools, writers: Writers, engine: AsyncEngine
+) -> None:
+    await a_payment(writers)
+    writers.clock.move(21)
+    async with engine.begin() as conn:
+        assert len(await claim_due_timers(conn, writers.clock(), writers.clock() + LEASE, 10)) == 1
+    assert await run_timers(steps) == 0
+    writers.clock.move(LEASE.total_seconds())
+    assert await run_timers(steps) == 1

@@ -1,0 +1,42 @@
+"""Which timers have run out, and the claim to act on them: SQL only; `domain.timers` says what follows.
+
+The time of a timer is its own lease: whoever moves it forward acts on it, and if that process dies, the timer is due
+again at the new time. So several processes share the work instead of repeating it, and a payment that somebody else has
+locked holds up no other. Moving it changes no payment: no version, no event.
+"""
+
+from datetime import datetime
+
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from payment_service.domain.payment import State
+from payment_service.domain.timers import Due
+from payment_service.store.tables import payments
+
+_p = payments.c
+_KNOWN_STATES = frozenset(State)
+
+_LONGEST_OVERDUE = (
+    select(_p.payment_id)
+    .where(_p.due_at <= bindparam("now"))
+    .order_by(_p.due_at)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True, key_share=True)
+)
+_CLAIM = (
+    update(payments)
+    .where(_p.payment_id.in_(_LONGEST_OVERDUE))
+    .values(due_at=bindparam("again_at"))
+    .returning(_p.payment_id, _p.state, _p.claim_id, _p.created_at)
+)
+
+
+async def claim_due_timers(conn: AsyncConnection, now: datetime, again_at: datetime, most: int) -> list[Due]:
+    """Claim the timers that have run out, the longest overdue first; they are due again at `again_at`.
+
+    A state that this release does not know is left to the processes of the newer one that wrote it.
+    """
+    rows = await conn.execute(_CLAIM, {"now": now, "again_at": again_at, "most": most})
+    known = [row for row in rows if row.state in _KNOWN_STATES]
+    return [Due(row.payment_id, State(row.state), row.claim_id, row.created_at) for row in known]
