@@ -71,19 +71,19 @@ breaking: setup ## Check that the API still serves the clients of the last relea
 
 .PHONY: diagram
 diagram: setup ## Draw the state diagram from the transition table
-	@$(BIN)/python -m payment_service.domain.diagram --write docs/state-diagram.md
+	@$(BIN)/python -m scripts.state_diagram --write docs/state-diagram.md
 
 .PHONY: check-diagram
 check-diagram: setup ## Check that the state diagram is what the transition table says
-	@$(BIN)/python -m payment_service.domain.diagram --check docs/state-diagram.md
+	@$(BIN)/python -m scripts.state_diagram --check docs/state-diagram.md
 
 .PHONY: errors
 errors: setup ## Make the page of errors from the comments of the API
-	@$(BIN)/python -m payment_service.rpc.catalogue --write docs/errors.md
+	@$(BIN)/python -m scripts.error_catalogue --write docs/errors.md
 
 .PHONY: check-errors
 check-errors: setup ## Check that the page of errors is what the comments of the API say
-	@$(BIN)/python -m payment_service.rpc.catalogue --check docs/errors.md
+	@$(BIN)/python -m scripts.error_catalogue --check docs/errors.md
 
 .PHONY: alarms
 alarms: setup ## Make the page of alarms from the programs' lists

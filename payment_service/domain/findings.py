@@ -41,19 +41,19 @@ from payment_service.domain.reasons import Reason
 class Standing(StrEnum):
     """The columns of the table: the states, three of them told apart further."""
 
-    C = "CREATED"
-    S = "SENDING"
-    P = "PROMPTED"
-    U0 = "UNCERTAIN, no result seen"
-    U1 = "UNCERTAIN, some result seen"
-    UR = "UNCERTAIN, under review"
-    K0 = "COMPLETED, receipt pending"
-    K = "COMPLETED"
-    F = "FAILED"
-    X = "CANCELLED"
-    E = "EXPIRED"
-    RG = "REFUNDING"
-    RD = "REFUNDED"
+    CREATED = "CREATED"
+    SENDING = "SENDING"
+    PROMPTED = "PROMPTED"
+    UNCERTAIN_NO_RESULT = "UNCERTAIN, no result seen"
+    UNCERTAIN_RESULT_SEEN = "UNCERTAIN, some result seen"
+    UNDER_REVIEW = "UNCERTAIN, under review"
+    RECEIPT_PENDING = "COMPLETED, receipt pending"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+    REFUNDING = "REFUNDING"
+    REFUNDED = "REFUNDED"
 
 
 class Finding(StrEnum):
@@ -108,27 +108,27 @@ def standing(payment: Payment) -> Standing:
     """The column of the table a payment is in."""
     match payment.state:
         case State.CREATED:
-            return Standing.C
+            return Standing.CREATED
         case State.SENDING:
-            return Standing.S
+            return Standing.SENDING
         case State.PROMPTED:
-            return Standing.P
+            return Standing.PROMPTED
         case State.UNCERTAIN:
             if payment.reason is Reason.REVIEW:
-                return Standing.UR
-            return Standing.U1 if payment.result_seen else Standing.U0
+                return Standing.UNDER_REVIEW
+            return Standing.UNCERTAIN_RESULT_SEEN if payment.result_seen else Standing.UNCERTAIN_NO_RESULT
         case State.COMPLETED:
-            return Standing.K if payment.receipt else Standing.K0
+            return Standing.COMPLETED if payment.receipt else Standing.RECEIPT_PENDING
         case State.FAILED:
-            return Standing.F
+            return Standing.FAILED
         case State.CANCELLED:
-            return Standing.X
+            return Standing.CANCELLED
         case State.EXPIRED:
-            return Standing.E
+            return Standing.EXPIRED
         case State.REFUNDING:
-            return Standing.RG
+            return Standing.REFUNDING
         case State.REFUNDED:
-            return Standing.RD
+            return Standing.REFUNDED
         case _:
             assert_never(payment.state)
 
@@ -270,7 +270,7 @@ def _paid(payment: Payment, fact: ResultReported, around: Surroundings) -> Findi
         fact.receipt == payment.receipt or around.receipt_holder == payment.payment_id
     )
     if fact.amount == UNREADABLE or fact.amount not in (None, payment.amount):
-        told_before = known and standing(payment) is Standing.UR
+        told_before = known and standing(payment) is Standing.UNDER_REVIEW
         return Finding.PAID_KNOWN_RECEIPT if told_before else Finding.WRONG_AMOUNT
     if fact.receipt is None:
         return Finding.PAID_NO_RECEIPT

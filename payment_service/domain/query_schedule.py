@@ -20,11 +20,11 @@ def worth_asking(payment: Payment) -> bool:
     if payment.checkout_request_id is None:
         return False
     match standing(payment):
-        case Standing.P | Standing.U0 | Standing.U1:
+        case Standing.PROMPTED | Standing.UNCERTAIN_NO_RESULT | Standing.UNCERTAIN_RESULT_SEEN:
             return True
-        case Standing.K0:
+        case Standing.RECEIPT_PENDING:
             return not payment.paid_twice
-        case Standing.E:
+        case Standing.EXPIRED:
             return not payment.outcome_certain
         case _:
             return False

@@ -25,16 +25,16 @@ class Due:
 def due_at(payment: Payment, times: Times) -> datetime | None:
     """When something is to be done for the payment unless something else happens first; None for never."""
     match standing(payment):
-        case Standing.C:
+        case Standing.CREATED:
             orphaned = (payment.send_at or payment.created_at) + times.orphaned_after
             return min(orphaned, deadline(payment, times))
-        case Standing.S:
+        case Standing.SENDING:
             return payment.lease_expires_at
-        case Standing.P | Standing.U0 | Standing.U1:
+        case Standing.PROMPTED | Standing.UNCERTAIN_NO_RESULT | Standing.UNCERTAIN_RESULT_SEEN:
             return deadline(payment, times)
-        case Standing.K0 if payment.completed_at is not None and not payment.money_case_open:
+        case Standing.RECEIPT_PENDING if payment.completed_at is not None and not payment.money_case_open:
             return payment.completed_at + times.receipt_within
-        case Standing.E if not payment.outcome_certain:
+        case Standing.EXPIRED if not payment.outcome_certain:
             return watch_end(payment, times)
         case _:
             return None

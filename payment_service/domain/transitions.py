@@ -40,7 +40,7 @@ from payment_service.domain.reasons import Reason
 
 # One word per cell:
 #   -          nothing happens            ids     only the provider's ids are recorded
-#   C S P U0 U1 UR K F X E RG RD          go to that standing
+#   C S P U0 U1 UR K F X E RG RD          go to that standing (`HEADINGS`)
 #   F|X        failed or cancelled, as the code says
 #   case $     the state stays; a case, or a case about money, is opened
 #   A+case A+$ go to A and open one
@@ -88,9 +88,27 @@ CASE_ACCEPTED      -        -      -      -      -      K      -        -       
 """
 
 
+HEADINGS = {
+    "C": Standing.CREATED,
+    "S": Standing.SENDING,
+    "P": Standing.PROMPTED,
+    "U0": Standing.UNCERTAIN_NO_RESULT,
+    "U1": Standing.UNCERTAIN_RESULT_SEEN,
+    "UR": Standing.UNDER_REVIEW,
+    "K0": Standing.RECEIPT_PENDING,
+    "K": Standing.COMPLETED,
+    "F": Standing.FAILED,
+    "X": Standing.CANCELLED,
+    "E": Standing.EXPIRED,
+    "RG": Standing.REFUNDING,
+    "RD": Standing.REFUNDED,
+}
+"""The columns by their headings: short ones, so that the whole table can be seen at once."""
+
+
 def _parsed(table: str) -> Mapping[Finding, Mapping[Standing, str]]:
     header, *rows = (line.split() for line in table.strip().splitlines())
-    columns = [Standing[name] for name in header]
+    columns = [HEADINGS[heading] for heading in header]
     return {Finding[name]: dict(zip(columns, cells, strict=True)) for name, *cells in rows}
 
 
@@ -202,7 +220,7 @@ def _case(row: Finding, column: Standing, mark: str, payment: Payment, fact: Fac
         case "case":
             return Case(_CASE_OF.get(row, CaseKind.CONTRADICTION), is_money=False)
         case "differs" if isinstance(fact, ResultReported):
-            ended_so = Standing.X if fact.verdict is Verdict.CANCELLED else Standing.F
+            ended_so = Standing.CANCELLED if fact.verdict is Verdict.CANCELLED else Standing.FAILED
             same = ended_so is column and fact.code == payment.result_code
             return None if same else Case(CaseKind.CONTRADICTION, is_money=False)
         case _:

@@ -177,19 +177,19 @@ def standing_in(column: Standing, *, ids: bool = True, start: Payment | None = N
     prompted = led(sending, accepted() if ids else AnswerLost(CLAIM))
     complete = led(prompted, paid())
     ways: dict[Standing, Callable[[], Payment]] = {
-        Standing.C: lambda: new,
-        Standing.S: lambda: sending,
-        Standing.P: lambda: led(sending, accepted()),
-        Standing.U0: lambda: led(sending, AnswerLost(CLAIM)),
-        Standing.U1: lambda: led(prompted, unknown()),
-        Standing.UR: lambda: led(prompted, paid(ODD_RECEIPT, AMOUNT + 1)),
-        Standing.K0: lambda: led(prompted, paid(None)),
-        Standing.K: lambda: complete,
-        Standing.F: lambda: led(prompted, failed()),
-        Standing.X: lambda: led(prompted, cancelled()),
-        Standing.E: lambda: tell(prompted, DeadlinePassed(), prompted.expires_at).payment,
-        Standing.RG: lambda: led(complete, RefundRequested(REFUND)),
-        Standing.RD: lambda: led(complete, RefundRequested(REFUND), RefundDone(REFUND)),
+        Standing.CREATED: lambda: new,
+        Standing.SENDING: lambda: sending,
+        Standing.PROMPTED: lambda: led(sending, accepted()),
+        Standing.UNCERTAIN_NO_RESULT: lambda: led(sending, AnswerLost(CLAIM)),
+        Standing.UNCERTAIN_RESULT_SEEN: lambda: led(prompted, unknown()),
+        Standing.UNDER_REVIEW: lambda: led(prompted, paid(ODD_RECEIPT, AMOUNT + 1)),
+        Standing.RECEIPT_PENDING: lambda: led(prompted, paid(None)),
+        Standing.COMPLETED: lambda: complete,
+        Standing.FAILED: lambda: led(prompted, failed()),
+        Standing.CANCELLED: lambda: led(prompted, cancelled()),
+        Standing.EXPIRED: lambda: tell(prompted, DeadlinePassed(), prompted.expires_at).payment,
+        Standing.REFUNDING: lambda: led(complete, RefundRequested(REFUND)),
+        Standing.REFUNDED: lambda: led(complete, RefundRequested(REFUND), RefundDone(REFUND)),
     }
     return ways[column]()
 
@@ -197,14 +197,14 @@ def standing_in(column: Standing, *, ids: bool = True, start: Payment | None = N
 def due_fact(payment: Payment) -> Fact | None:
     """What the timer of a payment says; None where it is time to send."""
     match standing(payment):
-        case Standing.C:
+        case Standing.CREATED:
             return None
-        case Standing.S:
+        case Standing.SENDING:
             assert payment.claim_id is not None
             return LeaseDead(payment.claim_id)
-        case Standing.K0:
+        case Standing.RECEIPT_PENDING:
             return ReceiptOverdue()
-        case Standing.E:
+        case Standing.EXPIRED:
             return WatchEnded()
         case _:
             return DeadlinePassed()
@@ -216,7 +216,7 @@ def withdrawn() -> Payment:
 
 def under_refund_by_case() -> Payment:
     """REFUNDING, reached from a review instead of from a completed payment."""
-    return led(standing_in(Standing.UR), RefundRequested(REFUND, by_case=True))
+    return led(standing_in(Standing.UNDER_REVIEW), RefundRequested(REFUND, by_case=True))
 
 
 def clocked(payment: Payment, changes: dict[str, object]) -> Payment:

@@ -94,16 +94,16 @@ PAYMENTS = [
     *(scenes.standing_in(column, ids=ids) for column in Standing for ids in (True, False)),
     scenes.withdrawn(),
     scenes.under_refund_by_case(),
-    replace(scenes.standing_in(Standing.U1), result_code="1037"),
-    replace(scenes.standing_in(Standing.S), not_sent_count=3),
+    replace(scenes.standing_in(Standing.UNCERTAIN_RESULT_SEEN), result_code="1037"),
+    replace(scenes.standing_in(Standing.SENDING), not_sent_count=3),
 ]
 
 _SIBLING = scenes.created(payment_id=OTHER_ID, attempt=2)
 SURROUNDINGS = [
     Surroundings(),
-    Surroundings([scenes.standing_in(Standing.K, start=_SIBLING)]),
-    Surroundings([scenes.standing_in(Standing.P, start=_SIBLING)], receipt_holder=OTHER_ID),
-    Surroundings([scenes.standing_in(Standing.RD, start=_SIBLING)], checkout_holder=OTHER_ID),
+    Surroundings([scenes.standing_in(Standing.COMPLETED, start=_SIBLING)]),
+    Surroundings([scenes.standing_in(Standing.PROMPTED, start=_SIBLING)], receipt_holder=OTHER_ID),
+    Surroundings([scenes.standing_in(Standing.REFUNDED, start=_SIBLING)], checkout_holder=OTHER_ID),
     Surroundings(receipt_holder=scenes.PAYMENT_ID, checkout_holder=scenes.PAYMENT_ID),
 ]
 WAITS = [timedelta(seconds=1), timedelta(seconds=70), timedelta(minutes=16), timedelta(hours=49)]
@@ -153,18 +153,20 @@ def test_what_every_fact_does_is_whole_and_counted(payment: Payment) -> None:
             assert after.receipt == before.receipt
 
 
-@pytest.mark.parametrize("column", [Standing.K0, Standing.K, Standing.RG, Standing.RD])
+@pytest.mark.parametrize(
+    "column", [Standing.RECEIPT_PENDING, Standing.COMPLETED, Standing.REFUNDING, Standing.REFUNDED]
+)
 def test_proven_success_is_never_downgraded(column: Standing) -> None:
     for before, _, _, _, outcome in all_told():
         if standing(before) is not column:
             continue
         after = outcome.payment
         if after.state in LIVE_STATES:
-            assert (column, standing(after), before.completed_at) == (Standing.RG, Standing.UR, None)
+            assert (column, standing(after), before.completed_at) == (Standing.REFUNDING, Standing.UNDER_REVIEW, None)
         else:
             assert after.state in PAID_STATES
             assert after.completed_at == before.completed_at
-            assert column is not Standing.RD or after.state is State.REFUNDED
+            assert column is not Standing.REFUNDED or after.state is State.REFUNDED
 
 
 PROOFS_OF_MONEY = (Source.CALLBACK, Source.PULL)
@@ -230,13 +232,13 @@ def test_an_unknown_code_or_an_unreadable_body_never_ends_anything() -> None:
 
 
 def test_no_standing_is_left_without_a_timer_a_case_or_an_end() -> None:
-    ends = {Standing.K, Standing.F, Standing.X, Standing.RG, Standing.RD}
+    ends = {Standing.COMPLETED, Standing.FAILED, Standing.CANCELLED, Standing.REFUNDING, Standing.REFUNDED}
     for _, _, _, _, outcome in all_told():
         after = outcome.payment
         bounded = after.due_at is not None or after.money_case_open or after.outcome_certain
         assert bounded, after
         if after.due_at is None and not after.money_case_open:
-            assert standing(after) in ends | {Standing.E}
+            assert standing(after) in ends | {Standing.EXPIRED}
 
 
 EXIT_WITHIN = TIMES.watch_for
@@ -251,7 +253,7 @@ def test_from_every_payment_that_any_fact_leads_to_the_timers_alone_lead_to_an_e
     for _, _, _, wait, outcome in all_told():
         if outcome.payment.state is not State.REFUNDING:
             reached[outcome.payment] = wait
-    assert {standing(payment) for payment in reached} == set(Standing) - {Standing.RG}
+    assert {standing(payment) for payment in reached} == set(Standing) - {Standing.REFUNDING}
     for start, wait in reached.items():
         payment, began = start, start.updated_at + wait
         now, timers = began, 0

@@ -138,7 +138,7 @@ def check_step(before: Payment, after: Payment) -> None:
     assert 0 <= after.version - before.version <= 1
     assert after.said_confirm or not before.said_confirm
     if before.state in PAID_STATES:
-        assert after.state in PAID_STATES or standing(after) is Standing.UR
+        assert after.state in PAID_STATES or standing(after) is Standing.UNDER_REVIEW
     if not before.blocks_booking and after.blocks_booking:
         assert before.state not in LIVE_STATES
         assert after.state is State.COMPLETED
@@ -375,7 +375,8 @@ def test_from_every_standing_the_timers_alone_lead_to_rest() -> None:
     ends = {}
     for column in Standing:
         payment = scenes.standing_in(column)
-        if column is not Standing.RG:
-            ends[column.name] = standing(next(iter(rest_of(payment, payment.updated_at).payments.values()))).name
-    unpaid = dict.fromkeys(("C", "S", "P", "U0", "U1", "E"), "E")
-    assert ends == unpaid | {"UR": "UR", "K0": "K0", "K": "K", "F": "F", "X": "X", "RD": "RD"}
+        if column is not Standing.REFUNDING:
+            ends[column] = standing(next(iter(rest_of(payment, payment.updated_at).payments.values())))
+    C, S, P, U0, U1, *_ = Standing
+    at_rest = {column: column for column in Standing if column is not Standing.REFUNDING}
+    assert ends == at_rest | dict.fromkeys((C, S, P, U0, U1), Standing.EXPIRED)

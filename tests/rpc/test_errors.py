@@ -32,8 +32,8 @@ from payment_service.domain.errors import (
     Violation,
 )
 from payment_service.domain.payment import LatePaymentPolicy, Payment, State
-from payment_service.rpc.catalogue import main, render_catalogue
 from payment_service.rpc.errors import Answer, CallerNotAllowed, ReaderTooSlow, TooManyCalls, answer_to
+from scripts.error_catalogue import main, render_catalogue
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 ID = UUID(int=7)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from payment_service.domain.decisions import booking_action
-from payment_service.domain.diagram import edges
+from payment_service.domain.edges import edges
 from payment_service.domain.findings import Surroundings
 from payment_service.domain.payment import LIVE_STATES, PAID_STATES, Payment, State
 from payment_service.domain.query_schedule import worth_asking

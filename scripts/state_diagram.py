@@ -1,9 +1,6 @@
-"""The transition table as a picture and as a page to read.
+"""The transition table as a picture and as a page to read: `python -m scripts.state_diagram --write|--check PAGE`.
 
-`page` is pure and draws what `TABLE` says and nothing else; where a cell leads
-is decided there and in `transitions`. The command at the end is the one place
-in this folder that touches a file, to write the page or to check that the
-committed one is not stale.
+The page draws what `TABLE` says and nothing else; where a cell leads is decided in `domain.edges`.
 """
 
 import argparse
@@ -11,27 +8,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from payment_service.domain.findings import Finding, Standing
-from payment_service.domain.payment import STATUS_OF, State
-from payment_service.domain.transitions import TABLE
-
-_STATE_OF = {
-    Standing.C: State.CREATED,
-    Standing.S: State.SENDING,
-    Standing.P: State.PROMPTED,
-    Standing.U0: State.UNCERTAIN,
-    Standing.U1: State.UNCERTAIN,
-    Standing.UR: State.UNCERTAIN,
-    Standing.K0: State.COMPLETED,
-    Standing.K: State.COMPLETED,
-    Standing.F: State.FAILED,
-    Standing.X: State.CANCELLED,
-    Standing.E: State.EXPIRED,
-    Standing.RG: State.REFUNDING,
-    Standing.RD: State.REFUNDED,
-}
-
-_WITHOUT_RECEIPT = frozenset({Finding.PAID_NO_RECEIPT, Finding.QUERY_PAID})
+from payment_service.domain.edges import STATE_OF, targets
+from payment_service.domain.findings import Finding
+from payment_service.domain.payment import STATUS_OF
+from payment_service.domain.transitions import HEADINGS, TABLE
 
 _COMMAND = "make diagram"
 
@@ -51,36 +31,6 @@ _LEGEND = {
     "no": "the one who asked is refused",
     "own": "nothing when it was done before by the same request, otherwise refused",
 }
-
-
-def targets(row: Finding, column: Standing) -> tuple[Standing, ...]:
-    """The standings that a cell can lead to, other than the one it is in."""
-    cell = TABLE[row][column].partition("+")[0]
-    match cell:
-        case "K" if row in _WITHOUT_RECEIPT:
-            leads_to: tuple[Standing, ...] = (Standing.K0,)
-        case "receipt":
-            leads_to = (Standing.K,)
-        case "F|X":
-            leads_to = (Standing.F, Standing.X)
-        case "back":
-            leads_to = (Standing.K, Standing.UR)
-        case name if name in Standing.__members__:
-            leads_to = (Standing[name],)
-        case _:
-            leads_to = ()
-    return tuple(standing for standing in leads_to if standing is not column)
-
-
-def edges() -> frozenset[tuple[State, State]]:
-    """Every change of state that some cell of the table can bring about."""
-    return frozenset(
-        (_STATE_OF[column], _STATE_OF[target])
-        for row in Finding
-        for column in Standing
-        for target in targets(row, column)
-        if _STATE_OF[column] is not _STATE_OF[target]
-    )
 
 
 def page() -> str:
@@ -103,14 +53,14 @@ def _introduction() -> list[str]:
 def _mermaid() -> Iterator[str]:
     yield "stateDiagram-v2"
     yield "    direction LR"
-    for column in Standing:
-        yield f'    state "{column.value}" as {column.name}'
+    for heading, column in HEADINGS.items():
+        yield f'    state "{column.value}" as {heading}'
     yield "    [*] --> C"
-    for origin in Standing:
-        for target in Standing:
+    for origin_heading, origin in HEADINGS.items():
+        for target_heading, target in HEADINGS.items():
             labels = [row.value for row in Finding if target in targets(row, origin)]
             if labels:
-                yield f"    {origin.name} --> {target.name}: {'<br/>'.join(labels)}"
+                yield f"    {origin_heading} --> {target_heading}: {'<br/>'.join(labels)}"
 
 
 def _standings() -> Iterator[str]:
@@ -118,19 +68,19 @@ def _standings() -> Iterator[str]:
     yield ""
     yield "| column | standing | state | what a caller sees |"
     yield "|---|---|---|---|"
-    for column in Standing:
-        state = _STATE_OF[column]
-        yield f"| {column.name} | {column.value} | {state.value} | {STATUS_OF[state].value} |"
+    for heading, column in HEADINGS.items():
+        state = STATE_OF[column]
+        yield f"| {heading} | {column.value} | {state.value} | {STATUS_OF[state].value} |"
     yield ""
 
 
 def _cells() -> Iterator[str]:
     yield "## Every finding in every standing"
     yield ""
-    yield f"| finding | {' | '.join(column.name for column in Standing)} |"
-    yield f"|---|{'---|' * len(Standing)}"
+    yield f"| finding | {' | '.join(HEADINGS)} |"
+    yield f"|---|{'---|' * len(HEADINGS)}"
     for row in Finding:
-        cells = " | ".join(TABLE[row][column].replace("|", "\\|") for column in Standing)
+        cells = " | ".join(TABLE[row][column].replace("|", "\\|") for column in HEADINGS.values())
         yield f"| {row.value} | {cells} |"
     yield ""
     yield "A cell that is the name of a column means: go there. K is the completed payment, without its receipt where"
@@ -144,7 +94,7 @@ def _cells() -> Iterator[str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the page, or say whether the committed one is what the table says."""
-    parser = argparse.ArgumentParser(prog="python -m payment_service.domain.diagram", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m scripts.state_diagram", description=main.__doc__)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--write", type=Path, metavar="PATH", help="write the page to this file")
     action.add_argument("--check", type=Path, metavar="PATH", help="exit 1 if this file is not what would be written")

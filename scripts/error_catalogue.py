@@ -1,4 +1,4 @@
-"""The page of errors, made from the comments of the API: `python -m payment_service.rpc.catalogue --write PAGE`.
+"""The page of errors, made from the comments of the API: `python -m scripts.error_catalogue --write PAGE`.
 
 `--check PAGE` says whether the committed page is what these comments say. A
 test holds the comments to what `errors` really answers.
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-SOURCE = Path(__file__).parents[2] / "proto" / "mpesa_payments" / "v1" / "error_reason.proto"
+SOURCE = Path(__file__).parents[1] / "proto" / "mpesa_payments" / "v1" / "error_reason.proto"
 
 _COMMAND = "make errors"
 
@@ -40,7 +40,7 @@ def render_catalogue() -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the page, or say whether the committed one is what the comments say."""
-    parser = argparse.ArgumentParser(prog="python -m payment_service.rpc.catalogue", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m scripts.error_catalogue", description=main.__doc__)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--write", type=Path, metavar="PATH", help="write the page to this file")
     action.add_argument("--check", type=Path, metavar="PATH", help="exit 1 if this file is not what would be written")
