@@ -367,4 +367,28 @@ FAULTS = (
         "        await conn.execute(_MOVE.where(_p.version < 0), ",
         ("tests/application/settling/test_query_pushes.py::test_two_processes_ask_once_about_each",),
     ),
+    Fault(
+        "a payment that somebody has locked holds up every timer",
+        "payment_service/store/due_timers.py",
+        ".with_for_update(skip_locked=True, key_share=True)",
+        ".with_for_update(key_share=True)",
+        (
+            (
+                "tests/application/settling/test_run_timers.py"
+                "::test_a_payment_that_a_person_has_locked_holds_up_no_other_timer"
+            ),
+        ),
+    ),
+    Fault(
+        "prompts without any callback are no alarm",
+        "payment_service/application/settling/watch_provider.py",
+        "CALLED_BACK_MIN = 0.25",
+        "CALLED_BACK_MIN = 0.0",
+        (
+            (
+                "tests/application/settling/test_watch_provider.py"
+                "::test_prompts_without_callbacks_are_one_alarm_that_ends_by_itself"
+            ),
+        ),
+    ),
 )
