@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from payment_service.domain.callbacks import CallbackStatus
 from payment_service.store.many_rows import Row, columns_of, inserting
 from payment_service.store.pipeline import Statement
 from payment_service.store.tables import inbox, payments, replays
@@ -75,13 +76,15 @@ def insert_replays(rows: Sequence[Row]) -> Statement:
 
 async def due_callbacks(conn: AsyncConnection, now: datetime, most: int) -> list[StoredCallback]:
     """Callbacks that could not be applied and are due for another try, the longest overdue first."""
-    due = _STORED.where(_c.status == "PENDING", _c.next_try_at <= now).order_by(_c.next_try_at)
+    due = _STORED.where(_c.status == CallbackStatus.PENDING, _c.next_try_at <= now).order_by(_c.next_try_at)
     return await _fetched(conn, due.limit(most))
 
 
 async def matched_callbacks(conn: AsyncConnection, most: int) -> list[StoredCallback]:
     """Callbacks that were parked without a payment, and have one now."""
-    matched = _STORED.join_from(inbox, payments, payments.c.reference == _c.reference).where(_c.status == "UNMATCHED")
+    matched = _STORED.join_from(inbox, payments, payments.c.reference == _c.reference).where(
+        _c.status == CallbackStatus.UNMATCHED
+    )
     return await _fetched(conn, matched.order_by(_c.received_at).limit(most))
 
 
@@ -96,7 +99,7 @@ async def put_off(conn: AsyncConnection, callback: StoredCallback, next_try_at: 
     await conn.execute(
         update(inbox)
         .where(*_untouched(callback))
-        .values(status="PENDING", tries=callback.tries + 1, next_try_at=next_try_at, last_error=error)
+        .values(status=CallbackStatus.PENDING, tries=callback.tries + 1, next_try_at=next_try_at, last_error=error)
     )
 
 
@@ -105,7 +108,7 @@ async def give_up(conn: AsyncConnection, callback: StoredCallback, error: str) -
     given_up = await conn.execute(
         update(inbox)
         .where(*_untouched(callback))
-        .values(status="DEAD", tries=callback.tries + 1, next_try_at=None, last_error=error)
+        .values(status=CallbackStatus.DEAD, tries=callback.tries + 1, next_try_at=None, last_error=error)
     )
     return bool(given_up.rowcount)
 
@@ -117,7 +120,7 @@ async def insert_replay(conn: AsyncConnection, row: Row) -> None:
 
 def _untouched(callback: StoredCallback) -> tuple[ColumnElement[bool], ...]:
     """Neither applied nor tried since it was read: two processes that fail with it at once count one try."""
-    waiting = _c.status.in_(("PENDING", "UNMATCHED"))
+    waiting = _c.status.in_((CallbackStatus.PENDING, CallbackStatus.UNMATCHED))
     return _c.callback_id == callback.callback_id, waiting, _c.tries == callback.tries
 
 

@@ -7,6 +7,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from payment_service.application.recording.request_encoding import REQUEST_ENCODING, encoded, fingerprint
+from payment_service.domain.callbacks import CallbackStatus
 from payment_service.domain.facts import UNREADABLE, Fact, ResultReported
 from payment_service.domain.payment import CancelRequest
 from payment_service.domain.transitions import Case
@@ -54,7 +55,12 @@ class Replay:
 
 
 def callback_row(
-    callback: CallbackRow, reference: str, payment_id: UUID | None, status: str, why: str | None, now: datetime
+    callback: CallbackRow,
+    reference: str,
+    payment_id: UUID | None,
+    status: CallbackStatus,
+    why: str | None,
+    now: datetime,
 ) -> Row:
     """A callback as the inbox keeps it; `why` it could not be applied."""
     return (
@@ -67,8 +73,8 @@ def callback_row(
         callback.source_address,
         callback.received_at,
         now,
-        status,
-        now + PENDING_RETRY_AFTER if status == "PENDING" else None,
+        status.value,
+        now + PENDING_RETRY_AFTER if status is CallbackStatus.PENDING else None,
         why,
     )
 
@@ -99,6 +105,13 @@ def case_row(payment_id: UUID | None, reference: str, case: Case, fact: Fact, no
     return (uuid7(), payment_id, reference, case.kind.value, case.is_money, fact.fact_id, receipt, amount, now)
 
 
-def replay_row(replay: Replay, outcome: str, now: datetime) -> Row:
-    """A replay, and the status that it has given its callback, or FAILED."""
-    return (replay.replay_id, replay.callback_id, replay.operator, replay.reason, outcome, now)
+def replay_row(replay: Replay, outcome: CallbackStatus | None, now: datetime) -> Row:
+    """A replay, and the status that it has given its callback; None where it came to nothing."""
+    return (
+        replay.replay_id,
+        replay.callback_id,
+        replay.operator,
+        replay.reason,
+        outcome.value if outcome else "FAILED",
+        now,
+    )

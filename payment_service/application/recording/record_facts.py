@@ -31,6 +31,7 @@ from payment_service.application.recording.kept_rows import (
     request_row,
 )
 from payment_service.application.recording.request_encoding import conflict
+from payment_service.domain.callbacks import CallbackStatus
 from payment_service.domain.errors import RequestIdReused
 from payment_service.domain.facts import UNREADABLE, Fact, PromptAccepted, ResultReported, SiblingPaid, Verdict
 from payment_service.domain.findings import Surroundings
@@ -183,7 +184,7 @@ class _Ledger:
     def take(self, submission: Submission) -> Recorded:
         """Apply one fact, and note what is to be kept beside it."""
         if submission.only_keep is not None:
-            self._keep_callback(submission, None, "PENDING")
+            self._keep_callback(submission, None, CallbackStatus.PENDING)
             return Recorded(None)
         if submission.request is not None:
             return self._take_request(submission, submission.request)
@@ -192,10 +193,10 @@ class _Ledger:
         if submission.exchange is not None:
             self._exchanges.append(submission.exchange)
         if row is None:
-            self._keep_callback(submission, None, "UNMATCHED")
+            self._keep_callback(submission, None, CallbackStatus.UNMATCHED)
             return Recorded(None)
         outcome = self._apply(row.payment, submission.fact)
-        self._keep_callback(submission, row.payment.payment_id, "APPLIED")
+        self._keep_callback(submission, row.payment.payment_id, CallbackStatus.APPLIED)
         return Recorded(outcome.payment, outcome.refused, row.trace_parent)
 
     def _take_request(self, submission: Submission, request: KeptRequest) -> Recorded:
@@ -328,12 +329,12 @@ class _Ledger:
         row, used = request_row(self._tools.sealer, self._tools.fingerprint, request, self._now)
         self._requests[request.key], self._used_ids[request.key] = row, used
 
-    def _keep_callback(self, submission: Submission, payment_id: UUID | None, status: str) -> None:
+    def _keep_callback(self, submission: Submission, payment_id: UUID | None, status: CallbackStatus) -> None:
         callback, fact = submission.callback, submission.fact
         if callback is None:
             return
         reference = submission.reference or ""
-        if status == "UNMATCHED":
+        if status is CallbackStatus.UNMATCHED:
             self._open_case(None, reference, _UNKNOWN_PAYMENT, fact)
         if (payment_id, fact.fact_id) in self._unapplied and (reference, fact.fact_id) not in self._cases:
             self._settled.add((reference, fact.fact_id))

@@ -90,7 +90,7 @@ async def replay_callback(tools: InboxTools, callback_id: UUID, operator: str, r
         return await tools.facts.submit(submission)
     except Exception:
         async with tools.engine.begin() as conn:
-            await inbox.insert_replay(conn, replay_row(replay, "FAILED", tools.clock()))
+            await inbox.insert_replay(conn, replay_row(replay, None, tools.clock()))
         raise
 
 

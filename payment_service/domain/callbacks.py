@@ -1,0 +1,24 @@
+"""What callbacks are, and how they stand. What one says is read in `daraja.callback`."""
+
+from enum import StrEnum
+
+
+class CallbackKind(StrEnum):
+    """What a callback answers; the word stands in its path, and its token is made for it."""
+
+    STK = "stk"
+    """A push."""
+    RESULT = "result"
+    """A question for the status of a transaction."""
+
+
+class CallbackStatus(StrEnum):
+    """What has become of a callback that was kept."""
+
+    APPLIED = "APPLIED"
+    PENDING = "PENDING"
+    """It could not be applied, and is tried again."""
+    UNMATCHED = "UNMATCHED"
+    """It names a payment that the database does not know."""
+    DEAD = "DEAD"
+    """It was tried for as long as it makes sense, and waits for a person."""
