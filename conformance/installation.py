@@ -2,6 +2,8 @@
 
 `first` and `second` give a payment up after two minutes, as shipped; `hasty` does so within seconds with those that it
 sends, so that a case about the end need not wait. All three share the database; the gateway hands callbacks to `first`.
+A case in which something is to come in time asks `first` or `second`. Every time is multiplied by how slow the machine
+is.
 """
 
 from __future__ import annotations
@@ -24,23 +26,30 @@ from conformance.judgement import PATIENCE_SECONDS, expect
 from conformance.simulator import Simulator
 from development.parts import Part, PartFailed, run_command, start_part, stop_part
 from development.postgres import EmbeddedServer, create_database
+from development.slowness import slowness
 from development.system import GATEWAY, SERVICE, Plan, System, running_system
 
+QUERIES_PER_MINUTE = 10
+# A new attempt no earlier than this after a send, and so no push that takes longer.
+RETRY_WAIT_SECONDS = 10 * slowness()
 # It answers at once, and its passengers soon decide: what is waited for is our own doing. Its limit on queries is
 # off, because it is our own budget that cases try.
-SIMULATOR_OPTIONS = ("--latency=none", "--callback-delay=0.2", "--queries-per-minute=0")
-QUERIES_PER_MINUTE = 10
-# A new attempt no earlier than 10 s after a send, and so no push that takes longer.
+SIMULATOR_OPTIONS = ("--latency=none", f"--callback-delay={0.2 * slowness()}", "--queries-per-minute=0")
 SETTINGS: Mapping[str, str] = {
     "PAYMENTS_PUSHES_PER_SECOND": "2000",
-    "PAYMENTS_RETRY_WAIT_S": "10",
-    "PAYMENTS_PUSH_TIMEOUT_S": "10",
-    "PAYMENTS_LEASE_S": "13",
-    "PAYMENTS_QUERY_AFTER_S": "2",
+    "PAYMENTS_RETRY_WAIT_S": str(RETRY_WAIT_SECONDS),
+    "PAYMENTS_PUSH_TIMEOUT_S": str(RETRY_WAIT_SECONDS),
+    "PAYMENTS_LEASE_S": str(RETRY_WAIT_SECONDS + 3),
+    "PAYMENTS_EXPIRE_AFTER_S": str(120 * slowness()),
+    # Many times what a callback takes: one that comes is never overtaken by a query.
+    "PAYMENTS_QUERY_AFTER_S": str(5 * slowness()),
     "PAYMENTS_QUERIES_PER_MINUTE": str(QUERIES_PER_MINUTE),
 }
-# A prompt is given up 3 s after its send.
-HASTY: Mapping[str, str] = {"PAYMENTS_EXPIRE_AFTER_S": "3"}
+# A prompt is asked about, and then given up, soon after its send.
+HASTY: Mapping[str, str] = {
+    "PAYMENTS_QUERY_AFTER_S": str(slowness()),
+    "PAYMENTS_EXPIRE_AFTER_S": str(3 * slowness()),
+}
 
 # The parts that every case finds up.
 STANDING = ("gateway", "first", "second", "hasty")

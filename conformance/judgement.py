@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-# Longer than anything takes on a busy machine; reached only when something is broken.
-PATIENCE_SECONDS = 60.0
+from development.slowness import slowness
+
+# Longer than anything takes, however busy the machine; reached only when something is broken.
+PATIENCE_SECONDS = 60.0 * slowness()
 LOOK_SECONDS = 0.05
 
 Found = TypeVar("Found")

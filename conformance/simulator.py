@@ -12,7 +12,7 @@ import httpx
 from conformance.judgement import expect, until
 
 # For a prompt that only the case itself ends: it stays open longer than any case takes, and no query tells of its end.
-UNTIL_TOLD = {"callback": "never", "callback_delay_seconds": 600, "queries": ["being_processed"] * 100}
+UNTIL_TOLD = {"callback": "never", "callback_delay_seconds": 3600, "queries": ["being_processed"] * 100}
 
 # The phone's owner decides, and nobody tells: no callback comes, and the money is not in the books.
 NO_NEWS = {"callback": "never", "pull": "never"}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from conformance.account import Account, Seen
-from conformance.caller import reason_of, status_of
+from conformance.caller import has_reason, has_status, reason_of, status_of
 from conformance.installation import Installation
 from conformance.judgement import expect
 from conformance.running import case, case_alone
-from conformance.simulator import a_number
+from conformance.simulator import UNTIL_TOLD, a_number
+from development.slowness import slowness
 
 NONSENSE = (
     {"status": 200, "body": '{"ResponseCode":"0"}'},
@@ -22,10 +23,20 @@ NONSENSE = (
 
 async def settled_by_callback(town: Installation, **answer: object) -> Account:
     """The phone has the prompt, the answer proves nothing, and the callback says what became of it."""
-    account = await town.lived(await town.simulator.phone({**answer, "prompts": True, "callback_delay_seconds": 2}))
-    expect("the reason before the end", reason_of(account.events[-2].payment), "CONFIRMING")
+    phone = await town.simulator.phone({**UNTIL_TOLD, **answer, "prompts": True})
+    account = await confirmed_by_callback(town, phone)
     path = "PENDING → PROCESSING → COMPLETED"
     return account.must(path=path, action="CONFIRM", pushes=1, prompts=1, debited=500)
+
+
+async def confirmed_by_callback(town: Installation, phone: str) -> Account:
+    """Nobody knows what became of the push; then its callback comes."""
+    started = await town.first.initiate(phone)
+    await town.first.followed(started, has_reason("CONFIRMING"), "CONFIRMING")
+    await town.simulator.settle(phone, ending="paid")
+    account = await town.account(started)
+    expect("the reason before the end", reason_of(account.events[-2].payment), "CONFIRMING")
+    return account
 
 
 async def sent_again(town: Installation, error: str) -> Account:
@@ -78,10 +89,12 @@ async def refused_by_the_phone(town: Installation) -> Seen:
 
 @case
 async def answer_later_than_the_caller_waits(town: Installation) -> Seen:
-    """The answer to the push takes 6 s, longer than the 5 s that the caller waits."""
-    phone = await town.simulator.phone({"answer_delay_seconds": 6, "callback_delay_seconds": 6.5})
+    """The answer to the push takes longer than the 5 s that the caller waits."""
+    phone = await town.simulator.phone({**UNTIL_TOLD, "answer_delay_seconds": 5 + slowness()})
     started = await town.first.initiate(phone)
     expect("what the caller is answered", status_of(started.payment), "PENDING")
+    await town.first.followed(started, has_status("PROCESSING"), "the answer to the push")
+    await town.simulator.settle(phone, ending="paid")
     account = await town.account(started)
     account.must(status="COMPLETED", action="CONFIRM", pushes=1, prompts=1, debited=500)
     return account.seen("answered PENDING after 5 s")

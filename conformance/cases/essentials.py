@@ -10,13 +10,17 @@ from mpesa_payments.v1 import money_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 
 from conformance.account import Seen
-from conformance.caller import a_request, action_of, has_action, has_reason, has_receipt, has_status, reason_of, refused
+from conformance.caller import a_request, action_of, has_action, has_reason, has_receipt, has_status, refused
+from conformance.cases.answers import confirmed_by_callback
 from conformance.installation import Installation
 from conformance.judgement import expect, until
 from conformance.running import case, case_alone
 from conformance.simulator import NO_NEWS, UNTIL_TOLD, a_number
+from development.slowness import slowness
 
 MANY = 200
+# Time enough for a callback while a query is being answered, and less than the product waits for the answer.
+LATENCY_SECONDS = min(4 * slowness(), 12)
 
 
 @case
@@ -41,10 +45,9 @@ async def callback_before_the_answer(town: Installation) -> Seen:
 @case
 async def answer_to_the_push_lost(town: Installation) -> Seen:
     """The phone has the prompt, the connection closes without an answer; then the callback comes."""
-    phone = await town.simulator.phone({"answer": "lost", "callback_delay_seconds": 2})
-    account = await town.lived(phone)
+    phone = await town.simulator.phone({**UNTIL_TOLD, "answer": "lost"})
+    account = await confirmed_by_callback(town, phone)
     account.must(path="PENDING → PROCESSING → COMPLETED", action="CONFIRM", pushes=1, prompts=1, debited=500)
-    expect("the reason before the end", reason_of(account.events[-2].payment), "CONFIRMING")
     return account.seen("CONFIRMING in between")
 
 
@@ -169,7 +172,7 @@ async def query_contradicts_the_callback(arena: Installation) -> Seen:
     """While a query is being answered the callback comes; then the query says the opposite. Once each way."""
     # Brings a token: fetching one would take as long as all answers from here on.
     await arena.lived(a_number())
-    await arena.simulator.control("settings", latency_seconds=4)
+    await arena.simulator.control("settings", latency_seconds=LATENCY_SECONDS)
     cancelled = await contradicted(arena, "cancelled")
     paid = await contradicted(arena, "paid")
     await arena.simulator.control("settings", latency_seconds=0)
@@ -211,7 +214,9 @@ async def killed_between_push_and_commit(arena: Installation) -> Seen:
     """The process is killed with -9 while the phone has the prompt and the answer is under way; another takes over."""
     phone = await arena.simulator.phone({"answer_delay_seconds": 30, "callback": "never"})
     request = a_request(phone)
-    doomed = await arena.add_service("doomed", {"PAYMENTS_PUSH_TIMEOUT_S": "2", "PAYMENTS_LEASE_S": "5"})
+    push_timeout = 2 * slowness()
+    times = {"PAYMENTS_PUSH_TIMEOUT_S": str(push_timeout), "PAYMENTS_LEASE_S": str(push_timeout + 3)}
+    doomed = await arena.add_service("doomed", times)
     call = asyncio.ensure_future(refused(doomed.ask(request)))
     await arena.simulator.prompted(phone)
     await arena.kill("doomed")

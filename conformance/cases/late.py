@@ -13,6 +13,7 @@ from conformance.caller import has_status
 from conformance.installation import Installation
 from conformance.running import case
 from conformance.simulator import UNTIL_TOLD
+from development.slowness import slowness
 
 CONFIRM = payment_pb2.LATE_PAYMENT_POLICY_CONFIRM
 
@@ -31,7 +32,7 @@ async def paid_after_expiry(town: Installation, **fields: Any) -> Account:
 async def late_money_after_the_hold(town: Installation) -> Seen:
     """The booking's hold is over when the money comes, and its caller asked for review."""
     hold = Timestamp()
-    hold.FromDatetime(datetime.now(UTC) + timedelta(seconds=1))
+    hold.FromDatetime(datetime.now(UTC) + timedelta(seconds=slowness()))
     account = await paid_after_expiry(town, hold_expire_time=hold)
     return account.must(action="REVIEW").seen()
 

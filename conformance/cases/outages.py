@@ -111,12 +111,14 @@ def kill_connections(arena: Installation) -> None:
 @case_alone
 async def stopped_with_a_push_on_the_wire(arena: Installation) -> Seen:
     """A process gets SIGTERM while a push of its own is being answered; its caller still waits."""
-    phone = await arena.simulator.phone({"answer_delay_seconds": 1.5, "callback_delay_seconds": 5})
+    # Time for the stop, and not so long that the caller, who waits 5 s, is answered before.
+    phone = await arena.simulator.phone({**UNTIL_TOLD, "answer_delay_seconds": 2})
     call = asyncio.ensure_future(arena.second.initiate(phone))
     await arena.simulator.prompted(phone)
     await arena.stop("second")
     started = await call
     expect("what the caller is answered", status_of(started.payment), "PROCESSING")
+    await arena.simulator.settle(phone, ending="paid")
     account = await arena.account(started)
     await arena.start_again("second")
     account.must(status="COMPLETED", action="CONFIRM", pushes=1, prompts=1, debited=500)
@@ -159,5 +161,5 @@ async def safaricom_away(arena: Installation) -> Seen:
     phone = a_number()
     await arena.simulator.control("outage", seconds=2)
     # This process has not sent for a while, and so has no connection left on which a byte could go out.
-    account = await arena.lived(phone, by=arena.hasty)
+    account = await arena.lived(phone, by=arena.second)
     return account.must(status="COMPLETED", action="CONFIRM", pushes=1, prompts=1, debited=500).seen()
