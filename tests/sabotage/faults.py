@@ -9,13 +9,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Fault:
-    """A change that must not survive: `old` becomes `new` in `file`, and one of `tests` fails."""
+    """A change that must not survive: `old` becomes `new` in `file`, and one of `tests` fails.
+
+    Only where a hang is what the fault leads to, `hangs_after` says after how many seconds on a quiet machine one may
+    be sure of it; without, tests that do not end have caught nothing.
+    """
 
     name: str
     file: str
     old: str
     new: str
     tests: tuple[str, ...]
+    hangs_after: float | None = None
 
 
 PUSHES = "tests/end_to_end/test_push_answers.py"
