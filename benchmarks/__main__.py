@@ -8,7 +8,7 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks.campaign import QUICK, Size, run_campaign
+from benchmarks.campaign import Size, quick_size, run_campaign
 from benchmarks.report import table, write_table
 
 HERE = Path(__file__).parent
@@ -24,7 +24,7 @@ def main() -> int:
         parser.error("a quick run is no result to keep: name another folder with --output")
     output = arguments.output or HERE / "results"
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        results = uvloop.run(run_campaign(Path(folder), QUICK if arguments.quick else Size()))
+        results = uvloop.run(run_campaign(Path(folder), quick_size() if arguments.quick else Size()))
     output.mkdir(parents=True, exist_ok=True)
     (output / "latest.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     if arguments.output is None:

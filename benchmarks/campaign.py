@@ -19,6 +19,7 @@ from benchmarks.runs import Outcome, run_load
 from benchmarks.simulator_alone import measure_simulator
 from benchmarks.stage import Stage, Target, running_stage
 from benchmarks.watching import measure_watchers
+from development.slowness import slowness
 
 MUST_BE_ON = ("fsync", "synchronous_commit", "full_page_writes")
 """Without any of these PostgreSQL may lose what it has committed, and the numbers are worth nothing."""
@@ -41,10 +42,19 @@ class Size:
     simulator_seconds: float = 5.0
 
 
-# Little enough for a machine that runs other tests at the same time.
-QUICK = Size(
-    1, 1, warm_up=0.3, seconds=0.7, latency_rate=20.0, latency_seconds=1.0, watchers=100, simulator_seconds=0.5
-)
+def quick_size() -> Size:
+    """Little enough for a machine that runs other tests, and on a slow one long enough for some payments to end."""
+    slow = slowness()
+    return Size(
+        1,
+        1,
+        warm_up=0.3 * slow,
+        seconds=0.7 * slow,
+        latency_rate=20.0,
+        latency_seconds=1.0 * slow,
+        watchers=100,
+        simulator_seconds=0.5 * slow,
+    )
 
 
 async def run_campaign(folder: Path, size: Size) -> dict[str, Any]:

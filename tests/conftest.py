@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from development.postgres import EmbeddedServer, create_database, drop_database, embedded_postgres
+from development.slowness import slowness
 from payment_service.store.migrations import ensure_application_role, migrate
 from tests.databases import APPLICATION_ROLE, NEWEST_POSTGRES, TEMPLATE, Database, PostgresServers
 from tests.rpc.processes import Process, running_process
@@ -37,6 +38,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("every_postgres")
     if marker is not None and "postgres_version" in metafunc.fixturenames:
         metafunc.parametrize("postgres_version", EVERY_POSTGRES, ids=lambda version: f"postgres{version}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A test that hangs is ended after its time on a quiet machine, or as much later as this one is slower."""
+    usual = float(config.getoption("timeout") or config.getini("timeout"))
+    for item in items:
+        marker = item.get_closest_marker("timeout")
+        seconds = marker.args[0] if marker is not None else usual
+        item.add_marker(pytest.mark.timeout(seconds * slowness()), append=False)
 
 
 @pytest.fixture

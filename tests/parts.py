@@ -12,12 +12,12 @@ from typing import Any
 
 import grpc.aio
 
+from development.slowness import slowness
 from payment_service.security.keys import create_keys
 from runtime.grpc_options import CLIENT_OPTIONS
 from runtime.key_rings import create_key_ring
+from tests.patience import PATIENCE_SECONDS
 
-START_WAIT_SECONDS = 60.0
-STOP_WAIT_SECONDS = 40.0
 QUIRK_REPORTS = Path("build/quirk-reports")
 
 # Safaricom's public sandbox values; the simulator has the same.
@@ -53,7 +53,7 @@ class Process:
         """End it as an operator would, and expect it to leave cleanly."""
         if self.process.returncode is None:
             self.process.terminate()
-        async with asyncio.timeout(STOP_WAIT_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             code = await self.process.wait()
         assert code == 0, f"{self.name} ended with {code}: {self.log.read_text()[-2000:]}"
 
@@ -75,7 +75,7 @@ async def start(name: str, folder: Path, arguments: list[str], environment: Mapp
             env={"PATH": "/usr/bin:/bin", **_coverage_environment(), **environment},
         )
     try:
-        async with asyncio.timeout(START_WAIT_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not ready_file.exists():
                 if process.returncode is not None:
                     raise AssertionError(f"{name} did not start: {log.read_text()[-2000:]}")
@@ -133,6 +133,7 @@ class Site:
         arguments = ["callback_gateway", "serve", "--listen", listen, "--core", core_address]
         values: dict[str, object] = {
             "callback_keys_file": self.folder / "callback-keys.json",
+            "forward_time_s": 3 * slowness(),
             "spool_folder": self.folder / "callback-spool",
             "spool_keys_file": self.folder / "callback-spool-keys.json",
         }

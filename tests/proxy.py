@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-CONNECT_WAIT_SECONDS = 5.0
+from development.slowness import slowness
+
+CONNECT_WAIT_SECONDS = 5.0 * slowness()
 CHUNK_BYTES = 65_536
 
 

@@ -20,9 +20,10 @@ from mpesa_payments.v1 import payment_service_pb2 as pb
 from benchmarks.latency import percentiles
 from benchmarks.report import BEGIN, END, table, write_table
 from benchmarks.subscriber import READY_LINE
+from development.slowness import slowness
+from tests.patience import PATIENCE_SECONDS
 
 PROJECT = Path(__file__).parents[2]
-WAIT_SECONDS = 60.0
 
 Initiate = Callable[[pb.InitiatePaymentRequest, Any], Awaitable[pb.InitiatePaymentResponse]]
 
@@ -58,7 +59,7 @@ async def start_load(address: str, *options: str) -> asyncio.subprocess.Process:
 
 async def result_of(load: asyncio.subprocess.Process) -> dict[str, Any]:
     assert load.stdout is not None
-    async with asyncio.timeout(WAIT_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         lines = [json.loads(line) async for line in load.stdout]
         assert await load.wait() == 0
     assert [line.get("phase") for line in lines] == ["measuring", "measured", None]
@@ -81,7 +82,7 @@ def playing_subscriber(loads: list[asyncio.subprocess.Process], status: int, tim
 async def test_a_payment_counts_once_it_is_completed_at_the_subscriber() -> None:
     loads: list[asyncio.subprocess.Process] = []
     async with answering(playing_subscriber(loads, messages.PAYMENT_STATUS_COMPLETED, times=1)) as address:
-        loads.append(await start_load(address, "--in-flight=3", "--seconds=0.5"))
+        loads.append(await start_load(address, "--in-flight=3", f"--seconds={0.5 * slowness()}"))
         result = await result_of(loads[0])
     assert result["errors"] == {}
     assert result["payments"] >= result["completed"] > 0
@@ -92,7 +93,7 @@ async def test_a_payment_counts_once_it_is_completed_at_the_subscriber() -> None
 async def test_a_payment_that_fails_is_an_error() -> None:
     loads: list[asyncio.subprocess.Process] = []
     async with answering(playing_subscriber(loads, messages.PAYMENT_STATUS_FAILED, times=1)) as address:
-        loads.append(await start_load(address, "--in-flight=2", "--seconds=0.3"))
+        loads.append(await start_load(address, "--in-flight=2", f"--seconds={0.3 * slowness()}"))
         result = await result_of(loads[0])
     assert result["completed"] == 0
     assert result["errors"]["ended as PAYMENT_STATUS_FAILED"] > 0
@@ -101,7 +102,7 @@ async def test_a_payment_that_fails_is_an_error() -> None:
 async def test_an_end_that_comes_twice_is_an_error() -> None:
     loads: list[asyncio.subprocess.Process] = []
     async with answering(playing_subscriber(loads, messages.PAYMENT_STATUS_COMPLETED, times=2)) as address:
-        loads.append(await start_load(address, "--in-flight=2", "--seconds=0.3"))
+        loads.append(await start_load(address, "--in-flight=2", f"--seconds={0.3 * slowness()}"))
         result = await result_of(loads[0])
     assert result["errors"]["ended twice, or never asked for"] > 0
 
@@ -115,7 +116,7 @@ async def test_a_refused_request_is_an_error_and_is_not_sent_again() -> None:
         raise AssertionError("abort raises")
 
     async with answering(refuse) as address:
-        result = await result_of(await start_load(address, "--rate=50", "--seconds=0.5"))
+        result = await result_of(await start_load(address, "--rate=50", f"--seconds={0.5 * slowness()}"))
     assert result["errors"] == {"InitiatePayment: UNAVAILABLE": len(asked)}
     assert len(asked) == len(set(asked)) > 0
 
@@ -135,7 +136,7 @@ async def test_arrivals_of_the_open_loop_do_not_wait_for_answers() -> None:
         return pb.InitiatePaymentResponse()
 
     async with answering(hold) as address:
-        load = await start_load(address, "--rate=100", "--seconds=0.5")
+        load = await start_load(address, "--rate=100", f"--seconds={0.5 * slowness()}")
         result = await result_of(load)
     assert result["errors"] == {}
     assert result["open_max"] >= 10

@@ -13,8 +13,9 @@ import grpc
 from mpesa_payments.v1 import payment_pb2 as messages
 from mpesa_payments.v1 import payment_service_pb2 as pb
 
+from tests.patience import PATIENCE_SECONDS
+
 PROJECT = Path(__file__).parents[2]
-WAIT_SECONDS = 60.0
 
 
 def completed(payment_id: str) -> messages.PaymentEvent:
@@ -56,7 +57,7 @@ async def test_only_exactly_its_own_event_counts(tmp_path: Path) -> None:
     watchers = await asyncio.create_subprocess_exec(sys.executable, *words, cwd=PROJECT, stdin=pipe, stdout=pipe)
     assert watchers.stdin is not None
     assert watchers.stdout is not None
-    async with asyncio.timeout(WAIT_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         watchers.stdin.write(b"good\nfine\ntwice\nanother's\nnothing\nrefused\n\n")
         told = [json.loads(await watchers.stdout.readline()) for _ in range(2)]
         # The one that gets nothing would wait for ever.

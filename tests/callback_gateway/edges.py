@@ -14,10 +14,9 @@ from pathlib import Path
 from callback_gateway.app import run_gateway
 from callback_gateway.config import GatewaySettings
 from runtime.callback_tokens import REFERENCE_ALPHABET, CallbackKeys, callback_path
+from tests.patience import PATIENCE_SECONDS
 
 KEYS = CallbackKeys(current="a1", keys={"a1": bytes(range(32)), "b2": bytes(reversed(range(32)))})
-# Generous: it only bounds how long a broken gateway can hold up the tests.
-PATIENCE_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ async def connection(address: str) -> AsyncIterator[tuple[asyncio.StreamReader, 
 
 
 async def read_reply(reader: asyncio.StreamReader) -> Reply:
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         header = await reader.readuntil(b"\r\n\r\n")
         length = next(
             int(line.split(b":")[1]) for line in header.split(b"\r\n") if line.lower().startswith(b"content-length")
@@ -84,15 +83,31 @@ async def post(address: str, path: str, body: bytes = b"{}") -> Reply:
 
 async def closed_by_gateway(reader: asyncio.StreamReader) -> bytes:
     """What the gateway still says before it closes the connection."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         try:
             return await reader.read()
         except ConnectionError:
             return b""
 
 
+async def ask_to_send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes) -> None:
+    """Send all of a request but its body, and wait until the gateway has read that much."""
+    writer.write(request_bytes("POST", good_path(), body, "Expect: 100-continue").removesuffix(body))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+async def listens_no_more(address: str) -> None:
+    """Wait until the gateway takes no new connection, which it does as long as it is not told to stop."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with contextlib.suppress(ConnectionError):
+            while True:
+                async with connection(address):
+                    await asyncio.sleep(0.02)
+
+
 async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -113,7 +128,7 @@ class Program:
 
     async def wait(self) -> None:
         assert self.process.stdout is not None
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             self.output += await self.process.stdout.read()
             await self.process.wait()
 
@@ -134,7 +149,7 @@ async def gateway_program(folder: Path, core_address: str, **environment: str) -
         env={"PATH": "/usr/bin:/bin", "http_proxy": "http://127.0.0.1:1", "GATEWAY_LOG_LEVEL": "DEBUG"} | environment,
     )
     try:
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not ready.exists():
             assert process.returncode is None, (await process.communicate())[0]
             assert time.monotonic() < deadline, "the gateway did not become ready"

@@ -8,6 +8,7 @@ must have reached the core.
 
 import argparse
 import asyncio
+import itertools
 import random
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from development.slowness import slowness
 from tests.callback_gateway import spools
 from tests.callback_gateway.edges import (
     Program,
@@ -30,7 +32,7 @@ from tests.callback_gateway.recording_core import RecordingCore, serve_core
 
 # As long as Safaricom's, more or less; with a number of its own, so that each can be told from all others.
 BODY = b'{"Body":{"stkCallback":{"CheckoutRequestID":"ws_CO_%06d","ResultCode":0,"Padding":"' + b"x" * 400 + b'"}}}'
-DELIVERY_WAIT_S = 120.0
+DELIVERY_WAIT_S = 120.0 * slowness()
 CONNECTIONS = 64
 KILLS_DELIVERING = 2
 
@@ -93,10 +95,12 @@ async def run_campaign(folder: Path, *, rate: float, seconds: float, kills: int)
 
 
 async def _one_life(program: Program, figures: Figures, accepted: set[bytes], seconds: float) -> None:
-    """Send at the rate, and kill the gateway in the midst of it."""
+    """Send at the rate until more than half of what these seconds bring is accepted, and kill the gateway amid it."""
     async with asyncio.TaskGroup() as senders:
-        began = time.monotonic()
-        for number in range(max(1, int(figures.rate * seconds))):
+        began, wanted = time.monotonic(), len(accepted) + figures.rate * seconds / 2
+        for number in itertools.count():
+            if number >= figures.rate * seconds and len(accepted) > wanted:
+                break
             await asyncio.sleep(max(0.0, began + number / figures.rate - time.monotonic()))
             senders.create_task(_send(program.address, BODY % figures.sent, figures, accepted))
             figures.sent += 1
@@ -137,7 +141,7 @@ async def measure_acceptance(folder: Path, seconds: float) -> float:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    return spools.environment(folder) | {"GATEWAY_FORWARD_TIME_S": "0.5", "GATEWAY_LOG_LEVEL": "INFO"}
+    return spools.environment(folder) | {"GATEWAY_FORWARD_TIME_S": str(0.5 * slowness()), "GATEWAY_LOG_LEVEL": "INFO"}
 
 
 def _waiting(folder: Path) -> list[str]:

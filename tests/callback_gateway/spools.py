@@ -25,7 +25,7 @@ def a_callback(body: bytes) -> pb.Callback:
 
 def settings(folder: Path) -> dict[str, Path | float]:
     """Of a gateway with a spool in the folder. The disk of a busy machine may take its time."""
-    return {"spool_folder": folder / "spool", "spool_keys_file": folder / "spool-keys.json", "spool_time_s": 20.0}
+    return {"spool_folder": folder / "spool", "spool_keys_file": folder / "spool-keys.json", "spool_time_s": 30.0}
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -7,10 +7,10 @@ import pytest
 from mpesa_payments.v1 import callback_service_pb2 as pb
 
 from callback_gateway.edge import ACCEPTED_BODY
+from development.slowness import slowness
 from runtime.callback_tokens import callback_token
 from tests.callback_gateway.edges import (
     KEYS,
-    PATIENCE_S,
     closed_by_gateway,
     connection,
     eventually,
@@ -23,6 +23,7 @@ from tests.callback_gateway.edges import (
     send,
 )
 from tests.callback_gateway.recording_core import RecordingCore, serve_core
+from tests.patience import PATIENCE_SECONDS
 
 TOLD = {
     pb.CALLBACK_OUTCOME_STORED: 200,
@@ -51,7 +52,7 @@ async def test_a_callback_is_forwarded_as_it_came_and_accepted_once_stored(
 @pytest.mark.parametrize("outcome", TOLD)
 async def test_the_answer_says_what_the_core_made_of_it(core: RecordingCore, outcome: int) -> None:
     core.outcome = lambda _: outcome
-    async with gateway(core.address, forward_time_s=0.5) as edge:
+    async with gateway(core.address, forward_time_s=0.5 * slowness()) as edge:
         reply = await post(edge, good_path())
     assert reply.status == TOLD[pb.CallbackOutcome.ValueType(outcome)]
     assert (reply.body == ACCEPTED_BODY) is (reply.status == 200)
@@ -65,7 +66,7 @@ async def test_what_could_not_be_stored_at_first_is_offered_again(edge: str, cor
 
 
 async def test_no_answer_comes_before_the_core_has_stored_the_callback(edge: str, core: RecordingCore) -> None:
-    core.delay_s = 0.3
+    core.delay_s = 0.3 * slowness()
     async with connection(edge) as (reader, writer):
         writer.write(request_bytes("POST", good_path(), b"{}"))
         await eventually(lambda: len(core.calls) == 1)
@@ -117,7 +118,7 @@ async def test_a_client_that_asks_before_it_sends_its_body_is_told_to(edge: str,
     head = request_bytes("POST", good_path(), b"asked first", "Expect: 100-continue").removesuffix(b"asked first")
     async with connection(edge) as (reader, writer):
         writer.write(head)
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         writer.write(b"asked first")
         assert (await read_reply(reader)).status == 200
@@ -187,7 +188,7 @@ async def test_readiness_follows_the_core_and_health_does_not() -> None:
     alive, ready = request_bytes("GET", "/healthz"), request_bytes("GET", "/readyz")
 
     async def becomes(edge: str, status: int) -> None:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while (await send(edge, ready)).status != status:
                 await asyncio.sleep(0.05)
 

@@ -7,12 +7,14 @@ import grpc
 import pytest
 
 from callback_gateway import forwarding
+from development.slowness import slowness
 from tests.callback_gateway.edges import eventually, gateway, good_path, post
 from tests.callback_gateway.recording_core import RecordingCore, serve_core
+from tests.patience import PATIENCE_SECONDS
 
 
 async def test_callbacks_that_come_together_share_calls(edge: str, core: RecordingCore) -> None:
-    core.delay_s = 0.2
+    core.delay_s = 0.2 * slowness()
     replies = await asyncio.gather(*[post(edge, good_path(), b"%d" % number) for number in range(100)])
     assert [reply.status for reply in replies] == [200] * 100
     assert sorted(map(int, core.bodies)) == list(range(100))
@@ -21,8 +23,8 @@ async def test_callbacks_that_come_together_share_calls(edge: str, core: Recordi
 
 
 async def test_a_group_stays_within_the_limits_of_the_contract(core: RecordingCore) -> None:
-    core.delay_s = 0.3
-    async with gateway(core.address, forward_time_s=20.0) as edge:
+    core.delay_s = 0.3 * slowness()
+    async with gateway(core.address, forward_time_s=30.0) as edge:
         large = [post(edge, good_path(), b"%05d" % number + b"x" * 65_000) for number in range(60)]
         small = [post(edge, good_path(), b"%d" % number) for number in range(300)]
         replies = await asyncio.gather(*large, *small)
@@ -33,7 +35,7 @@ async def test_a_group_stays_within_the_limits_of_the_contract(core: RecordingCo
 
 
 async def test_each_callback_of_a_group_gets_its_own_outcome(edge: str, core: RecordingCore) -> None:
-    core.delay_s = 0.1
+    core.delay_s = 0.1 * slowness()
     core.outcome = lambda callback: 2 if int(callback.body) % 2 else 1
     replies = await asyncio.gather(*[post(edge, good_path(), b"%d" % number) for number in range(40)])
     assert [reply.status for reply in replies] == [200, 404] * 20
@@ -43,7 +45,7 @@ async def test_a_core_that_restarts_within_the_time_costs_no_callback() -> None:
     async with contextlib.AsyncExitStack() as stack:
         async with serve_core(RecordingCore(delay_s=30.0)) as first:
             port = int(first.address.split(":")[1])
-            edge = await stack.enter_async_context(gateway(first.address, forward_time_s=15.0))
+            edge = await stack.enter_async_context(gateway(first.address, forward_time_s=30.0))
             in_call = asyncio.create_task(post(edge, good_path(), b"in a call"))
             await eventually(lambda: first.bodies == [b"in a call"])
         while_away = asyncio.create_task(post(edge, good_path(), b"while away"))
@@ -57,7 +59,7 @@ async def test_a_core_that_restarts_within_the_time_costs_no_callback() -> None:
 async def test_a_core_that_stays_away_means_503_until_it_is_back() -> None:
     async with serve_core(RecordingCore()) as core:
         port = int(core.address.split(":")[1])
-    async with gateway(core.address, forward_time_s=0.3) as edge:
+    async with gateway(core.address, forward_time_s=0.3 * slowness()) as edge:
         replies = await asyncio.gather(*[post(edge, good_path()) for _ in range(20)])
         assert {reply.status for reply in replies} == {503}
         async with serve_core(RecordingCore(), port):
@@ -67,7 +69,7 @@ async def test_a_core_that_stays_away_means_503_until_it_is_back() -> None:
                 while not statuses or statuses[-1] != 200:
                     statuses.append((await post(edge, good_path())).status)
 
-            await asyncio.wait_for(served(), 20)
+            await asyncio.wait_for(served(), PATIENCE_SECONDS)
             assert set(statuses) <= {503, 200}
 
 
@@ -78,7 +80,7 @@ async def test_a_failure_that_passes_within_the_time_costs_no_callback(
     core: RecordingCore, code: grpc.StatusCode
 ) -> None:
     core.failing = code
-    async with gateway(core.address, forward_time_s=15.0) as edge:
+    async with gateway(core.address, forward_time_s=30.0) as edge:
         waiting = asyncio.create_task(post(edge, good_path(), b"kept"))
         await eventually(lambda: core.refused_calls >= 2)
         core.failing = None
@@ -101,8 +103,8 @@ async def test_a_core_that_answers_with_too_few_outcomes_is_not_believed(edge: s
 
 
 async def test_a_core_that_hangs_means_503_in_time(core: RecordingCore) -> None:
-    core.delay_s = 3.0
-    async with gateway(core.address, forward_time_s=0.3) as edge:
+    core.delay_s = 60.0
+    async with gateway(core.address, forward_time_s=0.3 * slowness()) as edge:
         replies = await asyncio.gather(*[post(edge, good_path()) for _ in range(5)])
         assert {reply.status for reply in replies} == {503}
         core.delay_s = 0.0
@@ -110,8 +112,8 @@ async def test_a_core_that_hangs_means_503_in_time(core: RecordingCore) -> None:
 
 
 async def test_a_full_queue_means_503_at_once_and_nothing_is_lost_that_was_in_it(core: RecordingCore) -> None:
-    core.delay_s = 1.0
-    async with gateway(core.address, callbacks_waiting_max=4, forward_time_s=10.0) as edge:
+    core.delay_s = 1.0 * slowness()
+    async with gateway(core.address, callbacks_waiting_max=4, forward_time_s=30.0) as edge:
         replies = await asyncio.gather(*[post(edge, good_path(), b"%d" % number) for number in range(10)])
     statuses = sorted(reply.status for reply in replies)
     assert statuses == [200] * 4 + [503] * 6

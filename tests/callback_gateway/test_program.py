@@ -7,15 +7,16 @@ import signal
 import socket
 from pathlib import Path
 
-import pytest
-
+from development.slowness import slowness
 from tests.callback_gateway.edges import (
     Program,
+    ask_to_send,
     closed_by_gateway,
     connection,
     eventually,
     gateway_program,
     good_path,
+    listens_no_more,
     post,
     read_reply,
     request_bytes,
@@ -27,18 +28,19 @@ from tests.callback_gateway.recording_core import RecordingCore
 
 
 async def test_a_drain_finishes_what_is_in_hand_and_leaves_with_0(tmp_path: Path, core: RecordingCore) -> None:
-    core.delay_s = 0.5
-    async with gateway_program(tmp_path, core.address) as program, contextlib.AsyncExitStack() as stack:
+    core.delay_s = 0.5 * slowness()
+    async with (
+        gateway_program(tmp_path, core.address, GATEWAY_BODY_TIME_S="60", GATEWAY_FORWARD_TIME_S="30") as program,
+        contextlib.AsyncExitStack() as stack,
+    ):
         in_hand = [await stack.enter_async_context(connection(program.address)) for _ in range(5)]
         idle, _ = await stack.enter_async_context(connection(program.address))
-        for number, (_, writer) in enumerate(in_hand):
-            data = request_bytes("POST", good_path(), b"%d" % number)
-            writer.write(data if number else data[:-1])
+        for number, (reader, writer) in enumerate(in_hand):
+            await ask_to_send(reader, writer, b"%d" % number)
+            writer.write(b"%d" % number if number else b"")
         await eventually(lambda: len(core.bodies) >= 1)
         program.process.send_signal(signal.SIGTERM)
-        await asyncio.sleep(0.3)
-        with pytest.raises(ConnectionError):
-            await post(program.address, good_path())
+        await listens_no_more(program.address)
         in_hand[0][1].write(b"0")
         replies = [await read_reply(reader) for reader, _ in in_hand]
         assert [reply.status for reply in replies] == [200] * 5
@@ -59,7 +61,7 @@ async def test_a_second_signal_ends_the_drain_at_once(tmp_path: Path, core: Reco
         writer.write(request_bytes("POST", good_path(), b"{}"))
         await eventually(lambda: len(core.calls) == 1)
         program.process.send_signal(signal.SIGINT)
-        await asyncio.sleep(0.2)
+        await listens_no_more(program.address)
         assert program.process.returncode is None
         program.process.send_signal(signal.SIGINT)
         await program.wait()
@@ -175,7 +177,7 @@ def test_check_config_shows_the_settings_and_serves_nothing(tmp_path: Path) -> N
 
 
 async def test_a_gateway_needs_no_core_to_start(tmp_path: Path) -> None:
-    async with gateway_program(tmp_path, "127.0.0.1:1", GATEWAY_FORWARD_TIME_S="0.2") as program:
+    async with gateway_program(tmp_path, "127.0.0.1:1", GATEWAY_FORWARD_TIME_S=str(0.2 * slowness())) as program:
         assert isinstance(program, Program)
         assert (await post(program.address, good_path())).status == 503
         os.kill(program.process.pid, signal.SIGTERM)

@@ -13,8 +13,8 @@ from pathlib import Path
 import grpc
 import pytest
 
+from development.slowness import slowness
 from tests.callback_gateway.edges import (
-    PATIENCE_S,
     Program,
     closed_by_gateway,
     connection,
@@ -26,7 +26,10 @@ from tests.callback_gateway.edges import (
     request_bytes,
 )
 from tests.callback_gateway.recording_core import RecordingCore
+from tests.patience import PATIENCE_SECONDS
 
+# Long enough for whoever does not dawdle.
+SHORT = str(0.5 * slowness())
 HALF_A_HEADER = b"POST /callbacks/stk/x HTTP/1.1\r\nHost: ed"
 
 
@@ -36,8 +39,9 @@ async def program(tmp_path: Path, core: RecordingCore) -> AsyncIterator[Program]
     async with gateway_program(
         tmp_path,
         core.address,
-        GATEWAY_HEADER_TIME_S="0.5",
-        GATEWAY_BODY_TIME_S="0.5",
+        GATEWAY_HEADER_TIME_S=SHORT,
+        GATEWAY_BODY_TIME_S=SHORT,
+        GATEWAY_FORWARD_TIME_S="30",
         # Long, so that no connection is let go by it in place of another bound.
         GATEWAY_IDLE_TIME_S="600",
         GATEWAY_CONNECTIONS_MAX="20",
@@ -63,7 +67,7 @@ async def test_a_header_that_drips_in_is_closed_all_the_same(program: Program) -
     async with connection(program.address) as (reader, writer):
         writer.write(b"POST / HTTP/1.1\r\nHost: ")
         closed = asyncio.create_task(closed_by_gateway(reader))
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not closed.done():
                 with contextlib.suppress(ConnectionError):
                     writer.write(b"X")
@@ -90,7 +94,7 @@ async def test_a_second_header_that_stalls_is_closed_too(program: Program) -> No
 
 async def test_an_idle_connection_is_closed_after_its_time(tmp_path: Path, core: RecordingCore) -> None:
     async with (
-        gateway_program(tmp_path, core.address, GATEWAY_IDLE_TIME_S="0.5", GATEWAY_HEADER_TIME_S="60") as program,
+        gateway_program(tmp_path, core.address, GATEWAY_IDLE_TIME_S=SHORT, GATEWAY_HEADER_TIME_S="60") as program,
         connection(program.address) as (reader, writer),
     ):
         writer.write(request_bytes("POST", good_path(), b"{}"))
@@ -122,7 +126,7 @@ async def test_stalled_connections_in_every_place_keep_no_callback_out(program: 
 
 
 async def test_only_requests_in_hand_can_fill_every_place(program: Program, core: RecordingCore) -> None:
-    core.delay_s = 1.0
+    core.delay_s = 1.0 * slowness()
     async with contextlib.AsyncExitStack() as stack:
         busy = [await stack.enter_async_context(connection(program.address)) for _ in range(20)]
         for number, (_, writer) in enumerate(busy):
@@ -137,7 +141,7 @@ async def test_only_requests_in_hand_can_fill_every_place(program: Program, core
 async def test_a_client_that_closes_its_sending_side_still_gets_its_answer(
     program: Program, core: RecordingCore
 ) -> None:
-    core.delay_s = 0.2
+    core.delay_s = 0.2 * slowness()
     async with connection(program.address) as (reader, writer):
         writer.write(request_bytes("POST", good_path(), b"half closed"))
         writer.write_eof()
@@ -156,7 +160,7 @@ async def test_a_client_that_asks_on_and_on_and_reads_nothing_loses_its_place(pr
 
     async with connection(program.address) as (_, writer):
         with pytest.raises(ConnectionError):
-            await asyncio.wait_for(ask_on_and_on(writer), 60)
+            await asyncio.wait_for(ask_on_and_on(writer), PATIENCE_SECONDS)
     assert (await post(program.address, good_path())).status == 200
     assert (await counts_at_end(program))["timed_out"] == 1
 

@@ -11,15 +11,17 @@ import grpc
 import pytest
 from mpesa_payments.v1 import callback_service_pb2 as pb
 
+from development.slowness import slowness
 from tests.callback_gateway import spools
 from tests.callback_gateway.edges import (
-    PATIENCE_S,
     Program,
+    ask_to_send,
     connection,
     eventually,
     gateway,
     gateway_program,
     good_path,
+    listens_no_more,
     post,
     request_bytes,
     run_command,
@@ -27,7 +29,11 @@ from tests.callback_gateway.edges import (
     write_keys,
 )
 from tests.callback_gateway.recording_core import RecordingCore, serve_core, stored
+from tests.patience import PATIENCE_SECONDS
 
+# After this a callback goes into the spool: soon, and not before a core that is there has had the time to answer.
+FORWARD_TIME_S = 0.2 * slowness()
+SOON = {"GATEWAY_FORWARD_TIME_S": str(FORWARD_TIME_S)}
 # Nothing listens there.
 NOWHERE = "127.0.0.1:1"
 READY = request_bytes("GET", "/readyz")
@@ -45,7 +51,7 @@ def port_of(core: RecordingCore) -> int:
 
 
 async def becomes(address: str, status: int, request: bytes = READY) -> None:
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while (await send(address, request)).status != status:
             await asyncio.sleep(0.05)
 
@@ -59,7 +65,7 @@ async def test_what_comes_while_the_core_is_away_is_accepted_and_delivered_as_it
     tmp_path: Path, core_away: RecordingCore
 ) -> None:
     path, body = good_path(), b'{"Body": \xff\x00 not even JSON'
-    async with gateway(core_away.address, forward_time_s=0.2, **spools.settings(tmp_path)) as edge:
+    async with gateway(core_away.address, forward_time_s=FORWARD_TIME_S, **spools.settings(tmp_path)) as edge:
         reply = await post(edge, path, body)
         assert (reply.status, reply.body) == (200, b'{"ResultCode":0,"ResultDesc":"Accepted"}')
         replies = await asyncio.gather(*[post(edge, good_path(), b"%d" % number) for number in range(50)])
@@ -79,7 +85,11 @@ async def test_what_comes_while_the_core_is_away_is_accepted_and_delivered_as_it
 
 async def test_without_a_spool_they_are_answered_503_as_ever(tmp_path: Path) -> None:
     async with gateway_program(
-        tmp_path, NOWHERE, GATEWAY_FORWARD_TIME_S="0.2", GATEWAY_SPOOL_FOLDER="", GATEWAY_SPOOL_KEYS_FILE=""
+        tmp_path,
+        NOWHERE,
+        **SOON,
+        GATEWAY_SPOOL_FOLDER="",
+        GATEWAY_SPOOL_KEYS_FILE="",
     ) as program:
         assert (await post(program.address, good_path())).status == 503
         assert (await send(program.address, READY)).status == 503
@@ -99,7 +109,7 @@ async def test_a_core_that_does_not_store_in_time_costs_no_callback(
             core.failing = grpc.StatusCode.INTERNAL
         case _:
             core.failing = grpc.StatusCode.UNIMPLEMENTED
-    async with gateway(core.address, forward_time_s=0.3, **spools.settings(tmp_path)) as edge:
+    async with gateway(core.address, forward_time_s=0.3 * slowness(), **spools.settings(tmp_path)) as edge:
         assert (await post(edge, good_path(), b"kept")).status == 200
         assert spools.files(tmp_path)
         core.outcome, core.delay_s, core.failing = stored, 0.0, None
@@ -108,8 +118,8 @@ async def test_a_core_that_does_not_store_in_time_costs_no_callback(
 
 
 async def test_a_queue_that_is_full_costs_no_callback(tmp_path: Path, core: RecordingCore) -> None:
-    core.delay_s = 1.0
-    async with gateway(core.address, callbacks_waiting_max=4, forward_time_s=10.0, **spools.settings(tmp_path)) as edge:
+    core.delay_s = 1.0 * slowness()
+    async with gateway(core.address, callbacks_waiting_max=4, forward_time_s=30.0, **spools.settings(tmp_path)) as edge:
         replies = await asyncio.gather(*[post(edge, good_path(), b"%d" % number) for number in range(20)])
         assert {reply.status for reply in replies} == {200}
         core.delay_s = 0.0
@@ -124,7 +134,7 @@ async def test_what_the_core_refuses_for_good_is_set_aside_and_holds_up_no_other
 
     core.failing, core.outcome = grpc.StatusCode.UNAVAILABLE, outcome
     environment = spools.environment(tmp_path)
-    async with gateway_program(tmp_path, core.address, GATEWAY_FORWARD_TIME_S="0.2", **environment) as program:
+    async with gateway_program(tmp_path, core.address, **SOON, **environment) as program:
         texts = [b"1", b"refused 2", b"3", b"refused 4", b"5"]
         replies = await asyncio.gather(*[post(program.address, good_path(), text) for text in texts])
         assert [reply.status for reply in replies] == [200] * 5
@@ -178,7 +188,7 @@ async def test_a_backlog_does_not_keep_live_callbacks_waiting(tmp_path: Path, co
         numbers = range(start, start + 100)
         folder.append([folder.sealer.seal(spools.a_callback(b"old %d" % number)) for number in numbers])
     folder.close()
-    core.delay_s = 0.05
+    core.delay_s = 0.05 * slowness()
     async with gateway(core.address, **spools.settings(tmp_path)) as edge:
         await eventually(lambda: len(core.calls) > 2)
         replies = await asyncio.gather(*[post(edge, good_path(), b"live %d" % number) for number in range(50)])
@@ -215,7 +225,7 @@ async def test_files_cut_at_every_byte_give_up_what_they_hold_and_are_kept(tmp_p
 async def test_a_full_spool_means_503_until_the_core_is_back(tmp_path: Path, core: RecordingCore) -> None:
     core.failing = grpc.StatusCode.UNAVAILABLE
     environment = spools.environment(tmp_path) | {"GATEWAY_SPOOL_MAX_BYTES": "1000000"}
-    async with gateway_program(tmp_path, core.address, GATEWAY_FORWARD_TIME_S="0.2", **environment) as program:
+    async with gateway_program(tmp_path, core.address, **SOON, **environment) as program:
         statuses = [(await post(program.address, good_path(), b"%05d" % n + b"x" * 60_000)).status for n in range(20)]
         taken = statuses.count(200)
         assert statuses == [200] * taken + [503] * (20 - taken)
@@ -239,7 +249,7 @@ def limit_files(program: Program, bytes_max: int | None) -> None:
 
 async def test_a_disk_that_takes_no_more_means_503_until_it_does(tmp_path: Path, core_away: RecordingCore) -> None:
     environment = spools.environment(tmp_path)
-    async with gateway_program(tmp_path, core_away.address, GATEWAY_FORWARD_TIME_S="0.2", **environment) as program:
+    async with gateway_program(tmp_path, core_away.address, **SOON, **environment) as program:
         assert (await post(program.address, good_path(), b"before")).status == 200
         limit_files(program, 200)
         for number in range(5):
@@ -264,7 +274,7 @@ async def test_a_disk_that_takes_no_more_means_503_until_it_does(tmp_path: Path,
 async def test_a_folder_that_is_gone_means_503_until_it_is_back(tmp_path: Path, core_away: RecordingCore) -> None:
     spool, away = tmp_path / "spool", tmp_path / "away"
     environment = spools.environment(tmp_path)
-    async with gateway_program(tmp_path, core_away.address, GATEWAY_FORWARD_TIME_S="0.2", **environment) as program:
+    async with gateway_program(tmp_path, core_away.address, **SOON, **environment) as program:
         spool.rename(away)
         spool.write_text("no folder")
         assert (await post(program.address, good_path(), b"gone")).status == 503
@@ -282,7 +292,7 @@ async def test_a_folder_that_is_gone_means_503_until_it_is_back(tmp_path: Path, 
 
 
 async def test_a_gateway_is_ready_while_it_takes_callbacks_one_way_or_the_other(tmp_path: Path) -> None:
-    async with gateway(NOWHERE, forward_time_s=0.2, **spools.settings(tmp_path)) as edge:
+    async with gateway(NOWHERE, forward_time_s=FORWARD_TIME_S, **spools.settings(tmp_path)) as edge:
         assert (await send(edge, READY)).status == 200
         assert (await post(edge, good_path())).status == 200
         assert (await send(edge, READY)).status == 200
@@ -292,10 +302,9 @@ async def test_a_stop_finishes_what_is_in_hand_and_leaves_the_rest_on_disk(tmp_p
     async with gateway_program(tmp_path, NOWHERE, **spools.environment(tmp_path)) as program:
         assert (await post(program.address, good_path(), b"1")).status == 200
         async with connection(program.address) as (reader, writer):
-            writer.write(request_bytes("POST", good_path(), b"2")[:-1])
-            await asyncio.sleep(0.1)
+            await ask_to_send(reader, writer, b"2")
             program.process.send_signal(signal.SIGTERM)
-            await asyncio.sleep(0.1)
+            await listens_no_more(program.address)
             writer.write(b"2")
             assert (await reader.readuntil(b"\r\n")).split()[1] == b"200"
         await program.wait()
@@ -321,9 +330,7 @@ async def test_a_second_gateway_on_the_same_folder_does_not_start(tmp_path: Path
 
 async def test_nothing_of_a_callback_stands_in_the_folder_or_the_log(tmp_path: Path) -> None:
     path, body = good_path(), b'{"PhoneNumber":254712345678,"CheckoutRequestID":"ws_CO_231120261215300712345678"}'
-    async with gateway_program(
-        tmp_path, NOWHERE, GATEWAY_FORWARD_TIME_S="0.2", **spools.environment(tmp_path)
-    ) as program:
+    async with gateway_program(tmp_path, NOWHERE, **SOON, **spools.environment(tmp_path)) as program:
         assert (await post(program.address, path, body)).status == 200
         await program.stop(signal.SIGTERM)
     written = program.output + b"".join(file.read_bytes() for file in tmp_path.rglob("*.spool"))

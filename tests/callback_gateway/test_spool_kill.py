@@ -20,7 +20,7 @@ async def test_no_accepted_callback_is_lost_over_ten_kills(tmp_path: Path) -> No
     figures = await run_campaign(tmp_path, rate=100.0, seconds=5.0, kills=10)
     _publish("gateway-spool-kills", str(figures))
     assert figures.kills == 10
-    assert figures.accepted > figures.sent / 2
+    assert figures.accepted > 250, "half of what five seconds bring"
     assert figures.lost == 0
 
 

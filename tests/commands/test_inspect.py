@@ -13,10 +13,10 @@ import pytest
 from payment_service.application.inspecting.explain_payment import shown
 from payment_service.application.inspecting.invariants import Invariant
 from tests.databases import Database
+from tests.patience import PATIENCE_SECONDS
 from tests.stories import PHONE, Stories, uncertain_expired_and_paid_late
 from tests.writers import Writers, a_request
 
-COMMAND_SECONDS = 60
 """A bound, not an expectation."""
 
 
@@ -46,7 +46,7 @@ async def command(environment: Mapping[str, str], *words: str) -> tuple[int, str
         env={"PATH": "/usr/bin:/bin", **environment},
     )
     try:
-        output, errors = await asyncio.wait_for(process.communicate(), COMMAND_SECONDS)
+        output, errors = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
     finally:
         if process.returncode is None:
             process.kill()

@@ -20,6 +20,7 @@ from daraja_simulator.quirks import listing
 from daraja_simulator.server import Listener, serving, write_whole
 from daraja_simulator.settings import DEFAULT_SHORTCODES, Settings, parse_shortcodes
 from daraja_simulator.world import World
+from tests.patience import PATIENCE_SECONDS
 
 REPORTS = Path(__file__).parents[2] / "build" / "quirk-reports"
 
@@ -31,9 +32,6 @@ PLAIN = Settings(
     shortcodes=parse_shortcodes(DEFAULT_SHORTCODES),
     queries_per_minute=0,
 )
-
-# Longer than anything here takes on a busy machine; reached only when something is broken.
-PATIENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)

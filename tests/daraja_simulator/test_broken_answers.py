@@ -11,8 +11,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from development.slowness import slowness
 from tests.daraja_simulator.merchant import Merchant, merchant_of, new_phone
-from tests.daraja_simulator.simulators import PATIENCE_SECONDS, as_process
+from tests.daraja_simulator.simulators import as_process
+from tests.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ async def test_the_prompt_is_shown_and_the_answer_is_not_whole(merchant: Merchan
 
 async def test_a_late_answer_leaves_the_callback_in_front(merchant: Merchant) -> None:
     phone, before = new_phone(), len(merchant.received)
-    await merchant.script(phone, answer_delay_seconds=0.5, callback_delay_seconds=0)
+    await merchant.script(phone, answer_delay_seconds=0.5 * slowness(), callback_delay_seconds=0)
     pushing = asyncio.create_task(merchant.push(phone))
     await merchant.callbacks(before + 1)
     assert not pushing.done()

@@ -9,6 +9,7 @@ import pytest
 from daraja_simulator.phones import PHONES
 from tests.daraja_simulator.merchant import Merchant, merchant_of, nairobi_now, new_phone
 from tests.daraja_simulator.simulators import in_process
+from tests.patience import PATIENCE_SECONDS
 
 
 async def test_a_payment_is_told_as_recorded(merchant: Merchant) -> None:
@@ -242,7 +243,7 @@ async def test_every_virtual_phone_is_listed(merchant: Merchant) -> None:
 
 async def all_ended(merchant: Merchant, count: int) -> list[dict[str, object]]:
     """The ledger's rows once so many pushes have ended on the phone."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             rows: list[dict[str, object]] = (await merchant.ledger())["pushes"]
             if sum(row["ended_time"] is not None for row in rows) >= count:
@@ -252,7 +253,7 @@ async def all_ended(merchant: Merchant, count: int) -> list[dict[str, object]]:
 
 async def until_tried(merchant: Merchant, count: int) -> None:
     """Wait until so many callbacks have an outcome."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             attempts = [a for row in (await merchant.ledger())["pushes"] for a in row["callbacks"]]
             if sum(a["status"] is not None or a["error"] is not None for a in attempts) >= count:

@@ -17,7 +17,8 @@ from daraja_simulator.__main__ import app
 from daraja_simulator.quirks import QUIRKS
 from daraja_simulator.settings import parse_seconds, parse_shortcodes
 from tests.daraja_simulator.merchant import merchant_of, new_phone
-from tests.daraja_simulator.simulators import PATIENCE_SECONDS, as_process
+from tests.daraja_simulator.simulators import as_process
+from tests.patience import PATIENCE_SECONDS
 
 
 @pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])

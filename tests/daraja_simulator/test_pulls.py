@@ -11,7 +11,8 @@ import pytest
 
 from daraja_simulator.quirks import QUIRKS
 from tests.daraja_simulator.merchant import Merchant, merchant_of, nairobi_text, new_phone
-from tests.daraja_simulator.simulators import PATIENCE_SECONDS, in_process
+from tests.daraja_simulator.simulators import in_process
+from tests.patience import PATIENCE_SECONDS
 
 EMPTY = {
     "pull.empty_nested": (200, "1001"),

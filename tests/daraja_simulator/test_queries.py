@@ -6,6 +6,7 @@ import asyncio
 
 from tests.daraja_simulator.merchant import Merchant, merchant_of, new_phone
 from tests.daraja_simulator.simulators import in_process
+from tests.patience import PATIENCE_SECONDS
 
 PENDING = {
     "being_processed": (500, "500.001.1001", "The transaction is being processed"),
@@ -90,7 +91,7 @@ async def test_with_quirks_queries_vary_as_listed_and_are_right_in_the_end() -> 
 
 async def settled(merchant: Merchant, checkout_request_id: str) -> tuple[int, dict[str, str]]:
     """Ask until there is a result, as a patient client does."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             status, body = await merchant.query(checkout_request_id)
             if "ResultCode" in body and body["ResultCode"] != "4999":

@@ -13,6 +13,7 @@ from daraja_simulator.draws import Draws, recorded_latency_seconds
 from daraja_simulator.quirks import QUIRKS, drawn
 from tests.daraja_simulator.merchant import Merchant, merchant_of, new_phone
 from tests.daraja_simulator.simulators import in_process
+from tests.patience import PATIENCE_SECONDS
 
 FORCED = [quirk.id for quirk in QUIRKS if quirk.id.split(".")[0] in ("push", "callback") and quirk.share > 0]
 FORCED += ["callback.amount_string", "callback.code_string", "callback.no_receipt", "callback.no_metadata"]
@@ -83,7 +84,7 @@ async def test_other_scripted_faults_are_counted(merchant: Merchant) -> None:
         phone = new_phone()
         await merchant.script(phone, **script)
         await merchant.post("/mpesa/stkpush/v1/processrequest", merchant.fields(phone))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while await hits(merchant, quirk_id) != 1:
                 await asyncio.sleep(0.01)
         await merchant.control("reset")

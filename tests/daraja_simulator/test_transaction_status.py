@@ -14,7 +14,8 @@ from cryptography.x509 import load_pem_x509_certificate
 
 from daraja_simulator.quirks import QUIRKS
 from tests.daraja_simulator.merchant import Merchant, Received, merchant_of, new_phone
-from tests.daraja_simulator.simulators import PATIENCE_SECONDS, in_process
+from tests.daraja_simulator.simulators import in_process
+from tests.patience import PATIENCE_SECONDS
 
 
 async def test_a_receipt_is_acknowledged_and_then_told_as_recorded(merchant: Merchant) -> None:

@@ -16,11 +16,12 @@ import grpc
 import psutil
 from mpesa_payments.v1 import payment_pb2, payment_service_pb2, payment_service_pb2_grpc
 
+from development.slowness import slowness
 from runtime.grpc_options import CLIENT_OPTIONS
 
 # Bounds, not expectations: a loaded machine starts five programs in well under these.
-START_SECONDS = 90
-STOP_SECONDS = 60
+START_SECONDS = 90 * slowness()
+STOP_SECONDS = 60 * slowness()
 FREE_PORTS = ("--grpc-port=0", "--gateway-port=0", "--simulator-port=0", "--metrics-port=0")
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_SECONDS
+
 PROJECT = Path(__file__).parents[2]
 BUF = Path(sys.executable).with_name("buf")
 # buf's exit code for "the check ran and has complaints".
 COMPLAINTS = 100
-# Far above what buf needs, far below the limit of a test.
-BUF_TIMEOUT_SECONDS = 60
 
 
 async def breaking(folder: Path) -> tuple[int | None, str]:
@@ -28,7 +28,7 @@ async def breaking(folder: Path) -> tuple[int | None, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await asyncio.wait_for(process.communicate(), BUF_TIMEOUT_SECONDS)
+    output, _ = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
     return process.returncode, output.decode()
 
 

@@ -16,8 +16,10 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from development.slowness import slowness
+
 PROJECT = Path(__file__).parents[2]
-BOOTSTRAP_TIMEOUT_SECONDS = 90
+BOOTSTRAP_TIMEOUT_SECONDS = 90 * slowness()
 
 
 async def bootstrap(folder: Path, environment: dict[str, str]) -> tuple[int | None, list[str]]:

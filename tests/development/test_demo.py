@@ -16,9 +16,10 @@ from rich.console import Console
 
 from development.demo_stories import STORIES, Story
 from development.demo_summary import Replies, compare, show_summary
+from development.slowness import slowness
 from development.view import line, status_name
 
-PLAY_SECONDS = 240
+PLAY_SECONDS = 240 * slowness()
 RECEIPT = "YLN4M970VH"
 REFERENCE = "td66crjtghhr"
 TYPES = payment_pb2.PaymentEventType

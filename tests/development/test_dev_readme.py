@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from development.postgres import EmbeddedServer
+from development.slowness import slowness
 from tests.development.dev_programs import running_dev, shell
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = shlex.quote(str(Path(sys.executable).parent))
 # The passenger takes up to 18 s to pay, as recorded; this is a bound.
-WATCH_SECONDS = 90
+WATCH_SECONDS = 90 * slowness()
 
 
 def blocks(language: str) -> list[str]:

@@ -20,9 +20,9 @@ import pytest
 
 from development import postgres_account
 from development.postgres import EmbeddedPostgresError, create_database, drop_database, embedded_postgres
+from tests.patience import PATIENCE_SECONDS
 
 PROJECT = Path(__file__).parents[2]
-WAIT_SECONDS = 60
 
 OWNER_PROGRAM = """
 import asyncio, json, signal, sys
@@ -47,18 +47,18 @@ async def start_owner(data_dir: Path) -> tuple[asyncio.subprocess.Process, str, 
         sys.executable, "-c", OWNER_PROGRAM, str(data_dir), cwd=PROJECT, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    line = await asyncio.wait_for(process.stdout.readline(), WAIT_SECONDS)
+    line = await asyncio.wait_for(process.stdout.readline(), PATIENCE_SECONDS)
     told = json.loads(line)
     return process, told["dsn"], told["process_id"]
 
 
 async def kill(process: asyncio.subprocess.Process) -> None:
     process.kill()
-    await asyncio.wait_for(process.wait(), WAIT_SECONDS)
+    await asyncio.wait_for(process.wait(), PATIENCE_SECONDS)
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WAIT_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():
             await asyncio.sleep(0.05)
 
@@ -181,10 +181,10 @@ async def test_it_runs_on_either_event_loop(tmp_path: Path, loop: str) -> None:
         sys.executable, "-c", program, str(tmp_path), cwd=PROJECT, stdout=asyncio.subprocess.PIPE
     )
     assert owner.stdout is not None
-    told = json.loads(await asyncio.wait_for(owner.stdout.readline(), WAIT_SECONDS))
+    told = json.loads(await asyncio.wait_for(owner.stdout.readline(), PATIENCE_SECONDS))
     assert await one_value(told["dsn"], "SELECT 1") == 1
     owner.send_signal(signal.SIGINT)
-    await asyncio.wait_for(owner.wait(), WAIT_SECONDS)
+    await asyncio.wait_for(owner.wait(), PATIENCE_SECONDS)
     assert not is_running(told["process_id"])
 
 

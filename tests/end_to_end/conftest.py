@@ -11,17 +11,21 @@ import pytest
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
 from development.postgres import create_database, drop_database
+from development.slowness import slowness
 from tests.databases import APPLICATION_ROLE, NEWEST_POSTGRES, TEMPLATE, Database, PostgresServers
-from tests.end_to_end.town import PATIENCE_SECONDS, Grounds, Simulator, Town
+from tests.end_to_end.town import Grounds, Simulator, Town
 from tests.parts import channel, free_port, make_site, running_simulator
+from tests.patience import PATIENCE_SECONDS
 
-# Short enough to wait for, long enough for a callback that is sent at once to be in time on a busy machine.
-HASTY_SECONDS = 3.0
-CALLBACK_DELAY_SECONDS = "0.1"
+# Short enough to wait for.
+HASTY_SECONDS = 3.0 * slowness()
+# Long enough for the answer to the push to be recorded first.
+CALLBACK_DELAY_SECONDS = 0.1 * slowness()
 # A test may have to start, and at its end to stop, half a dozen programs on a machine that runs other tests, too.
 TEST_SECONDS_MAX = 300
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if {"town", "grounds"} & set(getattr(item, "fixturenames", ())):
@@ -51,7 +55,7 @@ async def grounds(database: Database, tmp_path: Path) -> AsyncIterator[Grounds]:
 @contextlib.asynccontextmanager
 async def running_grounds(folder: Path, database: Database) -> AsyncIterator[Grounds]:
     async with contextlib.AsyncExitStack() as stack:
-        flags = ("--latency", "none", "--callback-delay", CALLBACK_DELAY_SECONDS)
+        flags = ("--latency", "none", "--callback-delay", str(CALLBACK_DELAY_SECONDS))
         simulator = await stack.enter_async_context(running_simulator(folder, *flags))
         edge_address = f"127.0.0.1:{free_port()}"
         site = make_site(folder, database.application_url, simulator.ready["url"], f"http://{edge_address}")

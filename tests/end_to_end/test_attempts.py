@@ -11,7 +11,7 @@ from mpesa_payments.v1 import payment_service_pb2 as pb
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
 from tests.end_to_end.town import (
-    PATIENCE_SECONDS,
+    UNTIL_TOLD,
     Grounds,
     Town,
     a_phone,
@@ -25,6 +25,7 @@ from tests.end_to_end.town import (
     status_of,
 )
 from tests.parts import channel
+from tests.patience import PATIENCE_SECONDS
 from tests.rpc.answers import refused
 
 NO_TOKENS = 1_000
@@ -77,12 +78,13 @@ async def test_a_retry_waits_until_the_old_prompt_is_gone_and_is_told_how_long(t
 
 async def test_a_prompt_on_the_phone_cannot_be_withdrawn(town: Town) -> None:
     phone = a_phone()
-    await town.simulator.script(phone, {"callback_delay_seconds": 1.5})
+    await town.simulator.script(phone, UNTIL_TOLD)
     started = await initiate(town.patient, phone)
     for payments in (town.patient, town.other):
         late = await refused(cancel(payments, started.payment.payment_id))
         assert (late.code, late.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "CANCEL_TOO_LATE")
         assert late.metadata["payment_id"] == started.payment.payment_id
+    assert await town.simulator.settle(phone, ending="paid") == [200]
     events = await events_to_the_end(town.patient, started)
     assert status_of(events[-1].payment) == "COMPLETED", "the refused withdrawal has changed nothing"
 

@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from runtime.callback_tokens import REFERENCE_ALPHABET, callback_path, load_callback_keys
-from tests.end_to_end.town import PATIENCE_SECONDS, Town, a_phone, action_of, get, initiate, reason_of, status_of
+from tests.end_to_end.town import UNTIL_TOLD, Town, a_phone, action_of, get, initiate, reason_of, status_of
+from tests.patience import PATIENCE_SECONDS
 from tests.rows import count, rows_of
 
 BODY_MAX_BYTES = 65_536
@@ -86,7 +87,7 @@ NOT_BELIEVED = {
 async def prompted(town: Town) -> AsyncIterator[tuple[str, dict[str, Any]]]:
     """A payment whose passenger is deciding: its id, and its push. At the end the passenger pays."""
     phone = a_phone()
-    await town.simulator.script(phone, {"callback": "never", "callback_delay_seconds": 60})
+    await town.simulator.script(phone, UNTIL_TOLD)
     started = await initiate(town.patient, phone)
     assert status_of(started.payment) == "PROCESSING"
     payment_id = started.payment.payment_id

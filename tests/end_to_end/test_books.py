@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
+from development.slowness import slowness
 from tests.end_to_end.town import Grounds, a_phone, action_of, events_to_the_end, events_until, initiate, told_by
 from tests.parts import channel
 from tests.rows import rows_of
@@ -18,7 +19,7 @@ INITIATOR: dict[str, Any] = {
     "initiator_name": "development-initiator",
     "initiator_password": "development-initiator-password",
 }
-LOST = {"answer": "lost", "callback": "never", "callback_delay_seconds": 0.5}
+LOST = {"answer": "lost", "callback": "never", "callback_delay_seconds": 0.5 * slowness()}
 
 
 async def test_a_payment_of_a_process_that_died_is_settled_by_another_ones_reading(grounds: Grounds) -> None:

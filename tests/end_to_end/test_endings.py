@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from tests.end_to_end.town import (
+    UNTIL_TOLD,
     Town,
     a_phone,
     a_phone_that,
@@ -20,8 +21,19 @@ from tests.end_to_end.town import (
 )
 
 
+async def callbacks_answered(town: Town, phone: str, statuses: list[int]) -> None:
+    """Wait for the answers to the callbacks of a phone's first push: the caller may know of the money before."""
+
+    async def answered() -> bool | None:
+        push = await town.simulator.first_push(phone)
+        return [callback["status"] for callback in push["callbacks"]] == statuses or None
+
+    await until(answered, f"the answers {statuses} to the callbacks")
+
+
 async def test_a_payment_is_prompted_for_once_paid_once_and_confirmed(town: Town) -> None:
-    story = await lived(town, town.patient, a_phone())
+    phone = a_phone()
+    story = await lived(town, town.patient, phone)
     assert story.path == ["PENDING", "PROCESSING", "COMPLETED"]
     assert [action_of(event.payment) for event in story.events] == ["WAIT", "WAIT", "WAIT", "CONFIRM"]
     assert reason_of(story.events[2].payment) == "AWAITING_CUSTOMER"
@@ -30,7 +42,7 @@ async def test_a_payment_is_prompted_for_once_paid_once_and_confirmed(town: Town
     assert story.payment.provider_result_code == "0"
     assert (story.prompts, story.debited, len(story.pushes)) == (1, 500, 1)
     assert story.payment.mpesa_receipt_number == story.pushes[0]["receipt"]
-    assert [callback["status"] for callback in story.pushes[0]["callbacks"]] == [200]
+    await callbacks_answered(town, phone, [200])
 
 
 @pytest.mark.parametrize(
@@ -66,7 +78,7 @@ async def test_a_busy_phone_is_not_prompted_and_the_payment_fails_at_once(town: 
 
 async def test_a_second_booking_cannot_prompt_a_phone_whose_prompt_is_open(town: Town) -> None:
     phone = a_phone()
-    await town.simulator.script(phone, {"callback": "never", "callback_delay_seconds": 60})
+    await town.simulator.script(phone, UNTIL_TOLD)
     first = await initiate(town.patient, phone)
     second = await lived(town, town.patient, phone)
     assert (second.path, reason_of(second.payment)) == (["PENDING", "FAILED"], "PHONE_BUSY")
@@ -110,12 +122,7 @@ async def test_a_callback_that_comes_twice_counts_once(town: Town, gap: float) -
     story = await lived(town, town.patient, phone)
     assert (story.path[-1], story.prompts, story.debited) == ("COMPLETED", 1, 500)
     await town.simulator.control("callbacks/resend", phone=phone)
-
-    async def answered() -> bool | None:
-        statuses = [callback["status"] for callback in (await town.simulator.first_push(phone))["callbacks"]]
-        return statuses == [200, 200, 200] or None
-
-    await until(answered, "three answers to one callback")
+    await callbacks_answered(town, phone, [200] * 3)
     again = await told_by(town, town.patient, story.events)
     assert again.payment == story.payment
     assert len(await town.kept_bodies(story.payment.reference)) == 1

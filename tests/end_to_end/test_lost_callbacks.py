@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
 from tests.end_to_end.town import (
-    PATIENCE_SECONDS,
     Grounds,
     a_phone_that,
     action_of,
@@ -20,6 +19,7 @@ from tests.end_to_end.town import (
     status_of,
 )
 from tests.parts import channel
+from tests.patience import PATIENCE_SECONDS
 
 PAYS_UNHEARD = "998"
 

@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mpesa_payments.v1 import payment_pb2
 
 from tests.end_to_end.town import (
+    UNTIL_TOLD,
     Story,
     Town,
     a_phone,
@@ -25,8 +26,6 @@ from tests.end_to_end.town import (
 )
 from tests.rows import rows_of
 
-NO_CALLBACK = {"callback": "never", "callback_delay_seconds": 60}
-
 
 def ends(payment: payment_pb2.Payment) -> bool:
     return status_of(payment) not in ("PENDING", "PROCESSING")
@@ -39,7 +38,7 @@ def completed(payment: payment_pb2.Payment) -> bool:
 async def paid_after_the_end(town: Town, **fields: Any) -> Story:
     """A payment that expired, and whose passenger paid after all."""
     phone = a_phone()
-    await town.simulator.script(phone, NO_CALLBACK)
+    await town.simulator.script(phone, UNTIL_TOLD)
     started = await initiate(town.hasty, phone, **fields)
     events = await events_until(town.hasty, started, ends)
     assert status_of(events[-1].payment) == "EXPIRED"

@@ -7,7 +7,6 @@ import re
 import secrets
 
 from tests.end_to_end.town import (
-    PATIENCE_SECONDS,
     Town,
     a_phone,
     a_phone_that,
@@ -17,6 +16,7 @@ from tests.end_to_end.town import (
     lived,
     until,
 )
+from tests.patience import PATIENCE_SECONDS
 from tests.rows import rows_of
 from tests.rpc.answers import refused
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from development.slowness import slowness
 from tests.end_to_end.town import (
+    UNTIL_TOLD,
     Story,
     Town,
     a_phone,
@@ -48,8 +50,11 @@ async def test_an_answer_that_proves_nothing_is_settled_by_the_callback_and_neve
     town: Town, script: dict[str, Any]
 ) -> None:
     phone = a_phone()
-    await town.simulator.script(phone, script | {"callback_delay_seconds": 0.5})
-    story = await lived(town, town.patient, phone)
+    await town.simulator.script(phone, {**script, **UNTIL_TOLD})
+    started = await initiate(town.patient, phone)
+    await events_until(town.patient, started, lambda payment: reason_of(payment) == "CONFIRMING")
+    assert await town.simulator.settle(phone, ending="paid") == [200]
+    story = await told_by(town, town.patient, await events_to_the_end(town.patient, started))
     assert story.path == ["PENDING", "PROCESSING", "COMPLETED"]
     assert [reason_of(event.payment) for event in story.events][2:] == ["CONFIRMING", "UNSPECIFIED"]
     assert (len(story.pushes), story.prompts, story.debited) == (1, 1, 500)
@@ -128,9 +133,11 @@ async def test_a_push_that_reaches_nobody_four_times_fails_the_payment(town: Tow
 @pytest.mark.slow
 async def test_a_late_answer_ends_the_callers_wait_but_not_the_send(town: Town) -> None:
     phone = a_phone()
-    await town.simulator.script(phone, {"answer_delay_seconds": 6.0, "callback_delay_seconds": 6.5})
+    await town.simulator.script(phone, {**UNTIL_TOLD, "answer_delay_seconds": 5 + slowness()})
     started = await initiate(town.patient, phone)
     assert status_of(started.payment) == "PENDING", "nobody knows yet what became of the push"
+    await events_until(town.patient, started, lambda payment: status_of(payment) == "PROCESSING")
+    assert await town.simulator.settle(phone, ending="paid") == [200]
     events = await events_to_the_end(town.patient, started)
     story = await told_by(town, town.patient, events)
     assert story.path == ["PENDING", "PROCESSING", "COMPLETED"]
@@ -139,7 +146,7 @@ async def test_a_late_answer_ends_the_callers_wait_but_not_the_send(town: Town) 
 
 async def test_an_expired_payment_learns_of_its_refusal_and_is_then_certain(town: Town) -> None:
     phone = a_phone()
-    await town.simulator.script(phone, {"callback": "never", "callback_delay_seconds": 60})
+    await town.simulator.script(phone, UNTIL_TOLD)
     started = await initiate(town.hasty, phone)
     await events_until(town.hasty, started, lambda payment: status_of(payment) == "EXPIRED")
     assert await town.simulator.settle(phone, ending="wrong_pin") == [200]

@@ -14,7 +14,7 @@ from mpesa_payments.v1 import money_pb2, payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 
 from tests.end_to_end.town import (
-    PATIENCE_SECONDS,
+    UNTIL_TOLD,
     Town,
     a_phone,
     a_phone_that,
@@ -27,6 +27,7 @@ from tests.end_to_end.town import (
     status_of,
     told_by,
 )
+from tests.patience import PATIENCE_SECONDS
 from tests.rows import rows_of
 from tests.rpc.answers import refused
 
@@ -104,7 +105,7 @@ async def test_a_stream_of_one_process_sees_the_payments_of_the_other(town: Town
 
 async def test_a_repeat_while_the_first_is_on_the_wire_waits_for_the_same_fate(town: Town) -> None:
     phone = a_phone()
-    await town.simulator.script(phone, {"answer_delay_seconds": 1.0, "callback_delay_seconds": 1.5})
+    await town.simulator.script(phone, {**UNTIL_TOLD, "answer_delay_seconds": 1.0})
     fields: dict[str, Any] = {"booking_id": f"BK-{uuid.uuid4()}", "request_id": str(uuid.uuid4())}
     first = asyncio.create_task(initiate(town.patient, phone, **fields))
     await town.simulator.prompted(phone)
@@ -113,6 +114,7 @@ async def test_a_repeat_while_the_first_is_on_the_wire_waits_for_the_same_fate(t
     assert [response.replayed for response in responses] == [False, True, True]
     assert {response.payment.payment_id for response in responses} == {responses[0].payment.payment_id}
     assert [status_of(response.payment) for response in responses] == ["PROCESSING"] * 3
+    assert await town.simulator.settle(phone, ending="paid") == [200]
     story = await told_by(town, town.patient, await events_to_the_end(town.patient, responses[0]))
     assert (len(story.pushes), story.prompts, story.debited) == (1, 1, 500)
 
@@ -149,7 +151,7 @@ async def test_a_refused_request_leaves_no_row_and_its_id_free(town: Town) -> No
 async def test_a_booking_has_one_live_payment_and_the_refused_id_stays_free(town: Town, through: str) -> None:
     payments = town.patient if through == "the same process" else town.other
     phone = a_phone()
-    await town.simulator.script(phone, {"callback": "never", "callback_delay_seconds": 60})
+    await town.simulator.script(phone, UNTIL_TOLD)
     live = await initiate(town.patient, phone)
     again = a_request(a_phone(), booking_id=live.payment.booking_id)
     refusal = await refused(payments.InitiatePayment(again, timeout=PATIENCE_SECONDS))

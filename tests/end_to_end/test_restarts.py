@@ -14,9 +14,10 @@ from mpesa_payments.v1 import payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
+from development.slowness import slowness
 from tests.application.following.reading import rest_of
 from tests.end_to_end.town import (
-    PATIENCE_SECONDS,
+    UNTIL_TOLD,
     Grounds,
     a_phone,
     a_request,
@@ -32,6 +33,7 @@ from tests.end_to_end.town import (
     until,
 )
 from tests.parts import Process, channel, free_port
+from tests.patience import PATIENCE_SECONDS
 from tests.rows import rows_of
 from tests.rpc.answers import refusal_of
 
@@ -79,7 +81,8 @@ async def state_becomes(grounds: Grounds, request: pb.InitiatePaymentRequest, st
 
 async def test_a_stop_with_a_push_on_the_wire_finishes_it_and_answers_its_caller(grounds: Grounds) -> None:
     phone = a_phone()
-    await grounds.simulator.script(phone, {"answer_delay_seconds": 1.5, "callback": "never"})
+    # Time for the stop, and not so long that the caller, who waits 5 s, is answered before.
+    await grounds.simulator.script(phone, {"answer_delay_seconds": 2.0, "callback": "never"})
     request = a_request(phone)
     async with running(grounds) as core:
         call = asyncio.ensure_future(core.payments.InitiatePayment(request, timeout=PATIENCE_SECONDS))
@@ -139,7 +142,7 @@ async def test_a_callback_while_the_core_is_away_is_accepted_and_settles_the_pay
     grounds: Grounds,
 ) -> None:
     phone, listen = a_phone(), f"127.0.0.1:{free_port()}"
-    await grounds.simulator.script(phone, {"callback": "never", "callback_delay_seconds": 60})
+    await grounds.simulator.script(phone, UNTIL_TOLD)
     async with contextlib.AsyncExitStack() as stack:
         async with running(grounds, listen) as core, gateway(grounds, core) as killed:
             started = await initiate(core.payments, phone)
@@ -158,7 +161,7 @@ async def test_without_a_spool_such_a_callback_is_answered_503_and_stored_when_i
     grounds: Grounds,
 ) -> None:
     phone, listen = a_phone(), f"127.0.0.1:{free_port()}"
-    await grounds.simulator.script(phone, {"callback": "never", "callback_delay_seconds": 60})
+    await grounds.simulator.script(phone, UNTIL_TOLD)
     async with contextlib.AsyncExitStack() as stack:
         async with running(grounds, listen) as core:
             await stack.enter_async_context(gateway(grounds, core, spool_folder="", spool_keys_file=""))
@@ -186,7 +189,8 @@ async def test_a_payment_whose_process_died_before_sending_is_sent_once_by_anoth
     phone = a_phone()
     request = a_request(phone)
     await grounds.simulator.control("tokens/fail", error="internal_error", count=1_000)
-    async with running(grounds, send_within_s=60) as doomed:
+    patient = 60 * slowness()
+    async with running(grounds, send_within_s=patient) as doomed:
         call = asyncio.ensure_future(doomed.payments.InitiatePayment(request, timeout=PATIENCE_SECONDS))
         await state_becomes(grounds, request, "CREATED")
         await failed_token_request(grounds)
@@ -195,8 +199,12 @@ async def test_a_payment_whose_process_died_before_sending_is_sent_once_by_anoth
             await call
     assert await grounds.simulator.pushes() == []
     await grounds.simulator.control("reset")
-    await grounds.simulator.script(phone, {"callback": "never", "callback_delay_seconds": 60})
-    async with running(grounds, send_within_s=60) as core, running(grounds, send_within_s=60), gateway(grounds, core):
+    await grounds.simulator.script(phone, UNTIL_TOLD)
+    async with (
+        running(grounds, send_within_s=patient) as core,
+        running(grounds, send_within_s=patient),
+        gateway(grounds, core),
+    ):
         replay = await core.payments.InitiatePayment(request, timeout=PATIENCE_SECONDS)
         assert replay.replayed
         await grounds.simulator.prompted(phone)
@@ -221,7 +229,7 @@ async def test_a_push_whose_process_died_is_never_sent_again_and_its_callback_se
     phone = a_phone()
     await grounds.simulator.script(phone, {"answer_delay_seconds": 30, "callback": "never"})
     request = a_request(phone)
-    async with running(grounds, lease_s=4, push_timeout_s=1.5) as doomed:
+    async with running(grounds, lease_s=4 * slowness(), push_timeout_s=1.5 * slowness()) as doomed:
         call = asyncio.ensure_future(doomed.payments.InitiatePayment(request, timeout=PATIENCE_SECONDS))
         await grounds.simulator.prompted(phone)
         await doomed.process.kill()

@@ -23,11 +23,12 @@ from payment_service.security.keys import load_keys
 from payment_service.security.sealing import CALLBACK_BODY, Sealer
 from tests.databases import Database
 from tests.parts import Process, Site
+from tests.patience import PATIENCE_SECONDS
 from tests.rows import rows_of
 
-# Longer than anything here takes on a busy machine; reached only when something is broken.
-PATIENCE_SECONDS = 40.0
 LOOK_SECONDS = 0.05
+# For a prompt that only the test itself ends: it stays open longer than any test takes.
+UNTIL_TOLD: Mapping[str, Any] = {"callback": "never", "callback_delay_seconds": 3600}
 # One per test process: a phone that two tests shared would have two prompts open.
 PHONES = itertools.count(1)
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import psycopg
 
+from development.slowness import slowness
 from tests.databases import Database
 from tests.kill.stage import LIVE, Order, Stage
 
-SETTLE_WAIT_SECONDS = 90.0
+SETTLE_WAIT_SECONDS = 90.0 * slowness()
 LOOK_SECONDS = 0.2
 
 _LIVE = f"SELECT count(*) FROM payment_transactions WHERE state IN {LIVE}"

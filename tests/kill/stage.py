@@ -26,22 +26,23 @@ from mpesa_payments.v1 import money_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
+from development.slowness import slowness
 from tests.databases import Database
 from tests.kill.wires import Http2Wire, HttpWire, PostgresWire
 from tests.parts import Process, Site, channel, make_site, running_simulator, start
+from tests.patience import PATIENCE_SECONDS
 from tests.proxy import Point, Proxy, Strike, Wire, running_proxy
 
 CORE_NAME = "killed-core"
-TIMES = {"expire_after_s": 8, "send_within_s": 30, "lease_s": 5, "push_timeout_s": 1.5, "heartbeat_s": 1}
+_SHORTENED = {"expire_after_s": 8, "send_within_s": 30, "lease_s": 5, "push_timeout_s": 1.5}
+TIMES = {"heartbeat_s": 1, **{name: seconds * slowness() for name, seconds in _SHORTENED.items()}}
 """The lease outlives the longest request and the recording of its outcome, as in the service's own times."""
-STRIKE_WAIT_SECONDS = 60.0
-BACKENDS_WAIT_SECONDS = 20.0
-ANSWER_WAIT_SECONDS = 120.0
-CALL_SECONDS = 8.0
+ANSWER_WAIT_SECONDS = 120.0 * slowness()
+CALL_SECONDS = 8.0 * slowness()
 RETRY_SECONDS = 0.1
 AMOUNT = 500
 RANGE_PREFIX = "2547000"
-FORWARD_SECONDS = 25
+FORWARD_SECONDS = 30
 """The gateway waits for a core that is being started anew; Daraja's patience is longer than its default too."""
 NO_ROW = "no row"
 LIVE = ("CREATED", "SENDING", "PROMPTED", "UNCERTAIN")
@@ -142,7 +143,7 @@ class Stage:
         self.proxies[kill.link].strike = strike
         unsettled += self.new_orders()
         try:
-            async with asyncio.timeout(STRIKE_WAIT_SECONDS):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await strike.done.wait()
         except TimeoutError:
             raise AssertionError(f"nothing came by to be cut: {kill}") from None
@@ -160,7 +161,7 @@ class Stage:
 
     async def _backends_gone(self) -> None:
         """What the database had received from the dead it may still be doing."""
-        async with asyncio.timeout(BACKENDS_WAIT_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while any(row[0] for row in await self._rows(_BACKENDS, CORE_NAME)):
                 await asyncio.sleep(0.02)
 

@@ -17,6 +17,7 @@ from random import Random
 
 import psycopg
 
+from development.slowness import slowness
 from tests.databases import Database
 from tests.order.watchers import EVENTS_A_STREAM_MAX, Told, Watcher, watch
 from tests.order.writer import CALLER, CALM, Plan
@@ -24,14 +25,14 @@ from tests.parts import free_port, make_site
 from tests.writers import a_request, running_writers
 
 PROJECT = Path(__file__).resolve().parents[2]
-KILL_PAUSE_SECONDS = 0.15
-"""Some six a second: fast enough for hundreds, slow enough that most transactions live to commit."""
+KILL_PAUSE_SECONDS = 0.15 * slowness()
+"""Some six a second on a quiet machine: fast enough for hundreds, slow enough that most transactions live to commit."""
 LOOK_SECONDS = 0.1
 LAG_MAX = 800
 """Events a watcher may be behind before the writers wait for it: order is at risk at the live end of the log, not far
 behind it, so that is where the watchers are to be."""
-WRITE_WAIT_SECONDS = 420.0
-WATCH_WAIT_SECONDS = 120.0
+WRITE_WAIT_SECONDS = 420.0 * slowness()
+WATCH_WAIT_SECONDS = 120.0 * slowness()
 
 _KILL = """
 SELECT application_name, busy, pg_terminate_backend(pid) FROM (

@@ -10,13 +10,13 @@ from mpesa_payments.v1 import payment_service_pb2 as pb
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
 from tests.parts import channel
+from tests.patience import PATIENCE_SECONDS
 
 Told = tuple[str, int]
 """A payment and its version."""
 
 EVENTS_A_STREAM_MAX = (100, 150, 200, 3_000)
 """The most events a watcher takes from one stream; every fourth watcher is a patient one, who sees nearly all live."""
-STREAM_WAIT_SECONDS = 60.0
 RETRY_SECONDS = 0.05
 NAP_SECONDS = 0.4
 """Long enough that a busy log outruns what the service keeps in memory for a watcher."""
@@ -57,7 +57,7 @@ async def _one_stream(
         request = pb.WatchPaymentsRequest(cursor=watcher.cursor)
     else:
         request = pb.WatchPaymentsRequest(position=pb.WatchPaymentsRequest.POSITION_EARLIEST)
-    stream = payments.WatchPayments(request, timeout=STREAM_WAIT_SECONDS)
+    stream = payments.WatchPayments(request, timeout=PATIENCE_SECONDS)
     events_left = chance.randint(1, watcher.events_a_stream_max)
     try:
         async for message in stream:

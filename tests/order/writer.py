@@ -25,12 +25,12 @@ from payment_service.application.recording.record_facts import Submission
 from payment_service.domain.errors import StoreUnavailable
 from payment_service.domain.facts import Fact, PromptAccepted, ResultReported, SendClaimed, Source, Verdict
 from payment_service.domain.payment import Times
+from tests.patience import PATIENCE_SECONDS
 from tests.writers import Writers, a_request, running_writers
 
 Answer = TypeVar("Answer")
 
 CALLER = "development"
-ANSWER_WAIT_SECONDS = 60.0
 """A lane's patience with a store whose connections keep being cut: many times what it ever needs."""
 RETRY_SECONDS = 0.05
 LOOK_SECONDS = 0.05
@@ -144,7 +144,7 @@ def _life(lane: str, number: int) -> Sequence[Fact]:
 
 async def _answered(ask: Callable[[], Awaitable[Answer]]) -> Answer:
     """Ask, with the same ids, until there is an answer: what was committed without one is found again."""
-    async with asyncio.timeout(ANSWER_WAIT_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             try:
                 return await ask()

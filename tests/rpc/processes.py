@@ -32,6 +32,7 @@ from payment_service.rpc.server import RpcServer, serving
 from payment_service.store.engines import connect_writer, read_engine
 from runtime.grpc_options import CLIENT_OPTIONS
 from runtime.serving import Address
+from tests.patience import PATIENCE_SECONDS
 from tests.writers import Clock, Writers, a_request, running_writers
 
 CALLER = "development"
@@ -62,7 +63,7 @@ class Process:
         """Wait until this process's feed has seen everything that is committed now."""
         async with self.core.reads.engine.connect() as connection:
             newest = (await connection.scalar(text("SELECT max(position) FROM payment_events"))) or 0
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while self.feed.bookmark.position < newest:
                 await asyncio.sleep(0.005)
 
@@ -111,7 +112,7 @@ async def running_process(
         reads = payment_reads(engine, connector, writers.sealer, feed)
         for part in (feed.run(), reads.points.run()):
             await stack.enter_async_context(_beside(asyncio.create_task(part)))
-        await asyncio.wait_for(feed.started(), 10)
+        await asyncio.wait_for(feed.started(), PATIENCE_SECONDS)
 
         async def initiate(
             caller: str,

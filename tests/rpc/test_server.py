@@ -27,6 +27,7 @@ from runtime.grpc_options import CLIENT_OPTIONS
 from runtime.serving import Address, AddressTaken
 from tests.application.following.reading import next_of, rest_of
 from tests.databases import Database
+from tests.patience import PATIENCE_SECONDS
 from tests.rows import rows_of
 from tests.rpc.answers import refusal_of, refused
 from tests.rpc.processes import Process, running_process
@@ -217,7 +218,7 @@ async def test_a_trace_goes_through_to_the_payments_row(database: Database, proc
         a_message(), metadata=(("traceparent", f"00-{trace_id}-b7ad6b7169203331-01"),)
     )
     ((stored,),) = await rows_of(database, "SELECT trace_parent FROM payment_transactions")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not (spans := [one for one in collected.spans if one.name.endswith("PaymentService/InitiatePayment")]):
             await asyncio.sleep(0.01)
     context = spans[-1].get_span_context()
@@ -231,7 +232,7 @@ async def test_a_trace_goes_through_to_the_payments_row(database: Database, proc
     assert traceparent() is None
     await refused(process.payments.GetPayment(pb.GetPaymentRequest(), metadata=(("traceparent", "nonsense"),)))
     # The span ends a moment after its answer has left.
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while (collected.spans[-1].attributes or {}).get("rpc.status_code") != "INVALID_ARGUMENT":
             await asyncio.sleep(0.01)
 
@@ -250,6 +251,6 @@ async def _cut_connections(owner: psycopg.AsyncConnection[tuple[object, ...]]) -
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():
             await asyncio.sleep(0.01)

@@ -35,6 +35,7 @@ from payment_service.store.access_token import find_token, store_token, take_lea
 from payment_service.store.engines import read_engine
 from tests.daraja_simulator.simulators import in_process
 from tests.databases import Database
+from tests.patience import PATIENCE_SECONDS
 
 APP = "sandbox:app"
 TIMES = TokenTimes(wait=timedelta(seconds=10), poll=timedelta(milliseconds=20))
@@ -140,7 +141,7 @@ async def test_after_fifty_minutes_it_is_renewed_once_while_the_old_one_goes_on(
     stage.clock.now += timedelta(minutes=1)
     # Nobody waits for the renewal.
     assert [await get_token(stage.first), await get_token(stage.second)] == [old, old]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while {stage.first.held, stage.second.held} & {old}:
             await asyncio.sleep(0.05)
             stage.clock.now += TIMES.pause_after_failure

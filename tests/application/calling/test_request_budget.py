@@ -24,10 +24,9 @@ from payment_service.application.calling.request_budget import (
 from payment_service.store.engines import read_engine
 from tests.daraja_simulator.simulators import until
 from tests.databases import Database
+from tests.patience import PATIENCE_SECONDS
 from tests.rows import open_transactions, rows_of
 from tests.writers import Clock
-
-PATIENCE_SECONDS = 60
 
 
 class Processes:

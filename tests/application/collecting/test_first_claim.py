@@ -26,12 +26,12 @@ from payment_service.store.engines import read_engine
 from runtime.callback_tokens import load_callback_keys
 from runtime.key_rings import create_key_ring
 from tests.databases import Database
+from tests.patience import PATIENCE_SECONDS
 from tests.rows import rows_of
 from tests.writers import Writers, a_request
 
 CALLER = "development"
 SHORTCODE = "174379"
-WAIT_SECONDS = 30.0
 NOBODY = "http://127.0.0.1:9"
 """The discard port: nothing listens there."""
 
@@ -90,10 +90,10 @@ async def test_a_commit_that_was_not_heard_of_leaves_the_payment_to_others(
     async with sending(writers, database, tmp_path) as tools:
         create: Any = CommitsUnheard(writers)
         initiate = InitiatePayments(create, tools, _nothing, SHORTCODE)
-        wait_until = asyncio.get_running_loop().time() + WAIT_SECONDS
+        wait_until = asyncio.get_running_loop().time() + PATIENCE_SECONDS
         with pytest.raises(StoreUnavailable):
             await initiate(CALLER, a_request(), None, wait_until, None)
-        await initiate.drain(WAIT_SECONDS)
+        await initiate.drain(PATIENCE_SECONDS)
     told = await rows_of(database, "SELECT state, fact_kind FROM payment_events ORDER BY position")
     assert told == [("CREATED", "PaymentCreated"), ("SENDING", "SendClaimed"), ("CREATED", "NotSent")]
 

@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 import grpc
 from mpesa_payments.v1 import payment_pb2
 
+from tests.patience import PATIENCE_SECONDS
+
 Message = TypeVar("Message")
-WAIT_SECONDS = 20.0
 
 
 async def next_of(stream: AsyncIterator[Message]) -> Message:
     """The next message."""
-    return await asyncio.wait_for(anext(stream), WAIT_SECONDS)
+    return await asyncio.wait_for(anext(stream), PATIENCE_SECONDS)
 
 
 async def events_until(

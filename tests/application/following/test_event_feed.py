@@ -18,10 +18,9 @@ from payment_service.domain.views import EventView
 from payment_service.security.sealing import Sealer
 from payment_service.store.engines import connect_writer
 from tests.databases import Database
+from tests.patience import PATIENCE_SECONDS
 from tests.rpc.processes import CALLER, Process, sent
 from tests.writers import a_request, running_writers
-
-WAIT_SECONDS = 20.0
 
 
 @contextlib.asynccontextmanager
@@ -31,7 +30,7 @@ async def running_feed(database: Database, sealer: Sealer, poll_seconds: float) 
     )
     task = asyncio.create_task(feed.run())
     try:
-        await asyncio.wait_for(feed.started(), WAIT_SECONDS)
+        await asyncio.wait_for(feed.started(), PATIENCE_SECONDS)
         yield feed
     finally:
         task.cancel()
@@ -39,8 +38,8 @@ async def running_feed(database: Database, sealer: Sealer, poll_seconds: float) 
 
 
 async def next_event(subscription: Subscription) -> EventView:
-    async with asyncio.timeout(WAIT_SECONDS):
-        await subscription.wait(WAIT_SECONDS)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await subscription.wait(PATIENCE_SECONDS)
     return subscription.take()[0]
 
 
@@ -67,7 +66,7 @@ async def test_a_log_that_was_restored_to_an_earlier_point_ends_the_feed(databas
         await writers.create(CALLER, a_request(), None, None)
         feed = EventFeed(partial(connect_writer, database.application_url, autocommit=True), writers.sealer)
         running = asyncio.create_task(feed.run())
-        await asyncio.wait_for(feed.started(), WAIT_SECONDS)
+        await asyncio.wait_for(feed.started(), PATIENCE_SECONDS)
         async with await psycopg.AsyncConnection.connect(database.owner_url, autocommit=True) as owner:
             await owner.execute("UPDATE payment_events SET tag = '\\x0102030405060708'")
             await owner.execute(
@@ -75,7 +74,7 @@ async def test_a_log_that_was_restored_to_an_earlier_point_ends_the_feed(databas
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
         with pytest.raises(ExceptionGroup) as ended:
-            await asyncio.wait_for(running, WAIT_SECONDS)
+            await asyncio.wait_for(running, PATIENCE_SECONDS)
     assert ended.value.subgroup(LogDiverged)
 
 
@@ -94,7 +93,7 @@ async def _listening(database: Database, feeds: int) -> None:
     count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN %'"
     async with (
         await psycopg.AsyncConnection.connect(database.owner_url, autocommit=True) as owner,
-        asyncio.timeout(WAIT_SECONDS),
+        asyncio.timeout(PATIENCE_SECONDS),
     ):
         while (await (await owner.execute(count)).fetchall())[0][0] < feeds:
             await asyncio.sleep(0.01)

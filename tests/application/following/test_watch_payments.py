@@ -14,6 +14,7 @@ from mpesa_payments.v1 import payment_service_pb2 as pb
 from payment_service.rpc import calls
 from tests.application.following.reading import events_until, next_of, rest_of, versions
 from tests.databases import Database
+from tests.patience import PATIENCE_SECONDS
 from tests.rpc.answers import refusal_of
 from tests.rpc.processes import Process, paid, refused, running_process, sent
 
@@ -182,11 +183,12 @@ async def test_a_reader_that_takes_nothing_is_sent_away_with_nothing_left_behind
     await asyncio.gather(*(process.tell(payment, *sent(n)) for n, payment in enumerate(payments, 1)))
     stream = process.payments.WatchPayments(pb.WatchPaymentsRequest(position=EARLIEST))
     # Until the server has given it up; nothing is read meanwhile.
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not process.feed.subscribers:
             await asyncio.sleep(0.01)
         while process.feed.subscribers or any(process.server.gate.open_calls.values()):
             await asyncio.sleep(0.01)
+    monkeypatch.undo()
     messages, error = await rest_of(aiter(stream))
     assert reason_of(error) == "TOO_MANY_REQUESTS"
     cursor = messages[-1].cursor

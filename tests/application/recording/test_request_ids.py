@@ -22,13 +22,13 @@ from payment_service.domain.facts import CancelRequested, NotSent, PromptAccepte
 from payment_service.domain.payment import LIVE_STATES, CancelRequest, Payment, RetryRequest, State
 from payment_service.domain.reasons import Reason
 from tests.databases import Database
+from tests.patience import PATIENCE_SECONDS
 from tests.rows import count, rows_of
 from tests.writers import Writers, a_request, running_writers, withdraw
 
 CALLER = "development"
 LOG_LOCK = 7885070564180913007
 LOOK_SECONDS = 0.02
-WAIT_SECONDS = 60.0
 """A bound, not an expectation."""
 
 
@@ -56,7 +56,7 @@ async def waiting_for_locks(database: Database, writers_waiting: int) -> None:
     """Until so many writers wait for an advisory lock."""
     query = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database ="
     query += " (SELECT oid FROM pg_database WHERE datname = current_database())"
-    async with asyncio.timeout(WAIT_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while len(await rows_of(database, query)) < writers_waiting:
             await asyncio.sleep(LOOK_SECONDS)
 

@@ -28,6 +28,7 @@ from runtime.callback_tokens import CallbackKeys, load_callback_keys
 from runtime.key_rings import create_key_ring
 from tests.application.settling.bookkeeping import PAYBILL, TILL, Bookkeeping, bookkeeping
 from tests.databases import Database
+from tests.patience import PATIENCE_SECONDS
 from tests.rows import count, rows_of
 
 PHONE = "254712345678"
@@ -52,7 +53,7 @@ class Enquiry:
 
     async def heard(self, results: int) -> None:
         """Wait until so many results have been taken."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while len(self.taken) < results:
                 await asyncio.sleep(0.01)
 

@@ -29,6 +29,7 @@ from payment_service.store.pipeline import Connection
 from payment_service.store.pull_progress import Progress
 from tests.application.settling.bookkeeping import INTERVAL, TILL, Bookkeeping, bookkeeping, reading
 from tests.databases import Database
+from tests.patience import PATIENCE_SECONDS
 from tests.rows import count, rows_of
 
 PHONE = "254712345678"
@@ -329,7 +330,7 @@ async def test_two_processes_at_once_read_and_record_everything_once(
     payments = [(await books.lost())[0] for _ in range(4)]
     async with reading(database, tmp_path, str(books.control.base_url), clock=books.clock) as other:
         turns = 0
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while (await books.progress())["pulled_upto"] is None:
                 turns += sum(
                     await asyncio.gather(*(pull_transactions(reader.tools) for reader in (books.reader, other)))

@@ -22,8 +22,9 @@ from payment_service.domain.facts import DeadlinePassed, ResultReported, Source,
 from payment_service.domain.payment import Payment
 from payment_service.store.push_queries import claim_queries
 from tests.application.settling.asking import PAYBILL, Asker, beside, running_asker
-from tests.daraja_simulator.simulators import PATIENCE_SECONDS, in_process
+from tests.daraja_simulator.simulators import in_process
 from tests.databases import Database
+from tests.patience import PATIENCE_SECONDS
 from tests.rows import count, open_transactions, rows_of
 from tests.writers import Clock
 
