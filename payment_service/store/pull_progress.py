@@ -6,18 +6,22 @@ comparison, held over no connection, and progress is written only by whoever sti
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import and_, or_, select, text, update
+from sqlalchemy import and_, delete, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from payment_service.domain.payment import State
 from payment_service.domain.pull import Candidate, Holder, Lookalike
+from payment_service.domain.pull_spans import LISTED_WITHIN, Reading, Span
 from payment_service.security.sealing import PHONE_NUMBER, Sealer
-from payment_service.store.tables import cases, payments, pulls, receipts
+from payment_service.store.tables import cases, payments, pull_spans, pulls, receipts
+
+SPANS_KEPT = timedelta(days=7)
+"""Longer than any payment is watched, so that the end of its watch can still be judged by them."""
 
 LOOKALIKES_MAX = 500
 """Unsettled payments that are compared with rows without a reference: those of two days in which little was settled."""
@@ -29,6 +33,17 @@ LEFT JOIN daraja_pulls p ON p.shortcode = listed.shortcode
 WHERE p.shortcode IS NULL
     OR (p.next_pull_at <= :now AND (p.lease_expires_at IS NULL OR p.lease_expires_at <= :now))
 ORDER BY p.next_pull_at NULLS FIRST LIMIT 1""")
+
+
+# What a reading says of its last `listed_within` proves nothing: rows of that time may have appeared since.
+_COVER = text("""
+SELECT COALESCE(
+    (SELECT range_agg(tstzrange(start_at, LEAST(end_at, read_at - CAST(:listed_within AS interval)), '[]'))
+        FROM daraja_pull_spans
+        WHERE shortcode = :shortcode AND reading = :read AND start_at <= :end AND end_at >= :start
+            AND start_at <= read_at - CAST(:listed_within AS interval))
+    @> tstzrange(:start, :end, '[]'), false)
+FROM daraja_pulls WHERE shortcode = :shortcode AND proved_at IS NOT NULL""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +115,50 @@ async def end_turn(
         .values(**values, next_pull_at=next_pull_at, lease_id=None, lease_expires_at=None)
     )
     return result.rowcount == 1
+
+
+async def spans_read(conn: AsyncConnection, shortcode: str) -> list[Span]:
+    """What is known of a shortcode's books, in order of time."""
+    columns = pull_spans.c
+    statement = (
+        select(columns.start_at, columns.end_at, columns.read_at, columns.reading)
+        .where(columns.shortcode == shortcode)
+        .order_by(columns.start_at)
+    )
+    return [Span(start, end, read, Reading(reading)) for start, end, read, reading in await conn.execute(statement)]
+
+
+async def replace_spans(conn: AsyncConnection, shortcode: str, spans: Sequence[Span], now: datetime) -> None:
+    """Store what is known of a shortcode's books. Only whoever has the lease may."""
+    await conn.execute(delete(pull_spans).where(pull_spans.c.shortcode == shortcode))
+    rows = [
+        {"shortcode": shortcode, "start_at": span.start, "end_at": span.end, "read_at": span.read_at}
+        | {"reading": span.reading.value}
+        for span in spans
+        if span.end > now - SPANS_KEPT
+    ]
+    if rows:
+        await conn.execute(insert(pull_spans), rows)
+
+
+async def books_cover(conn: AsyncConnection, shortcode: str, start: datetime, end: datetime) -> bool:
+    """Whether the provider's books of a shortcode have provably been read from `start` to `end`.
+
+    Provably: to the last page, without a contradiction, so long after the time in question that no row of it can still
+    be on its way, and from a shortcode that has shown that Pull works for it. The rows of a till name no payment, so
+    for a till even this does not prove that a payment was not paid.
+    """
+    found = await conn.scalar(
+        _COVER,
+        {
+            "shortcode": shortcode,
+            "read": Reading.READ.value,
+            "start": start,
+            "end": end,
+            "listed_within": LISTED_WITHIN,
+        },
+    )
+    return bool(found)
 
 
 async def candidates_named(

@@ -353,14 +353,33 @@ pulls = Table(
     _when("window_start"),
     _when("window_end"),
     _required("page_offset", Integer(), "0"),
+    # Of the release before: what has been read is in `pull_spans`.
     _when("pulled_upto"),
     _when("swept_at"),
     _when("next_pull_at", nullable=False),
     _required("failures", Integer(), "0"),
     Column("lease_id", Uuid()),
     _when("lease_expires_at"),
+    _when("proved_at"),
+    _when("window_began_at"),
+    Column("window_flaw", Text()),
+    Column("page_digest", Text()),
+    Column("rows_told", Integer()),
+    _required("slice_seconds", Integer(), "3600"),
     PrimaryKeyConstraint("shortcode", name="pulls_pk"),
     CheckConstraint("(window_start IS NULL) = (window_end IS NULL)", name="pulls_window_is_whole"),
+)
+
+pull_spans = Table(
+    "daraja_pull_spans",
+    metadata,
+    _required("shortcode", Text()),
+    _when("start_at", nullable=False),
+    _when("end_at", nullable=False),
+    _when("read_at", nullable=False),
+    _required("reading", Text()),
+    PrimaryKeyConstraint("shortcode", "start_at", "reading", name="pull_spans_pk"),
+    CheckConstraint("start_at < end_at", name="pull_spans_forward"),
 )
 
 questions = Table(
