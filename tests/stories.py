@@ -12,6 +12,7 @@ from payment_service.application.recording.record_facts import Submission
 from payment_service.application.settling.accept_callbacks import AcceptCallbacks, CallbackOutcome, ReceivedCallback
 from payment_service.application.settling.pull_transactions import PULLED
 from payment_service.daraja.client import Exchange
+from payment_service.domain.callbacks import CallbackKind
 from payment_service.domain.facts import (
     AnswerLost,
     DeadlinePassed,
@@ -92,7 +93,7 @@ class Stories:
 
     async def body(self, reference: str, body: bytes) -> None:
         token = callback_token(self._accept.keys, "stk", reference)
-        received = ReceivedCallback("stk", reference, token, body, "196.201.214.200", self.writers.clock())
+        received = ReceivedCallback(CallbackKind.STK, reference, token, body, "196.201.214.200", self.writers.clock())
         assert await self._accept([received]) == [CallbackOutcome.STORED]
 
     def _push(self, classified_as: str) -> Exchange:

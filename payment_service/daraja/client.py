@@ -1,52 +1,26 @@
-"""Daraja's addresses, called once each: a token, a push, or a question.
+"""Where Daraja is, and one request to it: sent once, timed, traced, and given back as an exchange to keep.
 
-What goes into a request is decided here, from "Daraja: Authorization" and "Daraja: M-Pesa Express Simulate" and
-"Query". What an answer means is decided in `messages` and `query_answers`; whether the push may be repeated, by the
-caller, from that answer alone. Nothing is retried here. Every call gives back the whole exchange, secrets blanked, for
-the caller to keep encrypted.
+What goes into a request, and what its answer means, stands in the file of its operation. Nothing is retried here. Every
+call gives back the whole exchange, secrets blanked, for the caller to keep encrypted.
 
 The caller's trace goes no further than this: a span is recorded, and no trace header is sent to Safaricom.
 """
 
-import base64
 import json
-import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TypeVar, assert_never
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import httpx
-import structlog
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from payment_service.daraja.messages import (
-    NAIROBI,
-    Accepted,
-    NotSent,
-    PushAnswer,
-    Refused,
-    TokenAnswer,
-    TokenUnavailable,
-    Uncertain,
-    read_push_answer,
-    read_token_answer,
-)
-from payment_service.daraja.query_answers import (
-    NothingLearned,
-    NotYet,
-    QueryAnswer,
-    TokenRefused,
-    Told,
-    TooFast,
-    read_query_answer,
-)
-from payment_service.daraja.shortcodes import PushRequest, Shortcode, check_daraja_url
+from payment_service.daraja.shortcodes import check_daraja_url
 from payment_service.daraja.transport import (
     ANSWER_MAX_BYTES,
     HttpAnswer,
@@ -64,13 +38,9 @@ TOKEN_TIMEOUTS = Timeouts(connect_seconds=5.0, total_seconds=10.0)
 QUERY_TIMEOUTS = Timeouts(connect_seconds=5.0, total_seconds=15.0)
 QUESTION_TIMEOUTS = Timeouts(connect_seconds=5.0, total_seconds=30.0)
 
-TOKEN_PATH = "/oauth/v1/generate"
-PUSH_PATH = "/mpesa/stkpush/v1/processrequest"
-QUERY_PATH = "/mpesa/stkpushquery/v1/query"
 
-_BLANK = b"[blanked]"
+BLANK = b"[blanked]"
 
-_log = structlog.get_logger()
 _tracer = trace.get_tracer("payment_service.daraja")
 
 
@@ -124,101 +94,6 @@ async def open_daraja(
         )
 
 
-async def fetch_token(client: DarajaClient) -> tuple[TokenAnswer, Exchange]:
-    """A new token. It ends the life of the one before for every process, so `access_token` decides when to ask."""
-    credentials = base64.b64encode(f"{client.consumer_key}:{client.consumer_secret}".encode()).decode()
-    started_at, started = client.clock(), time.monotonic()
-    with _span("GET", client, TOKEN_PATH, TOKEN_PATH + "?grant_type=client_credentials") as span:
-        answer = await exchange(
-            client.http,
-            "GET",
-            client.base_url + TOKEN_PATH + "?grant_type=client_credentials",
-            headers={"Authorization": f"Basic {credentials}"},
-            timeouts=client.token_timeouts,
-        )
-        _describe(span, answer)
-    if isinstance(answer, NoAnswer):
-        read: TokenAnswer = TokenUnavailable(answer.why)
-    else:
-        read = read_token_answer(answer.status, answer.headers, answer.body)
-    kept = answer.body if isinstance(read, TokenUnavailable) else _without_token(answer.body, read.token)
-    kind = type(read).__name__ + (f" {read.code}" if isinstance(read, TokenUnavailable) else "")
-    made = _exchange_made("token", b"", answer, kept, started_at, started, kind)
-    if isinstance(read, TokenUnavailable):
-        level = logging.WARNING if read.alarm is None else logging.ERROR
-        _log.log(level, "daraja_token_unavailable", code=read.code, http_status=answer.status, check=read.alarm)
-    return read, made
-
-
-def _without_token(body: bytes, token: str) -> bytes:
-    """Not even where everything is encrypted: whoever reads old exchanges shall not be able to push."""
-    spelled = token.encode()
-    # JSON may spell it with escapes; then none of the body is kept.
-    return body.replace(spelled, _BLANK) if spelled in body else _BLANK
-
-
-async def push(
-    client: DarajaClient, token: str, request: PushRequest, *, send_before: datetime | None = None
-) -> tuple[PushAnswer, Exchange]:
-    """One push, sent once. From `send_before` on no first byte leaves, and the answer is NotSent.
-
-    Call it in a task that nobody cancels: after a cancellation nothing is known about the push.
-    """
-    read, made = await post(
-        client,
-        token,
-        "push",
-        PUSH_PATH,
-        _push_fields(request, client.clock()),
-        read=_read_push,
-        name=_name_of,
-        secret="Password",
-        timeouts=client.push_timeouts,
-        may_send=lambda: send_before is None or client.clock() < send_before,
-    )
-    _report_push(read, made.http_status)
-    return read, made
-
-
-async def query(
-    client: DarajaClient, token: str, shortcode: Shortcode, checkout_request_id: str
-) -> tuple[QueryAnswer, Exchange]:
-    """Ask once what became of a push. Asking changes nothing, so it may be cancelled, and asked again at any time."""
-
-    def read(answer: HttpAnswer | NoAnswer) -> QueryAnswer:
-        if isinstance(answer, NoAnswer):
-            return NothingLearned(answer.why)
-        return read_query_answer(answer.status, answer.headers, answer.body, checkout_request_id)
-
-    said, made = await post(
-        client,
-        token,
-        "query",
-        QUERY_PATH,
-        _credentials(shortcode, client.clock()) | {"CheckoutRequestID": checkout_request_id},
-        read=read,
-        name=_query_name,
-        secret="Password",
-        timeouts=client.query_timeouts,
-    )
-    if isinstance(said, NothingLearned):
-        level = logging.WARNING if said.alarm is None else logging.ERROR
-        _log.log(level, "daraja_query_unanswered", answer=said.why, http_status=made.http_status, check=said.alarm)
-    return said, made
-
-
-def _query_name(answer: QueryAnswer) -> str:
-    match answer:
-        case Told(code=code) | TooFast(code=code) | TokenRefused(code=code):
-            return f"{type(answer).__name__} {code}"
-        case NotYet(how=how):
-            return f"NotYet {how}"
-        case NothingLearned(why=why):
-            return f"NothingLearned: {why}"
-        case _:
-            assert_never(answer)
-
-
 async def post(
     client: DarajaClient,
     token: str,
@@ -240,8 +115,8 @@ async def post(
     """
     started_at, started = client.clock(), time.monotonic()
     content = json.dumps(fields).encode()
-    kept_content = json.dumps({**fields, secret: _BLANK.decode()}).encode() if secret else content
-    with _span("POST", client, path, path) as span:
+    kept_content = json.dumps({**fields, secret: BLANK.decode()}).encode() if secret else content
+    with span("POST", client, path, path) as spanned:
         answer = await exchange(
             client.http,
             "POST",
@@ -252,66 +127,13 @@ async def post(
             may_send=may_send,
             answer_max_bytes=answer_max_bytes,
         )
-        _describe(span, answer)
+        describe(spanned, answer)
     said = read(answer)
-    kept = answer.body.replace(token.encode(), _BLANK)
-    return said, _exchange_made(operation, kept_content, answer, kept, started_at, started, name(said))
+    kept = answer.body.replace(token.encode(), BLANK)
+    return said, exchange_made(operation, kept_content, answer, kept, started_at, started, name(said))
 
 
-def _credentials(shortcode: Shortcode, now: datetime) -> dict[str, object]:
-    # One text for the field and inside the password: two readings of the clock could differ by a second.
-    timestamp = now.astimezone(NAIROBI).strftime("%Y%m%d%H%M%S")
-    password = base64.b64encode(f"{shortcode.number}{shortcode.passkey}{timestamp}".encode()).decode()
-    return {"BusinessShortCode": shortcode.number, "Password": password, "Timestamp": timestamp}
-
-
-def _push_fields(request: PushRequest, now: datetime) -> dict[str, object]:
-    shortcode = request.shortcode
-    return {
-        **_credentials(shortcode, now),
-        "TransactionType": shortcode.transaction_type,
-        "Amount": request.amount,
-        "PartyA": request.phone_number,
-        "PartyB": shortcode.party_b,
-        "PhoneNumber": request.phone_number,
-        "CallBackURL": request.callback_url,
-        "AccountReference": request.account_reference,
-        "TransactionDesc": request.description,
-    }
-
-
-def _read_push(answer: HttpAnswer | NoAnswer) -> PushAnswer:
-    if isinstance(answer, HttpAnswer):
-        return read_push_answer(answer.status, answer.headers, answer.body)
-    return Uncertain(answer.why) if answer.may_have_been_sent else NotSent(answer.why)
-
-
-def _name_of(answer: PushAnswer) -> str:
-    match answer:
-        case Accepted():
-            return "Accepted"
-        case Refused(code=code) | NotSent(code=code):
-            return f"{type(answer).__name__} {code}"
-        case Uncertain(why=why):
-            return f"Uncertain: {why}"
-        case _:
-            assert_never(answer)
-
-
-def _report_push(answer: PushAnswer, http_status: int | None) -> None:
-    """A line for what an operator may have to look at. Payers who are busy or mistyped a number are none of it."""
-    match answer:
-        case Refused(alarm=str() as check) | NotSent(alarm=str() as check):
-            _log.error("daraja_push_refused", answer=_name_of(answer), http_status=http_status, check=check)
-        case NotSent() | Uncertain():
-            _log.warning("daraja_push_unanswered", answer=_name_of(answer), http_status=http_status)
-        case Accepted() | Refused():
-            pass
-        case _:
-            assert_never(answer)
-
-
-def _exchange_made(
+def exchange_made(
     operation: str,
     request_body: bytes,
     answer: HttpAnswer | NoAnswer,
@@ -324,7 +146,7 @@ def _exchange_made(
     return Exchange(operation, answer.status, request_body, answer_body, started_at, duration, classified_as)
 
 
-def _span(method: str, client: DarajaClient, template: str, target: str) -> AbstractContextManager[Span]:
+def span(method: str, client: DarajaClient, template: str, target: str) -> AbstractContextManager[Span]:
     """A client span by the stable HTTP conventions. Neither address holds anything secret."""
     parts = urlsplit(client.base_url)
     return _tracer.start_as_current_span(
@@ -340,7 +162,7 @@ def _span(method: str, client: DarajaClient, template: str, target: str) -> Abst
     )
 
 
-def _describe(span: Span, answer: HttpAnswer | NoAnswer) -> None:
+def describe(span: Span, answer: HttpAnswer | NoAnswer) -> None:
     if answer.status is not None:
         span.set_attribute("http.response.status_code", answer.status)
     error = answer.why if isinstance(answer, NoAnswer) else str(answer.status) if answer.status >= 400 else None

@@ -1,15 +1,29 @@
 """The wrappings of Daraja's answers, whichever address gave them: JSON or not, errors, and the edge before it.
 
-What an error means depends on what was asked, and is decided beside that: in `messages` for a push and a token, in
-`query_answers` for a query.
+What an error means depends on what was asked, and is decided beside that. An answer that says nothing, or none at all,
+is the same for every question: `NothingLearned`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
-from payment_service.daraja.push_errors import EDGE_PAGE, EDGE_STATUSES, RATE_LIMIT_WAIT
+from payment_service.daraja.refusals import (
+    EDGE_ALARM,
+    EDGE_PAGE,
+    EDGE_REFUSED_CODE,
+    EDGE_STATUSES,
+    RATE_LIMIT_WAIT,
+    RATE_LIMITED_CODE,
+    TOKEN_CODES,
+    normalise,
+)
 from payment_service.daraja.strict_json import NotStrictJson, read_strict_json
+from payment_service.daraja.transport import HttpAnswer, NoAnswer
+
+Answer = TypeVar("Answer")
 
 RETRY_AFTER_MAX = timedelta(minutes=5)
 """A longer Retry-After is cut: nothing that is sent later than this is still wanted."""
@@ -47,3 +61,44 @@ def retry_after(headers: Mapping[str, str]) -> timedelta:
     """How long a rate limit asks us to wait. `headers` is asked with lower-case names."""
     given = headers.get("retry-after", "")
     return min(timedelta(seconds=int(given)), RETRY_AFTER_MAX) if _SECONDS.fullmatch(given) else RATE_LIMIT_WAIT
+
+
+@dataclass(frozen=True, slots=True)
+class NothingLearned:
+    """Nothing was learned; it may be asked again."""
+
+    code: str
+    """A code or a word for the log; never a text of the other side."""
+    token_refused: bool = False
+    retry_after: timedelta | None = None
+    alarm: str | None = None
+    """A sentence for the log at error level: what to check."""
+
+
+def learned(
+    read: Callable[[int, Mapping[str, str], bytes], Answer],
+) -> Callable[[HttpAnswer | NoAnswer], Answer | NothingLearned]:
+    """A reader of answers, made into one that also takes no answer at all."""
+
+    def read_if_answered(answer: HttpAnswer | NoAnswer) -> Answer | NothingLearned:
+        return (
+            NothingLearned(answer.why)
+            if isinstance(answer, NoAnswer)
+            else read(answer.status, answer.headers, answer.body)
+        )
+
+    return read_if_answered
+
+
+def read_nothing(status: int, headers: Mapping[str, str], body: bytes, token_alarm: str) -> NothingLearned:
+    """Why an answer to a question says nothing; `token_alarm` is what to check when the token was refused."""
+    value = lenient_json(body)
+    error = error_in(value) if isinstance(value, dict) else None
+    if error is not None and error[0] in TOKEN_CODES and "invalid access token" in normalise(error[1]):
+        return NothingLearned(error[0], token_refused=True, alarm=token_alarm)
+    if status == 429:
+        return NothingLearned(RATE_LIMITED_CODE, retry_after=retry_after(headers))
+    if value is None and is_edge_page(status, body):
+        return NothingLearned(EDGE_REFUSED_CODE, alarm=EDGE_ALARM)
+    # Codes are Daraja's own, short and without anybody's data; anything longer is not repeated.
+    return NothingLearned(error[0] if error is not None and len(error[0]) <= 16 else f"HTTP_{status}")

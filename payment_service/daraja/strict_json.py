@@ -2,7 +2,7 @@
 
 Refused: duplicate keys, NaN and Infinity, nesting deeper than a callback ever is, text that is not UTF-8, NUL and lone
 surrogates (PostgreSQL stores neither). Numbers keep their exact value; one too long to be meant comes out as a
-`Decimal` NaN, which no caller takes for a number. What the values mean is decided in `messages`.
+`Decimal` NaN, which no caller takes for a number. What the values mean is decided by the readers.
 """
 
 import json

@@ -8,7 +8,7 @@ handed to the socket. If it never ran, no byte was sent; once it ran, one may ha
 
 httpx's transport interface over aiohttp's connection pool, by measurement: httpx's own pool scans its connections for
 every request and costs 20 to 30 times the CPU at 256 connections. The transport is called without httpx's client, so
-redirects, cookies, proxy variables and retries have nobody to do them. What an answer means is decided in `messages`.
+redirects, cookies, proxy variables and retries have nobody to do them. What an answer means is decided elsewhere.
 """
 
 import asyncio

@@ -20,7 +20,8 @@ from mpesa_payments.v1 import payment_service_pb2 as pb
 from phonenumbers import carrier
 
 from payment_service.application.settling.accept_callbacks import ReceivedCallback
-from payment_service.daraja.messages import RECEIPT_PATTERN
+from payment_service.daraja.fields import RECEIPT_PATTERN
+from payment_service.domain.callbacks import CallbackKind
 from payment_service.domain.errors import InvalidRequest, Violation
 from payment_service.domain.payment import (
     CancelRequest,
@@ -68,7 +69,10 @@ _POLICIES = {
     payment_pb2.LATE_PAYMENT_POLICY_REVIEW: LatePaymentPolicy.REVIEW,
     payment_pb2.LATE_PAYMENT_POLICY_CONFIRM: LatePaymentPolicy.CONFIRM,
 }
-_KINDS: Mapping[int, str] = {callback_pb.CALLBACK_KIND_STK: "stk", callback_pb.CALLBACK_KIND_RESULT: "result"}
+_KINDS: Mapping[int, CallbackKind] = {
+    callback_pb.CALLBACK_KIND_STK: CallbackKind.STK,
+    callback_pb.CALLBACK_KIND_RESULT: CallbackKind.RESULT,
+}
 _STATUSES: Mapping[int, Status] = {
     payment_pb2.PaymentStatus.Value(f"PAYMENT_STATUS_{status.value}"): status for status in Status
 }
@@ -246,8 +250,7 @@ def parse_callbacks(message: callback_pb.SubmitCallbacksRequest, now: datetime) 
     fields.end()
     return [
         ReceivedCallback(
-            # No token fits a kind without a name, so a callback of a kind we do not know is refused by it.
-            kind=_KINDS.get(callback.kind, ""),
+            kind=_KINDS.get(callback.kind),
             reference=callback.reference,
             token=callback.token,
             body=callback.body,

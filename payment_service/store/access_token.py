@@ -12,7 +12,7 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from payment_service.store.tables import access_tokens
+from payment_service.store.provider_tables import access_tokens
 
 
 @dataclass(frozen=True, slots=True)

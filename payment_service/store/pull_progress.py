@@ -18,7 +18,8 @@ from payment_service.domain.payment import State
 from payment_service.domain.pull import Candidate, Holder, Lookalike
 from payment_service.domain.pull_spans import LISTED_WITHIN, Reading, Span
 from payment_service.security.sealing import PHONE_NUMBER, Sealer
-from payment_service.store.tables import cases, payments, pull_spans, pulls, receipts
+from payment_service.store.provider_tables import pull_spans, pulls
+from payment_service.store.tables import cases, payments, receipts
 
 SPANS_KEPT = timedelta(days=7)
 """Longer than any payment is watched, so that the end of its watch can still be judged by them."""

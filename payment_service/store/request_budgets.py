@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from payment_service.store.tables import request_budgets
+from payment_service.store.provider_tables import request_budgets
 
 
 @dataclass(frozen=True, slots=True)

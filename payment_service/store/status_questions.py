@@ -12,7 +12,8 @@ from sqlalchemy import select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from payment_service.store.tables import inbox, initiators, questions
+from payment_service.store.provider_tables import initiators, questions
+from payment_service.store.tables import inbox
 
 # Of completed payments, those that still have a timer: later ones are before a person, and the index of timers finds
 # them. Of open cases, those about money that may be the payment's, while it has no receipt.

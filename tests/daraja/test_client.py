@@ -22,17 +22,10 @@ from daraja_simulator.settings import (
     SANDBOX_PASSKEY,
 )
 from payment_service.daraja import client as client_module
-from payment_service.daraja.client import DarajaClient, Exchange, fetch_token, open_daraja, push
-from payment_service.daraja.messages import (
-    Accepted,
-    NotSent,
-    PushAnswer,
-    Refused,
-    TokenIssued,
-    TokenUnavailable,
-    Uncertain,
-)
+from payment_service.daraja.client import DarajaClient, Exchange, open_daraja
+from payment_service.daraja.push import Accepted, NotSent, PushAnswer, Refused, Uncertain, push
 from payment_service.daraja.shortcodes import PushRequest, Shortcode, ShortcodeKind
+from payment_service.daraja.token import TokenIssued, TokenUnavailable, fetch_token
 from payment_service.daraja.transport import Timeouts
 from payment_service.domain.reasons import Reason
 from tests.daraja_simulator.simulators import in_process

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from payment_service.daraja.messages import read_stk_callback
+from payment_service.daraja.callback import read_callback
 from payment_service.daraja.result_codes import MEANINGS, meaning_of
-from payment_service.domain.facts import ResultReported, Verdict
+from payment_service.domain.callbacks import CallbackKind
+from payment_service.domain.facts import Fact, ResultReported, Verdict
 from payment_service.domain.reasons import Reason
 
 ENDS_AS_FAILED = {
@@ -48,6 +49,10 @@ SAYS_NOTHING = (
 ALARMS = {"8", "1101", "1102", "2028", "SFC_IC0003"}
 
 
+def read_stk(body: bytes) -> Fact:
+    return read_callback(CallbackKind.STK, body, "callback:1")
+
+
 @pytest.mark.parametrize(("code", "reason"), ENDS_AS_FAILED.items())
 def test_a_listed_failure_ends_the_payment_for_its_reason(code: str, reason: Reason) -> None:
     assert meaning_of(code)[:2] == (Verdict.FAILED, reason)
@@ -82,6 +87,6 @@ def test_what_only_we_can_mend_raises_an_alarm() -> None:
 def test_a_callback_means_its_code_whatever_its_text(code: str, text: str) -> None:
     for spelled in [code, int(code)] if code.isdigit() else [code]:
         body = json.dumps({"Body": {"stkCallback": {"ResultCode": spelled, "ResultDesc": text}}}).encode()
-        fact = read_stk_callback(body)
+        fact = read_stk(body)
         assert isinstance(fact, ResultReported)
         assert (fact.code, fact.verdict, fact.reason) == (code, *meaning_of(code)[:2])

@@ -23,8 +23,8 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from payment_service.daraja.client import DarajaClient, Exchange, fetch_token
-from payment_service.daraja.messages import TokenUnavailable
+from payment_service.daraja.client import DarajaClient, Exchange
+from payment_service.daraja.token import TokenUnavailable, fetch_token
 from payment_service.security.sealing import ACCESS_TOKEN, SealBroken, Sealer
 from payment_service.store.access_token import StoredToken, find_token, hold_lease_until, store_token, take_lease
 

@@ -33,9 +33,9 @@ from payment_service.application.calling.exchanges import exchange_row
 from payment_service.application.calling.request_budget import BudgetExhausted, RequestBudget
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
-from payment_service.daraja import messages
-from payment_service.daraja.client import DarajaClient, push
-from payment_service.daraja.messages import PushAnswer
+from payment_service.daraja import push as daraja_push
+from payment_service.daraja.client import DarajaClient
+from payment_service.daraja.push import PushAnswer
 from payment_service.daraja.shortcodes import PushRequest, Shortcode
 from payment_service.domain.errors import StoreUnavailable
 from payment_service.domain.facts import AnswerLost, Fact, NotSent, PromptAccepted, PromptRefused, SendClaimed
@@ -170,8 +170,8 @@ async def _send(tools: SendTools, request: PushRequest, claim: Claim, payment: P
     """One push under a committed claim, and its outcome recorded."""
     longest = timedelta(seconds=tools.daraja.push_timeouts.total_seconds + RECORD_MARGIN_SECONDS)
     send_before = payment.lease_expires_at and payment.lease_expires_at - longest
-    answer, exchange = await push(tools.daraja, claim.token.value, request, send_before=send_before)
-    if isinstance(answer, messages.NotSent):
+    answer, exchange = await daraja_push.push(tools.daraja, claim.token.value, request, send_before=send_before)
+    if isinstance(answer, daraja_push.NotSent):
         if answer.token_refused:
             token_refused(tools.tokens, claim.token.generation)
         if answer.retry_after is not None:
@@ -195,13 +195,13 @@ def _push_request(tools: SendTools, prompt: Prompt) -> PushRequest:
 
 def _fact(answer: PushAnswer, claim_id: UUID) -> Fact:
     match answer:
-        case messages.Accepted():
+        case daraja_push.Accepted():
             return PromptAccepted(claim_id, answer.merchant_request_id, answer.checkout_request_id)
-        case messages.Refused():
+        case daraja_push.Refused():
             return PromptRefused(claim_id, answer.code, answer.reason)
-        case messages.NotSent():
+        case daraja_push.NotSent():
             return NotSent(claim_id, answer.code)
-        case messages.Uncertain():
+        case daraja_push.Uncertain():
             return AnswerLost(claim_id)
         case _:
             assert_never(answer)

@@ -14,9 +14,10 @@ from uuid import UUID
 from payment_service.application.inspecting.invariants import RULES, Evidence, Instruments, Invariant
 from payment_service.application.settling.accept_callbacks import BODY_INDEX, fact_id_of
 from payment_service.application.settling.pull_transactions import PULLED
-from payment_service.daraja.book_messages import read_row
+from payment_service.daraja.callback import read_callback
 from payment_service.daraja.envelopes import lenient_json
-from payment_service.daraja.messages import read_stk_callback
+from payment_service.daraja.pull import read_row
+from payment_service.domain.callbacks import CallbackKind, CallbackStatus
 from payment_service.domain.facts import ResultReported, Verdict
 from payment_service.domain.payment import PAID_STATES, Payment
 from payment_service.domain.transitions import UNAPPLIED
@@ -211,7 +212,9 @@ async def _check_callbacks(
             continue
         if tools.sealer.index(BODY_INDEX, body) != row.body_hash:
             tallies[Invariant.SEALED].add(subject, "the body is not the one it is found by")
-        result = read_stk_callback(body) if row.kind == "stk" and row.status != "PENDING" else None
+        if row.status == CallbackStatus.PENDING:
+            continue
+        result = read_callback(CallbackKind(row.kind), body, fact_id_of(row.body_hash))
         if isinstance(result, ResultReported) and result.verdict is Verdict.PAID:
             tallies[Invariant.SUCCESS].checked += 1
             known = (row.owner_id, result.receipt) in receipts

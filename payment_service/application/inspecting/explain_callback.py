@@ -15,8 +15,9 @@ from payment_service.application.inspecting.explain_payment import (
     replay_moment,
     standing_of,
 )
-from payment_service.application.settling.accept_callbacks import fact_id_of
-from payment_service.daraja.messages import read_stk_callback
+from payment_service.application.settling.accept_callbacks import body_row_id, fact_id_of
+from payment_service.daraja.callback import read_callback
+from payment_service.domain.callbacks import CallbackKind
 from payment_service.domain.facts import ResultReported
 from payment_service.security.sealing import CALLBACK_BODY, SealBroken, Sealer
 from payment_service.store import audit, reads
@@ -79,7 +80,7 @@ async def explain_callback(sealer: Sealer, conn: Connection, callback_id: UUID) 
         kind=row.kind,
         source_address=row.source_address,
         stored_at=row.stored_at,
-        body=opened_body(sealer, CALLBACK_BODY, _row_id(row), row.body, number),
+        body=opened_body(sealer, CALLBACK_BODY, body_row_id(row.reference, row.body_hash), row.body, number),
         moments=sorted(moments, key=lambda moment: moment.at),
     )
 
@@ -98,15 +99,12 @@ def _line(row: CallbackRow, sealer: Sealer) -> CallbackLine:
 
 def _says(row: CallbackRow, sealer: Sealer) -> str:
     try:
-        fact = read_stk_callback(sealer.open(CALLBACK_BODY, _row_id(row), row.body))
+        body = sealer.open(CALLBACK_BODY, body_row_id(row.reference, row.body_hash), row.body)
     except SealBroken:
         return "[does not open]"
+    fact = read_callback(CallbackKind(row.kind), body, fact_id_of(row.body_hash))
     if not isinstance(fact, ResultReported):
         return "nothing that can be read"
     amount = [f"KES {fact.amount}"] if fact.amount is not None else []
     receipt = [f"receipt {fact.receipt}"] if fact.receipt is not None else []
     return redact_text(", ".join([f"{fact.verdict.value} ({fact.code})", *amount, *receipt]))
-
-
-def _row_id(row: CallbackRow) -> bytes:
-    return row.reference.encode() + row.body_hash

@@ -13,7 +13,8 @@ from uuid import UUID
 
 from payment_service.application.following.stored_views import payment_view
 from payment_service.application.inspecting.invariants import NATIONAL_DIGITS
-from payment_service.application.settling.accept_callbacks import STATUS_KIND, fact_id_of
+from payment_service.application.settling.accept_callbacks import fact_id_of
+from payment_service.domain.callbacks import CallbackKind
 from payment_service.domain.errors import PaymentNotFound
 from payment_service.domain.transitions import UNAPPLIED
 from payment_service.domain.views import PaymentView, masked
@@ -203,7 +204,7 @@ def _callback(
     if row.status != "APPLIED":
         effects = [standing_of(row)]
     details = (f"{', '.join(effects) or 'changed nothing'} (fact {fact_id})", f"got {body}")
-    what = "result of a question" if row.kind == STATUS_KIND else "callback"
+    what = "result of a question" if row.kind == CallbackKind.RESULT else "callback"
     return Moment(row.received_at, f"{what}, {row.status}", f"Safaricom, from {row.source_address}", details)
 
 

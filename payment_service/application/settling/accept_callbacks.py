@@ -18,18 +18,15 @@ from opentelemetry import trace
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.kept_rows import CallbackRow
 from payment_service.application.recording.record_facts import Recorded, Submission, trace_id
-from payment_service.daraja.messages import read_stk_callback
+from payment_service.daraja.callback import read_callback
 from payment_service.daraja.result_codes import meaning_of
-from payment_service.daraja.status_messages import read_status_result
+from payment_service.domain.callbacks import CallbackKind
 from payment_service.domain.errors import Overloaded, StoreUnavailable
 from payment_service.domain.facts import ResultReported
 from payment_service.security.sealing import CALLBACK_BODY, Sealer
 from payment_service.store.inbox import StoredCallback
 from payment_service.telemetry import remote_parent
 from runtime.callback_tokens import CallbackKeys, token_accepted
-
-STATUS_KIND = "result"
-"""The kind of callback that answers a question for a transaction's status."""
 
 BODY_INDEX = "callback-body"
 BODY_MAX_BYTES = 65_536
@@ -40,9 +37,10 @@ _tracer = trace.get_tracer("payment_service")
 
 @dataclass(frozen=True, slots=True)
 class ReceivedCallback:
-    """One HTTP request as the edge received it. `kind` is "stk" or "result"."""
+    """One HTTP request as the edge received it."""
 
-    kind: str
+    kind: CallbackKind | None
+    """None for a kind that we do not know."""
     reference: str
     token: str
     body: bytes
@@ -71,12 +69,13 @@ class AcceptCallbacks:
         return list(await asyncio.gather(*(self._accept(callback) for callback in callbacks)))
 
     async def _accept(self, callback: ReceivedCallback) -> CallbackOutcome:
-        if not token_accepted(self.keys, callback.kind, callback.reference, callback.token):
+        kind = callback.kind
+        if kind is None or not token_accepted(self.keys, kind, callback.reference, callback.token):
             _log.warning("callback token refused", source_address=callback.source_address)
             return CallbackOutcome.TOKEN_REFUSED
         if len(callback.body) > BODY_MAX_BYTES:
             return CallbackOutcome.NOT_STORED
-        submission = _submission(self.sealer, callback)
+        submission = _submission(self.sealer, kind, callback)
         try:
             await _apply(self.facts, submission)
         except (StoreUnavailable, Overloaded):
@@ -91,8 +90,9 @@ class AcceptCallbacks:
 def kept_submission(sealer: Sealer, stored: StoredCallback) -> Submission:
     """A callback that was kept, as it came; raises SealBroken where its body does not open."""
     body = sealer.open(CALLBACK_BODY, body_row_id(stored.reference, stored.body_hash), stored.sealed_body)
-    received = ReceivedCallback(stored.kind, stored.reference, "", body, stored.source_address, stored.received_at)
-    return _submission(sealer, received)
+    kind = CallbackKind(stored.kind)
+    received = ReceivedCallback(kind, stored.reference, "", body, stored.source_address, stored.received_at)
+    return _submission(sealer, kind, received)
 
 
 def fact_id_of(body_hash: bytes) -> str:
@@ -122,17 +122,16 @@ async def _apply(facts: GroupCommit[Submission, Recorded], submission: Submissio
         )
 
 
-def _submission(sealer: Sealer, callback: ReceivedCallback) -> Submission:
+def _submission(sealer: Sealer, kind: CallbackKind, callback: ReceivedCallback) -> Submission:
     body_hash = sealer.index(BODY_INDEX, callback.body)
     row = CallbackRow(
-        kind=callback.kind,
+        kind=kind.value,
         sealed_body=sealer.seal(CALLBACK_BODY, body_row_id(callback.reference, body_hash), callback.body),
         body_hash=body_hash,
         source_address=callback.source_address,
         received_at=callback.received_at,
     )
-    read = read_status_result if callback.kind == STATUS_KIND else read_stk_callback
-    fact = replace(read(callback.body), fact_id=fact_id_of(body_hash))
+    fact = read_callback(kind, callback.body, fact_id_of(body_hash))
     return Submission(fact, reference=callback.reference, callback=row)
 
 

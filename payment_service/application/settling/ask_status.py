@@ -20,13 +20,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from payment_service.application.calling.access_token import AccessToken, NoAccessToken, get_token, token_doubted
 from payment_service.application.calling.exchanges import keep_exchange
-from payment_service.application.settling.accept_callbacks import STATUS_KIND, body_row_id
-from payment_service.daraja.book_messages import NothingLearned
+from payment_service.application.settling.accept_callbacks import body_row_id
 from payment_service.daraja.client import DarajaClient
+from payment_service.daraja.envelopes import NothingLearned
 from payment_service.daraja.initiator import Initiator
 from payment_service.daraja.shortcodes import Shortcode
-from payment_service.daraja.status_messages import initiator_refused
-from payment_service.daraja.transaction_status import StatusQuestion, ask_transaction_status
+from payment_service.daraja.status import StatusQuestion, ask_transaction_status, initiator_refused
+from payment_service.domain.callbacks import CallbackKind
 from payment_service.domain.transitions import CaseKind
 from payment_service.security.sealing import CALLBACK_BODY, SealBroken, Sealer
 from payment_service.store import status_questions as questions
@@ -116,7 +116,7 @@ async def _may_ask(tools: StatusTools, conn: AsyncConnection, turn: Turn, now: d
     """Whether the last question is answered, or given up; notes what its result says of the initiator."""
     if turn.asked_reference is None or turn.asked_at is None:
         return now >= turn.next_ask_at
-    results = await questions.results_since(conn, STATUS_KIND, turn.asked_reference, turn.asked_at)
+    results = await questions.results_since(conn, CallbackKind.RESULT, turn.asked_reference, turn.asked_at)
     code = next((code for row in results if (code := _refusal_in(tools, turn.asked_reference, *row))), None)
     if code is not None:
         await questions.end_question(conn, tools.initiator_key, now + REFUSED_PAUSE, code)
@@ -137,5 +137,5 @@ def _question(tools: StatusTools, wanted: Wanted) -> StatusQuestion:
         shortcode=tools.shortcodes[wanted.shortcode],
         receipt=wanted.receipt or None,
         conversation_id=wanted.merchant_request_id,
-        result_url=tools.callback_base_url + callback_path(tools.callback_keys, STATUS_KIND, wanted.reference),
+        result_url=tools.callback_base_url + callback_path(tools.callback_keys, CallbackKind.RESULT, wanted.reference),
     )

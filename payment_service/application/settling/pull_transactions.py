@@ -33,9 +33,9 @@ from payment_service.application.calling.access_token import AccessToken, NoAcce
 from payment_service.application.calling.exchanges import exchange_row, keep_exchange
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
-from payment_service.daraja.book_messages import SHORTCODE_ALARM, NothingLearned, NotRegistered, Page, PulledRow
-from payment_service.daraja.books import pull, register_pull
 from payment_service.daraja.client import DarajaClient, Exchange
+from payment_service.daraja.envelopes import NothingLearned
+from payment_service.daraja.pull import SHORTCODE_ALARM, NotRegistered, Page, PulledRow, pull, register_pull
 from payment_service.daraja.shortcodes import Shortcode
 from payment_service.domain.errors import Overloaded, StoreUnavailable
 from payment_service.domain.facts import ResultReported

@@ -22,8 +22,9 @@ from payment_service.application.calling.exchanges import exchange_row, keep_exc
 from payment_service.application.calling.request_budget import RequestBudget
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
-from payment_service.daraja.client import DarajaClient, Exchange, query
-from payment_service.daraja.query_answers import NothingLearned, NotYet, QueryAnswer, TokenRefused, Told, TooFast
+from payment_service.daraja.client import DarajaClient, Exchange
+from payment_service.daraja.envelopes import NothingLearned
+from payment_service.daraja.query import NotYet, QueryAnswer, TokenRefused, Told, TooFast, query
 from payment_service.daraja.shortcodes import Shortcode
 from payment_service.domain.facts import ResultReported, Source
 from payment_service.domain.payment import Times

@@ -17,7 +17,7 @@ from psycopg import sql
 from sqlalchemy import Connection, create_engine, text
 
 from payment_service.store.engines import engine_url
-from payment_service.store.tables import metadata
+from payment_service.store.provider_tables import whole_schema
 
 LOCK_WAIT = "5s"
 """A migration that waits for a lock blocks everybody behind it, so it gives up instead and can be run again."""
@@ -63,7 +63,7 @@ def differences(owner_url: str) -> list[object]:
     engine = create_engine(engine_url(owner_url))
     try:
         with engine.connect() as connection:
-            return list(compare_metadata(MigrationContext.configure(connection), metadata))
+            return list(compare_metadata(MigrationContext.configure(connection), whole_schema))
     finally:
         engine.dispose()
 

@@ -25,8 +25,8 @@ from payment_service.application.calling.access_token import (
     get_token,
     token_refused,
 )
-from payment_service.daraja.client import Exchange, open_daraja, push
-from payment_service.daraja.messages import Accepted, NotSent
+from payment_service.daraja.client import Exchange, open_daraja
+from payment_service.daraja.push import Accepted, NotSent, push
 from payment_service.daraja.shortcodes import PushRequest, Shortcode, ShortcodeKind
 from payment_service.daraja.transport import Timeouts
 from payment_service.security.keys import create_keys, load_keys

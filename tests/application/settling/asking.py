@@ -17,8 +17,8 @@ from payment_service.application.calling.request_budget import RequestBudget
 from payment_service.application.recording.record_facts import Submission
 from payment_service.application.settling.query_pushes import QueryTools
 from payment_service.application.settling.run_timers import TimerTools
-from payment_service.daraja.client import open_daraja, push
-from payment_service.daraja.messages import Accepted
+from payment_service.daraja.client import open_daraja
+from payment_service.daraja.push import Accepted, push
 from payment_service.daraja.shortcodes import PushRequest, Shortcode, ShortcodeKind
 from payment_service.domain.facts import Fact, PromptAccepted, SendClaimed
 from payment_service.domain.payment import Payment

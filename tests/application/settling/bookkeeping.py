@@ -21,8 +21,8 @@ from daraja_simulator.world import World
 from payment_service.application.calling.access_token import AccessToken, get_token
 from payment_service.application.recording.record_facts import Submission
 from payment_service.application.settling.pull_transactions import PullTools, pull_transactions
-from payment_service.daraja.client import DarajaClient, Exchange, open_daraja, push
-from payment_service.daraja.messages import Accepted
+from payment_service.daraja.client import DarajaClient, Exchange, open_daraja
+from payment_service.daraja.push import Accepted, push
 from payment_service.daraja.shortcodes import PushRequest, Shortcode, ShortcodeKind
 from payment_service.domain.facts import AnswerLost, Fact, PromptAccepted, SendClaimed
 from payment_service.domain.payment import Payment

@@ -12,6 +12,7 @@ import pytest
 from payment_service.application.recording.record_facts import Submission
 from payment_service.application.settling.accept_callbacks import AcceptCallbacks, CallbackOutcome, ReceivedCallback
 from payment_service.application.settling.apply_kept_callbacks import InboxTools, apply_pending_callbacks
+from payment_service.domain.callbacks import CallbackKind
 from payment_service.domain.facts import AnswerLost, SendClaimed
 from payment_service.domain.payment import Payment
 from payment_service.security.sealing import CALLBACK_BODY
@@ -46,7 +47,7 @@ def paid_body(receipt: str, amount: int = 500) -> bytes:
 
 def received(accept: AcceptCallbacks, reference: str, body: bytes, token: str | None = None) -> ReceivedCallback:
     token = callback_token(accept.keys, "stk", reference) if token is None else token
-    return ReceivedCallback("stk", reference, token, body, "127.0.0.1", datetime.now(UTC))
+    return ReceivedCallback(CallbackKind.STK, reference, token, body, "127.0.0.1", datetime.now(UTC))
 
 
 async def sent(writers: Writers) -> Payment:

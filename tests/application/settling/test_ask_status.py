@@ -21,6 +21,7 @@ from payment_service.application.settling.accept_callbacks import AcceptCallback
 from payment_service.application.settling.ask_status import TRIES_MAX, StatusTools, ask_status
 from payment_service.daraja.initiator import CertificateUnusable, load_initiator
 from payment_service.daraja.shortcodes import Shortcode
+from payment_service.domain.callbacks import CallbackKind
 from payment_service.domain.facts import DeadlinePassed, PromptAccepted, ResultReported, SendClaimed, Source, Verdict
 from payment_service.domain.payment import Payment
 from payment_service.security.sealing import EXCHANGE_REQUEST
@@ -110,7 +111,8 @@ async def edge(books: Bookkeeping, keys: CallbackKeys) -> AsyncIterator[tuple[st
 
     async def take(request: web.Request) -> web.Response:
         kind, reference, token = (request.match_info[name] for name in ("kind", "reference", "token"))
-        received = ReceivedCallback(kind, reference, token, await request.read(), "127.0.0.1", books.clock())
+        body = await request.read()
+        received = ReceivedCallback(CallbackKind(kind), reference, token, body, "127.0.0.1", books.clock())
         taken.extend(await accept([received]))
         return web.json_response({})
 

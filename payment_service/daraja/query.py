@@ -1,4 +1,4 @@
-"""What the answer to an STK query says, read from "Daraja: M-Pesa Express Query" and recorded answers. Pure.
+"""STK query: what became of a push, from "Daraja: M-Pesa Express Query" and recorded answers.
 
 A query is asked again and again, so only one thing has to be right: nothing but a result counts as one. Daraja says
 "not yet" in five ways, two of which look like refusals, and answers nonsense at times; all of that is no news, and
@@ -7,21 +7,32 @@ the next query asks the same. What a result code means stands in `result_codes`,
 An answer names neither amount nor receipt. Its MerchantRequestID is not compared: nothing says that it is the push's.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import assert_never
 
-from payment_service.daraja.envelopes import error_in, is_edge_page, lenient_json, retry_after
-from payment_service.daraja.push_errors import (
+import structlog
+
+from payment_service.daraja.client import DarajaClient, Exchange, post
+from payment_service.daraja.envelopes import NothingLearned, error_in, is_edge_page, learned, lenient_json, retry_after
+from payment_service.daraja.push import express_credentials
+from payment_service.daraja.refusals import (
     EDGE_ALARM,
     EDGE_REFUSED_CODE,
     RATE_LIMITED_CODE,
     Kind,
-    find_push_error,
+    find_refusal,
     normalise,
 )
 from payment_service.daraja.result_codes import Meaning, meaning_of, read_code
+from payment_service.daraja.shortcodes import Shortcode
 from payment_service.domain.facts import Verdict
+
+QUERY_PATH = "/mpesa/stkpushquery/v1/query"
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +48,6 @@ class NotYet:
     """The payment is on its way, or Daraja has not heard of it yet."""
 
     how: str
-
-
-@dataclass(frozen=True, slots=True)
-class NothingLearned:
-    """An answer that says nothing about the payment, or none at all."""
-
-    why: str
-    """For the log and the stored exchange; never a text of the other side."""
-    alarm: str | None = None
-    """A sentence for the log at error level: what to check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,43 @@ _NOT_YET = frozenset(
 """Code and normalised text of the errors that mean "not yet"; so does any error without a text."""
 
 
+async def query(
+    client: DarajaClient, token: str, shortcode: Shortcode, checkout_request_id: str
+) -> tuple[QueryAnswer, Exchange]:
+    """Ask once what became of a push. Asking changes nothing, so it may be cancelled, and asked again at any time."""
+
+    def read(status: int, headers: Mapping[str, str], body: bytes) -> QueryAnswer:
+        return read_query_answer(status, headers, body, checkout_request_id)
+
+    said, made = await post(
+        client,
+        token,
+        "query",
+        QUERY_PATH,
+        express_credentials(shortcode, client.clock()) | {"CheckoutRequestID": checkout_request_id},
+        read=learned(read),
+        name=_query_name,
+        secret="Password",
+        timeouts=client.query_timeouts,
+    )
+    if isinstance(said, NothingLearned):
+        level = logging.WARNING if said.alarm is None else logging.ERROR
+        _log.log(level, "daraja_query_unanswered", answer=said.code, http_status=made.http_status, check=said.alarm)
+    return said, made
+
+
+def _query_name(answer: QueryAnswer) -> str:
+    match answer:
+        case Told(code=code) | TooFast(code=code) | TokenRefused(code=code):
+            return f"{type(answer).__name__} {code}"
+        case NotYet(how=how):
+            return f"NotYet {how}"
+        case NothingLearned(code=code):
+            return f"NothingLearned: {code}"
+        case _:
+            assert_never(answer)
+
+
 def read_query_answer(status: int, headers: Mapping[str, str], body: bytes, checkout_request_id: str) -> QueryAnswer:
     """What the answer to a query for this id says. `headers` is asked with lower-case names."""
     value = lenient_json(body)
@@ -89,7 +127,7 @@ def read_query_answer(status: int, headers: Mapping[str, str], body: bytes, chec
     if status == 429:
         return TooFast(RATE_LIMITED_CODE, retry_after(headers))
     if value is None and is_edge_page(status, body):
-        return NothingLearned(EDGE_REFUSED_CODE, EDGE_ALARM)
+        return NothingLearned(EDGE_REFUSED_CODE, alarm=EDGE_ALARM)
     return NothingLearned(f"HTTP {status} with an unreadable body")
 
 
@@ -98,14 +136,14 @@ def _read_error(status: int, headers: Mapping[str, str], code: str, text: str) -
         return TooFast(code, retry_after(headers))
     if not normalise(text) or (code, normalise(text)) in _NOT_YET:
         return NotYet(code)
-    row = find_push_error(code, text)
+    row = find_refusal(code, text)
     if row is None:
         return NothingLearned(f"HTTP {status} with an unlisted error")
     if row.kind is Kind.TOKEN_REFUSED:
         return TokenRefused(row.code)
     if row.slow_down:
         return TooFast(row.code, retry_after(headers))
-    return NothingLearned(row.code, row.alarm)
+    return NothingLearned(row.code, alarm=row.alarm)
 
 
 def _read_result(value: dict[str, object], checkout_request_id: str) -> QueryAnswer:

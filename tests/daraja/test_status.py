@@ -8,13 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from payment_service.daraja.book_messages import NothingLearned
-from payment_service.daraja.status_messages import (
-    Asked,
-    initiator_refused,
-    read_acknowledgement,
-    read_status_result,
-)
+from payment_service.daraja.envelopes import NothingLearned
+from payment_service.daraja.status import Asked, initiator_refused, read_acknowledgement, read_status_result
 from payment_service.domain.facts import UNREADABLE, ResultReported, Source, Unreadable, Verdict
 
 CONVERSATION = "3dff-467b-6c7c-1c812ec1a4247770823"
@@ -51,7 +46,7 @@ def body(parameters: object = None, code: object = 0, **outer: object) -> bytes:
 
 
 def told(content: bytes) -> ResultReported:
-    result = read_status_result(content)
+    result = read_status_result(content, "callback:1")
     assert isinstance(result, ResultReported), result
     assert (result.source, result.verdict, result.code) == (Source.STATUS, Verdict.PAID, "0")
     assert (result.merchant_request_id, result.checkout_request_id) == (CONVERSATION, None)
@@ -112,7 +107,7 @@ def test_a_time_is_read_in_three_forms_and_else_left_out(time: object, moment: d
     ],
 )
 def test_nothing_else_is_evidence_of_anything(content: bytes) -> None:
-    assert isinstance(read_status_result(content), Unreadable)
+    assert isinstance(read_status_result(content, "callback:1"), Unreadable)
 
 
 @pytest.mark.parametrize("code", [2001, "2001", 8006, "8006"])
@@ -162,5 +157,5 @@ ANYTHING = st.recursive(
 @given(ANYTHING)
 def test_no_shape_is_an_exception(value: object) -> None:
     content = json.dumps({"Result": value}).encode()
-    read_status_result(content)
+    read_status_result(content, "callback:1")
     initiator_refused(content)

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from payment_service.daraja.messages import Accepted, NotSent, PushAnswer, Refused, Uncertain, read_push_answer
+from payment_service.daraja.push import Accepted, NotSent, PushAnswer, Refused, Uncertain, read_push_answer
 from payment_service.domain.reasons import Reason
 
 

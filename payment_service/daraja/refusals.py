@@ -4,7 +4,7 @@ From "Daraja: M-Pesa Express Simulate", its error table and recorded answers. Th
 (500.001.1001 has at least seven meanings), so a row is found by code and normalised text; a text that is not listed
 proves nothing, and neither does a row that is missing here on purpose: 500.003.02 "System is busy" and 500.003.1001
 "Internal Server Error" may follow a prompt that was shown, and some texts belong to the query or to other products.
-How an answer is taken apart before it is looked up is decided in `messages`.
+How an answer is taken apart before it is looked up is decided in `envelopes`.
 """
 
 import re
@@ -27,7 +27,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class PushError:
+class Refusal:
     """One row: where its code and text match, this is what happened."""
 
     code: str
@@ -57,6 +57,9 @@ EDGE_ALARM = (
     "is the one that was registered, and that nothing else at it misbehaves."
 )
 
+TOKEN_CODES = frozenset({"401.001", "400.003.01", "401.002.01", "401.003.01", "404.001.03"})
+"""Every code under which Daraja refuses a token, whichever product is asked."""
+
 _ADDRESS_ALARM = "Daraja knows no such address or method: check the configured base URL."
 _FIELD_ALARM = "Daraja refused a field of our push: check the shortcode, its kind, the callback URL and the amount."
 _CREDENTIALS_ALARM = (
@@ -69,22 +72,22 @@ def normalise(text: str) -> str:
     return " ".join(text.split()).lower().rstrip(". ")
 
 
-def find_push_error(code: str, text: str) -> PushError | None:
+def find_refusal(code: str, text: str) -> Refusal | None:
     """The row for a code and a text as received; None where the list does not say what happened."""
     normalised = normalise(text)
-    return next((row for row in PUSH_ERRORS if row.code == code and row.text.fullmatch(normalised)), None)
+    return next((row for row in REFUSALS if row.code == code and row.text.fullmatch(normalised)), None)
 
 
-def _refused(code: str, text: str, reason: Reason, alarm: str | None = None) -> PushError:
-    return PushError(code, re.compile(text), Kind.REFUSED, reason, alarm)
+def _refused(code: str, text: str, reason: Reason, alarm: str | None = None) -> Refusal:
+    return Refusal(code, re.compile(text), Kind.REFUSED, reason, alarm)
 
 
-def _token(code: str, text: str) -> PushError:
-    return PushError(code, re.compile(text), Kind.TOKEN_REFUSED)
+def _token(code: str, text: str) -> Refusal:
+    return Refusal(code, re.compile(text), Kind.TOKEN_REFUSED)
 
 
-def _rate(code: str, text: str) -> PushError:
-    return PushError(code, re.compile(text), Kind.NOT_SENT, slow_down=True)
+def _rate(code: str, text: str) -> Refusal:
+    return Refusal(code, re.compile(text), Kind.NOT_SENT, slow_down=True)
 
 
 _FIELD = r"(bad request ?- ?)?invalid "
@@ -92,7 +95,7 @@ _FIELD = r"(bad request ?- ?)?invalid "
 _TOKEN_TEXT = r"(error occurred ?- ?)?invalid access token( ?- ?.*)?"
 _OURS = Reason.SERVICE_MISCONFIGURED
 
-PUSH_ERRORS: tuple[PushError, ...] = (
+REFUSALS: tuple[Refusal, ...] = (
     # The misspelling is Safaricom's, from 2019.
     _refused("400.002.02", _FIELD + r"(phone ?numb?er|phonenumer|partya)", Reason.PHONE_NUMBER_REFUSED),
     _refused("400.002.02", _FIELD + r"amount", Reason.AMOUNT_NOT_ALLOWED, _FIELD_ALARM),
@@ -118,7 +121,7 @@ PUSH_ERRORS: tuple[PushError, ...] = (
     _refused("500.001.1001", r"\[merchantvalidate\] ?- ?.*", _OURS, _CREDENTIALS_ALARM),
     _refused("500.001.1001", r"unable to lock subscriber.*", Reason.PHONE_BUSY),
     _refused("500.001.1001", r"\[cbs ?- ?\] ?no iccid found.*", Reason.NOT_AN_MPESA_NUMBER),
-    PushError("500.002.1001", re.compile(r"service is currently under maintenance.*"), Kind.NOT_SENT),
+    Refusal("500.002.1001", re.compile(r"service is currently under maintenance.*"), Kind.NOT_SENT),
     _rate("500.003.02", r"(error occurred ?[:-] ?)?spike arrest violation.*"),
     _rate("500.003.03", r"(error occurred ?[:-] ?)?quota violation.*"),
     _rate("policies.ratelimit.SpikeArrestViolation", r"spike arrest violation.*"),

@@ -7,14 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from payment_service.daraja.messages import (
-    Accepted,
-    TokenAnswer,
-    TokenIssued,
-    TokenUnavailable,
-    read_push_answer,
-    read_token_answer,
-)
+from payment_service.daraja.push import Accepted, read_push_answer
+from payment_service.daraja.token import TokenAnswer, TokenIssued, TokenUnavailable, read_token_answer
 
 TOKEN = "Zx9Kq2LmT0vB4nYc7RwS1uHd8PfJ"
 

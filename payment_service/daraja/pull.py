@@ -1,50 +1,58 @@
-"""Answers of Pull Transactions, read into rows of the books. Pure, and it never raises.
+"""Pull Transactions: Safaricom's own list of what arrived at a shortcode, page by page; and registering for it, once.
 
-Shapes are those of "Daraja: Pull Transactions" and of recorded answers: the code as text or as a number, the rows in
-one list, in a list of lists or in several, "nothing found" in five forms, registering with and without spaces in its
-keys. Whose money a row is, is decided in `payment_service.domain.pull`; what an answer leads to, in
-`pull_transactions`.
+From "Daraja: Pull Transactions" and recorded answers. The page there has GET, the live service wants POST. When to ask,
+and for which window, is decided in `pull_transactions`; whose money a row is, in `payment_service.domain.pull`. Nothing
+that is asked here moves money, so all of it may be asked again.
+
+Answers come with the code as a text or a number, the rows in one list, in a list of lists or in several, "nothing
+found" in five forms, and registering with and without spaces in its keys.
 """
 
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from payment_service.daraja.envelopes import error_in, is_edge_page, lenient_json, retry_after
-from payment_service.daraja.messages import NAIROBI, read_amount, read_receipt
-from payment_service.daraja.push_errors import (
-    EDGE_ALARM,
-    EDGE_REFUSED_CODE,
-    RATE_LIMITED_CODE,
-    normalise,
-)
+from payment_service.daraja.client import DarajaClient, Exchange, post
+from payment_service.daraja.envelopes import NothingLearned, error_in, learned, lenient_json, read_nothing
+from payment_service.daraja.fields import NAIROBI, read_amount, read_receipt
+from payment_service.daraja.refusals import normalise
 from payment_service.domain.facts import UNREADABLE
 from payment_service.domain.pull import BookRow, VisibleDigits
+
+REGISTER_PATH = "/pulltransactions/v1/register"
+
+PULL_PATH = "/pulltransactions/v1/query"
+
+PAGE_MAX_BYTES = 1024 * 1024
+"""A row has some 260 bytes. The documentation counts pages in hundreds, and no limit is written anywhere."""
 
 _DONE, _DONE_ALREADY = "1000", "1001"
 """Of a registration; of a pull, 1001 says that there is nothing in the window."""
 
 NOT_REGISTERED_CODE = "400.001"
 
-TOKEN_CODES = frozenset({"401.001", "400.003.01", "401.002.01", "401.003.01", "404.001.03"})
-"""Every code under which Daraja refuses a token, whichever product is asked."""
-
 TOKEN_ALARM = (
     "Daraja refuses our token for Pull Transactions: check that the app has the Pull Transactions product and that its"
     " keys belong to this environment. Prompts are not affected."
 )
+
 SHORTCODE_ALARM = (
     "Daraja does not list the transactions of our shortcode: check that it is set up for C2B, that the app was approved"
     " for it, and that the nominated number is the one it was registered with."
 )
 
 _NOTHING_FOUND = re.compile(r"failed to retrieve transactions\. the short code does not have any available .*")
+
 _MASK = re.compile(r"([0-9]{0,12})(\*+)([0-9]{0,12})")
+
 _NUMBER = re.compile(r"[0-9]{9,12}")
+
 _DATE_FORMS = ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
+
 _REFERENCE_MAX_CHARACTERS = 64
+
 _DIGITS_SHOWN_MIN = 4
 """Fewer of a number would fit every thousandth passenger."""
 
@@ -59,18 +67,6 @@ class NotRegistered:
     """The shortcode has to be registered first."""
 
     code: str = NOT_REGISTERED_CODE
-
-
-@dataclass(frozen=True, slots=True)
-class NothingLearned:
-    """Nothing was learned; it may be asked again."""
-
-    code: str
-    """A code or a word for the log; never a text of the other side."""
-    token_refused: bool = False
-    retry_after: timedelta | None = None
-    alarm: str | None = None
-    """A sentence for the log at error level: what to check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +92,59 @@ class Page:
 
 
 PullAnswer = Page | NotRegistered | NothingLearned
+
 RegisterAnswer = Registered | NothingLearned
+
+
+async def register_pull(
+    client: DarajaClient, token: str, shortcode: str, nominated_number: str, callback_url: str
+) -> tuple[RegisterAnswer, Exchange]:
+    """Register a shortcode for Pull. Repeating it changes nothing."""
+    fields = {
+        "ShortCode": shortcode,
+        "RequestType": "Pull",
+        "NominatedNumber": nominated_number,
+        "CallBackURL": callback_url,
+    }
+    return await post(
+        client, token, "register-pull", REGISTER_PATH, fields, read=learned(read_registration), name=_name_of
+    )
+
+
+async def pull(
+    client: DarajaClient, token: str, shortcode: str, start: datetime, end: datetime, offset: int
+) -> tuple[PullAnswer, Exchange]:
+    """The rows of a window from the `offset`th on. The window goes by the second and includes both ends."""
+    fields = {
+        "ShortCode": shortcode,
+        "StartDate": _written(start),
+        "EndDate": _written(end),
+        "OffSetValue": str(offset),
+    }
+    return await post(
+        client,
+        token,
+        "pull",
+        PULL_PATH,
+        fields,
+        read=learned(read_page),
+        name=_name_of,
+        answer_max_bytes=PAGE_MAX_BYTES,
+    )
+
+
+def _written(moment: datetime) -> str:
+    return moment.astimezone(NAIROBI).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _name_of(answer: PullAnswer | RegisterAnswer) -> str:
+    match answer:
+        case Page():
+            return f"Page of {answer.length}"
+        case NothingLearned(code=code) | NotRegistered(code=code):
+            return f"{type(answer).__name__} {code}"
+        case _:
+            return type(answer).__name__
 
 
 def read_page(status: int, headers: Mapping[str, str], body: bytes) -> PullAnswer:
@@ -167,20 +215,6 @@ def _read_refusal(status: int, headers: Mapping[str, str], body: bytes, value: o
     if code == NOT_REGISTERED_CODE and normalise(text) == "invalid shortcode":
         return NotRegistered()
     return read_nothing(status, headers, body, TOKEN_ALARM)
-
-
-def read_nothing(status: int, headers: Mapping[str, str], body: bytes, token_alarm: str) -> NothingLearned:
-    """Why an answer to a question says nothing; `token_alarm` is what to check when the token was refused."""
-    value = lenient_json(body)
-    error = error_in(value) if isinstance(value, dict) else None
-    if error is not None and error[0] in TOKEN_CODES and "invalid access token" in normalise(error[1]):
-        return NothingLearned(error[0], token_refused=True, alarm=token_alarm)
-    if status == 429:
-        return NothingLearned(RATE_LIMITED_CODE, retry_after=retry_after(headers))
-    if value is None and is_edge_page(status, body):
-        return NothingLearned(EDGE_REFUSED_CODE, alarm=EDGE_ALARM)
-    # Codes are Daraja's own, short and without anybody's data; anything longer is not repeated.
-    return NothingLearned(error[0] if error is not None and len(error[0]) <= 16 else f"HTTP_{status}")
 
 
 def _code(value: object) -> str | None:

@@ -1,27 +1,29 @@
-"""Transaction Status: its acknowledgement, and the result that Safaricom posts later. Pure, and it never raises.
+"""Transaction Status, asked by receipt or by conversation: the question, and the result that Safaricom posts later.
 
-Shapes are those of "Daraja: Transaction Status" and of recorded results: codes as numbers, texts or letters, parameters
-as a list, as a lone object, without their wrapper or with its two names exchanged, keys with spaces and without values,
-the same key twice, times in three forms. Only one kind of result is evidence: a completed transaction with its receipt,
-its amount and the conversation it came of. Whatever else a result says, it says of the question, not of the payment;
-and a post to the timeout address, which has the shape of a result, says that there will be no answer.
+From "Daraja: Transaction Status" and recorded results. The answer to the question only says that it was taken. Asking
+moves no money, so it may be asked again; that a wrong password locks is for the caller to mind.
+
+Results come with codes as numbers, texts or letters, parameters as a list, as a lone object, without their wrapper or
+with its two names exchanged, keys with spaces and without values, the same key twice, times in three forms. Only one
+kind of result is evidence: a completed transaction with its receipt, its amount and the conversation it came of.
+Whatever else a result says, it says of the question, not of the payment; and a post to the timeout address, which has
+the shape of a result, says that there will be no answer.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from payment_service.daraja.book_messages import NothingLearned, read_nothing
-from payment_service.daraja.envelopes import lenient_json
-from payment_service.daraja.messages import (
-    ID_MAX_CHARACTERS,
-    NAIROBI,
-    nairobi_time,
-    read_amount,
-    read_receipt,
-)
+from payment_service.daraja.client import DarajaClient, Exchange, post
+from payment_service.daraja.envelopes import NothingLearned, learned, lenient_json, read_nothing
+from payment_service.daraja.fields import ID_MAX_CHARACTERS, NAIROBI, nairobi_time, read_amount, read_receipt
+from payment_service.daraja.initiator import Initiator
+from payment_service.daraja.shortcodes import Shortcode, ShortcodeKind
 from payment_service.domain.facts import ResultReported, Source, Unreadable, Verdict
+
+STATUS_PATH = "/mpesa/transactionstatus/v1/query"
+
+_IDENTIFIER_TYPE = {ShortcodeKind.TILL: "2", ShortcodeKind.PAYBILL: "4"}
 
 INITIATOR_REFUSED_CODES = frozenset({"2001", "8006"})
 """The initiator's name or password is wrong, or the password is locked; a third wrong one in a row locks it."""
@@ -32,8 +34,21 @@ TOKEN_ALARM = (
 )
 
 _DONE = "0"
+
 _COMPLETED = "completed"
+
 _DOTTED = "%d.%m.%Y %H:%M:%S"
+
+
+@dataclass(frozen=True, slots=True)
+class StatusQuestion:
+    """Which transaction is asked for: by its receipt number, or where there is none by the conversation it came of."""
+
+    shortcode: Shortcode
+    """Only who was paid may ask."""
+    receipt: str | None
+    conversation_id: str
+    result_url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +57,41 @@ class Asked:
 
 
 StatusAnswer = Asked | NothingLearned
+
+
+async def ask_transaction_status(
+    client: DarajaClient, token: str, initiator: Initiator, question: StatusQuestion
+) -> tuple[StatusAnswer, Exchange]:
+    """Ask once. The result comes to the question's URL; so does the word that there will be none."""
+    fields = {
+        "Initiator": initiator.name,
+        "SecurityCredential": initiator.credential(),
+        "CommandID": "TransactionStatusQuery",
+        "PartyA": question.shortcode.party_b,
+        "IdentifierType": _IDENTIFIER_TYPE[question.shortcode.kind],
+        "ResultURL": question.result_url,
+        "QueueTimeOutURL": question.result_url,
+        "Remarks": "Status",
+        "Occasion": "",
+    }
+    if question.receipt is not None:
+        fields["TransactionID"] = question.receipt
+    else:
+        fields["OriginalConversationID"] = question.conversation_id
+    return await post(
+        client,
+        token,
+        "status",
+        STATUS_PATH,
+        fields,
+        read=learned(read_acknowledgement),
+        name=_name_of,
+        secret="SecurityCredential",
+    )
+
+
+def _name_of(answer: StatusAnswer) -> str:
+    return f"NothingLearned {answer.code}" if isinstance(answer, NothingLearned) else "Asked"
 
 
 def read_acknowledgement(status: int, headers: Mapping[str, str], body: bytes) -> StatusAnswer:
@@ -53,9 +103,8 @@ def read_acknowledgement(status: int, headers: Mapping[str, str], body: bytes) -
     return read_nothing(status, headers, body, TOKEN_ALARM)
 
 
-def read_status_result(body: bytes) -> ResultReported | Unreadable:
+def read_status_result(body: bytes, fact_id: str) -> ResultReported | Unreadable:
     """The money that a result tells of, or why it tells of none."""
-    fact_id = "callback:" + hashlib.sha256(body).hexdigest()[:32]
     result = _result_in(body)
     code = _code_of(result)
     if result is None or code is None:

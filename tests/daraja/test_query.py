@@ -13,18 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daraja_simulator.errors import ERRORS, Refusal, invalid, render
-from payment_service.daraja.client import Exchange, push, query
-from payment_service.daraja.messages import Accepted
-from payment_service.daraja.push_errors import EDGE_ALARM, RATE_LIMIT_WAIT
-from payment_service.daraja.query_answers import (
-    NothingLearned,
-    NotYet,
-    QueryAnswer,
-    TokenRefused,
-    Told,
-    TooFast,
-    read_query_answer,
-)
+from payment_service.daraja.client import Exchange
+from payment_service.daraja.envelopes import NothingLearned
+from payment_service.daraja.push import Accepted, push
+from payment_service.daraja.query import NotYet, QueryAnswer, TokenRefused, Told, TooFast, query, read_query_answer
+from payment_service.daraja.refusals import EDGE_ALARM, RATE_LIMIT_WAIT
 from payment_service.daraja.result_codes import MEANINGS, meaning_of
 from payment_service.domain.facts import Verdict
 from tests.daraja.test_client import PAYBILL, PHONE, client_of, control, request, token_of
@@ -151,7 +144,7 @@ def test_a_refusal_that_we_have_to_mend_says_what_to_check(name: str) -> None:
 
 def test_the_edge_before_daraja_is_an_alarm() -> None:
     for name in ("incapsula_403", "incapsula_503"):
-        assert refused(ERRORS[name]) == NothingLearned("EDGE_REFUSED", EDGE_ALARM)
+        assert refused(ERRORS[name]) == NothingLearned("EDGE_REFUSED", alarm=EDGE_ALARM)
 
 
 @pytest.mark.parametrize(

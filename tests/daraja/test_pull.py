@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from payment_service.daraja.book_messages import (
-    NothingLearned,
+from payment_service.daraja.envelopes import NothingLearned
+from payment_service.daraja.pull import (
     NotRegistered,
     Page,
     PullAnswer,

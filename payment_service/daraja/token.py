@@ -1,0 +1,111 @@
+"""A new access token, and what Daraja says when it gives none: from "Daraja: Authorization".
+
+Nothing is retried here. When to ask is decided in `access_token`, since a new token ends the life of the one before.
+"""
+
+import base64
+import logging
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import structlog
+
+from payment_service.daraja.client import BLANK, DarajaClient, Exchange, describe, exchange_made, span
+from payment_service.daraja.envelopes import error_in, is_edge_page, lenient_json
+from payment_service.daraja.refusals import EDGE_ALARM, EDGE_REFUSED_CODE, RATE_LIMITED_CODE
+from payment_service.daraja.transport import NoAnswer, exchange
+
+TOKEN_PATH = "/oauth/v1/generate"
+
+TOKEN_LIFE_DEFAULT = timedelta(seconds=3599)
+"""What Daraja says in every recorded answer; used where `expires_in` cannot be read."""
+
+TOKEN_ALARM = (
+    "Daraja refuses our credentials: check the consumer key and secret, and that they belong to this environment."
+)
+
+_TOKEN = re.compile(r"[\x21-\x7e]{8,2048}")
+
+_SECONDS = re.compile(r"[0-9]{1,6}")
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIssued:
+    """A new access token. It ends the life of the one before."""
+
+    token: str = field(repr=False)
+    expires_in: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUnavailable:
+    """No token this time; nothing was sent that could have moved money."""
+
+    code: str
+    alarm: str | None = None
+
+
+TokenAnswer = TokenIssued | TokenUnavailable
+
+
+async def fetch_token(client: DarajaClient) -> tuple[TokenAnswer, Exchange]:
+    """A new token. It ends the life of the one before for every process, so `access_token` decides when to ask."""
+    credentials = base64.b64encode(f"{client.consumer_key}:{client.consumer_secret}".encode()).decode()
+    started_at, started = client.clock(), time.monotonic()
+    with span("GET", client, TOKEN_PATH, TOKEN_PATH + "?grant_type=client_credentials") as spanned:
+        answer = await exchange(
+            client.http,
+            "GET",
+            client.base_url + TOKEN_PATH + "?grant_type=client_credentials",
+            headers={"Authorization": f"Basic {credentials}"},
+            timeouts=client.token_timeouts,
+        )
+        describe(spanned, answer)
+    if isinstance(answer, NoAnswer):
+        read: TokenAnswer = TokenUnavailable(answer.why)
+    else:
+        read = read_token_answer(answer.status, answer.headers, answer.body)
+    kept = answer.body if isinstance(read, TokenUnavailable) else _without_token(answer.body, read.token)
+    kind = type(read).__name__ + (f" {read.code}" if isinstance(read, TokenUnavailable) else "")
+    made = exchange_made("token", b"", answer, kept, started_at, started, kind)
+    if isinstance(read, TokenUnavailable):
+        level = logging.WARNING if read.alarm is None else logging.ERROR
+        _log.log(level, "daraja_token_unavailable", code=read.code, http_status=answer.status, check=read.alarm)
+    return read, made
+
+
+def _without_token(body: bytes, token: str) -> bytes:
+    """Not even where everything is encrypted: whoever reads old exchanges shall not be able to push."""
+    spelled = token.encode()
+    # JSON may spell it with escapes; then none of the body is kept.
+    return body.replace(spelled, BLANK) if spelled in body else BLANK
+
+
+def read_token_answer(status: int, headers: Mapping[str, str], body: bytes) -> TokenAnswer:
+    """The token in an answer of the token address, or why there is none."""
+    value = lenient_json(body)
+    if isinstance(value, dict):
+        token, error = value.get("access_token"), error_in(value)
+        if status == 200 and isinstance(token, str) and _TOKEN.fullmatch(token):
+            return TokenIssued(token, _token_life(value.get("expires_in")))
+        if error is not None and error[0] in ("400.008.01", "400.008.02"):
+            return TokenUnavailable(error[0], TOKEN_ALARM)
+    if status == 429:
+        return TokenUnavailable(RATE_LIMITED_CODE)
+    if value is None and is_edge_page(status, body):
+        return TokenUnavailable(EDGE_REFUSED_CODE, EDGE_ALARM)
+    # Wrong credentials are sometimes answered with HTTP 400 or 401 and nothing else.
+    return TokenUnavailable(f"HTTP_{status}", TOKEN_ALARM if status in (400, 401) else None)
+
+
+def _token_life(value: object) -> timedelta:
+    """`expires_in` is a number on Daraja's page and a text in its answers."""
+    seconds = str(value) if type(value) is int else value
+    if isinstance(seconds, str) and _SECONDS.fullmatch(seconds) and int(seconds) > 0:
+        return timedelta(seconds=int(seconds))
+    return TOKEN_LIFE_DEFAULT
