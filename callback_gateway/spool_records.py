@@ -47,7 +47,7 @@ class RecordSealer:
     """Makes records and reads them. Holds the ciphers, which are costly to make."""
 
     def __init__(self, ring: KeyRing) -> None:
-        self._current = ring.current.encode("ascii")
+        self._current = ring.current_id.encode("ascii")
         self._ciphers = {key_id.encode("ascii"): AESGCM(key) for key_id, key in ring.keys.items()}
 
     def seal(self, callback: pb.Callback) -> bytes:

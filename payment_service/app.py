@@ -154,8 +154,8 @@ def _parts(
     sealer = Sealer(keys)
     feed = EventFeed(partial(connect_feed, database_url), sealer)
     reads = payment_reads(readers, partial(connect_writer, database_url, autocommit=True), sealer, feed)
-    creating = create_payment.Tools(sealer, keys.chain, keys.fingerprint, next(iter(shortcodes)), _now, times)
-    recording = record_facts.Tools(sealer, keys.chain, keys.fingerprint, _now, times)
+    creating = create_payment.CreatingTools(sealer, keys.chain, keys.fingerprint, next(iter(shortcodes)), _now, times)
+    recording = record_facts.RecordingTools(sealer, keys.chain, keys.fingerprint, _now, times)
     write = partial(connect_writer, database_url, autocommit=True)
     creates: GroupCommit[NewPayment, Decision] = GroupCommit(
         "create", write, partial(create_payment.create_payments, creating), feed.wake
@@ -180,7 +180,7 @@ def _parts(
         view, _ = await get_payment(reads, caller, payment_id)
         return view
 
-    initiate = InitiatePayments(CreatePayments(creates), send, read, creating.shortcode)
+    initiate = InitiatePayments(CreatePayments(creates), send, read, creating.default_shortcode)
     core = Core(
         initiate=initiate,
         retry=RetryPayments(initiate, reads, shortcodes, _now),
@@ -188,7 +188,7 @@ def _parts(
         accept_callbacks=AcceptCallbacks(facts, sealer, send.callback_keys),
         reads=reads,
         shortcodes=[ShortcodeLimits(s.number, s.amount_min, s.amount_max) for s in shortcodes.values()],
-        page_key=keys.fingerprint.current,
+        page_key=keys.fingerprint.current_key,
         clock=_now,
         heartbeat_seconds=settings.heartbeat_s,
     )

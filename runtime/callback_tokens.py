@@ -28,14 +28,14 @@ TOKEN_PATTERN = re.compile(rf"[0-9a-f]{{{2 + MAC_HEX_CHARACTERS}}}")
 
 
 class CallbackKeys(KeyRing):
-    """The keys for callback tokens: new tokens use `current`, any of them is accepted."""
+    """The keys for callback tokens: new tokens use the current one, any of them is accepted."""
 
 
 def callback_token(keys: CallbackKeys, kind: str, reference: str) -> str:
     """The token for a callback URL, made with the current key."""
     if not KIND_PATTERN.fullmatch(kind) or not REFERENCE_PATTERN.fullmatch(reference):
         raise ValueError(f"a callback URL needs a kind of letters and a reference of 12 characters, not {kind!r}")
-    return keys.current + _mac(keys.keys[keys.current], kind, reference)
+    return keys.current_id + _mac(keys.keys[keys.current_id], kind, reference)
 
 
 def callback_path(keys: CallbackKeys, kind: str, reference: str) -> str:
@@ -62,4 +62,4 @@ def _mac(key: bytes, kind: str, reference: str) -> str:
 def load_callback_keys(path: Path) -> CallbackKeys:
     """Read the file of callback keys; KeyRingUnusable says why it cannot be used."""
     ring = load_key_ring(path, "callback keys", "Name the file that the payment service uses.")
-    return CallbackKeys(ring.current, ring.keys)
+    return CallbackKeys(ring.current_id, ring.keys)

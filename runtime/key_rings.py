@@ -20,9 +20,9 @@ KEY_BYTES = 32
 
 @dataclass(frozen=True)
 class KeyRing:
-    """The keys by their two-character ids: `current` makes what is new, any of them reads what is old."""
+    """The keys by their two-character ids: the current one makes what is new, any of them reads what is old."""
 
-    current: str
+    current_id: str
     keys: Mapping[str, bytes] = field(repr=False)
 
 

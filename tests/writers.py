@@ -60,8 +60,8 @@ async def running_writers(
     create_keys(keys_folder / "keys.json")
     keys = load_keys(keys_folder / "keys.json")
     sealer, clock, times = Sealer(keys), clock or Clock(), times or Times()
-    creating = create_payment.Tools(sealer, keys.chain, keys.fingerprint, shortcode, clock, times)
-    recording = record_facts.Tools(sealer, keys.chain, keys.fingerprint, clock, times)
+    creating = create_payment.CreatingTools(sealer, keys.chain, keys.fingerprint, shortcode, clock, times)
+    recording = record_facts.RecordingTools(sealer, keys.chain, keys.fingerprint, clock, times)
     connect = partial(connect_writer, database_url, autocommit=True)
     creates: GroupCommit[create_payment.NewPayment, create_payment.Decision] = GroupCommit(
         "create", connect, partial(create_payment.create_payments, creating), committed

@@ -34,7 +34,7 @@ async def replay(settings: TimedSettings, callback_id: UUID, reason: str, consol
         raise StartRefused(f"--reason has to say why, in at most {REASON_MAX} characters.")
     keys, url = open_keys(settings.keys_file), settings.database_url.get_secret_value()
     sealer = Sealer(keys)
-    recording = record_facts.Tools(sealer, keys.chain, keys.fingerprint, _now, settings.times)
+    recording = record_facts.RecordingTools(sealer, keys.chain, keys.fingerprint, _now, settings.times)
     facts: GroupCommit[Submission, Recorded] = GroupCommit(
         "replay",
         partial(connect_writer, url, autocommit=True),

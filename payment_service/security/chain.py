@@ -21,7 +21,7 @@ START = bytes(32)
 
 def link(ring: KeyRing, previous: bytes, fields: Sequence[object]) -> bytes:
     """The hash of an event: 32 bytes. `fields` are its columns in their fixed order, times in UTC."""
-    return _hash(ring.current, previous, fields)
+    return _hash(ring.current_key, previous, fields)
 
 
 def link_holds(

@@ -30,7 +30,7 @@ class KeyRing:
     keys: Mapping[str, bytes]
 
     @property
-    def current(self) -> bytes:
+    def current_key(self) -> bytes:
         return self.keys[self.current_id]
 
 

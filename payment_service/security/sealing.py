@@ -64,7 +64,7 @@ class Sealer:
     def index(self, kind: str, value: bytes | str) -> bytes:
         """The blind index of a value, 16 bytes; `kind` keeps equal values of different kinds apart."""
         message = kind.encode() + b"|" + (value.encode() if isinstance(value, str) else value)
-        return hmac.digest(self._index.current, message, "sha256")[:INDEX_BYTES]
+        return hmac.digest(self._index.current_key, message, "sha256")[:INDEX_BYTES]
 
 
 def _context(place: str, row_id: bytes | str, key_id: bytes) -> bytes:

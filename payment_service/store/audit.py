@@ -11,6 +11,8 @@ from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
+from payment_service.store.evidence import ExchangeRow, ReceiptRow
+from payment_service.store.inbox import ReplayRow
 from payment_service.store.pipeline import Connection
 
 
@@ -42,16 +44,6 @@ class RequestProofs(NamedTuple):
     fingerprint: bytes
     encoding: int
     key_id: str
-
-
-class ReceiptRow(NamedTuple):
-    """One receipt number as it was recorded."""
-
-    receipt: str
-    payment_id: UUID
-    amount: Decimal | None
-    counted: bool
-    seen_at: datetime
 
 
 class CaseRow(NamedTuple):
@@ -89,30 +81,6 @@ class CallbackRow(NamedTuple):
     owner_state: str | None
 
 
-class ReplayRow(NamedTuple):
-    """One replay of a callback, by whom and why; `outcome` is the status it gave the callback, or FAILED."""
-
-    callback_id: UUID
-    operator: str
-    reason: str
-    outcome: str
-    replayed_at: datetime
-
-
-class ExchangeRow(NamedTuple):
-    """One request to Daraja and its answer, both sealed for the row's id."""
-
-    exchange_id: UUID
-    payment_id: UUID | None
-    operation: str
-    http_status: int | None
-    classified_as: str
-    request: bytes
-    answer: bytes
-    started_at: datetime
-    duration_ms: int
-
-
 _PAYMENTS_AFTER = """
 SELECT payment_id, caller, booking_id, reference, version, request_id, phone_number, phone_index_a, request,
     request_fingerprint, request_encoding, request_key_id, checkout_index_a, chain_hash
@@ -134,8 +102,8 @@ SELECT DISTINCT p.payment_id FROM payment_transactions p
 JOIN payment_transactions o ON o.mpesa_receipt_number = p.mpesa_receipt_number AND o.payment_id <> p.payment_id
 WHERE p.payment_id = ANY(%s)"""
 
-_RECEIPTS = """
-SELECT receipt, payment_id, amount, counted, seen_at FROM mpesa_receipts WHERE payment_id = ANY(%s) ORDER BY receipt"""
+_RECEIPTS = f"""
+SELECT {", ".join(ReceiptRow._fields)} FROM mpesa_receipts WHERE payment_id = ANY(%s) ORDER BY receipt"""
 
 _CASES = """
 SELECT payment_id, reference, kind, is_money, fact_id, mpesa_receipt_number, amount, opened_at, settled_at
@@ -163,13 +131,11 @@ _CALLBACKS_UNSETTLED = f"""
 {_CALLBACK} WHERE c.status = ANY(%s) AND c.status <> 'APPLIED' ORDER BY c.received_at, c.callback_id LIMIT %s"""
 _CALLBACK_BY_ID = f"{_CALLBACK} WHERE c.callback_id = %s"
 
-_REPLAYS = """
-SELECT callback_id, operator, reason, outcome, replayed_at FROM callback_replays
+_REPLAYS = f"""
+SELECT {", ".join(ReplayRow._fields)} FROM callback_replays
 WHERE callback_id = ANY(%s) ORDER BY replayed_at"""
 
-_EXCHANGE = """
-SELECT exchange_id, payment_id, operation, http_status, classified_as, request, answer, started_at, duration_ms
-FROM daraja_exchanges"""
+_EXCHANGE = f"SELECT {', '.join(ExchangeRow._fields)} FROM daraja_exchanges"
 _EXCHANGES_AFTER = f"{_EXCHANGE} WHERE exchange_id > %s ORDER BY exchange_id LIMIT %s"
 _EXCHANGES_OF = f"{_EXCHANGE} WHERE payment_id = %s ORDER BY started_at, exchange_id LIMIT %s"
 

@@ -20,10 +20,11 @@ with one key wait for each other without need, and no harm is done.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from payment_service.store.many_rows import Row, columns_of, inserting
+from payment_service.store.many_rows import columns_of, inserting
 from payment_service.store.pipeline import Statement
 from payment_service.store.tables import caller_requests
 
@@ -47,18 +48,22 @@ _MADE = f"""
 SELECT p.caller, p.request_id, p.payment_id, p.payment_id, p.request, p.request_fingerprint, p.request_key_id
 FROM payment_transactions p JOIN {_WANTED} USING (request_id) WHERE p.caller || '' = wanted.caller"""
 
-_COLUMNS = (
-    "kept_id",
-    "caller",
-    "request_id",
-    "payment_id",
-    "request",
-    "request_fingerprint",
-    "request_encoding",
-    "request_key_id",
-    "kept_at",
-)
-_INSERT = inserting(caller_requests, _COLUMNS)
+
+class NewRequest(NamedTuple):
+    """A request that makes no payment, as it is kept; sealed for its own id."""
+
+    kept_id: UUID
+    caller: str
+    request_id: str
+    payment_id: UUID
+    request: bytes
+    request_fingerprint: bytes
+    request_encoding: int
+    request_key_id: str
+    kept_at: datetime
+
+
+_INSERT = inserting(caller_requests, NewRequest._fields)
 
 UNUSED = (
     "WHERE NOT EXISTS (SELECT FROM caller_requests k WHERE k.request_id = rows.request_id AND k.caller = rows.caller)"
@@ -79,6 +84,19 @@ class UsedId(NamedTuple):
     key_id: str
 
 
+def used_by(request: NewRequest) -> UsedId:
+    """The id of a request that is about to be kept, as one that has been used."""
+    return UsedId(
+        caller=request.caller,
+        request_id=request.request_id,
+        kept_id=request.kept_id,
+        payment_id=request.payment_id,
+        sealed=request.request,
+        fingerprint=request.request_fingerprint,
+        key_id=request.request_key_id,
+    )
+
+
 def lock_ids(ids: Sequence[tuple[str, str]]) -> Statement:
     """Have these (caller, request id) pairs alone until the end of the transaction."""
     return Statement(_LOCK, columns_of(ids))
@@ -89,6 +107,6 @@ def used_ids(ids: Sequence[tuple[str, str]]) -> Statement:
     return Statement(f"{_KEPT} UNION ALL {_MADE}", columns_of(ids))
 
 
-def insert_requests(rows: Sequence[Row]) -> Statement:
-    """Keep requests, in the order of `_COLUMNS`. An id that is there already is an error: `caller_requests_pk`."""
+def insert_requests(rows: Sequence[NewRequest]) -> Statement:
+    """Keep requests. An id that is there already is an error: `caller_requests_pk`."""
     return Statement(_INSERT, columns_of(rows))

@@ -19,35 +19,49 @@ from payment_service.domain.views import EventType
 from payment_service.security.chain import ENCODING, link, link_holds
 from payment_service.security.keys import KeyRing
 from payment_service.store.evidence import UNAPPLIED_KINDS
-from payment_service.store.many_rows import Row, array_of, columns_of, inserting
+from payment_service.store.many_rows import array_of, columns_of, inserting
 from payment_service.store.pipeline import Connection, Statement
 from payment_service.store.tables import events
 
 TAG_BYTES = 8
 
-_HASHED = (
-    "payment_id",
-    "version",
-    "caller",
-    "event_type",
-    "fact_id",
-    "fact_kind",
-    "previous_state",
-    "state",
-    "status_reason",
-    "provider_result_code",
-    "booking_action",
-    "outcome_certain",
-    "retry_allowed_at",
-    "amount",
-    "mpesa_receipt_number",
-    "paid_late",
-    "completed_at",
-    "expires_at",
-    "occurred_at",
-    "tag",
-)
-_COLUMNS = (*_HASHED, "chain_encoding", "chain_key_id", "previous_hash", "hash")
+
+class LoggedEvent(NamedTuple):
+    """One event as its row has it. All up to the tag is hashed, in this order, so a new field goes behind it."""
+
+    payment_id: UUID
+    version: int
+    caller: str
+    event_type: str
+    fact_id: str
+    fact_kind: str
+    previous_state: str | None
+    state: str
+    status_reason: str | None
+    provider_result_code: str | None
+    booking_action: str
+    outcome_certain: bool
+    retry_allowed_at: datetime | None
+    amount: int | Decimal
+    mpesa_receipt_number: str | None
+    paid_late: bool
+    completed_at: datetime | None
+    expires_at: datetime
+    occurred_at: datetime
+    tag: bytes
+    chain_encoding: int
+    chain_key_id: str
+    previous_hash: bytes
+    hash: bytes
+    position: int = 0
+    """In the log; 0 before the log has given it one."""
+
+
+_COLUMNS = LoggedEvent._fields[:-1]
+"""What is written; the position is the table's to give."""
+_HASHED_WIDTH = _COLUMNS.index("tag") + 1
+_AMOUNT = _COLUMNS.index("amount")
+_NOT_HASHED_YET = b""
 
 _APPEND = inserting(events, _COLUMNS)
 
@@ -76,42 +90,12 @@ SELECT told.payment_id, known.fact_id, known.unapplied FROM told CROSS JOIN LATE
 ) AS known"""
 
 _OF_PAYMENTS = f"""
-SELECT {", ".join(_COLUMNS)}, position FROM payment_events WHERE payment_id = ANY(%s) ORDER BY payment_id, version"""
-
-
-class LoggedEvent(NamedTuple):
-    """One event as its row has it, in the order of `_COLUMNS`."""
-
-    payment_id: UUID
-    version: int
-    caller: str
-    event_type: str
-    fact_id: str
-    fact_kind: str
-    previous_state: str | None
-    state: str
-    status_reason: str | None
-    provider_result_code: str | None
-    booking_action: str
-    outcome_certain: bool
-    retry_allowed_at: datetime | None
-    amount: Decimal
-    mpesa_receipt_number: str | None
-    paid_late: bool
-    completed_at: datetime | None
-    expires_at: datetime
-    occurred_at: datetime
-    tag: bytes
-    chain_encoding: int
-    chain_key_id: str
-    previous_hash: bytes
-    hash: bytes
-    position: int
+SELECT {", ".join(LoggedEvent._fields)} FROM payment_events WHERE payment_id = ANY(%s) ORDER BY payment_id, version"""
 
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """One change, before it has a position."""
+    """One change, before it is a row."""
 
     event_type: EventType
     fact_id: str
@@ -120,50 +104,59 @@ class NewEvent:
     after: Payment
 
 
-def event_row(event: NewEvent, ring: KeyRing, previous_hash: bytes) -> tuple[Row, bytes]:
-    """The row of an event and its hash, which the payment's next event builds on."""
+class KnownFact(NamedTuple):
+    """A fact that has led to an event or a case of a payment."""
+
+    payment_id: UUID
+    fact_id: str
+    unapplied: bool
+    """The case is that it has not been applied."""
+
+
+def event_row(event: NewEvent, ring: KeyRing, previous_hash: bytes) -> LoggedEvent:
+    """The row of an event. The payment's next event builds on its hash."""
     payment = event.after
-    tag = os.urandom(TAG_BYTES)
-    content = (
-        payment.payment_id,
-        payment.version,
-        payment.caller,
-        event.event_type.value,
-        event.fact_id,
-        event.fact_kind,
-        event.before and event.before.state.value,
-        payment.state.value,
-        payment.reason and payment.reason.value,
-        payment.result_code,
-        payment.booking_action.value,
-        payment.outcome_certain,
-        payment.retry_allowed_at,
-        payment.amount,
-        payment.receipt,
-        payment.paid_late,
-        payment.completed_at,
-        payment.expires_at,
-        payment.updated_at,
+    row = LoggedEvent(
+        payment_id=payment.payment_id,
+        version=payment.version,
+        caller=payment.caller,
+        event_type=event.event_type,
+        fact_id=event.fact_id,
+        fact_kind=event.fact_kind,
+        previous_state=event.before.state if event.before is not None else None,
+        state=payment.state,
+        status_reason=payment.reason,
+        provider_result_code=payment.result_code,
+        booking_action=payment.booking_action,
+        outcome_certain=payment.outcome_certain,
+        retry_allowed_at=payment.retry_allowed_at,
+        amount=payment.amount,
+        mpesa_receipt_number=payment.receipt,
+        paid_late=payment.paid_late,
+        completed_at=payment.completed_at,
+        expires_at=payment.expires_at,
+        occurred_at=payment.updated_at,
+        tag=os.urandom(TAG_BYTES),
+        chain_encoding=ENCODING,
+        chain_key_id=ring.current_id,
+        previous_hash=previous_hash,
+        hash=_NOT_HASHED_YET,
     )
-    hashed = link(ring, previous_hash, (*content, tag.hex()))
-    return (*content, tag, ENCODING, ring.current_id, previous_hash, hashed), hashed
+    return row._replace(hash=link(ring, previous_hash, _hashed(row)))
 
 
-def append(rows: Sequence[Row]) -> Statement:
+def append(rows: Sequence[LoggedEvent]) -> Statement:
     """Append events, in order. COMMIT follows at once."""
-    return Statement(_APPEND, columns_of(rows))
+    return Statement(_APPEND, _written(rows))
 
 
-def append_of_inserted(rows: Sequence[Row]) -> Statement:
+def append_of_inserted(rows: Sequence[LoggedEvent]) -> Statement:
     """Append the first events of those payments that have just been inserted."""
-    return Statement(_APPEND_OF_INSERTED, [*columns_of(rows), array_of({row[0] for row in rows})])
+    return Statement(_APPEND_OF_INSERTED, [*_written(rows), array_of({row.payment_id for row in rows})])
 
 
-def known_facts(ids: Sequence[object], references: Sequence[str], fact_ids: Sequence[str]) -> Statement:
-    """(payment id, fact id, false) of those facts that have already led to an event or a case.
-
-    True instead for those whose case is that they have not been applied.
-    """
+def known_facts(ids: Sequence[UUID], references: Sequence[str], fact_ids: Sequence[str]) -> Statement:
+    """Those of the facts that have already led to an event or a case; rows of `KnownFact`."""
     return Statement(_KNOWN_FACTS, (array_of(ids), array_of(references), array_of(fact_ids)))
 
 
@@ -175,10 +168,16 @@ async def events_of_payments(conn: Connection, ids: Sequence[UUID]) -> list[Logg
 
 def event_holds(event: LoggedEvent, ring: KeyRing) -> bool:
     """Whether an event's hash is that of its content: the counterpart of `event_row`."""
-    content: list[object] = [
-        field.astimezone(UTC) if isinstance(field, datetime) else field for field in event[: len(_HASHED) - 1]
-    ]
-    # Hashed as the whole number that it was decided with; a fraction is nothing that was ever written here.
-    content[_HASHED.index("amount")] = int(event.amount) if event.amount == int(event.amount) else event.amount
-    fields = (*content, event.tag.hex())
+    # In UTC, and the amount as the whole number that it was decided with; a fraction was never written here.
+    values = [value.astimezone(UTC) if isinstance(value, datetime) else value for value in event]
+    values[_AMOUNT] = int(event.amount) if event.amount == int(event.amount) else event.amount
+    fields = _hashed(LoggedEvent._make(values))
     return link_holds(ring, event.chain_key_id, event.chain_encoding, event.previous_hash, fields, event.hash)
+
+
+def _hashed(event: LoggedEvent) -> Sequence[object]:
+    return (*event[: _HASHED_WIDTH - 1], event.tag.hex())
+
+
+def _written(rows: Sequence[LoggedEvent]) -> list[str]:
+    return columns_of(row[: len(_COLUMNS)] for row in rows)

@@ -2,46 +2,68 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
+from uuid import UUID
 
 from sqlalchemy import insert
 from sqlalchemy.dialects.postgresql import insert as insert_or_not
 from sqlalchemy.ext.asyncio import AsyncConnection
+from uuid_utils.compat import uuid7
 
-from payment_service.domain.transitions import UNAPPLIED
-from payment_service.store.many_rows import Row, array_of, columns_of, inserting
+from payment_service.domain.facts import Fact, ResultReported
+from payment_service.domain.transitions import UNAPPLIED, Case, CaseKind
+from payment_service.store.many_rows import array_of, columns_of, inserting
 from payment_service.store.pipeline import Statement
 from payment_service.store.tables import cases, exchanges, receipts
 
 UNAPPLIED_KINDS = "(" + ", ".join(f"'{kind.value}'" for kind in sorted(UNAPPLIED)) + ")"
 """The kinds of those cases, as SQL takes them."""
 
-EXCHANGE_COLUMNS = (
-    "exchange_id",
-    "payment_id",
-    "operation",
-    "http_status",
-    "classified_as",
-    "request",
-    "answer",
-    "started_at",
-    "duration_ms",
-)
-_INSERT_EXCHANGES = inserting(exchanges, EXCHANGE_COLUMNS, "ON CONFLICT DO NOTHING")
-_INSERT_RECEIPTS = inserting(receipts, ("receipt", "payment_id", "amount", "counted", "seen_at"))
-_CASE_COLUMNS = (
-    "case_id",
-    "payment_id",
-    "reference",
-    "kind",
-    "is_money",
-    "fact_id",
-    "mpesa_receipt_number",
-    "amount",
-    "opened_at",
-)
+
+class ExchangeRow(NamedTuple):
+    """One request to Daraja and its answer, both sealed for the row's id."""
+
+    exchange_id: UUID
+    payment_id: UUID | None
+    operation: str
+    http_status: int | None
+    classified_as: str
+    request: bytes
+    answer: bytes
+    started_at: datetime
+    duration_ms: int
+
+
+class ReceiptRow(NamedTuple):
+    """One receipt number as it was recorded."""
+
+    receipt: str
+    payment_id: UUID
+    amount: Decimal | int | None
+    counted: bool
+    seen_at: datetime
+
+
+class NewCase(NamedTuple):
+    """A case as it is opened."""
+
+    case_id: UUID
+    payment_id: UUID | None
+    reference: str
+    kind: CaseKind
+    is_money: bool
+    fact_id: str
+    mpesa_receipt_number: str | None
+    amount: int | None
+    opened_at: datetime
+
+
+_INSERT_EXCHANGES = inserting(exchanges, ExchangeRow._fields, "ON CONFLICT DO NOTHING")
+_INSERT_RECEIPTS = inserting(receipts, ReceiptRow._fields)
 _INSERT_CASES = inserting(
     cases,
-    _CASE_COLUMNS,
+    NewCase._fields,
     # What a callback leads to once it is applied takes the place of the case that it was not.
     "ON CONFLICT (reference, fact_id) DO UPDATE SET payment_id = EXCLUDED.payment_id, kind = EXCLUDED.kind,"
     " is_money = EXCLUDED.is_money, opened_at = EXCLUDED.opened_at, settled_at = NULL"
@@ -54,23 +76,23 @@ AND t.settled_at IS NULL"""
 _RECEIPT_HOLDERS = "SELECT receipt, payment_id FROM mpesa_receipts WHERE receipt = ANY($1::text[])"
 
 
-def insert_exchanges(rows: Sequence[Row]) -> Statement:
+def insert_exchanges(rows: Sequence[ExchangeRow]) -> Statement:
     """Keep what went over the wire to Daraja."""
     return Statement(_INSERT_EXCHANGES, columns_of(rows))
 
 
-def insert_receipts(rows: Sequence[Row]) -> Statement:
+def insert_receipts(rows: Sequence[ReceiptRow]) -> Statement:
     """Record receipt numbers. A number that another payment holds is an error: constraint `receipts_pk`."""
     return Statement(_INSERT_RECEIPTS, columns_of(rows))
 
 
-def insert_cases(rows: Sequence[Row]) -> Statement:
+def insert_cases(rows: Sequence[NewCase]) -> Statement:
     """Open cases, at most one for a fact."""
     return Statement(_INSERT_CASES, columns_of(rows))
 
 
-def settle_unapplied(keys: Sequence[Row], at: datetime) -> Statement:
-    """End the cases of callbacks that have been applied by now: rows of (reference, fact id)."""
+def settle_unapplied(keys: Sequence[tuple[str, str]], at: datetime) -> Statement:
+    """End the cases of callbacks that have been applied by now: pairs of (reference, fact id)."""
     return Statement(_SETTLE_CASES, (*columns_of(keys), at.isoformat()))
 
 
@@ -79,12 +101,27 @@ def receipt_holders(numbers: Sequence[str]) -> Statement:
     return Statement(_RECEIPT_HOLDERS, (array_of(numbers),))
 
 
-async def open_case(conn: AsyncConnection, row: Row) -> None:
-    """Open one case, in the order of `_CASE_COLUMNS`, unless its fact has one."""
-    case = dict(zip(_CASE_COLUMNS, row, strict=True))
-    await conn.execute(insert_or_not(cases).values(case).on_conflict_do_nothing())
+def new_case(payment_id: UUID | None, reference: str, case: Case, fact: Fact, now: datetime) -> NewCase:
+    """A case as it is opened, with the money that the fact tells of."""
+    result = fact if isinstance(fact, ResultReported) else None
+    return NewCase(
+        case_id=uuid7(),
+        payment_id=payment_id,
+        reference=reference,
+        kind=case.kind,
+        is_money=case.is_money,
+        fact_id=fact.fact_id,
+        mpesa_receipt_number=result.receipt if result is not None else None,
+        amount=result.amount if result is not None and isinstance(result.amount, int) else None,
+        opened_at=now,
+    )
 
 
-async def insert_exchange(conn: AsyncConnection, row: Row) -> None:
+async def open_case(conn: AsyncConnection, case: NewCase) -> None:
+    """Open one case, unless its fact has one."""
+    await conn.execute(insert_or_not(cases).values(case._asdict()).on_conflict_do_nothing())
+
+
+async def insert_exchange(conn: AsyncConnection, exchange: ExchangeRow) -> None:
     """Keep one exchange that changes no payment by itself: a request for a token, a question."""
-    await conn.execute(insert(exchanges).values(dict(zip(EXCHANGE_COLUMNS, row, strict=True))))
+    await conn.execute(insert(exchanges).values(exchange._asdict()))

@@ -12,27 +12,47 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from payment_service.domain.callbacks import CallbackStatus
-from payment_service.store.many_rows import Row, columns_of, inserting
+from payment_service.domain.callbacks import CallbackKind, CallbackStatus
+from payment_service.store.many_rows import columns_of, inserting
 from payment_service.store.pipeline import Statement
 from payment_service.store.tables import inbox, payments, replays
 
+
+class NewCallback(NamedTuple):
+    """A callback as it is kept; its body is sealed for the row (reference, body hash)."""
+
+    callback_id: UUID
+    kind: CallbackKind
+    reference: str
+    payment_id: UUID | None
+    body: bytes
+    body_hash: bytes
+    source_address: str
+    received_at: datetime
+    stored_at: datetime
+    status: CallbackStatus
+    next_try_at: datetime | None
+    last_error: str | None
+
+
+REPLAY_FAILED = "FAILED"
+"""The outcome of a replay that came to nothing."""
+
+
+class ReplayRow(NamedTuple):
+    """A callback that an operator has had applied once more, and why; `outcome` is the status it gave the callback."""
+
+    replay_id: UUID
+    callback_id: UUID
+    operator: str
+    reason: str
+    outcome: str
+    replayed_at: datetime
+
+
 _INSERT_CALLBACKS = inserting(
     inbox,
-    (
-        "callback_id",
-        "kind",
-        "reference",
-        "payment_id",
-        "body",
-        "body_hash",
-        "source_address",
-        "received_at",
-        "stored_at",
-        "status",
-        "next_try_at",
-        "last_error",
-    ),
+    NewCallback._fields,
     # The same body again is the same callback; whatever became of it before, it is settled by being applied now. One
     # that is found to have no payment waits for that, not for another try.
     "ON CONFLICT (reference, body_hash) DO UPDATE"
@@ -40,8 +60,7 @@ _INSERT_CALLBACKS = inserting(
     " WHERE (callback_inbox.status <> 'APPLIED' AND EXCLUDED.status = 'APPLIED')"
     " OR (callback_inbox.status IN ('PENDING', 'DEAD') AND EXCLUDED.status = 'UNMATCHED')",
 )
-_REPLAY_COLUMNS = ("replay_id", "callback_id", "operator", "reason", "outcome", "replayed_at")
-_INSERT_REPLAYS = inserting(replays, _REPLAY_COLUMNS, "ON CONFLICT DO NOTHING")
+_INSERT_REPLAYS = inserting(replays, ReplayRow._fields, "ON CONFLICT DO NOTHING")
 
 _c = inbox.c
 
@@ -64,13 +83,13 @@ _STORED = select(
 )
 
 
-def insert_callbacks(rows: Sequence[Row]) -> Statement:
+def insert_callbacks(rows: Sequence[NewCallback]) -> Statement:
     """Keep callbacks; a body that is there already is not kept twice. Rows are sorted by (reference, hash)."""
     return Statement(_INSERT_CALLBACKS, columns_of(rows))
 
 
-def insert_replays(rows: Sequence[Row]) -> Statement:
-    """Note that operators have replayed callbacks, in the order of `_REPLAY_COLUMNS`."""
+def insert_replays(rows: Sequence[ReplayRow]) -> Statement:
+    """Note that operators have replayed callbacks."""
     return Statement(_INSERT_REPLAYS, columns_of(rows))
 
 
@@ -113,9 +132,9 @@ async def give_up(conn: AsyncConnection, callback: StoredCallback, error: str) -
     return bool(given_up.rowcount)
 
 
-async def insert_replay(conn: AsyncConnection, row: Row) -> None:
+async def insert_replay(conn: AsyncConnection, replay: ReplayRow) -> None:
     """Note one replay that came to nothing."""
-    await conn.execute(insert(replays).values(dict(zip(_REPLAY_COLUMNS, row, strict=True))))
+    await conn.execute(insert(replays).values(replay._asdict()))
 
 
 def _untouched(callback: StoredCallback) -> tuple[ColumnElement[bool], ...]:

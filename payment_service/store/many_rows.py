@@ -6,7 +6,7 @@ sixth of a row in a statement of its own.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from types import NoneType
@@ -15,8 +15,6 @@ from uuid import UUID
 
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
-
-Row = Sequence[object]
 
 
 def inserting(table: Table, columns: Sequence[str], suffix: str = "") -> str:
@@ -49,7 +47,7 @@ def sql_type(table: Table, column: str) -> str:
     return str(table.c[column].type.compile(dialect=postgresql.dialect()))  # type: ignore[no-untyped-call]  # SQLAlchemy leaves the dialect's constructor untyped
 
 
-def columns_of(rows: Iterable[Row]) -> list[str]:
+def columns_of(rows: Iterable[Sequence[object]]) -> list[str]:
     """Rows turned into one array literal a column, as the statements above take them.
 
     Written out here because psycopg's own list adapter takes ten times as long, and every payment passes through some
@@ -67,15 +65,28 @@ def _text(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-_ELEMENTS: Mapping[type, Callable[[Any], str]] = {
-    NoneType: lambda _: "NULL",
-    str: _text,
-    bytes: lambda value: '"\\\\x' + value.hex() + '"',
-    bool: lambda value: "t" if value else "f",
-    datetime: lambda value: '"' + value.isoformat() + '"',
-    dict: lambda value: _text(json.dumps(value)),
-    int: str,
-    Decimal: str,
-    UUID: str,
-}
-"""How a value of each type is written as an element ("Array Input and Output Syntax" in PostgreSQL's manual)."""
+class _Elements(dict[type, Callable[[Any], str]]):
+    """How a value of each type is written as an element ("Array Input and Output Syntax" in PostgreSQL's manual)."""
+
+    def __missing__(self, kind: type) -> Callable[[Any], str]:
+        """An enum is written as the text it is, and any other type as the one that it is derived from."""
+        for base in kind.__mro__[1:]:
+            if base in self:
+                self[kind] = self[base]
+                return self[base]
+        raise TypeError(f"no element of an array is written from a {kind.__name__}")
+
+
+_ELEMENTS = _Elements(
+    {
+        NoneType: lambda _: "NULL",
+        str: _text,
+        bytes: lambda value: '"\\\\x' + value.hex() + '"',
+        bool: lambda value: "t" if value else "f",
+        datetime: lambda value: '"' + value.isoformat() + '"',
+        dict: lambda value: _text(json.dumps(value)),
+        int: str,
+        Decimal: str,
+        UUID: str,
+    }
+)

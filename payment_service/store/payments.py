@@ -4,11 +4,11 @@ Only `application.record_facts` and `application.create_payment` call the
 functions that write.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import datetime
-from decimal import Decimal
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -18,8 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from payment_service.domain.payment import BookingAction, LatePaymentPolicy, Payment, State
 from payment_service.domain.reasons import Reason
 from payment_service.security.sealing import CHECKOUT_REQUEST_ID, PHONE_NUMBER, SealBroken, Sealer
-from payment_service.store.caller_requests import SHARED_LOCKS, UNUSED
-from payment_service.store.many_rows import Row, array_of, columns_of, inserting, updating
+from payment_service.store.caller_requests import SHARED_LOCKS, UNUSED, UsedId
+from payment_service.store.many_rows import array_of, columns_of, inserting, updating
 from payment_service.store.pipeline import Statement
 from payment_service.store.tables import payments
 
@@ -28,85 +28,125 @@ PHONE_INDEX = "phone"
 
 _log = structlog.get_logger(__name__)
 
-# What may change, in the order of `_values`.
-_MUTABLE = (
-    "state",
-    "status_reason",
-    "provider_result_code",
-    "version",
-    "booking_action",
-    "outcome_certain",
-    "retry_allowed_at",
-    "mpesa_receipt_number",
-    "transaction_date",
-    "paid_late",
-    "completed_at",
-    "blocks_booking",
-    "said_confirm",
-    "money_case_open",
-    "claim_id",
-    "lease_expires_at",
-    "sent_at",
-    "not_sent_count",
-    "send_at",
-    "merchant_request_id",
-    "result_seen",
-    "paid_seen_at",
-    "paid_twice",
-    "due_at",
-    "query_at",
-    "updated_at",
-    "expires_at",
-    "checkout_request_id",
-    "checkout_index_a",
-    "chain_hash",
-)
-# What never changes and decisions are made from, in the order of `_payment`.
-_FIXED = (
-    "payment_id",
-    "caller",
-    "booking_id",
-    "reference",
-    "attempt",
-    "retry_of",
-    "amount",
-    "created_at",
-    "hold_expire_at",
-    "late_payment_policy",
-)
-# What is only ever written here: the request itself.
-_REQUEST = (
-    "request_id",
-    "shortcode",
-    "phone_number",
-    "phone_index_a",
-    "phone_warning",
-    "account_reference",
-    "transaction_desc",
-    "language_code",
-    "metadata",
-    "request",
-    "request_fingerprint",
-    "request_encoding",
-    "request_key_id",
-    "trace_parent",
-)
 
-_SELECTED = ", ".join(f"p.{name}" for name in _FIXED + _MUTABLE)
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column that is one field of a `Payment`, and how the one becomes the other."""
+
+    name: str
+    field: str
+    read: Callable[[Any], object] | None
+    """Makes the field of what the column holds, unless that is NULL; None where they are the same."""
+    write: Callable[[Payment], object]
+    may_change: bool
+
+
+def _fixed(name: str, read: Callable[[Any], object] | None = None) -> _Column:
+    return _Column(name, name, read, attrgetter(name), may_change=False)
+
+
+def _mutable(name: str, field: str | None = None, read: Callable[[Any], object] | None = None) -> _Column:
+    return _Column(name, field or name, read, attrgetter(field or name), may_change=True)
+
+
+# All that a `Payment` has, but for the CheckoutRequestID, which is sealed. What is read and written follows this list.
+_COLUMNS = (
+    _fixed("payment_id"),
+    _fixed("caller"),
+    _fixed("booking_id"),
+    _fixed("reference"),
+    _fixed("attempt"),
+    _fixed("retry_of"),
+    _fixed("amount", read=int),
+    _fixed("created_at"),
+    _fixed("hold_expire_at"),
+    _fixed("late_payment_policy", read=LatePaymentPolicy),
+    _mutable("state", read=State),
+    _mutable("status_reason", "reason", Reason),
+    _mutable("provider_result_code", "result_code"),
+    _mutable("version"),
+    _mutable("booking_action", read=BookingAction),
+    _mutable("outcome_certain"),
+    _mutable("retry_allowed_at"),
+    _mutable("mpesa_receipt_number", "receipt"),
+    _mutable("transaction_date", "transaction_at"),
+    _mutable("paid_late"),
+    _mutable("completed_at"),
+    _mutable("blocks_booking"),
+    _mutable("said_confirm"),
+    _mutable("money_case_open"),
+    _mutable("claim_id"),
+    _mutable("lease_expires_at"),
+    _mutable("sent_at"),
+    _mutable("not_sent_count"),
+    _mutable("send_at"),
+    _mutable("merchant_request_id"),
+    _mutable("result_seen"),
+    _mutable("paid_seen_at"),
+    _mutable("paid_twice"),
+    _mutable("due_at"),
+    _mutable("query_at"),
+    _mutable("updated_at"),
+    _mutable("expires_at"),
+)
+_MUTABLE = tuple(column for column in _COLUMNS if column.may_change)
+_SEALED = ("checkout_request_id", "checkout_index_a", "chain_hash")
+"""What is written with what may change, and is no field as it stands: see `_sealed_columns`."""
+
+# A payment is read in the order of its own fields.
+_FIELDS = tuple(field.name for field in fields(Payment))
+_COLUMN_OF = {column.field: column for column in _COLUMNS}
+_CHECKOUT = _FIELDS.index("checkout_request_id")
+_READERS = tuple(
+    (place, column.read)
+    for place, name in enumerate(_FIELDS)
+    if (column := _COLUMN_OF.get(name)) is not None and column.read is not None
+)
+_NAMES = tuple("checkout_request_id" if name == _FIELDS[_CHECKOUT] else _COLUMN_OF[name].name for name in _FIELDS)
+_SELECTED = ", ".join(f"p.{name}" for name in (*_NAMES, "chain_hash", "trace_parent"))
+_STORED_WIDTH = len(_FIELDS) + 2
+"""Columns of `_SELECTED`; what else a statement selects stands behind them."""
+_PAYMENT_ID = _FIELDS.index("payment_id")
+
+
+class RequestColumns(NamedTuple):
+    """The request that made a payment, as it is kept in its row and never changed."""
+
+    request_id: str
+    shortcode: str
+    phone_number: bytes
+    """Sealed."""
+    phone_index_a: bytes
+    phone_warning: str | None
+    account_reference: str
+    transaction_desc: str
+    language_code: str
+    metadata: dict[str, str]
+    request: bytes
+    """Sealed."""
+    request_fingerprint: bytes
+    request_encoding: int
+    request_key_id: str
+    trace_parent: str | None
+
 
 # The plans of these statements are kept from when the tables were empty, and must not depend on it: `caller || ''` can
 # use no index, so that the one that begins with the booking or the request id is taken, never all of a caller's rows.
 # The whole booking is locked, always in the order of the ids: whoever needs several payments takes them in this order.
 _LOCK = f"""
-SELECT {_SELECTED}, p.trace_parent FROM payment_transactions p JOIN (
+SELECT {_SELECTED} FROM payment_transactions p JOIN (
     SELECT caller, booking_id FROM payment_transactions WHERE payment_id = ANY($1::uuid[])
     UNION SELECT caller, booking_id FROM payment_transactions WHERE reference = ANY($2::text[])
 ) AS told ON p.booking_id = told.booking_id AND p.caller || '' = told.caller
 ORDER BY p.payment_id FOR NO KEY UPDATE OF p"""
 
-_UPDATE = updating(payments, "payment_id", "version", _MUTABLE)
+_UPDATE = updating(payments, "payment_id", "version", [*(column.name for column in _MUTABLE), *_SEALED])
 
-_INSERT = inserting(payments, _FIXED + _REQUEST + _MUTABLE, f"{UNUSED} ON CONFLICT DO NOTHING RETURNING payment_id")
+_INSERT = inserting(
+    payments,
+    [*(column.name for column in _COLUMNS), *_SEALED, *RequestColumns._fields],
+    f"{UNUSED} ON CONFLICT DO NOTHING RETURNING payment_id",
+)
 
 _OF_BOOKINGS = f"""
 SELECT {_SELECTED} FROM payment_transactions p
@@ -115,7 +155,7 @@ ON p.booking_id = wanted.booking_id AND p.caller || '' = wanted.caller"""
 
 # The locks are a condition on no row, so they are taken once, before any row is looked for.
 _OF_REQUESTS = f"""
-SELECT {_SELECTED}, request_id, request, request_fingerprint, request_key_id, account_reference
+SELECT {_SELECTED}, request_id, p.request, p.request_fingerprint, p.request_key_id, p.account_reference
 FROM payment_transactions p
 JOIN (SELECT DISTINCT * FROM unnest($1::text[], $2::text[]) AS pairs (caller, request_id)) AS wanted
 USING (request_id) WHERE p.caller || '' = wanted.caller AND {SHARED_LOCKS} > 0"""
@@ -147,7 +187,16 @@ class Stored:
     payment: Payment
     sealed_checkout_id: bytes | None
     chain_hash: bytes
-    trace_parent: str | None = None
+    trace_parent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierPayment:
+    """A payment that a request id has made, and the request, as it is kept."""
+
+    payment: Payment
+    use: UsedId
+    account_reference: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +225,7 @@ def payments_of_bookings(bookings: Sequence[tuple[str, str]]) -> Statement:
 
 
 def payments_of_requests(requests: Sequence[tuple[str, str]]) -> Statement:
-    """The payments made by the given (caller, request_id) pairs; rows for `stored` with the request behind.
+    """The payments made by the given (caller, request_id) pairs; rows for `earlier_payment`.
 
     The ids are shared from here to the end of the transaction: see `caller_requests`.
     """
@@ -218,129 +267,69 @@ async def read_prompts(conn: AsyncConnection, sealer: Sealer, ids: Sequence[UUID
 
 
 def update_payments(sealer: Sealer, changes: Sequence[tuple[Payment, Stored]]) -> Statement:
-    """Write (row before, row now); a row that another writer has changed since is left out of the count."""
-    rows = [(now.payment.payment_id, before.version, *_values(now, sealer)) for before, now in changes]
-    return Statement(_UPDATE, columns_of(rows))
+    """Write (payment before, row now); a row that another writer has changed since is left out of the count."""
+    before, now = [before for before, _ in changes], [row for _, row in changes]
+    keys = [array_of([payment.payment_id for payment in before]), array_of([payment.version for payment in before])]
+    return Statement(_UPDATE, [*keys, *_columns_of_payments(_MUTABLE, now), *_sealed_columns(now, sealer)])
 
 
-def insert_payments(rows: Sequence[Row]) -> Statement:
-    """Insert rows made by `new_row`; returns the ids of those that met no other payment or request in their place."""
-    return Statement(_INSERT, columns_of(rows))
-
-
-def new_row(new: Stored, sealer: Sealer, request_columns: Row) -> Row:
-    """One row for `insert_payments`; `request_columns` are those of `_REQUEST`, in order."""
-    payment = new.payment
-    fixed = (
-        payment.payment_id,
-        payment.caller,
-        payment.booking_id,
-        payment.reference,
-        payment.attempt,
-        payment.retry_of,
-        payment.amount,
-        payment.created_at,
-        payment.hold_expire_at,
-        payment.late_payment_policy.value,
-    )
-    return (*fixed, *request_columns, *_values(new, sealer))
+def insert_payments(sealer: Sealer, new: Sequence[tuple[Stored, RequestColumns]]) -> Statement:
+    """Insert payments; returns the ids of those that met no other payment or request in their place."""
+    rows, requests = [row for row, _ in new], [request for _, request in new]
+    columns = [*_columns_of_payments(_COLUMNS, rows), *_sealed_columns(rows, sealer), *columns_of(requests)]
+    return Statement(_INSERT, columns)
 
 
 def stored(row: Sequence[Any], sealer: Sealer) -> Stored:
     """The payment of a row that was selected by one of the functions above."""
-    fixed, mutable, behind = row[: len(_FIXED)], row[len(_FIXED) : WIDTH], row[WIDTH:]
-    sealed, _, chain_hash = mutable[-3:]
-    payment_id = fixed[0]
-    checkout_id = None if sealed is None else sealer.open(CHECKOUT_REQUEST_ID, payment_id.bytes, sealed).decode()
-    payment = _payment(fixed, mutable, checkout_id)
-    return Stored(payment, sealed, chain_hash, behind[0] if len(behind) == 1 else None)
+    *values, chain_hash, trace_parent = row[:_STORED_WIDTH]
+    sealed = values[_CHECKOUT]
+    for place, read in _READERS:
+        if values[place] is not None:
+            values[place] = read(values[place])
+    if sealed is not None:
+        values[_CHECKOUT] = sealer.open(CHECKOUT_REQUEST_ID, payment_id_of(row).bytes, sealed).decode()
+    return Stored(Payment(*values), sealed, chain_hash, trace_parent)
 
 
-WIDTH = len(_FIXED) + len(_MUTABLE)
-"""Columns of a payment in every row selected here; what else a statement selects stands behind them."""
+def payment_id_of(row: Sequence[Any]) -> UUID:
+    """The id of the payment that a row for `stored` is about; for a row that cannot be read as a whole."""
+    payment_id: UUID = row[_PAYMENT_ID]
+    return payment_id
 
 
-def _payment(fixed: Sequence[Any], mutable: Sequence[Any], checkout_request_id: str | None) -> Payment:
-    amount: Decimal = fixed[6]
-    return Payment(
-        payment_id=fixed[0],
-        caller=fixed[1],
-        booking_id=fixed[2],
-        reference=fixed[3],
-        attempt=fixed[4],
-        retry_of=fixed[5],
-        amount=int(amount),
-        created_at=fixed[7],
-        hold_expire_at=fixed[8],
-        late_payment_policy=LatePaymentPolicy(fixed[9]),
-        state=State(mutable[0]),
-        reason=None if mutable[1] is None else Reason(mutable[1]),
-        result_code=mutable[2],
-        version=mutable[3],
-        booking_action=BookingAction(mutable[4]),
-        outcome_certain=mutable[5],
-        retry_allowed_at=mutable[6],
-        receipt=mutable[7],
-        transaction_at=mutable[8],
-        paid_late=mutable[9],
-        completed_at=mutable[10],
-        blocks_booking=mutable[11],
-        said_confirm=mutable[12],
-        money_case_open=mutable[13],
-        claim_id=mutable[14],
-        lease_expires_at=mutable[15],
-        sent_at=mutable[16],
-        not_sent_count=mutable[17],
-        send_at=mutable[18],
-        merchant_request_id=mutable[19],
-        result_seen=mutable[20],
-        paid_seen_at=mutable[21],
-        paid_twice=mutable[22],
-        due_at=mutable[23],
-        query_at=mutable[24],
-        updated_at=mutable[25],
-        expires_at=mutable[26],
-        checkout_request_id=checkout_request_id,
+def earlier_payment(row: Sequence[Any], sealer: Sealer) -> EarlierPayment:
+    """The payment of a row that was selected by `payments_of_requests`."""
+    payment = stored(row, sealer).payment
+    request_id, sealed, fingerprint, key_id, account_reference = row[_STORED_WIDTH:]
+    use = UsedId(
+        caller=payment.caller,
+        request_id=request_id,
+        kept_id=payment.payment_id,
+        payment_id=payment.payment_id,
+        sealed=sealed,
+        fingerprint=fingerprint,
+        key_id=key_id,
     )
+    return EarlierPayment(payment, use, account_reference)
 
 
-def _values(row: Stored, sealer: Sealer) -> Row:
-    payment = row.payment
-    sealed, index = row.sealed_checkout_id, None
-    if payment.checkout_request_id is not None:
-        index = sealer.index(CHECKOUT_INDEX, payment.checkout_request_id)
-        if sealed is None:
-            checkout_id = payment.checkout_request_id.encode()
-            sealed = sealer.seal(CHECKOUT_REQUEST_ID, payment.payment_id.bytes, checkout_id)
-    return (
-        payment.state.value,
-        payment.reason and payment.reason.value,
-        payment.result_code,
-        payment.version,
-        payment.booking_action.value,
-        payment.outcome_certain,
-        payment.retry_allowed_at,
-        payment.receipt,
-        payment.transaction_at,
-        payment.paid_late,
-        payment.completed_at,
-        payment.blocks_booking,
-        payment.said_confirm,
-        payment.money_case_open,
-        payment.claim_id,
-        payment.lease_expires_at,
-        payment.sent_at,
-        payment.not_sent_count,
-        payment.send_at,
-        payment.merchant_request_id,
-        payment.result_seen,
-        payment.paid_seen_at,
-        payment.paid_twice,
-        payment.due_at,
-        payment.query_at,
-        payment.updated_at,
-        payment.expires_at,
-        sealed,
-        index,
-        row.chain_hash,
-    )
+def _columns_of_payments(columns: Sequence[_Column], rows: Sequence[Stored]) -> list[str]:
+    """One array literal a column."""
+    found = [row.payment for row in rows]
+    return [array_of(map(column.write, found)) for column in columns]
+
+
+def _sealed_columns(rows: Sequence[Stored], sealer: Sealer) -> list[str]:
+    """One array literal for each of `_SEALED`. A CheckoutRequestID that was sealed before is written as it was."""
+    sealed, indexes = [], []
+    for row in rows:
+        payment, checkout_id = row.payment, row.sealed_checkout_id
+        if payment.checkout_request_id is not None and checkout_id is None:
+            checkout_id = sealer.seal(
+                CHECKOUT_REQUEST_ID, payment.payment_id.bytes, payment.checkout_request_id.encode()
+            )
+        sealed.append(checkout_id)
+        known = payment.checkout_request_id
+        indexes.append(None if known is None else sealer.index(CHECKOUT_INDEX, known))
+    return [array_of(sealed), array_of(indexes), array_of([row.chain_hash for row in rows])]

@@ -16,7 +16,7 @@ from callback_gateway.config import GatewaySettings
 from runtime.callback_tokens import REFERENCE_ALPHABET, CallbackKeys, callback_path
 from tests.patience import PATIENCE_SECONDS
 
-KEYS = CallbackKeys(current="a1", keys={"a1": bytes(range(32)), "b2": bytes(reversed(range(32)))})
+KEYS = CallbackKeys(current_id="a1", keys={"a1": bytes(range(32)), "b2": bytes(reversed(range(32)))})
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Program:
 async def gateway_program(folder: Path, core_address: str, **environment: str) -> AsyncIterator[Program]:
     """`callback-gateway serve`, serving; killed at the end if it still runs."""
     keys, ready = folder / "callback_keys.json", folder / f"ready-{secrets.token_hex(4)}.json"
-    keys.write_text(json.dumps({"current": KEYS.current, "keys": {k: v.hex() for k, v in KEYS.keys.items()}}))
+    keys.write_text(json.dumps({"current": KEYS.current_id, "keys": {k: v.hex() for k, v in KEYS.keys.items()}}))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "callback_gateway", "serve", "--listen", "127.0.0.1:0", "--core", core_address),
         *("--callback-keys-file", str(keys), "--ready-file", str(ready)),

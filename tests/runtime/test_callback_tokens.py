@@ -20,8 +20,8 @@ from runtime.callback_tokens import (
 )
 from runtime.key_rings import KeyRingUnusable, create_key_ring
 
-OLD = CallbackKeys(current="01", keys={"01": bytes(32)})
-KEYS = CallbackKeys(current="02", keys={"01": bytes(32), "02": bytes([7] * 32)})
+OLD = CallbackKeys(current_id="01", keys={"01": bytes(32)})
+KEYS = CallbackKeys(current_id="02", keys={"01": bytes(32), "02": bytes([7] * 32)})
 REFERENCE = "23456789bcdf"
 references = st.text(alphabet="23456789bcdfghjknprtvwxz", min_size=12, max_size=12)
 anything = st.none() | st.integers() | st.binary() | st.text() | st.lists(st.text())
@@ -96,7 +96,7 @@ def test_keys_are_made_once_for_their_owner_only(tmp_path: Path) -> None:
     assert [found.name for found in tmp_path.iterdir()] == ["keys.json"]
     keys = load_callback_keys(path)
     assert token_accepted(keys, "stk", REFERENCE, callback_token(keys, "stk", REFERENCE))
-    assert keys.keys[keys.current].hex() not in repr(keys)
+    assert keys.keys[keys.current_id].hex() not in repr(keys)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ async def append(conn: Connection, writers: Writers, payment: Payment) -> None:
     """Append one more event of a payment, without committing it."""
     later = payment.but(version=payment.version + 1)
     event = NewEvent(EventType.UPDATED, f"fact:{uuid4()}", "Test", payment, later)
-    row, _ = event_log.event_row(event, writers.keys.chain, START)
+    row = event_log.event_row(event, writers.keys.chain, START)
     await run_together(conn, [event_log.append([row])])
 
 

@@ -11,8 +11,8 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from payment_service.application.recording.group_commit import GroupCommit
-from payment_service.application.recording.kept_rows import KeptRequest
 from payment_service.application.recording.record_facts import Recorded, Submission
+from payment_service.application.recording.request_encoding import KeptRequest
 from payment_service.domain.errors import CancelTooLate, PaymentNotFound
 from payment_service.domain.facts import CancelRequested
 from payment_service.domain.payment import CancelRequest

@@ -10,7 +10,6 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import structlog
@@ -18,14 +17,7 @@ from uuid_utils.compat import uuid7
 
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import trace_id
-from payment_service.application.recording.request_encoding import (
-    REQUEST_ENCODING,
-    Kept,
-    conflict,
-    differing,
-    encoded,
-    fingerprint,
-)
+from payment_service.application.recording.request_encoding import REQUEST_ENCODING, conflict, encoded, fingerprint
 from payment_service.domain.decisions import bar_to_new_attempt, first_row
 from payment_service.domain.errors import BookingBarred, RequestIdReused, StoreUnavailable
 from payment_service.domain.facts import SendClaimed
@@ -40,9 +32,8 @@ from payment_service.security.sealing import PHONE_NUMBER, REQUEST, Sealer
 from payment_service.store import caller_requests, event_log
 from payment_service.store import payments as store
 from payment_service.store.caller_requests import UsedId
-from payment_service.store.event_log import NewEvent
-from payment_service.store.many_rows import Row
-from payment_service.store.payments import PHONE_INDEX, Prompt, Stored
+from payment_service.store.event_log import LoggedEvent, NewEvent
+from payment_service.store.payments import PHONE_INDEX, EarlierPayment, Prompt, RequestColumns, Stored
 from payment_service.store.pipeline import BEGIN, COMMIT, ROLLBACK, Connection, run_together
 from runtime.callback_tokens import REFERENCE_ALPHABET, REFERENCE_LENGTH
 
@@ -91,13 +82,13 @@ Decision = Created | RequestIdReused | BookingBarred | None
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class CreatingTools:
     """What creating needs besides a connection."""
 
     sealer: Sealer
-    chain: KeyRing
-    fingerprint: KeyRing
-    shortcode: str
+    event_chain_keys: KeyRing
+    request_fingerprint_keys: KeyRing
+    default_shortcode: str
     """Receives the money of requests that name none."""
     clock: Callable[[], datetime]
     times: Times
@@ -140,31 +131,30 @@ class CreatePayments:
         raise StoreUnavailable
 
 
-async def create_payments(tools: Tools, conn: Connection, group: Sequence[NewPayment]) -> Sequence[Decision]:
+async def create_payments(tools: CreatingTools, conn: Connection, group: Sequence[NewPayment]) -> Sequence[Decision]:
     """Decide and insert a group of requests in one transaction; one decision each, in order."""
     now = tools.clock()
     drawn = {new.payment_id: _account_references(new.request) for new in group}
     earlier, attempts, taken = await _read(tools, conn, group, [c for candidates in drawn.values() for c in candidates])
     decisions: list[Decision] = []
-    rows: dict[UUID, Row] = {}
-    events: list[Row] = []
+    rows: dict[UUID, tuple[Stored, RequestColumns]] = {}
+    events: list[LoggedEvent] = []
     for new in group:
-        row = earlier.get((new.caller, new.request.request_id))
+        before = earlier.get((new.caller, new.request.request_id))
         siblings = attempts.get((new.caller, new.request.booking_id), [])
-        if row is not None:
-            decisions.append(_replayed(tools, new, row))
+        if before is not None:
+            decisions.append(_replayed(tools, new, before))
         elif (bar := bar_to_new_attempt(siblings, now)) is not None:
             decisions.append(BookingBarred(*bar))
         else:
             stored, made = _first_versions(tools, new, siblings, now)
             account_reference = next((a for a in drawn[new.payment_id] if a not in taken), stored.payment.reference)
             taken.add(account_reference)
-            request_columns = _request_columns(tools, new, account_reference)
-            rows[new.payment_id] = store.new_row(stored, tools.sealer, request_columns)
+            rows[new.payment_id] = (stored, _request_columns(tools, new, account_reference))
             events.extend(made)
             prompt = _prompt(tools, new, stored.payment, account_reference)
             decisions.append(Created(stored.payment, replayed=False, prompt=prompt))
-    skipped = await _insert(conn, group, rows, events)
+    skipped = await _insert(tools, conn, group, rows, events)
     decided = [None if new.payment_id in skipped else decision for new, decision in zip(group, decisions, strict=True)]
     for decision in decided:
         if isinstance(decision, Created) and decision.payment.payment_id in rows:
@@ -173,7 +163,11 @@ async def create_payments(tools: Tools, conn: Connection, group: Sequence[NewPay
 
 
 async def _insert(
-    conn: Connection, group: Sequence[NewPayment], rows: Mapping[UUID, Row], events: Sequence[Row]
+    tools: CreatingTools,
+    conn: Connection,
+    group: Sequence[NewPayment],
+    rows: Mapping[UUID, tuple[Stored, RequestColumns]],
+    events: Sequence[LoggedEvent],
 ) -> Set[UUID]:
     """Insert and commit; the ids of the payments that were skipped."""
     if not rows:
@@ -181,13 +175,13 @@ async def _insert(
         return set()
     # Sorted, so that two processes insert the same bookings in the same order: they may wait, and rarely in a ring.
     ordered = sorted(group, key=lambda new: (new.request.booking_id, new.request.request_id))
-    insert = store.insert_payments([rows[new.payment_id] for new in ordered if new.payment_id in rows])
+    insert = store.insert_payments(tools.sealer, [rows[new.payment_id] for new in ordered if new.payment_id in rows])
     inserted, *_ = await run_together(conn, [insert, event_log.append_of_inserted(events), COMMIT])
     return rows.keys() - {row[0] for row in inserted.rows}
 
 
 async def _looked_up_again(
-    tools: Tools, conn: Connection, group: Sequence[NewPayment], decisions: Sequence[Decision]
+    tools: CreatingTools, conn: Connection, group: Sequence[NewPayment], decisions: Sequence[Decision]
 ) -> Sequence[Decision]:
     """The decisions; where nothing was inserted, the request id has the last word, whatever it was used for."""
     unsure = [
@@ -205,14 +199,14 @@ async def _looked_up_again(
         if use is None or isinstance(decision, Created | RequestIdReused):
             return decision
         # Without a conflict it is the same request, made meanwhile: to be decided again, as a repeat.
-        return conflict(tools.sealer, tools.fingerprint, use, new.asked)
+        return conflict(tools.sealer, tools.request_fingerprint_keys, use, new.asked)
 
     return [looked_up(new, decision) for new, decision in zip(group, decisions, strict=True)]
 
 
 async def _read(
-    tools: Tools, conn: Connection, group: Sequence[NewPayment], candidates: Sequence[str]
-) -> tuple[Mapping[tuple[str, str], Sequence[Any]], Mapping[tuple[str, str], list[Payment]], set[str]]:
+    tools: CreatingTools, conn: Connection, group: Sequence[NewPayment], candidates: Sequence[str]
+) -> tuple[Mapping[tuple[str, str], EarlierPayment], Mapping[tuple[str, str], list[Payment]], set[str]]:
     """Earlier payments of the same request ids, all attempts of the bookings, and account references in use."""
     # The bookings first: each statement sees what is committed by then, so that a payment another process has just made
     # of the same request is found as the repeat that it is, and not looked up again as an attempt in the way.
@@ -225,14 +219,16 @@ async def _read(
         since = tools.clock() - ACCOUNT_REFERENCE_UNIQUE_FOR
         statements.append(store.account_references_in_use(candidates, since))
     _, bookings, requests, *references = await run_together(conn, statements)
-    earlier = {(row[1], row[store.WIDTH]): row for row in requests.rows}
+    made = [store.earlier_payment(row, tools.sealer) for row in requests.rows]
+    earlier = {(before.use.caller, before.use.request_id): before for before in made}
     taken = {row[0] for result in references for row in result.rows}
-    return earlier, _by_booking(bookings.rows, tools.sealer), taken
+    attempts = [store.stored(row, tools.sealer).payment for row in bookings.rows]
+    return earlier, _by_booking(attempts), taken
 
 
 def _first_versions(
-    tools: Tools, new: NewPayment, siblings: Sequence[Payment], now: datetime
-) -> tuple[Stored, list[Row]]:
+    tools: CreatingTools, new: NewPayment, siblings: Sequence[Payment], now: datetime
+) -> tuple[Stored, list[LoggedEvent]]:
     """The row of a new payment and its events: it is created, and claimed where that needs no look at others.
 
     What bars a claim is money that another attempt of the booking may have brought, and that is looked at under the
@@ -263,9 +259,9 @@ def _first_versions(
         changes.append(NewEvent(event_type(payment, claimed), fact.fact_id, type(fact).__name__, payment, claimed))
     chain_hash, events = START, []
     for change in changes:
-        event, chain_hash = event_log.event_row(change, tools.chain, chain_hash)
-        events.append(event)
-    return Stored(changes[-1].after, None, chain_hash), events
+        events.append(event_log.event_row(change, tools.event_chain_keys, chain_hash))
+        chain_hash = events[-1].hash
+    return Stored(changes[-1].after, None, chain_hash, new.trace_parent), events
 
 
 def _report(created: Created) -> None:
@@ -278,37 +274,37 @@ def _report(created: Created) -> None:
     )
 
 
-def _prompt(tools: Tools, new: NewPayment, payment: Payment, account_reference: str) -> Prompt:
+def _prompt(tools: CreatingTools, new: NewPayment, payment: Payment, account_reference: str) -> Prompt:
     return Prompt(
         payment_id=payment.payment_id,
         reference=payment.reference,
         phone_number=new.request.phone_number,
         amount=payment.amount,
-        shortcode=new.request.shortcode or tools.shortcode,
+        shortcode=new.request.shortcode or tools.default_shortcode,
         account_reference=account_reference,
         description=new.request.description or DESCRIPTION_DEFAULT,
         trace_parent=new.trace_parent,
     )
 
 
-def _request_columns(tools: Tools, new: NewPayment, account_reference: str) -> Row:
+def _request_columns(tools: CreatingTools, new: NewPayment, account_reference: str) -> RequestColumns:
     request, row_id = new.request, new.payment_id.bytes
     encoding = encoded(new.asked)
-    return (
-        request.request_id,
-        request.shortcode or tools.shortcode,
-        tools.sealer.seal(PHONE_NUMBER, row_id, request.phone_number.encode()),
-        tools.sealer.index(PHONE_INDEX, request.phone_number),
-        new.warning and new.warning.value,
-        account_reference,
-        request.description or DESCRIPTION_DEFAULT,
-        request.language_code,
-        dict(request.metadata),
-        tools.sealer.seal(REQUEST, row_id, encoding),
-        fingerprint(tools.fingerprint.current, encoding),
-        REQUEST_ENCODING,
-        tools.fingerprint.current_id,
-        new.trace_parent,
+    return RequestColumns(
+        request_id=request.request_id,
+        shortcode=request.shortcode or tools.default_shortcode,
+        phone_number=tools.sealer.seal(PHONE_NUMBER, row_id, request.phone_number.encode()),
+        phone_index_a=tools.sealer.index(PHONE_INDEX, request.phone_number),
+        phone_warning=new.warning,
+        account_reference=account_reference,
+        transaction_desc=request.description or DESCRIPTION_DEFAULT,
+        language_code=request.language_code,
+        metadata=dict(request.metadata),
+        request=tools.sealer.seal(REQUEST, row_id, encoding),
+        request_fingerprint=fingerprint(tools.request_fingerprint_keys.current_key, encoding),
+        request_encoding=REQUEST_ENCODING,
+        request_key_id=tools.request_fingerprint_keys.current_id,
+        trace_parent=new.trace_parent,
     )
 
 
@@ -320,22 +316,20 @@ def _account_references(request: PaymentRequest) -> list[str]:
     return [request.account_reference + code for code in codes]
 
 
-def _replayed(tools: Tools, new: NewPayment, row: Sequence[Any]) -> Created | RequestIdReused:
+def _replayed(tools: CreatingTools, new: NewPayment, before: EarlierPayment) -> Created | RequestIdReused:
     """The payment that this request id has already made, if it asked for the same."""
-    payment = store.stored(row[: store.WIDTH], tools.sealer).payment
-    _, sealed, made_from, key_id, account_reference = row[store.WIDTH :]
-    kept = Kept(tools.sealer.open(REQUEST, payment.payment_id.bytes, sealed), made_from, key_id)
-    if fields := differing(tools.fingerprint, kept, new.asked):
-        return RequestIdReused(payment.payment_id, fields)
+    reused = conflict(tools.sealer, tools.request_fingerprint_keys, before.use, new.asked)
+    if reused is not None:
+        return reused
+    payment = before.payment
     if payment.payment_id != new.payment_id:
         return Created(payment, replayed=True)
     # A transaction whose outcome was unknown is run again, and then finds its own payment.
-    return Created(payment, replayed=False, prompt=_prompt(tools, new, payment, account_reference))
+    return Created(payment, replayed=False, prompt=_prompt(tools, new, payment, before.account_reference))
 
 
-def _by_booking(rows: Sequence[Sequence[Any]], sealer: Sealer) -> Mapping[tuple[str, str], list[Payment]]:
+def _by_booking(payments: Sequence[Payment]) -> Mapping[tuple[str, str], list[Payment]]:
     attempts: dict[tuple[str, str], list[Payment]] = {}
-    for row in rows:
-        payment = store.stored(row, sealer).payment
+    for payment in payments:
         attempts.setdefault((payment.caller, payment.booking_id), []).append(payment)
     return attempts

@@ -32,8 +32,9 @@ from payment_service.security.sealing import (
     SealBroken,
 )
 from payment_service.store import audit, payments
-from payment_service.store.audit import CallbackRow, CaseRow, ExchangeRow, PaymentProofs
+from payment_service.store.audit import CallbackRow, CaseRow, PaymentProofs
 from payment_service.store.event_log import events_of_payments
+from payment_service.store.evidence import ExchangeRow
 from payment_service.store.pipeline import Connection, run_together
 
 BATCH = 200
@@ -175,7 +176,7 @@ async def _attempts(
     attempts: dict[tuple[str, str], dict[UUID, Payment]] = {}
     (found,) = await run_together(conn, [payments.payments_of_bookings(sorted(bookings))])
     for values in found.rows:
-        payment_id = values[0]
+        payment_id = payments.payment_id_of(values)
         has_checkout_id = payment_id in mine and mine[payment_id].checkout_index is not None
         tallies[Invariant.SEALED].checked += has_checkout_id
         try:

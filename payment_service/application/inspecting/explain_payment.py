@@ -27,8 +27,10 @@ from payment_service.security.sealing import (
     Sealer,
 )
 from payment_service.store import audit, reads
-from payment_service.store.audit import CallbackRow, CaseRow, ExchangeRow, ReceiptRow, ReplayRow
+from payment_service.store.audit import CallbackRow, CaseRow
 from payment_service.store.event_log import LoggedEvent, events_of_payments
+from payment_service.store.evidence import ExchangeRow, ReceiptRow
+from payment_service.store.inbox import ReplayRow
 from payment_service.store.pipeline import Connection
 from runtime.redaction import redact_text
 

@@ -20,8 +20,9 @@ from payment_service.domain.query_schedule import worth_asking
 from payment_service.security.chain import START
 from payment_service.security.keys import Keys
 from payment_service.security.sealing import Sealer
-from payment_service.store.audit import CaseRow, PaymentProofs, ReceiptRow, RequestProofs
+from payment_service.store.audit import CaseRow, PaymentProofs, RequestProofs
 from payment_service.store.event_log import LoggedEvent, event_holds
+from payment_service.store.evidence import ReceiptRow
 from payment_service.store.payments import CHECKOUT_INDEX, PHONE_INDEX
 
 NATIONAL_DIGITS = 9

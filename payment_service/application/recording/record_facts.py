@@ -15,25 +15,18 @@ later. Nothing here touches the network but the database.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
+from uuid_utils.compat import uuid7
 
-from payment_service.application.recording.kept_rows import (
-    CallbackRow,
-    KeptRequest,
-    Replay,
-    callback_row,
-    case_row,
-    replay_row,
-    request_row,
-)
-from payment_service.application.recording.request_encoding import conflict
-from payment_service.domain.callbacks import CallbackStatus
+from payment_service.application.recording.request_encoding import KeptRequest, conflict, request_row
+from payment_service.domain.callbacks import CallbackKind, CallbackStatus
 from payment_service.domain.errors import RequestIdReused
-from payment_service.domain.facts import UNREADABLE, Fact, PromptAccepted, ResultReported, SiblingPaid, Verdict
+from payment_service.domain.facts import Fact, PromptAccepted, ResultReported, SiblingPaid, Verdict
 from payment_service.domain.findings import Surroundings
 from payment_service.domain.payment import Payment, State, Times
 from payment_service.domain.transitions import Case, CaseKind, Outcome, apply
@@ -42,13 +35,31 @@ from payment_service.security.keys import KeyRing
 from payment_service.security.sealing import Sealer
 from payment_service.store import caller_requests, event_log, evidence, inbox
 from payment_service.store import payments as store
-from payment_service.store.caller_requests import UsedId
-from payment_service.store.event_log import NewEvent
-from payment_service.store.many_rows import Row
+from payment_service.store.caller_requests import NewRequest, UsedId, used_by
+from payment_service.store.event_log import KnownFact, LoggedEvent, NewEvent
+from payment_service.store.evidence import ExchangeRow, NewCase, ReceiptRow, new_case
+from payment_service.store.inbox import NewCallback, ReplayRow
 from payment_service.store.payments import CHECKOUT_INDEX, Stored
-from payment_service.store.pipeline import BEGIN, COMMIT, Connection, run_together
+from payment_service.store.pipeline import BEGIN, COMMIT, Connection, Statement, run_together
+
+PENDING_RETRY_AFTER = timedelta(seconds=5)
+"""Before a callback that could not be applied is tried again: a fault of ours rarely heals by itself."""
+
+Key = TypeVar("Key", str, tuple[str, str], tuple[str, bytes])
+Row = TypeVar("Row")
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SealedCallback:
+    """A callback to keep with its fact; the body is sealed for the reference and its own hash."""
+
+    kind: CallbackKind
+    sealed_body: bytes
+    body_hash: bytes
+    source_address: str
+    received_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +69,12 @@ class Submission:
     fact: Fact
     payment_id: UUID | None = None
     reference: str | None = None
-    exchange: Row | None = None
-    callback: CallbackRow | None = None
+    exchange: ExchangeRow | None = None
+    callback: SealedCallback | None = None
     request: KeptRequest | None = None
     """The fact is this caller's: it is told of its own payments only, and once for a request id."""
-    replay: Replay | None = None
-    """Noted with the callback, which then is one that was kept before."""
+    replay: ReplayRow | None = None
+    """Noted with what becomes of the callback, which then is one that was kept before."""
     only_keep: str | None = None
     """Why the fact could not be applied: its callback is then kept, to be applied later."""
 
@@ -82,17 +93,17 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class RecordingTools:
     """What recording needs besides a connection."""
 
     sealer: Sealer
-    chain: KeyRing
-    fingerprint: KeyRing
+    event_chain_keys: KeyRing
+    request_fingerprint_keys: KeyRing
     clock: Callable[[], datetime]
     times: Times
 
 
-async def record_facts(tools: Tools, conn: Connection, group: Sequence[Submission]) -> Sequence[Recorded]:
+async def record_facts(tools: RecordingTools, conn: Connection, group: Sequence[Submission]) -> Sequence[Recorded]:
     """Record a group of facts in one transaction and commit it; one answer each, in order."""
     # What could not be applied is kept without reading its payment: reading it may be what fails.
     only_keep = all(submission.only_keep is not None for submission in group)
@@ -118,7 +129,7 @@ class _Known:
     used_ids: Mapping[tuple[str, str], UsedId]
 
 
-async def _read(tools: Tools, conn: Connection, group: Sequence[Submission]) -> _Known:
+async def _read(tools: RecordingTools, conn: Connection, group: Sequence[Submission]) -> _Known:
     ids = [s.payment_id for s in group if s.payment_id is not None]
     references = [s.reference for s in group if s.reference is not None]
     numbers = [s.fact.receipt for s in group if isinstance(s.fact, ResultReported) and s.fact.receipt is not None]
@@ -144,11 +155,12 @@ async def _read(tools: Tools, conn: Connection, group: Sequence[Submission]) -> 
     results = dict(zip(asked, await run_together(conn, list(asked.values())), strict=True))
     found = {name: results[name].rows if name in results else () for name in statements}
     rows = [store.stored(row, tools.sealer) for row in found["locked"]]
+    facts = [KnownFact._make(row) for row in found["facts"]]
     return _Known(
         by_id={row.payment.payment_id: row for row in rows},
         id_of={row.payment.reference: row.payment.payment_id for row in rows},
-        facts=frozenset((payment_id, fact_id) for payment_id, fact_id, unapplied in found["facts"] if not unapplied),
-        unapplied=frozenset((payment_id, fact_id) for payment_id, fact_id, unapplied in found["facts"] if unapplied),
+        facts=frozenset((fact.payment_id, fact.fact_id) for fact in facts if not fact.unapplied),
+        unapplied=frozenset((fact.payment_id, fact.fact_id) for fact in facts if fact.unapplied),
         receipt_holder=dict(found["receipts"]),
         checkout_holder=dict(found["checkouts"]),
         used_ids={(use.caller, use.request_id): use for use in map(UsedId._make, found["used"])},
@@ -158,7 +170,7 @@ async def _read(tools: Tools, conn: Connection, group: Sequence[Submission]) -> 
 class _Ledger:
     """The group in memory: rows as they become, and everything that is to be written."""
 
-    def __init__(self, tools: Tools, known: _Known, now: datetime) -> None:
+    def __init__(self, tools: RecordingTools, known: _Known, now: datetime) -> None:
         self._tools, self._now = tools, now
         self._before, self._id_of = known.by_id, known.id_of
         self._rows: dict[UUID, Stored] = dict(known.by_id)
@@ -168,15 +180,15 @@ class _Ledger:
         self._bookings: dict[tuple[str, str], list[UUID]] = {}
         for payment_id, row in known.by_id.items():
             self._bookings.setdefault((row.payment.caller, row.payment.booking_id), []).append(payment_id)
-        self._events: list[Row] = []
-        self._cases: dict[tuple[str, str], Row] = {}
-        self._receipts: dict[str, Row] = {}
-        self._exchanges: list[Row] = []
-        self._callbacks: dict[tuple[str, bytes], Row] = {}
+        self._events: list[LoggedEvent] = []
+        self._cases: dict[tuple[str, str], NewCase] = {}
+        self._receipts: dict[str, ReceiptRow] = {}
+        self._exchanges: list[ExchangeRow] = []
+        self._callbacks: dict[tuple[str, bytes], NewCallback] = {}
         self._used_ids = dict(known.used_ids)
-        self._requests: dict[tuple[str, str], Row] = {}
+        self._requests: dict[tuple[str, str], NewRequest] = {}
         self._settled: set[tuple[str, str]] = set()
-        self._replays: list[Row] = []
+        self._replays: list[ReplayRow] = []
         # For the log, once they are committed.
         self._changes: list[dict[str, object]] = []
         self._opened: list[dict[str, object]] = []
@@ -203,7 +215,7 @@ class _Ledger:
         """Apply what a caller asks for, unless its id has been used; a refusal leaves the id free."""
         row = self._rows.get(request.asked.payment_id)
         if (use := self._used_ids.get(request.key)) is not None:
-            reused = conflict(self._tools.sealer, self._tools.fingerprint, use, request.asked)
+            reused = conflict(self._tools.sealer, self._tools.request_fingerprint_keys, use, request.asked)
             payment = row.payment if row is not None else None
             # A transaction whose outcome was unknown is run again, and then finds its own request.
             return Recorded(payment, replayed=use.kept_id != request.kept_id, reused=reused)
@@ -222,18 +234,16 @@ class _Ledger:
         updates = [pairs for pairs in (losing, others) if pairs]
         statements = [store.update_payments(self._tools.sealer, pairs) for pairs in updates]
         # Sorted by their keys: two processes that write the same ones may wait for each other, and never in a ring.
-        for rows, insert in (
-            ([self._receipts[key] for key in sorted(self._receipts)], evidence.insert_receipts),
-            ([self._callbacks[key] for key in sorted(self._callbacks)], inbox.insert_callbacks),
-            (self._replays, inbox.insert_replays),
-            ([self._requests[key] for key in sorted(self._requests)], caller_requests.insert_requests),
-            (self._exchanges, evidence.insert_exchanges),
-            ([self._cases[key] for key in sorted(self._cases)], evidence.insert_cases),
-            (sorted(self._settled), partial(evidence.settle_unapplied, at=self._now)),
-            (self._events, event_log.append),
-        ):
-            if rows:
-                statements.append(insert(rows))
+        statements += [
+            *_of_any(evidence.insert_receipts, _sorted(self._receipts)),
+            *_of_any(inbox.insert_callbacks, _sorted(self._callbacks)),
+            *_of_any(inbox.insert_replays, self._replays),
+            *_of_any(caller_requests.insert_requests, _sorted(self._requests)),
+            *_of_any(evidence.insert_exchanges, self._exchanges),
+            *_of_any(evidence.insert_cases, _sorted(self._cases)),
+            *_of_any(partial(evidence.settle_unapplied, at=self._now), sorted(self._settled)),
+            *_of_any(event_log.append, self._events),
+        ]
         results = await run_together(conn, [*statements, COMMIT] if begun else [BEGIN, *statements, COMMIT])
         # Cannot be: the rows were locked, and a second event of one version would have refused the commit.
         for result, pairs in zip(results, updates, strict=False):
@@ -272,8 +282,8 @@ class _Ledger:
         if outcome.changed(before):
             kind = event_type(before, after)
             event = NewEvent(kind, fact.fact_id, type(fact).__name__, before, after)
-            content, chain_hash = event_log.event_row(event, self._tools.chain, chain_hash)
-            self._events.append(content)
+            self._events.append(event_log.event_row(event, self._tools.event_chain_keys, chain_hash))
+            chain_hash = self._events[-1].hash
             self._changes.append(
                 {
                     "payment_id": str(after.payment_id),
@@ -306,15 +316,15 @@ class _Ledger:
         anothers = fact.in_doubt or (outcome.case is not None and outcome.case.kind is CaseKind.FOREIGN_IDS)
         if fact.receipt not in self._receipt_holder and not anothers:
             self._receipt_holder[fact.receipt] = after.payment_id
-            amount = None if fact.amount == UNREADABLE else fact.amount
+            amount = fact.amount if isinstance(fact.amount, int) else None
             counted = after.receipt == fact.receipt
-            self._receipts[fact.receipt] = (fact.receipt, after.payment_id, amount, counted, self._now)
+            self._receipts[fact.receipt] = ReceiptRow(fact.receipt, after.payment_id, amount, counted, self._now)
 
     def _index(self, checkout_request_id: str) -> bytes:
         return self._tools.sealer.index(CHECKOUT_INDEX, checkout_request_id)
 
     def _open_case(self, payment_id: UUID | None, reference: str, case: Case, fact: Fact) -> None:
-        self._cases[reference, fact.fact_id] = case_row(payment_id, reference, case, fact, self._now)
+        self._cases[reference, fact.fact_id] = new_case(payment_id, reference, case, fact, self._now)
         self._opened.append(
             {
                 "payment_id": str(payment_id) if payment_id else None,
@@ -326,8 +336,8 @@ class _Ledger:
         )
 
     def _keep_request(self, request: KeptRequest) -> None:
-        row, used = request_row(self._tools.sealer, self._tools.fingerprint, request, self._now)
-        self._requests[request.key], self._used_ids[request.key] = row, used
+        row = request_row(self._tools.sealer, self._tools.request_fingerprint_keys, request, self._now)
+        self._requests[request.key], self._used_ids[request.key] = row, used_by(row)
 
     def _keep_callback(self, submission: Submission, payment_id: UUID | None, status: CallbackStatus) -> None:
         callback, fact = submission.callback, submission.fact
@@ -339,11 +349,31 @@ class _Ledger:
         if (payment_id, fact.fact_id) in self._unapplied and (reference, fact.fact_id) not in self._cases:
             self._settled.add((reference, fact.fact_id))
         # The same body twice in one group is one callback; the later one knows no less than the earlier.
-        self._callbacks[reference, callback.body_hash] = callback_row(
-            callback, reference, payment_id, status, submission.only_keep, self._now
+        self._callbacks[reference, callback.body_hash] = NewCallback(
+            callback_id=uuid7(),
+            kind=callback.kind,
+            reference=reference,
+            payment_id=payment_id,
+            body=callback.sealed_body,
+            body_hash=callback.body_hash,
+            source_address=callback.source_address,
+            received_at=callback.received_at,
+            stored_at=self._now,
+            status=status,
+            next_try_at=self._now + PENDING_RETRY_AFTER if status is CallbackStatus.PENDING else None,
+            last_error=submission.only_keep,
         )
         if submission.replay is not None:
-            self._replays.append(replay_row(submission.replay, status, self._now))
+            self._replays.append(submission.replay._replace(outcome=status, replayed_at=self._now))
+
+
+def _sorted(rows: Mapping[Key, Row]) -> list[Row]:
+    return [rows[key] for key in sorted(rows)]
+
+
+def _of_any(statement: Callable[[Sequence[Row]], Statement], rows: Sequence[Row]) -> list[Statement]:
+    """The statement that writes the rows; none where there are no rows."""
+    return [statement(rows)] if rows else []
 
 
 def trace_id(trace_parent: str | None) -> str | None:

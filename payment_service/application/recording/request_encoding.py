@@ -8,7 +8,9 @@ beside it; how its id is kept from serving two requests at once is decided in
 
 import hmac
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import assert_never
 from uuid import UUID
 
@@ -16,7 +18,7 @@ from payment_service.domain.errors import RequestIdReused
 from payment_service.domain.payment import CancelRequest, PaymentRequest, RetryRequest
 from payment_service.security.keys import KeyRing
 from payment_service.security.sealing import CALLER_REQUEST, REQUEST, Sealer
-from payment_service.store.caller_requests import UsedId
+from payment_service.store.caller_requests import NewRequest, UsedId
 
 REQUEST_ENCODING = 1
 """Version of the encoding that the fingerprint is made over."""
@@ -26,13 +28,17 @@ Asked = PaymentRequest | RetryRequest | CancelRequest
 _METHOD = "method"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Kept:
-    """A request as it was kept, opened. Not shown by repr: it holds a phone number."""
+@dataclass(frozen=True, slots=True)
+class KeptRequest:
+    """What a caller asked for, to be kept with the fact that follows from it, unless that is refused."""
 
-    encoded: bytes
-    fingerprint: bytes
-    key_id: str
+    kept_id: UUID
+    caller: str
+    asked: CancelRequest
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.caller, self.asked.request_id
 
 
 def encoded(asked: Asked) -> bytes:
@@ -49,24 +55,38 @@ def fingerprint(key: bytes, encoding: bytes) -> bytes:
     return hmac.digest(key, bytes([REQUEST_ENCODING]) + encoding, "sha256")
 
 
-def differing(ring: KeyRing, kept: Kept, asked: Asked) -> tuple[str, ...]:
-    """The fields in which a request differs from the one kept under its id; none for the same request."""
-    asks = encoded(asked)
-    if hmac.compare_digest(fingerprint(ring.keys[kept.key_id], asks), kept.fingerprint):
-        return ()
-    before, now = json.loads(kept.encoded), json.loads(asks)
-    if before.get(_METHOD) != now.get(_METHOD):
-        # What two methods call their fields says nothing more.
-        return (_METHOD,)
-    return tuple(sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name)))
+def request_row(sealer: Sealer, ring: KeyRing, request: KeptRequest, now: datetime) -> NewRequest:
+    """A request that makes no payment, as it is kept."""
+    encoding = encoded(request.asked)
+    return NewRequest(
+        kept_id=request.kept_id,
+        caller=request.caller,
+        request_id=request.asked.request_id,
+        payment_id=request.asked.payment_id,
+        request=sealer.seal(CALLER_REQUEST, request.kept_id.bytes, encoding),
+        request_fingerprint=fingerprint(ring.current_key, encoding),
+        request_encoding=REQUEST_ENCODING,
+        request_key_id=ring.current_id,
+        kept_at=now,
+    )
 
 
 def conflict(sealer: Sealer, ring: KeyRing, used: UsedId, asked: Asked) -> RequestIdReused | None:
     """What is wrong with asking this under an id that has been used; None where it was used for the same."""
+    asks = encoded(asked)
+    if hmac.compare_digest(fingerprint(ring.keys[used.key_id], asks), used.fingerprint):
+        return None
     place = REQUEST if used.kept_id == used.payment_id else CALLER_REQUEST
-    kept = Kept(sealer.open(place, used.kept_id.bytes, used.sealed), used.fingerprint, used.key_id)
-    fields = differing(ring, kept, asked)
+    fields = _differing(json.loads(sealer.open(place, used.kept_id.bytes, used.sealed)), json.loads(asks))
     return RequestIdReused(used.payment_id, fields) if fields else None
+
+
+def _differing(before: Mapping[str, object], now: Mapping[str, object]) -> tuple[str, ...]:
+    """The fields in which two requests differ."""
+    if before.get(_METHOD) != now.get(_METHOD):
+        # What two methods call their fields says nothing more.
+        return (_METHOD,)
+    return tuple(sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name)))
 
 
 def _fields(asked: Asked) -> dict[str, object]:

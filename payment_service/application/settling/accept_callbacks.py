@@ -16,8 +16,7 @@ import structlog
 from opentelemetry import trace
 
 from payment_service.application.recording.group_commit import GroupCommit
-from payment_service.application.recording.kept_rows import CallbackRow
-from payment_service.application.recording.record_facts import Recorded, Submission, trace_id
+from payment_service.application.recording.record_facts import Recorded, SealedCallback, Submission, trace_id
 from payment_service.daraja.callback import read_callback
 from payment_service.daraja.result_codes import meaning_of
 from payment_service.domain.callbacks import CallbackKind
@@ -124,15 +123,15 @@ async def _apply(facts: GroupCommit[Submission, Recorded], submission: Submissio
 
 def _submission(sealer: Sealer, kind: CallbackKind, callback: ReceivedCallback) -> Submission:
     body_hash = sealer.index(BODY_INDEX, callback.body)
-    row = CallbackRow(
-        kind=kind.value,
+    sealed = SealedCallback(
+        kind=kind,
         sealed_body=sealer.seal(CALLBACK_BODY, body_row_id(callback.reference, body_hash), callback.body),
         body_hash=body_hash,
         source_address=callback.source_address,
         received_at=callback.received_at,
     )
     fact = read_callback(kind, callback.body, fact_id_of(body_hash))
-    return Submission(fact, reference=callback.reference, callback=row)
+    return Submission(fact, reference=callback.reference, callback=sealed)
 
 
 def body_row_id(reference: str, body_hash: bytes) -> bytes:

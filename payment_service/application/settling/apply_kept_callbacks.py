@@ -17,15 +17,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
 from payment_service.application.recording.group_commit import GroupCommit
-from payment_service.application.recording.kept_rows import PENDING_RETRY_AFTER, Replay, case_row, replay_row
-from payment_service.application.recording.record_facts import Recorded, Submission
+from payment_service.application.recording.record_facts import PENDING_RETRY_AFTER, Recorded, Submission
 from payment_service.application.settling.accept_callbacks import fact_id_of, kept_submission
 from payment_service.domain.errors import Overloaded
 from payment_service.domain.facts import Fact, Unreadable
 from payment_service.domain.transitions import Case, CaseKind
 from payment_service.security.sealing import SealBroken, Sealer
 from payment_service.store import evidence, inbox
-from payment_service.store.inbox import StoredCallback
+from payment_service.store.inbox import REPLAY_FAILED, ReplayRow, StoredCallback
 
 BATCH = 40
 """Callbacks of one step; with the two below, a step is over in 50 s even if every one of them hangs."""
@@ -84,13 +83,13 @@ async def replay_callback(tools: InboxTools, callback_id: UUID, operator: str, r
         callback = await inbox.stored_callback(conn, callback_id)
     if callback is None:
         raise CallbackNotFound
-    replay = Replay(uuid7(), callback_id, operator, reason)
+    replay = ReplayRow(uuid7(), callback_id, operator, reason, REPLAY_FAILED, tools.clock())
     try:
         submission = replace(kept_submission(tools.sealer, callback), replay=replay)
         return await tools.facts.submit(submission)
     except Exception:
         async with tools.engine.begin() as conn:
-            await inbox.insert_replay(conn, replay_row(replay, None, tools.clock()))
+            await inbox.insert_replay(conn, replay)
         raise
 
 
@@ -124,7 +123,7 @@ async def _put_off(tools: InboxTools, callback: StoredCallback, error: str) -> N
             wait *= random.uniform(1 - JITTER, 1 + JITTER)
             await inbox.put_off(conn, callback, now + wait, error)
         elif await inbox.give_up(conn, callback, error):
-            case = case_row(None, callback.reference, _GIVEN_UP, _fact(tools.sealer, callback), now)
+            case = evidence.new_case(None, callback.reference, _GIVEN_UP, _fact(tools.sealer, callback), now)
             await evidence.open_case(conn, case)
             _log.error("callback given up", reference=callback.reference, callback_id=str(callback.callback_id))
 

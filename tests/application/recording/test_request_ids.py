@@ -14,8 +14,8 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from payment_service.application.recording.kept_rows import KeptRequest
 from payment_service.application.recording.record_facts import Recorded, Submission
+from payment_service.application.recording.request_encoding import KeptRequest
 from payment_service.domain.decisions import Bar
 from payment_service.domain.errors import BookingBarred, CancelTooLate, PaymentNotFound, RequestIdReused
 from payment_service.domain.facts import CancelRequested, NotSent, PromptAccepted, SendClaimed

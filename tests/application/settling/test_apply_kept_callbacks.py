@@ -13,8 +13,7 @@ import structlog
 
 from payment_service.application.inspecting.check import check_invariants
 from payment_service.application.inspecting.invariants import Instruments
-from payment_service.application.recording.kept_rows import PENDING_RETRY_AFTER
-from payment_service.application.recording.record_facts import Recorded
+from payment_service.application.recording.record_facts import PENDING_RETRY_AFTER, Recorded
 from payment_service.application.settling.apply_kept_callbacks import (
     JITTER,
     RETRY_WAIT_MAX,

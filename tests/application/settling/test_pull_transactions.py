@@ -373,7 +373,7 @@ class KilledHere(Exception):
 async def writing(books: Bookkeeping, fails: Callable[[Submission], Exception | None]) -> AsyncIterator[PullTools]:
     """The tools of the reader, with a writer of facts that fails for some of them."""
     writers = books.reader.writers
-    recording = record_facts.Tools(
+    recording = record_facts.RecordingTools(
         writers.sealer, writers.keys.chain, writers.keys.fingerprint, writers.clock, writers.times
     )
 
