@@ -1,24 +1,45 @@
 """The body of a callback, read into what it says of a payment. Pure, and it never raises.
 
-Shapes are those of "Daraja: M-Pesa Express Simulate" and recorded messages. What a result code means stands in
-`result_codes`. What the result does to a payment is decided elsewhere.
+Shapes are those of "Daraja: M-Pesa Express Simulate" and recorded messages. Theory of operation: a callback comes once,
+its token is true, and it may be the only news of somebody's money. So each field is read by itself, wherever it stands
+and however it is wrapped, and a defect costs its own field and no other:
+
+* what is readable counts; what is absent or unreadable contradicts nothing, but for an amount, which has to be right;
+* what is said twice and differently is a contradiction: of a success, the money is then for a person to look at;
+* only the result code is indispensable. A body without a readable one is `Unreadable`, and never taken for "no money".
+
+What a result code means stands in `result_codes`. What the result does to a payment is decided elsewhere.
 """
 
-from collections.abc import Callable
-from typing import TypeVar, assert_never
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar, assert_never
 
-from payment_service.daraja.fields import ID_MAX_CHARACTERS, is_id, nairobi_time, read_amount, read_receipt
+from payment_service.daraja.fields import is_id, nairobi_time, read_amount, read_receipt
+from payment_service.daraja.json_reading import NotJson, Several, read_json
 from payment_service.daraja.result_codes import meaning_of, read_code
 from payment_service.daraja.status import read_status_result
-from payment_service.daraja.strict_json import NotStrictJson, read_strict_json
 from payment_service.domain.callbacks import CallbackKind
-from payment_service.domain.facts import ResultReported, Source, Unreadable
+from payment_service.domain.facts import UNREADABLE, ResultReported, Source, Unreadable, Verdict
 
 T = TypeVar("T")
 
+DEPTH_MAX = 8
+"""How deep a result is looked for; as Safaricom writes it, it stands at the third level and its items at the sixth."""
+
+_ITEMS = {"amount": "Amount", "mpesareceiptnumber": "MpesaReceiptNumber", "transactiondate": "TransactionDate"}
+
 
 class _NotAResult(Exception):
-    """The body is no callback; the text says why and quotes nothing of it."""
+    """The body is no result; the text says why and quotes nothing of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Told(Generic[T]):
+    """What a field says; `contradictory` where it says two things."""
+
+    value: T | None = None
+    contradictory: bool = False
 
 
 def read_callback(kind: CallbackKind, body: bytes, fact_id: str) -> ResultReported | Unreadable:
@@ -34,76 +55,132 @@ def read_callback(kind: CallbackKind, body: bytes, fact_id: str) -> ResultReport
 
 def _read_stk(body: bytes, fact_id: str) -> ResultReported | Unreadable:
     try:
-        return _read_result(fact_id, _callback_in(read_strict_json(body)))
-    except (NotStrictJson, _NotAResult) as error:
+        return _read_result(fact_id, _result_in(read_json(body)))
+    except (NotJson, _NotAResult) as error:
         return Unreadable(fact_id, str(error))
 
 
-def _callback_in(value: object) -> dict[str, object]:
-    outer = value.get("Body") if isinstance(value, dict) else None
-    callback = outer.get("stkCallback") if isinstance(outer, dict) else None
-    if not isinstance(callback, dict):
-        raise _NotAResult("no Body.stkCallback")
-    return callback
-
-
-def _read_result(fact_id: str, callback: dict[str, object]) -> ResultReported:
-    code = read_code(callback.get("ResultCode"))
-    if code is None:
-        raise _NotAResult("ResultCode is no integer and no digits")
-    meaning = meaning_of(code)
-    items = _items(callback.get("CallbackMetadata"))
+def _read_result(fact_id: str, result: dict[str, object]) -> ResultReported:
+    meaning = meaning_of(code := _code(result))
+    items = _items(result)
+    amount: _Told[int | str] = _told(read_amount, items["Amount"])
+    receipt = _told(read_receipt, items["MpesaReceiptNumber"])
+    merchant, checkout = (_told(_id, _values(result, name)) for name in ("MerchantRequestID", "CheckoutRequestID"))
+    if receipt.value is not None and meaning.verdict is not Verdict.PAID:
+        raise _NotAResult("it names a receipt, and its code does not say paid")
+    contradictory = any(told.contradictory for told in (amount, receipt, merchant, checkout))
     return ResultReported(
         fact_id=fact_id,
         source=Source.CALLBACK,
         verdict=meaning.verdict,
         code=code,
         reason=meaning.reason,
-        merchant_request_id=_id(callback, "MerchantRequestID"),
-        checkout_request_id=_id(callback, "CheckoutRequestID"),
-        amount=_agreed("Amount", read_amount, items["Amount"]),
-        receipt=_agreed("MpesaReceiptNumber", read_receipt, items["MpesaReceiptNumber"]),
-        transaction_at=_agreed("TransactionDate", nairobi_time, items["TransactionDate"]),
+        merchant_request_id=merchant.value,
+        checkout_request_id=checkout.value,
+        # Of a contradiction nothing is believed: as with an amount that cannot be read, a person looks at the money.
+        amount=UNREADABLE if contradictory else amount.value,
+        receipt=receipt.value,
+        transaction_at=_told(nairobi_time, items["TransactionDate"]).value,
     )
 
 
-def _id(callback: dict[str, object], name: str) -> str | None:
-    value = callback.get(name)
-    if value is None or value == "":
-        return None
-    if not is_id(value):
-        raise _NotAResult(f"{name} is no text of at most {ID_MAX_CHARACTERS} printable characters")
-    return str(value)
+def _result_in(value: object) -> dict[str, object]:
+    """The one object that has a result code, wherever it stands."""
+    found = list(_results_in(value, 1))
+    if len(found) != 1:
+        raise _NotAResult("no ResultCode" if not found else "more than one result")
+    return found[0]
 
 
-def _items(metadata: object) -> dict[str, list[object]]:
+def _results_in(value: object, depth: int) -> Iterator[dict[str, object]]:
+    value = _opened(value)
+    if depth > DEPTH_MAX:
+        return
+    if isinstance(value, dict):
+        if any(_folded(key) == "resultcode" for key in value):
+            yield value
+            return
+        value = list(value.values())
+    if isinstance(value, list | Several):
+        for inner in value:
+            yield from _results_in(inner, depth + 1)
+
+
+def _code(result: dict[str, object]) -> str:
+    codes = {read_code(value) for value in _values(result, "ResultCode")}
+    code = codes.pop()
+    if codes:
+        raise _NotAResult("ResultCode comes twice, with different values")
+    if code is None:
+        raise _NotAResult("ResultCode is no integer and no digits")
+    return code
+
+
+def _items(result: dict[str, object]) -> dict[str, list[object]]:
     """The values of the items we read, by name, never by place: the order is not fixed, and some come without a value.
 
     Items that we do not read are not looked at, whatever they are.
     """
-    found: dict[str, list[object]] = {"Amount": [], "MpesaReceiptNumber": [], "TransactionDate": []}
-    if metadata is None:
-        return found
-    if not isinstance(metadata, dict):
-        raise _NotAResult("CallbackMetadata is no object")
-    listed = metadata.get("Item")
-    if isinstance(listed, dict):
-        # Sister APIs send a list of one as the bare object.
-        listed = [listed]
-    if not isinstance(listed, list | None):
-        raise _NotAResult("CallbackMetadata.Item is no list")
-    for item in listed or ():
-        if not isinstance(item, dict):
-            continue
-        name, value = item.get("Name"), item.get("Value")
-        if isinstance(name, str) and name in found and value is not None:
-            found[name].append(value)
+    found: dict[str, list[object]] = {name: [] for name in _ITEMS.values()}
+    for metadata in _values(result, "CallbackMetadata"):
+        for name, value in _named(metadata, 1):
+            if name in _ITEMS and value is not None:
+                found[_ITEMS[name]] += value if isinstance(value, Several) else [value]
     return found
 
 
-def _agreed(name: str, read: Callable[[object], T], values: list[object]) -> T | None:
-    """What the item says; an item that comes twice and says two things is no result."""
-    readings = {read(value) for value in values}
+def _named(value: object, depth: int) -> Iterator[tuple[str, object]]:
+    """(folded name, value) of every item, in a list or bare, or as a key with its value."""
+    value = _opened(value)
+    if depth > DEPTH_MAX:
+        return
+    if isinstance(value, dict):
+        names = [name for name in _values(value, "Name") if isinstance(name, str)]
+        if names:
+            for name in names:
+                yield from ((_folded(name), one) for one in _values(value, "Value"))
+            return
+        for key, inner in value.items():
+            if _folded(key) in _ITEMS:
+                yield _folded(key), inner
+            else:
+                yield from _named(inner, depth + 1)
+    elif isinstance(value, list | Several):
+        for inner in value:
+            yield from _named(inner, depth + 1)
+
+
+def _opened(value: object) -> object:
+    """The value; of a text that is JSON of its own, what that says."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("{", "["):
+        return value
+    try:
+        return read_json(value.encode("utf-8", "replace"))
+    except NotJson:
+        return value
+
+
+def _values(value: dict[str, object], name: str) -> list[object]:
+    """All values of a key, in whatever case it is written."""
+    found: list[object] = []
+    for key, one in value.items():
+        if _folded(key) == _folded(name):
+            found += one if isinstance(one, Several) else [one]
+    return found
+
+
+def _folded(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _told(read: Callable[[object], T | None], values: list[object]) -> _Told[T]:
+    """What the values say together; one that cannot be read says nothing beside one that can."""
+    readings = {reading for value in values if (reading := read(value)) is not None}
     if len(readings) > 1:
-        raise _NotAResult(f"{name} comes twice, with different values")
-    return readings.pop() if readings else None
+        return _Told(contradictory=True)
+    return _Told(readings.pop() if readings else None)
+
+
+def _id(value: object) -> str | None:
+    text = value.strip() if isinstance(value, str) else None
+    return text if text is not None and is_id(text) else None

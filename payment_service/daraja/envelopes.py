@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
+from payment_service.daraja.json_reading import NotJson, read_json
 from payment_service.daraja.refusals import (
     EDGE_ALARM,
     EDGE_PAGE,
@@ -20,7 +21,6 @@ from payment_service.daraja.refusals import (
     TOKEN_CODES,
     normalise,
 )
-from payment_service.daraja.strict_json import NotStrictJson, read_strict_json
 from payment_service.daraja.transport import HttpAnswer, NoAnswer
 
 Answer = TypeVar("Answer")
@@ -34,8 +34,8 @@ _SECONDS = re.compile(r"[0-9]{1,6}")
 def lenient_json(body: bytes) -> object:
     """The value in the body, None where there is none to read."""
     try:
-        return read_strict_json(body)
-    except NotStrictJson:
+        return read_json(body)
+    except NotJson:
         return None
 
 
@@ -47,7 +47,8 @@ def error_in(value: dict[str, object]) -> tuple[str, str] | None:
         code, text = (detail.get("errorcode") if isinstance(detail, dict) else None), fault.get("faultstring")
     else:
         code, text = value.get("errorCode"), value.get("errorMessage")
-    if not isinstance(code, str):
+    # A code is stored and logged; a text is only compared.
+    if not isinstance(code, str) or not (code.isascii() and code.isprintable()):
         return None
     return code, text if isinstance(text, str) else ""
 

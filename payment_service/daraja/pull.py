@@ -224,7 +224,7 @@ def _code(value: object) -> str | None:
 def _reference(value: object) -> str:
     """What the payer's prompt showed as the account; the empty text for what cannot be one."""
     text = value.strip() if isinstance(value, str) else ""
-    return text if len(text) <= _REFERENCE_MAX_CHARACTERS else ""
+    return text if len(text) <= _REFERENCE_MAX_CHARACTERS and text.isprintable() else ""
 
 
 def _readings(value: object) -> tuple[datetime, ...]:

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from payment_service.domain.facts import Verdict
 from payment_service.domain.reasons import Reason
 
-CODE_MAX_CHARACTERS = 12
-"""Twice the longest code of digits that is known."""
+UNLISTED_SHAPE = "UNLISTED"
+"""What stands for a code of no known shape: it may be somebody's phone number, and a code is stored and logged."""
 
 
 class Meaning(NamedTuple):
@@ -88,15 +88,19 @@ MEANINGS: Mapping[str, Meaning] = MappingProxyType(
 )
 
 
-_DIGITS = re.compile(r"[0-9]{1,10}")
+_KNOWN_SHAPE = re.compile(r"-?[0-9]{1,5}")
+_DIGITS = re.compile(r"-?[0-9]+")
 
 
 def read_code(value: object) -> str | None:
     """The code as the list spells it, from a number or a text; None for what can be no code."""
     # The type is compared, not isinstance: False is an int that equals 0, and would read as "paid".
-    if type(value) is int:
-        return str(value) if len(str(value)) <= CODE_MAX_CHARACTERS else None
-    return value if isinstance(value, str) and (_DIGITS.fullmatch(value) or value in MEANINGS) else None
+    text = str(value) if type(value) is int else value
+    if not isinstance(text, str) or not text.isascii():
+        return None
+    if text in MEANINGS or _KNOWN_SHAPE.fullmatch(text):
+        return None if text == "-0" else text
+    return UNLISTED_SHAPE if _DIGITS.fullmatch(text) else None
 
 
 def meaning_of(code: str) -> Meaning:

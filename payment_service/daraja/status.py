@@ -16,7 +16,7 @@ from datetime import datetime
 
 from payment_service.daraja.client import DarajaClient, Exchange, post
 from payment_service.daraja.envelopes import NothingLearned, learned, lenient_json, read_nothing
-from payment_service.daraja.fields import ID_MAX_CHARACTERS, NAIROBI, nairobi_time, read_amount, read_receipt
+from payment_service.daraja.fields import NAIROBI, is_id, nairobi_time, read_amount, read_receipt
 from payment_service.daraja.initiator import Initiator
 from payment_service.daraja.shortcodes import Shortcode, ShortcodeKind
 from payment_service.domain.facts import ResultReported, Source, Unreadable, Verdict
@@ -117,7 +117,7 @@ def read_status_result(body: bytes, fact_id: str) -> ResultReported | Unreadable
     status = _only(values, "TransactionStatus")
     if not isinstance(status, str) or status.lower() != _COMPLETED:
         return Unreadable(fact_id, "no completed transaction")
-    if receipt is None or amount is None or not isinstance(conversation, str) or len(conversation) > ID_MAX_CHARACTERS:
+    if receipt is None or amount is None or not isinstance(conversation, str) or not is_id(conversation):
         return Unreadable(fact_id, "a completed transaction without receipt, amount or conversation")
     return ResultReported(
         fact_id=fact_id,

@@ -37,7 +37,7 @@ TOKENS = {
     name for name, error in ERRORS.items() if error.code in ("404.001.03", "401.002.01", "401.003.01", "400.003.01")
 }
 """The refusals of a token that the addresses of STK push and query are known to give."""
-NO_CODES: tuple[object, ...] = (None, False, True, 0.0, "", "0 ", "zero", [0], {}, "9" * 40)
+NO_CODES: tuple[object, ...] = (None, False, True, 0.0, "", "0 ", "zero", [0], {}, "-0")
 
 
 def read(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> QueryAnswer:

@@ -396,4 +396,25 @@ FAULTS = (
             ),
         ),
     ),
+    Fault(
+        "an id that cannot be read voids a success",
+        "payment_service/daraja/callback.py",
+        "    return text if text is not None and is_id(text) else None",
+        '    if text is None or not is_id(text):\n        raise _NotAResult("no id")\n    return text',
+        ("tests/daraja/test_callback.py::test_an_id_that_is_none_is_absent_and_costs_nothing_else",),
+    ),
+    Fault(
+        "a failure that names a receipt is believed",
+        "payment_service/daraja/callback.py",
+        "    if receipt.value is not None and meaning.verdict is not Verdict.PAID:",
+        "    if receipt.value is not None and meaning.verdict is Verdict.STILL_PROCESSING:",
+        ("tests/daraja/test_callback.py::test_a_failure_that_names_a_receipt_is_not_believed",),
+    ),
+    Fault(
+        "a code that may be a phone number is recorded in clear",
+        "payment_service/daraja/result_codes.py",
+        "    return UNLISTED_SHAPE if _DIGITS.fullmatch(text) else None",
+        "    return text if _DIGITS.fullmatch(text) else None",
+        ("tests/daraja/test_callback.py::test_a_code_that_may_be_a_phone_number_stands_nowhere_in_clear",),
+    ),
 )
