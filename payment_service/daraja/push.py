@@ -141,7 +141,8 @@ def read_push_answer(status: int, headers: Mapping[str, str], body: bytes) -> Pu
             return Uncertain(f"HTTP {status} with an unlisted error")
     if status == 429:
         return NotSent(RATE_LIMITED_CODE, retry_after=retry_after(headers))
-    if value is None and is_edge_page(status, body):
+    # With 403 the edge let nothing through; with 503 it may have lost the answer of the server behind it.
+    if status == 403 and value is None and is_edge_page(status, body):
         return NotSent(EDGE_REFUSED_CODE, alarm=EDGE_ALARM)
     return Uncertain(f"HTTP {status} with an unreadable body")
 

@@ -4,12 +4,12 @@ A query is asked again and again, so only one thing has to be right: nothing but
 "not yet" in five ways, two of which look like refusals, and answers nonsense at times; all of that is no news, and
 the next query asks the same. What a result code means stands in `result_codes`, for callbacks and queries alike.
 
-An answer names neither amount nor receipt. Its MerchantRequestID is not compared: nothing says that it is the push's.
+An answer names neither amount nor receipt. One that is about another push, by either of its ids, says nothing here.
 """
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import assert_never
 
@@ -33,6 +33,15 @@ from payment_service.domain.facts import Verdict
 QUERY_PATH = "/mpesa/stkpushquery/v1/query"
 
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class QueriedPush:
+    """The push that is asked about."""
+
+    checkout_request_id: str = field(repr=False)
+    merchant_request_id: str | None
+    """None where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +88,19 @@ _NOT_YET = frozenset(
 
 
 async def query(
-    client: DarajaClient, token: str, shortcode: Shortcode, checkout_request_id: str
+    client: DarajaClient, token: str, shortcode: Shortcode, asked: QueriedPush
 ) -> tuple[QueryAnswer, Exchange]:
     """Ask once what became of a push. Asking changes nothing, so it may be cancelled, and asked again at any time."""
 
     def read(status: int, headers: Mapping[str, str], body: bytes) -> QueryAnswer:
-        return read_query_answer(status, headers, body, checkout_request_id)
+        return read_query_answer(status, headers, body, asked)
 
     said, made = await post(
         client,
         token,
         "query",
         QUERY_PATH,
-        express_credentials(shortcode, client.clock()) | {"CheckoutRequestID": checkout_request_id},
+        express_credentials(shortcode, client.clock()) | {"CheckoutRequestID": asked.checkout_request_id},
         read=learned(read),
         name=_query_name,
         secret="Password",
@@ -115,15 +124,15 @@ def _query_name(answer: QueryAnswer) -> str:
             assert_never(answer)
 
 
-def read_query_answer(status: int, headers: Mapping[str, str], body: bytes, checkout_request_id: str) -> QueryAnswer:
-    """What the answer to a query for this id says. `headers` is asked with lower-case names."""
+def read_query_answer(status: int, headers: Mapping[str, str], body: bytes, asked: QueriedPush) -> QueryAnswer:
+    """What the answer to a query for this push says. `headers` is asked with lower-case names."""
     value = lenient_json(body)
     if isinstance(value, dict):
         error = error_in(value)
         if error is not None:
             return _read_error(status, headers, *error)
         if status == 200:
-            return _read_result(value, checkout_request_id)
+            return _read_result(value, asked)
     if status == 429:
         return TooFast(RATE_LIMITED_CODE, retry_after(headers))
     if value is None and is_edge_page(status, body):
@@ -146,12 +155,15 @@ def _read_error(status: int, headers: Mapping[str, str], code: str, text: str) -
     return NothingLearned(row.code, alarm=row.alarm)
 
 
-def _read_result(value: dict[str, object], checkout_request_id: str) -> QueryAnswer:
+def _read_result(value: dict[str, object], asked: QueriedPush) -> QueryAnswer:
     accepted = value.get("ResponseCode")
     if accepted != "0" and not (type(accepted) is int and accepted == 0):
         return NothingLearned("a ResponseCode that is not 0")
-    if value.get("CheckoutRequestID", checkout_request_id) != checkout_request_id:
+    if value.get("CheckoutRequestID", asked.checkout_request_id) != asked.checkout_request_id:
         return NothingLearned("the answer is about another CheckoutRequestID")
+    merchant = value.get("MerchantRequestID")
+    if asked.merchant_request_id is not None and merchant not in (None, "", asked.merchant_request_id):
+        return NothingLearned("the answer is about another MerchantRequestID")
     code = read_code(value.get("ResultCode"))
     if code is None:
         return NothingLearned("no readable ResultCode")

@@ -67,9 +67,12 @@ _CREDENTIALS_ALARM = (
 )
 
 
+_DASHES = str.maketrans(dict.fromkeys("‐‑‒–—−", "-"))
+
+
 def normalise(text: str) -> str:
-    """The text as the rows spell it: one line, lower case, without the full stop that comes and goes."""
-    return " ".join(text.split()).lower().rstrip(". ")
+    """The text as the rows spell it: one line, lower case, plain dashes, without the full stop that comes and goes."""
+    return " ".join(text.translate(_DASHES).split()).lower().rstrip(". ")
 
 
 def find_refusal(code: str, text: str) -> Refusal | None:
@@ -91,8 +94,10 @@ def _rate(code: str, text: str) -> Refusal:
 
 
 _FIELD = r"(bad request ?- ?)?invalid "
+# Written with one r as well as with two.
+_PREFIX = r"(error occurr?ed ?[:-] ?)?"
 # After a dash comes the token, or that no product of the app fits.
-_TOKEN_TEXT = r"(error occurred ?- ?)?invalid access token( ?- ?.*)?"
+_TOKEN_TEXT = _PREFIX + r"invalid access token( ?- ?.*)?"
 _OURS = Reason.SERVICE_MISCONFIGURED
 
 REFUSALS: tuple[Refusal, ...] = (
@@ -102,15 +107,12 @@ REFUSALS: tuple[Refusal, ...] = (
     _refused("400.002.02", _FIELD + r"[a-z]+", _OURS, _FIELD_ALARM),
     _refused("400.002.05", r"(bad request ?- ?)?invalid request payload|bad request", _OURS, _FIELD_ALARM),
     _refused("400.003.02", r"(bad request ?- ?)?invalid request payload|bad request", _OURS, _FIELD_ALARM),
-    _token("404.001.03", _TOKEN_TEXT),
-    _token("401.002.01", _TOKEN_TEXT),
-    _token("401.003.01", _TOKEN_TEXT),
-    _token("400.003.01", _TOKEN_TEXT),
+    *(_token(code, _TOKEN_TEXT) for code in sorted(TOKEN_CODES)),
     _refused("404.001.01", r"resource not found", _OURS, _ADDRESS_ALARM),
     _refused("404.002.01", r"resource not found", _OURS, _ADDRESS_ALARM),
     _refused("404.003.01", r"resource not found", _OURS, _ADDRESS_ALARM),
     _refused("404.001.04", r"invalid authentication header", _OURS, _ADDRESS_ALARM),
-    _refused("405.001", r"method not allowed", _OURS, _ADDRESS_ALARM),
+    _refused("405.001", r"(.* )?method( is)? not allowed( .*)?", _OURS, _ADDRESS_ALARM),
     _refused(
         "500.001.1001",
         r"(\[[a-z]+ ?-? ?\] ?-? ?)?merchant does not exist",
@@ -122,8 +124,8 @@ REFUSALS: tuple[Refusal, ...] = (
     _refused("500.001.1001", r"unable to lock subscriber.*", Reason.PHONE_BUSY),
     _refused("500.001.1001", r"\[cbs ?- ?\] ?no iccid found.*", Reason.NOT_AN_MPESA_NUMBER),
     Refusal("500.002.1001", re.compile(r"service is currently under maintenance.*"), Kind.NOT_SENT),
-    _rate("500.003.02", r"(error occurred ?[:-] ?)?spike arrest violation.*"),
-    _rate("500.003.03", r"(error occurred ?[:-] ?)?quota violation.*"),
+    _rate("500.003.02", _PREFIX + r"spike arrest violation.*"),
+    _rate("500.003.03", _PREFIX + r"quota violation.*"),
     _rate("policies.ratelimit.SpikeArrestViolation", r"spike arrest violation.*"),
     _rate("policies.ratelimit.QuotaViolation", r".*quota.*"),
 )

@@ -139,7 +139,8 @@ def initiator_refused(body: bytes) -> str | None:
 
 def _result_in(body: bytes) -> dict[str, object] | None:
     value = lenient_json(body)
-    result = value.get("Result") if isinstance(value, dict) else None
+    # Results without the outer object were recorded in 2020.
+    result = value.get("Result", value) if isinstance(value, dict) else None
     return result if isinstance(result, dict) else None
 
 

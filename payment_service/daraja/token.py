@@ -26,6 +26,10 @@ TOKEN_LIFE_DEFAULT = timedelta(seconds=3599)
 TOKEN_ALARM = (
     "Daraja refuses our credentials: check the consumer key and secret, and that they belong to this environment."
 )
+UNREADABLE_TOKEN_ALARM = (
+    "Daraja's answer has an access_token that is no token (8 to 2,048 printable characters): check the configured base"
+    " URL, and what stands between us and it."
+)
 
 _TOKEN = re.compile(r"[\x21-\x7e]{8,2048}")
 
@@ -93,6 +97,8 @@ def read_token_answer(status: int, headers: Mapping[str, str], body: bytes) -> T
         token, error = value.get("access_token"), error_in(value)
         if status == 200 and isinstance(token, str) and _TOKEN.fullmatch(token):
             return TokenIssued(token, _token_life(value.get("expires_in")))
+        if status == 200 and token is not None:
+            return TokenUnavailable("UNREADABLE_TOKEN", UNREADABLE_TOKEN_ALARM)
         if error is not None and error[0] in ("400.008.01", "400.008.02"):
             return TokenUnavailable(error[0], TOKEN_ALARM)
     if status == 429:

@@ -33,6 +33,7 @@ _CLAIM = (
     select(
         _p.payment_id,
         _p.checkout_request_id,
+        _p.merchant_request_id,
         _p.query_count,
         _p.sent_at,
         _p.created_at,
@@ -60,6 +61,7 @@ class Claimed:
 
     payment_id: UUID
     sealed_checkout_id: bytes = field(repr=False)
+    merchant_request_id: str | None
     asked: int
     """How often it has been asked about, this time included."""
     sent_at: datetime
@@ -86,6 +88,7 @@ async def claim_queries(
         Claimed(
             payment_id=row.payment_id,
             sealed_checkout_id=row.checkout_request_id,
+            merchant_request_id=row.merchant_request_id,
             asked=row.query_count + 1,
             sent_at=row.sent_at or row.created_at,
             expires_at=row.expires_at,

@@ -110,8 +110,7 @@ def test_maintenance_sends_nothing() -> None:
     assert answer(500, envelope("500.002.1001", text)) == NotSent("500.002.1001")
 
 
-@pytest.mark.parametrize("status", [403, 503])
-@pytest.mark.parametrize(
+EDGE_PAGES = pytest.mark.parametrize(
     "body",
     [
         b"Request unsuccessful. Incapsula incident ID: 101-77",
@@ -119,11 +118,46 @@ def test_maintenance_sends_nothing() -> None:
         b"<html>Powered by Imperva \xff\xfe</html>",
     ],
 )
-def test_the_page_of_the_edge_sends_nothing_and_raises_an_alarm(status: int, body: bytes) -> None:
-    found = answer(status, body)
+
+
+@EDGE_PAGES
+def test_the_page_of_the_edge_with_403_sent_nothing_and_raises_an_alarm(body: bytes) -> None:
+    found = answer(403, body)
     assert isinstance(found, NotSent)
     assert found.code == "EDGE_REFUSED"
     assert found.alarm is not None
+
+
+@EDGE_PAGES
+def test_the_page_of_the_edge_with_503_may_hide_an_answer(body: bytes) -> None:
+    assert isinstance(answer(503, body), Uncertain)
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("401.001", "Invalid Access Token"),
+        ("404.001.03", "Error Occured : Invalid Access Token"),
+    ],
+)
+def test_a_token_is_dead_under_every_code_that_says_so(code: str, text: str) -> None:
+    found = answer(401, envelope(code, text))
+    assert isinstance(found, NotSent)
+    assert found.token_refused
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "kind"),
+    [
+        ("400.002.02", "Bad Request – Invalid Amount", Refused),
+        ("400.002.02", "Bad Request —  Invalid PhoneNumber", Refused),
+        ("405.001", "Method Not Allowed", Refused),
+        ("405.001", "HTTP method is not allowed.", Refused),
+        ("500.003.02", "Error Occured: Spike Arrest Violation", NotSent),
+    ],
+)
+def test_a_listed_text_is_known_in_whatever_dashes_and_spelling(code: str, text: str, kind: type) -> None:
+    assert isinstance(answer(400, envelope(code, text)), kind)
 
 
 NO_PROOF = [

@@ -16,7 +16,16 @@ from daraja_simulator.errors import ERRORS, Refusal, invalid, render
 from payment_service.daraja.client import Exchange
 from payment_service.daraja.envelopes import NothingLearned
 from payment_service.daraja.push import Accepted, push
-from payment_service.daraja.query import NotYet, QueryAnswer, TokenRefused, Told, TooFast, query, read_query_answer
+from payment_service.daraja.query import (
+    NotYet,
+    QueriedPush,
+    QueryAnswer,
+    TokenRefused,
+    Told,
+    TooFast,
+    query,
+    read_query_answer,
+)
 from payment_service.daraja.refusals import EDGE_ALARM, RATE_LIMIT_WAIT
 from payment_service.daraja.result_codes import MEANINGS, meaning_of
 from payment_service.domain.facts import Verdict
@@ -24,6 +33,7 @@ from tests.daraja.test_client import PAYBILL, PHONE, client_of, control, request
 from tests.daraja_simulator.simulators import in_process
 
 SILENT: dict[str, object] = {"callback": "never", "callback_delay_seconds": 3600}
+MERCHANT = "2e9c-429c-a95c-b4cd653531a317168"
 CHECKOUT = "ws_CO_04102025123847792712345678"
 GOOD: dict[str, object] = {
     "ResponseCode": "0",
@@ -34,15 +44,18 @@ GOOD: dict[str, object] = {
     "ResultDesc": "The service request is processed successfully.",
 }
 TOKENS = {
-    name for name, error in ERRORS.items() if error.code in ("404.001.03", "401.002.01", "401.003.01", "400.003.01")
+    name
+    for name, error in ERRORS.items()
+    if error.code in ("404.001.03", "401.001", "401.002.01", "401.003.01", "400.003.01")
 }
 """The refusals of a token that the addresses of STK push and query are known to give."""
+ASKED = QueriedPush(CHECKOUT, MERCHANT)
 NO_CODES: tuple[object, ...] = (None, False, True, 0.0, "", "0 ", "zero", [0], {}, "-0")
 
 
 def read(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> QueryAnswer:
     body = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return read_query_answer(status, headers or {}, body, CHECKOUT)
+    return read_query_answer(status, headers or {}, body, ASKED)
 
 
 # Results.
@@ -68,7 +81,7 @@ def test_a_code_that_is_not_listed_proves_nothing(code: str) -> None:
         {"CustomerMessage": ""},
         {"ResponseDescription": "The service request has been accepted successfully"},
         {"ResultDesc": "nobody reads this"},
-        {"MerchantRequestID": "of the query, perhaps"},
+        {"MerchantRequestID": None},
         {"CheckoutRequestID": CHECKOUT},
     ],
     ids=str,
@@ -167,6 +180,7 @@ def test_the_edge_before_daraja_is_an_alarm() -> None:
         (GOOD | {"ResponseCode": None}, 200),
         (GOOD | {"CheckoutRequestID": CHECKOUT[:-1] + "9"}, 200),
         (GOOD | {"CheckoutRequestID": None}, 200),
+        (GOOD | {"MerchantRequestID": "another-one"}, 200),
         (GOOD | {"CheckoutRequestID": [CHECKOUT]}, 200),
         *((GOOD | {"ResultCode": code}, 200) for code in NO_CODES),
         ({name: value for name, value in GOOD.items() if name != "ResultCode"}, 200),
@@ -180,7 +194,7 @@ def test_nonsense_says_nothing(value: object, status: int) -> None:
 @given(st.binary(max_size=200), st.sampled_from([200, 400, 403, 404, 500, 503]))
 def test_no_bytes_at_all_make_a_result_or_a_fault(body: bytes, status: int) -> None:
     # Hypothesis also draws what it finds written in these tests, so a real answer may be among them.
-    if isinstance(read_query_answer(status, {}, body, CHECKOUT), Told):
+    if isinstance(read_query_answer(status, {}, body, ASKED), Told):
         assert json.loads(body)["CheckoutRequestID"] == CHECKOUT
 
 
@@ -197,7 +211,8 @@ async def asked_about(behaviour: dict[str, object], *, settled: bool = True) -> 
         if settled:
             named = {"checkout_request_id": accepted.checkout_request_id}
             await control(url, "callbacks/settle", named | {"ending": behaviour.get("ending", "paid")})
-        answer, exchange = await query(client, token, PAYBILL, accepted.checkout_request_id)
+        asked = QueriedPush(accepted.checkout_request_id, accepted.merchant_request_id)
+        answer, exchange = await query(client, token, PAYBILL, asked)
         return answer, exchange, accepted.checkout_request_id
 
 
@@ -243,7 +258,7 @@ async def test_an_exchange_keeps_everything_but_the_secrets() -> None:
 
 async def test_a_token_that_died_is_refused() -> None:
     async with in_process() as (_, url), client_of(url) as client:
-        answer, _ = await query(client, "no-such-token-at-all-00000000", PAYBILL, CHECKOUT)
+        answer, _ = await query(client, "no-such-token-at-all-00000000", PAYBILL, ASKED)
     assert isinstance(answer, TokenRefused)
 
 
@@ -252,7 +267,7 @@ async def test_an_outage_says_nothing() -> None:
         pass
     async with client_of(url) as client:
         with structlog.testing.capture_logs() as lines:
-            answer, exchange = await query(client, "a-token", PAYBILL, CHECKOUT)
+            answer, exchange = await query(client, "a-token", PAYBILL, ASKED)
     assert answer == NothingLearned("NOT_CONNECTED")
     assert exchange.http_status is None
     assert [line["log_level"] for line in lines] == ["warning"]
@@ -260,4 +275,4 @@ async def test_an_outage_says_nothing() -> None:
 
 def refused(refusal: Refusal) -> QueryAnswer:
     status, _, body = render(refusal, "request-1")
-    return read_query_answer(status, {}, body, CHECKOUT)
+    return read_query_answer(status, {}, body, ASKED)

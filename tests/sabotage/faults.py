@@ -417,4 +417,18 @@ FAULTS = (
         "    return text if _DIGITS.fullmatch(text) else None",
         ("tests/daraja/test_callback.py::test_a_code_that_may_be_a_phone_number_stands_nowhere_in_clear",),
     ),
+    Fault(
+        "the edge's page with 503 counts as proof that nothing was sent",
+        "payment_service/daraja/push.py",
+        "    if status == 403 and value is None and is_edge_page(status, body):",
+        "    if value is None and is_edge_page(status, body):",
+        ("tests/daraja/test_push.py::test_the_page_of_the_edge_with_503_may_hide_an_answer",),
+    ),
+    Fault(
+        "an answer about another push completes this one",
+        "payment_service/daraja/query.py",
+        '    if asked.merchant_request_id is not None and merchant not in (None, "", asked.merchant_request_id):',
+        "    if asked.merchant_request_id is None and merchant is None and not value:",
+        ("tests/daraja/test_query.py::test_nonsense_says_nothing",),
+    ),
 )

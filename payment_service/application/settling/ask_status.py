@@ -80,16 +80,8 @@ async def ask_status(tools: StatusTools) -> bool:
     """Ask for one transaction, if one is wanted and no result is outstanding; whether one was asked for."""
     now = tools.clock()
     async with tools.engine.connect() as conn:
-        wanted = await questions.next_wanted(
-            conn,
-            shortcodes=list(tools.shortcodes),
-            unclaimed=CaseKind.UNCLAIMED_MONEY.value,
-            completed_before=now - COMPLETED_FOR,
-            tries_max=TRIES_MAX,
-            now=now,
-        )
-    if wanted is None:
-        return False
+        if await _next_wanted(tools, conn, now) is None:
+            return False
     try:
         token = await get_token(tools.tokens)
     except NoAccessToken as error:
@@ -97,6 +89,10 @@ async def ask_status(tools: StatusTools) -> bool:
         return False
     async with tools.engine.begin() as conn:
         if not await _may_ask(tools, conn, await questions.lock_turn(conn, tools.initiator_key, now), now):
+            return False
+        # Looked for again under the lock: another process may have asked for it, and have its answer already.
+        wanted = await _next_wanted(tools, conn, now)
+        if wanted is None:
             return False
         wait = ASK_AGAIN_AFTER * 2**wanted.tries
         await questions.begin_question(conn, tools.initiator_key, wanted, now, now + wait)
@@ -110,6 +106,17 @@ async def ask_status(tools: StatusTools) -> bool:
         log = _log.error if answer.alarm is not None and wanted.tries else _log.warning
         log("status not asked for", payment_id=str(wanted.payment_id), answer=answer.code, check=answer.alarm)
     return True
+
+
+async def _next_wanted(tools: StatusTools, conn: AsyncConnection, now: datetime) -> Wanted | None:
+    return await questions.next_wanted(
+        conn,
+        shortcodes=list(tools.shortcodes),
+        unclaimed=CaseKind.UNCLAIMED_MONEY.value,
+        completed_before=now - COMPLETED_FOR,
+        tries_max=TRIES_MAX,
+        now=now,
+    )
 
 
 async def _may_ask(tools: StatusTools, conn: AsyncConnection, turn: Turn, now: datetime) -> bool:

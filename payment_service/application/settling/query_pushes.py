@@ -24,7 +24,7 @@ from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.daraja.client import DarajaClient, Exchange
 from payment_service.daraja.envelopes import NothingLearned
-from payment_service.daraja.query import NotYet, QueryAnswer, TokenRefused, Told, TooFast, query
+from payment_service.daraja.query import NotYet, QueriedPush, QueryAnswer, TokenRefused, Told, TooFast, query
 from payment_service.daraja.shortcodes import Shortcode
 from payment_service.domain.facts import ResultReported, Source
 from payment_service.domain.payment import Times
@@ -133,8 +133,9 @@ async def _settle(tools: QueryTools, shortcode: Shortcode, token: Token, one: Cl
     except SealBroken as error:
         _log.error("payment cannot be asked about", payment_id=str(one.payment_id), cause=repr(error))
         return None
+    asked = QueriedPush(checkout_id, one.merchant_request_id)
     with remote_parent(one.trace_parent), _tracer.start_as_current_span("settle uncertain"):
-        answer, exchange = await query(tools.daraja, token.value, shortcode, checkout_id)
+        answer, exchange = await query(tools.daraja, token.value, shortcode, asked)
         if isinstance(answer, TokenRefused):
             await keep_exchange(tools.engine, tools.sealer, exchange, one.payment_id)
             token_refused(tools.tokens, token.generation)
@@ -144,7 +145,7 @@ async def _settle(tools: QueryTools, shortcode: Shortcode, token: Token, one: Cl
                 _log.warning("query postponed", payment_id=str(one.payment_id), cause=repr(error))
                 return answer
             # Once: a token that is refused although it is new is an operator's to look at, and pauses all requests.
-            answer, exchange = await query(tools.daraja, token.value, shortcode, checkout_id)
+            answer, exchange = await query(tools.daraja, token.value, shortcode, asked)
         await _record(tools, shortcode, token, one, checkout_id, answer, exchange)
     return answer
 

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from daraja_simulator.initiator import certificate
 from daraja_simulator.settings import DEVELOPMENT_INITIATOR_NAME, DEVELOPMENT_INITIATOR_PASSWORD
-from payment_service.application.calling.access_token import get_token
+from payment_service.application.calling.access_token import AccessToken, Token, get_token
 from payment_service.application.settling import ask_status as module
 from payment_service.application.settling.accept_callbacks import AcceptCallbacks, CallbackOutcome, ReceivedCallback
 from payment_service.application.settling.ask_status import TRIES_MAX, StatusTools, ask_status
@@ -228,6 +228,22 @@ async def test_processes_that_ask_at_once_ask_once(enquiring: Enquiry) -> None:
     await enquiring.pending()
     await get_token(enquiring.tools.tokens)
     assert sum(await asyncio.gather(*(enquiring.ask() for _ in range(4)))) == 1
+    assert await enquiring.asked() == 1
+
+
+async def test_a_transaction_whose_result_has_just_come_to_another_process_is_not_asked_for_again(
+    enquiring: Enquiry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await enquiring.pending()
+    with monkeypatch.context() as patched:
+
+        async def token_after_another_process(tokens: AccessToken) -> Token:
+            patched.undo()
+            await enquiring.ask_and_hear()
+            return await get_token(tokens)
+
+        patched.setattr(module, "get_token", token_after_another_process)
+        assert not await enquiring.ask()
     assert await enquiring.asked() == 1
 
 
