@@ -11,6 +11,7 @@ import pytest
 from payment_service.config import OwnerSettings, PaymentSettings
 from payment_service.security.keys import KeysUnusable, create_keys, load_keys
 from runtime.settings import SettingsUnusable, render_settings
+from tests.patience import PATIENCE_SECONDS
 
 GOOD: dict[str, object] = {
     "database_url": "postgresql://user:hush@127.0.0.1:5/payments",
@@ -119,7 +120,7 @@ def test_missing_keys_are_told_with_a_command_that_makes_them(tmp_path: Path) ->
         shell=True,
         check=True,
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         env={"PATH": "/usr/bin:/bin", "PAYMENTS_CALLBACK_KEYS_FILE": str(callback_keys)},
     )
     assert load_keys(path).sealing.current_id == "1"

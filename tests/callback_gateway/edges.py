@@ -168,7 +168,7 @@ def run_command(*arguments: str, **environment: str) -> "subprocess.CompletedPro
         [sys.executable, "-m", "callback_gateway", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
         env={"PATH": "/usr/bin:/bin", **environment},
     )

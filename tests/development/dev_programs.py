@@ -18,6 +18,7 @@ from mpesa_payments.v1 import payment_pb2, payment_service_pb2, payment_service_
 
 from development.slowness import slowness
 from runtime.grpc_options import CLIENT_OPTIONS
+from tests.patience import PATIENCE_SECONDS
 
 # Bounds, not expectations: a loaded machine starts five programs in well under these.
 START_SECONDS = 90 * slowness()
@@ -97,7 +98,7 @@ async def first_end(address: str, booking_id: str) -> payment_pb2.Payment:
     async with grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS) as channel:
         service = payment_service_pb2_grpc.PaymentServiceStub(channel)
         request = payment_service_pb2.WatchPaymentRequest(booking_id=booking_id)
-        async for message in service.WatchPayment(request, timeout=60):
+        async for message in service.WatchPayment(request, timeout=PATIENCE_SECONDS):
             payments = [*message.snapshot.payments, *(event.payment for event in message.events)]
             for payment in payments:
                 if payment.status not in (payment_pb2.PAYMENT_STATUS_PENDING, payment_pb2.PAYMENT_STATUS_PROCESSING):

@@ -214,13 +214,11 @@ async def test_callers_who_hang_up_right_away_leave_whole_payments_or_none(town:
         if request is requests[-1]:
             recorded = pb.ListPaymentsRequest(request_id=request.request_id)
             async with asyncio.timeout(PATIENCE_SECONDS):
-                while not (await town.patient.ListPayments(recorded, timeout=30)).payments:
+                while not (await town.patient.ListPayments(recorded, timeout=PATIENCE_SECONDS)).payments:
                     await asyncio.sleep(0.005)
         calls[-1].cancel()
-    known = [
-        (await town.patient.ListPayments(pb.ListPaymentsRequest(request_id=request.request_id), timeout=30)).payments
-        for request in requests
-    ]
+    lists = [pb.ListPaymentsRequest(request_id=request.request_id) for request in requests]
+    known = [(await town.patient.ListPayments(one, timeout=PATIENCE_SECONDS)).payments for one in lists]
     replays = await asyncio.gather(
         *(town.patient.InitiatePayment(request, timeout=PATIENCE_SECONDS) for request in requests)
     )

@@ -17,6 +17,7 @@ import psycopg
 from development.slowness import slowness
 from tests.databases import Database
 from tests.kill.stage import LIVE, Order, Stage
+from tests.patience import PATIENCE_SECONDS
 
 SETTLE_WAIT_SECONDS = 90.0 * slowness()
 LOOK_SECONDS = 0.2
@@ -94,7 +95,7 @@ async def _payments(database: Database) -> list[Paid]:
 
 async def _pushes(simulator_url: str) -> dict[str, list[Mapping[str, Any]]]:
     def ledger() -> Any:
-        with urllib.request.urlopen(f"{simulator_url}/control/ledger", timeout=10) as answer:
+        with urllib.request.urlopen(f"{simulator_url}/control/ledger", timeout=PATIENCE_SECONDS) as answer:
             return json.load(answer)
 
     by_reference: dict[str, list[Mapping[str, Any]]] = {}

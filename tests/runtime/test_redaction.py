@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from runtime.logs import configure_logs
 from runtime.redaction import MASK, redact_line, redact_text
+from tests.patience import PATIENCE_SECONDS
 
 PAYMENT_ID = "0199f0e2-7c1a-7bb3-8f2a-1b2c3d4e5f60"
 TOKEN = "7f" + "0123456789abcdef" * 2
@@ -198,7 +199,9 @@ def test_no_input_can_forge_a_line_or_reach_a_terminal(stream: io.StringIO) -> N
 def run_program(tmp_path: Path, lines: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
     program = tmp_path / "program.py"
     program.write_text(f"from runtime.logs import configure_logs\nconfigure_logs('test-program')\n{lines}\n")
-    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
     assert "0712345678" not in done.stdout + done.stderr
     return done, [json.loads(line)["event"] for line in done.stdout.splitlines()]
 

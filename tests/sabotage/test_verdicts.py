@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sabotage.__main__ import read, run
+from tests.sabotage.__main__ import PATIENCE, ROOT, read, run
 from tests.sabotage.faults import FAULTS
 
 TESTS = {
@@ -33,6 +33,10 @@ def test_a_run_that_had_to_be_ended_has_caught_nothing_unless_a_hang_is_expected
     assert done.code is None
     assert read(done, hang_expected=False) == (False, "the tests did not end")
     assert read(done, hang_expected=True)[0] is True
+
+
+def test_what_is_shortened_in_the_copies_is_there() -> None:
+    assert (ROOT / "tests" / "patience.py").read_text().count(PATIENCE[0]) == 1
 
 
 def test_names_of_faults_are_their_own() -> None:

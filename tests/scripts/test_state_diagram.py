@@ -14,6 +14,7 @@ from payment_service.domain.transitions import HEADINGS, TABLE
 from scripts.state_diagram import main, page
 from tests.domain.scenes import TIMES
 from tests.domain.test_every_pair import all_told
+from tests.patience import PATIENCE_SECONDS
 
 PROJECT = Path(__file__).parents[2]
 PAGE = PROJECT / "docs" / "state-diagram.md"
@@ -61,5 +62,5 @@ def test_a_stale_page_is_told_apart_from_a_fresh_one(tmp_path: Path, capsys: pyt
 
 def test_the_command_runs_from_the_command_line() -> None:
     command = [sys.executable, "-m", "scripts.state_diagram", "--check", str(PAGE)]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert (done.returncode, done.stderr) == (0, "")
