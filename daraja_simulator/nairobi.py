@@ -1,4 +1,4 @@
-"""Time as Daraja writes it: mostly fourteen digits of Nairobi time, which is UTC+3 all year, and four other forms."""
+"""Time as Daraja writes it: mostly fourteen digits of Nairobi time, which is UTC+3 all year, and six other forms."""
 
 from __future__ import annotations
 
@@ -33,6 +33,16 @@ def spaced_timestamp(at: float) -> str:
 def zulu_timestamp(at: float) -> str:
     """YYYY-MM-DDTHH:MM:SSZ in UTC, as in a pulled row."""
     return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def offset_timestamp(at: float) -> str:
+    """YYYY-MM-DDTHH:MM:SS+03:00, as in some pulled rows."""
+    return datetime.fromtimestamp(int(at), NAIROBI).isoformat()
+
+
+def fraction_timestamp(at: float) -> str:
+    """YYYY-MM-DDTHH:MM:SS.mmmZ in UTC, as in some pulled rows."""
+    return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
 def spaced_unix_time(text: str) -> float | None:

@@ -17,7 +17,14 @@ from daraja_simulator.callbacks import masked
 from daraja_simulator.enquiries import PullBehaviour
 from daraja_simulator.errors import ERRORS, Refusal, invalid
 from daraja_simulator.ledger import Push
-from daraja_simulator.nairobi import spaced_timestamp, spaced_unix_time, zulu_timestamp
+from daraja_simulator.nairobi import (
+    fraction_timestamp,
+    offset_timestamp,
+    spaced_timestamp,
+    spaced_unix_time,
+    timestamp,
+    zulu_timestamp,
+)
 from daraja_simulator.oauth import refused_token
 from daraja_simulator.push import acceptable_url, json_object, text_of
 from daraja_simulator.quirks import Chosen
@@ -89,9 +96,10 @@ async def answer_pull(world: World, request: web.Request) -> web.Response:
     if not (offset.isascii() and offset.isdigit() and len(offset) <= 9):
         return world.refuse(invalid("OffSetValue"))
     chosen = _chosen_for_page(world, behaviour, number)
-    pushes = _rows_between(world, shortcode, start, end)[int(offset) :][: world.settings.pull_page_rows]
-    rows = [_row(push, _chosen_for_row(world, behaviour, push)) for push in pushes]
-    return _page(world, rows, chosen, number)
+    listed, size = _rows_between(world, shortcode, start, end), world.settings.pull_page_rows
+    first = 0 if chosen.take("pull.offset_ignored") else int(offset)
+    rows = [_row(push, _chosen_for_row(world, behaviour, push)) for push in listed[first:][:size]]
+    return _page(world, rows, chosen, number, _totals(chosen, len(listed), first, size))
 
 
 async def _fields(world: World, request: web.Request) -> dict[str, Any] | Refusal:
@@ -166,7 +174,7 @@ def _row(push: Push, chosen: Chosen) -> dict[str, Any]:
         "trxDate": _date(push, chosen),
         "msisdn": _msisdn(push, chosen),
         "sender": "PASSENGER",
-        "transactiontype": "c2b-buy-goods-debit" if buys_goods else "c2b-pay-bill-debit",
+        "transactiontype": _type(chosen, buys_goods),
         # A till has no account numbers.
         "billreference": "" if buys_goods else push.account_reference,
         "amount": _amount(push, chosen),
@@ -174,10 +182,24 @@ def _row(push: Push, chosen: Chosen) -> dict[str, Any]:
     }
 
 
+def _type(chosen: Chosen, buys_goods: bool) -> str:
+    if chosen.take("pull.type_other"):
+        return "Fuliza M-PESA Ov"
+    if chosen.take("pull.type_cut"):
+        return "c2b-buygoods-deb" if buys_goods else "c2b-paybill-debi"
+    return "c2b-buy-goods-debit" if buys_goods else "c2b-pay-bill-debit"
+
+
 def _date(push: Push, chosen: Chosen) -> str:
     if chosen.take("pull.date_false_zone"):
         return zulu_timestamp(push.debited_time + _NAIROBI_SECONDS)
-    written = spaced_timestamp if chosen.take("pull.date_nairobi") else zulu_timestamp
+    forms = {
+        "pull.date_nairobi": spaced_timestamp,
+        "pull.date_offset": offset_timestamp,
+        "pull.date_fraction": fraction_timestamp,
+        "pull.date_digits": timestamp,
+    }
+    written = next((form for quirk_id, form in forms.items() if chosen.take(quirk_id)), zulu_timestamp)
     return written(push.debited_time)
 
 
@@ -193,35 +215,56 @@ def _amount(push: Push, chosen: Chosen) -> str | float:
     return str(push.debited_kes) if chosen.take("pull.amount_whole") else f"{push.debited_kes}.00"
 
 
-def _page(world: World, rows: list[dict[str, Any]], chosen: Chosen, number: int) -> web.Response:
+def _totals(chosen: Chosen, listed: int, first: int, size: int) -> dict[str, Any]:
+    """How much there is of the window; most answers do not say."""
+    if chosen.take("pull.totals_above"):
+        listed += 50
+    elif not chosen.take("pull.totals"):
+        return {}
+    pages = {"CurrentPage": first // size + 1, "PageSize": size, "TotalPages": -(-listed // size)}
+    return {**pages, "TotalRecords": listed}
+
+
+def _page(
+    world: World, rows: list[dict[str, Any]], chosen: Chosen, number: int, totals: dict[str, Any]
+) -> web.Response:
+    if chosen.take("pull.not_working"):
+        return _answer(world, chosen, number, "1001", "No records found or Organization Name not available")
+    if chosen.take("pull.failed_200"):
+        return _answer(world, chosen, number, "500", "Failed to retrieve transactions")
     if not rows:
-        return _empty_page(world, chosen, number)
+        return _empty_page(world, chosen, number, totals)
     lists: list[Any] = [rows]
     if chosen.take("pull.flat"):
         lists = rows
     elif len(rows) > 1 and chosen.take("pull.several_lists"):
         lists = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
-    return _answer(world, chosen, number, "1000", {"Response": lists})
+    return _answer(world, chosen, number, "1000", "Success", {**totals, "Response": lists})
 
 
-def _empty_page(world: World, chosen: Chosen, number: int) -> web.Response:
+def _empty_page(world: World, chosen: Chosen, number: int, totals: dict[str, Any]) -> web.Response:
     if chosen.take("pull.empty_500"):
         return world.refuse(ERRORS["pull_nothing_found"])
     if chosen.take("pull.empty_success"):
-        return _answer(world, chosen, number, "1000", {"Response": [[]]})
+        return _answer(world, chosen, number, "1000", "Success", {**totals, "Response": [[]]})
+    if chosen.take("pull.empty_list"):
+        return _answer(world, chosen, number, "1000", "Success", {**totals, "Response": []})
+    none = "No transactions available for the selected time period"
     if chosen.take("pull.empty_text"):
-        return _answer(world, chosen, number, "1001", {"Transaction": "[[]]"})
-    return _answer(world, chosen, number, "1001", {"Response": [[]]} if chosen.take("pull.empty_nested") else {})
+        return _answer(world, chosen, number, "1001", none, {**totals, "Transaction": "[[]]"})
+    nested: dict[str, Any] = {"Response": [[]]} if chosen.take("pull.empty_nested") else {}
+    return _answer(world, chosen, number, "1001", none, {**totals, **nested})
 
 
-def _answer(world: World, chosen: Chosen, number: int, code: str, content: dict[str, Any]) -> web.Response:
-    message = "Success" if code == "1000" else "No transactions available for the selected time period"
+def _answer(
+    world: World, chosen: Chosen, number: int, code: str, message: str, content: dict[str, Any] | None = None
+) -> web.Response:
     return json_answer(
         {
             **_reference(world, chosen, "pull", number),
             "ResponseCode": _code(code, chosen),
             "ResponseMessage": message,
-            **content,
+            **(content or {}),
         }
     )
 

@@ -19,6 +19,7 @@ EMPTY = {
     "pull.empty_text": (200, "1001"),
     "pull.empty_success": (200, "1000"),
     "pull.empty_500": (500, "500"),
+    "pull.empty_list": (200, "1000"),
 }
 
 
@@ -200,7 +201,7 @@ async def test_the_next_pulls_can_be_made_to_fail(merchant: Merchant) -> None:
 
 QUIRKY = [quirk.id for quirk in QUIRKS if quirk.id.startswith("pull.") and quirk.share > 0 and quirk.id not in EMPTY]
 QUIRKY.remove("pull.spaced_keys")
-QUIRKY += ["pull.date_false_zone"]
+QUIRKY += ["pull.date_false_zone", "pull.type_other", "pull.totals_above"]
 
 
 @pytest.mark.parametrize("quirk_id", QUIRKY)
@@ -216,6 +217,29 @@ async def test_a_quirk_asked_for_is_shown_and_counted(quirk_id: str) -> None:
     assert quirky != plain
 
 
+async def test_a_page_can_lie_about_what_there_is(merchant: Merchant) -> None:
+    await merchant.register_pull()
+    await merchant.control("settings", {"pull_page_rows": 1})
+    for number in range(2):
+        await merchant.push(new_phone(), Amount=100 + number)
+        await all_paid(merchant, number + 1)
+
+    async def page(offset: int, *quirks: str) -> dict[str, Any]:
+        await merchant.control("pulls", {"behaviour": {"quirks": list(quirks)}})
+        return (await merchant.pull(OffSetValue=offset))[1]
+
+    first = await page(0)
+    repeated = await page(1, "pull.offset_ignored")
+    assert rows(repeated) == rows(first)
+    told = await page(1, "pull.totals")
+    assert [told[name] for name in ("CurrentPage", "PageSize", "TotalPages", "TotalRecords")] == [2, 1, 2, 2]
+    assert (await page(0, "pull.totals_above"))["TotalRecords"] == 52
+    not_working, failed = await page(0, "pull.not_working"), await page(0, "pull.failed_200")
+    assert (not_working["ResponseCode"], failed["ResponseCode"]) == ("1001", "500")
+    assert not_working["ResponseMessage"] == "No records found or Organization Name not available"
+    assert rows(not_working) == rows(failed) == []
+
+
 @pytest.mark.parametrize("quirk_id", EMPTY)
 async def test_nothing_has_several_forms(quirk_id: str) -> None:
     async with in_process() as (world, url), merchant_of(url) as merchant:
@@ -224,7 +248,7 @@ async def test_nothing_has_several_forms(quirk_id: str) -> None:
         status, body = await merchant.pull()
         assert world.hits[quirk_id] == 1
         assert (status, body.get("ResponseCode", body.get("errorCode"))) == EMPTY[quirk_id]
-        assert not body.get("Response", [[]])[0]
+        assert not rows(body)
 
 
 async def test_with_quirks_every_row_is_found_and_registering_is_told_in_both_spellings() -> None:
