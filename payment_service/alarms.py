@@ -25,4 +25,26 @@ SAME_UNLISTED_CODE = Alarm(
     "Ask Safaricom what the code means. Until it is listed, such payments stay uncertain and are not offered again.",
 )
 
-ALARMS: tuple[Alarm, ...] = (CALLBACKS_MISSING, ANSWERS_MISSING, SAME_REFUSAL, SAME_UNLISTED_CODE)
+PULL_BEHIND = Alarm(
+    "pull_behind",
+    "Safaricom's own list of what arrived has not been read for more than a quarter of an hour.",
+    "Look at the log lines `books not read`: they say what Safaricom answers, and what to check. Callbacks and queries"
+    " go on; money that only this list shows is found late.",
+)
+PULL_INCOMPLETE = Alarm(
+    "pull_incomplete",
+    "A part of Safaricom's own list of what arrived could not be read to its end, so it does not count as read.",
+    "Look at `why` in this line. CONTRADICTED: the list is empty although we hold receipts, so ask Safaricom whether"
+    " Pull Transactions works for this shortcode. PAGE_REPEATED, ROWS_MISSING, ENDLESS: the list's pages are at fault,"
+    " so report it to Safaricom. ROWS_UNREADABLE, NOT_RECORDED: read the log lines beside this one. Until it is read,"
+    " payments of that time are not called certainly unpaid.",
+)
+
+ALARMS: tuple[Alarm, ...] = (
+    CALLBACKS_MISSING,
+    ANSWERS_MISSING,
+    SAME_REFUSAL,
+    SAME_UNLISTED_CODE,
+    PULL_BEHIND,
+    PULL_INCOMPLETE,
+)

@@ -29,6 +29,8 @@ from payment_service.application.settling.query_pushes import QueryTools, query_
 from payment_service.application.settling.run_timers import TimerTools, run_timers
 from payment_service.application.settling.watch_provider import LOOK_SECONDS as WATCH_LOOK_SECONDS
 from payment_service.application.settling.watch_provider import ProviderWatch, watch_provider
+from payment_service.application.settling.watch_pull import LOOK_SECONDS as PULL_WATCH_SECONDS
+from payment_service.application.settling.watch_pull import PullWatch, watch_pull
 from payment_service.config import PaymentSettings
 from payment_service.daraja.initiator import Initiator
 
@@ -84,6 +86,8 @@ def _readers_of_books(
             clock=send.clock,
         )
         readers.append(partial(run_every, PULL_LOOK_SECONDS, partial(pull_transactions, pulling)))
+        watch = PullWatch(engine, list(send.shortcodes), pulling.interval, send.clock(), send.clock)
+        readers.append(partial(run_every, PULL_WATCH_SECONDS, partial(watch_pull, watch)))
     if initiator is not None:
         asking = StatusTools(
             engine=engine,

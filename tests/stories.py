@@ -10,7 +10,7 @@ from uuid import uuid4
 from payment_service.application.calling.exchanges import exchange_row
 from payment_service.application.recording.record_facts import Submission
 from payment_service.application.settling.accept_callbacks import AcceptCallbacks, CallbackOutcome, ReceivedCallback
-from payment_service.application.settling.pull_transactions import PULLED
+from payment_service.application.settling.record_pulled_rows import PULLED
 from payment_service.daraja.client import Exchange
 from payment_service.domain.callbacks import CallbackKind
 from payment_service.domain.facts import (

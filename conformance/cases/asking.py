@@ -7,7 +7,7 @@ import itertools
 import time
 
 from conformance.account import Seen
-from conformance.caller import action_of, has_receipt, has_status, status_of
+from conformance.caller import action_of, has_action, has_receipt, has_status, status_of
 from conformance.installation import QUERIES_PER_MINUTE, Installation
 from conformance.judgement import expect, until
 from conformance.running import case, case_alone
@@ -62,6 +62,25 @@ async def receipt_is_in_the_books(town: Installation) -> Seen:
     account = await town.lived(await town.simulator.phone({"callback_without": ["MpesaReceiptNumber"]}))
     account.must(status="COMPLETED", action="CONFIRM", receipt_was_pending=True, prompts=1, debited=500)
     return account.seen("RECEIPT_PENDING, WAIT in between")
+
+
+@case
+async def books_have_the_money_under_another_type(town: Installation) -> Seen:
+    """Answer and callback are lost, and the books show the money under a transaction type that nobody lists."""
+    phone = await town.simulator.phone({"answer": "lost", "callback": "never", "quirks": ["pull.type_other"]})
+    account = await town.account(await town.first.initiate(phone), has_action("REVIEW"))
+    account.must(action="REVIEW", pushes=1, prompts=1, debited=500)
+    return account.seen("a person decides", "no callback")
+
+
+@case
+async def books_say_nothing_was_found(town: Installation) -> Seen:
+    """Answer and callback are lost. The books say for a while that they found nothing, or that Pull does not work."""
+    await town.simulator.control("pulls", behaviour={"quirks": ["pull.not_working"]}, count=5)
+    account = await town.lived(await town.simulator.phone({"answer": "lost", "callback": "never"}))
+    account.must(path="PENDING → PROCESSING → COMPLETED", action="CONFIRM", pushes=1, prompts=1, debited=500)
+    expect("how often nothing was found", await town.simulator.shown_hits("pull.not_working") > 0, True)
+    return account.seen(ledger="no callback")
 
 
 @case

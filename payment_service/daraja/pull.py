@@ -1,25 +1,27 @@
 """Pull Transactions: Safaricom's own list of what arrived at a shortcode, page by page; and registering for it, once.
 
 From "Daraja: Pull Transactions" and recorded answers. The page there has GET, the live service wants POST. When to ask,
-and for which window, is decided in `pull_transactions`; whose money a row is, in `payment_service.domain.pull`. Nothing
-that is asked here moves money, so all of it may be asked again.
+and for which slice of time, is decided in `pull_transactions`; how a row is read, in `pull_rows`. Nothing that is asked
+here moves money, so all of it may be asked again.
 
 Answers come with the code as a text or a number, the rows in one list, in a list of lists or in several, "nothing
-found" in five forms, and registering with and without spaces in its keys.
+found" in six forms, and registering with and without spaces in its keys. Only code 1000, or a row, shows that Pull
+works for a shortcode: 1001 says "No records found or Organization Name not available", and means either.
 """
 
-import json
+import asyncio
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from payment_service.daraja.client import DarajaClient, Exchange, post
 from payment_service.daraja.envelopes import NothingLearned, error_in, learned, lenient_json, read_nothing
-from payment_service.daraja.fields import NAIROBI, read_amount, read_receipt
+from payment_service.daraja.fields import NAIROBI
+from payment_service.daraja.pull_rows import ListedRow, list_row
 from payment_service.daraja.refusals import normalise
-from payment_service.domain.facts import UNREADABLE
-from payment_service.domain.pull import BookRow, VisibleDigits
+from payment_service.daraja.transport import HttpAnswer, NoAnswer
 
 REGISTER_PATH = "/pulltransactions/v1/register"
 
@@ -29,7 +31,9 @@ PAGE_MAX_BYTES = 1024 * 1024
 """A row has some 260 bytes. The documentation counts pages in hundreds, and no limit is written anywhere."""
 
 _DONE, _DONE_ALREADY = "1000", "1001"
-"""Of a registration; of a pull, 1001 says that there is nothing in the window."""
+
+_NONE_OR_NO_PULL = "1001"
+"""Of a pull: nothing was found, or Pull does not work for this shortcode at all. The same answer says both."""
 
 NOT_REGISTERED_CODE = "400.001"
 
@@ -44,17 +48,7 @@ SHORTCODE_ALARM = (
 )
 
 _NOTHING_FOUND = re.compile(r"failed to retrieve transactions\. the short code does not have any available .*")
-
-_MASK = re.compile(r"([0-9]{0,12})(\*+)([0-9]{0,12})")
-
-_NUMBER = re.compile(r"[0-9]{9,12}")
-
-_DATE_FORMS = ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
-
-_REFERENCE_MAX_CHARACTERS = 64
-
-_DIGITS_SHOWN_MIN = 4
-"""Fewer of a number would fit every thousandth passenger."""
+_COUNT = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +64,18 @@ class NotRegistered:
 
 
 @dataclass(frozen=True, slots=True)
-class PulledRow:
-    """A row and what it was read from, to be kept with the payment it is about."""
-
-    row: BookRow
-    body: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a window. A page without rows is behind the last one."""
+    """One page of a slice. A page without rows is behind the last one."""
 
-    rows: tuple[PulledRow, ...] = ()
+    rows: tuple[ListedRow, ...] = ()
     unreadable: int = 0
     """Rows that are none; they count for the next page's offset."""
+    rows_told: int | None = None
+    """How many rows the provider says that the whole slice has; it rarely says so."""
+    proves_pull: bool = False
+    """It shows that Pull works for the shortcode: by code 1000, or by a row."""
+    digest: str | None = None
+    """Of the rows: the same in two pages means that they are one page. None without rows."""
 
     @property
     def length(self) -> int:
@@ -114,23 +106,31 @@ async def register_pull(
 async def pull(
     client: DarajaClient, token: str, shortcode: str, start: datetime, end: datetime, offset: int
 ) -> tuple[PullAnswer, Exchange]:
-    """The rows of a window from the `offset`th on. The window goes by the second and includes both ends."""
+    """The rows of a slice from the `offset`th on. The slice goes by the second and includes both ends."""
     fields = {
         "ShortCode": shortcode,
         "StartDate": _written(start),
         "EndDate": _written(end),
         "OffSetValue": str(offset),
     }
-    return await post(
-        client,
-        token,
-        "pull",
-        PULL_PATH,
-        fields,
-        read=learned(read_page),
-        name=_name_of,
-        answer_max_bytes=PAGE_MAX_BYTES,
+    answer, exchange = await post(
+        client, token, "pull", PULL_PATH, fields, read=_unread, name=_unnamed, answer_max_bytes=PAGE_MAX_BYTES
     )
+    said = await read_beside(answer)
+    return said, replace(exchange, classified_as=_name_of(said))
+
+
+async def read_beside(answer: HttpAnswer | NoAnswer) -> PullAnswer:
+    """What an answer says. A full page takes a tenth of a second to read, so it is read beside everything else."""
+    return await asyncio.to_thread(learned(read_page), answer)
+
+
+def _unread(answer: HttpAnswer | NoAnswer) -> HttpAnswer | NoAnswer:
+    return answer
+
+
+def _unnamed(_: HttpAnswer | NoAnswer) -> str:
+    return ""
 
 
 def _written(moment: datetime) -> str:
@@ -152,16 +152,19 @@ def read_page(status: int, headers: Mapping[str, str], body: bytes) -> PullAnswe
     value = lenient_json(body)
     if not isinstance(value, dict) or status != 200 or "ResponseCode" not in value:
         return _read_refusal(status, headers, body, value)
-    rows = _rows_in(value)
-    match _code(value["ResponseCode"]):
-        case "1001" if not rows:
-            return Page()
-        case "1000" | "1001" if rows is not None:
-            read = [_pulled(row) for row in rows]
-            found = tuple(row for row in read if row is not None)
-            return Page(found, unreadable=len(read) - len(found))
-        case _:
-            return NothingLearned("UNREADABLE_PAGE")
+    code, rows, told = _code(value["ResponseCode"]), _rows_in(value), _count(value.get("TotalRecords"))
+    if code == _DONE:
+        return _page(rows, told) if rows is not None else NothingLearned("UNREADABLE_PAGE")
+    if code == _NONE_OR_NO_PULL:
+        return _page(rows, told) if rows else Page(rows_told=told)
+    return _read_refusal(status, headers, body, value)
+
+
+def _page(rows: Sequence[object], told: int | None) -> Page:
+    read = [list_row(row) for row in rows]
+    found = tuple(row for row in read if row is not None)
+    digest = hashlib.sha256(b"\n".join(row.body for row in found) + b"%d" % len(read)).hexdigest() if rows else None
+    return Page(found, unreadable=len(read) - len(found), rows_told=told, proves_pull=True, digest=digest)
 
 
 def read_registration(status: int, headers: Mapping[str, str], body: bytes) -> RegisterAnswer:
@@ -177,29 +180,6 @@ def read_registration(status: int, headers: Mapping[str, str], body: bytes) -> R
     return answer if isinstance(answer, NothingLearned) else NothingLearned(f"HTTP_{status}")
 
 
-def read_row(value: object) -> BookRow | None:
-    """A row, or None for what has no receipt number: whatever it is, no payment can be recorded by it."""
-    receipt = read_receipt(value.get("transactionId")) if isinstance(value, dict) else None
-    if not isinstance(value, dict) or receipt is None:
-        return None
-    kind = value.get("transactiontype")
-    return BookRow(
-        receipt=receipt,
-        # An amount that is absent is as good as an unreadable one: a row has to agree in it.
-        amount=read_amount(value["amount"]) if value.get("amount") is not None else UNREADABLE,
-        account_reference=_reference(value.get("billreference")),
-        readings=_readings(value.get("trxDate")),
-        # Customers' payments are c2b-pay-bill-debit and c2b-buy-goods-debit; a kind that is absent denies nothing.
-        received=kind is None or (isinstance(kind, str) and kind.lower().startswith("c2b")),
-        payer=_visible_digits(value.get("msisdn")),
-    )
-
-
-def _pulled(value: object) -> PulledRow | None:
-    row = read_row(value)
-    return PulledRow(row, json.dumps(value, default=str).encode()) if row is not None else None
-
-
 def _rows_in(value: Mapping[str, object]) -> Sequence[object] | None:
     """The rows, however they are nested; None for what holds none because it is no list of them."""
     listed = value.get("Response")
@@ -209,48 +189,29 @@ def _rows_in(value: Mapping[str, object]) -> Sequence[object] | None:
 
 
 def _read_refusal(status: int, headers: Mapping[str, str], body: bytes, value: object) -> PullAnswer:
-    code, text = (error_in(value) if isinstance(value, dict) else None) or ("", "")
+    code, text = _error_of(value)
     if code == "500" and _NOTHING_FOUND.fullmatch(normalise(text)):
         return Page()
     if code == NOT_REGISTERED_CODE and normalise(text) == "invalid shortcode":
         return NotRegistered()
-    return read_nothing(status, headers, body, TOKEN_ALARM)
+    nothing = read_nothing(status, headers, body, TOKEN_ALARM)
+    # Codes are Daraja's own, short and without anybody's data; anything longer is not repeated.
+    short = 0 < len(code) <= 16 and code.isascii() and code.isprintable()
+    return replace(nothing, code=code) if status == 200 and short else nothing
+
+
+def _error_of(value: object) -> tuple[str, str]:
+    """Code and text of an error, also where they are called as in a success, under HTTP 200."""
+    if not isinstance(value, dict):
+        return "", ""
+    code, text = _code(value.get("ResponseCode")), value.get("ResponseMessage")
+    return error_in(value) or (code or "", text if isinstance(text, str) else "")
+
+
+def _count(value: object) -> int | None:
+    digits = _code(value)
+    return int(digits) if digits is not None and _COUNT.fullmatch(digits) else None
 
 
 def _code(value: object) -> str | None:
     return str(value) if type(value) is int else value if isinstance(value, str) else None
-
-
-def _reference(value: object) -> str:
-    """What the payer's prompt showed as the account; the empty text for what cannot be one."""
-    text = value.strip() if isinstance(value, str) else ""
-    return text if len(text) <= _REFERENCE_MAX_CHARACTERS and text.isprintable() else ""
-
-
-def _readings(value: object) -> tuple[datetime, ...]:
-    """What a time may mean, the earliest first. A Z is written after UTC and after Nairobi's time alike."""
-    if not isinstance(value, str):
-        return ()
-    for form in _DATE_FORMS:
-        try:
-            written = datetime.strptime(value, form)  # noqa: DTZ007 -- the zone is what is in question
-        except ValueError:
-            continue
-        return written.replace(tzinfo=NAIROBI).astimezone(UTC), written.replace(tzinfo=UTC)
-    return ()
-
-
-def _visible_digits(value: object) -> VisibleDigits | None:
-    """The digits that are shown of a number, in whatever notation: 722000126, 2547 ***** 126, 0722000***."""
-    text = str(value) if type(value) is int else value.replace(" ", "") if isinstance(value, str) else ""
-    if _NUMBER.fullmatch(text):
-        leading, trailing = _national(text), ""
-    elif masked := _MASK.fullmatch(text):
-        leading, trailing = _national(masked[1]), masked[3]
-    else:
-        return None
-    return VisibleDigits(leading, trailing) if len(leading) + len(trailing) >= _DIGITS_SHOWN_MIN else None
-
-
-def _national(digits: str) -> str:
-    return digits.removeprefix("254") if digits.startswith("254") else digits.removeprefix("0")

@@ -5,7 +5,7 @@ it and for whichever system. A row names no id of ours: what ties it to a
 payment is the account reference that the prompt carried, and with it the amount
 and the time. Only when exactly one payment fits is a row a plain success, which
 the table judges as any other; where more than one could be meant, or something
-does not fit, it is money in doubt: a person looks, and nothing is guessed.
+does not fit, the type of the row among it, it is money in doubt: a person looks, and nothing is guessed.
 
 A till's rows carry no reference. Amount, time and the visible digits of the
 payer's number may all agree by chance, so together they are a doubt at most, and
@@ -47,10 +47,13 @@ class VisibleDigits(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class BookRow:
+class PulledRow:
     """One movement of money as the provider has it."""
 
-    receipt: str
+    receipt: str | None
+    """None where it cannot be read."""
+    key: str
+    """Names the row: by its receipt, or else by a digest of it."""
     amount: int | str
     """Whole shillings, or `UNREADABLE`."""
     account_reference: str
@@ -58,7 +61,8 @@ class BookRow:
     readings: tuple[datetime, ...]
     """What its time may mean, the earliest first: the zone that is written is not to be relied on."""
     received: bool
-    """Money that a customer paid to us; anything else in the books is no payment."""
+    """It says itself that a customer paid to us. Types are cut short, and many are unlisted: another one proves no
+    payment, and excludes none."""
     payer: VisibleDigits | None = None
     """Never a key, only one more thing that has to agree."""
 
@@ -115,12 +119,10 @@ class Shelf:
     lookalikes: Sequence[Lookalike] = ()
 
 
-def belonging(row: BookRow, shelf: Shelf, now: datetime) -> tuple[Belonging, list[tuple[Candidate, ResultReported]]]:
+def belonging(row: PulledRow, shelf: Shelf, now: datetime) -> tuple[Belonging, list[tuple[Candidate, ResultReported]]]:
     """Whose row it is, and the facts to tell."""
-    if not row.received:
-        return Belonging.NOT_OURS, []
     named = shelf.named.get(row.account_reference, ()) if row.account_reference else ()
-    holder = shelf.holders.get(row.receipt)
+    holder = shelf.holders.get(row.receipt) if row.receipt is not None else None
     if holder is not None:
         return _recorded(row, named, holder, now)
     if not named:
@@ -128,12 +130,13 @@ def belonging(row: BookRow, shelf: Shelf, now: datetime) -> tuple[Belonging, lis
         doubts = [(candidate, _fact(row, candidate, now, in_doubt=True)) for candidate in alike]
         return (Belonging.IN_DOUBT if doubts else Belonging.NOT_OURS), doubts
     fits = len(named) == 1 and named[0].shortcode == shelf.shortcode and _moment(row, named[0], now) is not None
+    fits = fits and row.received and row.receipt is not None
     facts = [(candidate, _fact(row, candidate, now, in_doubt=not fits)) for candidate in named]
     return (Belonging.OURS if fits else Belonging.IN_DOUBT), facts
 
 
 def _recorded(
-    row: BookRow, named: Sequence[Candidate], holder: Holder, now: datetime
+    row: PulledRow, named: Sequence[Candidate], holder: Holder, now: datetime
 ) -> tuple[Belonging, list[tuple[Candidate, ResultReported]]]:
     """A receipt that is recorded. The books may still say otherwise: of its amount, or of whom it is for."""
     owner = holder.candidate
@@ -146,7 +149,7 @@ def _recorded(
     return Belonging.OURS, [(owner, _fact(row, owner, now, in_doubt=False))]
 
 
-def _alike(row: BookRow, alike: Lookalike) -> bool:
+def _alike(row: PulledRow, alike: Lookalike) -> bool:
     moved_in_time = any(
         alike.candidate.prompted_at - CLOCKS_APART_MAX <= moment <= alike.candidate.prompted_at + PROMPT_LIVES_MAX
         for moment in row.readings
@@ -155,16 +158,16 @@ def _alike(row: BookRow, alike: Lookalike) -> bool:
     return moved_in_time and agrees
 
 
-def _moment(row: BookRow, candidate: Candidate, now: datetime) -> datetime | None:
+def _moment(row: PulledRow, candidate: Candidate, now: datetime) -> datetime | None:
     """When the money moved: the first reading since the prompt. A reading that lies is hours away from it."""
     earliest, latest = candidate.prompted_at - CLOCKS_APART_MAX, now + CLOCKS_APART_MAX
     return next((moment for moment in row.readings if earliest <= moment <= latest), None)
 
 
-def _fact(row: BookRow, candidate: Candidate, now: datetime, *, in_doubt: bool) -> ResultReported:
+def _fact(row: PulledRow, candidate: Candidate, now: datetime, *, in_doubt: bool) -> ResultReported:
     return ResultReported(
         # Told apart, so that a doubt which was told once does not stand in the way of the proof.
-        fact_id=f"{'pull-doubt' if in_doubt else 'pull'}:{row.receipt}",
+        fact_id=f"{'pull-doubt' if in_doubt else 'pull'}:{row.key}",
         source=Source.PULL,
         verdict=Verdict.PAID,
         code=PAID_CODE,

@@ -121,11 +121,6 @@ def tried_until(spans: Iterable[Span]) -> datetime | None:
     return max((span.end for span in spans), default=None)
 
 
-def half(length: timedelta) -> timedelta:
-    """The length of the next slices, when one had too many rows."""
-    return max(SLICE_MIN, timedelta(seconds=length.total_seconds() // 2))
-
-
 def _look_due(span: Span, now: datetime) -> bool:
     return span.reading is Reading.READ and any(span.read_at < span.end + age <= now for age in LOOKS)
 

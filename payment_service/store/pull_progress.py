@@ -1,31 +1,27 @@
-"""How far each shortcode's books have been read, whose turn it is, and what stored payments a row may be about.
+"""How far each shortcode's books have been read, who reads them now, and which spans have been read.
 
-SQL only; `application.pull_transactions` decides. The turn is a row's column, not a lock: it is taken by
-comparison, held over no connection, and progress is written only by whoever still has it.
+SQL only; `application.pull_transactions` decides. The lease is a row's column, not a lock: it is taken by comparison,
+held over no connection, and progress is written only by whoever still has it.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
+from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import and_, delete, or_, select, text, update
+from sqlalchemy import delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from payment_service.domain.payment import State
-from payment_service.domain.pull import Candidate, Holder, Lookalike
-from payment_service.domain.pull_spans import LISTED_WITHIN, Reading, Span
-from payment_service.security.sealing import PHONE_NUMBER, Sealer
+from payment_service.domain.pull_spans import LISTED_WITHIN, SLICE_MAX, Reading, Slice, Span
+from payment_service.domain.pull_window import Window
 from payment_service.store.provider_tables import pull_spans, pulls
-from payment_service.store.tables import cases, payments, receipts
+from payment_service.store.tables import payments
+from payment_service.store.time_ordered_ids import MADE_WITHIN, first_id_at
 
 SPANS_KEPT = timedelta(days=7)
 """Longer than any payment is watched, so that the end of its watch can still be judged by them."""
-
-LOOKALIKES_MAX = 500
-"""Unsettled payments that are compared with rows without a reference: those of two days in which little was settled."""
 
 # A shortcode that was never pulled has no row yet, and is due.
 _NEXT = text("""
@@ -34,7 +30,6 @@ LEFT JOIN daraja_pulls p ON p.shortcode = listed.shortcode
 WHERE p.shortcode IS NULL
     OR (p.next_pull_at <= :now AND (p.lease_expires_at IS NULL OR p.lease_expires_at <= :now))
 ORDER BY p.next_pull_at NULLS FIRST LIMIT 1""")
-
 
 # What a reading says of its last `listed_within` proves nothing: rows of that time may have appeared since.
 _COVER = text("""
@@ -52,30 +47,14 @@ class Progress:
     """How far a shortcode's books have been read."""
 
     registered_at: datetime | None = None
-    window_start: datetime | None = None
-    """Of the window that is being read; None between two."""
-    window_end: datetime | None = None
-    page_offset: int = 0
-    """Rows of that window that have been read."""
-    pulled_upto: datetime | None = None
-    """End of the last window that was read to its end."""
-    swept_at: datetime | None = None
-    """When all that the provider keeps was last read to its end."""
+    proved_at: datetime | None = None
+    """When it first answered with code 1000, or with rows. Until then nothing shows that Pull works for it at all."""
+    window: Window | None = None
+    """None between two."""
+    slice_length: timedelta = SLICE_MAX
+    """As much time as was read without trouble lately."""
     failures: int = 0
     """In a row."""
-
-
-_PROGRESS = ("registered_at", "window_start", "window_end", "page_offset", "pulled_upto", "swept_at", "failures")
-# In the order of `_candidate`; first in every statement that selects them.
-_CANDIDATE = (
-    payments.c.payment_id,
-    payments.c.reference,
-    payments.c.account_reference,
-    payments.c.shortcode,
-    payments.c.amount,
-    payments.c.sent_at,
-    payments.c.created_at,
-)
 
 
 async def next_shortcode(conn: AsyncConnection, shortcodes: Sequence[str], now: datetime) -> str | None:
@@ -84,10 +63,10 @@ async def next_shortcode(conn: AsyncConnection, shortcodes: Sequence[str], now: 
     return shortcode
 
 
-async def take_turn(
+async def take_lease(
     conn: AsyncConnection, shortcode: str, *, lease_id: UUID, now: datetime, until: datetime
 ) -> Progress | None:
-    """Take the turn at a shortcode until then; None if another process was faster."""
+    """Lease a shortcode's books until then; None if another process was faster."""
     columns, lease = pulls.c, {"lease_id": lease_id, "lease_expires_at": until}
     statement = (
         insert(pulls)
@@ -98,22 +77,48 @@ async def take_turn(
             where=(columns.next_pull_at <= now)
             & or_(columns.lease_expires_at.is_(None), columns.lease_expires_at <= now),
         )
-        .returning(*(columns[name] for name in _PROGRESS))
+        .returning(
+            columns.registered_at,
+            columns.proved_at,
+            columns.window_start,
+            columns.window_end,
+            columns.window_began_at,
+            columns.page_offset,
+            columns.page_digest,
+            columns.rows_told,
+            columns.window_flaw,
+            columns.slice_seconds,
+            columns.failures,
+        )
     )
     row = (await conn.execute(statement)).one_or_none()
-    return Progress(*row) if row is not None else None
+    return _progress(*row) if row is not None else None
 
 
-async def end_turn(
+async def end_lease(
     conn: AsyncConnection, shortcode: str, *, lease_id: UUID, progress: Progress, next_pull_at: datetime
 ) -> bool:
-    """Store how far it went and give the turn back; False, and nothing stored, if the turn is no longer ours."""
-    columns = pulls.c
-    values = {name: getattr(progress, name) for name in _PROGRESS}
+    """Store how far it went and end the lease; False, and nothing stored, if the lease is no longer ours."""
+    columns, window = pulls.c, progress.window
     result = await conn.execute(
         update(pulls)
         .where(columns.shortcode == shortcode, columns.lease_id == lease_id)
-        .values(**values, next_pull_at=next_pull_at, lease_id=None, lease_expires_at=None)
+        .values(
+            registered_at=progress.registered_at,
+            proved_at=progress.proved_at,
+            window_start=window.slice.start if window else None,
+            window_end=window.slice.end if window else None,
+            window_began_at=window.began_at if window else None,
+            page_offset=window.offset if window else 0,
+            page_digest=window.page_digest if window else None,
+            rows_told=window.rows_told if window else None,
+            window_flaw=window.flaw if window else None,
+            slice_seconds=int(progress.slice_length.total_seconds()),
+            failures=progress.failures,
+            next_pull_at=next_pull_at,
+            lease_id=None,
+            lease_expires_at=None,
+        )
     )
     return result.rowcount == 1
 
@@ -162,76 +167,79 @@ async def books_cover(conn: AsyncConnection, shortcode: str, start: datetime, en
     return bool(found)
 
 
-async def candidates_named(
-    conn: AsyncConnection, account_references: Sequence[str], since: datetime
-) -> Mapping[str, list[Candidate]]:
-    """The payments made since then whose prompts carried these account references."""
-    statement = select(*_CANDIDATE).where(
-        payments.c.account_reference.in_(account_references), payments.c.created_at > since
-    )
-    named: dict[str, list[Candidate]] = {}
-    for row in await conn.execute(statement):
-        named.setdefault(row.account_reference, []).append(_candidate(*row[: len(_CANDIDATE)]))
-    return named
-
-
-async def holders_of(conn: AsyncConnection, numbers: Sequence[str]) -> Mapping[str, Holder]:
-    """Those of the receipt numbers that are recorded, and on which payments."""
+async def latest_read(conn: AsyncConnection, shortcodes: Sequence[str]) -> Mapping[str, datetime]:
+    """Until when each shortcode's books have been read; those that never were are left out."""
+    columns = pull_spans.c
     statement = (
-        select(*_CANDIDATE, receipts.c.receipt, receipts.c.amount)
-        .join(payments, payments.c.payment_id == receipts.c.payment_id)
-        .where(receipts.c.receipt.in_(numbers))
+        select(columns.shortcode, func.max(columns.end_at))
+        .where(columns.shortcode.in_(shortcodes), columns.reading == Reading.READ.value)
+        .group_by(columns.shortcode)
     )
-    return {
-        receipt: Holder(_candidate(*candidate), None if amount is None else int(amount))
-        for *candidate, receipt, amount in await conn.execute(statement)
-    }
+    return {row[0]: row[1] for row in await conn.execute(statement)}
 
 
-async def lookalikes(
-    conn: AsyncConnection, sealer: Sealer, shortcode: str, amounts: Sequence[int], now: datetime
-) -> list[Lookalike]:
-    """The unsettled payments to a shortcode, of these amounts, whose time has passed; the latest ones."""
+class NotRead(NamedTuple):
+    """A span of a shortcode's books that could not be read, and why."""
+
+    shortcode: str
+    reading: Reading
+
+
+async def not_read(conn: AsyncConnection, shortcodes: Sequence[str], since: datetime) -> list[NotRead]:
+    """The spans that could not be read and have not been since, the latest first."""
+    columns = pull_spans.c
     statement = (
-        select(*_CANDIDATE, payments.c.phone_number)
-        .where(payments.c.shortcode == shortcode, payments.c.amount.in_(amounts), payments.c.expires_at <= now)
+        select(columns.shortcode, columns.reading)
+        .where(columns.shortcode.in_(shortcodes), columns.reading != Reading.READ.value, columns.end_at > since)
+        .order_by(columns.read_at.desc())
+    )
+    return [NotRead(shortcode, Reading(reading)) for shortcode, reading in await conn.execute(statement)]
+
+
+async def first_payment_at(conn: AsyncConnection) -> datetime | None:
+    """When the first payment was made: before it, no row can be about one of ours."""
+    made: datetime | None = await conn.scalar(select(payments.c.created_at).order_by(payments.c.payment_id).limit(1))
+    return made
+
+
+async def holds_receipts(conn: AsyncConnection, shortcode: str, span: Slice) -> bool:
+    """Whether a payment to a shortcode has a receipt of that time.
+
+    Looks through the payments that were made then, an hour's or two, and stops at the first.
+    """
+    columns = payments.c
+    statement = (
+        select(columns.payment_id)
         .where(
-            or_(
-                and_(payments.c.state == State.EXPIRED.value, ~payments.c.outcome_certain),
-                and_(payments.c.state == State.COMPLETED.value, payments.c.mpesa_receipt_number.is_(None)),
-            )
+            columns.payment_id >= first_id_at(span.start - SLICE_MAX),
+            columns.payment_id < first_id_at(span.end + MADE_WITHIN),
+            columns.shortcode == shortcode,
+            columns.mpesa_receipt_number.is_not(None),
+            columns.transaction_date > span.start,
+            columns.transaction_date < span.end,
         )
-        # Those that still have a timer, so that the index of timers finds them.
-        .where(payments.c.due_at.is_not(None), payments.c.sent_at.is_not(None))
-        .order_by(payments.c.sent_at.desc())
-        .limit(LOOKALIKES_MAX)
+        .limit(1)
     )
-    return [
-        Lookalike(
-            _candidate(*row[: len(_CANDIDATE)]),
-            sealer.open(PHONE_NUMBER, row.payment_id.bytes, row.phone_number).decode(),
-        )
-        for row in await conn.execute(statement)
-    ]
+    return (await conn.execute(statement)).first() is not None
 
 
-async def told_before(
-    conn: AsyncConnection, references: Sequence[str], fact_ids: Sequence[str]
-) -> set[tuple[str, str]]:
-    """(reference, fact id) of those that have led to a case already."""
-    statement = select(cases.c.reference, cases.c.fact_id).where(
-        cases.c.reference.in_(references), cases.c.fact_id.in_(fact_ids)
-    )
-    return {(row.reference, row.fact_id) for row in await conn.execute(statement)}
-
-
-def _candidate(
-    payment_id: UUID,
-    reference: str,
-    account_reference: str,
-    shortcode: str,
-    amount: Decimal,
-    sent_at: datetime | None,
-    created_at: datetime,
-) -> Candidate:
-    return Candidate(payment_id, reference, account_reference, shortcode, int(amount), sent_at or created_at)
+def _progress(
+    registered_at: datetime | None,
+    proved_at: datetime | None,
+    window_start: datetime | None,
+    window_end: datetime | None,
+    window_began_at: datetime | None,
+    page_offset: int,
+    page_digest: str | None,
+    rows_told: int | None,
+    window_flaw: str | None,
+    slice_seconds: int,
+    failures: int,
+) -> Progress:
+    window = None
+    # Readers of the release before note no beginning; what they were reading is read anew.
+    if window_start is not None and window_end is not None and window_began_at is not None:
+        flaw = Reading(window_flaw) if window_flaw is not None else None
+        asked = Slice(window_start, window_end)
+        window = Window(asked, window_began_at, page_offset, page_digest, rows_told, flaw)
+    return Progress(registered_at, proved_at, window, timedelta(seconds=slice_seconds), failures)

@@ -41,6 +41,11 @@ STATUS_SQL = """CASE state
     WHEN 'REFUNDING' THEN 'COMPLETED' ELSE state END"""
 
 
+UNSETTLED_SQL = """due_at IS NOT NULL AND ((state = 'EXPIRED' AND NOT outcome_certain)
+    OR (state = 'COMPLETED' AND mpesa_receipt_number IS NULL))"""
+"""Payments whose money may still be found: an index has these alone."""
+
+
 def required(name: str, kind: TypeEngine[Any], default: str | None = None) -> Column[Any]:
     return Column(name, kind, nullable=False, server_default=text(default) if default else None)
 
@@ -147,6 +152,7 @@ payments = Table(
         postgresql_where=text("state = 'COMPLETED' AND mpesa_receipt_number IS NULL AND due_at IS NOT NULL"),
     ),
     Index("payments_by_account_reference", "account_reference", "created_at"),
+    Index("payments_unsettled", "shortcode", "amount", "sent_at", postgresql_where=text(UNSETTLED_SQL)),
     Index("payments_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index("payments_to_ask_about", "query_at", postgresql_where=text("query_at IS NOT NULL")),
     Index(

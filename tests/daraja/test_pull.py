@@ -1,5 +1,6 @@
 """Answers of Pull Transactions in every recorded shape, and what no shape may ever become."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -15,12 +16,14 @@ from payment_service.daraja.pull import (
     Page,
     PullAnswer,
     Registered,
+    read_beside,
     read_page,
     read_registration,
-    read_row,
 )
+from payment_service.daraja.pull_rows import read_row
+from payment_service.daraja.transport import HttpAnswer
 from payment_service.domain.facts import UNREADABLE
-from payment_service.domain.pull import BookRow, VisibleDigits
+from payment_service.domain.pull import PulledRow, VisibleDigits
 
 ROW: dict[str, Any] = {
     "transactionId": "TKA1B2C3D4",
@@ -32,10 +35,12 @@ ROW: dict[str, Any] = {
     "amount": "168.00",
     "organizationname": "Virtual Coaches",
 }
+NAMELESS = ROW | {"transactionId": None, "billreference": ""}
 OTHER = ROW | {"transactionId": "TKA1B2C3D5"}
 MOMENT = datetime(2026, 11, 25, 10, 13, tzinfo=UTC)
-READ = BookRow(
+READ = PulledRow(
     receipt="TKA1B2C3D4",
+    key="TKA1B2C3D4",
     amount=168,
     account_reference="n974d9n7d8dx",
     readings=(MOMENT - timedelta(hours=3), MOMENT),
@@ -48,9 +53,9 @@ def answered(body: object, status: int = 200, headers: dict[str, str] | None = N
     return read_page(status, headers or {}, body if isinstance(body, bytes) else json.dumps(body).encode())
 
 
-def receipts_in(answer: PullAnswer) -> list[str]:
+def receipts_in(answer: PullAnswer) -> list[str | None]:
     assert isinstance(answer, Page)
-    return [pulled.row.receipt for pulled in answer.rows]
+    return [listed.row.receipt for listed in answer.rows]
 
 
 @pytest.mark.parametrize("code", ["1000", 1000])
@@ -69,7 +74,15 @@ def test_rows_are_found_however_they_are_nested(code: object, nested: object) ->
         (200, {"ResponseCode": "1001", "ResponseMessage": "No transactions available"}),
         (200, {"ResponseCode": 1001, "Response": [[]]}),
         (200, {"ResponseCode": "1001", "Transaction": "[[]]"}),
-        (200, {"ResponseCode": "1000", "Response": [[]]}),
+        (200, {"ResponseCode": "1001", "ResponseMessage": "No records found or Organization Name not available"}),
+        (
+            200,
+            {
+                "ResponseCode": 500,
+                "ResponseMessage": "Failed to retrieve transactions. The short code does not have any available "
+                "transactions.",
+            },
+        ),
         (
             500,
             {
@@ -80,8 +93,47 @@ def test_rows_are_found_however_they_are_nested(code: object, nested: object) ->
         ),
     ],
 )
-def test_nothing_found_is_an_empty_page(status: int, body: object) -> None:
+def test_nothing_found_is_an_empty_page_that_proves_nothing(status: int, body: object) -> None:
     assert answered(body, status) == Page()
+
+
+@pytest.mark.parametrize("nothing", [[], [[]]])
+def test_an_empty_page_with_the_code_for_success_shows_that_pull_works(nothing: object) -> None:
+    assert answered({"ResponseCode": "1000", "Response": nothing}) == Page(proves_pull=True)
+
+
+@pytest.mark.parametrize(
+    ("told", "read"), [(50, 50), ("50", 50), (0, 0), (-1, None), ("many", None), (None, None), (True, None)]
+)
+def test_what_the_provider_says_it_has_is_read_also_beside_no_row(told: object, read: int | None) -> None:
+    for body in ({"ResponseCode": "1000", "Response": [[ROW]]}, {"ResponseCode": "1000", "Response": []}):
+        answer = answered(body | {"TotalRecords": told})
+        assert isinstance(answer, Page)
+        assert answer.rows_told == read
+    assert answered({"ResponseCode": "1001", "TotalRecords": told}) == Page(rows_told=read)
+
+
+def test_pages_with_the_same_rows_have_the_same_digest_and_no_others() -> None:
+    pages = [
+        answered({"ResponseRefID": str(number), "ResponseCode": "1000", "Response": [rows]})
+        for number, rows in enumerate([[ROW, OTHER], [ROW, OTHER], [OTHER, ROW], [ROW], [ROW, OTHER, {}]])
+    ]
+    digests = [page.digest for page in pages if isinstance(page, Page)]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 4
+
+
+async def test_reading_a_full_page_leaves_the_loop_to_others() -> None:
+    rows = [ROW | {"transactionId": f"TKA1B2C{number:05d}"} for number in range(4000)]
+    body = json.dumps({"ResponseCode": "1000", "Response": [rows]}).encode()
+    turns, reading = 0, asyncio.create_task(read_beside(HttpAnswer(200, {}, body)))
+    while not reading.done():
+        await asyncio.sleep(0)
+        turns += 1
+    answer = await reading
+    assert isinstance(answer, Page)
+    assert answer.length == 4000
+    assert turns > 10, "nothing else ran while the page was read"
 
 
 def test_rows_beside_the_code_for_none_are_still_rows() -> None:
@@ -89,11 +141,20 @@ def test_rows_beside_the_code_for_none_are_still_rows() -> None:
 
 
 def test_what_is_no_row_is_counted_and_takes_no_other_with_it() -> None:
-    odd = [{}, "text", None, 5, ROW | {"transactionId": "yzlyrEsy0u"}, ROW | {"transactionId": None}]
+    odd = [{}, "text", None, 5, NAMELESS, NAMELESS | {"transactionId": "yzlyrEsy0u"}]
     answer = answered({"ResponseCode": "1000", "Response": [[odd[0], ROW, *odd[1:]], OTHER]})
     assert receipts_in(answer) == ["TKA1B2C3D4", "TKA1B2C3D5"]
     assert isinstance(answer, Page)
     assert (answer.unreadable, answer.length) == (6, 8), "the next page begins behind all of them"
+
+
+@pytest.mark.parametrize("receipt", ["yzlyrEsy0u", None, 7])
+def test_a_row_without_a_readable_receipt_is_still_a_row_when_it_names_somebody(receipt: object) -> None:
+    row = read_row(ROW | {"transactionId": receipt})
+    assert row is not None
+    assert (row.receipt, row.account_reference, len(row.key)) == (None, "n974d9n7d8dx", 20)
+    again = read_row(ROW | {"transactionId": receipt})
+    assert again == row, "it is known again"
 
 
 @pytest.mark.parametrize(
@@ -105,7 +166,10 @@ def test_what_is_no_row_is_counted_and_takes_no_other_with_it() -> None:
         (200, {"ResponseCode": "1000"}, NothingLearned("UNREADABLE_PAGE")),
         (200, {"ResponseCode": "1000", "Response": "[[]]"}, NothingLearned("UNREADABLE_PAGE")),
         (200, {"ResponseCode": "1000", "Response": {"rows": [ROW]}}, NothingLearned("UNREADABLE_PAGE")),
-        (200, {"ResponseCode": "1002", "Response": [[ROW]]}, NothingLearned("UNREADABLE_PAGE")),
+        (200, {"ResponseCode": "1002", "Response": [[ROW]]}, NothingLearned("1002")),
+        (200, {"ResponseCode": "a" * 40}, NothingLearned("HTTP_200")),
+        (200, {"ResponseCode": "500", "ResponseMessage": "Failed to retrieve transactions"}, NothingLearned("500")),
+        (200, {"ResponseCode": "400.001", "ResponseMessage": "Invalid ShortCode"}, NotRegistered()),
         (500, {"ResponseCode": "1000", "Response": [[ROW]]}, NothingLearned("HTTP_500")),
         (500, {"errorCode": "500", "errorMessage": "Failed to retrieve transactions."}, NothingLearned("500")),
         (500, {"errorCode": "500.003.1001", "errorMessage": "Internal Server Error"}, NothingLearned("500.003.1001")),
@@ -206,11 +270,22 @@ def test_an_amount_is_whole_shillings_or_none_that_agrees(amount: object, read: 
         ("2026-11-25T10:13:00", READ.readings),
         ("25.11.2026 10:13:00", ()),
         ("2026-11-31T10:13:00Z", ()),
-        (20261125101300, ()),
+        ("2026-11-25T10:13:00.123Z", READ.readings),
+        ("2026-11-25 10:13:00.5", READ.readings),
+        ("20261125101300", READ.readings),
+        (20261125101300, READ.readings),
+        ("2026-11-25T13:13:00+03:00", (MOMENT,)),
+        ("2026-11-25T13:13:00.000+0300", (MOMENT,)),
+        ("2026-11-25T10:13:00+00:00", (MOMENT,)),
+        ("2026-11-25T10:13:00+99:00", ()),
+        ("0001-01-01T00:00:00+03:00", ()),
+        ("20261131101300", ()),
         (None, ()),
     ],
 )
-def test_a_time_is_read_both_ways_since_its_zone_lies(date: object, readings: tuple[datetime, ...]) -> None:
+def test_a_time_without_an_offset_is_read_both_ways_since_its_zone_lies(
+    date: object, readings: tuple[datetime, ...]
+) -> None:
     row = read_row(ROW | {"trxDate": date})
     assert row is not None
     assert row.readings == readings
@@ -247,13 +322,15 @@ def test_the_digits_that_are_shown_are_compared_and_too_few_are_none(number: obj
     [
         ("c2b-pay-bill-debit", True),
         ("c2b-buy-goods-debit", True),
+        ("c2b-paybill-debi", True),
         (None, True),
         ("b2c-payment", False),
         ("organization-reversal", False),
+        ("Fuliza M-PESA Ov", False),
         (5, False),
     ],
 )
-def test_only_customers_payments_are_money_received(kind: object, received: bool) -> None:
+def test_only_the_listed_types_say_that_a_customer_paid(kind: object, received: bool) -> None:
     row = read_row(ROW | {"transactiontype": kind})
     assert row is not None
     assert row.received is received

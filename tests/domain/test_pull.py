@@ -10,10 +10,10 @@ import pytest
 from payment_service.domain.facts import UNREADABLE, Source
 from payment_service.domain.pull import (
     Belonging,
-    BookRow,
     Candidate,
     Holder,
     Lookalike,
+    PulledRow,
     Shelf,
     VisibleDigits,
     belonging,
@@ -24,7 +24,15 @@ NOW = START + seconds(600)
 PHONE = "254722000126"
 MINE = Candidate(UUID(int=1), "r1", "SEAT7", "174379", 500, START)
 OTHER = replace(MINE, payment_id=UUID(int=2), reference="r2")
-ROW = BookRow("TKA1B2C3D4", 500, "SEAT7", (START + seconds(20),), received=True, payer=VisibleDigits("7", "126"))
+ROW = PulledRow(
+    receipt="TKA1B2C3D4",
+    key="TKA1B2C3D4",
+    amount=500,
+    account_reference="SEAT7",
+    readings=(START + seconds(20),),
+    received=True,
+    payer=VisibleDigits("7", "126"),
+)
 AT_A_TILL = replace(ROW, account_reference="")
 
 
@@ -35,16 +43,16 @@ def shelf(
     shortcode: str = "174379",
     recorded: int | None = 500,
 ) -> Shelf:
-    holders = {ROW.receipt: Holder(holder, recorded)} if holder else {}
+    holders = {ROW.key: Holder(holder, recorded)} if holder else {}
     return Shelf(shortcode, {"SEAT7": named} if named else {}, holders, lookalikes)
 
 
-def told(row: BookRow, on: Shelf) -> tuple[Belonging, list[tuple[int, bool]]]:
+def told(row: PulledRow, on: Shelf) -> tuple[Belonging, list[tuple[int, bool]]]:
     """What was found, and for each fact the payment's number and whether it is told in doubt."""
     found, facts = belonging(row, on, NOW)
     for _, fact in facts:
         assert (fact.source, fact.receipt, fact.amount) == (Source.PULL, row.receipt, row.amount)
-        assert fact.fact_id == f"{'pull-doubt' if fact.in_doubt else 'pull'}:{row.receipt}"
+        assert fact.fact_id == f"{'pull-doubt' if fact.in_doubt else 'pull'}:{row.key}"
     return found, [(candidate.payment_id.int, fact.in_doubt) for candidate, fact in facts]
 
 
@@ -60,10 +68,12 @@ def test_the_only_payment_that_is_named_is_told_whatever_the_amount(amount: int 
         (replace(ROW, readings=(START - timedelta(hours=1),)), shelf([MINE])),
         (replace(ROW, readings=(NOW + timedelta(hours=1),)), shelf([MINE])),
         (ROW, shelf([MINE], shortcode="600998")),
+        (replace(ROW, received=False), shelf([MINE])),
+        (replace(ROW, receipt=None, key="8c0f"), shelf([MINE])),
     ],
-    ids=["no time", "before the prompt", "from the future", "at another shortcode"],
+    ids=["no time", "before the prompt", "from the future", "at another shortcode", "of another type", "no receipt"],
 )
-def test_a_named_payment_that_does_not_fit_is_in_doubt(row: BookRow, on: Shelf) -> None:
+def test_a_named_payment_that_does_not_fit_is_in_doubt(row: PulledRow, on: Shelf) -> None:
     assert told(row, on) == (Belonging.IN_DOUBT, [(1, True)])
 
 
@@ -75,13 +85,12 @@ def test_of_two_that_are_named_none_is_chosen() -> None:
     ("row", "on"),
     [
         (ROW, shelf()),
-        (replace(ROW, received=False), shelf([MINE])),
         (replace(ROW, account_reference="seat7"), shelf([MINE])),
         (ROW, shelf(lookalikes=[Lookalike(MINE, PHONE)])),
     ],
-    ids=["a name that is none of ours", "no payment", "another spelling", "another name, for all its likeness"],
+    ids=["a name that is none of ours", "another spelling", "another name, for all its likeness"],
 )
-def test_other_money_is_left(row: BookRow, on: Shelf) -> None:
+def test_other_money_is_left(row: PulledRow, on: Shelf) -> None:
     assert told(row, on) == (Belonging.NOT_OURS, [])
 
 
@@ -89,6 +98,12 @@ def test_a_receipt_that_is_recorded_as_the_books_have_it_is_known() -> None:
     for named in ([], [MINE], [MINE, OTHER]):
         for row in (ROW, replace(ROW, amount=UNREADABLE)):
             assert told(row, shelf(named, MINE)) == (Belonging.KNOWN, [])
+
+
+def test_a_receipt_that_is_recorded_is_judged_whatever_the_type_of_its_row() -> None:
+    other_type = replace(ROW, received=False)
+    assert told(other_type, shelf([MINE], MINE)) == (Belonging.KNOWN, [])
+    assert told(replace(other_type, amount=1), shelf([MINE], MINE)) == (Belonging.OURS, [(1, False)])
 
 
 def test_a_receipt_that_is_recorded_with_another_amount_is_told_again() -> None:
@@ -127,7 +142,7 @@ def test_at_a_till_amount_time_and_digits_together_are_a_doubt() -> None:
     ],
     ids=["amount", "too early", "too late", "no time", "no digits", "other digits", "too many digits"],
 )
-def test_at_a_till_one_thing_that_does_not_agree_is_enough(row: BookRow) -> None:
+def test_at_a_till_one_thing_that_does_not_agree_is_enough(row: PulledRow) -> None:
     assert told(row, shelf(lookalikes=[Lookalike(MINE, PHONE)])) == (Belonging.NOT_OURS, [])
 
 

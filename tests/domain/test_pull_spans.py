@@ -43,7 +43,7 @@ def test_the_newest_hour_is_read_first_and_then_what_lies_behind_it() -> None:
 
 
 def test_after_an_outage_the_present_goes_first() -> None:
-    old = read(NOW - KEPT, NOW - hours(5), at=NOW - timedelta(seconds=1))
+    old = read(NOW - hours(5), NOW - hours(4), at=NOW - timedelta(seconds=1))
     assert following([old]) == Slice(NOW - hours(1), NOW)
     assert following([old, read(NOW - hours(1), NOW)]) == Slice(NOW - hours(2), NOW - hours(1))
 

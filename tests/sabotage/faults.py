@@ -309,10 +309,60 @@ FAULTS = (
     ),
     Fault(
         "a page of the books counts as read although its rows could not be recorded",
-        "payment_service/application/settling/pull_transactions.py",
+        "payment_service/application/settling/record_pulled_rows.py",
         "            raise outcome",
         "            break",
         ("tests/application/settling/test_pull_transactions.py::test_a_store_that_is_away_costs_no_row",),
+    ),
+    Fault(
+        "a row of an unlisted type is dropped although it has a reference of ours",
+        "payment_service/domain/pull.py",
+        "shelf.named.get(row.account_reference, ()) if row.account_reference else ()",
+        "shelf.named.get(row.account_reference, ()) if row.account_reference and row.received else ()",
+        (
+            (
+                "tests/application/settling/test_pull_transactions.py"
+                "::test_a_row_of_another_type_with_a_reference_of_ours_is_never_dropped"
+            ),
+        ),
+    ),
+    Fault(
+        "nothing found in the books counts as read although we hold receipts",
+        "payment_service/application/settling/pull_transactions.py",
+        "    if window.flaw is None and window.offset == 0",
+        "    if window.flaw is not None and window.offset == 0",
+        (
+            (
+                "tests/application/settling/test_pull_transactions.py"
+                "::test_nothing_found_while_we_hold_receipts_is_a_contradiction_and_not_a_reading"
+            ),
+        ),
+    ),
+    Fault(
+        "a page of the books that repeats is the end of a slice",
+        "payment_service/domain/pull_window.py",
+        "None if 0 < told <= before.offset else Reading.PAGE_REPEATED",
+        "None",
+        (
+            (
+                "tests/application/settling/test_pull_transactions.py"
+                "::test_pages_that_are_not_all_there_is_do_not_count_as_read"
+            ),
+        ),
+    ),
+    Fault(
+        "books that were read at once prove what is missing in them",
+        "payment_service/store/pull_progress.py",
+        "LEAST(end_at, read_at - CAST(:listed_within AS interval))",
+        "end_at",
+        ("tests/store/test_pull_progress.py::test_everything_else_proves_nothing",),
+    ),
+    Fault(
+        "after an outage the oldest of the books is read first",
+        "payment_service/domain/pull_spans.py",
+        "    start, end = stretches[-1]",
+        "    start, end = stretches[0]",
+        ("tests/domain/test_pull_spans.py::test_after_an_outage_the_present_goes_first",),
     ),
     Fault(
         "the status of any transaction pays for the payment that was asked about",

@@ -18,8 +18,19 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from payment_service.domain.pull import PulledRow, VisibleDigits
 from payment_service.domain.transitions import CaseKind
-from payment_service.store import due_timers, inbox, provider_health, push_queries, reads, status_questions
+from payment_service.security.sealing import Sealer
+from payment_service.store import (
+    due_timers,
+    inbox,
+    provider_health,
+    pull_candidates,
+    pull_progress,
+    push_queries,
+    reads,
+    status_questions,
+)
 from payment_service.store.engines import read_engine
 from payment_service.store.reads import EventScope, PaymentFilter
 from payment_service.store.time_ordered_ids import first_id_at
@@ -79,6 +90,20 @@ def not_again(_claimed: push_queries.Claimed) -> datetime | None:
     return None
 
 
+class Unsealed(Sealer):
+    """For payments that were filled in without sealing anything."""
+
+    def __init__(self) -> None: ...
+
+    def open(self, place: str, row_id: bytes | str, sealed: bytes) -> bytes:
+        return b"254722000126"
+
+
+def row_without_a_name() -> PulledRow:
+    """A till's row about one of the expired payments: its amount and its time are all that it shares with it."""
+    return PulledRow("RCPT", "RCPT", 500, "", (middle(),), received=True, payer=VisibleDigits("7", "126"))
+
+
 READS: dict[str, Read] = {
     "ListPayments": listing(),
     "ListPayments, before a payment": lambda conn: reads.list_payments(
@@ -119,6 +144,14 @@ READS: dict[str, Read] = {
     ),
     "callbacks, due": lambda conn: inbox.due_callbacks(conn, datetime.now(UTC), 40),
     "callbacks, matched": lambda conn: inbox.matched_callbacks(conn, 40),
+    "pull, rows without a name": lambda conn: pull_candidates.lookalikes(
+        conn, Unsealed(), "174379", [row_without_a_name()], datetime.now(UTC)
+    ),
+    "pull, rows with a name": lambda conn: pull_candidates.candidates_named(
+        conn, ["ref782"], datetime.now(UTC) - timedelta(days=7)
+    ),
+    "pull, receipts": lambda conn: pull_candidates.holders_of(conn, ["R783"]),
+    "pull, the first payment": pull_progress.first_payment_at,
     "provider, pushes": lambda conn: provider_health.count_pushes(conn, middle(), middle()),
     "provider, codes": lambda conn: provider_health.latest_result_codes(conn, middle(), 10),
 }

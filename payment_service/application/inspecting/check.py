@@ -13,10 +13,10 @@ from uuid import UUID
 
 from payment_service.application.inspecting.invariants import RULES, Evidence, Instruments, Invariant
 from payment_service.application.settling.accept_callbacks import BODY_INDEX, fact_id_of
-from payment_service.application.settling.pull_transactions import PULLED
+from payment_service.application.settling.record_pulled_rows import PULLED
 from payment_service.daraja.callback import read_callback
 from payment_service.daraja.envelopes import lenient_json
-from payment_service.daraja.pull import read_row
+from payment_service.daraja.pull_rows import read_row
 from payment_service.domain.callbacks import CallbackKind, CallbackStatus
 from payment_service.domain.facts import ResultReported, Verdict
 from payment_service.domain.payment import PAID_STATES, Payment
@@ -258,7 +258,9 @@ async def _check_exchanges(
         answer = _opened(tools, tallies, subject, EXCHANGE_ANSWER, row_id.bytes, exchange.answer)
         if exchange.operation == PULLED and exchange.payment_id is not None and answer is not None:
             row = read_row(lenient_json(answer))
-            rows.append((subject, exchange.payment_id, row.receipt if row is not None else None))
+            # A row whose receipt cannot be read has its case, and nothing else to be found by.
+            if row is None or row.receipt is not None:
+                rows.append((subject, exchange.payment_id, row.receipt if row is not None else None))
     if not rows:
         return
     recorded = await audit.recorded_money(conn, {payment_id for _, payment_id, _ in rows}, {row[2] for row in rows})

@@ -49,12 +49,12 @@ class Reader:
     tools: PullTools
 
     async def read(self) -> int:
-        """Read all that is due; how many turns it took."""
-        turns = 0
+        """Read all that is due; how many steps it took."""
+        steps = 0
         while await pull_transactions(self.tools):
-            turns += 1
-            assert turns < 100, "it never comes to an end"
-        return turns
+            steps += 1
+            assert steps < 200, "it never comes to an end"
+        return steps
 
     async def read_anew(self) -> int:
         """As `read`, when the next window is due."""
@@ -79,6 +79,10 @@ class Bookkeeping:
 
     async def tell_simulator(self, what: str, **body: Any) -> None:
         (await self.control.post(f"/control/{what}", json=body)).raise_for_status()
+
+    async def tell_simulator_to_pull_again(self) -> None:
+        """Nothing that was ordered for coming pulls happens any more."""
+        (await self.control.delete("/control/pulls")).raise_for_status()
 
     async def payment(self, **changed: object) -> tuple[Payment, Prompt]:
         fields: dict[str, object] = {"shortcode": next(iter(self.reader.tools.shortcodes))}
@@ -135,9 +139,17 @@ class Bookkeeping:
         )
 
     async def progress(self) -> dict[str, Any]:
-        names = "registered_at, window_start, window_end, page_offset, pulled_upto, failures"
-        rows = await rows_of(self.database, f"SELECT {names} FROM daraja_pulls") or [(None,) * 6]
+        names = "registered_at, proved_at, window_start, window_end, page_offset, slice_seconds, failures"
+        rows = await rows_of(self.database, f"SELECT {names} FROM daraja_pulls") or [(None,) * 7]
         return dict(zip(names.split(", "), rows[0], strict=True))
+
+    async def spans(self, reading: str = "READ") -> list[tuple[datetime, datetime]]:
+        """Which spans of the books ended so when they were read."""
+        query = "SELECT start_at, end_at FROM daraja_pull_spans WHERE reading = %s ORDER BY start_at"
+        return [(start, end) for start, end in await rows_of(self.database, query, (reading,))]
+
+    async def read_until(self) -> datetime | None:
+        return max((end for _, end in await self.spans()), default=None)
 
     async def exchanges(self, operation: str) -> list[str]:
         query = "SELECT classified_as FROM daraja_exchanges WHERE operation = %s ORDER BY exchange_id"

@@ -5,7 +5,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,19 @@ from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.application.settling import pull_transactions as pull_module
 from payment_service.application.settling.pull_transactions import PullTools, pull_transactions
+from payment_service.application.settling.watch_pull import PullWatch, watch_pull
+from payment_service.daraja.fields import NAIROBI
+from payment_service.domain import pull_window
 from payment_service.domain.errors import StoreUnavailable
 from payment_service.domain.facts import DeadlinePassed, ResultReported, Source, Verdict
+from payment_service.domain.pull_spans import Slice
+from payment_service.domain.pull_window import Window
 from payment_service.security.sealing import EXCHANGE_REQUEST
 from payment_service.store import pull_progress as pulls
 from payment_service.store.engines import connect_writer
 from payment_service.store.pipeline import Connection
 from payment_service.store.pull_progress import Progress
+from runtime.alarms import LastingAlarm
 from tests.application.settling.bookkeeping import INTERVAL, TILL, Bookkeeping, bookkeeping, reading
 from tests.databases import Database
 from tests.patience import PATIENCE_SECONDS
@@ -61,7 +67,8 @@ async def test_reading_the_same_books_again_changes_nothing(books: Bookkeeping) 
     await books.reader.read()
     before = await count(books.database, "payment_events")
     for _ in range(3):
-        assert await books.reader.read_anew() == 2
+        books.clock.move(3600)
+        assert await books.reader.read() >= 2
     assert await count(books.database, "payment_events") == before
     assert await books.exchanges("pulled") == ["OURS"]
     assert (await books.row(payment))[1] == books.paid[0]
@@ -160,7 +167,7 @@ async def test_a_time_that_lies_about_its_zone_is_understood(books: Bookkeeping,
 
 async def test_money_older_than_the_payment_is_in_doubt(books: Bookkeeping) -> None:
     payment, _ = await books.lost()
-    books.world.ledger.debits[0].debited_time -= 4 * 3600
+    books.world.ledger.debits[0].debited_time -= 20 * 60
     await books.reader.read()
     assert (await books.row(payment))[:2] == ("UNCERTAIN", None)
     assert await books.cases() == [(payment.reference, "UNCLAIMED_MONEY", True, books.paid[0])]
@@ -187,27 +194,226 @@ async def test_all_pages_of_a_window_are_read(books: Bookkeeping) -> None:
     assert await books.exchanges("pull") == ["Page of 2", "Page of 2", "Page of 1", "Page of 0"]
 
 
-async def test_nobody_asks_before_the_time_and_everything_is_swept_now_and_then(books: Bookkeeping) -> None:
+async def test_nobody_asks_before_the_time_and_every_span_is_looked_at_again(books: Bookkeeping) -> None:
+    await books.lost()
     await books.reader.read()
-    first = await books.progress()
+    first = await books.read_until()
+    assert first is not None
     assert await books.reader.read() == 0
     await books.reader.read_anew()
-    assert await windows(books) == [48, 1]
-    assert (await books.progress())["pulled_upto"] > first["pulled_upto"]
-    books.clock.move(6 * 3600)
+    until = await books.read_until()
+    assert until is not None
+    assert until > first
+    asked = await slices(books)
+    assert asked[-1][1] == until
+    # The newest rows again, and a little of what was read before.
+    assert timedelta(minutes=20) <= asked[-1][1] - asked[-1][0] < timedelta(minutes=21)
+    books.clock.move(3600)
     await books.reader.read()
-    assert await windows(books) == [48, 1, 48]
+    again = (await slices(books))[len(asked) :]
+    assert min(start for start, _ in again) <= asked[0][0], "all of it, an hour later"
+    assert max(end - start for start, end in await slices(books)) <= timedelta(hours=1)
 
 
-async def windows(books: Bookkeeping) -> list[int]:
-    """The windows that were asked for, in hours."""
+async def slices(books: Bookkeeping) -> list[tuple[datetime, datetime]]:
+    """The slices that were asked for, each once, in order."""
     query = "SELECT exchange_id, request FROM daraja_exchanges WHERE operation = 'pull' ORDER BY exchange_id"
-    hours = []
+    asked: list[tuple[datetime, datetime]] = []
     for exchange_id, sealed in await rows_of(books.database, query):
-        asked = json.loads(books.reader.writers.sealer.open(EXCHANGE_REQUEST, exchange_id.bytes, sealed))
-        start, end = (datetime.fromisoformat(asked[name]) for name in ("StartDate", "EndDate"))
-        hours.append(round((end - start).total_seconds() / 3600))
-    return hours
+        request = json.loads(books.reader.writers.sealer.open(EXCHANGE_REQUEST, exchange_id.bytes, sealed))
+        start, end = (
+            datetime.fromisoformat(request[name]).replace(tzinfo=NAIROBI) for name in ("StartDate", "EndDate")
+        )
+        if not asked or asked[-1] != (start, end):
+            asked.append((start, end))
+    return asked
+
+
+async def test_a_slice_with_too_many_rows_is_halved_and_everything_is_read(
+    books: Bookkeeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pull_window, "SLICE_ROWS_MAX", 3)
+    await books.tell_simulator("settings", pull_page_rows=1)
+    payments = []
+    for minutes_ago in (25, 20, 15, 10, 5, 0):
+        payments.append((await books.lost())[0])
+        books.world.ledger.debits[-1].debited_time -= minutes_ago * 60
+    await books.reader.read()
+    lengths = [end - start for start, end in await slices(books)]
+    assert lengths[0] > timedelta(minutes=25)
+    assert min(lengths) < lengths[0] / 2
+    assert await books.spans("ENDLESS") == []
+    assert (await covered_minutes(books)) >= 30
+    found = {(await books.row(payment))[1] for payment in payments} | {receipt for *_, receipt in await books.cases()}
+    assert found >= set(books.paid)
+
+
+async def covered_minutes(books: Bookkeeping) -> float:
+    return sum((end - start).total_seconds() for start, end in await books.spans()) / 60
+
+
+async def test_a_minute_that_does_not_end_is_known_as_not_read(
+    books: Bookkeeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pull_window, "SLICE_ROWS_MAX", 2)
+    await books.tell_simulator("settings", pull_page_rows=1)
+    for _ in range(3):
+        await books.lost()
+    await books.reader.read()
+    ((start, end),) = await books.spans("ENDLESS")
+    assert end - start <= timedelta(minutes=1)
+    monkeypatch.undo()
+    await books.reader.read_anew()
+    assert await books.spans("ENDLESS") == []
+
+
+@pytest.mark.parametrize(
+    "quirk", ["pull.date_offset", "pull.date_fraction", "pull.date_digits", "pull.type_cut", "pull.totals"]
+)
+async def test_money_is_found_however_its_row_is_written(books: Bookkeeping, quirk: str) -> None:
+    payment, _ = await books.lost()
+    await books.tell_simulator("pulls", behaviour={"quirks": [quirk]}, count=2)
+    await books.reader.read()
+    assert await books.row(payment) == ("COMPLETED", books.paid[0], "CONFIRM")
+    assert await books.cases() == []
+
+
+async def test_a_row_of_another_type_with_a_reference_of_ours_is_never_dropped(books: Bookkeeping) -> None:
+    payment, _ = await books.lost()
+    await books.tell_simulator("pulls", behaviour={"quirks": ["pull.type_other"]}, count=2)
+    await books.reader.read()
+    assert await books.cases() == [(payment.reference, "UNCLAIMED_MONEY", True, books.paid[0])]
+    assert (await books.row(payment))[::2] == ("UNCERTAIN", "REVIEW")
+    assert await books.exchanges("pulled") == ["IN_DOUBT"]
+
+
+async def test_a_row_with_a_reference_of_ours_and_no_readable_receipt_is_never_dropped(books: Bookkeeping) -> None:
+    payment, prompt = await books.lost()
+    row = {"transactionId": "yzlyrEsy0u", "billreference": prompt.account_reference, "amount": "500.00"}
+    page = {"ResponseCode": "1000", "Response": [[row | {"trxDate": "2026-11-25T10:13:00Z"}]]}
+    await books.tell_simulator("pulls", behaviour={"raw_answer": {"body": json.dumps(page)}})
+    await books.reader.read()
+    assert (payment.reference, "UNCLAIMED_MONEY", True, None) in await books.cases()
+
+
+# Answers that look like the end of the books.
+
+
+async def test_nothing_found_while_we_hold_receipts_is_a_contradiction_and_not_a_reading(books: Bookkeeping) -> None:
+    payment, _ = await books.lost()
+    brought = ResultReported(
+        "callback:1",
+        Source.CALLBACK,
+        Verdict.PAID,
+        "0",
+        amount=500,
+        receipt=books.paid[0],
+        transaction_at=books.clock(),
+    )
+    await books.tell(payment, brought)
+    await books.tell_simulator("pulls", behaviour={"quirks": ["pull.not_working"]}, count=1000)
+    await books.reader.read()
+    assert await books.spans("CONTRADICTED") == [], "its row may still be on the way"
+    books.clock.move(3 * 3600 + 1200)
+    await books.reader.read()
+    assert len(await books.spans("CONTRADICTED")) == 1
+    watch = watching(books)
+    await watch_pull(watch)
+    assert is_raised(watch.incomplete)
+    await books.tell_simulator_to_pull_again()
+    await books.reader.read_anew()
+    assert await books.spans("CONTRADICTED") == []
+    await watch_pull(watch)
+    assert not is_raised(watch.incomplete)
+
+
+async def test_a_shortcode_that_never_showed_a_row_proves_nothing_until_it_does(books: Bookkeeping) -> None:
+    payment, _ = await books.unpaid()
+    start = books.clock() - timedelta(minutes=1)
+    await books.tell_simulator("pulls", behaviour={"quirks": ["pull.not_working"]}, count=1000)
+    await books.reader.read()
+    books.clock.move(3 * 3600)
+    await books.reader.read()
+    assert (await books.progress())["proved_at"] is None
+    assert not await covers(books, start)
+    await books.tell_simulator_to_pull_again()
+    await books.tell_simulator("pulls", behaviour={"quirks": ["pull.empty_list"]}, count=1)
+    await books.reader.read_anew()
+    assert (await books.progress())["proved_at"] is not None
+    assert await covers(books, start), "and what was read before is read again"
+    assert (await books.row(payment))[0] == "PROMPTED"
+
+
+async def covers(books: Bookkeeping, start: datetime) -> bool:
+    async with books.reader.tools.engine.connect() as conn:
+        return await pulls.books_cover(conn, "174379", start, start + timedelta(minutes=5))
+
+
+@pytest.mark.parametrize(
+    ("quirk", "reading"), [("pull.offset_ignored", "PAGE_REPEATED"), ("pull.totals_above", "ROWS_MISSING")]
+)
+async def test_pages_that_are_not_all_there_is_do_not_count_as_read(
+    books: Bookkeeping, quirk: str, reading: str
+) -> None:
+    payment, _ = await books.lost()
+    await books.tell_simulator("pulls", behaviour={"quirks": [quirk]}, count=2)
+    await books.reader.read()
+    assert (await books.row(payment))[0] == "COMPLETED", "its rows are evidence all the same"
+    assert len(await books.spans(reading)) == 1
+    assert await books.spans() == []
+    await books.reader.read_anew()
+    assert await books.spans(reading) == []
+    assert await books.read_until() is not None
+
+
+async def test_rows_that_are_said_to_be_there_and_do_not_come_are_missed(books: Bookkeeping) -> None:
+    await books.unpaid()
+    await books.tell_simulator("pulls", behaviour={"quirks": ["pull.totals_above", "pull.empty_list"]})
+    await books.reader.read()
+    assert len(await books.spans("ROWS_MISSING")) == 1
+
+
+async def test_a_page_that_repeats_after_all_rows_that_were_told_is_the_end(books: Bookkeeping) -> None:
+    await books.lost()
+    await books.tell_simulator("pulls", behaviour={"quirks": ["pull.offset_ignored", "pull.totals"]}, count=2)
+    await books.reader.read()
+    assert await books.spans("PAGE_REPEATED") == []
+    assert await books.read_until() is not None
+
+
+async def test_books_that_are_behind_are_an_alarm_that_ends_by_itself(books: Bookkeeping) -> None:
+    await books.lost()
+    await books.reader.read()
+    watch = watching(books)
+    await watch_pull(watch)
+    assert not is_raised(watch.behind)
+    await books.tell_simulator("pulls", behaviour={"error": "internal_error"}, count=1000)
+    books.clock.move(14 * 60)
+    await books.reader.read()
+    await watch_pull(watch)
+    assert not is_raised(watch.behind)
+    books.clock.move(7 * 60)
+    await books.reader.read()
+    await watch_pull(watch)
+    assert is_raised(watch.behind)
+    await books.tell_simulator_to_pull_again()
+    books.clock.move(1800)
+    await books.reader.read()
+    await watch_pull(watch)
+    assert not is_raised(watch.behind)
+
+
+def is_raised(alarm: LastingAlarm) -> bool:
+    return alarm.raised
+
+
+def moved_at(books: Bookkeeping) -> datetime:
+    """When the latest money moved, by the provider's clock."""
+    return datetime.fromtimestamp(int(books.world.ledger.debits[-1].debited_time), UTC)
+
+
+def watching(books: Bookkeeping) -> PullWatch:
+    return PullWatch(books.reader.tools.engine, ["174379"], INTERVAL, books.clock(), books.clock)
 
 
 # Tills, whose rows name nobody.
@@ -260,6 +466,7 @@ async def test_a_walk_in_customers_money_at_a_till_is_nobodys_here(till: Bookkee
         {"error": "apigee_429"},
         {"error": "incapsula_403"},
         {"error": "bad_gateway_502"},
+        {"quirks": ["pull.failed_200"]},
         {"raw_answer": {"body": "{}"}},
         {"raw_answer": {"body": '{"ResponseCode": "1000", "Response": "soon"}'}},
         {"raw_answer": {"body": "<html>"}},
@@ -270,7 +477,7 @@ async def test_trouble_is_waited_out_and_settles_nothing(books: Bookkeeping, tro
     await books.tell_simulator("pulls", behaviour=trouble, count=2)
     assert await books.reader.read() == 2
     first = await books.progress()
-    assert (first["failures"], first["pulled_upto"]) == (1, None)
+    assert (first["failures"], await books.read_until()) == (1, None)
     assert await books.reader.read() == 0, "not at once"
     books.clock.move(6)
     await books.reader.read()
@@ -282,11 +489,14 @@ async def test_trouble_is_waited_out_and_settles_nothing(books: Bookkeeping, tro
     assert (await books.row(payment))[:2] == ("COMPLETED", books.paid[0])
 
 
-@pytest.mark.parametrize("quirk", ["pull.empty_nested", "pull.empty_text", "pull.empty_success", "pull.empty_500"])
+@pytest.mark.parametrize(
+    "quirk", ["pull.empty_nested", "pull.empty_text", "pull.empty_success", "pull.empty_500", "pull.empty_list"]
+)
 async def test_nothing_found_is_the_end_of_a_window_in_all_its_forms(books: Bookkeeping, quirk: str) -> None:
+    await books.unpaid()
     await books.tell_simulator("pulls", behaviour={"quirks": [quirk]})
     await books.reader.read()
-    assert (await books.progress())["pulled_upto"] is not None
+    assert await books.read_until() is not None
     assert await books.exchanges("pull") == ["Page of 0"]
 
 
@@ -329,19 +539,19 @@ async def test_two_processes_at_once_read_and_record_everything_once(
     await books.tell_simulator("settings", pull_page_rows=1)
     payments = [(await books.lost())[0] for _ in range(4)]
     async with reading(database, tmp_path, str(books.control.base_url), clock=books.clock) as other:
-        turns = 0
+        steps = 0
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while (await books.progress())["pulled_upto"] is None:
-                turns += sum(
+            while await books.read_until() is None:
+                steps += sum(
                     await asyncio.gather(*(pull_transactions(reader.tools) for reader in (books.reader, other)))
                 )
-    assert turns == 1 + 5, "no turn was taken twice"
+    assert steps == 1 + 5, "no step was taken twice"
     assert [(await books.row(payment))[1] for payment in payments] == books.paid
     assert await books.exchanges("pulled") == ["OURS"] * 4
     assert await books.cases() == []
 
 
-@pytest.mark.parametrize("place", ["keep_exchange", "_record", "_turned", "end_turn"])
+@pytest.mark.parametrize("place", ["keep_exchange", "record_rows", "_ended", "end_lease", "replace_spans"])
 async def test_a_process_killed_at_any_point_leaves_nothing_undone_and_nothing_double(
     books: Bookkeeping, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
@@ -353,10 +563,10 @@ async def test_a_process_killed_at_any_point_leaves_nothing_undone_and_nothing_d
         raise KilledHere
 
     with monkeypatch.context() as patched:
-        patched.setattr(pulls if place == "end_turn" else pull_module, place, killed)
+        patched.setattr(pulls if place in ("end_lease", "replace_spans") else pull_module, place, killed)
         with pytest.raises(KilledHere):
             await books.reader.read()
-    assert await books.reader.read() == 0, "the turn is still the dead process's"
+    assert await books.reader.read() == 0, "the lease is still the dead process's"
     books.clock.move(91)
     await books.reader.read()
     assert await books.row(payment) == ("COMPLETED", books.paid[0], "CONFIRM")
@@ -415,17 +625,17 @@ async def test_a_row_that_cannot_be_recorded_stops_no_other(books: Bookkeeping) 
     assert (await books.row(bad))[0] == "COMPLETED"
 
 
-async def test_a_turn_that_was_lost_stores_no_progress(books: Bookkeeping) -> None:
+async def test_a_lease_that_was_lost_stores_no_progress(books: Bookkeeping) -> None:
     engine, now = books.reader.tools.engine, books.clock()
     async with engine.begin() as conn:
-        first = await pulls.take_turn(conn, "174379", lease_id=UUID(int=1), now=now, until=now + timedelta(seconds=90))
+        first = await pulls.take_lease(conn, "174379", lease_id=UUID(int=1), now=now, until=now + timedelta(seconds=90))
         assert first is not None
     later = now + timedelta(seconds=91)
     async with engine.begin() as conn:
-        second = await pulls.take_turn(conn, "174379", lease_id=UUID(int=2), now=later, until=later + INTERVAL)
+        second = await pulls.take_lease(conn, "174379", lease_id=UUID(int=2), now=later, until=later + INTERVAL)
         assert second is not None
-        far = Progress(page_offset=700)
-        assert not await pulls.end_turn(conn, "174379", lease_id=UUID(int=1), progress=far, next_pull_at=later)
+        far = Progress(window=Window(Slice(now, later), began_at=now, offset=700))
+        assert not await pulls.end_lease(conn, "174379", lease_id=UUID(int=1), progress=far, next_pull_at=later)
     assert (await books.progress())["page_offset"] == 0
 
 

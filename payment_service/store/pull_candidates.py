@@ -1,0 +1,109 @@
+"""Which stored payments a row of the provider's books may be about. SQL only; `domain.pull` decides."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from payment_service.domain.pull import CLOCKS_APART_MAX, PROMPT_LIVES_MAX, Candidate, Holder, Lookalike, PulledRow
+from payment_service.security.sealing import PHONE_NUMBER, Sealer
+from payment_service.store.tables import UNSETTLED_SQL, cases, payments, receipts
+
+# In the order of `_candidate`; first in every statement that selects them.
+_CANDIDATE = (
+    payments.c.payment_id,
+    payments.c.reference,
+    payments.c.account_reference,
+    payments.c.shortcode,
+    payments.c.amount,
+    payments.c.sent_at,
+    payments.c.created_at,
+)
+
+
+_LOOKALIKES = text(f"""
+SELECT {", ".join(f"p.{column.name}" for column in _CANDIDATE)}, p.phone_number
+FROM unnest(CAST(:amounts AS numeric[]), CAST(:earliest AS timestamptz[]), CAST(:latest AS timestamptz[]))
+    AS wanted (amount, earliest, latest)
+JOIN payment_transactions p ON p.shortcode = :shortcode AND p.amount = wanted.amount
+    AND p.sent_at BETWEEN wanted.earliest AND wanted.latest
+WHERE {UNSETTLED_SQL} AND p.expires_at <= :now""")
+
+
+async def candidates_named(
+    conn: AsyncConnection, account_references: Sequence[str], since: datetime
+) -> Mapping[str, list[Candidate]]:
+    """The payments made since then whose prompts carried these account references."""
+    statement = select(*_CANDIDATE).where(
+        payments.c.account_reference.in_(account_references), payments.c.created_at > since
+    )
+    named: dict[str, list[Candidate]] = {}
+    for row in await conn.execute(statement):
+        named.setdefault(row.account_reference, []).append(_candidate(*row[: len(_CANDIDATE)]))
+    return named
+
+
+async def holders_of(conn: AsyncConnection, numbers: Sequence[str]) -> Mapping[str, Holder]:
+    """Those of the receipt numbers that are recorded, and on which payments."""
+    statement = (
+        select(*_CANDIDATE, receipts.c.receipt, receipts.c.amount)
+        .join(payments, payments.c.payment_id == receipts.c.payment_id)
+        .where(receipts.c.receipt.in_(numbers))
+    )
+    return {
+        receipt: Holder(_candidate(*candidate), None if amount is None else int(amount))
+        for *candidate, receipt, amount in await conn.execute(statement)
+    }
+
+
+async def lookalikes(
+    conn: AsyncConnection, sealer: Sealer, shortcode: str, rows: Sequence[PulledRow], now: datetime
+) -> list[Lookalike]:
+    """The unsettled payments whose time has passed and that rows without a reference may be about.
+
+    Sought by amount and by the time of the prompt, row by row, so that an index finds each; the rest is for
+    `domain.pull` to compare.
+    """
+    wanted = {
+        (row.amount, moment - PROMPT_LIVES_MAX, moment + CLOCKS_APART_MAX)
+        for row in rows
+        if not row.account_reference and isinstance(row.amount, int) and row.payer is not None
+        for moment in row.readings
+    }
+    if not wanted:
+        return []
+    amounts, earliest, latest = (list(column) for column in zip(*sorted(wanted), strict=True))
+    bounds = {"amounts": amounts, "earliest": earliest, "latest": latest}
+    found = await conn.execute(_LOOKALIKES, {"shortcode": shortcode, "now": now, **bounds})
+    return [
+        Lookalike(
+            _candidate(*row[: len(_CANDIDATE)]),
+            sealer.open(PHONE_NUMBER, row.payment_id.bytes, row.phone_number).decode(),
+        )
+        for row in {row.payment_id: row for row in found}.values()
+    ]
+
+
+async def told_before(
+    conn: AsyncConnection, references: Sequence[str], fact_ids: Sequence[str]
+) -> set[tuple[str, str]]:
+    """(reference, fact id) of those that have led to a case already."""
+    statement = select(cases.c.reference, cases.c.fact_id).where(
+        cases.c.reference.in_(references), cases.c.fact_id.in_(fact_ids)
+    )
+    return {(row.reference, row.fact_id) for row in await conn.execute(statement)}
+
+
+def _candidate(
+    payment_id: UUID,
+    reference: str,
+    account_reference: str,
+    shortcode: str,
+    amount: Decimal,
+    sent_at: datetime | None,
+    created_at: datetime,
+) -> Candidate:
+    return Candidate(payment_id, reference, account_reference, shortcode, int(amount), sent_at or created_at)
