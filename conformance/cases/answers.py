@@ -59,9 +59,10 @@ async def spike_arrest(town: Installation) -> Seen:
 
 @case
 async def page_of_the_edge(town: Installation) -> Seen:
-    """The push is answered with the firewall's page, as HTTP 403 and as 503."""
-    accounts = await asyncio.gather(*(sent_again(town, error) for error in ("incapsula_403", "incapsula_503")))
-    return accounts[0].seen("the same for both pages")
+    """The push is answered with the firewall's page: with HTTP 403 it reached nobody, with 503 the phone rings."""
+    refused = sent_again(town, "incapsula_403")
+    account, _ = await asyncio.gather(refused, settled_by_callback(town, error="incapsula_503"))
+    return account.seen("with 503 CONFIRMING until the callback")
 
 
 @case
