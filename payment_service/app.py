@@ -34,6 +34,7 @@ from payment_service.application.recording import record_facts
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.application.settling.accept_callbacks import AcceptCallbacks
+from payment_service.application.settling.catching_up import CatchingUp
 from payment_service.config import PaymentSettings
 from payment_service.credentials import Credentials, load_credentials
 from payment_service.daraja.client import DarajaClient, open_daraja
@@ -180,19 +181,20 @@ def _parts(
         view, _ = await get_payment(reads, caller, payment_id)
         return view
 
+    catching_up = CatchingUp(_now, times)
     initiate = InitiatePayments(CreatePayments(creates), send, read, creating.default_shortcode)
     core = Core(
         initiate=initiate,
         retry=RetryPayments(initiate, reads, shortcodes, _now),
         cancel=CancelPayments(facts, read),
-        accept_callbacks=AcceptCallbacks(facts, sealer, send.callback_keys),
+        accept_callbacks=AcceptCallbacks(facts, sealer, send.callback_keys, catching_up.callback_stored),
         reads=reads,
         shortcodes=[ShortcodeLimits(s.number, s.amount_min, s.amount_max) for s in shortcodes.values()],
         page_key=keys.fingerprint.current_key,
         clock=_now,
         heartbeat_seconds=settings.heartbeat_s,
     )
-    timers = periodic_steps(settings, engine, send, initiate, credentials.initiator)
+    timers = periodic_steps(settings, engine, send, initiate, credentials.initiator, catching_up)
     return _Parts(core, feed, initiate, (creates.run, facts.run), (feed.run, reads.points.run, *timers))
 
 

@@ -23,6 +23,8 @@ from payment_service.application.settling.apply_kept_callbacks import (
 )
 from payment_service.application.settling.ask_status import LOOK_SECONDS as STATUS_LOOK_SECONDS
 from payment_service.application.settling.ask_status import StatusTools, ask_status
+from payment_service.application.settling.catching_up import CatchingUp
+from payment_service.application.settling.end_doubts import DoubtTools, end_doubts
 from payment_service.application.settling.pull_transactions import LOOK_SECONDS as PULL_LOOK_SECONDS
 from payment_service.application.settling.pull_transactions import PullTools, pull_transactions
 from payment_service.application.settling.query_pushes import QueryTools, query_pushes
@@ -33,6 +35,7 @@ from payment_service.application.settling.watch_pull import LOOK_SECONDS as PULL
 from payment_service.application.settling.watch_pull import PullWatch, watch_pull
 from payment_service.config import PaymentSettings
 from payment_service.daraja.initiator import Initiator
+from payment_service.daraja.shortcodes import ShortcodeKind
 
 STEP_SECONDS = 0.5
 """Between two looks at the timers: small against every time they keep."""
@@ -40,6 +43,8 @@ QUERY_STEP_SECONDS = 1.0
 """Between two looks for payments to ask about: they are due at times that are seconds apart."""
 MATCH_SECONDS = 30.0
 """Between two looks for payments of parked callbacks: only a person's work on the database makes one appear."""
+DOUBT_SECONDS = 1.0
+"""Between two looks for doubts whose receipt has proven to be another payment's: a booking is barred by each."""
 STEP_WAIT_SECONDS = 60.0
 """A step that hangs is given up, so that the next one can begin; everything in it is bounded far below this."""
 
@@ -52,15 +57,26 @@ def periodic_steps(
     send: SendTools,
     initiate: InitiatePayments,
     initiator: Initiator | None,
+    catching_up: CatchingUp,
 ) -> list[Callable[[], Coroutine[Any, Any, None]]]:
     """What happens by itself, each step at its own pace."""
     inbox = InboxTools(engine, send.facts, send.sealer, send.clock)
-    steps = TimerTools(engine, send.facts, initiate.send_beside, send.sealer, send.clock, send.times)
+    steps = TimerTools(
+        engine=engine,
+        facts=send.facts,
+        send_beside=initiate.send_beside,
+        sealer=send.sealer,
+        clock=send.clock,
+        times=send.times,
+        catching_up=catching_up,
+        paybills=[number for number, one in send.shortcodes.items() if one.kind is ShortcodeKind.PAYBILL],
+    )
     queries = _query_tools(settings, engine, send)
     return [
         partial(run_every, STEP_SECONDS, partial(run_timers, steps)),
         partial(run_every, STEP_SECONDS, partial(apply_pending_callbacks, inbox)),
         partial(run_every, MATCH_SECONDS, partial(match_parked_callbacks, inbox)),
+        partial(run_every, DOUBT_SECONDS, partial(end_doubts, DoubtTools(engine, send.facts))),
         partial(run_every, QUERY_STEP_SECONDS, partial(query_pushes, queries)),
         partial(run_every, WATCH_LOOK_SECONDS, partial(watch_provider, ProviderWatch(engine, send.clock))),
         *_readers_of_books(settings, engine, send, initiator),

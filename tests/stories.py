@@ -1,9 +1,9 @@
 """A database with a payment of every kind in it, as the service's own writers leave them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -39,11 +39,13 @@ PHONE = "254712345678"
 class Stories:
     """Drives payments with the writers of a process, as its parts would."""
 
-    def __init__(self, writers: Writers, folder: Path) -> None:
+    def __init__(
+        self, writers: Writers, folder: Path, stored: Callable[[datetime], None] = lambda _received_at: None
+    ) -> None:
         create_key_ring(folder / "callback-keys.json")
         keys = load_callback_keys(folder / "callback-keys.json")
         self.writers = writers
-        self._accept = AcceptCallbacks(writers.facts, writers.sealer, keys)
+        self._accept = AcceptCallbacks(writers.facts, writers.sealer, keys, stored)
         self._sent = 0
 
     async def payment(self, **changed: object) -> Payment:
@@ -74,14 +76,22 @@ class Stories:
             await withdraw(self.writers, CALLER, asked)
         return payment
 
-    async def callback(self, reference: str, *, code: int = 0, receipt: str | None = None, amount: int = 500) -> None:
-        """A callback as Safaricom would send it for a reference, with a valid token."""
+    async def callback(
+        self,
+        reference: str,
+        *,
+        code: int = 0,
+        receipt: str | None = None,
+        amount: int = 500,
+        received_at: datetime | None = None,
+    ) -> None:
+        """A callback as Safaricom would send it for a reference, with a valid token; the edge may have kept it."""
         result: dict[str, object] = {"ResultCode": code, "ResultDesc": "as the phone said"}
         if code == 0:
             items = [{"Name": "Amount", "Value": amount}, {"Name": "PhoneNumber", "Value": int(PHONE)}]
             items += [{"Name": "MpesaReceiptNumber", "Value": receipt}] if receipt else []
             result["CallbackMetadata"] = {"Item": items}
-        await self.body(reference, json.dumps({"Body": {"stkCallback": result}}).encode())
+        await self.body(reference, json.dumps({"Body": {"stkCallback": result}}).encode(), received_at)
 
     async def pulled(self, payment: Payment, receipt: str, *, amount: int = 500, in_doubt: bool = False) -> None:
         """A row of Safaricom's books about a payment, as the reader of the books tells it."""
@@ -91,9 +101,11 @@ class Stories:
         exchange = Exchange(PULLED, 200, sent, json.dumps(row).encode(), now, timedelta(milliseconds=80), "OURS")
         await self.tell(payment, replace(fact, in_doubt=in_doubt), exchange)
 
-    async def body(self, reference: str, body: bytes) -> None:
+    async def body(self, reference: str, body: bytes, received_at: datetime | None = None) -> None:
         token = callback_token(self._accept.keys, "stk", reference)
-        received = ReceivedCallback(CallbackKind.STK, reference, token, body, "196.201.214.200", self.writers.clock())
+        received = ReceivedCallback(
+            CallbackKind.STK, reference, token, body, "196.201.214.200", received_at or self.writers.clock()
+        )
         assert await self._accept([received]) == [CallbackOutcome.STORED]
 
     def _push(self, classified_as: str) -> Exchange:
@@ -134,21 +146,39 @@ async def every_kind(stories: Stories) -> Mapping[str, Payment]:
     await stories.body(told["unanswered"].reference, b"\x1b[2J not JSON \xff")
     await stories.callback("bcdfghjknprt", receipt="RCPT000006")
     told["watched to the end"] = await stories.prompted()
+    told["watched in silence"] = await stories.prompted()
     told["first of two"] = await stories.prompted(booking_id="BK-TWO")
     clock.move(121)
-    for name in ("watched to the end", "first of two"):
+    for name in ("watched to the end", "watched in silence", "first of two"):
         await stories.tell(told[name], DeadlinePassed())
     clock.move(60)
     told["second of two"] = await stories.prompted(booking_id="BK-TWO")
     await stories.callback(told["second of two"].reference, receipt="RCPT000007")
     await stories.callback(told["first of two"].reference, receipt="RCPT000008")
     clock.move(48 * 3600)
-    await stories.tell(told["watched to the end"], WatchEnded())
+    await stories.tell(told["watched to the end"], WatchEnded(books_cover=True))
+    await stories.tell(told["watched in silence"], WatchEnded())
     told["in the books"] = await stories.unanswered()
     await stories.pulled(told["in the books"], "RCPT000009")
     told["perhaps in the books"] = await stories.unanswered()
     await stories.pulled(told["perhaps in the books"], "RCPT000010", in_doubt=True)
+    told |= await _doubted(stories)
     told["confirmed by queries"] = await _confirmed_by_queries(stories)
+    return told
+
+
+async def _doubted(stories: Stories) -> dict[str, Payment]:
+    """Payments whose outcome was not certain when it was first told, or is so no more."""
+    told = {}
+    told["in doubt, then proven"] = await stories.prompted()
+    await stories.pulled(told["in doubt, then proven"], "RCPT000011", in_doubt=True)
+    await stories.callback(told["in doubt, then proven"].reference, receipt="RCPT000011")
+    told["declined, as a query says"] = await stories.prompted()
+    declined = ResultReported("query:declined", Source.QUERY, Verdict.CANCELLED, "1032", Reason.DECLINED_BY_CUSTOMER)
+    await stories.tell(told["declined, as a query says"], declined)
+    told["declined, then unread"] = await stories.prompted()
+    await stories.callback(told["declined, then unread"].reference, code=1032)
+    await stories.body(told["declined, then unread"].reference, b"not JSON")
     return told
 
 

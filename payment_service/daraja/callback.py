@@ -20,7 +20,7 @@ from payment_service.daraja.json_reading import NotJson, Several, read_json
 from payment_service.daraja.result_codes import meaning_of, read_code
 from payment_service.daraja.status import read_status_result
 from payment_service.domain.callbacks import CallbackKind
-from payment_service.domain.facts import UNREADABLE, ResultReported, Source, Unreadable, Verdict
+from payment_service.domain.facts import UNREADABLE, NothingTold, ResultReported, Source, Unreadable, Verdict
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class _Told(Generic[T]):
     contradictory: bool = False
 
 
-def read_callback(kind: CallbackKind, body: bytes, fact_id: str) -> ResultReported | Unreadable:
+def read_callback(kind: CallbackKind, body: bytes, fact_id: str) -> ResultReported | NothingTold | Unreadable:
     """What a callback says of a payment, whatever is in there. The fact gets the id that is given."""
     match kind:
         case CallbackKind.STK:

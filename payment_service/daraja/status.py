@@ -19,7 +19,7 @@ from payment_service.daraja.envelopes import NothingLearned, learned, lenient_js
 from payment_service.daraja.fields import NAIROBI, is_id, nairobi_time, read_amount, read_receipt
 from payment_service.daraja.initiator import Initiator
 from payment_service.daraja.shortcodes import Shortcode, ShortcodeKind
-from payment_service.domain.facts import ResultReported, Source, Unreadable, Verdict
+from payment_service.domain.facts import NothingTold, ResultReported, Source, Verdict
 
 STATUS_PATH = "/mpesa/transactionstatus/v1/query"
 
@@ -103,22 +103,22 @@ def read_acknowledgement(status: int, headers: Mapping[str, str], body: bytes) -
     return read_nothing(status, headers, body, TOKEN_ALARM)
 
 
-def read_status_result(body: bytes, fact_id: str) -> ResultReported | Unreadable:
+def read_status_result(body: bytes, fact_id: str) -> ResultReported | NothingTold:
     """The money that a result tells of, or why it tells of none."""
     result = _result_in(body)
     code = _code_of(result)
     if result is None or code is None:
-        return Unreadable(fact_id, "no Result with a ResultCode")
+        return NothingTold(fact_id, "no Result with a ResultCode")
     if code != _DONE:
-        return Unreadable(fact_id, f"the question was answered with code {code}")
+        return NothingTold(fact_id, f"the question was answered with code {code}")
     values = _values(result)
     receipt, amount = read_receipt(_only(values, "ReceiptNo")), _amount(_only(values, "Amount"))
     conversation = _only(values, "OriginatorConversationID")
     status = _only(values, "TransactionStatus")
     if not isinstance(status, str) or status.lower() != _COMPLETED:
-        return Unreadable(fact_id, "no completed transaction")
+        return NothingTold(fact_id, "no completed transaction")
     if receipt is None or amount is None or not isinstance(conversation, str) or not is_id(conversation):
-        return Unreadable(fact_id, "a completed transaction without receipt, amount or conversation")
+        return NothingTold(fact_id, "a completed transaction without receipt, amount or conversation")
     return ResultReported(
         fact_id=fact_id,
         source=Source.STATUS,

@@ -30,16 +30,13 @@ class Bar(StrEnum):
     TOO_EARLY = "TOO_EARLY"
 
 
-_CERTAIN = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.REFUNDING, State.REFUNDED})
-
-
 def decided(before: Payment, after: Payment, around: Surroundings, now: datetime, times: Times) -> Payment:
     """`after` with its consequences, and a new version if anything but the provider's ids has changed."""
+    after = after.but(outcome_certain=_outcome_certain(before, after))
     after = after.but(
-        outcome_certain=after.state in _CERTAIN or (after.state is before.state and after.outcome_certain),
         blocks_booking=_blocks_booking(before, after, around),
         retry_allowed_at=_retry_allowed_at(before, after, now, times),
-        due_at=due_at(after, times),
+        due_at=due_at(before, after, times),
         query_at=query_at(before, after, now, times),
     )
     action = booking_action(after, around)
@@ -51,7 +48,7 @@ def decided(before: Payment, after: Payment, around: Surroundings, now: datetime
 
 def first_row(payment: Payment, times: Times) -> Payment:
     """A payment as it is created, with its first timer."""
-    return payment.but(due_at=due_at(payment, times))
+    return payment.but(due_at=due_at(payment, payment, times))
 
 
 def duplicate(around: Surroundings) -> bool:
@@ -60,7 +57,7 @@ def duplicate(around: Surroundings) -> bool:
 
 
 def late(payment: Payment) -> bool:
-    """Whether the money became known after the booking's hold, and the caller wants it looked at."""
+    """Whether the news of the money reached us after the booking's hold, and the caller wants it looked at."""
     held_until = payment.hold_expire_at or payment.expires_at
     known_at = payment.completed_at
     too_late = known_at is not None and known_at > held_until
@@ -101,6 +98,22 @@ def booking_action(payment: Payment, around: Surroundings) -> BookingAction:
             return BookingAction.OFFER_RETRY
 
 
+def _outcome_certain(before: Payment, after: Payment) -> bool:
+    """Whether nothing can change the outcome any more. Without money, only proof makes it so, and an unread callback
+    may still tell otherwise; with money, only what names the receipt, or is as good as that."""
+    match after.state:
+        case State.COMPLETED:
+            return after.receipt is not None or after.paid_twice
+        case State.REFUNDING | State.REFUNDED:
+            return True
+        case state if state in LIVE_STATES:
+            return False
+        case _:
+            # A payment that ended before proofs were recorded stays as certain as it was.
+            was_certain = after.state is before.state and before.outcome_certain
+            return not after.unread_callback and (after.unpaid_proof is not None or was_certain)
+
+
 def _blocks_booking(before: Payment, after: Payment, around: Surroundings) -> bool:
     """A block is never won back by a payment that lost it to a paid sibling: that sibling stays paid."""
     if after.state in LIVE_STATES:
@@ -112,13 +125,16 @@ def _blocks_booking(before: Payment, after: Payment, around: Surroundings) -> bo
 
 
 def _retry_allowed_at(before: Payment, after: Payment, now: datetime, times: Times) -> datetime | None:
-    """After a proven failure at once; after a prompt that may still be open, once it is surely gone."""
+    """After a proven failure at once; after a prompt that may still be open, once it is surely gone.
+
+    A failure that only a query told is not proven.
+    """
     if after.state is before.state:
         return after.retry_allowed_at
     match after.state:
-        case State.FAILED:
+        case State.FAILED if after.unpaid_proof is not None:
             return now
-        case State.CANCELLED | State.EXPIRED:
+        case State.FAILED | State.CANCELLED | State.EXPIRED:
             return now if after.sent_at is None else max(now, after.sent_at + times.retry_wait)
         case _:
             return None

@@ -16,6 +16,8 @@ STATE_OF = {
     Standing.UNDER_REVIEW: State.UNCERTAIN,
     Standing.RECEIPT_PENDING: State.COMPLETED,
     Standing.COMPLETED: State.COMPLETED,
+    Standing.FAILED_BY_QUERY: State.FAILED,
+    Standing.CANCELLED_BY_QUERY: State.CANCELLED,
     Standing.FAILED: State.FAILED,
     Standing.CANCELLED: State.CANCELLED,
     Standing.EXPIRED: State.EXPIRED,
@@ -36,6 +38,12 @@ def targets(row: Finding, column: Standing) -> tuple[Standing, ...]:
             leads_to = (Standing.COMPLETED,)
         case "F|X":
             leads_to = (Standing.FAILED, Standing.CANCELLED)
+        case "F0|X0":
+            leads_to = (Standing.FAILED_BY_QUERY, Standing.CANCELLED_BY_QUERY)
+        case "cert" | "agrees" if column is Standing.FAILED_BY_QUERY:
+            leads_to = (Standing.FAILED,)
+        case "cert" | "agrees" if column is Standing.CANCELLED_BY_QUERY:
+            leads_to = (Standing.CANCELLED,)
         case "back":
             leads_to = (Standing.COMPLETED, Standing.UNDER_REVIEW)
         case name if name in HEADINGS:

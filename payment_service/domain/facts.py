@@ -117,7 +117,8 @@ class ResultReported:
     """A result: by callback with a valid token, as the answer to a query, or from the provider's books.
 
     `amount` is whole shillings, None when absent, or `UNREADABLE`. `asked_at` is when the query was asked: an answer
-    says how things stood then, however late it is applied, and two readings of one answer are one look.
+    says how things stood then, however late it is applied, and two readings of one answer are one look. Whether money
+    is late follows from when its news reached us, not from when it is applied: `known_at`.
     """
 
     fact_id: str
@@ -131,17 +132,37 @@ class ResultReported:
     receipt: str | None = None
     transaction_at: datetime | None = None
     asked_at: datetime | None = None
-    """None for a callback, which counts from when it is applied."""
+    """None for a callback."""
+    received_at: datetime | None = None
+    """When our edge received the callback; None for what we asked for."""
     in_doubt: bool = False
     """Money that may as well be another payment's: nothing that came with it names this one beyond doubt."""
+
+    def known_at(self, now: datetime) -> datetime:
+        """When the news reached us; never in the future, whatever the clock of the edge says."""
+        return min(now, self.asked_at or self.received_at or now)
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A body that is no result. It is kept, and changes nothing."""
+    """A callback with a true token whose body cannot be read. It may tell of money, so a person looks."""
+
+    fact_id: str
+    """Not that of the result which a later release may read in the same body: see `unread_fact_id`."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class NothingTold:
+    """A callback that was read, and says nothing of money."""
 
     fact_id: str
     why: str
+
+
+def unread_fact_id(callback_fact_id: str) -> str:
+    """The id of the fact that a callback could not be read, by the id of the fact that it would have told."""
+    return f"unread:{callback_fact_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +176,10 @@ class DeadlinePassed:
 
 @dataclass(frozen=True, slots=True)
 class WatchEnded:
-    """An expired payment has been watched long enough."""
+    """A payment that ended without money has been watched long enough. By itself this proves nothing."""
+
+    books_cover: bool = False
+    """The provider's books have been read over the payment's whole window; whatever they had was told as a fact."""
 
     @property
     def fact_id(self) -> str:
@@ -169,6 +193,17 @@ class ReceiptOverdue:
     @property
     def fact_id(self) -> str:
         return "receipt-overdue"
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptProven:
+    """A receipt that this payment has a doubt about is recorded with proof, on this payment or on another."""
+
+    receipt: str
+
+    @property
+    def fact_id(self) -> str:
+        return f"proven:{self.receipt}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,9 +279,11 @@ Fact = (
     | LeaseDead
     | ResultReported
     | Unreadable
+    | NothingTold
     | DeadlinePassed
     | WatchEnded
     | ReceiptOverdue
+    | ReceiptProven
     | CancelRequested
     | SiblingPaid
     | RefundRequested

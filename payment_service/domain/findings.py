@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import assert_never
 from uuid import UUID
 
+from payment_service.domain.cases import OpenCase
 from payment_service.domain.facts import (
     UNREADABLE,
     AnswerLost,
@@ -19,10 +20,12 @@ from payment_service.domain.facts import (
     DeadlinePassed,
     Fact,
     LeaseDead,
+    NothingTold,
     NotSent,
     PromptAccepted,
     PromptRefused,
     ReceiptOverdue,
+    ReceiptProven,
     RefundDone,
     RefundFailed,
     RefundRequested,
@@ -39,7 +42,7 @@ from payment_service.domain.reasons import Reason
 
 
 class Standing(StrEnum):
-    """The columns of the table: the states, three of them told apart further."""
+    """The columns of the table: the states, some of them told apart further."""
 
     CREATED = "CREATED"
     SENDING = "SENDING"
@@ -49,6 +52,8 @@ class Standing(StrEnum):
     UNDER_REVIEW = "UNCERTAIN, under review"
     RECEIPT_PENDING = "COMPLETED, receipt pending"
     COMPLETED = "COMPLETED"
+    FAILED_BY_QUERY = "FAILED, as only a query says"
+    CANCELLED_BY_QUERY = "CANCELLED, as only a query says"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
     EXPIRED = "EXPIRED"
@@ -72,6 +77,7 @@ class Finding(StrEnum):
     PAID_NO_RECEIPT = "paid, without a receipt"
     QUERY_PAID = "a query says paid"
     FINAL_FAILURE = "a listed final failure"
+    FAILURE_QUERIED = "a listed final failure, as only a query says"
     UNCERTAIN_CODE = "a listed uncertain code"
     UNCERTAIN_AGREED = "a listed uncertain code, confirmed by a late query"
     UNKNOWN_CODE = "an unknown code"
@@ -79,10 +85,13 @@ class Finding(StrEnum):
     FOREIGN_PAID = "paid, but with an id or receipt that is not this payment's"
     PAID_IN_DOUBT = "money in the books that may be this payment's"
     FOREIGN_OTHER = "another result with an id that is not this payment's"
-    NO_NEWS = "still processing, unreadable, or too early to say"
+    UNREAD_BODY = "a callback that cannot be read"
+    NO_NEWS = "still processing, or too early to say"
     DEADLINE = "no send or no result in time"
-    WATCH_ENDED = "watched to the end"
+    WATCH_COVERED = "watched to the end, and evidence covers it"
+    WATCH_UNCOVERED = "watched to the end, and nothing proves what became of it"
     RECEIPT_OVERDUE = "the receipt has not come in time"
+    RECEIPT_PROVEN = "a receipt in doubt is recorded with proof"
     CANCEL = "the caller withdraws"
     SIBLING_PAID = "another attempt of the booking was paid"
     REFUND_REQUESTED = "a refund is asked for"
@@ -102,6 +111,8 @@ class Surroundings:
     """The payment the fact's receipt number is recorded on."""
     checkout_holder: UUID | None = None
     """The payment the fact's CheckoutRequestID is recorded on."""
+    open_cases: Sequence[OpenCase] = ()
+    """The payment's own."""
 
 
 def standing(payment: Payment) -> Standing:
@@ -120,9 +131,9 @@ def standing(payment: Payment) -> Standing:
         case State.COMPLETED:
             return Standing.COMPLETED if payment.receipt else Standing.RECEIPT_PENDING
         case State.FAILED:
-            return Standing.FAILED
+            return Standing.FAILED_BY_QUERY if _only_queried(payment) else Standing.FAILED
         case State.CANCELLED:
-            return Standing.CANCELLED
+            return Standing.CANCELLED_BY_QUERY if _only_queried(payment) else Standing.CANCELLED
         case State.EXPIRED:
             return Standing.EXPIRED
         case State.REFUNDING:
@@ -131,6 +142,10 @@ def standing(payment: Payment) -> Standing:
             return Standing.REFUNDED
         case _:
             assert_never(payment.state)
+
+
+def _only_queried(payment: Payment) -> bool:
+    return payment.unpaid_proof is None and not payment.outcome_certain
 
 
 def finding(payment: Payment, fact: Fact, around: Surroundings, now: datetime, times: Times) -> Finding:
@@ -146,14 +161,18 @@ def finding(payment: Payment, fact: Fact, around: Surroundings, now: datetime, t
         case ResultReported():
             return _result(payment, fact, around, now, times)
         case Unreadable():
+            return Finding.UNREAD_BODY
+        case NothingTold():
             return Finding.NO_NEWS
         case DeadlinePassed():
             return Finding.DEADLINE if now >= deadline(payment, times) else Finding.NO_NEWS
         case WatchEnded():
-            return Finding.WATCH_ENDED if now >= watch_end(payment, times) else Finding.NO_NEWS
+            return _watch_ended(payment, fact, now, times)
         case ReceiptOverdue():
             waited = payment.completed_at is not None and now >= payment.completed_at + times.receipt_within
             return Finding.RECEIPT_OVERDUE if waited else Finding.NO_NEWS
+        case ReceiptProven():
+            return Finding.RECEIPT_PROVEN
         case CancelRequested():
             return Finding.CANCEL
         case SiblingPaid():
@@ -178,8 +197,23 @@ def deadline(payment: Payment, times: Times) -> datetime:
 
 
 def watch_end(payment: Payment, times: Times) -> datetime:
-    """When an expired payment is certainly unpaid."""
+    """When a payment that ended without money is watched no longer."""
     return (payment.sent_at or payment.created_at) + times.watch_for
+
+
+def asked_after_prompt(payment: Payment, fact: ResultReported, now: datetime, times: Times) -> bool:
+    """Whether it is the answer to a query that was asked when the prompt was surely gone from the phone."""
+    if fact.source is not Source.QUERY or payment.sent_at is None:
+        return False
+    return (fact.asked_at or now) >= payment.sent_at + times.retry_wait
+
+
+def _watch_ended(payment: Payment, fact: WatchEnded, now: datetime, times: Times) -> Finding:
+    """The end of the watch proves nothing by itself: what nobody could be asked about is not known to be unpaid."""
+    if now < watch_end(payment, times) or payment.outcome_certain:
+        return Finding.NO_NEWS
+    covered = fact.books_cover or payment.unpaid_seen_at is not None
+    return Finding.WATCH_COVERED if covered and not payment.unread_callback else Finding.WATCH_UNCOVERED
 
 
 def _claim(payment: Payment, around: Surroundings, now: datetime, times: Times) -> Finding:
@@ -236,7 +270,7 @@ def _result(payment: Payment, fact: ResultReported, around: Surroundings, now: d
         case Verdict.PAID:
             return _paid(payment, fact, around)
         case Verdict.FAILED | Verdict.CANCELLED:
-            return Finding.FINAL_FAILURE
+            return _failure(payment, fact, now, times)
         case Verdict.UNCERTAIN:
             agrees = (
                 fact.source is Source.QUERY
@@ -249,6 +283,17 @@ def _result(payment: Payment, fact: ResultReported, around: Surroundings, now: d
             return Finding.UNKNOWN_CODE
         case _:
             assert_never(fact.verdict)
+
+
+def _failure(payment: Payment, fact: ResultReported, now: datetime, times: Times) -> Finding:
+    """A callback proves a failure. A query proves it once the prompt is gone, and only where it agrees with the end
+    that is on record: queries are known to deny payments that were paid."""
+    if fact.source is Source.CALLBACK:
+        return Finding.FINAL_FAILURE
+    agrees = payment.state is State.EXPIRED or fact.code == payment.result_code
+    if agrees and asked_after_prompt(payment, fact, now, times):
+        return Finding.FINAL_FAILURE
+    return Finding.FAILURE_QUERIED
 
 
 def _foreign(payment: Payment, fact: ResultReported, around: Surroundings) -> bool:

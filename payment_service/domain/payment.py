@@ -57,6 +57,9 @@ STATUS_OF: Mapping[State, Status] = {
 LIVE_STATES = frozenset({State.CREATED, State.SENDING, State.PROMPTED, State.UNCERTAIN})
 """States in which the passenger may still pay this attempt."""
 
+ENDED_UNPAID = frozenset({State.FAILED, State.CANCELLED, State.EXPIRED})
+"""States of a payment that ended without money, as far as is known."""
+
 PAID_STATES = frozenset({State.COMPLETED, State.REFUNDING, State.REFUNDED})
 """States of a payment whose money arrived, whatever became of it later."""
 
@@ -78,6 +81,19 @@ class LatePaymentPolicy(StrEnum):
     CONFIRM = "CONFIRM"
 
 
+class UnpaidProof(StrEnum):
+    """What proves that a payment which ended without money was not paid. Silence is none of these."""
+
+    RESULT = "RESULT"
+    """A callback told a listed final failure."""
+    NO_PROMPT = "NO_PROMPT"
+    """Nothing reached the phone: the push was refused, reached nobody, or was never made."""
+    QUERY = "QUERY"
+    """A query said so after the prompt was surely gone, and agreed with what was known."""
+    BOOKS = "BOOKS"
+    """The provider's books were read over the payment's whole window, and do not have it."""
+
+
 class PhoneWarning(StrEnum):
     """Something worth knowing about a phone number; never a refusal."""
 
@@ -97,9 +113,10 @@ class Times:
     lease: timedelta = timedelta(seconds=45)
     """How long a claim to send lasts: the whole request (30 s) and room to record its outcome."""
     retry_wait: timedelta = timedelta(seconds=180)
-    """From the send to the next attempt: the prompt may be on the phone until then."""
+    """From the send to the next attempt: the prompt may be on the phone until then. What a query says before it has
+    passed proves nothing by itself."""
     watch_for: timedelta = timedelta(hours=48)
-    """From the send until an EXPIRED payment is certainly unpaid; the provider lists money for as long."""
+    """From the send until an EXPIRED payment is watched no longer; the provider lists money for as long."""
     receipt_within: timedelta = timedelta(minutes=15)
     """From "paid" without a receipt number until an operator looks."""
     second_look_after: timedelta = timedelta(seconds=15)
@@ -187,7 +204,7 @@ class Payment:
     """When M-Pesa says the money moved."""
     paid_late: bool = False
     completed_at: datetime | None = None
-    """When we learned that the money moved."""
+    """When the news that the money moved reached us: a callback our edge, the answer to a query the one who asked."""
 
     blocks_booking: bool = True
     """No other attempt may be started for the booking."""
@@ -211,6 +228,13 @@ class Payment:
     """When the query was asked that first said "paid" while no receipt was known."""
     paid_twice: bool = False
     """Two queries, some time apart, said "paid"."""
+    unpaid_seen_at: datetime | None = None
+    """When the query was asked that first found nothing paid after the prompt was surely gone: evidence, which counts
+    when the watch ends."""
+    unpaid_proof: UnpaidProof | None = None
+    """What makes an end without money certain."""
+    unread_callback: bool = False
+    """A callback with a true token could not be read: it may tell of money, so no end without money is certain."""
     due_at: datetime | None = None
     """When a timer has something to do for this payment."""
     query_at: datetime | None = None

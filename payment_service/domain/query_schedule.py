@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from payment_service.domain.findings import Standing, standing
-from payment_service.domain.payment import Payment, Times
+from payment_service.domain.payment import Payment, State, Times
 
 JITTER_SHARE = 0.2
 """By how much of itself a wait is lengthened at most, so that payments made together are not asked about together."""
@@ -24,6 +24,8 @@ def worth_asking(payment: Payment) -> bool:
             return True
         case Standing.RECEIPT_PENDING:
             return not payment.paid_twice
+        case Standing.FAILED_BY_QUERY | Standing.CANCELLED_BY_QUERY:
+            return True
         case Standing.EXPIRED:
             return not payment.outcome_certain
         case _:
@@ -38,6 +40,9 @@ def query_at(before: Payment, after: Payment, now: datetime, times: Times) -> da
         return after.paid_seen_at + times.second_look_after
     if after.state is before.state and worth_asking(before):
         return after.query_at
+    if after.state in (State.FAILED, State.CANCELLED):
+        # Only a query told of the end. The second look proves it, once the prompt is gone.
+        return max(now, (after.sent_at or after.created_at) + times.retry_wait)
     return after.query_at or max(now, (after.sent_at or after.created_at) + times.query_after)
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from payment_service.domain.facts import DeadlinePassed, Fact, LeaseDead, ReceiptOverdue, WatchEnded
 from payment_service.domain.findings import Standing, deadline, standing, watch_end
 from payment_service.domain.payment import Payment, State, Times
+from payment_service.domain.pull import CLOCKS_APART_MAX, PROMPT_LIVES_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +21,17 @@ class Due:
     state: State
     claim_id: UUID | None
     created_at: datetime
+    sent_at: datetime | None
+    shortcode: str
+    books_cover: bool = False
+    """The provider's books have been read over the payment's whole window."""
 
 
-def due_at(payment: Payment, times: Times) -> datetime | None:
-    """When something is to be done for the payment unless something else happens first; None for never."""
+def due_at(before: Payment, payment: Payment, times: Times) -> datetime | None:
+    """When something is to be done for the payment unless something else happens first; None for never.
+
+    The watch of a payment that ended without money is set when it ends, and never again: it may have ended with a case.
+    """
     match standing(payment):
         case Standing.CREATED:
             orphaned = (payment.send_at or payment.created_at) + times.orphaned_after
@@ -34,10 +42,21 @@ def due_at(payment: Payment, times: Times) -> datetime | None:
             return deadline(payment, times)
         case Standing.RECEIPT_PENDING if payment.completed_at is not None and not payment.money_case_open:
             return payment.completed_at + times.receipt_within
-        case Standing.EXPIRED if not payment.outcome_certain:
-            return watch_end(payment, times)
+        case Standing.EXPIRED | Standing.FAILED_BY_QUERY | Standing.CANCELLED_BY_QUERY if not payment.outcome_certain:
+            return payment.due_at if payment.state is before.state else watch_end(payment, times)
         case _:
             return None
+
+
+def books_window(due: Due) -> tuple[datetime, datetime] | None:
+    """From when to when the provider's books have to be read, to say that an ended payment was not paid.
+
+    None where no more is to be known: only the end of a watch asks.
+    """
+    if due.state not in (State.EXPIRED, State.FAILED, State.CANCELLED):
+        return None
+    prompted_at = due.sent_at or due.created_at
+    return prompted_at - CLOCKS_APART_MAX, prompted_at + PROMPT_LIVES_MAX + CLOCKS_APART_MAX
 
 
 def is_orphan(due: Due, now: datetime, times: Times) -> bool:
@@ -56,7 +75,7 @@ def fact_when_due(due: Due, now: datetime, times: Times) -> Fact | None:
             return DeadlinePassed()
         case State.COMPLETED:
             return ReceiptOverdue()
-        case State.EXPIRED:
-            return WatchEnded()
+        case State.EXPIRED | State.FAILED | State.CANCELLED:
+            return WatchEnded(due.books_cover)
         case _:
             return None

@@ -58,6 +58,8 @@ class CaseRow(NamedTuple):
     amount: Decimal | None
     opened_at: datetime
     settled_at: datetime | None
+    settled_by: str | None
+    """The fact whose proof has ended it, where no person did."""
 
 
 class CallbackRow(NamedTuple):
@@ -106,7 +108,7 @@ _RECEIPTS = f"""
 SELECT {", ".join(ReceiptRow._fields)} FROM mpesa_receipts WHERE payment_id = ANY(%s) ORDER BY receipt"""
 
 _CASES = """
-SELECT payment_id, reference, kind, is_money, fact_id, mpesa_receipt_number, amount, opened_at, settled_at
+SELECT payment_id, reference, kind, is_money, fact_id, mpesa_receipt_number, amount, opened_at, settled_at, settled_by
 FROM cases WHERE reference = ANY(%s) ORDER BY opened_at, case_id"""
 
 # Whatever it was recorded as: on any payment, or in a money case of one of these.

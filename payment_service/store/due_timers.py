@@ -7,7 +7,7 @@ locked holds up no other. Moving it changes no payment: no version, no event.
 
 from datetime import datetime
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import Boolean, bindparam, not_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from payment_service.domain.payment import State
@@ -16,10 +16,13 @@ from payment_service.store.tables import payments
 
 _p = payments.c
 _KNOWN_STATES = frozenset(State)
+_ENDED_BY_SILENCE = ("PROMPTED", "UNCERTAIN", "FAILED", "CANCELLED", "EXPIRED")
+"""States whose timers take silence for news: a deadline without a result, the end of a watch."""
 
 _LONGEST_OVERDUE = (
     select(_p.payment_id)
     .where(_p.due_at <= bindparam("now"))
+    .where(or_(not_(bindparam("silence_may_break", type_=Boolean())), _p.state.not_in(_ENDED_BY_SILENCE)))
     .order_by(_p.due_at)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True, key_share=True)
@@ -28,15 +31,22 @@ _CLAIM = (
     update(payments)
     .where(_p.payment_id.in_(_LONGEST_OVERDUE))
     .values(due_at=bindparam("again_at"))
-    .returning(_p.payment_id, _p.state, _p.claim_id, _p.created_at)
+    .returning(_p.payment_id, _p.state, _p.claim_id, _p.created_at, _p.sent_at, _p.shortcode)
 )
 
 
-async def claim_due_timers(conn: AsyncConnection, now: datetime, again_at: datetime, most: int) -> list[Due]:
+async def claim_due_timers(
+    conn: AsyncConnection, now: datetime, again_at: datetime, most: int, *, silence_may_break: bool = False
+) -> list[Due]:
     """Claim the timers that have run out, the longest overdue first; they are due again at `again_at`.
 
-    A state that this release does not know is left to the processes of the newer one that wrote it.
+    While `silence_may_break`, those that take silence for news are left alone. A state that this release does not know
+    is left to the processes of the newer one that wrote it.
     """
-    rows = await conn.execute(_CLAIM, {"now": now, "again_at": again_at, "most": most})
-    known = [row for row in rows if row.state in _KNOWN_STATES]
-    return [Due(row.payment_id, State(row.state), row.claim_id, row.created_at) for row in known]
+    values = {"now": now, "again_at": again_at, "most": most, "silence_may_break": silence_may_break}
+    rows = await conn.execute(_CLAIM, values)
+    return [
+        Due(row.payment_id, State(row.state), row.claim_id, row.created_at, row.sent_at, row.shortcode)
+        for row in rows
+        if row.state in _KNOWN_STATES
+    ]

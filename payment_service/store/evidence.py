@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import insert
+from sqlalchemy import bindparam, insert, select
 from sqlalchemy.dialects.postgresql import insert as insert_or_not
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
 
+from payment_service.domain.cases import UNAPPLIED, Case, CaseKind, OpenCase
 from payment_service.domain.facts import Fact, ResultReported
-from payment_service.domain.transitions import UNAPPLIED, Case, CaseKind
 from payment_service.store.many_rows import array_of, columns_of, inserting
 from payment_service.store.pipeline import Statement
 from payment_service.store.tables import cases, exchanges, receipts
@@ -73,6 +73,19 @@ _SETTLE_CASES = f"""
 UPDATE cases AS t SET settled_at = $3::timestamptz FROM unnest($1::text[], $2::text[]) AS applied (reference, fact_id)
 WHERE t.reference = applied.reference AND t.fact_id = applied.fact_id AND t.kind IN {UNAPPLIED_KINDS}
 AND t.settled_at IS NULL"""
+_OPEN_CASES = """
+SELECT payment_id, kind, is_money, fact_id, mpesa_receipt_number FROM cases
+WHERE payment_id = ANY($1::uuid[]) AND settled_at IS NULL ORDER BY opened_at, case_id"""
+_END_CASES = """
+UPDATE cases AS t SET settled_at = $4::timestamptz, settled_by = ended.by_fact
+FROM unnest($1::text[], $2::text[], $3::text[]) AS ended (reference, fact_id, by_fact)
+WHERE t.reference = ended.reference AND t.fact_id = ended.fact_id AND t.settled_at IS NULL"""
+_DOUBTS_PROVEN = (
+    select(cases.c.payment_id, cases.c.mpesa_receipt_number)
+    .join_from(cases, receipts, receipts.c.receipt == cases.c.mpesa_receipt_number)
+    .where(cases.c.settled_at.is_(None), cases.c.kind == "UNCLAIMED_MONEY", cases.c.payment_id.is_not(None))
+    .limit(bindparam("most"))
+)
 _RECEIPT_HOLDERS = "SELECT receipt, payment_id FROM mpesa_receipts WHERE receipt = ANY($1::text[])"
 
 
@@ -94,6 +107,27 @@ def insert_cases(rows: Sequence[NewCase]) -> Statement:
 def settle_unapplied(keys: Sequence[tuple[str, str]], at: datetime) -> Statement:
     """End the cases of callbacks that have been applied by now: pairs of (reference, fact id)."""
     return Statement(_SETTLE_CASES, (*columns_of(keys), at.isoformat()))
+
+
+def open_cases(ids: Sequence[UUID]) -> Statement:
+    """The open cases of the given payments; rows for `open_case_of`."""
+    return Statement(_OPEN_CASES, (array_of(ids),))
+
+
+def open_case_of(row: Sequence[Any]) -> tuple[UUID, OpenCase]:
+    """The payment and the case of a row that was selected by `open_cases`."""
+    payment_id, kind, is_money, fact_id, receipt = row
+    return payment_id, OpenCase(kind, is_money, fact_id, receipt)
+
+
+def end_cases(ended: Sequence[tuple[str, str, str]], at: datetime) -> Statement:
+    """End cases by proof: rows of (reference, fact id, id of the fact that proves)."""
+    return Statement(_END_CASES, (*columns_of(ended), at.isoformat()))
+
+
+async def doubts_proven(conn: AsyncConnection, most: int) -> list[tuple[UUID, str]]:
+    """(payment, receipt) of open cases about money whose receipt is recorded with proof."""
+    return [(row[0], row[1]) for row in await conn.execute(_DOUBTS_PROVEN, {"most": most})]
 
 
 def receipt_holders(numbers: Sequence[str]) -> Statement:

@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from payment_service.domain.payment import BookingAction, LatePaymentPolicy, Payment, State
+from payment_service.domain.payment import BookingAction, LatePaymentPolicy, Payment, State, UnpaidProof
 from payment_service.domain.reasons import Reason
 from payment_service.security.sealing import CHECKOUT_REQUEST_ID, PHONE_NUMBER, SealBroken, Sealer
 from payment_service.store.caller_requests import SHARED_LOCKS, UNUSED, UsedId
@@ -84,6 +84,9 @@ _COLUMNS = (
     _mutable("result_seen"),
     _mutable("paid_seen_at"),
     _mutable("paid_twice"),
+    _mutable("unpaid_seen_at"),
+    _mutable("unpaid_proof", read=UnpaidProof),
+    _mutable("unread_callback"),
     _mutable("due_at"),
     _mutable("query_at"),
     _mutable("updated_at"),

@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import BindParameter, bindparam, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from payment_service.domain.payment import LIVE_STATES
 from payment_service.store.tables import payments
 
 LOOKED_AT_MAX = 5_000
@@ -19,7 +20,6 @@ LOOKED_AT_MAX = 5_000
 has been waiting for a long time."""
 
 _p = payments.c
-_HELD_UNTIL = func.coalesce(_p.hold_expire_at, _p.expires_at)
 _now: BindParameter[datetime] = bindparam("now")
 
 _recent = (
@@ -28,7 +28,16 @@ _recent = (
 _due = _recent.cte("due")
 _COUNT_DUE = select(_due.c.shortcode, func.count()).group_by(_due.c.shortcode)
 
-# First those whose booking is still held, the one whose hold ends first; then those that have waited longest.
+_held_until = case((_now < _p.hold_expire_at, _p.hold_expire_at))
+# First those that passengers and bookings wait for, by the next moment that somebody gives up; then those that one more
+# look settles; then expired ones whose booking is still held, by the end of the hold; then the rest, by their waiting.
+_TURN = case(
+    (_p.state.in_([state.value for state in sorted(LIVE_STATES)]), 0),
+    (_p.state.in_(["COMPLETED", "FAILED", "CANCELLED"]), 1),
+    (_held_until.is_not(None), 2),
+    else_=3,
+)
+_WANTED_BY = case((_TURN == 0, func.least(_p.expires_at, _held_until)), (_TURN == 2, _held_until))
 _CLAIM = (
     select(
         _p.payment_id,
@@ -44,7 +53,7 @@ _CLAIM = (
     .where(_p.payment_id.in_(select(_recent.where(_p.shortcode == bindparam("shortcode")).cte("due").c.payment_id)))
     # Said again of the row itself: another process may have claimed it between the look and the lock.
     .where(_p.query_at <= _now)
-    .order_by(case((_now < _HELD_UNTIL, _HELD_UNTIL)).asc().nulls_last(), _p.query_at)
+    .order_by(_TURN, _WANTED_BY.asc().nulls_last(), _p.query_at)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True, key_share=True)
 )

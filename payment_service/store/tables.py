@@ -111,6 +111,9 @@ payments = Table(
     required("result_seen", Boolean()),
     when("paid_seen_at"),
     required("paid_twice", Boolean()),
+    when("unpaid_seen_at"),
+    Column("unpaid_proof", Text()),
+    required("unread_callback", Boolean(), "false"),
     when("due_at"),
     when("query_at"),
     required("query_count", Integer(), "0"),
@@ -307,9 +310,17 @@ cases = Table(
     Column("amount", Numeric(10, 2)),
     when("opened_at", nullable=False),
     when("settled_at"),
+    # The fact whose proof has ended it, where no person did.
+    Column("settled_by", Text()),
     PrimaryKeyConstraint("case_id", name="cases_pk"),
     UniqueConstraint("reference", "fact_id", name="cases_one_per_fact"),
     Index("cases_open", "opened_at", postgresql_where=text("settled_at IS NULL")),
+    Index("cases_open_by_payment", "payment_id", postgresql_where=text("settled_at IS NULL")),
+    Index(
+        "cases_doubted_receipts",
+        "mpesa_receipt_number",
+        postgresql_where=text("settled_at IS NULL AND kind = 'UNCLAIMED_MONEY'"),
+    ),
 )
 
 receipts = Table(

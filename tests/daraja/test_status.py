@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from payment_service.daraja.envelopes import NothingLearned
 from payment_service.daraja.status import Asked, initiator_refused, read_acknowledgement, read_status_result
-from payment_service.domain.facts import UNREADABLE, ResultReported, Source, Unreadable, Verdict
+from payment_service.domain.facts import UNREADABLE, NothingTold, ResultReported, Source, Verdict
 
 CONVERSATION = "3dff-467b-6c7c-1c812ec1a4247770823"
 VALUES: dict[str, Any] = {
@@ -107,7 +107,7 @@ def test_a_time_is_read_in_three_forms_and_else_left_out(time: object, moment: d
     ],
 )
 def test_nothing_else_is_evidence_of_anything(content: bytes) -> None:
-    assert isinstance(read_status_result(content, "callback:1"), Unreadable)
+    assert isinstance(read_status_result(content, "callback:1"), NothingTold)
 
 
 @pytest.mark.parametrize("code", [2001, "2001", 8006, "8006"])

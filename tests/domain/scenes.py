@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from payment_service.domain.cases import OpenCase
 from payment_service.domain.decisions import first_row
 from payment_service.domain.facts import (
     AnswerLost,
@@ -101,7 +102,9 @@ def result(
     )
 
 
-def paid(receipt: str | None = RECEIPT, amount: int | str | None = AMOUNT, checkout: str | None = None) -> Fact:
+def paid(
+    receipt: str | None = RECEIPT, amount: int | str | None = AMOUNT, checkout: str | None = None
+) -> ResultReported:
     return result(Verdict.PAID, "0", receipt=receipt, amount=amount, checkout=checkout)
 
 
@@ -111,33 +114,38 @@ def pulled(receipt: str = RECEIPT, amount: int | str = AMOUNT, *, in_doubt: bool
     return replace(found, in_doubt=in_doubt)
 
 
-def status_paid(conversation: str | None, receipt: str = RECEIPT, amount: int | str = AMOUNT) -> Fact:
+def status_paid(conversation: str | None, receipt: str = RECEIPT, amount: int | str = AMOUNT) -> ResultReported:
     """The result of asking for a transaction's status, with the conversation that the transaction came of."""
     return result(Verdict.PAID, "0", source=Source.STATUS, merchant=conversation, amount=amount, receipt=receipt)
 
 
-def query_paid(checkout: str | None = None) -> Fact:
+def query_paid(checkout: str | None = None) -> ResultReported:
     return result(Verdict.PAID, "0", source=Source.QUERY, checkout=checkout)
 
 
-def failed(code: str = "1") -> Fact:
+def failed(code: str = "1") -> ResultReported:
     return result(Verdict.FAILED, code, reason=Reason.INSUFFICIENT_FUNDS)
 
 
-def cancelled(code: str = "1032") -> Fact:
+def cancelled(code: str = "1032") -> ResultReported:
     return result(Verdict.CANCELLED, code, reason=Reason.DECLINED_BY_CUSTOMER)
 
 
-def uncertain(code: str = "1037", source: Source = Source.CALLBACK) -> Fact:
+def uncertain(code: str = "1037", source: Source = Source.CALLBACK) -> ResultReported:
     return result(Verdict.UNCERTAIN, code, source=source)
 
 
-def unknown(code: str = "77777") -> Fact:
+def unknown(code: str = "77777") -> ResultReported:
     return result(Verdict.UNKNOWN, code)
 
 
 def accepted(claim: UUID = CLAIM, checkout: str = CHECKOUT, merchant: str = MERCHANT) -> Fact:
     return PromptAccepted(claim, merchant, checkout)
+
+
+def queried(answer: ResultReported, *, asked_at: datetime | None = None) -> ResultReported:
+    """The same said by a query; `asked_at` unset: at the moment it is applied."""
+    return replace(answer, source=Source.QUERY, asked_at=asked_at)
 
 
 def refused(claim: UUID = CLAIM) -> Fact:
@@ -156,8 +164,9 @@ def tell(
     siblings: Iterable[Payment] = (),
     receipt_holder: UUID | None = None,
     checkout_holder: UUID | None = None,
+    open_cases: Iterable[OpenCase] = (),
 ) -> Outcome:
-    around = Surroundings(tuple(siblings), receipt_holder, checkout_holder)
+    around = Surroundings(tuple(siblings), receipt_holder, checkout_holder, tuple(open_cases))
     return apply(payment, fact, around, at, TIMES)
 
 
@@ -185,6 +194,8 @@ def standing_in(column: Standing, *, ids: bool = True, start: Payment | None = N
         Standing.UNDER_REVIEW: lambda: led(prompted, paid(ODD_RECEIPT, AMOUNT + 1)),
         Standing.RECEIPT_PENDING: lambda: led(prompted, paid(None)),
         Standing.COMPLETED: lambda: complete,
+        Standing.FAILED_BY_QUERY: lambda: led(prompted, queried(failed())),
+        Standing.CANCELLED_BY_QUERY: lambda: led(prompted, queried(cancelled())),
         Standing.FAILED: lambda: led(prompted, failed()),
         Standing.CANCELLED: lambda: led(prompted, cancelled()),
         Standing.EXPIRED: lambda: tell(prompted, DeadlinePassed(), prompted.expires_at).payment,
@@ -204,7 +215,7 @@ def due_fact(payment: Payment) -> Fact | None:
             return LeaseDead(payment.claim_id)
         case Standing.RECEIPT_PENDING:
             return ReceiptOverdue()
-        case Standing.EXPIRED:
+        case Standing.EXPIRED | Standing.FAILED_BY_QUERY | Standing.CANCELLED_BY_QUERY:
             return WatchEnded()
         case _:
             return DeadlinePassed()

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 
+from payment_service.domain.cases import CaseKind
 from payment_service.domain.decisions import Bar, bar_to_new_attempt
 from payment_service.domain.facts import (
     DeadlinePassed,
@@ -26,11 +27,10 @@ from payment_service.domain.facts import (
 from payment_service.domain.findings import Standing, standing
 from payment_service.domain.payment import BookingAction, LatePaymentPolicy, Payment, State
 from payment_service.domain.reasons import Reason
-from payment_service.domain.transitions import CaseKind
 from tests.domain import scenes
 from tests.domain.scenes import CHECKOUT, CLAIM, OTHER_ID, OTHER_RECEIPT, RECEIPT, REFUND, START, seconds
 
-C, S, P, U0, U1, UR, K0, K, F, X, E, RG, RD = Standing
+C, S, P, U0, U1, UR, K0, K, F0, X0, F, X, E, RG, RD = Standing
 WAIT, CONFIRM, OFFER_RETRY, RELEASE, REVIEW = (
     BookingAction.WAIT,
     BookingAction.CONFIRM,
@@ -53,8 +53,10 @@ def sibling_in(column: Standing, **changes: object) -> Payment:
         (U0, WAIT, False, True),
         (U1, WAIT, False, True),
         (UR, REVIEW, False, True),
-        (K0, WAIT, True, True),
+        (K0, WAIT, False, True),
         (K, CONFIRM, True, True),
+        (F0, OFFER_RETRY, False, False),
+        (X0, OFFER_RETRY, False, False),
         (F, OFFER_RETRY, True, False),
         (X, OFFER_RETRY, True, False),
         (E, OFFER_RETRY, False, False),
@@ -72,7 +74,7 @@ def test_what_the_booking_may_do_in_every_standing(
 @pytest.mark.parametrize(
     ("column", "action"),
     [
-        *((column, REVIEW) for column in (C, S, P, U0, U1, UR, K0, F, X, E)),
+        *((column, REVIEW) for column in (C, S, P, U0, U1, UR, K0, F0, X0, F, X, E)),
         (K, CONFIRM),
         (RG, RELEASE),
         (RD, RELEASE),
@@ -91,7 +93,7 @@ def test_what_the_booking_may_do_in_every_standing_while_money_is_in_doubt(
 
 def test_what_is_certain_in_the_standings_that_time_changes() -> None:
     expired = scenes.standing_in(E)
-    watched = scenes.tell(expired, WatchEnded(), START + timedelta(hours=49)).payment
+    watched = scenes.tell(expired, WatchEnded(books_cover=True), START + timedelta(hours=49)).payment
     assert (watched.booking_action, watched.outcome_certain) == (OFFER_RETRY, True)
     confirmed = scenes.standing_in(K0)
     for wait in (30, 60):
@@ -110,6 +112,7 @@ def test_what_is_certain_in_the_standings_that_time_changes() -> None:
         (UR, lambda _: None),
         (K0, lambda p: p.completed_at + timedelta(minutes=15)),
         (K, lambda _: None),
+        *((column, lambda p: p.sent_at + timedelta(hours=48)) for column in (F0, X0)),
         (F, lambda _: None),
         (X, lambda _: None),
         (E, lambda p: p.sent_at + timedelta(hours=48)),
@@ -137,7 +140,7 @@ def test_a_claim_moves_the_expiry_and_a_created_payment_is_never_due_after_its_d
     [
         (scenes.standing_in(F), scenes.standing_in(F).updated_at),
         (scenes.standing_in(X), START + seconds(1 + 180)),
-        (scenes.standing_in(E), START + seconds(1 + 180)),
+        *((scenes.standing_in(column), START + seconds(1 + 180)) for column in (F0, X0, E)),
         (scenes.withdrawn(), scenes.withdrawn().updated_at),
         *((scenes.standing_in(column), None) for column in (C, S, P, U0, U1, UR, K0, K, RG, RD)),
     ],
@@ -152,7 +155,7 @@ def test_a_prompt_that_outlasts_the_wait_allows_the_next_attempt_at_once_and_nev
     much_later = START + seconds(900)
     expired = scenes.tell(prompted, DeadlinePassed(), much_later).payment
     assert expired.retry_allowed_at == much_later
-    watched = scenes.tell(expired, WatchEnded(), START + timedelta(hours=49)).payment
+    watched = scenes.tell(expired, WatchEnded(books_cover=True), START + timedelta(hours=49)).payment
     assert watched.retry_allowed_at == much_later, "the end of the watch is no new prompt"
     assert watched.outcome_certain
     assert watched.due_at is None
@@ -165,7 +168,7 @@ def test_what_bars_another_attempt(column: Standing) -> None:
     barred = bar_to_new_attempt([payment], moment)
     if column is F:
         assert barred is None
-    elif column in (X, E):
+    elif column in (F0, X0, X, E):
         assert barred == (Bar.TOO_EARLY, payment)
         assert payment.retry_allowed_at is not None
         assert bar_to_new_attempt([payment], payment.retry_allowed_at - seconds(0.001)) == (Bar.TOO_EARLY, payment)

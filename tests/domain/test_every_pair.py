@@ -25,6 +25,7 @@ from payment_service.domain.facts import (
     PromptAccepted,
     PromptRefused,
     ReceiptOverdue,
+    ReceiptProven,
     RefundDone,
     RefundFailed,
     RefundRequested,
@@ -53,8 +54,9 @@ PLAIN_FACTS: list[Fact] = [
     scenes.accepted(checkout="checkout-9"),
     Unreadable("body:1", "not JSON"),
     DeadlinePassed(),
-    WatchEnded(),
+    *(WatchEnded(books_cover) for books_cover in (False, True)),
     ReceiptOverdue(),
+    ReceiptProven(ODD_RECEIPT),
     CancelRequested("cancel:3"),
     SiblingPaid(OTHER_ID),
     *(RefundRequested(refund, by_case) for refund in (REFUND, UUID(int=4)) for by_case in (False, True)),
@@ -232,13 +234,21 @@ def test_an_unknown_code_or_an_unreadable_body_never_ends_anything() -> None:
 
 
 def test_no_standing_is_left_without_a_timer_a_case_or_an_end() -> None:
-    ends = {Standing.COMPLETED, Standing.FAILED, Standing.CANCELLED, Standing.REFUNDING, Standing.REFUNDED}
     for _, _, _, _, outcome in all_told():
         after = outcome.payment
-        bounded = after.due_at is not None or after.money_case_open or after.outcome_certain
-        assert bounded, after
-        if after.due_at is None and not after.money_case_open:
-            assert standing(after) in ends | {Standing.EXPIRED}
+        case_open = after.money_case_open or outcome.case is not None
+        assert after.due_at is not None or case_open or after.outcome_certain, after
+        assert not (after.outcome_certain and after.booking_action is BookingAction.WAIT), after
+
+
+def test_an_end_without_money_is_certain_by_its_proof_alone() -> None:
+    for before, fact, _, _, outcome in all_told():
+        after = outcome.payment
+        if after.state not in (State.FAILED, State.CANCELLED, State.EXPIRED):
+            continue
+        assert after.outcome_certain is (after.unpaid_proof is not None and not after.unread_callback)
+        if after.outcome_certain and not before.outcome_certain and isinstance(fact, WatchEnded):
+            assert fact.books_cover or before.unpaid_seen_at is not None, "silence proves nothing"
 
 
 EXIT_WITHIN = TIMES.watch_for
@@ -249,12 +259,13 @@ TIMERS_MAX = 4
 
 def test_from_every_payment_that_any_fact_leads_to_the_timers_alone_lead_to_an_end_or_to_a_person() -> None:
     """But for a refund under way, whose timers are the refund's own."""
-    reached: dict[Payment, timedelta] = {}
+    reached: dict[Payment, tuple[timedelta, bool]] = {}
     for _, _, _, wait, outcome in all_told():
         if outcome.payment.state is not State.REFUNDING:
-            reached[outcome.payment] = wait
+            had_case = reached.get(outcome.payment, (wait, False))[1]
+            reached[outcome.payment] = wait, outcome.case is not None or had_case
     assert {standing(payment) for payment in reached} == set(Standing) - {Standing.REFUNDING}
-    for start, wait in reached.items():
+    for start, (wait, case_open) in reached.items():
         payment, began = start, start.updated_at + wait
         now, timers = began, 0
         while payment.due_at is not None:
@@ -264,8 +275,9 @@ def test_from_every_payment_that_any_fact_leads_to_the_timers_alone_lead_to_an_e
             if fact is None:
                 # Nobody sends: the payment waits for its deadline.
                 fact, now = DeadlinePassed(), max(now, deadline(payment, TIMES))
-            payment = apply(payment, fact, Surroundings(), now, TIMES).payment
-        assert payment.outcome_certain or payment.money_case_open, start
+            outcome = apply(payment, fact, Surroundings(), now, TIMES)
+            payment, case_open = outcome.payment, case_open or outcome.case is not None
+        assert payment.outcome_certain or payment.money_case_open or case_open, start
         assert payment.booking_action is not BookingAction.WAIT, start
         assert now - began <= EXIT_WITHIN, start
 

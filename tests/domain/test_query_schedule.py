@@ -8,16 +8,16 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from payment_service.domain.cases import CaseKind
 from payment_service.domain.facts import DeadlinePassed, Fact, Source, Verdict, WatchEnded
 from payment_service.domain.findings import Standing
 from payment_service.domain.payment import BookingAction, State
 from payment_service.domain.query_schedule import next_query_at, worth_asking
-from payment_service.domain.transitions import CaseKind
 from tests.domain import scenes
 from tests.domain.scenes import CHECKOUT, START, TIMES, seconds
 
-C, S, P, U0, U1, UR, K0, K, F, X, E, RG, RD = Standing
-ASKED = {P, U1, K0, E}
+C, S, P, U0, U1, UR, K0, K, F0, X0, F, X, E, RG, RD = Standing
+ASKED = {P, U1, K0, F0, X0, E}
 SENT = START + seconds(1)
 WATCH_END = SENT + timedelta(hours=48)
 
@@ -28,10 +28,10 @@ def test_what_is_asked_about_in_every_standing(column: Standing) -> None:
     assert (payment.query_at is not None) is (column in ASKED)
     assert worth_asking(payment) is (column in ASKED)
     if column in ASKED:
-        assert payment.query_at == SENT + seconds(30)
+        assert payment.query_at == SENT + seconds(180 if column in (F0, X0) else 30)
 
 
-@pytest.mark.parametrize("column", [P, U0, U1, K0, E])
+@pytest.mark.parametrize("column", [P, U0, U1, K0, F0, X0, E])
 def test_without_a_checkout_id_there_is_nothing_to_ask_by(column: Standing) -> None:
     if column is not P:
         assert scenes.standing_in(column, ids=False).query_at is None
@@ -57,8 +57,9 @@ def test_a_failing_code_in_doubt_is_asked_about(code: str) -> None:
 
 
 def test_asking_ends_with_the_watch() -> None:
-    watched = scenes.tell(scenes.standing_in(E), WatchEnded(), WATCH_END).payment
-    assert watched.query_at is None
+    for column in (F0, X0, E):
+        watched = scenes.tell(scenes.standing_in(column), WatchEnded(books_cover=True), WATCH_END).payment
+        assert watched.query_at is None
 
 
 def test_a_payment_that_an_earlier_release_left_unscheduled_is_scheduled_when_it_expires() -> None:
@@ -88,7 +89,7 @@ def test_the_rate_falls_until_the_watch_ends() -> None:
     waits = [later - earlier for earlier, later in itertools.pairwise(moments)]
     assert waits[:-1] == sorted(waits[:-1])
     assert waits[-2] == 7_200
-    assert moments[-1] == 48 * 3_600 - 5, "the last look, before the outcome counts as certain"
+    assert moments[-1] == 48 * 3_600 - 5, "the last look, before the watch ends"
     assert len(moments) < 40
 
 

@@ -132,6 +132,7 @@ class Booking:
             assert payment.said_confirm or payment.booking_action is not BookingAction.CONFIRM
             if payment.state in LIVE_STATES:
                 assert payment.due_at is not None or payment.money_case_open
+            assert not (payment.outcome_certain and payment.booking_action is BookingAction.WAIT)
 
 
 def check_step(before: Payment, after: Payment) -> None:
@@ -163,7 +164,7 @@ def run_timers_to_rest(booking: Booking) -> None:
         booking.check()
     for payment in booking.payments.values():
         assert payment.due_at is None
-        resting = payment.outcome_certain or payment.money_case_open
+        resting = payment.outcome_certain or payment.money_case_open or payment.payment_id in booking.cases
         assert resting, "neither certain nor before a person"
         assert payment.booking_action is not BookingAction.WAIT
 

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import pytest
 
+from payment_service.domain.cases import CaseKind
 from payment_service.domain.facts import (
     UNREADABLE,
     AnswerLost,
@@ -37,11 +38,11 @@ from payment_service.domain.findings import Finding, Standing, Surroundings, fin
 from payment_service.domain.payment import Payment, State
 from payment_service.domain.query_schedule import worth_asking
 from payment_service.domain.reasons import Reason
-from payment_service.domain.transitions import HEADINGS, TABLE, CaseKind
+from payment_service.domain.transitions import HEADINGS, TABLE
 from tests.domain import scenes
 from tests.domain.scenes import CLAIM, ODD_RECEIPT, OTHER_ID, OTHER_RECEIPT, RECEIPT, REFUND, START, TIMES
 
-C, S, P, U0, U1, UR, K0, K, F, X, E, RG, RD = Standing
+C, S, P, U0, U1, UR, K0, K, F0, X0, F, X, E, RG, RD = Standing
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Expected:
     certain: bool = False
     block_lost: bool = False
     ids: bool = False
+    doubted: bool = False
+    """What was certain is so no more."""
 
 
 NOTHING = Expected()
@@ -104,6 +107,12 @@ def row(
 
 
 EVERYWHERE = tuple(Standing)
+
+
+def all_but(*columns: Standing) -> tuple[Standing, ...]:
+    return tuple(column for column in Standing if column not in columns)
+
+
 LATE_CASE = CaseKind.PAID_AFTER_FAILURE
 AN_HOUR, TWO_DAYS = 3_600.0, 48 * 3_600.0
 
@@ -117,7 +126,7 @@ SEND_ROWS = [
         ((C,), go(U0, CaseKind.CONTRADICTION)),
         ((S, U0), go(P)),
         ((P,), NOTHING),
-        ((U1, UR, K0, K, F, X, E, RG, RD), IDS),
+        ((U1, UR, K0, K, F0, X0, F, X, E, RG, RD), IDS),
     ),
     row(
         "push accepted, with other ids than recorded",
@@ -125,7 +134,7 @@ SEND_ROWS = [
         ((C,), go(U0, CaseKind.CONTRADICTION)),
         ((S,), go(P)),
         ((U0,), go(P)),
-        ((P, U1, UR, K0, K, F, X, E, RG, RD), money(CaseKind.OTHER_PROMPT)),
+        (all_but(C, S, U0), money(CaseKind.OTHER_PROMPT)),
     ),
     row(
         "push accepted, with an id that another payment has",
@@ -139,6 +148,8 @@ SEND_ROWS = [
         ((C, P, U1, UR, K0, K, RG, RD), case()),
         ((S, U0), go(F)),
         ((F, X), NOTHING),
+        ((F0,), go(F)),
+        ((X0,), go(X)),
         ((E,), CERTAIN),
     ),
     row(
@@ -148,6 +159,8 @@ SEND_ROWS = [
         ((S,), go(C)),
         ((U0,), go(F)),
         ((P, U1, UR, K0, K, RG, RD), case()),
+        ((F0,), go(F)),
+        ((X0,), go(X)),
         ((E,), CERTAIN),
     ),
     row("answer lost", AnswerLost(CLAIM), ((S,), go(U0)), ((C, *EVERYWHERE[2:]), NOTHING)),
@@ -166,14 +179,14 @@ RESULT_ROWS = [
     row(
         "paid, bound, new receipt",
         scenes.paid(OTHER_RECEIPT),
-        ((C, S, P, U0, U1, UR, K0, E), go(K)),
+        ((C, S, P, U0, U1, UR, K0, F0, X0, E), go(K)),
         ((K, RG, RD), money(CaseKind.SECOND_RECEIPT)),
         ((F, X), go(K, LATE_CASE)),
     ),
     row(
         "paid, by a row of the books that names this payment alone",
         scenes.pulled(OTHER_RECEIPT),
-        ((C, S, P, U0, U1, UR, K0, E), go(K)),
+        ((C, S, P, U0, U1, UR, K0, F0, X0, E), go(K)),
         ((K, RG, RD), money(CaseKind.SECOND_RECEIPT)),
         ((F, X), go(K, LATE_CASE)),
     ),
@@ -186,14 +199,14 @@ RESULT_ROWS = [
     row(
         "paid, bound, neither amount nor ids",
         scenes.paid(OTHER_RECEIPT, None),
-        ((C, S, P, U0, U1, UR, K0, E), go(K)),
+        ((C, S, P, U0, U1, UR, K0, F0, X0, E), go(K)),
         ((K, RG, RD), money(CaseKind.SECOND_RECEIPT)),
         ((F, X), go(K, LATE_CASE)),
     ),
     row(
         "paid, bound, no receipt",
         scenes.paid(None),
-        ((C, S, P, U0, U1, E), go(K0)),
+        ((C, S, P, U0, U1, F0, X0, E), go(K0)),
         ((UR, K0, K, RG, RD), NOTHING),
         ((F, X), go(K0, LATE_CASE)),
     ),
@@ -201,7 +214,7 @@ RESULT_ROWS = [
         "a query says paid",
         lambda payment: scenes.query_paid(payment.checkout_request_id),
         ((C, S, UR, K, RG, RD), NOTHING),
-        ((P, U0, U1, E), go(K0)),
+        ((P, U0, U1, F0, X0, E), go(K0)),
         ((K0,), IDS),
         ((F, X), money(CaseKind.PAID_AFTER_END)),
     ),
@@ -209,9 +222,9 @@ RESULT_ROWS = [
         "failed for good",
         scenes.failed(),
         ((C,), go(U1)),
-        ((S, P, U0, U1), go(F)),
+        ((S, P, U0, U1, F0), go(F)),
         ((UR, F), NOTHING),
-        ((K0, K, X, RG, RD), case()),
+        ((K0, K, X0, X, RG, RD), case()),
         ((E,), CERTAIN),
     ),
     row(
@@ -220,30 +233,69 @@ RESULT_ROWS = [
         ((C,), go(U1)),
         ((S, P, U0, U1), go(F)),
         ((UR,), NOTHING),
-        ((K0, K, F, X, RG, RD), case()),
+        ((K0, K, F0, X0, F, X, RG, RD), case()),
         ((E,), CERTAIN),
     ),
     row(
         "cancelled on the phone",
         scenes.cancelled(),
         ((C,), go(U1)),
-        ((S, P, U0, U1), go(X)),
+        ((S, P, U0, U1, X0), go(X)),
         ((UR, X), NOTHING),
-        ((K0, K, F, RG, RD), case()),
+        ((K0, K, F0, F, RG, RD), case()),
         ((E,), CERTAIN),
+    ),
+    row(
+        "failed, as a query says while the prompt may be open",
+        scenes.queried(scenes.failed()),
+        ((C,), go(U1)),
+        ((S, P, U0, U1), go(F0)),
+        ((UR, F0, F, E), NOTHING),
+        ((K0, K, X0, X, RG, RD), case()),
+    ),
+    row(
+        "cancelled, as a query says while the prompt may be open",
+        scenes.queried(scenes.cancelled()),
+        ((C,), go(U1)),
+        ((S, P, U0, U1), go(X0)),
+        ((UR, X0, X, E), NOTHING),
+        ((K0, K, F0, F, RG, RD), case()),
+    ),
+    row(
+        "failed, as a query says after the prompt",
+        scenes.queried(scenes.failed()),
+        ((C,), go(U1)),
+        ((S, P, U0, U1), go(F0)),
+        ((F0,), go(F)),
+        ((UR, F), NOTHING),
+        ((E,), CERTAIN),
+        ((K0, K, X0, X, RG, RD), case()),
+        after=180,
+    ),
+    row(
+        "cancelled, as a query says after the prompt",
+        scenes.queried(scenes.cancelled()),
+        ((C,), go(U1)),
+        ((S, P, U0, U1), go(X0)),
+        ((X0,), go(X)),
+        ((UR, X), NOTHING),
+        ((E,), CERTAIN),
+        ((K0, K, F0, F, RG, RD), case()),
+        after=180,
     ),
     row(
         "a listed uncertain code",
         scenes.uncertain(),
         ((C, S, P, U0), go(U1)),
-        ((U1, UR, F, X, E), NOTHING),
+        ((U1, UR, F0, X0, F, X, E), NOTHING),
         ((K0, K, RG, RD), case()),
     ),
     row(
         "a listed uncertain code, by a late query that agrees with nothing",
         scenes.uncertain(source=Source.QUERY),
         ((C, S, P, U0), go(U1)),
-        ((U1, UR, F, X, E), NOTHING),
+        ((U1, UR, F0, X0, F, X), NOTHING),
+        ((E,), IDS),
         ((K0, K, RG, RD), case()),
         after=70,
     ),
@@ -251,14 +303,23 @@ RESULT_ROWS = [
         "an unknown code",
         scenes.unknown("5"),
         ((C, S, P, U0), go(U1)),
-        ((U1, UR, K0, K, F, X, E, RG, RD), NOTHING),
+        (all_but(C, S, P, U0), NOTHING),
+    ),
+    row(
+        "a listed uncertain code, by a query after the prompt",
+        scenes.queried(scenes.uncertain()),
+        ((C, S, P, U0), go(U1)),
+        ((U1, F0, X0, E), IDS),
+        ((UR, F, X), NOTHING),
+        ((K0, K, RG, RD), case()),
+        after=180,
     ),
     *(
         row(
             name,
             scenes.paid(OTHER_RECEIPT, amount),
             ((C, S, P, U0, U1), go(UR, CaseKind.WRONG_AMOUNT, money=True)),
-            ((UR, K0, K, F, X, E, RG, RD), money(CaseKind.WRONG_AMOUNT)),
+            (all_but(C, S, P, U0, U1), money(CaseKind.WRONG_AMOUNT)),
         )
         for name, amount in (("a wrong amount", scenes.AMOUNT - 1), ("an amount that is no amount", UNREADABLE))
     ),
@@ -307,8 +368,14 @@ RESULT_ROWS = [
         for name, fact in (
             ("still processing", scenes.result(Verdict.STILL_PROCESSING, "4999")),
             ("still processing, with new ids", scenes.result(Verdict.STILL_PROCESSING, "4999", checkout="checkout-9")),
-            ("an unreadable body", Unreadable("body:1", "not JSON")),
         )
+    ),
+    row(
+        "a callback that cannot be read",
+        Unreadable("unread:1", "not JSON"),
+        ((C, S, P, U0, U1, UR, K0, F0, X0, E), case(CaseKind.UNREAD_CALLBACK)),
+        ((F, X), Expected(case=CaseKind.UNREAD_CALLBACK, doubted=True)),
+        ((K, RG, RD), NOTHING),
     ),
 ]
 
@@ -318,17 +385,32 @@ TIMER_ROWS = [
         DeadlinePassed(),
         ((C,), go(F)),
         ((P, U0, U1), go(E)),
-        ((S, *EVERYWHERE[5:]), NOTHING),
+        (all_but(C, P, U0, U1), NOTHING),
         after=120,
     ),
     row("the deadline, too early", DeadlinePassed(), (EVERYWHERE, NOTHING)),
-    row("watched to the end", WatchEnded(), ((E,), CERTAIN), ((*EVERYWHERE[:10], RG, RD), NOTHING), after=TWO_DAYS),
-    row("watched to the end, too early", WatchEnded(), (EVERYWHERE, NOTHING), after=AN_HOUR),
+    row(
+        "watched to the end, and nobody could be asked",
+        WatchEnded(),
+        ((F0, X0, E), case(CaseKind.OUTCOME_UNKNOWN)),
+        (all_but(F0, X0, E), NOTHING),
+        after=TWO_DAYS,
+    ),
+    row(
+        "watched to the end, and the books do not have it",
+        WatchEnded(books_cover=True),
+        ((F0,), go(F)),
+        ((X0,), go(X)),
+        ((E,), CERTAIN),
+        (all_but(F0, X0, E), NOTHING),
+        after=TWO_DAYS,
+    ),
+    row("watched to the end, too early", WatchEnded(books_cover=True), (EVERYWHERE, NOTHING), after=AN_HOUR),
     row(
         "no receipt in time",
         ReceiptOverdue(),
         ((K0,), money(CaseKind.RECEIPT_OVERDUE)),
-        ((*EVERYWHERE[:6], *EVERYWHERE[7:]), NOTHING),
+        (all_but(K0), NOTHING),
         after=15 * 60,
     ),
     row("no receipt yet", ReceiptOverdue(), (EVERYWHERE, NOTHING), after=15 * 60 - 1),
@@ -341,19 +423,19 @@ WISH_ROWS = [
         SiblingPaid(OTHER_ID),
         ((C,), go(X)),
         ((S, P, U0, U1, UR), BLOCK_LOST),
-        ((K0, K, F, X, E, RG, RD), NOTHING),
+        (all_but(C, S, P, U0, U1, UR), NOTHING),
     ),
-    row("a refund", RefundRequested(UUID(int=7)), ((K,), go(RG)), ((*EVERYWHERE[:7], *EVERYWHERE[8:]), REFUSED)),
+    row("a refund", RefundRequested(UUID(int=7)), ((K,), go(RG)), (all_but(K), REFUSED)),
     row(
         "a refund by case",
         RefundRequested(UUID(int=7), by_case=True),
         ((UR, K), go(RG)),
-        ((*EVERYWHERE[:5], K0, *EVERYWHERE[8:]), REFUSED),
+        (all_but(UR, K), REFUSED),
     ),
     row(
         "refund done",
         RefundDone(REFUND),
-        ((C, S, P, U0, U1, F, X, E), money(CaseKind.REFUND)),
+        ((C, S, P, U0, U1, F0, X0, F, X, E), money(CaseKind.REFUND)),
         ((UR, RG), go(RD)),
         ((K0, K), go(RD, CaseKind.REFUND)),
         ((RD,), NOTHING),
@@ -362,13 +444,13 @@ WISH_ROWS = [
         "refund failed",
         RefundFailed(REFUND),
         ((RG,), go(K, CaseKind.REFUND)),
-        ((*EVERYWHERE[:11], RD), case(CaseKind.REFUND)),
+        (all_but(RG), case(CaseKind.REFUND)),
     ),
     row(
         "case settled, the money accepted",
         CaseAccepted(UUID(int=8), ODD_RECEIPT),
         ((UR,), go(K)),
-        ((*EVERYWHERE[:5], *EVERYWHERE[6:]), NOTHING),
+        (all_but(UR), NOTHING),
     ),
 ]
 
@@ -378,7 +460,10 @@ CELLS = [
     for column in Standing
 ]
 
-ID_FIELDS = ("checkout_request_id", "merchant_request_id", "paid_seen_at", "paid_twice", "query_at")
+ID_FIELDS = (
+    "checkout_request_id", "merchant_request_id", "paid_seen_at", "paid_twice", "query_at", "unpaid_seen_at",
+    "unread_callback", "due_at",
+)  # fmt: skip
 """What may be recorded without being news."""
 
 
@@ -408,7 +493,7 @@ def test_a_cell_says_what_follows_from_a_fact(line: Row, column: Standing) -> No
     assert after.money_case_open is (before.money_case_open or expected.money)
     if expected in (NOTHING, REFUSED):
         assert after == before
-    elif expected.to is not None or expected.certain or expected.block_lost:
+    elif expected.to is not None or expected.certain or expected.block_lost or expected.doubted:
         assert after.version == before.version + 1
         assert outcome.changed(before)
     elif expected.money and not before.money_case_open:
@@ -419,6 +504,8 @@ def test_a_cell_says_what_follows_from_a_fact(line: Row, column: Standing) -> No
     else:
         assert differing(before, after) <= set(ID_FIELDS)
         assert not outcome.changed(before)
+    if expected.doubted:
+        assert (before.outcome_certain, after.outcome_certain) == (True, False)
     if expected.certain:
         assert (before.outcome_certain, after.outcome_certain) == (False, True)
     if expected.block_lost:
@@ -428,12 +515,13 @@ def test_a_cell_says_what_follows_from_a_fact(line: Row, column: Standing) -> No
 def test_the_table_is_total_and_every_word_in_it_is_known() -> None:
     states = set(HEADINGS)
     words = states | {"-", "ids", "case", "$", "cert", "differs", "receipt", "second", "block", "no", "own", "F|X"}
+    words |= {"F0|X0", "agrees", "seen", "unread", "unknown", "over"}
     compound = {f"{state}+{mark}" for state in states for mark in ("case", "$")} | {"back+case"}
     assert set(TABLE) == set(Finding)
     for name, cells in TABLE.items():
         assert set(cells) == set(Standing), name
         assert set(cells.values()) <= words | compound, name
-    assert (len(Finding), len(Standing)) == (31, 13)
+    assert (len(Finding), len(Standing)) == (35, 15)
 
 
 def test_the_facts_above_fall_into_every_row_of_the_table() -> None:
@@ -444,7 +532,8 @@ def test_the_facts_above_fall_into_every_row_of_the_table() -> None:
             surroundings = Surroundings((), line.receipt_holder, line.checkout_holder)
             now = before.updated_at + scenes.seconds(line.after)
             met.add(finding(before, line.fact(before), surroundings, now, TIMES))
-    assert set(Finding) - met == {Finding.NOT_SENT_TOO_OFTEN, Finding.UNCERTAIN_AGREED}, "those two stand below"
+    below = {Finding.NOT_SENT_TOO_OFTEN, Finding.UNCERTAIN_AGREED, Finding.RECEIPT_PROVEN}
+    assert set(Finding) - met == below, "those stand below"
 
 
 @pytest.mark.parametrize("column", [U1, UR, K0, K, F, X, E, RG, RD])
@@ -548,6 +637,8 @@ def test_the_status_of_a_transaction_of_this_payments_conversation_is_proof(colu
         (UR, UR),
         (K0, K0),
         (K, K),
+        (F0, F0),
+        (X0, X0),
         (F, F),
         (X, X),
         (E, E),

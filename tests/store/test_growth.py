@@ -18,8 +18,8 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from payment_service.domain.cases import CaseKind
 from payment_service.domain.pull import PulledRow, VisibleDigits
-from payment_service.domain.transitions import CaseKind
 from payment_service.security.sealing import Sealer
 from payment_service.store import (
     due_timers,

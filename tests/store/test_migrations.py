@@ -64,7 +64,11 @@ async def test_payments_that_wait_when_queries_begin_are_asked_about(
     writers: Writers, database: Database, tmp_path: Path
 ) -> None:
     await every_kind(Stories(writers, tmp_path))
-    scheduled = "SELECT payment_id FROM payment_transactions WHERE query_at IS NOT NULL ORDER BY payment_id"
+    # Ends that only a query told were no reason to ask again then.
+    scheduled = (
+        "SELECT payment_id FROM payment_transactions WHERE query_at IS NOT NULL AND state <> 'CANCELLED'"
+        " ORDER BY payment_id"
+    )
     expected = await rows_of(database, scheduled)
     assert len(expected) > 2
     migration = importlib.import_module("payment_service.store.migrations.versions.0002_queries")

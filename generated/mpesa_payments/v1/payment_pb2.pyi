@@ -399,10 +399,15 @@ class Payment(_message.Message):
     booking_action: Global___BookingAction.ValueType
     """What the booking may do now."""
     outcome_certain: _builtins.bool
-    """True once no later news is expected to change whether money moved. FAILED
-    and CANCELLED are certain as far as M-Pesa's listed refusals are. Money that
-    arrives all the same is never dropped: the payment becomes COMPLETED with
-    `paid_late`, so keep watching WatchPayments.
+    """True once it is proven whether money moved; never true while
+    `booking_action` is WAIT. A payment that ended without money is certain by
+    evidence only: a callback with a final result, a refused or unsent prompt,
+    queries that agree after the prompt was gone, or Safaricom's own books.
+    Silence is no evidence: an EXPIRED payment about which nothing could be
+    learned in 48 hours stays uncertain, and a person looks at it. So does one
+    with a callback that could not be read. Money that arrives all the same is
+    never dropped: the payment becomes COMPLETED with `paid_late`, so keep
+    watching WatchPayments.
     """
     masked_phone: _builtins.str
     """The payer's number with its middle hidden, for example "2547*****678"."""

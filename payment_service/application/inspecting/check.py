@@ -12,15 +12,15 @@ from typing import Final, TypeVar
 from uuid import UUID
 
 from payment_service.application.inspecting.invariants import RULES, Evidence, Instruments, Invariant
-from payment_service.application.settling.accept_callbacks import BODY_INDEX, fact_id_of
+from payment_service.application.settling.accept_callbacks import BODY_INDEX, fact_id_of, fact_ids_of
 from payment_service.application.settling.record_pulled_rows import PULLED
 from payment_service.daraja.callback import read_callback
 from payment_service.daraja.envelopes import lenient_json
 from payment_service.daraja.pull_rows import read_row
 from payment_service.domain.callbacks import CallbackKind, CallbackStatus
+from payment_service.domain.cases import UNAPPLIED
 from payment_service.domain.facts import ResultReported, Verdict
 from payment_service.domain.payment import PAID_STATES, Payment
-from payment_service.domain.transitions import UNAPPLIED
 from payment_service.security.sealing import (
     CALLBACK_BODY,
     CALLER_REQUEST,
@@ -225,7 +225,7 @@ async def _check_callbacks(
 
 def _astray(row: CallbackRow, cases: Sequence[CaseRow]) -> str | None:
     """What is wrong with where a callback stands; None if nothing is."""
-    mine = [case.kind for case in cases if case.fact_id == fact_id_of(row.body_hash) and case.settled_at is None]
+    mine = [case.kind for case in cases if case.fact_id in fact_ids_of(row.body_hash) and case.settled_at is None]
     waiting = any(kind in UNAPPLIED for kind in mine)
     match row.status:
         case "PENDING":
@@ -238,7 +238,7 @@ def _astray(row: CallbackRow, cases: Sequence[CaseRow]) -> str | None:
 
 def _recorded_otherwise(row: CallbackRow, result: ResultReported, cases: Sequence[CaseRow]) -> bool:
     """By a case of its own; or, without a receipt to record, by what became of the payment."""
-    mine = [case.kind for case in cases if case.fact_id == fact_id_of(row.body_hash)]
+    mine = [case.kind for case in cases if case.fact_id in fact_ids_of(row.body_hash)]
     if any(kind not in UNAPPLIED or row.status != "APPLIED" for kind in mine):
         return True
     under_review = any(case.is_money for case in cases)

@@ -15,7 +15,7 @@ from payment_service.application.inspecting.explain_payment import (
     replay_moment,
     standing_of,
 )
-from payment_service.application.settling.accept_callbacks import body_row_id, fact_id_of
+from payment_service.application.settling.accept_callbacks import body_row_id, fact_id_of, fact_ids_of
 from payment_service.daraja.callback import read_callback
 from payment_service.domain.callbacks import CallbackKind
 from payment_service.domain.facts import ResultReported
@@ -72,7 +72,7 @@ async def explain_callback(sealer: Sealer, conn: Connection, callback_id: UUID) 
     moments = [
         Moment(case.opened_at, f"case {case.kind} opened" + (", settled since" if case.settled_at else ""), "", ())
         for case in cases
-        if case.fact_id == fact_id_of(row.body_hash)
+        if case.fact_id in fact_ids_of(row.body_hash)
     ]
     moments += [replay_moment(replay) for replay in await audit.replays_of(conn, [callback_id])]
     return CallbackStory(

@@ -13,10 +13,10 @@ from uuid import UUID
 
 from payment_service.application.following.stored_views import payment_view
 from payment_service.application.inspecting.invariants import NATIONAL_DIGITS
-from payment_service.application.settling.accept_callbacks import fact_id_of
+from payment_service.application.settling.accept_callbacks import fact_ids_of
 from payment_service.domain.callbacks import CallbackKind
+from payment_service.domain.cases import UNAPPLIED
 from payment_service.domain.errors import PaymentNotFound
-from payment_service.domain.transitions import UNAPPLIED
 from payment_service.domain.views import PaymentView, masked
 from payment_service.security.sealing import (
     CALLBACK_BODY,
@@ -201,8 +201,8 @@ def _callback(
     row: CallbackRow, sealer: Sealer, number: str | None, versions: Mapping[str, int], cases: Sequence[CaseRow]
 ) -> Moment:
     body = opened_body(sealer, CALLBACK_BODY, row.reference.encode() + row.body_hash, row.body, number)
-    fact_id = fact_id_of(row.body_hash)
-    effects = _effects(fact_id, versions, cases)
+    fact_id, unread = fact_ids_of(row.body_hash)
+    effects = [*_effects(fact_id, versions, cases), *_effects(unread, versions, cases)]
     if row.status != "APPLIED":
         effects = [standing_of(row)]
     details = (f"{', '.join(effects) or 'changed nothing'} (fact {fact_id})", f"got {body}")
@@ -249,8 +249,9 @@ def _case(row: CaseRow, caller: str) -> Iterator[Moment]:
     yield Moment(row.opened_at, f"{kind} opened", _by(row.fact_id, caller), details)
     if row.settled_at is not None:
         # That a callback was not applied ends with its being applied; nobody has to say so.
-        by = SERVICE if row.kind in UNAPPLIED else "an operator"
-        yield Moment(row.settled_at, f"{kind} settled", by, ())
+        by_itself = row.kind in UNAPPLIED or row.settled_by is not None
+        details = (f"by the proof of fact {row.settled_by}",) if row.settled_by is not None else ()
+        yield Moment(row.settled_at, f"{kind} settled", SERVICE if by_itself else "an operator", details)
 
 
 def opened_body(sealer: Sealer, place: str, row_id: bytes, sealed: bytes, number: str | None) -> str:

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from payment_service.domain.cases import CaseKind
 from payment_service.domain.decisions import booking_action
 from payment_service.domain.edges import edges
 from payment_service.domain.findings import Surroundings
-from payment_service.domain.payment import LIVE_STATES, PAID_STATES, Payment, State
+from payment_service.domain.payment import ENDED_UNPAID, LIVE_STATES, PAID_STATES, BookingAction, Payment, State
 from payment_service.domain.query_schedule import worth_asking
 from payment_service.security.chain import START
 from payment_service.security.keys import Keys
@@ -48,6 +49,8 @@ class Invariant(StrEnum):
     RECEIPTS = "a receipt counts for one payment, and each payment's receipt counts"
     UNCOUNTED = "money that counts for nothing stands in a case"
     MONEY_CASES = "a payment is held for review exactly while a money case is open"
+    EVIDENCE = "an expired payment that is certain has evidence that nothing was paid"
+    UNREAD = "a payment has an unread callback exactly while a case says so"
     WAY_OUT = "what is unsettled has a timer or an open case"
     QUERIES = "only what a query can still settle is to be asked about"
     BOOKING = "what the booking is told follows from the rows"
@@ -265,7 +268,7 @@ def _way_out(found: Evidence, _: Instruments) -> Iterator[str]:
     unsettled = (
         payment.state in LIVE_STATES
         or (payment.state is State.COMPLETED and payment.receipt is None)
-        or (payment.state is State.EXPIRED and not payment.outcome_certain)
+        or (payment.state in ENDED_UNPAID and not payment.outcome_certain)
     )
     case_open = any(case.settled_at is None for case in found.cases)
     if unsettled and payment.due_at is None and not case_open:
@@ -285,9 +288,27 @@ def _booking(found: Evidence, _: Instruments) -> Iterator[str]:
     due = booking_action(payment, Surroundings(found.siblings))
     if due is not payment.booking_action:
         yield f"it is told {payment.booking_action.value}, and the rows say {due.value}"
-    certain = payment.state not in LIVE_STATES
-    if payment.state is not State.EXPIRED and payment.outcome_certain is not certain:
-        yield f"a payment that is {payment.state.value} is {'certain' if certain else 'not certain'}"
+    if payment.outcome_certain and (payment.state in LIVE_STATES or due is BookingAction.WAIT):
+        yield f"it is certain, and {payment.state.value}, and the rows say {due.value}"
+    if payment.state in PAID_STATES and payment.receipt is not None and not payment.outcome_certain:
+        yield "it is paid with a receipt, and not certain"
+
+
+def _evidence(found: Evidence, _: Instruments) -> Iterator[str]:
+    payment = found.payment
+    if payment is None or not payment.outcome_certain:
+        return
+    if payment.state is State.EXPIRED and payment.unpaid_proof is None:
+        yield "nothing says what proves it"
+    if payment.state in ENDED_UNPAID and payment.unread_callback:
+        yield "a callback of it is unread"
+
+
+def _unread(found: Evidence, _: Instruments) -> Iterator[str]:
+    unread = CaseKind.UNREAD_CALLBACK
+    is_open = any(case.kind == unread for case in found.cases if case.settled_at is None)
+    if found.payment and is_open is not found.payment.unread_callback:
+        yield "a case is open, and it is not held" if is_open else "it is held, and no case is open"
 
 
 RULES: Mapping[Invariant, Rule] = {
@@ -306,6 +327,8 @@ RULES: Mapping[Invariant, Rule] = {
     Invariant.RECEIPTS: _receipts,
     Invariant.UNCOUNTED: _uncounted,
     Invariant.MONEY_CASES: _money_cases,
+    Invariant.EVIDENCE: _evidence,
+    Invariant.UNREAD: _unread,
     Invariant.WAY_OUT: _way_out,
     Invariant.QUERIES: _queries,
     Invariant.BOOKING: _booking,

@@ -25,11 +25,12 @@ from uuid_utils.compat import uuid7
 
 from payment_service.application.recording.request_encoding import KeptRequest, conflict, request_row
 from payment_service.domain.callbacks import CallbackKind, CallbackStatus
+from payment_service.domain.cases import Case, CaseKind, OpenCase, may_have_ending_case
 from payment_service.domain.errors import RequestIdReused
 from payment_service.domain.facts import Fact, PromptAccepted, ResultReported, SiblingPaid, Verdict
 from payment_service.domain.findings import Surroundings
 from payment_service.domain.payment import Payment, State, Times
-from payment_service.domain.transitions import Case, CaseKind, Outcome, apply
+from payment_service.domain.transitions import Outcome, apply
 from payment_service.domain.views import event_type
 from payment_service.security.keys import KeyRing
 from payment_service.security.sealing import Sealer
@@ -107,7 +108,7 @@ async def record_facts(tools: RecordingTools, conn: Connection, group: Sequence[
     """Record a group of facts in one transaction and commit it; one answer each, in order."""
     # What could not be applied is kept without reading its payment: reading it may be what fails.
     only_keep = all(submission.only_keep is not None for submission in group)
-    known = _Known({}, {}, frozenset(), frozenset(), {}, {}, {}) if only_keep else await _read(tools, conn, group)
+    known = _Known({}, {}, frozenset(), frozenset(), {}, {}, {}, {}) if only_keep else await _read(tools, conn, group)
     now = tools.clock()
     ledger = _Ledger(tools, known, now)
     answers = [ledger.take(submission) for submission in group]
@@ -127,6 +128,7 @@ class _Known:
     receipt_holder: Mapping[str, UUID]
     checkout_holder: Mapping[bytes, UUID]
     used_ids: Mapping[tuple[str, str], UsedId]
+    open_cases: Mapping[UUID, Sequence[OpenCase]]
 
 
 async def _read(tools: RecordingTools, conn: Connection, group: Sequence[Submission]) -> _Known:
@@ -164,7 +166,20 @@ async def _read(tools: RecordingTools, conn: Connection, group: Sequence[Submiss
         receipt_holder=dict(found["receipts"]),
         checkout_holder=dict(found["checkouts"]),
         used_ids={(use.caller, use.request_id): use for use in map(UsedId._make, found["used"])},
+        open_cases=await _open_cases(conn, [row.payment for row in rows]),
     )
+
+
+async def _open_cases(conn: Connection, payments: Sequence[Payment]) -> Mapping[UUID, Sequence[OpenCase]]:
+    """The open cases that a fact may end. Few payments have one, so all others are spared the statement."""
+    wanted = [payment.payment_id for payment in payments if may_have_ending_case(payment)]
+    if not wanted:
+        return {}
+    (result,) = await run_together(conn, [evidence.open_cases(wanted)])
+    found: dict[UUID, list[OpenCase]] = {}
+    for payment_id, case in map(evidence.open_case_of, result.rows):
+        found.setdefault(payment_id, []).append(case)
+    return found
 
 
 class _Ledger:
@@ -180,6 +195,8 @@ class _Ledger:
         self._bookings: dict[tuple[str, str], list[UUID]] = {}
         for payment_id, row in known.by_id.items():
             self._bookings.setdefault((row.payment.caller, row.payment.booking_id), []).append(payment_id)
+        self._open_cases = {payment_id: list(cases) for payment_id, cases in known.open_cases.items()}
+        self._ended: dict[tuple[str, str], str] = {}
         self._events: list[LoggedEvent] = []
         self._cases: dict[tuple[str, str], NewCase] = {}
         self._receipts: dict[str, ReceiptRow] = {}
@@ -233,6 +250,7 @@ class _Ledger:
         others = [pair for pair in changed if not (pair[0].blocks_booking and not pair[1].payment.blocks_booking)]
         updates = [pairs for pairs in (losing, others) if pairs]
         statements = [store.update_payments(self._tools.sealer, pairs) for pairs in updates]
+        ended = [(*key, self._ended[key]) for key in sorted(self._ended)]
         # Sorted by their keys: two processes that write the same ones may wait for each other, and never in a ring.
         statements += [
             *_of_any(evidence.insert_receipts, _sorted(self._receipts)),
@@ -241,6 +259,7 @@ class _Ledger:
             *_of_any(caller_requests.insert_requests, _sorted(self._requests)),
             *_of_any(evidence.insert_exchanges, self._exchanges),
             *_of_any(evidence.insert_cases, _sorted(self._cases)),
+            *_of_any(partial(evidence.end_cases, at=self._now), ended),
             *_of_any(partial(evidence.settle_unapplied, at=self._now), sorted(self._settled)),
             *_of_any(event_log.append, self._events),
         ]
@@ -252,6 +271,8 @@ class _Ledger:
             _log.info("payment changed", **change)
         for case in self._opened:
             _log.warning("case opened", **case)
+        for (reference, fact_id), proof in self._ended.items():
+            _log.info("case ended by proof", reference=reference, opened_by=fact_id, ended_by=proof)
 
     def _apply(self, payment: Payment, fact: Fact) -> Outcome:
         if (payment.payment_id, fact.fact_id) in self._facts:
@@ -270,6 +291,7 @@ class _Ledger:
             siblings=self._siblings(payment),
             receipt_holder=self._receipt_holder.get(receipt) if receipt else None,
             checkout_holder=self._checkout_holder.get(self._index(checkout)) if checkout else None,
+            open_cases=tuple(self._open_cases.get(payment.payment_id, ())),
         )
 
     def _siblings(self, payment: Payment) -> list[Payment]:
@@ -299,6 +321,9 @@ class _Ledger:
             self._facts.add((before.payment_id, fact.fact_id))
         if outcome.case is not None:
             self._open_case(before.payment_id, before.reference, outcome.case, fact)
+        for case in outcome.ended:
+            self._open_cases[before.payment_id].remove(case)
+            self._ended[before.reference, case.fact_id] = fact.fact_id
         self._note_holders(before, fact, outcome)
         if after is not before:
             self._rows[before.payment_id] = replace(row, payment=after, chain_hash=chain_hash)
@@ -324,7 +349,10 @@ class _Ledger:
         return self._tools.sealer.index(CHECKOUT_INDEX, checkout_request_id)
 
     def _open_case(self, payment_id: UUID | None, reference: str, case: Case, fact: Fact) -> None:
-        self._cases[reference, fact.fact_id] = new_case(payment_id, reference, case, fact, self._now)
+        opened = self._cases[reference, fact.fact_id] = new_case(payment_id, reference, case, fact, self._now)
+        if payment_id is not None:
+            still_open = OpenCase(opened.kind, opened.is_money, opened.fact_id, opened.mpesa_receipt_number)
+            self._open_cases.setdefault(payment_id, []).append(still_open)
         self._opened.append(
             {
                 "payment_id": str(payment_id) if payment_id else None,

@@ -7,7 +7,7 @@ today may settle a dispute tomorrow.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -21,7 +21,7 @@ from payment_service.daraja.callback import read_callback
 from payment_service.daraja.result_codes import meaning_of
 from payment_service.domain.callbacks import CallbackKind
 from payment_service.domain.errors import Overloaded, StoreUnavailable
-from payment_service.domain.facts import ResultReported
+from payment_service.domain.facts import ResultReported, Unreadable, unread_fact_id
 from payment_service.security.sealing import CALLBACK_BODY, Sealer
 from payment_service.store.inbox import StoredCallback
 from payment_service.telemetry import remote_parent
@@ -62,6 +62,8 @@ class AcceptCallbacks:
     facts: GroupCommit[Submission, Recorded]
     sealer: Sealer
     keys: CallbackKeys
+    stored: Callable[[datetime], None] = lambda _received_at: None
+    """Told of each callback that is stored, with when the edge received it."""
 
     async def __call__(self, callbacks: Sequence[ReceivedCallback]) -> list[CallbackOutcome]:
         """One outcome each, in order. STORED means committed."""
@@ -83,6 +85,7 @@ class AcceptCallbacks:
             # Its neighbours may be committed already; the gateway offers this one again.
             _log.exception("callback could not be kept", reference=callback.reference)
             return CallbackOutcome.NOT_STORED
+        self.stored(callback.received_at)
         return CallbackOutcome.STORED
 
 
@@ -97,6 +100,12 @@ def kept_submission(sealer: Sealer, stored: StoredCallback) -> Submission:
 def fact_id_of(body_hash: bytes) -> str:
     """The id of a callback's fact. Keyed: the log is kept for ever, and a bare hash of a body could be guessed from."""
     return f"callback:{body_hash.hex()}"
+
+
+def fact_ids_of(body_hash: bytes) -> tuple[str, str]:
+    """The ids of the facts that a callback can be: what it tells, and that it cannot be read."""
+    fact_id = fact_id_of(body_hash)
+    return fact_id, unread_fact_id(fact_id)
 
 
 async def _apply(facts: GroupCommit[Submission, Recorded], submission: Submission) -> None:
@@ -131,6 +140,11 @@ def _submission(sealer: Sealer, kind: CallbackKind, callback: ReceivedCallback) 
         received_at=callback.received_at,
     )
     fact = read_callback(kind, callback.body, fact_id_of(body_hash))
+    if isinstance(fact, ResultReported):
+        fact = replace(fact, received_at=callback.received_at)
+    elif isinstance(fact, Unreadable):
+        # A later release may read the body, and what it then tells must not pass for a fact that is known.
+        fact = replace(fact, fact_id=unread_fact_id(fact.fact_id))
     return Submission(fact, reference=callback.reference, callback=sealed)
 
 

@@ -19,9 +19,9 @@ from uuid_utils.compat import uuid7
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import PENDING_RETRY_AFTER, Recorded, Submission
 from payment_service.application.settling.accept_callbacks import fact_id_of, kept_submission
+from payment_service.domain.cases import Case, CaseKind
 from payment_service.domain.errors import Overloaded
 from payment_service.domain.facts import Fact, Unreadable
-from payment_service.domain.transitions import Case, CaseKind
 from payment_service.security.sealing import SealBroken, Sealer
 from payment_service.store import evidence, inbox
 from payment_service.store.inbox import REPLAY_FAILED, ReplayRow, StoredCallback

@@ -27,7 +27,7 @@ from payment_service.daraja.initiator import Initiator
 from payment_service.daraja.shortcodes import Shortcode
 from payment_service.daraja.status import StatusQuestion, ask_transaction_status, initiator_refused
 from payment_service.domain.callbacks import CallbackKind
-from payment_service.domain.transitions import CaseKind
+from payment_service.domain.cases import CaseKind
 from payment_service.security.sealing import CALLBACK_BODY, SealBroken, Sealer
 from payment_service.store import status_questions as questions
 from payment_service.store.status_questions import Turn, Wanted

@@ -1,23 +1,25 @@
 """Acting on timers that have run out, and sending payments whose process went away before it sent them.
 
-When a timer is due and what it says is decided in `domain.timers`.
+When a timer is due and what it says is decided in `domain.timers`; that silence says nothing yet, in `catching_up`.
 """
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
+from payment_service.application.settling.catching_up import CatchingUp
 from payment_service.domain.payment import Times
-from payment_service.domain.timers import fact_when_due, is_orphan
+from payment_service.domain.timers import Due, books_window, fact_when_due, is_orphan
 from payment_service.security.sealing import Sealer
 from payment_service.store.due_timers import claim_due_timers
 from payment_service.store.payments import Prompt, read_prompts
+from payment_service.store.pull_progress import books_cover
 
 LEASE = timedelta(seconds=10)
 """How long a claimed timer is left to the process that claimed it. Acting on it takes milliseconds."""
@@ -39,13 +41,17 @@ class TimerTools:
     sealer: Sealer
     clock: Callable[[], datetime]
     times: Times
+    catching_up: CatchingUp
+    paybills: Collection[str] = ()
+    """Shortcodes whose books name the payment a row is for. A till's do not, and so prove nothing about a payment."""
 
 
 async def run_timers(tools: TimerTools) -> int:
     """Act on the payments whose timer has run out; how many there were."""
     now = tools.clock()
     async with tools.engine.begin() as conn:
-        due = await claim_due_timers(conn, now, now + LEASE, BATCH)
+        due = await claim_due_timers(conn, now, now + LEASE, BATCH, silence_may_break=tools.catching_up.look())
+        due = [await _with_books(tools, conn, row) for row in due]
         orphaned = [row.payment_id for row in due if is_orphan(row, now, tools.times)]
         prompts = await read_prompts(conn, tools.sealer, orphaned) if orphaned else []
     created = {row.payment_id: row.created_at for row in due}
@@ -53,4 +59,12 @@ async def run_timers(tools: TimerTools) -> int:
         tools.send_beside(prompt, created[prompt.payment_id])
     facts = [(row, fact) for row in due if (fact := fact_when_due(row, now, tools.times)) is not None]
     await asyncio.gather(*(tools.facts.submit(Submission(fact, row.payment_id)) for row, fact in facts))
+    tools.catching_up.looked()
     return len(due)
+
+
+async def _with_books(tools: TimerTools, conn: AsyncConnection, due: Due) -> Due:
+    window = books_window(due)
+    if window is None or due.shortcode not in tools.paybills:
+        return due
+    return replace(due, books_cover=await books_cover(conn, due.shortcode, *window))

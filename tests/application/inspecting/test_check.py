@@ -337,6 +337,24 @@ BREAKAGES: list[tuple[str, str, str, set[Invariant]]] = [
         {Invariant.WAY_OUT},
     ),
     (
+        "a watch that ended in silence counts as proof",
+        "watched in silence",
+        f"UPDATE payment_transactions SET outcome_certain = true WHERE {OF}",
+        {Invariant.EVIDENCE, Invariant.LAST_EVENT},
+    ),
+    (
+        "a payment forgets that a callback of it is unread",
+        "declined, then unread",
+        f"UPDATE payment_transactions SET unread_callback = false WHERE {OF}",
+        {Invariant.UNREAD},
+    ),
+    (
+        "the case about an unread callback is gone",
+        "unanswered",
+        f"UPDATE cases SET settled_at = now() WHERE kind = 'UNREAD_CALLBACK' AND {OF}",
+        {Invariant.UNREAD},
+    ),
+    (
         "a payment that has ended is to be asked about",
         "declined",
         f"UPDATE payment_transactions SET query_at = now() WHERE {OF}",

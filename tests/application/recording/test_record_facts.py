@@ -297,3 +297,40 @@ async def test_a_receipt_that_came_with_foreign_ids_is_left_to_its_true_owner(
     after = await tell(writers, right, paid("home", "RCPT000001", ids="2"))
     assert (after.state, after.booking_action) == (State.COMPLETED, BookingAction.CONFIRM)
     assert await rows_of(database, "SELECT kind, is_money FROM cases") == [("FOREIGN_IDS", True)]
+
+
+def doubted(receipt: str) -> ResultReported:
+    """A row of the books that may be a payment's."""
+    fact = ResultReported(f"pull-doubt:{receipt}", Source.PULL, Verdict.PAID, "0", amount=500, receipt=receipt)
+    return dataclasses.replace(fact, in_doubt=True)
+
+
+CASES = "SELECT kind, settled_at IS NULL, settled_by FROM cases ORDER BY case_id"
+
+
+async def test_a_doubt_ends_in_the_transaction_that_records_the_proof(writers: Writers, database: Database) -> None:
+    payment = await prompted(writers, await a_payment(writers), "d1")
+    reviewed = await tell(writers, payment, doubted("RCPT0000D1"))
+    assert (reviewed.booking_action, reviewed.money_case_open) == (BookingAction.REVIEW, True)
+    proven = await tell(writers, payment, paid("d1", "RCPT0000D1"))
+    assert (proven.booking_action, proven.said_confirm) == (BookingAction.CONFIRM, True)
+    assert await rows_of(database, CASES) == [("UNCLAIMED_MONEY", False, "callback:d1")]
+    stored = "SELECT booking_action, money_case_open FROM payment_transactions"
+    assert await rows_of(database, stored) == [("CONFIRM", False)]
+
+
+async def test_a_doubt_and_its_proof_in_one_group_leave_nothing_open(writers: Writers, database: Database) -> None:
+    payment = await prompted(writers, await a_payment(writers), "d2")
+    facts = [doubted("RCPT0000D2"), paid("d2", "RCPT0000D2")]
+    await asyncio.gather(*(writers.facts.submit(Submission(fact, payment.payment_id)) for fact in facts))
+    assert await rows_of(database, CASES) == [("UNCLAIMED_MONEY", False, "callback:d2")]
+    assert await rows_of(database, "SELECT booking_action FROM payment_transactions") == [("CONFIRM",)]
+
+
+async def test_another_case_about_money_keeps_the_review(writers: Writers, database: Database) -> None:
+    payment = await prompted(writers, await a_payment(writers), "d3")
+    await tell(writers, payment, doubted("RCPT0000D3"))
+    await tell(writers, payment, paid("odd", "RCPT0000D4", amount=1))
+    proven = await tell(writers, payment, paid("d3", "RCPT0000D3"))
+    assert (proven.state, proven.booking_action) == (State.COMPLETED, BookingAction.REVIEW)
+    assert [kind for kind, is_open, _ in await rows_of(database, CASES) if is_open] == ["WRONG_AMOUNT"]

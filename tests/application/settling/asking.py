@@ -26,7 +26,7 @@ from payment_service.store.engines import read_engine
 from payment_service.store.payments import Prompt
 from tests.databases import Database
 from tests.rows import rows_of
-from tests.writers import Clock, Writers, a_request, running_writers
+from tests.writers import Clock, Writers, a_request, caught_up, running_writers
 
 CALLER = "development"
 PAYBILL = Shortcode("174379", ShortcodeKind.PAYBILL, SANDBOX_PASSKEY)
@@ -135,7 +135,15 @@ async def running_asker(
             times=writers.times,
             draw=lambda: 0.0,
         )
-        steps = TimerTools(engine, writers.facts, _sends_nothing, writers.sealer, writers.clock, writers.times)
+        steps = TimerTools(
+            engine,
+            writers.facts,
+            _sends_nothing,
+            writers.sealer,
+            writers.clock,
+            writers.times,
+            caught_up(writers.clock, writers.times),
+        )
         yield Asker(database, folder, daraja_url, writers, tools, steps)
         await engine.dispose()
 

@@ -75,13 +75,20 @@ async def test_a_payment_whose_callback_is_lost_is_found_paid_and_confirmed_at_t
         ("cancelled", ("CANCELLED", "DECLINED_BY_CUSTOMER", "OFFER_RETRY", 4)),
     ],
 )
-async def test_a_listed_failure_ends_the_payment(asker: Asker, ending: str, expected: tuple[object, ...]) -> None:
+async def test_a_listed_failure_ends_the_payment_and_is_certain_once_the_prompt_is_gone(
+    asker: Asker, ending: str, expected: tuple[object, ...]
+) -> None:
     payment = await asker.prompted()
     await asker.settled(payment, ending=ending)
     asker.clock.move(30)
     await query_pushes(asker.tools)
     assert await standing(asker, payment) == expected
-    assert await asker.row(payment, "query_at") == (None,)
+    ends_at = asker.clock() + timedelta(seconds=150)
+    assert await asker.row(payment, "outcome_certain", "retry_allowed_at", "query_at") == (False, ends_at, ends_at)
+    asker.clock.move(150)
+    assert (await query_pushes(asker.tools)).told == 1
+    assert await asker.row(payment, "outcome_certain", "unpaid_proof", "query_at") == (True, "QUERY", None)
+    assert await asker.cases(payment) == []
 
 
 @pytest.mark.parametrize(
@@ -186,23 +193,38 @@ async def test_without_a_turn_nothing_is_asked_and_it_is_counted(asker: Asker, m
     assert skipped_in(reader) == 2 + 2 + 1
 
 
-async def test_whose_hold_ends_first_is_asked_about_first_and_then_who_has_waited_longest(
+async def test_those_who_wait_are_asked_about_first_by_when_somebody_gives_up(
     asker: Asker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Short of turns: live payments, those that one more look settles, expired ones with a hold, and the rest."""
     monkeypatch.setattr(step_module, "BATCH", 1)
     begun = asker.clock()
-    held = {"over": 60, "until later": 900, "until sooner": 300}
-    named = {"over": await asker.prompted(hold_expire_at=begun + timedelta(seconds=held["over"]))}
-    asker.clock.move(40)
-    for name in ("until later", "until sooner"):
-        named[name] = await asker.prompted(hold_expire_at=begun + timedelta(seconds=held[name]))
-    named["until it expires"] = await asker.prompted()
+    named = {
+        "expired": await asker.prompted(hold_expire_at=begun + timedelta(seconds=30)),
+        "expired, held until later": await asker.prompted(hold_expire_at=begun + timedelta(seconds=9_000)),
+        "expired, held until sooner": await asker.prompted(hold_expire_at=begun + timedelta(seconds=7_000)),
+    }
+    asker.clock.move(121)
+    assert await run_timers(asker.steps) == 3
+    named["live, hold over"] = await asker.prompted(hold_expire_at=begun + timedelta(seconds=125))
+    named["paid once"] = await asker.prompted()
+    asker.clock.move(10)
+    paid_once = ResultReported("query:1", Source.QUERY, Verdict.PAID, "0", asked_at=asker.clock())
+    await asker.tell(named["paid once"], paid_once)
+    named["live, hold ends first"] = await asker.prompted(hold_expire_at=begun + timedelta(seconds=200))
     asker.clock.move(30)
     order: list[str] = []
     while len(order) < len(named):
         assert (await query_pushes(asker.tools)).asked == 1
         order += [name for name, payment in named.items() if name not in order and await asker.answers(payment)]
-    assert order == ["until it expires", "until sooner", "until later", "over"]
+    assert order == [
+        "live, hold ends first",
+        "live, hold over",
+        "paid once",
+        "expired, held until sooner",
+        "expired, held until later",
+        "expired",
+    ]
 
 
 async def test_two_processes_ask_once_about_each(asker: Asker) -> None:
@@ -341,7 +363,8 @@ async def test_an_hour_of_nonsense_changes_nothing_and_the_timers_go_on(database
         clock.move(48 * 3_600)
         await run_timers(asker.steps)
         ended = await rows_of(database, "SELECT DISTINCT outcome_certain, query_at FROM payment_transactions")
-        assert ended == [(True, None)]
+        assert ended == [(False, None)], "an hour in which nobody answered proves nothing"
+        assert await rows_of(database, "SELECT DISTINCT kind FROM cases") == [("OUTCOME_UNKNOWN",)]
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,89 @@
+"""What a person has to decide: the kinds of cases, and when one ends by itself.
+
+Which fact opens a case stands in the table of `transitions`.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from payment_service.domain.facts import Fact, ReceiptProven, ResultReported, unread_fact_id
+from payment_service.domain.payment import ENDED_UNPAID, Payment
+
+
+class CaseKind(StrEnum):
+    """Why a person has to look."""
+
+    CONTRADICTION = "CONTRADICTION"
+    """Two pieces of evidence cannot both be true."""
+    PAID_AFTER_FAILURE = "PAID_AFTER_FAILURE"
+    FOREIGN_IDS = "FOREIGN_IDS"
+    UNCLAIMED_MONEY = "UNCLAIMED_MONEY"
+    """The provider's books hold money that may be this payment's, and nothing proves whose it is."""
+    OTHER_PROMPT = "OTHER_PROMPT"
+    """Safaricom accepted a push we did not record: the phone may have two prompts."""
+    WRONG_AMOUNT = "WRONG_AMOUNT"
+    SECOND_RECEIPT = "SECOND_RECEIPT"
+    DUPLICATE_PAYMENT = "DUPLICATE_PAYMENT"
+    """Two attempts of one booking were paid."""
+    LATE_PAYMENT = "LATE_PAYMENT"
+    RECEIPT_OVERDUE = "RECEIPT_OVERDUE"
+    PAID_AFTER_END = "PAID_AFTER_END"
+    """A query says paid where the payment ended otherwise."""
+    UNKNOWN_PAYMENT = "UNKNOWN_PAYMENT"
+    """A callback with a valid token names a payment that does not exist."""
+    CALLBACK_GIVEN_UP = "CALLBACK_GIVEN_UP"
+    """A callback could not be applied, however often it was tried."""
+    UNREAD_CALLBACK = "UNREAD_CALLBACK"
+    """A callback with a valid token cannot be read, and may tell of money."""
+    OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
+    """The watch has ended, and nothing proves that the payment was not paid."""
+    REFUND = "REFUND"
+
+
+UNAPPLIED = frozenset({CaseKind.UNKNOWN_PAYMENT, CaseKind.CALLBACK_GIVEN_UP})
+"""Cases about a callback that has not been applied. They do not make its fact a known one, and end when it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Something a person has to look at. `is_money` bars new attempts for the booking."""
+
+    kind: CaseKind
+    is_money: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCase:
+    """A case of a payment that is still open."""
+
+    kind: str
+    """A `CaseKind`, or the word of a newer release, whose cases count all the same."""
+    is_money: bool
+    fact_id: str
+    """Of the fact that opened it."""
+    receipt: str | None = None
+
+
+def ends_by_itself(case: OpenCase, after: Payment, fact: Fact, proven_receipt: str | None) -> bool:
+    """Whether a fact ends a case without a person: what was in doubt is proven.
+
+    `after` is the payment as the fact leaves it, `proven_receipt` the receipt that the fact has proven to be its own.
+    """
+    match case.kind:
+        case CaseKind.UNCLAIMED_MONEY:
+            known = fact.receipt if isinstance(fact, ReceiptProven) else proven_receipt
+            return known is not None and known == case.receipt
+        case CaseKind.RECEIPT_OVERDUE:
+            return after.receipt is not None
+        case CaseKind.OUTCOME_UNKNOWN:
+            return after.receipt is not None or after.paid_twice or after.unpaid_proof is not None
+        case CaseKind.UNREAD_CALLBACK:
+            return isinstance(fact, ResultReported) and case.fact_id == unread_fact_id(fact.fact_id)
+        case _:
+            return False
+
+
+def may_have_ending_case(payment: Payment) -> bool:
+    """Whether a case that a fact can end may be open for a payment."""
+    doubted = payment.money_case_open or payment.unread_callback
+    return doubted or (payment.state in ENDED_UNPAID and not payment.outcome_certain)

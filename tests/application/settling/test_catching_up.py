@@ -1,0 +1,125 @@
+"""Nobody is told that their time has passed while the news of their money may still be on its way."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from payment_service.application.settling.catching_up import CatchingUp
+from payment_service.application.settling.run_timers import TimerTools, run_timers
+from payment_service.domain.payment import Times
+from payment_service.store.engines import read_engine
+from tests.databases import Database
+from tests.rows import rows_of
+from tests.stories import Stories
+from tests.writers import Clock, Writers
+
+STEP = 0.5
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def catching_up(clock: Clock) -> CatchingUp:
+    return CatchingUp(clock, Times())
+
+
+def looked_for(catching_up: CatchingUp, clock: Clock, seconds: float) -> float | None:
+    """Look at the timers twice a second; after how many seconds silence first counts, None if never."""
+    begun = clock()
+    while clock() < begun + timedelta(seconds=seconds):
+        if not catching_up.look():
+            return (clock() - begun).total_seconds()
+        catching_up.looked()
+        clock.move(STEP)
+    return None
+
+
+def test_after_a_start_silence_counts_after_ten_seconds(catching_up: CatchingUp, clock: Clock) -> None:
+    assert looked_for(catching_up, clock, 60) == 10
+
+
+def test_what_was_kept_and_still_comes_prolongs_it_for_a_minute_at_most(catching_up: CatchingUp, clock: Clock) -> None:
+    before = clock() - timedelta(seconds=30)
+    begun = clock()
+    while catching_up.look():
+        catching_up.callback_stored(before)
+        clock.move(STEP)
+    assert clock() - begun == timedelta(seconds=60)
+
+
+def test_ten_quiet_seconds_after_the_last_of_them_are_enough(catching_up: CatchingUp, clock: Clock) -> None:
+    before = clock() - timedelta(seconds=30)
+    assert looked_for(catching_up, clock, 7) is None
+    catching_up.callback_stored(before)
+    assert looked_for(catching_up, clock, 60) == 10
+
+
+def test_callbacks_of_the_day_prolong_nothing(catching_up: CatchingUp, clock: Clock) -> None:
+    assert catching_up.look()
+    clock.move(9)
+    catching_up.looked()
+    catching_up.callback_stored(clock())
+    assert looked_for(catching_up, clock, 60) == 1
+
+
+def test_an_outage_begins_it_anew_and_a_long_step_does_not(catching_up: CatchingUp, clock: Clock) -> None:
+    looked_for(catching_up, clock, 60)
+    clock.move(30)
+    catching_up.looked()
+    clock.move(STEP)
+    assert not catching_up.look(), "the step before took thirty seconds, and the database answered"
+    catching_up.looked()
+    clock.move(3)
+    assert looked_for(catching_up, clock, 60) == 10, "nobody could look for three seconds"
+
+
+# The outage that was seen: thirty payments paid in time, and told EXPIRED, OFFER_RETRY, then late, REVIEW.
+
+
+@pytest.fixture
+async def timers(writers: Writers, database: Database) -> AsyncIterator[TimerTools]:
+    engine = read_engine(database.application_url)
+    yield TimerTools(
+        engine=engine,
+        facts=writers.facts,
+        send_beside=lambda _prompt, _created_at: None,
+        sealer=writers.sealer,
+        clock=writers.clock,
+        times=writers.times,
+        catching_up=CatchingUp(writers.clock, writers.times),
+    )
+    await engine.dispose()
+
+
+async def test_payments_whose_callbacks_a_gateway_kept_are_confirmed_and_never_told_expired(
+    writers: Writers, timers: TimerTools, database: Database, tmp_path: Path
+) -> None:
+    """Method: the real writers and timers on a clock that is turned. The service is away from 60 s to 200 s after the
+    send; the edge receives a success for each payment at 100 s, and delivers half of them at once, half 4 s later."""
+    stories, clock = Stories(writers, tmp_path, timers.catching_up.callback_stored), writers.clock
+    payments = [await stories.prompted() for _ in range(30)]
+    unpaid = await stories.prompted()
+    sent = clock()
+    clock.move(200)
+    received = sent + timedelta(seconds=100)
+    await run_timers(timers)
+    for number, payment in enumerate(payments[:15]):
+        await stories.callback(payment.reference, receipt=f"RCPT0001{number:02d}", received_at=received)
+    for _ in range(8):
+        clock.move(STEP)
+        await run_timers(timers)
+    for number, payment in enumerate(payments[15:]):
+        await stories.callback(payment.reference, receipt=f"RCPT0002{number:02d}", received_at=received)
+    for _ in range(40):
+        clock.move(STEP)
+        await run_timers(timers)
+    told = "SELECT booking_action, paid_late, count(*) FROM payment_events WHERE state = 'COMPLETED' GROUP BY 1, 2"
+    assert await rows_of(database, told) == [("CONFIRM", False, 30)]
+    assert await rows_of(database, "SELECT count(*) FROM cases") == [(0,)]
+    expired = await rows_of(database, "SELECT payment_id FROM payment_events WHERE state = 'EXPIRED'")
+    assert expired == [(unpaid.payment_id,)], "whose time has passed is told so, some seconds later"

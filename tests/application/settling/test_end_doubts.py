@@ -1,0 +1,33 @@
+"""Doubts about money that proves to be another payment's end by themselves."""
+
+from pathlib import Path
+
+import pytest
+
+from payment_service.application.settling.end_doubts import DoubtTools, end_doubts
+from payment_service.store.engines import read_engine
+from tests.databases import Database
+from tests.rows import rows_of
+from tests.stories import Stories
+from tests.writers import Writers
+
+pytestmark = pytest.mark.every_postgres
+
+
+async def test_a_booking_is_barred_no_longer_than_the_doubt_about_its_payment(
+    writers: Writers, database: Database, tmp_path: Path
+) -> None:
+    stories, engine = Stories(writers, tmp_path), read_engine(database.application_url)
+    doubted, owner = await stories.prompted(), await stories.prompted()
+    await stories.pulled(doubted, "RCPT0000E1", in_doubt=True)
+    tools = DoubtTools(engine, writers.facts)
+    try:
+        assert await end_doubts(tools) == 0, "nobody has proven whose it is"
+        await stories.callback(owner.reference, receipt="RCPT0000E1")
+        assert await end_doubts(tools) == 1
+        assert await end_doubts(tools) == 0
+    finally:
+        await engine.dispose()
+    actions = "SELECT booking_action, money_case_open FROM payment_transactions ORDER BY created_at, payment_id"
+    assert await rows_of(database, actions) == [("WAIT", False), ("CONFIRM", False)]
+    assert await rows_of(database, "SELECT settled_at IS NULL, settled_by FROM cases") == [(False, "proven:RCPT0000E1")]
