@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from payment_service.daraja.fields import NAIROBI, nairobi_time, read_amount, read_receipt
+from payment_service.daraja.json_reading import Several
 from payment_service.domain.facts import UNREADABLE
 from payment_service.domain.pull import PulledRow, VisibleDigits
 
@@ -38,8 +39,8 @@ def list_row(value: object) -> ListedRow | None:
 
 
 def read_row(value: object) -> PulledRow | None:
-    """A row; None for what has neither a receipt number nor a reference, and so can be about no payment of ours."""
-    if not isinstance(value, dict):
+    """A row; None for what cannot be read as one: neither a receipt number nor a reference, or several references."""
+    if not isinstance(value, dict) or isinstance(value.get("billreference"), Several):
         return None
     receipt, reference = read_receipt(value.get("transactionId")), _reference(value.get("billreference"))
     if receipt is None and not reference:
@@ -69,7 +70,7 @@ def _says_received(value: Mapping[str, object]) -> bool:
 
 def _reference(value: object) -> str:
     """What the payer's prompt showed as the account; the empty text for what cannot be one."""
-    text = value.strip() if isinstance(value, str) else ""
+    text = str(value) if type(value) is int else value.strip() if isinstance(value, str) else ""
     return text if len(text) <= _REFERENCE_MAX_CHARACTERS and text.isprintable() else ""
 
 

@@ -148,6 +148,13 @@ def test_what_is_no_row_is_counted_and_takes_no_other_with_it() -> None:
     assert (answer.unreadable, answer.length) == (6, 8), "the next page begins behind all of them"
 
 
+def test_a_row_that_names_two_payments_is_known_as_unread() -> None:
+    row = json.dumps(ROW).replace('"billreference":', '"billreference": "another", "billreference":')
+    answer = answered(f'{{"ResponseCode": "1000", "Response": [[{row}]]}}'.encode())
+    assert isinstance(answer, Page)
+    assert (answer.rows, answer.unreadable) == ((), 1)
+
+
 @pytest.mark.parametrize("receipt", ["yzlyrEsy0u", None, 7])
 def test_a_row_without_a_readable_receipt_is_still_a_row_when_it_names_somebody(receipt: object) -> None:
     row = read_row(ROW | {"transactionId": receipt})
@@ -337,9 +344,9 @@ def test_only_the_listed_types_say_that_a_customer_paid(kind: object, received: 
 
 
 @pytest.mark.parametrize(
-    ("reference", "read"), [("SEAT7", "SEAT7"), (" SEAT7 ", "SEAT7"), ("", ""), (None, ""), (7, ""), ("x" * 65, "")]
+    ("reference", "read"), [("SEAT7", "SEAT7"), (" SEAT7 ", "SEAT7"), ("", ""), (None, ""), (7, "7"), ("x" * 65, "")]
 )
-def test_a_reference_is_a_text_or_none(reference: object, read: str) -> None:
+def test_a_reference_is_a_text_a_number_or_none(reference: object, read: str) -> None:
     row = read_row(ROW | {"billreference": reference})
     assert row is not None
     assert row.account_reference == read
