@@ -80,6 +80,10 @@ class StoreUnavailable(PaymentsError):
     """The database does not answer."""
 
 
+class BookingLocked(StoreUnavailable):
+    """Somebody else has kept a payment of this booking locked, and nothing was done."""
+
+
 class Overloaded(PaymentsError):
     """Too much is waiting for the database."""
 

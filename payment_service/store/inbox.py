@@ -5,12 +5,14 @@ one is kept once however often it comes.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
+from uuid_utils.compat import uuid7
 
 from payment_service.domain.callbacks import CallbackKind, CallbackStatus
 from payment_service.store.many_rows import columns_of, inserting
@@ -33,6 +35,17 @@ class NewCallback(NamedTuple):
     status: CallbackStatus
     next_try_at: datetime | None
     last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SealedCallback:
+    """A callback that is to be kept, before it is known what becomes of it."""
+
+    kind: CallbackKind
+    sealed_body: bytes
+    body_hash: bytes
+    source_address: str
+    received_at: datetime
 
 
 REPLAY_FAILED = "FAILED"
@@ -81,6 +94,33 @@ class StoredCallback(NamedTuple):
 _STORED = select(
     _c.callback_id, _c.kind, _c.reference, _c.body, _c.body_hash, _c.source_address, _c.received_at, _c.tries
 )
+
+
+def new_callback(
+    callback: SealedCallback,
+    reference: str,
+    payment_id: UUID | None,
+    status: CallbackStatus,
+    stored_at: datetime,
+    *,
+    next_try_at: datetime | None,
+    last_error: str | None,
+) -> NewCallback:
+    """A callback as it is kept, with what became of it."""
+    return NewCallback(
+        callback_id=uuid7(),
+        kind=callback.kind,
+        reference=reference,
+        payment_id=payment_id,
+        body=callback.sealed_body,
+        body_hash=callback.body_hash,
+        source_address=callback.source_address,
+        received_at=callback.received_at,
+        stored_at=stored_at,
+        status=status,
+        next_try_at=next_try_at,
+        last_error=last_error,
+    )
 
 
 def insert_callbacks(rows: Sequence[NewCallback]) -> Statement:

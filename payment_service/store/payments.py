@@ -135,13 +135,18 @@ class RequestColumns(NamedTuple):
 
 # The plans of these statements are kept from when the tables were empty, and must not depend on it: `caller || ''` can
 # use no index, so that the one that begins with the booking or the request id is taken, never all of a caller's rows.
-# The whole booking is locked, always in the order of the ids: whoever needs several payments takes them in this order.
-_LOCK = f"""
-SELECT {_SELECTED} FROM payment_transactions p JOIN (
+_OF_WHOLE_BOOKINGS = """
+FROM payment_transactions p JOIN (
     SELECT caller, booking_id FROM payment_transactions WHERE payment_id = ANY($1::uuid[])
     UNION SELECT caller, booking_id FROM payment_transactions WHERE reference = ANY($2::text[])
 ) AS told ON p.booking_id = told.booking_id AND p.caller || '' = told.caller
-ORDER BY p.payment_id FOR NO KEY UPDATE OF p"""
+ORDER BY p.payment_id"""
+
+# The whole booking is locked, always in the order of the ids: whoever needs several payments takes them in this order.
+# A row that somebody else has locked is left out instead of waited for: it may be locked from a console, for minutes.
+_LOCK = f"SELECT {_SELECTED} {_OF_WHOLE_BOOKINGS} FOR NO KEY UPDATE OF p SKIP LOCKED"
+
+_NAMED = f"SELECT p.payment_id, p.reference, p.caller, p.booking_id {_OF_WHOLE_BOOKINGS}"
 
 _UPDATE = updating(payments, "payment_id", "version", [*(column.name for column in _MUTABLE), *_SEALED])
 
@@ -193,6 +198,15 @@ class Stored:
     trace_parent: str | None
 
 
+class PaymentNames(NamedTuple):
+    """What a payment goes by, and its booking."""
+
+    payment_id: UUID
+    reference: str
+    caller: str
+    booking_id: str
+
+
 @dataclass(frozen=True, slots=True)
 class EarlierPayment:
     """A payment that a request id has made, and the request, as it is kept."""
@@ -218,8 +232,13 @@ class Prompt:
 
 
 def lock_payments(ids: Sequence[UUID], references: Sequence[str]) -> Statement:
-    """Lock the named payments and all others of their bookings; rows for `stored`."""
+    """Lock the named payments and all others of their bookings, but for what is locked already; rows for `stored`."""
     return Statement(_LOCK, (array_of(ids), array_of(references)))
+
+
+def payments_to_lock(ids: Sequence[UUID], references: Sequence[str]) -> Statement:
+    """What `lock_payments` returns where nothing is locked by somebody else; rows of `PaymentNames`."""
+    return Statement(_NAMED, (array_of(ids), array_of(references)))
 
 
 def payments_of_bookings(bookings: Sequence[tuple[str, str]]) -> Statement:

@@ -23,6 +23,7 @@ class Fault:
     hangs_after: float | None = None
 
 
+RECORDING = "tests/application/recording/test_record_facts.py"
 PUSHES = "tests/end_to_end/test_push_answers.py"
 
 FAULTS = (
@@ -39,6 +40,20 @@ FAULTS = (
         "CLAIM              S        no     no ",
         "CLAIM              S        S      no ",
         ("tests/application/recording/test_record_facts.py::test_only_one_of_many_claims_is_granted",),
+    ),
+    Fault(
+        "a row that is locked from a console is waited for by everybody",
+        "payment_service/store/payments.py",
+        "FOR NO KEY UPDATE OF p SKIP LOCKED",
+        "FOR NO KEY UPDATE OF p",
+        (f"{RECORDING}::test_a_row_locked_from_a_console_holds_up_its_own_booking_only",),
+    ),
+    Fault(
+        "a booking is decided on without the attempt that is locked",
+        "payment_service/application/recording/known_rows.py",
+        " for names in to_lock if names.payment_id not in mine}",
+        " for names in to_lock if names.payment_id is None}",
+        (f"{RECORDING}::test_a_locked_attempt_holds_up_the_other_attempts_of_its_booking",),
     ),
     Fault(
         "a push whose answer was lost counts as not sent, and goes out again",
@@ -276,8 +291,8 @@ FAULTS = (
     Fault(
         "a caller that hangs up takes its transaction with it",
         "payment_service/application/recording/group_commit.py",
-        "            if future.done():\n                continue",
-        "            if future.done():\n                raise asyncio.CancelledError",
+        "            elif waiter.answer.done():\n                continue",
+        "            elif waiter.answer.done():\n                raise asyncio.CancelledError",
         ("tests/application/recording/test_group_commit.py::test_a_caller_that_goes_away_takes_nothing_with_it",),
     ),
     Fault(

@@ -13,6 +13,9 @@ COMMIT half-way could leave it on this server and not on its standby.
 
 What can go wrong, and what follows:
 
+* a row that an item needs is locked by somebody else, perhaps by a person at a
+  console: the others are written, and the item joins a later group. Nothing waits
+  for the row, so it holds up no other;
 * deadlock or serialization failure: rolled back, so the group runs again;
 * a constraint refused something: most often another process was first, so the
   group runs again and sees what that process has written; a second time, every
@@ -35,13 +38,14 @@ import os
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import psycopg
 import structlog
 from psycopg import errors
 
-from payment_service.domain.errors import Overloaded, StoreUnavailable
+from payment_service.domain.errors import BookingLocked, Overloaded, StoreUnavailable
 from payment_service.store.pipeline import Connection
 
 Item = TypeVar("Item")
@@ -63,7 +67,23 @@ TRIES_MAX = 4
 RETRY_WAIT_SECONDS = 0.05
 """Before the second try; doubled before each later one."""
 
+LOCKED_TRIES_MAX = 24
+"""Groups that an item joins while a row that it needs is locked; with the waits between them some 11 s."""
+LOCKED_WAIT_SECONDS = 0.005
+"""Before it joins the second one: another process holds a lock for some milliseconds. Doubled before each later one."""
+LOCKED_WAIT_MAX_SECONDS = 0.64
+
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter(Generic[Item, Answer]):
+    """An item, and who waits for its answer."""
+
+    item: Item
+    answer: asyncio.Future[Answer]
+    tries: int = 0
+    """Groups in which a row that it needs was locked."""
 
 
 class GroupCommit(Generic[Item, Answer]):
@@ -73,15 +93,19 @@ class GroupCommit(Generic[Item, Answer]):
         self,
         name: str,
         connect: Callable[[], Awaitable[Connection]],
-        write: Callable[[Connection, Sequence[Item]], Awaitable[Sequence[Answer]]],
+        write: Callable[[Connection, Sequence[Item]], Awaitable[Sequence[Answer | BookingLocked]]],
         committed: Callable[[], None],
     ) -> None:
-        """`write` runs one transaction; `committed` is told after each that there may be new events."""
+        """`write` runs one transaction; `committed` is told after each that there may be new events.
+
+        Nothing has been done for an item that `write` answers with BookingLocked.
+        """
         self._name = name
         self._connect = connect
         self._write = write
         self._committed = committed
-        self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
+        self._waiting: deque[_Waiter[Item, Answer]] = deque()
+        self._held: set[_Waiter[Item, Answer]] = set()
         self._arrived = asyncio.Event()
         self._place_free = asyncio.Event()
         self._connection: Connection | None = None
@@ -96,17 +120,16 @@ class GroupCommit(Generic[Item, Answer]):
         """
         if self._ended:
             raise StoreUnavailable
-        while len(self._waiting) >= WAITING_MAX:
+        while len(self._waiting) + len(self._held) >= WAITING_MAX:
             if not patient:
                 raise Overloaded
             self._place_free.clear()
             await self._place_free.wait()
             if self._ended:
                 raise StoreUnavailable
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
-        self._arrived.set()
-        return await future
+        waiter: _Waiter[Item, Answer] = _Waiter(item, asyncio.get_running_loop().create_future())
+        self._join(waiter)
+        return await waiter.answer
 
     async def run(self) -> None:
         """Write groups until cancelled; what has been handed over by then is still written."""
@@ -116,13 +139,14 @@ class GroupCommit(Generic[Item, Answer]):
                 if await self._write_next_group() >= BUSY_ITEMS:
                     await asyncio.sleep(GATHER_SECONDS)
         except asyncio.CancelledError:
-            while self._waiting:
+            while self._waiting or self._held:
+                await self._arrived.wait()
                 await self._write_next_group()
             raise
         finally:
             self._ended = True
             self._place_free.set()
-            _fail(self._waiting)
+            _fail((*self._waiting, *self._held))
             if self._connection is not None:
                 await self._connection.close()
 
@@ -140,19 +164,33 @@ class GroupCommit(Generic[Item, Answer]):
             raise
         return len(group)
 
-    async def _answer(self, group: Sequence[tuple[Item, asyncio.Future[Answer]]]) -> None:
+    async def _answer(self, group: Sequence[_Waiter[Item, Answer]]) -> None:
         try:
-            answers = await self._committed_answers([item for item, _ in group])
+            answers = await self._committed_answers([waiter.item for waiter in group])
         except BaseException:
             _fail(group)
             raise
-        for (_, future), answer in zip(group, answers, strict=True):
-            if future.done():
+        for waiter, answer in zip(group, answers, strict=True):
+            if isinstance(answer, BookingLocked) and waiter.tries < LOCKED_TRIES_MAX:
+                self._hold(waiter)
+            elif waiter.answer.done():
                 continue
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
+            elif isinstance(answer, Exception):
+                waiter.answer.set_exception(answer)
             else:
-                future.set_result(answer)
+                waiter.answer.set_result(answer)
+
+    def _hold(self, waiter: _Waiter[Item, Answer]) -> None:
+        """Let an item join a later group. A caller that has gone away takes nothing with it here either."""
+        wait = min(LOCKED_WAIT_SECONDS * 2**waiter.tries, LOCKED_WAIT_MAX_SECONDS)
+        waiter.tries += 1
+        self._held.add(waiter)
+        asyncio.get_running_loop().call_later(wait, self._join, waiter)
+
+    def _join(self, waiter: _Waiter[Item, Answer]) -> None:
+        self._held.discard(waiter)
+        self._waiting.append(waiter)
+        self._arrived.set()
 
     async def _committed_answers(self, items: Sequence[Item]) -> Sequence[Answer | Exception]:
         constraint_failures = 0
@@ -183,7 +221,7 @@ class GroupCommit(Generic[Item, Answer]):
             return [problem] * len(items)
         return [answer for item in items for answer in await self._committed_answers([item])]
 
-    async def _transaction(self, items: Sequence[Item]) -> Sequence[Answer]:
+    async def _transaction(self, items: Sequence[Item]) -> Sequence[Answer | BookingLocked]:
         connection = self._connection
         if connection is None or connection.closed:
             connection = self._connection = await self._connect()
@@ -198,11 +236,11 @@ class GroupCommit(Generic[Item, Answer]):
         return writing.result()
 
 
-def _fail(group: Iterable[tuple[Any, asyncio.Future[Any]]]) -> None:
+def _fail(group: Iterable[_Waiter[Any, Any]]) -> None:
     """Whoever waits must not wait for ever for a writer that is gone."""
-    for _, future in group:
-        if not future.done():
-            future.set_exception(StoreUnavailable())
+    for waiter in group:
+        if not waiter.answer.done():
+            waiter.answer.set_exception(StoreUnavailable())
 
 
 def _cut(connection: Connection) -> None:

@@ -3,7 +3,9 @@
 One call of `record_facts` is one transaction over a group of facts:
 
 1. lock the payments concerned and all others of their bookings, in the order of
-   their ids, and read who holds the receipts and ids that the facts bring;
+   their ids, and read who holds the receipts and ids that the facts bring. Facts
+   of a booking that somebody else has a payment of locked are given back, and
+   hold up no other;
 2. apply the table in memory, in the order of arrival;
 3. write all rows, those that lose their booking's block first; then, in one go
    with COMMIT, append the events.
@@ -21,12 +23,12 @@ from typing import TypeVar
 from uuid import UUID
 
 import structlog
-from uuid_utils.compat import uuid7
 
+from payment_service.application.recording.known_rows import KnownRows, of_whole_bookings, open_cases
 from payment_service.application.recording.request_encoding import KeptRequest, conflict, request_row
-from payment_service.domain.callbacks import CallbackKind, CallbackStatus
-from payment_service.domain.cases import Case, CaseKind, OpenCase, may_have_ending_case
-from payment_service.domain.errors import RequestIdReused
+from payment_service.domain.callbacks import CallbackStatus
+from payment_service.domain.cases import Case, CaseKind, OpenCase
+from payment_service.domain.errors import BookingLocked, RequestIdReused
 from payment_service.domain.facts import Fact, PromptAccepted, ResultReported, SiblingPaid, Verdict
 from payment_service.domain.findings import Surroundings
 from payment_service.domain.payment import Payment, State, Times
@@ -39,8 +41,8 @@ from payment_service.store import payments as store
 from payment_service.store.caller_requests import NewRequest, UsedId, used_by
 from payment_service.store.event_log import KnownFact, LoggedEvent, NewEvent
 from payment_service.store.evidence import ExchangeRow, NewCase, ReceiptRow, new_case
-from payment_service.store.inbox import NewCallback, ReplayRow
-from payment_service.store.payments import CHECKOUT_INDEX, Stored
+from payment_service.store.inbox import NewCallback, ReplayRow, SealedCallback, new_callback
+from payment_service.store.payments import CHECKOUT_INDEX, PaymentNames, Stored
 from payment_service.store.pipeline import BEGIN, COMMIT, Connection, Statement, run_together
 
 PENDING_RETRY_AFTER = timedelta(seconds=5)
@@ -50,17 +52,6 @@ Key = TypeVar("Key", str, tuple[str, str], tuple[str, bytes])
 Row = TypeVar("Row")
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class SealedCallback:
-    """A callback to keep with its fact; the body is sealed for the reference and its own hash."""
-
-    kind: CallbackKind
-    sealed_body: bytes
-    body_hash: bytes
-    source_address: str
-    received_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +95,16 @@ class RecordingTools:
     times: Times
 
 
-async def record_facts(tools: RecordingTools, conn: Connection, group: Sequence[Submission]) -> Sequence[Recorded]:
-    """Record a group of facts in one transaction and commit it; one answer each, in order."""
+async def record_facts(
+    tools: RecordingTools, conn: Connection, group: Sequence[Submission]
+) -> Sequence[Recorded | BookingLocked]:
+    """Record a group of facts in one transaction and commit it; one answer each, in order.
+
+    Nothing is done for a fact that is answered with BookingLocked.
+    """
     # What could not be applied is kept without reading its payment: reading it may be what fails.
     only_keep = all(submission.only_keep is not None for submission in group)
-    known = _Known({}, {}, frozenset(), frozenset(), {}, {}, {}, {}) if only_keep else await _read(tools, conn, group)
+    known = KnownRows() if only_keep else await _read(tools, conn, group)
     now = tools.clock()
     ledger = _Ledger(tools, known, now)
     answers = [ledger.take(submission) for submission in group]
@@ -116,22 +112,7 @@ async def record_facts(tools: RecordingTools, conn: Connection, group: Sequence[
     return answers
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What the locked rows say, as it was before the group."""
-
-    by_id: Mapping[UUID, Stored]
-    id_of: Mapping[str, UUID]
-    facts: frozenset[tuple[UUID, str]]
-    unapplied: frozenset[tuple[UUID, str]]
-    """Facts with a case that they have not been applied."""
-    receipt_holder: Mapping[str, UUID]
-    checkout_holder: Mapping[bytes, UUID]
-    used_ids: Mapping[tuple[str, str], UsedId]
-    open_cases: Mapping[UUID, Sequence[OpenCase]]
-
-
-async def _read(tools: RecordingTools, conn: Connection, group: Sequence[Submission]) -> _Known:
+async def _read(tools: RecordingTools, conn: Connection, group: Sequence[Submission]) -> KnownRows:
     ids = [s.payment_id for s in group if s.payment_id is not None]
     references = [s.reference for s in group if s.reference is not None]
     numbers = [s.fact.receipt for s in group if isinstance(s.fact, ResultReported) and s.fact.receipt is not None]
@@ -146,6 +127,7 @@ async def _read(tools: RecordingTools, conn: Connection, group: Sequence[Submiss
         # Before any row: whoever makes a payment has locked its request id when it comes to the rows.
         "ids": caller_requests.lock_ids(request_ids),
         "locked": store.lock_payments(ids, references),
+        "to lock": store.payments_to_lock(ids, references),
         "facts": event_log.known_facts(ids, references, [s.fact.fact_id for s in group]),
         "receipts": evidence.receipt_holders(numbers),
         "checkouts": store.checkout_holders(checkouts),
@@ -156,38 +138,30 @@ async def _read(tools: RecordingTools, conn: Connection, group: Sequence[Submiss
     asked = {name: statement for name, statement in statements.items() if brought.get(name, True)}
     results = dict(zip(asked, await run_together(conn, list(asked.values())), strict=True))
     found = {name: results[name].rows if name in results else () for name in statements}
-    rows = [store.stored(row, tools.sealer) for row in found["locked"]]
+    rows, locked = of_whole_bookings(
+        [store.stored(row, tools.sealer) for row in found["locked"]],
+        [PaymentNames._make(row) for row in found["to lock"]],
+    )
     facts = [KnownFact._make(row) for row in found["facts"]]
-    return _Known(
+    return KnownRows(
         by_id={row.payment.payment_id: row for row in rows},
         id_of={row.payment.reference: row.payment.payment_id for row in rows},
+        locked=locked,
         facts=frozenset((fact.payment_id, fact.fact_id) for fact in facts if not fact.unapplied),
         unapplied=frozenset((fact.payment_id, fact.fact_id) for fact in facts if fact.unapplied),
         receipt_holder=dict(found["receipts"]),
         checkout_holder=dict(found["checkouts"]),
         used_ids={(use.caller, use.request_id): use for use in map(UsedId._make, found["used"])},
-        open_cases=await _open_cases(conn, [row.payment for row in rows]),
+        open_cases=await open_cases(conn, [row.payment for row in rows]),
     )
-
-
-async def _open_cases(conn: Connection, payments: Sequence[Payment]) -> Mapping[UUID, Sequence[OpenCase]]:
-    """The open cases that a fact may end. Few payments have one, so all others are spared the statement."""
-    wanted = [payment.payment_id for payment in payments if may_have_ending_case(payment)]
-    if not wanted:
-        return {}
-    (result,) = await run_together(conn, [evidence.open_cases(wanted)])
-    found: dict[UUID, list[OpenCase]] = {}
-    for payment_id, case in map(evidence.open_case_of, result.rows):
-        found.setdefault(payment_id, []).append(case)
-    return found
 
 
 class _Ledger:
     """The group in memory: rows as they become, and everything that is to be written."""
 
-    def __init__(self, tools: RecordingTools, known: _Known, now: datetime) -> None:
+    def __init__(self, tools: RecordingTools, known: KnownRows, now: datetime) -> None:
         self._tools, self._now = tools, now
-        self._before, self._id_of = known.by_id, known.id_of
+        self._before, self._id_of, self._locked = known.by_id, known.id_of, known.locked
         self._rows: dict[UUID, Stored] = dict(known.by_id)
         self._facts, self._unapplied = set(known.facts), known.unapplied
         self._receipt_holder = dict(known.receipt_holder)
@@ -210,11 +184,13 @@ class _Ledger:
         self._changes: list[dict[str, object]] = []
         self._opened: list[dict[str, object]] = []
 
-    def take(self, submission: Submission) -> Recorded:
+    def take(self, submission: Submission) -> Recorded | BookingLocked:
         """Apply one fact, and note what is to be kept beside it."""
         if submission.only_keep is not None:
             self._keep_callback(submission, None, CallbackStatus.PENDING)
             return Recorded(None)
+        if submission.payment_id in self._locked or submission.reference in self._locked:
+            return BookingLocked()
         if submission.request is not None:
             return self._take_request(submission, submission.request)
         payment_id = submission.payment_id or self._id_of.get(submission.reference or "")
@@ -377,17 +353,12 @@ class _Ledger:
         if (payment_id, fact.fact_id) in self._unapplied and (reference, fact.fact_id) not in self._cases:
             self._settled.add((reference, fact.fact_id))
         # The same body twice in one group is one callback; the later one knows no less than the earlier.
-        self._callbacks[reference, callback.body_hash] = NewCallback(
-            callback_id=uuid7(),
-            kind=callback.kind,
-            reference=reference,
-            payment_id=payment_id,
-            body=callback.sealed_body,
-            body_hash=callback.body_hash,
-            source_address=callback.source_address,
-            received_at=callback.received_at,
-            stored_at=self._now,
-            status=status,
+        self._callbacks[reference, callback.body_hash] = new_callback(
+            callback,
+            reference,
+            payment_id,
+            status,
+            self._now,
             next_try_at=self._now + PENDING_RETRY_AFTER if status is CallbackStatus.PENDING else None,
             last_error=submission.only_keep,
         )

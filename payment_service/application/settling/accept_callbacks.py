@@ -16,14 +16,14 @@ import structlog
 from opentelemetry import trace
 
 from payment_service.application.recording.group_commit import GroupCommit
-from payment_service.application.recording.record_facts import Recorded, SealedCallback, Submission, trace_id
+from payment_service.application.recording.record_facts import Recorded, Submission, trace_id
 from payment_service.daraja.callback import read_callback
 from payment_service.daraja.result_codes import meaning_of
 from payment_service.domain.callbacks import CallbackKind
 from payment_service.domain.errors import Overloaded, StoreUnavailable
 from payment_service.domain.facts import ResultReported, Unreadable, unread_fact_id
 from payment_service.security.sealing import CALLBACK_BODY, Sealer
-from payment_service.store.inbox import StoredCallback
+from payment_service.store.inbox import SealedCallback, StoredCallback
 from payment_service.telemetry import remote_parent
 from runtime.callback_tokens import CallbackKeys, token_accepted
 

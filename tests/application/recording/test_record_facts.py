@@ -1,15 +1,19 @@
 """Recording facts: every change once, in one transaction with its event, and again harmlessly."""
 
 import asyncio
+import contextlib
 import dataclasses
+from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
+from payment_service.application.recording import group_commit
 from payment_service.application.recording.group_commit import TRIES_MAX
 from payment_service.application.recording.record_facts import Recorded, Submission
+from payment_service.domain.errors import BookingLocked
 from payment_service.domain.facts import (
     AnswerLost,
     DeadlinePassed,
@@ -334,3 +338,73 @@ async def test_another_case_about_money_keeps_the_review(writers: Writers, datab
     proven = await tell(writers, payment, paid("d3", "RCPT0000D3"))
     assert (proven.state, proven.booking_action) == (State.COMPLETED, BookingAction.REVIEW)
     assert [kind for kind, is_open, _ in await rows_of(database, CASES) if is_open] == ["WRONG_AMOUNT"]
+
+
+async def test_a_row_locked_from_a_console_holds_up_its_own_booking_only(
+    writers: Writers, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "LOCKED_TRIES_MAX", 1_000)
+    locked, *others = [await a_payment(writers) for _ in range(12)]
+    async with console_lock(database, locked):
+        held = asyncio.create_task(claimed(writers, locked))
+        answers = await asyncio.gather(*(claimed(writers, payment) for payment in others for _ in range(2)))
+        assert [answer.refused for answer in answers] == [False, True] * len(others)
+        assert not held.done()
+    assert not (await held).refused
+    assert await versions(database, locked) == [(1, "CREATED"), (2, "SENDING")]
+
+
+async def test_a_locked_attempt_holds_up_the_other_attempts_of_its_booking(
+    writers: Writers, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "LOCKED_TRIES_MAX", 1_000)
+    first = await a_payment(writers, booking_id="BK-1")
+    await prompted(writers, first, "1")
+    writers.clock.move(121)
+    await tell(writers, first, DeadlinePassed())
+    writers.clock.move(60)
+    second = await a_payment(writers, booking_id="BK-1")
+    other = await a_payment(writers)
+    async with console_lock(database, second):
+        late = asyncio.create_task(tell(writers, first, paid("late", "RCPT000001")))
+        await asyncio.sleep(0)
+        assert not (await claimed(writers, other)).refused
+        assert not late.done(), "it withdraws the second attempt, which it cannot see"
+    assert (await late).paid_late
+    assert (await versions(database, second))[-1] == (2, "CANCELLED")
+
+
+async def test_a_booking_that_stays_locked_is_said_to_be(
+    writers: Writers, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "LOCKED_TRIES_MAX", 3)
+    payment = await a_payment(writers)
+    async with console_lock(database, payment):
+        with pytest.raises(BookingLocked):
+            await claimed(writers, payment)
+    assert not (await claimed(writers, payment)).refused
+
+
+async def test_what_waits_for_a_locked_row_is_written_before_the_stop(database: Database, tmp_path: Path) -> None:
+    async with running_writers(database.application_url, tmp_path) as writers:
+        payment = await a_payment(writers)
+        async with console_lock(database, payment):
+            held = asyncio.create_task(claimed(writers, payment))
+            # One that comes after it is answered, so it has been tried.
+            await claimed(writers, await a_payment(writers))
+    assert not (await held).refused
+
+
+@contextlib.asynccontextmanager
+async def console_lock(database: Database, payment: Payment) -> AsyncIterator[None]:
+    """Somebody looks at a payment from a console, and means to change it."""
+    async with await psycopg.AsyncConnection.connect(database.owner_url) as console:
+        await console.execute(
+            "SELECT 1 FROM payment_transactions WHERE payment_id = %s FOR UPDATE", (payment.payment_id,)
+        )
+        yield
+        await console.rollback()
+
+
+async def claimed(writers: Writers, payment: Payment) -> Recorded:
+    return await writers.facts.submit(Submission(SendClaimed(uuid4()), payment.payment_id))

@@ -23,7 +23,7 @@ from payment_service.application.settling.pull_transactions import PullTools, pu
 from payment_service.application.settling.watch_pull import PullWatch, watch_pull
 from payment_service.daraja.fields import NAIROBI
 from payment_service.domain import pull_window
-from payment_service.domain.errors import StoreUnavailable
+from payment_service.domain.errors import BookingLocked, StoreUnavailable
 from payment_service.domain.facts import DeadlinePassed, ResultReported, Source, Verdict
 from payment_service.domain.pull_spans import Slice
 from payment_service.domain.pull_window import Window
@@ -587,7 +587,7 @@ async def writing(books: Bookkeeping, fails: Callable[[Submission], Exception | 
         writers.sealer, writers.keys.chain, writers.keys.fingerprint, writers.clock, writers.times
     )
 
-    async def write(conn: Connection, group: Sequence[Submission]) -> Sequence[Recorded]:
+    async def write(conn: Connection, group: Sequence[Submission]) -> Sequence[Recorded | BookingLocked]:
         for error in filter(None, map(fails, group)):
             raise error
         return await record_facts.record_facts(recording, conn, group)
