@@ -179,8 +179,8 @@ FAULTS = (
     Fault(
         "money that comes after the end is dropped",
         "payment_service/domain/transitions.py",
-        "receipt  $        K+case   K+case   K     $ ",
-        "receipt  $        -        -        -     $ ",
+        "receipt  $        K        K        K+case   K+case   K       $ ",
+        "receipt  $        K        K        -        -        -       $ ",
         ("tests/application/recording/test_record_facts.py::test_success_after_a_decline_is_never_dropped",),
     ),
     Fault(
