@@ -40,10 +40,10 @@ from payment_service.credentials import Credentials, load_credentials
 from payment_service.daraja.client import DarajaClient, open_daraja
 from payment_service.daraja.transport import Timeouts
 from payment_service.database import check_database, first_line
+from payment_service.domain.payment import ShortcodeLimits
 from payment_service.domain.views import PaymentView
 from payment_service.rpc.calls import Limits
 from payment_service.rpc.methods import Core
-from payment_service.rpc.requests import ShortcodeLimits
 from payment_service.rpc.server import RpcServer, serving
 from payment_service.schedule import periodic_steps
 from payment_service.security.sealing import Sealer
@@ -183,13 +183,14 @@ def _parts(
 
     catching_up = CatchingUp(_now, times)
     initiate = InitiatePayments(CreatePayments(creates), send, read, creating.default_shortcode)
+    limits = [ShortcodeLimits(s.number, s.amount_min, s.amount_max) for s in shortcodes.values()]
     core = Core(
         initiate=initiate,
-        retry=RetryPayments(initiate, reads, shortcodes, _now),
+        retry=RetryPayments(initiate, reads, limits, _now),
         cancel=CancelPayments(facts, read),
         accept_callbacks=AcceptCallbacks(facts, sealer, send.callback_keys, catching_up.callback_stored),
         reads=reads,
-        shortcodes=[ShortcodeLimits(s.number, s.amount_min, s.amount_max) for s in shortcodes.values()],
+        shortcodes=limits,
         page_key=keys.fingerprint.current_key,
         clock=_now,
         heartbeat_seconds=settings.heartbeat_s,

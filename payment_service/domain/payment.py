@@ -158,6 +158,19 @@ class PaymentRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ShortcodeLimits:
+    """A shortcode that this service is set up with, and the amounts it takes, in whole shillings."""
+
+    number: str
+    amount_min: int
+    amount_max: int
+
+    def takes(self, amount: int) -> bool:
+        """Whether a payment of this amount may go to the shortcode."""
+        return self.amount_min <= amount <= self.amount_max
+
+
+@dataclass(frozen=True, slots=True)
 class RetryRequest:
     """What the caller asked for, parsed: another attempt for the booking of a payment, as that one was asked for."""
 

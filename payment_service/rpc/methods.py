@@ -15,12 +15,12 @@ from payment_service.application.following.follow_events import Batch, Start, fo
 from payment_service.application.following.read_payments import PaymentReads
 from payment_service.application.settling.accept_callbacks import CallbackOutcome, ReceivedCallback
 from payment_service.domain.errors import InvalidRequest
-from payment_service.domain.payment import CancelRequest, PaymentRequest, PhoneWarning, RetryRequest
+from payment_service.domain.payment import CancelRequest, PaymentRequest, PhoneWarning, RetryRequest, ShortcodeLimits
 from payment_service.domain.views import PaymentView
 from payment_service.rpc import replies, requests
 from payment_service.rpc.calls import Call, Lane, Streaming, Unary
 from payment_service.rpc.cursors import Page, page_token, read_cursor, read_page_token
-from payment_service.rpc.requests import Initiation, ShortcodeLimits
+from payment_service.rpc.requests import Initiation
 from payment_service.telemetry import traceparent
 
 ANSWER_WITHIN_SECONDS = 5.0

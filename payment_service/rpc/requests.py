@@ -29,6 +29,7 @@ from payment_service.domain.payment import (
     PaymentRequest,
     PhoneWarning,
     RetryRequest,
+    ShortcodeLimits,
     Status,
 )
 from payment_service.domain.reasons import LANGUAGES
@@ -53,6 +54,8 @@ _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _PLAIN = re.compile(r"[A-Za-z0-9]+")
 _PLAIN_WITH_SPACES = re.compile(r"[A-Za-z0-9 ]*[A-Za-z0-9][A-Za-z0-9 ]*")
 _METADATA_KEY = re.compile(r"[A-Za-z0-9_.-]{1,40}")
+_DRIVES_TERMINALS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Control characters, and those that break lines or turn the direction of text: on an operator's screen they act."""
 _SHORTCODE = re.compile(r"[0-9]{5,7}")
 _PHONE = re.compile(r"(?:\+?254|0)([17][0-9]{8})")
 _PHONE_FILLERS = str.maketrans("", "", " -")
@@ -76,15 +79,6 @@ _KINDS: Mapping[int, CallbackKind] = {
 _STATUSES: Mapping[int, Status] = {
     payment_pb2.PaymentStatus.Value(f"PAYMENT_STATUS_{status.value}"): status for status in Status
 }
-
-
-@dataclass(frozen=True, slots=True)
-class ShortcodeLimits:
-    """A shortcode that this service is set up with, and the amounts it takes, in whole shillings."""
-
-    number: str
-    amount_min: int
-    amount_max: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +120,7 @@ def parse_initiation(
     amount = _amount(fields, message)
     _check_shortcode(fields, later, shortcode, amount, shortcodes)
     _check_texts(fields, message)
+    _check_metadata(fields, later, message)
     hold_expire_at = None
     if message.HasField("hold_expire_time"):
         hold_expire_at = _moment(fields, "hold_expire_time", message.hold_expire_time)
@@ -198,12 +193,13 @@ def parse_list(message: pb.ListPaymentsRequest) -> tuple[PaymentFilter, int]:
     readable = not receipt or RECEIPT_PATTERN.fullmatch(receipt)
     fields.require("mpesa_receipt_number", readable, "expected 6 to 20 letters and digits")
     fields.require("page_size", message.page_size >= 0, "expected 0 to 1000")
+    statuses = _statuses(fields, message.statuses)
     wanted = PaymentFilter(
         booking_id=message.booking_id or None,
         reference=_reference(fields, message.reference) if message.reference else None,
         request_id=message.request_id or None,
         receipt=receipt or None,
-        statuses=tuple(status.value for status in Status if status in _statuses(fields, message.statuses)),
+        statuses=tuple(status.value for status in Status if status in statuses),
         created_from=_moment(fields, "create_time_from", message.create_time_from)
         if message.HasField("create_time_from")
         else None,
@@ -307,7 +303,7 @@ def _check_shortcode(
     limits = next((one for one in shortcodes if one.number == shortcode), None)
     if limits is None:
         later.refuse("shortcode", "expected one of " + ", ".join(one.number for one in shortcodes))
-    elif amount > 0 and not limits.amount_min <= amount <= limits.amount_max:
+    elif amount > 0 and not limits.takes(amount):
         later.refuse("amount.units", f"expected {limits.amount_min} to {limits.amount_max} for shortcode {shortcode}")
 
 
@@ -325,12 +321,18 @@ def _check_texts(fields: _Fields, message: pb.InitiatePaymentRequest) -> None:
         f"expected 1 to {DESCRIPTION_MAX} letters, digits and spaces, or nothing",
     )
     fields.require("language_code", message.language_code in ("", *LANGUAGES), 'expected "en" or "sw"')
+
+
+def _check_metadata(fields: _Fields, later: _Fields, message: pb.InitiatePaymentRequest) -> None:
     fields.require("metadata", len(message.metadata) <= METADATA_MAX_PAIRS, f"expected at most {METADATA_MAX_PAIRS}")
     for key, value in sorted(message.metadata.items())[:METADATA_MAX_PAIRS]:
         if not _METADATA_KEY.fullmatch(key):
             fields.refuse("metadata", 'expected keys of 1 to 40 letters, digits or "-_."')
         elif len(value) > METADATA_VALUE_MAX or "\0" in value:
             fields.refuse(f"metadata.{key}", f"expected at most {METADATA_VALUE_MAX} characters, none of them NUL")
+        elif _DRIVES_TERMINALS.search(value):
+            # Earlier releases took such values, and the repetition of a request they took gives its payment.
+            later.refuse(f"metadata.{key}", "expected no control characters and none that turn the direction of text")
 
 
 def _payment_id(fields: _Fields, text: str) -> UUID | None:

@@ -163,7 +163,7 @@ ON p.booking_id = wanted.booking_id AND p.caller || '' = wanted.caller"""
 
 # The locks are a condition on no row, so they are taken once, before any row is looked for.
 _OF_REQUESTS = f"""
-SELECT {_SELECTED}, request_id, p.request, p.request_fingerprint, p.request_key_id, p.account_reference
+SELECT {_SELECTED}, request_id, p.request, p.request_fingerprint, p.request_key_id, p.account_reference, p.shortcode
 FROM payment_transactions p
 JOIN (SELECT DISTINCT * FROM unnest($1::text[], $2::text[]) AS pairs (caller, request_id)) AS wanted
 USING (request_id) WHERE p.caller || '' = wanted.caller AND {SHARED_LOCKS} > 0"""
@@ -214,6 +214,8 @@ class EarlierPayment:
     payment: Payment
     use: UsedId
     account_reference: str
+    shortcode: str
+    """The one it was made with, named by the request or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +325,7 @@ def payment_id_of(row: Sequence[Any]) -> UUID:
 def earlier_payment(row: Sequence[Any], sealer: Sealer) -> EarlierPayment:
     """The payment of a row that was selected by `payments_of_requests`."""
     payment = stored(row, sealer).payment
-    request_id, sealed, fingerprint, key_id, account_reference = row[_STORED_WIDTH:]
+    request_id, sealed, fingerprint, key_id, account_reference, shortcode = row[_STORED_WIDTH:]
     use = UsedId(
         caller=payment.caller,
         request_id=request_id,
@@ -333,7 +335,7 @@ def earlier_payment(row: Sequence[Any], sealer: Sealer) -> EarlierPayment:
         fingerprint=fingerprint,
         key_id=key_id,
     )
-    return EarlierPayment(payment, use, account_reference)
+    return EarlierPayment(payment, use, account_reference, shortcode)
 
 
 def _columns_of_payments(columns: Sequence[_Column], rows: Sequence[Stored]) -> list[str]:

@@ -22,12 +22,11 @@ from payment_service.application.following.read_payments import get_payment, pay
 from payment_service.application.recording.record_facts import Submission
 from payment_service.application.settling.accept_callbacks import CallbackOutcome, ReceivedCallback
 from payment_service.domain.facts import Fact, PromptAccepted, ResultReported, SendClaimed, Source, Verdict
-from payment_service.domain.payment import Payment, PaymentRequest, PhoneWarning, RetryRequest, Times
+from payment_service.domain.payment import Payment, PaymentRequest, PhoneWarning, RetryRequest, ShortcodeLimits, Times
 from payment_service.domain.reasons import Reason
 from payment_service.domain.views import PaymentView
 from payment_service.rpc.calls import Limits
 from payment_service.rpc.methods import Core
-from payment_service.rpc.requests import ShortcodeLimits
 from payment_service.rpc.server import RpcServer, serving
 from payment_service.store.engines import connect_writer, read_engine
 from runtime.grpc_options import CLIENT_OPTIONS
@@ -132,7 +131,7 @@ async def running_process(
         async def read(caller: str, payment_id: UUID) -> PaymentView:
             return (await get_payment(reads, caller, payment_id))[0]
 
-        retry = RetryPayments(initiate, reads, [one.number for one in SHORTCODES], clock)
+        retry = RetryPayments(initiate, reads, SHORTCODES, clock)
         cancel = CancelPayments(writers.facts, read)
         core = Core(initiate, retry, cancel, accept, reads, SHORTCODES, b"k" * 32, clock, heartbeat_seconds)
         server = await stack.enter_async_context(

@@ -240,3 +240,25 @@ async def test_a_shortcode_that_is_no_longer_set_up_bars_retries_but_not_their_r
     assert "555555" in refusal.fields["payment_id"]
     used = await refused(process.payments.RetryPayment(a_retry(gone.payment_id, "initiate-1")))
     assert used.reason == "REQUEST_ID_REUSED"
+
+
+async def test_a_retry_keeps_to_what_its_shortcode_takes_now(process: Process) -> None:
+    # Shortcode 600000 takes 10 to 1,000 shillings by now; this payment was made when it took more.
+    made = await process.create(shortcode="600000", amount=1_500, request_id="initiate-1")
+    await process.payments.CancelPayment(a_cancel(made.payment_id))
+    refusal = await refused(process.payments.RetryPayment(a_retry(made.payment_id)))
+    assert (refusal.code, list(refusal.fields)) == (grpc.StatusCode.INVALID_ARGUMENT, ["payment_id"])
+    assert "10 to 1000" in refusal.fields["payment_id"]
+
+
+async def test_naming_the_shortcode_that_was_left_out_is_the_same_request(process: Process) -> None:
+    silent = await process.payments.InitiatePayment(a_message())
+    named = await process.payments.InitiatePayment(a_message(shortcode="174379"))
+    assert (named.payment.payment_id, named.replayed) == (silent.payment.payment_id, True)
+    named_first = a_message(request_id="named-first", booking_id="named-first", shortcode="174379")
+    first = await process.payments.InitiatePayment(named_first)
+    named_first.shortcode = ""
+    again = await process.payments.InitiatePayment(named_first)
+    assert (again.payment.payment_id, again.replayed) == (first.payment.payment_id, True)
+    other = await refused(process.payments.InitiatePayment(a_message(shortcode="600000")))
+    assert other.reason == "REQUEST_ID_REUSED"

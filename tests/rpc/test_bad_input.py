@@ -14,7 +14,7 @@ from mpesa_payments.v1.money_pb2 import Money
 
 from payment_service.domain.errors import InvalidRequest
 from payment_service.domain.payment import PhoneWarning
-from payment_service.rpc.requests import PHONE_EXPECTED, parse_initiation
+from payment_service.rpc.requests import PHONE_EXPECTED, parse_initiation, parse_list
 from tests.databases import Database
 from tests.rows import count
 from tests.rpc.answers import refused
@@ -232,3 +232,19 @@ async def test_a_message_that_is_too_large_or_no_message_is_a_bad_request(proces
 
 async def _first(stream: grpc.aio.UnaryStreamCall[Any, Any]) -> object:
     return await anext(aiter(stream))
+
+
+@pytest.mark.parametrize(
+    "value", ["\x1b]0;title\x07", "a\nb", "\x9b31m", "user\u202eexe.pdf", "\u2066x\u2069", "\u2028"]
+)
+def test_metadata_that_would_act_on_a_screen_is_refused(value: str) -> None:
+    found = violations(metadata={"note": value})
+    assert list(found) == ["metadata.note"]
+    assert "control characters" in found["metadata.note"]
+    assert violations(metadata={"note": "Côte d’Azur ✓ حجز"}) == {}
+
+
+def test_bad_statuses_are_one_violation() -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        parse_list(pb.ListPaymentsRequest(statuses=[77, 78]))  # type: ignore[list-item]  # no statuses at all
+    assert [violation.field for violation in refusal.value.violations] == ["statuses"]

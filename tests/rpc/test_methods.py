@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import grpc
+import psycopg
 import pytest
 from mpesa_payments.v1 import callback_service_pb2 as callback_pb
 from mpesa_payments.v1 import payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from mpesa_payments.v1.money_pb2 import Money
+from sqlalchemy import text
 
+from payment_service.application.following.read_payments import reading
+from payment_service.rpc.calls import Lane
+from tests.databases import Database
+from tests.patience import PATIENCE_SECONDS
 from tests.rpc.processes import Process, paid, sent
 
 
@@ -130,3 +137,35 @@ async def test_callbacks_are_answered_one_by_one(process: Process) -> None:
         callback_pb.CALLBACK_OUTCOME_TOKEN_REFUSED,
     ]
     assert [callback.body[:2] for callback in process.received] == [b"\xff{", b"xx"]
+
+
+async def test_a_page_of_full_payments_fits_into_a_message(process: Process) -> None:
+    full = {f"key-{number:02}": "€" * 200 for number in range(16)}
+    for number in range(400):
+        await process.create(request_id=f"full-{number}", booking_id=f"full-{number}", metadata=full)
+    found, token = [], ""
+    while True:
+        page = await process.payments.ListPayments(pb.ListPaymentsRequest(page_size=1_000, page_token=token))
+        found += [payment.payment_id for payment in page.payments]
+        token = page.next_page_token
+        if not token:
+            break
+    assert len(found) == len(set(found)) == 400
+
+
+async def test_lists_leave_room_for_watches(process: Process, database: Database) -> None:
+    await process.create()
+    async with await psycopg.AsyncConnection.connect(database.owner_url) as blocker:
+        # All lists wait for this table. A watch that is opened meanwhile looks at the log, and needs a connection.
+        await blocker.execute("LOCK TABLE payment_transactions IN ACCESS EXCLUSIVE MODE")
+        request = pb.ListPaymentsRequest()
+        listing = [asyncio.ensure_future(process.payments.ListPayments(request)) for _ in range(64)]
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while process.server.gate.open_calls[Lane.UNARY] < 64:
+                await asyncio.sleep(0.01)
+        async with reading(process.core.reads) as connection:
+            assert await connection.scalar(text("SELECT count(*) FROM payment_events")) == 1
+        assert not any(one.done() for one in listing)
+        await blocker.rollback()
+    # On a slow machine some have given up by then.
+    await asyncio.gather(*listing, return_exceptions=True)

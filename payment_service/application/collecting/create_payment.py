@@ -198,7 +198,9 @@ async def _looked_up_again(
         use = used.get((new.caller, new.request.request_id))
         if use is None or isinstance(decision, Created | RequestIdReused):
             return decision
-        # Without a conflict it is the same request, made meanwhile: to be decided again, as a repeat.
+        if use.kept_id == use.payment_id:
+            # A payment was made of it meanwhile: to be decided again, beside that payment.
+            return None
         return conflict(tools.sealer, tools.request_fingerprint_keys, use, new.asked)
 
     return [looked_up(new, decision) for new, decision in zip(group, decisions, strict=True)]
@@ -318,7 +320,8 @@ def _account_references(request: PaymentRequest) -> list[str]:
 
 def _replayed(tools: CreatingTools, new: NewPayment, before: EarlierPayment) -> Created | RequestIdReused:
     """The payment that this request id has already made, if it asked for the same."""
-    reused = conflict(tools.sealer, tools.request_fingerprint_keys, before.use, new.asked)
+    keys = tools.request_fingerprint_keys
+    reused = conflict(tools.sealer, keys, before.use, new.asked, made_with=before.shortcode)
     if reused is not None:
         return reused
     payment = before.payment

@@ -5,14 +5,20 @@ new one is decided on. Whether the booking allows another attempt is decided
 where every payment is made.
 """
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from payment_service.application.collecting.create_payment import ACCOUNT_CODE_LENGTH
 from payment_service.application.following.read_payments import PaymentReads, reading, request_id_known
 from payment_service.domain.errors import InvalidRequest, PaymentNotFound, Violation
-from payment_service.domain.payment import LatePaymentPolicy, PaymentRequest, PhoneWarning, RetryRequest
+from payment_service.domain.payment import (
+    LatePaymentPolicy,
+    PaymentRequest,
+    PhoneWarning,
+    RetryRequest,
+    ShortcodeLimits,
+)
 from payment_service.domain.views import PaymentView
 from payment_service.security.sealing import PHONE_NUMBER, Sealer
 from payment_service.store import reads
@@ -30,7 +36,7 @@ class RetryPayments:
 
     initiate: Initiate
     reads: PaymentReads
-    shortcodes: Collection[str]
+    shortcodes: Sequence[ShortcodeLimits]
     """Those that this service is set up with."""
     clock: Callable[[], datetime]
 
@@ -44,25 +50,34 @@ class RetryPayments:
     ) -> tuple[PaymentView, bool]:
         """The new payment, as `InitiatePayments` gives it back; `warning` is about the retry's own number, if any.
 
-        Raises PaymentNotFound, InvalidRequest where the shortcode is no longer set up, and what `CreatePayments`
-        raises.
+        Raises PaymentNotFound, InvalidRequest where the shortcode no longer takes such a payment, and what
+        `CreatePayments` raises.
         """
         async with reading(self.reads) as connection:
             earlier = await reads.request_of(connection, caller, retry.payment_id)
         # Another caller's payment does not exist, as far as this one can tell.
         if earlier is None:
             raise PaymentNotFound
-        if earlier.shortcode not in self.shortcodes:
-            await self._refuse_unless_repeated(caller, retry, earlier.shortcode)
+        barred = _barred_now(earlier, self.shortcodes)
+        if barred is not None and not await request_id_known(self.reads, caller, retry.request_id):
+            raise InvalidRequest([Violation("payment_id", barred)])
         request = _request(self.reads.sealer, retry, earlier, self.clock())
         if not retry.phone_number:
             warning = PhoneWarning(earlier.phone_warning) if earlier.phone_warning else None
         return await self.initiate(caller, request, warning, wait_until, trace_parent, retry)
 
-    async def _refuse_unless_repeated(self, caller: str, retry: RetryRequest, shortcode: str) -> None:
-        if not await request_id_known(self.reads, caller, retry.request_id):
-            expected = f"expected a payment to a shortcode that is set up; {shortcode} no longer is"
-            raise InvalidRequest([Violation("payment_id", expected)])
+
+def _barred_now(earlier: RequestRow, shortcodes: Sequence[ShortcodeLimits]) -> str | None:
+    """What today's settings have against another attempt; it does not count against one that was taken before."""
+    limits = next((one for one in shortcodes if one.number == earlier.shortcode), None)
+    if limits is None:
+        return f"expected a payment to a shortcode that is set up; {earlier.shortcode} no longer is"
+    if not limits.takes(earlier.amount):
+        return (
+            f"expected a payment of {limits.amount_min} to {limits.amount_max}, which shortcode {limits.number} takes"
+            f" now; this one is of {earlier.amount}"
+        )
+    return None
 
 
 def _request(sealer: Sealer, retry: RetryRequest, earlier: RequestRow, now: datetime) -> PaymentRequest:

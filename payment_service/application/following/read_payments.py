@@ -31,6 +31,12 @@ from payment_service.store.reads import PaymentFilter, PaymentRow
 
 POINT_READS_MAX = 2_048
 """Waiting for a group at once; below the queue's own limit, so that a burst waits here, in order."""
+LISTS_MAX = 4
+"""Pages read at once, half of the pool: however many lists are asked for, watches and retries find a connection."""
+PAGE_BYTES_MAX = 3 * 1_048_576
+"""Of one page: below the 4 MiB that gRPC's clients take unless told otherwise."""
+PAYMENT_BYTES = 2_048
+"""More than a payment takes on the wire without its metadata."""
 READ_WAIT_SECONDS = 10.0
 """Above the server's own statement timeout: it only speaks where the network is silent."""
 
@@ -47,6 +53,7 @@ class PaymentReads:
     feed: EventFeed
     points: GroupCommit[PaymentName, PaymentRow | None]
     places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(POINT_READS_MAX))
+    lists: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LISTS_MAX))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +97,21 @@ async def get_attempts(using: PaymentReads, caller: str, booking_id: str) -> tup
 async def list_payments(
     using: PaymentReads, caller: str, wanted: PaymentFilter, before: UUID | None, page_size: int
 ) -> PaymentPage:
-    """One page of a caller's payments. The bookmark of a list is that of its first page: take it before."""
-    async with reading(using) as connection:
+    """One page of a caller's payments. The bookmark of a list is that of its first page: take it before.
+
+    A page ends early where its payments would be more than one message carries.
+    """
+    async with using.lists, reading(using) as connection:
         rows = await reads.list_payments(connection, caller, wanted, before, page_size + 1)
-    return PaymentPage([payment_view(row, using.sealer) for row in rows[:page_size]], len(rows) > page_size)
+    page: list[PaymentView] = []
+    room = PAGE_BYTES_MAX
+    for row in rows[:page_size]:
+        view = payment_view(row, using.sealer)
+        room -= PAYMENT_BYTES + sum(len(f"{key}{value}".encode()) for key, value in view.metadata.items())
+        if room < 0 and page:
+            break
+        page.append(view)
+    return PaymentPage(page, len(rows) > len(page))
 
 
 async def request_id_known(using: PaymentReads, caller: str, request_id: str) -> bool:

@@ -71,13 +71,19 @@ def request_row(sealer: Sealer, ring: KeyRing, request: KeptRequest, now: dateti
     )
 
 
-def conflict(sealer: Sealer, ring: KeyRing, used: UsedId, asked: Asked) -> RequestIdReused | None:
-    """What is wrong with asking this under an id that has been used; None where it was used for the same."""
+def conflict(
+    sealer: Sealer, ring: KeyRing, used: UsedId, asked: Asked, *, made_with: str = ""
+) -> RequestIdReused | None:
+    """What is wrong with asking this under an id that has been used; None where it was used for the same.
+
+    `made_with` is the shortcode of the payment that the id has made: leaving it out or naming it is the same.
+    """
     asks = encoded(asked)
     if hmac.compare_digest(fingerprint(ring.keys[used.key_id], asks), used.fingerprint):
         return None
     place = REQUEST if used.kept_id == used.payment_id else CALLER_REQUEST
-    fields = _differing(json.loads(sealer.open(place, used.kept_id.bytes, used.sealed)), json.loads(asks))
+    before = json.loads(sealer.open(place, used.kept_id.bytes, used.sealed))
+    fields = _differing({"shortcode": made_with, **before}, {"shortcode": made_with, **json.loads(asks)})
     return RequestIdReused(used.payment_id, fields) if fields else None
 
 
