@@ -73,8 +73,8 @@ def serve(
 def migrate() -> None:
     """Make or upgrade the schema, as the owner: PAYMENTS_OWNER_DATABASE_URL, and the application's role if named."""
     with ending_on_refusal():
-        upgrade_database(OwnerSettings.load())
-    sys.stdout.write("The schema is up to date.\n")
+        done = upgrade_database(OwnerSettings.load())
+    sys.stdout.write(f"{done}\n")
 
 
 @app.command()

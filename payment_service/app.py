@@ -39,7 +39,7 @@ from payment_service.config import PaymentSettings
 from payment_service.credentials import Credentials, load_credentials
 from payment_service.daraja.client import DarajaClient, open_daraja
 from payment_service.daraja.transport import Timeouts
-from payment_service.database import check_database, first_line
+from payment_service.database import check_application_role, check_database, first_line
 from payment_service.domain.payment import ShortcodeLimits
 from payment_service.domain.views import PaymentView
 from payment_service.rpc.calls import Limits
@@ -48,7 +48,7 @@ from payment_service.rpc.server import RpcServer, serving
 from payment_service.schedule import periodic_steps
 from payment_service.security.sealing import Sealer
 from payment_service.store.engines import connect_feed, connect_writer, read_engine
-from payment_service.store.health import database_now
+from payment_service.store.health import database_health
 from runtime.serving import stop_requested, write_ready_file
 
 SKEW_MAX = timedelta(seconds=2)
@@ -92,6 +92,7 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
     engine, readers = read_engine(database_url), read_engine(database_url, connections=8, wait_seconds=20)
     try:
         await check_database(engine)
+        await check_application_role(engine)
         async with (
             _open_daraja(settings) as daraja,
             _running(settings, engine, readers, daraja, credentials) as parts,
@@ -249,9 +250,12 @@ async def _reporting_health(server: RpcServer, feed: EventFeed, engine: AsyncEng
 async def _problem(feed: EventFeed, engine: AsyncEngine) -> str | None:
     try:
         async with asyncio.timeout(HEALTH_SECONDS * 2), engine.connect() as conn:
-            skew = abs(await database_now(conn) - _now())
+            health = await database_health(conn)
+            skew = abs(health.now - _now())
     except Exception as error:
         return f"the database does not answer: {first_line(error)}"
+    if health.read_only:
+        return "the database takes no writes: it is a standby, or set to default_transaction_read_only"
     if skew > SKEW_MAX:
         return f"this clock and the database's differ by {skew.total_seconds():.1f} s"
     if feed.lag_seconds > FEED_LAG_MAX_SECONDS:

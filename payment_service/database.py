@@ -5,18 +5,22 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from payment_service.config import OwnerSettings
-from payment_service.store.health import schema_revision
-from payment_service.store.migrations import ensure_application_role, migrate, newest_revision
+from payment_service.store.health import may_alter_events, schema_revision, server_version
+from payment_service.store.migrations import Schema, ensure_application_role, migrate, newest_revision, schema_found
 from runtime.serving import StartRefused
+
+OLDEST_POSTGRES = 16
 
 
 async def check_database(engine: AsyncEngine) -> None:
     """Raise StartRefused unless the database answers with the schema of this release."""
     try:
         async with engine.connect() as conn:
+            version = await server_version(conn)
             revision = await schema_revision(conn)
     except Exception as error:
         raise StartRefused(f"The database of PAYMENTS_DATABASE_URL cannot be used: {first_line(error)}") from None
+    refuse_old_postgres(version)
     # A newer schema is fine: migrations only expand it, so that releases can be rolled out and back.
     if revision is None or revision < newest_revision():
         raise StartRefused(
@@ -25,10 +29,35 @@ async def check_database(engine: AsyncEngine) -> None:
         )
 
 
-def upgrade_database(settings: OwnerSettings) -> None:
-    """Make or upgrade the schema, and the application's role if one is named. Raises StartRefused."""
-    url = settings.database_url.get_secret_value()
+async def check_application_role(engine: AsyncEngine) -> None:
+    """Raise StartRefused for a role that could alter the log: only a role that cannot makes it evidence."""
+    async with engine.connect() as conn:
+        if await may_alter_events(conn):
+            raise StartRefused(
+                "PAYMENTS_DATABASE_URL names a role that may alter the log of payments, such as the database's owner."
+                " Name the application's role: payment-service migrate makes it from PAYMENTS_OWNER_APPLICATION_ROLE."
+            )
+
+
+def refuse_old_postgres(version: int) -> None:
+    """Raise StartRefused for a server that is too old; `version` as PostgreSQL counts it."""
+    if version < OLDEST_POSTGRES * 10_000:
+        raise StartRefused(
+            f"This PostgreSQL is version {version // 10_000}, and {OLDEST_POSTGRES} or newer is needed: upgrade the"
+            " server, or name another one."
+        )
+
+
+def upgrade_database(settings: OwnerSettings) -> str:
+    """Make or upgrade the schema, and the application's role if one is named; says what was done.
+
+    Raises StartRefused.
+    """
+    url, newest = settings.database_url.get_secret_value(), newest_revision()
     try:
+        before = schema_found(url)
+        refuse_old_postgres(before.server_version)
+        _refuse_newer_schema(before, newest)
         migrate(url)
         if settings.application_role:
             ensure_application_role(url, settings.application_role, settings.application_password.get_secret_value())
@@ -37,6 +66,19 @@ def upgrade_database(settings: OwnerSettings) -> None:
             f"The database of PAYMENTS_OWNER_DATABASE_URL cannot be used: {first_line(error)}. What was done is kept:"
             " payment-service migrate can be run again."
         ) from None
+    if before.revision is None:
+        return f"The schema was made, at version {newest}."
+    if before.revision != newest:
+        return f"The schema was upgraded from version {before.revision} to {newest}."
+    return f"The schema is up to date, at version {newest}."
+
+
+def _refuse_newer_schema(found: Schema, newest: str) -> None:
+    if found.revision is not None and found.revision > newest:
+        raise StartRefused(
+            f"The schema is at version {found.revision}, which is newer than this release's ({newest}): nothing was"
+            " done, and nothing has to be. This release works with it."
+        )
 
 
 def first_line(error: Exception) -> str:

@@ -45,7 +45,8 @@ def read_engine(database_url: str, *, connections: int = 5, wait_seconds: float 
         pool_size=connections,
         max_overflow=0,
         pool_timeout=wait_seconds,
-        pool_pre_ping=False,
+        # A server that was away has left dead connections here, and no call is to fail for finding them.
+        pool_pre_ping=True,
         pool_recycle=1_800,
         isolation_level="READ COMMITTED",
         # Planned anew each time: a plan that was kept from when a table was small would scan it for ever after.

@@ -169,3 +169,14 @@ async def test_lists_leave_room_for_watches(process: Process, database: Database
         await blocker.rollback()
     # On a slow machine some have given up by then.
     await asyncio.gather(*listing, return_exceptions=True)
+
+
+async def test_the_first_read_after_the_connections_were_lost_succeeds(process: Process, database: Database) -> None:
+    await process.create()
+    assert len((await process.payments.ListPayments(pb.ListPaymentsRequest())).payments) == 1
+    async with await psycopg.AsyncConnection.connect(database.owner_url, autocommit=True) as owner:
+        await owner.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    assert len((await process.payments.ListPayments(pb.ListPaymentsRequest())).payments) == 1

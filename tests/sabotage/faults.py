@@ -531,4 +531,25 @@ FAULTS = (
         "elif _DRIVES_TERMINALS.fullmatch(value):",
         ("tests/rpc/test_bad_input.py::test_metadata_that_would_act_on_a_screen_is_refused",),
     ),
+    Fault(
+        "a database that takes no writes counts as ready",
+        "payment_service/app.py",
+        "    if health.read_only:",
+        "    if not health.now:",
+        ("tests/end_to_end/test_start.py::test_a_database_that_takes_no_writes_is_not_ready",),
+    ),
+    Fault(
+        "connections from before an outage are used as they are",
+        "payment_service/store/engines.py",
+        "pool_pre_ping=True,",
+        "pool_pre_ping=False,",
+        ("tests/rpc/test_methods.py::test_the_first_read_after_the_connections_were_lost_succeeds",),
+    ),
+    Fault(
+        "the service runs as the owner of its log",
+        "payment_service/app.py",
+        "        await check_application_role(engine)\n",
+        "",
+        ("tests/end_to_end/test_start.py::test_the_owner_of_the_log_is_refused_for_the_service",),
+    ),
 )

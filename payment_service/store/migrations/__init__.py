@@ -5,6 +5,7 @@ and writes but cannot alter an event.
 """
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -34,6 +35,26 @@ def _config(connection: Connection) -> Config:
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["connection"] = connection
     return config
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What a database holds before it is migrated."""
+
+    revision: str | None
+    """None without a schema."""
+    server_version: int
+    """As PostgreSQL counts it: 160004 is 16.4."""
+
+
+def schema_found(owner_url: str) -> Schema:
+    """The version of the schema and of the server."""
+    with psycopg.connect(owner_url) as connection:
+        revision = None
+        if connection.execute("SELECT to_regclass('alembic_version')").fetchone() != (None,):
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            revision = row[0] if row is not None else None
+        return Schema(revision, connection.info.server_version)
 
 
 def migrate(owner_url: str) -> None:
