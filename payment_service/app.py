@@ -10,7 +10,6 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from payment_service.application.collecting.send_prompt import SendTools
 from payment_service.application.following.event_feed import EventFeed
 from payment_service.application.following.read_payments import get_payment, payment_reads
 from payment_service.application.recording import record_facts
+from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.application.settling.accept_callbacks import AcceptCallbacks
@@ -51,8 +51,6 @@ from payment_service.store.engines import connect_feed, connect_writer, read_eng
 from payment_service.store.health import database_health
 from runtime.serving import stop_requested, write_ready_file
 
-SKEW_MAX = timedelta(seconds=2)
-"""Clocks may differ by so much: deadlines and leases of one process are judged by another."""
 HEALTH_SECONDS = 1.0
 FEED_LAG_MAX_SECONDS = 2.0
 """A process whose streams are further behind sends its callers elsewhere."""
@@ -65,10 +63,6 @@ took 14 s with Python's own thresholds and 10 s with these."""
 CONNECT_TIMEOUT_SECONDS = 5.0
 
 _log = structlog.get_logger(__name__)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +80,18 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
     """Serve until told to stop, then finish what is in hand. Raises StartRefused with a sentence that says why not."""
     stop = stop_requested()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    credentials = load_credentials(settings)
+    credentials, clock = load_credentials(settings), DatabaseClock()
     database_url = settings.database_url.get_secret_value()
     # Callers' reads have connections of their own, so that a flood of them delays no timer and no token.
     engine, readers = read_engine(database_url), read_engine(database_url, connections=8, wait_seconds=20)
     try:
         await check_database(engine)
         await check_application_role(engine)
+        async with engine.connect() as conn:
+            await clock.look(conn)
         async with (
-            _open_daraja(settings) as daraja,
-            _running(settings, engine, readers, daraja, credentials) as parts,
+            _open_daraja(settings, clock) as daraja,
+            _running(settings, engine, readers, daraja, credentials, clock) as parts,
             serving(
                 parts.core,
                 settings.grpc_address,
@@ -103,7 +99,7 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
                 limits=Limits(streams=settings.watchers_max),
                 drain_seconds=settings.drain_s,
             ) as server,
-            _reporting_health(server, parts.feed, engine),
+            _reporting_health(server, parts.feed, engine, clock),
         ):
             write_ready_file(ready_file, {"address": str(server.address)})
             _log.info("payment service serves", address=str(server.address))
@@ -122,9 +118,10 @@ async def _running(
     readers: AsyncEngine,
     daraja: DarajaClient,
     credentials: Credentials,
+    clock: DatabaseClock,
 ) -> AsyncIterator[_Parts]:
     """The parts at work. A part that fails ends the process: one that half works is worse than none."""
-    parts = _parts(settings, engine, readers, daraja, credentials)
+    parts = _parts(settings, engine, readers, daraja, credentials, clock)
     # The writers are the last to go: whatever ends the other parts, sends under way still have outcomes to record.
     async with asyncio.TaskGroup() as writing:
         writers = [writing.create_task(part()) for part in parts.writers]
@@ -150,14 +147,15 @@ def _parts(
     readers: AsyncEngine,
     daraja: DarajaClient,
     credentials: Credentials,
+    clock: DatabaseClock,
 ) -> _Parts:
     database_url, times = settings.database_url.get_secret_value(), settings.times
     keys, shortcodes = credentials.keys, credentials.shortcodes
     sealer = Sealer(keys)
     feed = EventFeed(partial(connect_feed, database_url), sealer)
     reads = payment_reads(readers, partial(connect_writer, database_url, autocommit=True), sealer, feed)
-    creating = create_payment.CreatingTools(sealer, keys.chain, keys.fingerprint, next(iter(shortcodes)), _now, times)
-    recording = record_facts.RecordingTools(sealer, keys.chain, keys.fingerprint, _now, times)
+    creating = create_payment.CreatingTools(sealer, keys.chain, keys.fingerprint, next(iter(shortcodes)), clock, times)
+    recording = record_facts.RecordingTools(sealer, keys.chain, keys.fingerprint, clock, times)
     write = partial(connect_writer, database_url, autocommit=True)
     creates: GroupCommit[NewPayment, Decision] = GroupCommit(
         "create", write, partial(create_payment.create_payments, creating), feed.wake
@@ -167,14 +165,14 @@ def _parts(
     )
     send = SendTools(
         facts=facts,
-        tokens=_tokens(settings, engine, daraja, sealer),
-        budget=RequestBudget("push", settings.pushes_per_second, engine, _now),
+        tokens=_tokens(settings, engine, daraja, sealer, clock),
+        budget=RequestBudget("push", settings.pushes_per_second, engine, clock),
         daraja=daraja,
         shortcodes=shortcodes,
         sealer=sealer,
         callback_keys=credentials.callback_keys,
         callback_base_url=settings.callback_base_url.rstrip("/"),
-        clock=_now,
+        clock=clock,
         times=times,
     )
 
@@ -182,31 +180,33 @@ def _parts(
         view, _ = await get_payment(reads, caller, payment_id)
         return view
 
-    catching_up = CatchingUp(_now, times)
+    catching_up = CatchingUp(clock, times)
     initiate = InitiatePayments(CreatePayments(creates), send, read, creating.default_shortcode)
     limits = [ShortcodeLimits(s.number, s.amount_min, s.amount_max) for s in shortcodes.values()]
     core = Core(
         initiate=initiate,
-        retry=RetryPayments(initiate, reads, limits, _now),
+        retry=RetryPayments(initiate, reads, limits, clock),
         cancel=CancelPayments(facts, read),
         accept_callbacks=AcceptCallbacks(facts, sealer, send.callback_keys, catching_up.callback_stored),
         reads=reads,
         shortcodes=limits,
         page_key=keys.fingerprint.current_key,
-        clock=_now,
+        clock=clock,
         heartbeat_seconds=settings.heartbeat_s,
     )
     timers = periodic_steps(settings, engine, send, initiate, credentials.initiator, catching_up)
     return _Parts(core, feed, initiate, (creates.run, facts.run), (feed.run, reads.points.run, *timers))
 
 
-def _tokens(settings: PaymentSettings, engine: AsyncEngine, daraja: DarajaClient, sealer: Sealer) -> AccessToken:
+def _tokens(
+    settings: PaymentSettings, engine: AsyncEngine, daraja: DarajaClient, sealer: Sealer, clock: DatabaseClock
+) -> AccessToken:
     return AccessToken(
         app=_app_name(settings),
         engine=engine,
         daraja=daraja,
         sealer=sealer,
-        clock=_now,
+        clock=clock,
         keep_exchange=partial(keep_exchange, engine, sealer),
     )
 
@@ -217,24 +217,28 @@ def _app_name(settings: PaymentSettings) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
-def _open_daraja(settings: PaymentSettings) -> contextlib.AbstractAsyncContextManager[DarajaClient]:
+def _open_daraja(
+    settings: PaymentSettings, clock: DatabaseClock
+) -> contextlib.AbstractAsyncContextManager[DarajaClient]:
     return open_daraja(
         settings.daraja_base_url,
         settings.daraja_consumer_key.get_secret_value(),
         settings.daraja_consumer_secret.get_secret_value(),
-        _now,
+        clock,
         push_timeouts=Timeouts(connect_seconds=CONNECT_TIMEOUT_SECONDS, total_seconds=settings.push_timeout_s),
     )
 
 
 @contextlib.asynccontextmanager
-async def _reporting_health(server: RpcServer, feed: EventFeed, engine: AsyncEngine) -> AsyncIterator[None]:
+async def _reporting_health(
+    server: RpcServer, feed: EventFeed, engine: AsyncEngine, clock: DatabaseClock
+) -> AsyncIterator[None]:
     """Keep saying whether this process should be sent calls: the database answers, clocks agree, the feed is near."""
 
     async def report() -> None:
         ready = None
         while True:
-            problem = await _problem(feed, engine)
+            problem = await _problem(feed, engine, clock)
             if (problem is None) is not ready:
                 ready = problem is None
                 await server.set_ready(ready)
@@ -247,17 +251,18 @@ async def _reporting_health(server: RpcServer, feed: EventFeed, engine: AsyncEng
         task.cancel()
 
 
-async def _problem(feed: EventFeed, engine: AsyncEngine) -> str | None:
+async def _problem(feed: EventFeed, engine: AsyncEngine, clock: DatabaseClock) -> str | None:
     try:
         async with asyncio.timeout(HEALTH_SECONDS * 2), engine.connect() as conn:
+            asked_at = clock.own_time()
             health = await database_health(conn)
-            skew = abs(health.now - _now())
+            clock.learn(asked_at, health.now)
     except Exception as error:
         return f"the database does not answer: {first_line(error)}"
     if health.read_only:
         return "the database takes no writes: it is a standby, or set to default_transaction_read_only"
-    if skew > SKEW_MAX:
-        return f"this clock and the database's differ by {skew.total_seconds():.1f} s"
+    if not clock.agrees:
+        return f"this clock and the database's differ by {clock.skew.total_seconds():.1f} s"
     if feed.lag_seconds > FEED_LAG_MAX_SECONDS:
         return "the event feed is behind"
     return None

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from payment_service.application.calling.request_budget import RequestBudget
 from payment_service.application.collecting.initiate_payment import InitiatePayments
 from payment_service.application.collecting.send_prompt import SendTools
+from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.settling.apply_kept_callbacks import (
     InboxTools,
     apply_pending_callbacks,
@@ -72,13 +73,14 @@ def periodic_steps(
         paybills=[number for number, one in send.shortcodes.items() if one.kind is ShortcodeKind.PAYBILL],
     )
     queries = _query_tools(settings, engine, send)
+    every = partial(run_every, send.clock)
     return [
-        partial(run_every, STEP_SECONDS, partial(run_timers, steps)),
-        partial(run_every, STEP_SECONDS, partial(apply_pending_callbacks, inbox)),
-        partial(run_every, MATCH_SECONDS, partial(match_parked_callbacks, inbox)),
-        partial(run_every, DOUBT_SECONDS, partial(end_doubts, DoubtTools(engine, send.facts))),
-        partial(run_every, QUERY_STEP_SECONDS, partial(query_pushes, queries)),
-        partial(run_every, WATCH_LOOK_SECONDS, partial(watch_provider, ProviderWatch(engine, send.clock))),
+        partial(every, STEP_SECONDS, partial(run_timers, steps)),
+        partial(every, STEP_SECONDS, partial(apply_pending_callbacks, inbox)),
+        partial(every, MATCH_SECONDS, partial(match_parked_callbacks, inbox)),
+        partial(every, DOUBT_SECONDS, partial(end_doubts, DoubtTools(engine, send.facts))),
+        partial(every, QUERY_STEP_SECONDS, partial(query_pushes, queries)),
+        partial(every, WATCH_LOOK_SECONDS, partial(watch_provider, ProviderWatch(engine, send.clock))),
         *_readers_of_books(settings, engine, send, initiator),
     ]
 
@@ -88,6 +90,7 @@ def _readers_of_books(
 ) -> list[Callable[[], Coroutine[Any, Any, None]]]:
     """What reads the provider's books, by the page and by the transaction, where each is allowed."""
     readers: list[Callable[[], Coroutine[Any, Any, None]]] = []
+    every = partial(run_every, send.clock)
     if settings.pull_nominated_number:
         pulling = PullTools(
             engine=engine,
@@ -101,9 +104,9 @@ def _readers_of_books(
             interval=timedelta(seconds=settings.pull_interval_s),
             clock=send.clock,
         )
-        readers.append(partial(run_every, PULL_LOOK_SECONDS, partial(pull_transactions, pulling)))
+        readers.append(partial(every, PULL_LOOK_SECONDS, partial(pull_transactions, pulling)))
         watch = PullWatch(engine, list(send.shortcodes), pulling.interval, send.clock(), send.clock)
-        readers.append(partial(run_every, PULL_WATCH_SECONDS, partial(watch_pull, watch)))
+        readers.append(partial(every, PULL_WATCH_SECONDS, partial(watch_pull, watch)))
     if initiator is not None:
         asking = StatusTools(
             engine=engine,
@@ -116,7 +119,7 @@ def _readers_of_books(
             callback_base_url=send.callback_base_url,
             clock=send.clock,
         )
-        readers.append(partial(run_every, STATUS_LOOK_SECONDS, partial(ask_status, asking)))
+        readers.append(partial(every, STATUS_LOOK_SECONDS, partial(ask_status, asking)))
     return readers
 
 
@@ -134,10 +137,15 @@ def _query_tools(settings: PaymentSettings, engine: AsyncEngine, send: SendTools
     )
 
 
-async def run_every(seconds: float, step: Callable[[], Awaitable[object]]) -> NoReturn:
-    """Run a step for ever. A step that fails is logged and tried again: the rows are still there."""
+async def run_every(clock: DatabaseClock, seconds: float, step: Callable[[], Awaitable[object]]) -> NoReturn:
+    """Run a step for ever. A step that fails is logged and tried again: the rows are still there.
+
+    While this process's clock is wrong it takes no step; those of other processes do.
+    """
     while True:
         await asyncio.sleep(seconds)
+        if not clock.agrees:
+            continue
         try:
             async with asyncio.timeout(STEP_WAIT_SECONDS):
                 await step()

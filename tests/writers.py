@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from payment_service.application.collecting import create_payment
 from payment_service.application.collecting.cancel_payment import CancelPayments
 from payment_service.application.collecting.create_payment import CreatePayments
 from payment_service.application.recording import record_facts
+from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.application.settling.catching_up import CatchingUp
@@ -22,17 +23,27 @@ from payment_service.security.sealing import Sealer
 from payment_service.store.engines import connect_writer
 
 
-@dataclass
-class Clock:
-    """A clock that a test moves by hand; it starts at the real time."""
+class Clock(DatabaseClock):
+    """A clock that a test moves by hand, in the database's place; it starts at the real time."""
 
-    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    def __init__(self, now: datetime | None = None) -> None:
+        super().__init__(lambda: self.now)
+        self.now = now or datetime.now(UTC)
 
-    def __call__(self) -> datetime:
+    def learn(self, asked_at: datetime, reading: datetime) -> datetime:
         return self.now
 
     def move(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
+
+
+class WrongClock(Clock):
+    """The clock of a process whose own time is off by so much; the database's decides."""
+
+    def __init__(self, seconds_off: float) -> None:
+        DatabaseClock.__init__(self, lambda: datetime.now(UTC) + timedelta(seconds=seconds_off))
+
+    learn = DatabaseClock.learn
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import os
 import pwd
-from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID
 
 from rich.console import Console
 
 from payment_service.application.recording import record_facts
+from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.application.settling.apply_kept_callbacks import CallbackNotFound, InboxTools, replay_callback
@@ -33,8 +33,8 @@ async def replay(settings: TimedSettings, callback_id: UUID, reason: str, consol
     if not 0 < len(reason.strip()) <= REASON_MAX:
         raise StartRefused(f"--reason has to say why, in at most {REASON_MAX} characters.")
     keys, url = open_keys(settings.keys_file), settings.database_url.get_secret_value()
-    sealer = Sealer(keys)
-    recording = record_facts.RecordingTools(sealer, keys.chain, keys.fingerprint, _now, settings.times)
+    sealer, clock = Sealer(keys), DatabaseClock()
+    recording = record_facts.RecordingTools(sealer, keys.chain, keys.fingerprint, clock, settings.times)
     facts: GroupCommit[Submission, Recorded] = GroupCommit(
         "replay",
         partial(connect_writer, url, autocommit=True),
@@ -46,7 +46,7 @@ async def replay(settings: TimedSettings, callback_id: UUID, reason: str, consol
     writing = asyncio.create_task(facts.run())
     try:
         await check_database(engine)
-        tools = InboxTools(engine, facts, sealer, _now)
+        tools = InboxTools(engine, facts, sealer, clock)
         recorded = await replay_callback(tools, callback_id, _operator(), redact_text(reason.strip()))
     except CallbackNotFound:
         raise no_callback(callback_id) from None
@@ -63,10 +63,6 @@ async def replay(settings: TimedSettings, callback_id: UUID, reason: str, consol
             await writing
         await engine.dispose()
     show_replayed(console, callback_id, recorded)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _operator() -> str:

@@ -24,6 +24,7 @@ class Fault:
 
 
 RECORDING = "tests/application/recording/test_record_facts.py"
+CLOCK = "tests/application/recording/test_database_clock.py"
 PUSHES = "tests/end_to_end/test_push_answers.py"
 
 FAULTS = (
@@ -54,6 +55,27 @@ FAULTS = (
         " for names in to_lock if names.payment_id not in mine}",
         " for names in to_lock if names.payment_id is None}",
         (f"{RECORDING}::test_a_locked_attempt_holds_up_the_other_attempts_of_its_booking",),
+    ),
+    Fault(
+        "facts are decided by the clock of the process",
+        "payment_service/application/recording/record_facts.py",
+        "tools.clock.learn(asked_at, known.read_at)",
+        "tools.clock.own_time()",
+        (f"{CLOCK}::test_a_process_that_is_ahead_expires_no_live_payment",),
+    ),
+    Fault(
+        "a payment is made by the clock of the process",
+        "payment_service/application/collecting/create_payment.py",
+        "now, taken = tools.clock.learn(asked_at, found.read_at), found.account_references",
+        "now, taken = tools.clock.own_time(), found.account_references",
+        (f"{CLOCK}::test_the_times_of_a_payment_are_the_databases_whichever_process_makes_it",),
+    ),
+    Fault(
+        "a process whose clock is wrong claims sends",
+        "payment_service/application/recording/record_facts.py",
+        "if isinstance(fact, SendClaimed) and not self._tools.clock.agrees:",
+        "if isinstance(fact, SendClaimed) and self._tools.clock is None:",
+        (f"{CLOCK}::test_a_process_whose_clock_is_wrong_claims_no_send",),
     ),
     Fault(
         "a push whose answer was lost counts as not sent, and goes out again",

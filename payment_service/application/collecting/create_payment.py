@@ -7,7 +7,7 @@ request is decided again with that row in sight.
 """
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -15,6 +15,7 @@ from uuid import UUID
 import structlog
 from uuid_utils.compat import uuid7
 
+from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import trace_id
 from payment_service.application.recording.request_encoding import REQUEST_ENCODING, conflict, encoded, fingerprint
@@ -33,6 +34,7 @@ from payment_service.store import caller_requests, event_log
 from payment_service.store import payments as store
 from payment_service.store.caller_requests import UsedId
 from payment_service.store.event_log import LoggedEvent, NewEvent
+from payment_service.store.health import DATABASE_NOW
 from payment_service.store.payments import PHONE_INDEX, EarlierPayment, Prompt, RequestColumns, Stored
 from payment_service.store.pipeline import BEGIN, COMMIT, ROLLBACK, Connection, run_together
 from runtime.callback_tokens import REFERENCE_ALPHABET, REFERENCE_LENGTH
@@ -90,7 +92,7 @@ class CreatingTools:
     request_fingerprint_keys: KeyRing
     default_shortcode: str
     """Receives the money of requests that name none."""
-    clock: Callable[[], datetime]
+    clock: DatabaseClock
     times: Times
 
 
@@ -133,15 +135,16 @@ class CreatePayments:
 
 async def create_payments(tools: CreatingTools, conn: Connection, group: Sequence[NewPayment]) -> Sequence[Decision]:
     """Decide and insert a group of requests in one transaction; one decision each, in order."""
-    now = tools.clock()
+    asked_at = tools.clock.own_time()
     drawn = {new.payment_id: _account_references(new.request) for new in group}
-    earlier, attempts, taken = await _read(tools, conn, group, [c for candidates in drawn.values() for c in candidates])
+    found = await _read(tools, conn, group, [c for candidates in drawn.values() for c in candidates])
+    now, taken = tools.clock.learn(asked_at, found.read_at), found.account_references
     decisions: list[Decision] = []
     rows: dict[UUID, tuple[Stored, RequestColumns]] = {}
     events: list[LoggedEvent] = []
     for new in group:
-        before = earlier.get((new.caller, new.request.request_id))
-        siblings = attempts.get((new.caller, new.request.booking_id), [])
+        before = found.earlier.get((new.caller, new.request.request_id))
+        siblings = found.attempts.get((new.caller, new.request.booking_id), [])
         if before is not None:
             decisions.append(_replayed(tools, new, before))
         elif (bar := bar_to_new_attempt(siblings, now)) is not None:
@@ -206,26 +209,40 @@ async def _looked_up_again(
     return [looked_up(new, decision) for new, decision in zip(group, decisions, strict=True)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What stood in the way of a group, or might have."""
+
+    read_at: datetime
+    """By the database's clock, with the locks taken."""
+    earlier: Mapping[tuple[str, str], EarlierPayment]
+    """The payments that the request ids have already made."""
+    attempts: Mapping[tuple[str, str], list[Payment]]
+    """All payments of the bookings."""
+    account_references: set[str]
+    """Those of the drawn ones that are in use."""
+
+
 async def _read(
     tools: CreatingTools, conn: Connection, group: Sequence[NewPayment], candidates: Sequence[str]
-) -> tuple[Mapping[tuple[str, str], EarlierPayment], Mapping[tuple[str, str], list[Payment]], set[str]]:
-    """Earlier payments of the same request ids, all attempts of the bookings, and account references in use."""
+) -> _Found:
     # The bookings first: each statement sees what is committed by then, so that a payment another process has just made
     # of the same request is found as the repeat that it is, and not looked up again as an attempt in the way.
     statements = [
         BEGIN,
         store.payments_of_bookings([(new.caller, new.request.booking_id) for new in group]),
         store.payments_of_requests([(new.caller, new.request.request_id) for new in group]),
+        DATABASE_NOW,
     ]
     if candidates:
         since = tools.clock() - ACCOUNT_REFERENCE_UNIQUE_FOR
         statements.append(store.account_references_in_use(candidates, since))
-    _, bookings, requests, *references = await run_together(conn, statements)
+    _, bookings, requests, reading, *references = await run_together(conn, statements)
     made = [store.earlier_payment(row, tools.sealer) for row in requests.rows]
     earlier = {(before.use.caller, before.use.request_id): before for before in made}
     taken = {row[0] for result in references for row in result.rows}
     attempts = [store.stored(row, tools.sealer).payment for row in bookings.rows]
-    return earlier, _by_booking(attempts), taken
+    return _Found(reading.rows[0][0], earlier, _by_booking(attempts), taken)
 
 
 def _first_versions(
@@ -234,7 +251,8 @@ def _first_versions(
     """The row of a new payment and its events: it is created, and claimed where that needs no look at others.
 
     What bars a claim is money that another attempt of the booking may have brought, and that is looked at under the
-    booking's lock. A first attempt has no others; one that is made meanwhile is kept out by the booking's block.
+    booking's lock. A first attempt has no others; one that is made meanwhile is kept out by the booking's block. A
+    process whose clock is wrong claims nothing.
     """
     latest = max(siblings, key=lambda payment: payment.attempt, default=None)
     payment = first_row(
@@ -255,7 +273,7 @@ def _first_versions(
         tools.times,
     )
     changes = [NewEvent(EventType.CREATED, "created", "PaymentCreated", None, payment)]
-    if new.claim_id is not None and not siblings:
+    if new.claim_id is not None and not siblings and tools.clock.agrees:
         fact = SendClaimed(new.claim_id)
         claimed = apply(payment, fact, Surroundings(), now, tools.times).payment
         changes.append(NewEvent(event_type(payment, claimed), fact.fact_id, type(fact).__name__, payment, claimed))

@@ -10,7 +10,7 @@ path leads back to sending but the proof that nothing was sent.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -31,6 +31,7 @@ from payment_service.application.calling.access_token import (
 )
 from payment_service.application.calling.exchanges import exchange_row
 from payment_service.application.calling.request_budget import BudgetExhausted, RequestBudget
+from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.daraja import push as daraja_push
@@ -79,7 +80,7 @@ class SendTools:
     sealer: Sealer
     callback_keys: CallbackKeys
     callback_base_url: str
-    clock: Callable[[], datetime]
+    clock: DatabaseClock
     times: Times
 
 

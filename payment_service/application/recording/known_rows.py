@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
 from payment_service.domain.cases import OpenCase, may_have_ending_case
@@ -16,6 +17,8 @@ from payment_service.store.pipeline import Connection, run_together
 class KnownRows:
     """What the locked rows say, as it was before the group."""
 
+    read_at: datetime
+    """By the database's clock, with the locks taken."""
     by_id: Mapping[UUID, Stored] = field(default_factory=dict)
     id_of: Mapping[str, UUID] = field(default_factory=dict)
     locked: frozenset[UUID | str] = frozenset()

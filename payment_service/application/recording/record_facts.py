@@ -24,12 +24,13 @@ from uuid import UUID
 
 import structlog
 
+from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.known_rows import KnownRows, of_whole_bookings, open_cases
 from payment_service.application.recording.request_encoding import KeptRequest, conflict, request_row
 from payment_service.domain.callbacks import CallbackStatus
 from payment_service.domain.cases import Case, CaseKind, OpenCase
 from payment_service.domain.errors import BookingLocked, RequestIdReused
-from payment_service.domain.facts import Fact, PromptAccepted, ResultReported, SiblingPaid, Verdict
+from payment_service.domain.facts import Fact, PromptAccepted, ResultReported, SendClaimed, SiblingPaid, Verdict
 from payment_service.domain.findings import Surroundings
 from payment_service.domain.payment import Payment, State, Times
 from payment_service.domain.transitions import Outcome, apply
@@ -41,6 +42,7 @@ from payment_service.store import payments as store
 from payment_service.store.caller_requests import NewRequest, UsedId, used_by
 from payment_service.store.event_log import KnownFact, LoggedEvent, NewEvent
 from payment_service.store.evidence import ExchangeRow, NewCase, ReceiptRow, new_case
+from payment_service.store.health import DATABASE_NOW
 from payment_service.store.inbox import NewCallback, ReplayRow, SealedCallback, new_callback
 from payment_service.store.payments import CHECKOUT_INDEX, PaymentNames, Stored
 from payment_service.store.pipeline import BEGIN, COMMIT, Connection, Statement, run_together
@@ -91,7 +93,7 @@ class RecordingTools:
     sealer: Sealer
     event_chain_keys: KeyRing
     request_fingerprint_keys: KeyRing
-    clock: Callable[[], datetime]
+    clock: DatabaseClock
     times: Times
 
 
@@ -102,13 +104,16 @@ async def record_facts(
 
     Nothing is done for a fact that is answered with BookingLocked.
     """
-    # What could not be applied is kept without reading its payment: reading it may be what fails.
-    only_keep = all(submission.only_keep is not None for submission in group)
-    known = KnownRows() if only_keep else await _read(tools, conn, group)
-    now = tools.clock()
-    ledger = _Ledger(tools, known, now)
+    asked_at = tools.clock.own_time()
+    if all(submission.only_keep is not None for submission in group):
+        # What could not be applied is kept without reading its payment: reading it may be what fails.
+        _, reading = await run_together(conn, [BEGIN, DATABASE_NOW])
+        known = KnownRows(reading.rows[0][0])
+    else:
+        known = await _read(tools, conn, group)
+    ledger = _Ledger(tools, known, tools.clock.learn(asked_at, known.read_at))
     answers = [ledger.take(submission) for submission in group]
-    await ledger.write(conn, begun=not only_keep)
+    await ledger.write(conn)
     return answers
 
 
@@ -128,6 +133,7 @@ async def _read(tools: RecordingTools, conn: Connection, group: Sequence[Submiss
         "ids": caller_requests.lock_ids(request_ids),
         "locked": store.lock_payments(ids, references),
         "to lock": store.payments_to_lock(ids, references),
+        "now": DATABASE_NOW,
         "facts": event_log.known_facts(ids, references, [s.fact.fact_id for s in group]),
         "receipts": evidence.receipt_holders(numbers),
         "checkouts": store.checkout_holders(checkouts),
@@ -144,6 +150,7 @@ async def _read(tools: RecordingTools, conn: Connection, group: Sequence[Submiss
     )
     facts = [KnownFact._make(row) for row in found["facts"]]
     return KnownRows(
+        read_at=found["now"][0][0],
         by_id={row.payment.payment_id: row for row in rows},
         id_of={row.payment.reference: row.payment.payment_id for row in rows},
         locked=locked,
@@ -219,7 +226,7 @@ class _Ledger:
             self._keep_request(request)
         return Recorded(outcome.payment, outcome.refused, row.trace_parent)
 
-    async def write(self, conn: Connection, *, begun: bool) -> None:
+    async def write(self, conn: Connection) -> None:
         """Write everything and commit. What loses a block goes before what gains one; the events go last."""
         changed = [(self._before[i].payment, row) for i, row in self._rows.items() if row is not self._before[i]]
         losing = [pair for pair in changed if pair[0].blocks_booking and not pair[1].payment.blocks_booking]
@@ -239,7 +246,7 @@ class _Ledger:
             *_of_any(partial(evidence.settle_unapplied, at=self._now), sorted(self._settled)),
             *_of_any(event_log.append, self._events),
         ]
-        results = await run_together(conn, [*statements, COMMIT] if begun else [BEGIN, *statements, COMMIT])
+        results = await run_together(conn, [*statements, COMMIT])
         # Cannot be: the rows were locked, and a second event of one version would have refused the commit.
         for result, pairs in zip(results, updates, strict=False):
             assert result.count == len(pairs), "a locked payment was changed by another writer"
@@ -253,6 +260,9 @@ class _Ledger:
     def _apply(self, payment: Payment, fact: Fact) -> Outcome:
         if (payment.payment_id, fact.fact_id) in self._facts:
             return Outcome(payment)
+        if isinstance(fact, SendClaimed) and not self._tools.clock.agrees:
+            _log.warning("no send is claimed: this clock is wrong", payment_id=str(payment.payment_id))
+            return Outcome(payment, refused=True)
         outcome = apply(payment, fact, self._surroundings(payment, fact), self._now, self._tools.times)
         self._note(payment, fact, outcome)
         if outcome.payment.state is State.COMPLETED and payment.state is not State.COMPLETED:

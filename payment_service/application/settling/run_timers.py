@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.application.settling.catching_up import CatchingUp
@@ -39,7 +40,7 @@ class TimerTools:
     send_beside: Callable[[Prompt, datetime], None]
     """Sends a payment, created at that time, in a task of its own."""
     sealer: Sealer
-    clock: Callable[[], datetime]
+    clock: DatabaseClock
     times: Times
     catching_up: CatchingUp
     paybills: Collection[str] = ()
@@ -48,8 +49,8 @@ class TimerTools:
 
 async def run_timers(tools: TimerTools) -> int:
     """Act on the payments whose timer has run out; how many there were."""
-    now = tools.clock()
     async with tools.engine.begin() as conn:
+        now = await tools.clock.look(conn)
         due = await claim_due_timers(conn, now, now + LEASE, BATCH, silence_may_break=tools.catching_up.look())
         due = [await _with_books(tools, conn, row) for row in due]
         orphaned = [row.payment_id for row in due if is_orphan(row, now, tools.times)]
