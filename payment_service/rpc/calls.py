@@ -81,12 +81,15 @@ class Gate:
     most: Mapping[Lane, int]
     clock: Callable[[], datetime]
     draining: bool = False
+    refused: int = 0
+    """Calls that came while draining."""
     open_calls: dict[Lane, int] = field(default_factory=lambda: dict.fromkeys(Lane, 0))
 
     @contextlib.contextmanager
     def place(self, lane: Lane) -> Iterator[None]:
         """A place for one call, or ShuttingDown or TooManyCalls."""
         if self.draining:
+            self.refused += 1
             raise ShuttingDown
         if self.open_calls[lane] >= self.most[lane]:
             raise TooManyCalls

@@ -36,6 +36,10 @@ RECEIVE_MAX_BYTES = 1_048_576 + 4_096
 METADATA_MAX_BYTES = 8_192
 
 DRAIN_LOOK_SECONDS = 0.02
+QUIET_SECONDS = 0.2
+"""Without a new call for so long, its callers have heard that this process stops."""
+REFUSING_MAX_SECONDS = 2.0
+"""For callers that go on calling all the same: gRPC itself cuts off what arrives after that."""
 STOP_GRACE_SECONDS = 1.0
 """For answers that are already on their way."""
 
@@ -137,7 +141,18 @@ async def _drain(running: RpcServer, server: grpc.aio.Server, core: Core, second
     left = {lane.value.lower(): count for lane, count in running.gate.open_calls.items() if count}
     if left:
         _log.warning("calls cut off by the drain", **left)
+    await _refuse_until_quiet(running.gate)
     await server.stop(STOP_GRACE_SECONDS)
+
+
+async def _refuse_until_quiet(gate: Gate) -> None:
+    """Answer SERVICE_DRAINING until nobody calls any more, as gRPC's own stop gives calls that arrive no reason."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + REFUSING_MAX_SECONDS
+    refused = -1
+    while gate.refused != refused and loop.time() < end:
+        refused = gate.refused
+        await asyncio.sleep(QUIET_SECONDS)
 
 
 def _health_names() -> tuple[str, ...]:

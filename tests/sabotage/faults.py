@@ -574,4 +574,11 @@ FAULTS = (
         "",
         ("tests/end_to_end/test_start.py::test_the_owner_of_the_log_is_refused_for_the_service",),
     ),
+    Fault(
+        "a stop leaves the calls that arrive to gRPC",
+        "payment_service/rpc/server.py",
+        "    while gate.refused != refused and loop.time() < end:",
+        "    while gate.refused < refused and loop.time() < end:",
+        ("tests/rpc/test_server.py::test_whoever_calls_while_the_process_stops_is_told_why",),
+    ),
 )

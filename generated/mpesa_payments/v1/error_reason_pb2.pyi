@@ -64,9 +64,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_SERVICE_DRAINING: _ErrorReason.ValueType  # 11
     """UNAVAILABLE. This process is stopping: repeat the call with the same
-    request id or cursor; another process answers. A call that arrives in the
-    very moment the process ends may be cut off by gRPC itself, with CANCELLED
-    or UNAVAILABLE and no reason: repeat it in the same way.
+    request id or cursor; another process answers. New calls are refused so
+    until none has come for a fifth of a second, for two seconds at most. What
+    still arrives after that, as from a caller that calls on in spite of the
+    refusal, may be cut off by gRPC itself, with CANCELLED or UNAVAILABLE and
+    no reason: repeat it in the same way.
     """
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 12
     """UNAVAILABLE. The database does not answer, or too much is waiting for it:
@@ -132,9 +134,11 @@ to come back, a stream with its last cursor.
 """
 ERROR_REASON_SERVICE_DRAINING: ErrorReason.ValueType  # 11
 """UNAVAILABLE. This process is stopping: repeat the call with the same
-request id or cursor; another process answers. A call that arrives in the
-very moment the process ends may be cut off by gRPC itself, with CANCELLED
-or UNAVAILABLE and no reason: repeat it in the same way.
+request id or cursor; another process answers. New calls are refused so
+until none has come for a fifth of a second, for two seconds at most. What
+still arrives after that, as from a caller that calls on in spite of the
+refusal, may be cut off by gRPC itself, with CANCELLED or UNAVAILABLE and
+no reason: repeat it in the same way.
 """
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 12
 """UNAVAILABLE. The database does not answer, or too much is waiting for it:
