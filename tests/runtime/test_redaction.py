@@ -47,6 +47,22 @@ def test_a_phone_number_is_masked_in_every_form(phone: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "token=hunter2pass and more",
+        '{"access_token": "hunter2pass"}',
+        f"POST /callbacks/stk/23456789bcdf/{TOKEN} HTTP/1.1",
+        "token=[masked]hunter2pass",
+    ],
+)
+def test_what_is_masked_twice_reads_as_masked_once(text: str) -> None:
+    once = redact_text(text)
+    assert "hunter2pass" not in once
+    assert TOKEN not in once
+    assert redact_text(once) == once
+
+
+@pytest.mark.parametrize(
     ("text", "secret"),
     [
         ("pushed as ws_CO_231120261215300712345678", "712345678"),
