@@ -299,13 +299,8 @@ def _moved(payment: Payment, target: str, fact: Fact, now: datetime, times: Time
             return payment.but(state=State.UNCERTAIN, reason=Reason.CONFIRMING, sent_at=sent_at)
         case "U1":
             code = fact.code if isinstance(fact, ResultReported) else payment.result_code
-            return payment.but(
-                state=State.UNCERTAIN,
-                reason=Reason.CONFIRMING,
-                result_code=code,
-                result_seen=True,
-                sent_at=sent_at,
-            )
+            seen = payment.but(result_code=code, result_seen=True, sent_at=sent_at)
+            return seen.but(state=State.UNCERTAIN, reason=Reason.CONFIRMING)
         case "UR":
             return payment.but(state=State.UNCERTAIN, reason=Reason.REVIEW, result_seen=True, sent_at=sent_at)
         case "K" | "receipt" | "second":

@@ -134,7 +134,7 @@ async def test_success_without_a_receipt_waits_for_the_receipt(town: Town, left_
     started = await initiate(town.patient, phone)
     paid = (await events_until(town.patient, started, completed))[-1].payment
     assert (reason_of(paid), action_of(paid), paid.mpesa_receipt_number) == ("RECEIPT_PENDING", "WAIT", "")
-    assert paid.outcome_certain
+    assert not paid.outcome_certain, "a client must not stop while it is to wait"
     assert await town.simulator.settle(phone, ending="paid") == [200]
     events = await events_until(town.patient, started, lambda payment: bool(payment.mpesa_receipt_number))
     story = await told_by(town, town.patient, events)

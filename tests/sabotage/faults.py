@@ -588,4 +588,95 @@ FAULTS = (
         "    while gate.refused < refused and loop.time() < end:",
         ("tests/rpc/test_server.py::test_whoever_calls_while_the_process_stops_is_told_why",),
     ),
+    Fault(
+        "silence until the end of the watch counts as proof",
+        "payment_service/domain/findings.py",
+        "    covered = fact.books_cover or payment.unpaid_seen_at is not None",
+        "    covered = fact.books_cover or payment.unread_callback is False",
+        (
+            "tests/domain/test_certainty.py::test_after_two_days_of_silence_a_person_is_asked_and_nothing_is_certain",
+            "tests/application/settling/test_run_timers.py::test_a_dead_sender_leaves_an_uncertain_payment_that_expires",
+        ),
+    ),
+    Fault(
+        "a failure that one query told is believed at once",
+        "payment_service/domain/transitions.py",
+        "FAILURE_QUERIED    U1       F0|X0  F0|X0  F0|X0  F0|X0 ",
+        "FAILURE_QUERIED    U1       F|X    F|X    F|X    F|X   ",
+        (
+            (
+                "tests/domain/test_certainty.py"
+                "::test_a_failure_that_only_a_query_told_allows_the_next_attempt_when_the_prompt_is_gone"
+            ),
+        ),
+    ),
+    Fault(
+        "a callback that cannot be read keeps nothing from being certain",
+        "payment_service/domain/decisions.py",
+        "            return not after.unread_callback and (after.unpaid_proof is not None or was_certain)",
+        "            return after.unpaid_proof is not None or was_certain",
+        ("tests/domain/test_certainty.py::test_nothing_without_money_is_certain_while_a_callback_is_unread",),
+    ),
+    Fault(
+        "a doubt about money outlives its proof",
+        "payment_service/domain/cases.py",
+        "            return known is not None and known == case.receipt",
+        "            return known is None and case.receipt is None",
+        (
+            (
+                "tests/application/recording/test_record_facts.py"
+                "::test_a_doubt_ends_in_the_transaction_that_records_the_proof"
+            ),
+        ),
+    ),
+    Fault(
+        "one proof lifts the bar of another case about money",
+        "payment_service/domain/transitions.py",
+        "        after = after.but(money_case_open=any(case.is_money for case in left))",
+        "        after = after.but(money_case_open=False)",
+        ("tests/application/recording/test_record_facts.py::test_another_case_about_money_keeps_the_review",),
+    ),
+    Fault(
+        "late is judged by when the news is applied",
+        "payment_service/domain/facts.py",
+        "        return min(now, self.asked_at or self.received_at or now)",
+        "        return now",
+        (
+            (
+                "tests/domain/test_certainty.py"
+                "::test_a_success_that_reached_our_edge_in_time_is_not_late_however_late_it_is_applied"
+            ),
+        ),
+    ),
+    Fault(
+        "after an outage payments are expired before what gateways kept has come",
+        "payment_service/application/settling/catching_up.py",
+        "        return now < min(quiet_since + self._quiet, back_since + self._longest)",
+        "        return now < min(quiet_since, back_since)",
+        (
+            (
+                "tests/application/settling/test_catching_up.py"
+                "::test_payments_whose_callbacks_a_gateway_kept_are_confirmed_and_never_told_expired"
+            ),
+        ),
+    ),
+    Fault(
+        "a receipt that is pending counts as certain",
+        "payment_service/domain/decisions.py",
+        "            return after.receipt is not None or after.paid_twice",
+        "            return after.completed_at is not None",
+        ("tests/domain/test_decisions.py::test_what_the_booking_may_do_in_every_standing",),
+    ),
+    Fault(
+        "an expired payment is asked about before a live one",
+        "payment_service/store/push_queries.py",
+        "    .order_by(_TURN, _WANTED_BY.asc().nulls_last(), _p.query_at)",
+        "    .order_by(_p.query_at)",
+        (
+            (
+                "tests/application/settling/test_query_pushes.py"
+                "::test_those_who_wait_are_asked_about_first_by_when_somebody_gives_up"
+            ),
+        ),
+    ),
 )
