@@ -443,7 +443,9 @@ class Payment(_message.Message):
 
     @_builtins.property
     def complete_time(self) -> _timestamp_pb2.Timestamp:
-        """When the money became known; unset while the payment is not completed."""
+        """When the news of the money reached our edge, however much later it could be
+        applied; unset while the payment is not completed.
+        """
 
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
