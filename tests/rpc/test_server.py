@@ -196,22 +196,17 @@ async def test_a_drained_server_finishes_what_is_in_hand_and_refuses_what_is_new
 
 
 async def test_whoever_calls_while_the_process_stops_is_told_why(database: Database, tmp_path: Path) -> None:
-    async def call_until_refused(address: str, served: asyncio.Event) -> str:
-        async with grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS) as channel:
-            while True:
-                try:
-                    await PaymentServiceStub(channel).ListPayments(pb.ListPaymentsRequest(page_size=1))
-                    served.set()
-                except grpc.aio.AioRpcError as error:
-                    return refusal_of(error).reason
-
-    async with running_process(database.application_url, tmp_path) as process:
-        address = str(process.server.address)
-        served = [asyncio.Event() for _ in range(30)]
-        callers = [asyncio.create_task(call_until_refused(address, one)) for one in served]
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await asyncio.gather(*(one.wait() for one in served))
-    assert set(await asyncio.gather(*callers)) == {"SERVICE_DRAINING"}
+    let_go = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        process = await _process_beside(group, database, tmp_path, let_go)
+        async with grpc.aio.insecure_channel(str(process.server.address), options=CLIENT_OPTIONS) as channel:
+            stub = PaymentServiceStub(channel)
+            await stub.ListPayments(pb.ListPaymentsRequest())
+            let_go.set()
+            # Nothing is in hand, so that the server could end at once.
+            await _until(lambda: process.server.gate.draining)
+            refusal = await refused(stub.ListPayments(pb.ListPaymentsRequest()))
+            assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "SERVICE_DRAINING")
 
 
 async def _process_beside(group: asyncio.TaskGroup, database: Database, folder: Path, let_go: asyncio.Event) -> Process:
