@@ -21,10 +21,19 @@ from callback_gateway.spool import Spool
 from callback_gateway.spool_folder import open_spool_folder
 from runtime.callback_tokens import CallbackKeys, load_callback_keys
 from runtime.grpc_options import CLIENT_OPTIONS
-from runtime.serving import Address, AddressTaken, is_address_taken, stop_requested, write_ready_file
+from runtime.serving import (
+    Address,
+    AddressTaken,
+    is_address_taken,
+    raise_descriptor_limit,
+    stop_requested,
+    write_ready_file,
+)
 
 # A burst of callbacks opens its connections at once; the kernel holds those not accepted yet.
 LISTEN_BACKLOG = 1_024
+# Beside the connections: the spool's files, the channel to the core, the log.
+OTHER_DESCRIPTORS = 100
 HEALTH_TIME_S = 1.0
 # /readyz is public: however often it is asked, the core is asked once in this time.
 HEALTH_KEPT_S = 0.5
@@ -41,6 +50,7 @@ log = structlog.get_logger()
 async def serve(settings: GatewaySettings, ready_file: Path | None) -> None:
     """Serve until told to stop, then finish what is in hand."""
     stop = stop_requested()
+    raise_descriptor_limit(settings.connections_max + OTHER_DESCRIPTORS, "GATEWAY_CONNECTIONS_MAX")
     keys = load_callback_keys(settings.callback_keys_file)
     async with run_gateway(settings, keys) as address:
         write_ready_file(ready_file, {"address": str(address), "core_address": str(settings.core_address)})

@@ -24,6 +24,8 @@ from callback_gateway.spool import Spool
 from runtime.callback_tokens import CallbackKeys, token_accepted
 
 CALLBACK_PATH = re.compile(r"/callbacks/(stk|result)/([^/]{1,64})/([^/]{1,64})")
+# A proxy may send the whole address as the target (RFC 9112, section 3.2.2); the path is what counts.
+_ABSOLUTE_FORM = re.compile(r"^https?://[^/?#]*", re.IGNORECASE)
 KINDS = {"stk": pb.CALLBACK_KIND_STK, "result": pb.CALLBACK_KIND_RESULT}
 ACCEPTED_BODY = b'{"ResultCode":0,"ResultDesc":"Accepted"}'
 
@@ -61,7 +63,7 @@ async def answer(edge: Edge, request: web.BaseRequest) -> web.Response:
 
 
 async def _answer(edge: Edge, request: web.BaseRequest) -> web.Response:
-    path = request.raw_path
+    path = _ABSOLUTE_FORM.sub("", request.raw_path)
     if request.method == "POST" and (callback := CALLBACK_PATH.fullmatch(path)):
         return await _take_callback(edge, request, kind=callback[1], reference=callback[2], token=callback[3])
     if request.method == "GET" and path == "/healthz":

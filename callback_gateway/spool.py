@@ -78,12 +78,16 @@ class Spool:
             async with asyncio.timeout(self.keep_time_s):
                 return await safe
         except TimeoutError:
-            self._failed("the disk did not answer in time", "see why the volume of the spool is slow")
+            self.report_slow_disk()
             return False
         finally:
             self._waiting.pop(safe, None)
             self._unwritten_bytes -= len(record)
             self.unsettled -= 1
+
+    def report_slow_disk(self) -> None:
+        """A callback has waited too long for the disk. Until the disk is found to work, none is taken."""
+        self._failed("the disk did not answer in time", "see why the volume of the spool is slow")
 
     async def write_groups(self) -> NoReturn:
         """Write what waits, group after group, until cancelled."""
@@ -161,6 +165,8 @@ class Spool:
         if not self._failing:
             log.error("spool_disk_fails", reason=reason, folder=str(self.folder.path), advice=advice)
         self._failing = True
+        # The writer may be waiting for a callback, and is to look meanwhile whether the disk works again.
+        self._arrived.set()
 
     def _disk_works(self) -> None:
         if self._failing:

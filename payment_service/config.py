@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -24,6 +24,7 @@ from payment_service.daraja.shortcodes import (
     check_daraja_url,
 )
 from payment_service.domain.payment import Times
+from runtime.private_files import why_not_private
 from runtime.serving import Address, StartRefused
 from runtime.settings import AddressSetting, ProgramSettings
 
@@ -77,6 +78,10 @@ class TimedSettings(InspectionSettings):
 
 class PaymentSettings(TimedSettings):
     """Read from PAYMENTS_* in the environment; flags win."""
+
+    other_names: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("LISTEN", "LISTEN_ADDRESS", "ADDRESS", "BIND", "HOST", "PORT", "GRPC_PORT"), "GRPC_ADDRESS"
+    )
 
     grpc_address: AddressSetting = Field(
         default=Address("127.0.0.1", 50051), description="HOST:PORT to serve gRPC on; port 0 picks a free one"
@@ -222,8 +227,13 @@ class _ShortcodeEntry(BaseModel):
 
 def load_shortcodes(path: Path) -> Mapping[str, Shortcode]:
     """The shortcodes by number, in the order of the file; the first is the default."""
+    if (why := why_not_private(path)) is not None:
+        raise _unusable(path, why)
     try:
-        entries = [_ShortcodeEntry.model_validate(entry) for entry in json.loads(path.read_text())]
+        listed = json.loads(path.read_text())
+        if not isinstance(listed, list):
+            raise _unusable(path, "it is no list")
+        entries = [_ShortcodeEntry.model_validate(entry) for entry in listed]
         shortcodes = {
             entry.number: Shortcode(
                 number=entry.number,
@@ -236,7 +246,7 @@ def load_shortcodes(path: Path) -> Mapping[str, Shortcode]:
             for entry in entries
         }
     except ValidationError as error:
-        wrong = ", ".join(".".join(str(part) for part in detail["loc"]) for detail in error.errors())
+        wrong = ", ".join(".".join(map(str, detail["loc"])) or "an entry is no object" for detail in error.errors())
         raise _unusable(path, f"wrong or missing: {wrong}") from None
     except (OSError, ValueError, TypeError) as error:
         raise _unusable(path, str(error)) from None
@@ -265,4 +275,12 @@ def _checked_database_url(url: SecretStr) -> SecretStr:
         usable = False
     if not usable:
         raise ValueError("expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+    host, given = parts.hostname or "", parse_qs(parts.query)
+    # Without a host, or with a folder in its place, it is a socket of this machine.
+    here = Address(host, 0).is_loopback if host else not given.get("host") or given["host"][0].startswith("/")
+    if not here and given.get("sslmode") != ["verify-full"]:
+        raise ValueError(
+            "the database is not on this machine, so the URL has to end in ?sslmode=verify-full (with sslrootcert=FILE"
+            " unless the system knows its certificate)"
+        )
     return url

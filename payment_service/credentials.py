@@ -10,7 +10,7 @@ from pathlib import Path
 
 from payment_service.config import PaymentSettings, load_shortcodes
 from payment_service.daraja.initiator import CertificateUnusable, Initiator, load_initiator
-from payment_service.daraja.shortcodes import Shortcode, check_callback_url
+from payment_service.daraja.shortcodes import Shortcode, check_callback_url, check_passkeys
 from payment_service.security.keys import Keys, KeysUnusable, load_keys
 from runtime.callback_tokens import CallbackKeys, load_callback_keys
 from runtime.serving import StartRefused
@@ -34,10 +34,15 @@ def load_credentials(settings: PaymentSettings) -> Credentials:
         check_callback_url(settings.callback_base_url, settings.daraja_base_url)
     except ValueError as error:
         raise StartRefused(f"PAYMENTS_CALLBACK_BASE_URL cannot be used: {error}.") from None
+    shortcodes = load_shortcodes(settings.shortcodes_file)
+    try:
+        check_passkeys(shortcodes.values(), settings.daraja_base_url)
+    except ValueError as error:
+        raise StartRefused(f"{settings.shortcodes_file} cannot be used: {error}.") from None
     return Credentials(
         keys=open_keys(settings.keys_file),
         callback_keys=load_callback_keys(settings.callback_keys_file),
-        shortcodes=load_shortcodes(settings.shortcodes_file),
+        shortcodes=shortcodes,
         initiator=_initiator(settings),
     )
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.private_files import write_once
+from runtime.private_files import why_not_private, write_once
 from runtime.serving import StartRefused
 
 KEY_ID_PATTERN = re.compile(r"[0-9a-f]{2}")
@@ -42,6 +42,8 @@ def load_key_ring(path: Path, name: str, if_unreadable: str) -> KeyRing:
 
     `name` says in a sentence what the keys are, `if_unreadable` what to do when there is no such file.
     """
+    if (why := why_not_private(path)) is not None:
+        raise KeyRingUnusable(f"The {name} in {path} cannot be used: {why}.")
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

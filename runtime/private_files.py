@@ -5,9 +5,25 @@ What is in them is for those who make them to say.
 
 import os
 import secrets
+import stat
 from pathlib import Path
 
 from runtime.serving import StartRefused
+
+OPEN_TO_OTHERS = stat.S_IRWXO | stat.S_IWGRP
+"""A group may read: that is how secrets are mounted for a service's own group."""
+
+
+def why_not_private(path: Path) -> str | None:
+    """Why a file with a secret may not be used as it is: others may read or write it. None where all is well."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        # Whoever reads it says why that is not possible.
+        return None
+    if not mode & OPEN_TO_OTHERS:
+        return None
+    return f"it is open to others (mode {stat.S_IMODE(mode):o}): chmod 600 it"
 
 
 def write_once(path: Path, text: str) -> bool:

@@ -29,17 +29,19 @@ _DIGITS_OR_HEX = re.compile(r"\d[\d .()+-]{7}|[0-9a-fA-F]{33}")
 _WORDS = ("ws_co", "/callbacks/", "://", "bearer", "basic", "passw", "passkey", "secret", "token", "authori")
 # A secret that is masked already is taken whole, so that a text masked twice reads as one masked once.
 _MASKED = re.escape(MASK)
+# Every repetition that something must follow has a bound. Without it, a text that repeats its beginning is read to its
+# end again and again, and 16,000 characters take seconds.
 _SEPARATED_DIGITS = r"(?:[ .-]?\d)"
 _MASKED_SHAPES = re.compile(
     rf"""
       (?P<keep> (?<![0-9a-z]) [0-9a-f]{{8}}-[0-9a-f]{{4}}-[0-9a-f]{{4}}-[0-9a-f]{{4}}-[0-9a-f]{{12}} (?![0-9a-z])
-              | (?<![0-9a-z]) (?=[0-9]*[a-f]) [0-9a-f]{{32}} (?![0-9a-z]) )
+              | (?<![0-9a-z]) (?=[0-9]{{0,31}}[a-f]) [0-9a-f]{{32}} (?![0-9a-z]) )
     | (?P<callback> /callbacks/[a-z0-9_]{{1,16}}/[^/\s"'?\#]{{1,64}}/ ) (?:{_MASKED}|[^\s"',)\]}}])+
     | (?P<checkout> ws_co_ ) [0-9a-z_*]+
-    | (?P<url> \b[a-z][a-z0-9+.-]{{1,30}}://[^\s:/@"']*: ) [^\s"']*(?=@)
-    | (?P<scheme> \b(?:bearer|basic)\s+ ) [0-9a-z._~+/=-]{{6,}}
-    | (?P<named> (?:passw(?:or)?d|passkey|secret|token|authori[sz]ation)[a-z_]*["']?\s*[=:]\s*["']?
-                 (?:(?:bearer|basic)\s+)? ) (?:{_MASKED}|[^\s"'&,;)}}\]])+
+    | (?P<url> \b[a-z][a-z0-9+.-]{{1,30}}://[^\s:/@"']{{0,128}}: ) [^\s"']{{0,256}}(?=@)
+    | (?P<scheme> \b(?:bearer|basic)\s{{1,8}} ) [0-9a-z._~+/=-]{{6,}}
+    | (?P<named> (?:passw(?:or)?d|passkey|secret|token|authori[sz]ation)[a-z_]{{0,32}}["']?\s{{0,8}}[=:]\s{{0,8}}["']?
+                 (?:(?:bearer|basic)\s{{1,8}})? ) (?:{_MASKED}|[^\s"'&,;)}}\]])+
     | (?<!\d) (?:\+?\s?254[ .-]?\(?0?\)?[ .-]?|0[ -]?) [17] {_SEPARATED_DIGITS}{{8}} (?!\d)
     | (?<![\w.-]) [17]\d{{8}} (?!\w|[.-]\d)
     | [0-9a-f]{{33,}}

@@ -11,6 +11,7 @@ import errno
 import ipaddress
 import json
 import os
+import resource
 import secrets
 import signal
 import sys
@@ -63,6 +64,20 @@ def parse_address(text: str) -> Address:
     if not colon or not host or not port_readable or (":" in host) is not bracketed:
         raise ValueError("expected HOST:PORT, such as 127.0.0.1:8080, with a port from 0 to 65535")
     return Address(host, int(port))
+
+
+def raise_descriptor_limit(needed: int, setting: str) -> None:
+    """Let this process open as many descriptors as the system allows; StartRefused if that is less than it needs.
+
+    The usual soft limit is 1,024, and a server that reaches it accepts no connection any more, good or bad.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise StartRefused(
+            f"This process may open {hard} descriptors, and {setting} asks for {needed}: raise the limit"
+            f" (LimitNOFILE, ulimit -n), or lower {setting}."
+        )
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

@@ -6,7 +6,8 @@ with its value. Flags on the command line are passed as keyword arguments and wi
 """
 
 import difflib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, get_args
 
@@ -14,6 +15,7 @@ from pydantic import PlainValidator, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from runtime.private_files import why_not_private
 from runtime.redaction import redact_text
 from runtime.serving import Address, StartRefused, parse_address
 
@@ -39,6 +41,9 @@ class SettingsUnusable(StartRefused):
 
 class ProgramSettings(BaseSettings):
     """Base of a program's settings: give `model_config` an `env_prefix` and every field a description."""
+
+    other_names: ClassVar[Mapping[str, str]] = {}
+    """What people call a setting, without the prefix, and what it is called here."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True
@@ -117,6 +122,8 @@ def _is_secret(field: FieldInfo) -> bool:
 
 def _read_secret(path: str) -> tuple[str, str | None]:
     """The file's text without surrounding white space, or why it cannot be had."""
+    if (why := why_not_private(Path(path))) is not None:
+        return "", why
     try:
         with Path(path).open("rb") as file:
             text = file.read(SECRET_FILE_MAX_BYTES + 1).decode("utf-8").strip()
@@ -145,7 +152,7 @@ def _unusable_secrets(settings_cls: type[BaseSettings], environment: EnvSettings
     return problems
 
 
-def _unknown_names(settings_cls: type[BaseSettings], environment: EnvSettingsSource) -> dict[str, str]:
+def _unknown_names(settings_cls: type[ProgramSettings], environment: EnvSettingsSource) -> dict[str, str]:
     """A misspelt variable would otherwise leave a default in force without a word.
 
     A command that needs a part of a program's settings reads a base class of them, in the program's own environment.
@@ -158,9 +165,24 @@ def _unknown_names(settings_cls: type[BaseSettings], environment: EnvSettingsSou
     given = {name.upper() for name in environment.env_vars if prefix and name.upper().startswith(prefix)}
     problems = {}
     for name in sorted(given - known):
-        near = difflib.get_close_matches(name, known, n=1)
+        if _SERVICE_LINK.fullmatch(name.removeprefix(prefix)) and not _by_hand(name, environment):
+            continue
+        meant = settings_cls.other_names.get(name.removeprefix(prefix))
+        near = [f"{prefix}{meant}"] if meant else difflib.get_close_matches(name, known, n=1)
         problems[name] = f"{name} is not a setting" + (f": did you mean {near[0]}?" if near else ": unset it.")
     return problems
+
+
+# What Kubernetes sets in every container for each service beside it: for one called payments, PAYMENTS_SERVICE_HOST.
+_SERVICE_LINK = re.compile(
+    r"([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
+
+
+def _by_hand(name: str, environment: EnvSettingsSource) -> bool:
+    """Whether a person may have set it: Kubernetes writes an address into NAME_PORT, a person a number."""
+    value = environment.env_vars.get(name.lower()) or ""
+    return re.search(r"(SERVICE|_TCP|_UDP|_SCTP)", name) is None and name.endswith("_PORT") and "://" not in value
 
 
 def _sentences_by_field(

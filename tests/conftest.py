@@ -25,6 +25,9 @@ from tests.databases import APPLICATION_ROLE, NEWEST_POSTGRES, TEMPLATE, Databas
 from tests.rpc.processes import Process, running_process
 from tests.writers import Writers, running_writers
 
+# What tests write are keys and passwords, and those that others may read are refused.
+os.umask(0o077)
+
 # How long an example takes is the machine's matter, which other tests keep busy.
 settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")

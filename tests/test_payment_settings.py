@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from payment_service.config import OwnerSettings, PaymentSettings
+from payment_service.config import OwnerSettings, PaymentSettings, load_shortcodes
 from payment_service.security.keys import KeysUnusable, create_keys, load_keys
+from runtime.serving import StartRefused
 from runtime.settings import SettingsUnusable, render_settings
 from tests.patience import PATIENCE_SECONDS
 
@@ -139,3 +140,55 @@ def test_damaged_keys_are_to_be_restored_not_made_anew(tmp_path: Path) -> None:
         assert not any(ring["keys"]["1"] in str(refused.value) for ring in json.loads(whole).values())
     create_keys(path)
     assert path.read_text() == damaged
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:hush@db.example:5432/payments",
+        "postgresql://u:hush@192.0.2.7/payments?sslmode=require",
+        "postgresql:///payments?host=db.example",
+    ],
+)
+def test_a_database_elsewhere_is_reached_by_checked_tls_only(url: str) -> None:
+    assert "sslmode=verify-full" in refusal(database_url=url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:hush@127.0.0.1:5432/payments",
+        "postgresql:///payments?host=/run/postgresql",
+        "postgresql://u:hush@db.example/payments?sslmode=verify-full",
+    ],
+)
+def test_a_database_here_or_behind_checked_tls_is_used(url: str) -> None:
+    PaymentSettings.load(**(GOOD | {"database_url": url}))
+
+
+def test_what_kubernetes_sets_for_a_service_of_our_name_stops_no_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "PAYMENTS_SERVICE_HOST": "10.0.0.7",
+        "PAYMENTS_SERVICE_PORT": "50051",
+        "PAYMENTS_SERVICE_PORT_GRPC": "50051",
+        "PAYMENTS_PORT": "tcp://10.0.0.7:50051",
+        "PAYMENTS_PORT_50051_TCP": "tcp://10.0.0.7:50051",
+        "PAYMENTS_PORT_50051_TCP_PROTO": "tcp",
+        "PAYMENTS_PORT_50051_TCP_PORT": "50051",
+        "PAYMENTS_PORT_50051_TCP_ADDR": "10.0.0.7",
+    }.items():
+        monkeypatch.setenv(name, value)
+    PaymentSettings.load(**GOOD)
+
+
+@pytest.mark.parametrize("name", ["PAYMENTS_LISTEN", "PAYMENTS_PORT"])
+def test_where_to_listen_is_found_under_the_names_that_people_try(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "50051")
+    assert f"{name} is not a setting: did you mean PAYMENTS_GRPC_ADDRESS?" in refusal()
+
+
+@pytest.mark.parametrize("content", ['{"number": "174379"}', "[5]"])
+def test_shortcodes_that_are_no_list_of_objects_are_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "shortcodes.json").write_text(content)
+    with pytest.raises(StartRefused, match=r"it is no list|no object"):
+        load_shortcodes(tmp_path / "shortcodes.json")

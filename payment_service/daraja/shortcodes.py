@@ -6,6 +6,7 @@ by ValueError: values that break them are a defect of the caller or of the confi
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import urlsplit
@@ -105,6 +106,22 @@ class PushRequest:
             raise ValueError(f"a description has at most {DESCRIPTION_MAX} characters")
 
 
+SANDBOX_PASSKEY = "bfb279f9aa9bdbcf158e97dd71a467cd2e0c893059b10f78e6b72ada1ed2c919"
+"""Published by Safaricom for everyone's use of its sandbox; no secret."""
+
+
+def check_passkeys(shortcodes: Iterable[Shortcode], daraja_base_url: str) -> None:
+    """Raise ValueError, with what to change, for a passkey that cannot be meant for production."""
+    if urlsplit(daraja_base_url).hostname != urlsplit(PRODUCTION_URL).hostname:
+        return
+    for shortcode in shortcodes:
+        if shortcode.passkey == SANDBOX_PASSKEY:
+            raise ValueError(
+                f"shortcode {shortcode.number} has the passkey that Safaricom publishes for its sandbox, and the base"
+                " URL is production's: put in the passkey that came with the shortcode"
+            )
+
+
 def check_daraja_url(url: str) -> None:
     """Raise ValueError, with what was expected, for a base URL of Daraja that may not be called."""
     try:
@@ -130,8 +147,8 @@ def check_callback_url(url: str, daraja_base_url: str) -> None:
     if url.partition("://")[2].partition("/")[0] != parts.netloc.lower():
         raise ValueError("the callback URL's host has upper-case letters")
     daraja = urlsplit(daraja_base_url).hostname
-    if daraja == urlsplit(PRODUCTION_URL).hostname and parts.scheme != "https":
-        raise ValueError("in production the callback URL has to be https")
+    if parts.scheme != "https" and not Address(daraja or "", 0).is_loopback:
+        raise ValueError("the callback URL has to be https, since Daraja is not on this machine")
     if daraja not in (urlsplit(PRODUCTION_URL).hostname, urlsplit(SANDBOX_URL).hostname):
         # Any other server is for development, and sits on loopback like its callbacks.
         return

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.private_files import write_once
+from runtime.private_files import why_not_private, write_once
 
 KEY_BYTES = 32
 PURPOSES = ("sealing", "index", "fingerprint", "chain")
@@ -52,6 +52,8 @@ def create_keys(path: Path) -> None:
 
 def load_keys(path: Path) -> Keys:
     """The keys of this installation, or `KeysUnusable` with a sentence that says what to do."""
+    if (why := why_not_private(path)) is not None:
+        raise KeysUnusable(f"The key file {path} cannot be used: {why}.")
     try:
         content = json.loads(path.read_text())
         rings = {purpose: _ring(content[purpose]) for purpose in PURPOSES}
@@ -67,6 +69,12 @@ def load_keys(path: Path) -> Keys:
             f"The key file {path} is damaged ({type(error).__name__}: {error}). Restore it from a backup: new keys"
             " cannot open what was encrypted with these."
         ) from error
+    if len(rings["index"].keys) > 1:
+        # Rows are unique by their index: under a second key the same checkout id would pass for another.
+        raise KeysUnusable(
+            f"The key file {path} has {len(rings['index'].keys)} index keys, and one is all that can be used: take the"
+            " others out. There is no procedure yet for replacing an index key."
+        )
     return Keys(**rings)
 
 

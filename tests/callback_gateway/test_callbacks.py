@@ -107,6 +107,15 @@ async def test_everything_unknown_gets_the_same_404_to_the_byte(edge: str, core:
     assert (await post(edge, good)).status == 200
 
 
+@pytest.mark.parametrize("origin", ["http://edge", "HTTPS://pay.example.com:8443"])
+async def test_a_target_that_is_a_whole_address_is_served_as_its_path(
+    edge: str, core: RecordingCore, origin: str
+) -> None:
+    assert (await send(edge, request_bytes("POST", origin + good_path(), b"{}"))).status == 200
+    assert (await send(edge, request_bytes("GET", f"{origin}/healthz"))).status == 200
+    assert len(core.calls) == 1
+
+
 async def test_a_bad_token_is_refused_before_the_body_is_sent(edge: str, core: RecordingCore) -> None:
     async with connection(edge) as (reader, writer):
         writer.write(request_bytes("POST", f"/callbacks/stk/{new_reference()}/{'a1' + '0' * 32}", b"x" * 9)[:-9])

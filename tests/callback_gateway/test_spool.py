@@ -11,6 +11,8 @@ import grpc
 import pytest
 from mpesa_payments.v1 import callback_service_pb2 as pb
 
+from callback_gateway import spool as spool_module
+from callback_gateway.spool import Spool
 from development.slowness import slowness
 from tests.callback_gateway import spools
 from tests.callback_gateway.edges import (
@@ -29,6 +31,7 @@ from tests.callback_gateway.edges import (
     write_keys,
 )
 from tests.callback_gateway.recording_core import RecordingCore, serve_core, stored
+from tests.callback_gateway.spools import a_callback, open_spool
 from tests.patience import PATIENCE_SECONDS
 
 # After this a callback goes into the spool: soon, and not before a core that is there has had the time to answer.
@@ -353,3 +356,21 @@ def test_check_config_shows_the_spool_and_touches_nothing(tmp_path: Path) -> Non
     assert {f"{name}={value}" for name, value in environment.items()} <= set(done.stdout.splitlines())
     assert "GATEWAY_SPOOL_MAX_BYTES=1000000000" in done.stdout.splitlines()
     assert not (tmp_path / "spool").exists()
+
+
+async def test_a_disk_that_was_slow_once_is_found_to_work_though_nothing_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "PROBE_EVERY_S", 0.01)
+    spool = Spool(open_spool(tmp_path), bytes_max=10_000_000, keep_time_s=PATIENCE_SECONDS)
+    writing = asyncio.create_task(spool.write_groups())
+    try:
+        assert await spool.keep(a_callback(b"{}"))
+        # As when a callback has waited too long at the moment in which the disk answers after all.
+        spool.report_slow_disk()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not spool.takes_callbacks:
+                await asyncio.sleep(0.01)
+    finally:
+        writing.cancel()
+        await spool.close()

@@ -6,11 +6,13 @@ import pytest
 
 from payment_service.daraja.shortcodes import (
     PRODUCTION_URL,
+    SANDBOX_PASSKEY,
     SANDBOX_URL,
     PushRequest,
     Shortcode,
     ShortcodeKind,
     check_callback_url,
+    check_passkeys,
 )
 
 PAYBILL = Shortcode("600998", ShortcodeKind.PAYBILL, "passkey", amount_min=10, amount_max=1000)
@@ -77,9 +79,9 @@ def test_a_shortcode_that_cannot_be_right_is_refused_when_it_is_configured(chang
     [
         ("https://pay.example.com/callbacks/stk/bcdf/0a1b", PRODUCTION_URL),
         ("https://pay.example.com:8443/callbacks/stk", PRODUCTION_URL),
-        ("http://pay.example.com/callbacks/stk", SANDBOX_URL),
+        ("https://pay.example.com/callbacks/stk", SANDBOX_URL),
         ("http://127.0.0.1:8080/callbacks/stk", "http://127.0.0.1:8070"),
-        ("http://localhost:8080", "http://simulator.internal"),
+        ("http://localhost:8080", "http://localhost:8070"),
     ],
 )
 def test_a_callback_url_that_is_taken(url: str, daraja: str) -> None:
@@ -90,6 +92,8 @@ def test_a_callback_url_that_is_taken(url: str, daraja: str) -> None:
     ("url", "daraja"),
     [
         ("http://pay.example.com/callbacks", PRODUCTION_URL),
+        ("http://pay.example.com/callbacks", SANDBOX_URL),
+        ("http://pay.example.com/callbacks", "https://daraja.example.com"),
         ("http://localhost:8080/callbacks", SANDBOX_URL),
         ("http://127.0.0.1/callbacks", SANDBOX_URL),
         ("https://Pay.example.com/callbacks", PRODUCTION_URL),
@@ -109,3 +113,10 @@ def test_a_callback_url_that_is_taken(url: str, daraja: str) -> None:
 def test_a_callback_url_that_daraja_refuses_is_refused_by_us(url: str, daraja: str) -> None:
     with pytest.raises(ValueError, match="callback URL"):
         check_callback_url(url, daraja)
+
+
+def test_the_passkey_that_everybody_knows_is_for_the_sandbox_only() -> None:
+    shortcode = Shortcode("174379", ShortcodeKind.PAYBILL, SANDBOX_PASSKEY)
+    check_passkeys([shortcode], SANDBOX_URL)
+    with pytest.raises(ValueError, match="174379"):
+        check_passkeys([shortcode], PRODUCTION_URL)

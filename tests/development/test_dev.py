@@ -102,7 +102,8 @@ async def test_a_taken_port_is_one_sentence_with_the_port_and_the_flag(tmp_path:
 
 
 async def test_a_folder_that_others_can_read_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir(mode=0o755)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data").chmod(0o755)
     async with running_dev(tmp_path) as dev:
         assert await dev.end() == 1
         assert "chmod 700" in dev.output

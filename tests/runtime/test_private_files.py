@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.private_files import write_once
+from runtime.private_files import why_not_private, write_once
 from runtime.serving import StartRefused
 
 
@@ -21,3 +21,14 @@ def test_the_first_text_stays_and_is_for_its_owner_only(tmp_path: Path) -> None:
     assert path.read_text() == "first\n"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("mode", "open_to_others"), [(0o600, False), (0o440, False), (0o644, True), (0o620, True)])
+def test_a_secret_that_others_may_read_is_told(tmp_path: Path, mode: int, open_to_others: bool) -> None:
+    (tmp_path / "key").write_text("hush")
+    (tmp_path / "key").chmod(mode)
+    why = why_not_private(tmp_path / "key")
+    assert (why is not None) is open_to_others
+    if why is not None:
+        assert "chmod 600" in why
+    assert why_not_private(tmp_path / "none") is None

@@ -237,3 +237,27 @@ def test_a_crash_is_a_line_of_the_log_too(tmp_path: Path) -> None:
     )
     assert events == ["thread_crashed", "program_crashed"]
     assert done.returncode == 1
+
+
+HOSTILE = (
+    "token",
+    "token ",
+    "token=",
+    "passwd_",
+    "bearer ",
+    "bearer",
+    "a://b:",
+    "a://",
+    "/callbacks/stk/",
+    "254 ",
+    "0",
+    "0.",
+    "f",
+)
+
+
+@pytest.mark.parametrize("repeated", HOSTILE)
+def test_a_hostile_text_is_redacted_in_proportion_to_its_length(repeated: str) -> None:
+    # Where each beginning is read to the end of the text, ten of these take longer than a test may.
+    for length in range(16_000, 16_010):
+        redact_text((repeated * length)[:length])

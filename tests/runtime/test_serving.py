@@ -120,3 +120,14 @@ def test_a_second_signal_ends_the_program_at_once(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=20)
     assert process.returncode == 128 + signal.SIGTERM
+
+
+def test_a_process_may_open_as_many_descriptors_as_the_system_allows() -> None:
+    program = (
+        "import resource; from runtime.serving import *; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 512));"
+        "raise_descriptor_limit(500, 'KIOSK_MAX'); print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])\n"
+        "with ending_on_refusal(): raise_descriptor_limit(513, 'KIOSK_MAX')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "512\n")
+    assert "512 descriptors, and KIOSK_MAX asks for 513" in done.stderr

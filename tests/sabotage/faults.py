@@ -427,8 +427,8 @@ FAULTS = (
     Fault(
         "what is masked already is masked again in part",
         "runtime/redaction.py",
-        "(?:bearer|basic)\\s+)? ) (?:{_MASKED}|",
-        "(?:bearer|basic)\\s+)? ) (?:",
+        "(?:bearer|basic)\\s{{1,8}})? ) (?:{_MASKED}|",
+        "(?:bearer|basic)\\s{{1,8}})? ) (?:",
         ("tests/runtime/test_redaction.py::test_what_is_masked_twice_reads_as_masked_once",),
     ),
     Fault(
@@ -580,6 +580,27 @@ FAULTS = (
         "        await check_application_role(engine)\n",
         "",
         ("tests/end_to_end/test_start.py::test_the_owner_of_the_log_is_refused_for_the_service",),
+    ),
+    Fault(
+        "a spool whose disk works again stays marked as failing",
+        "callback_gateway/spool.py",
+        "        self._failing = True\n        # The writer",
+        "        self._failing = True\n        return\n        # The writer",
+        ("tests/callback_gateway/test_spool.py::test_a_disk_that_was_slow_once_is_found_to_work_though_nothing_comes",),
+    ),
+    Fault(
+        "a key file that everybody can read is used",
+        "runtime/private_files.py",
+        "    if not mode & OPEN_TO_OTHERS:",
+        "    if mode:",
+        ("tests/runtime/test_private_files.py::test_a_secret_that_others_may_read_is_told",),
+    ),
+    Fault(
+        "a database elsewhere is reached in clear",
+        "payment_service/config.py",
+        '    if not here and given.get("sslmode") != ["verify-full"]:',
+        '    if here and given.get("sslmode") == ["none"]:',
+        ("tests/test_payment_settings.py::test_a_database_elsewhere_is_reached_by_checked_tls_only",),
     ),
     Fault(
         "a stop leaves the calls that arrive to gRPC",
