@@ -39,6 +39,7 @@ class CallbackStatus(StrEnum):
 
     PENDING = "pending"
     UNMATCHED = "unmatched"
+    UNREAD = "unread"
     DEAD = "dead"
 
 
@@ -127,7 +128,7 @@ def list_callbacks(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 100,
 ) -> None:
-    """List the callbacks that are not applied: pending, unmatched and dead ones, the oldest first. Reads only."""
+    """List the callbacks that are not applied (pending, unmatched, unread, dead), the oldest first. Reads only."""
     statuses = [one.value.upper() for one in status or CallbackStatus]
     run(list_unsettled(_inspection_settings(), statuses, limit, Console()))
 

@@ -41,6 +41,11 @@ def traceparent() -> str | None:
     return f"00-{here.trace_id:032x}-{here.span_id:016x}-{here.trace_flags:02x}"
 
 
+def trace_id(trace_parent: str | None) -> str | None:
+    """The id that ties a payment's log lines together: the trace of the call that made it."""
+    return trace_parent.split("-")[1] if trace_parent else None
+
+
 @contextlib.contextmanager
 def remote_parent(text: str | None) -> Iterator[None]:
     """Spans that begin inside continue the trace in `text`; anything that is no traceparent is ignored."""

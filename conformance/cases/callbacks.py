@@ -113,12 +113,12 @@ async def odd_but_true(town: Installation) -> Seen:
 
 @case
 async def garbage_with_a_true_token(town: Installation) -> Seen:
-    """Bodies that are empty, cut, nested 30,000 deep, or say success twice are posted to the payment's true address."""
+    """Bodies that are empty, cut, nested 30,000 deep, or say two things are posted to the payment's true address."""
     phone = await town.simulator.phone(UNTIL_TOLD)
     started = await town.first.initiate(phone)
     push = await town.simulator.prompted(phone)
     paid = b'{"Body":{"stkCallback":{"ResultCode":0}}}'
-    bodies = [b"", b"0", paid[:-2], paid * 2, b"[" * 30_000, b'{"Body":{},' + paid[1:], b"\xff\xfe", b"null"]
+    bodies = [b"", b"0", paid[:-2], paid * 2, b"[" * 30_000, paid[:-3] + b',"ResultCode":1}}}', b"\xff\xfe", b"null"]
     answers = [(await town.edge.post(push["callback_url"], content=body)).status_code for body in bodies]
     expect("answers to the bodies", answers, [200] * len(bodies))
     expect("the payment afterwards", await town.first.get(started.payment.payment_id), started.payment)

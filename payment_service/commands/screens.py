@@ -80,11 +80,12 @@ def show_callback_story(console: Console, story: CallbackStory) -> None:
 def show_replayed(console: Console, callback_id: UUID, recorded: Recorded) -> None:
     """What a replay has led to."""
     payment = recorded.payment
-    outcome = (
-        f"applied to payment {payment.payment_id}, which is {payment.state.value} now"
-        if payment is not None
-        else "still for no payment: it waits until there is one"
-    )
+    if recorded.unread:
+        outcome = "still cannot be read: its case is for a person"
+    elif payment is not None:
+        outcome = f"applied to payment {payment.payment_id}, which is {payment.state.value} now"
+    else:
+        outcome = "still for no payment: it waits until there is one"
     _line(console, _plain(f"Callback {callback_id}: {outcome}."))
 
 

@@ -20,5 +20,7 @@ class CallbackStatus(StrEnum):
     """It could not be applied, and is tried again."""
     UNMATCHED = "UNMATCHED"
     """It names a payment that the database does not know."""
+    UNREAD = "UNREAD"
+    """Its body cannot be read. It may tell of money, so a person looks; a later release may read it, by a replay."""
     DEAD = "DEAD"
     """It was tried for as long as it makes sense, and waits for a person."""

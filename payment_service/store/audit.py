@@ -203,7 +203,7 @@ async def callbacks_for(conn: Connection, reference: str, most: int) -> list[Cal
 
 
 async def unsettled_callbacks(conn: Connection, statuses: Sequence[str], most: int) -> list[CallbackRow]:
-    """The callbacks in some of the statuses PENDING, UNMATCHED and DEAD, the oldest first."""
+    """The callbacks in some of the statuses PENDING, UNMATCHED, UNREAD and DEAD, the oldest first."""
     cursor = await conn.execute(_CALLBACKS_UNSETTLED, (list(statuses), most))
     return [CallbackRow._make(row) for row in await cursor.fetchall()]
 

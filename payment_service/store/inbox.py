@@ -71,7 +71,8 @@ _INSERT_CALLBACKS = inserting(
     "ON CONFLICT (reference, body_hash) DO UPDATE"
     " SET status = EXCLUDED.status, next_try_at = NULL, payment_id = EXCLUDED.payment_id"
     " WHERE (callback_inbox.status <> 'APPLIED' AND EXCLUDED.status = 'APPLIED')"
-    " OR (callback_inbox.status IN ('PENDING', 'DEAD') AND EXCLUDED.status = 'UNMATCHED')",
+    " OR (callback_inbox.status IN ('PENDING', 'DEAD') AND EXCLUDED.status IN ('UNMATCHED', 'UNREAD'))"
+    " OR (callback_inbox.status = 'UNMATCHED' AND EXCLUDED.status = 'UNREAD')",
 )
 _INSERT_REPLAYS = inserting(replays, ReplayRow._fields, "ON CONFLICT DO NOTHING")
 

@@ -261,7 +261,7 @@ inbox = Table(
     Column("last_error", Text()),
     PrimaryKeyConstraint("callback_id", name="callbacks_pk"),
     UniqueConstraint("reference", "body_hash", name="callbacks_one_per_body"),
-    CheckConstraint("status IN ('APPLIED', 'PENDING', 'UNMATCHED', 'DEAD')", name="callbacks_status_known"),
+    CheckConstraint("status IN ('APPLIED', 'PENDING', 'UNMATCHED', 'UNREAD', 'DEAD')", name="callbacks_status_known"),
     CheckConstraint("(status = 'PENDING') = (next_try_at IS NOT NULL)", name="callbacks_pending_has_next_try"),
     Index("callbacks_due", "next_try_at", postgresql_where=text("status = 'PENDING'")),
     Index("callbacks_by_payment", "payment_id"),

@@ -118,6 +118,24 @@ async def test_what_is_not_applied_is_listed_shown_replayed_and_explained(
     assert output == "There is none.\n"
 
 
+async def test_what_cannot_be_read_is_listed_as_unread_and_stays_so_until_it_can_be(
+    stories: Stories, environment: Mapping[str, str], database: Database
+) -> None:
+    payment = await stories.prompted()
+    await stories.body(payment.reference, b'{"Body": {"stkCallback": {"ResultCode": 0')
+    callback = (await ids(database))["UNREAD"]
+    _, output, _ = await command(environment, "callbacks", "list", "--status", "unread")
+    assert output.startswith(f"{callback}  UNREAD ")
+    assert "nothing that can be read; cannot be read, and may tell of money" in output
+    _, said, _ = await command(environment, "callbacks", "replay", str(callback), "--reason", "once more")
+    assert said == f"Callback {callback}: still cannot be read: its case is for a person.\n"
+    assert list(await ids(database)) == ["UNREAD"]
+    _, story, _ = await command(environment, "explain", payment.reference)
+    assert "callback, UNREAD" in story
+    assert "UNREAD_CALLBACK" in story
+    assert (await command(environment, "check"))[0] == 0
+
+
 async def test_a_callback_that_is_not_there_is_one_sentence(
     stories: Stories, environment: Mapping[str, str], database: Database
 ) -> None:

@@ -700,4 +700,16 @@ FAULTS = (
             ),
         ),
     ),
+    Fault(
+        "a callback that cannot be read is kept as applied",
+        "payment_service/application/recording/record_facts.py",
+        "        kept = CallbackStatus.UNREAD if unread else CallbackStatus.APPLIED",
+        "        kept = CallbackStatus.APPLIED",
+        (
+            (
+                "tests/commands/test_callbacks.py"
+                "::test_what_cannot_be_read_is_listed_as_unread_and_stays_so_until_it_can_be"
+            ),
+        ),
+    ),
 )

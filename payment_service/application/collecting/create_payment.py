@@ -17,7 +17,6 @@ from uuid_utils.compat import uuid7
 
 from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.group_commit import GroupCommit
-from payment_service.application.recording.record_facts import trace_id
 from payment_service.application.recording.request_encoding import REQUEST_ENCODING, conflict, encoded, fingerprint
 from payment_service.domain.decisions import bar_to_new_attempt, first_row
 from payment_service.domain.errors import BookingBarred, RequestIdReused, StoreUnavailable
@@ -37,6 +36,7 @@ from payment_service.store.event_log import LoggedEvent, NewEvent
 from payment_service.store.health import DATABASE_NOW
 from payment_service.store.payments import PHONE_INDEX, EarlierPayment, Prompt, RequestColumns, Stored
 from payment_service.store.pipeline import BEGIN, COMMIT, ROLLBACK, Connection, run_together
+from payment_service.telemetry import trace_id
 from runtime.callback_tokens import REFERENCE_ALPHABET, REFERENCE_LENGTH
 
 ACCOUNT_CODE_LENGTH = 3

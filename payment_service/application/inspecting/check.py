@@ -12,14 +12,14 @@ from typing import Final, TypeVar
 from uuid import UUID
 
 from payment_service.application.inspecting.invariants import RULES, Evidence, Instruments, Invariant
-from payment_service.application.settling.accept_callbacks import BODY_INDEX, fact_id_of, fact_ids_of
+from payment_service.application.settling.accept_callbacks import BODY_INDEX, body_row_id, fact_id_of, fact_ids_of
 from payment_service.application.settling.record_pulled_rows import PULLED
 from payment_service.daraja.callback import read_callback
 from payment_service.daraja.envelopes import lenient_json
 from payment_service.daraja.pull_rows import read_row
 from payment_service.domain.callbacks import CallbackKind, CallbackStatus
 from payment_service.domain.cases import UNAPPLIED
-from payment_service.domain.facts import ResultReported, Verdict
+from payment_service.domain.facts import ResultReported, Verdict, unread_fact_id
 from payment_service.domain.payment import PAID_STATES, Payment
 from payment_service.security.sealing import (
     CALLBACK_BODY,
@@ -202,12 +202,13 @@ async def _check_callbacks(
     for row in batch:
         subject = f"{row.owner_id or 'no payment'}, callback {row.callback_id}"
         tallies[Invariant.CALLBACKS].checked += 1
-        if row.status == "APPLIED" and (row.payment_id is None or row.payment_id != row.owner_id):
+        of_a_payment = row.status in (CallbackStatus.APPLIED, CallbackStatus.UNREAD)
+        if of_a_payment and (row.payment_id is None or row.payment_id != row.owner_id):
             tallies[Invariant.CALLBACKS].add(subject, f"it names {row.payment_id or 'none'}")
         tallies[Invariant.INBOX].checked += 1
         if (astray := _astray(row, cases.get(row.reference, []))) is not None:
             tallies[Invariant.INBOX].add(subject, astray)
-        row_id = row.reference.encode() + row.body_hash
+        row_id = body_row_id(row.reference, row.body_hash)
         body = _opened(tools, tallies, subject, CALLBACK_BODY, row_id, row.body)
         if body is None:
             continue
@@ -228,9 +229,12 @@ def _astray(row: CallbackRow, cases: Sequence[CaseRow]) -> str | None:
     mine = [case.kind for case in cases if case.fact_id in fact_ids_of(row.body_hash) and case.settled_at is None]
     waiting = any(kind in UNAPPLIED for kind in mine)
     match row.status:
-        case "PENDING":
+        case CallbackStatus.PENDING:
             return "it waits for a try that never comes" if row.next_try_at is None else None
-        case "APPLIED":
+        case CallbackStatus.UNREAD:
+            unread = unread_fact_id(fact_id_of(row.body_hash))
+            return None if any(case.fact_id == unread for case in cases) else "it is unread, and in no case"
+        case CallbackStatus.APPLIED:
             return "it is applied, and an open case says that it is not" if waiting else None
         case _:
             return None if waiting else f"it is {row.status}, and in no open case"
@@ -239,7 +243,7 @@ def _astray(row: CallbackRow, cases: Sequence[CaseRow]) -> str | None:
 def _recorded_otherwise(row: CallbackRow, result: ResultReported, cases: Sequence[CaseRow]) -> bool:
     """By a case of its own; or, without a receipt to record, by what became of the payment."""
     mine = [case.kind for case in cases if case.fact_id in fact_ids_of(row.body_hash)]
-    if any(kind not in UNAPPLIED or row.status != "APPLIED" for kind in mine):
+    if any(kind not in UNAPPLIED or row.status != CallbackStatus.APPLIED for kind in mine):
         return True
     under_review = any(case.is_money for case in cases)
     return result.receipt is None and (row.owner_state in PAID_STATES or under_review)

@@ -55,7 +55,7 @@ class CallbackStory:
 async def unsettled_callbacks(
     sealer: Sealer, conn: Connection, statuses: Sequence[str], most: int
 ) -> list[CallbackLine]:
-    """The callbacks in some of the statuses PENDING, UNMATCHED and DEAD, the oldest first."""
+    """The callbacks in some of the statuses PENDING, UNMATCHED, UNREAD and DEAD, the oldest first."""
     return [_line(row, sealer) for row in await audit.unsettled_callbacks(conn, statuses, most)]
 
 

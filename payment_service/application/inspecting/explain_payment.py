@@ -13,8 +13,8 @@ from uuid import UUID
 
 from payment_service.application.following.stored_views import payment_view
 from payment_service.application.inspecting.invariants import NATIONAL_DIGITS
-from payment_service.application.settling.accept_callbacks import fact_ids_of
-from payment_service.domain.callbacks import CallbackKind
+from payment_service.application.settling.accept_callbacks import body_row_id, fact_ids_of
+from payment_service.domain.callbacks import CallbackKind, CallbackStatus
 from payment_service.domain.cases import UNAPPLIED
 from payment_service.domain.errors import PaymentNotFound
 from payment_service.domain.views import PaymentView, masked
@@ -200,10 +200,10 @@ def _exchange(
 def _callback(
     row: CallbackRow, sealer: Sealer, number: str | None, versions: Mapping[str, int], cases: Sequence[CaseRow]
 ) -> Moment:
-    body = opened_body(sealer, CALLBACK_BODY, row.reference.encode() + row.body_hash, row.body, number)
+    body = opened_body(sealer, CALLBACK_BODY, body_row_id(row.reference, row.body_hash), row.body, number)
     fact_id, unread = fact_ids_of(row.body_hash)
     effects = [*_effects(fact_id, versions, cases), *_effects(unread, versions, cases)]
-    if row.status != "APPLIED":
+    if row.status != CallbackStatus.APPLIED:
         effects = [standing_of(row)]
     details = (f"{', '.join(effects) or 'changed nothing'} (fact {fact_id})", f"got {body}")
     what = "result of a question" if row.kind == CallbackKind.RESULT else "callback"
@@ -219,12 +219,14 @@ def standing_of(row: CallbackRow) -> str:
     """What becomes of a callback, and why."""
     error = redact_text(row.last_error or "unknown")
     match row.status:
-        case "PENDING":
+        case CallbackStatus.PENDING:
             next_try = f"{row.next_try_at:%Y-%m-%d %H:%M:%S}" if row.next_try_at is not None else "unknown"
             return f"waits to be applied again at {next_try}, tried {row.tries} times: {error}"
-        case "UNMATCHED":
+        case CallbackStatus.UNMATCHED:
             return "waits for its payment: none has this reference"
-        case "DEAD":
+        case CallbackStatus.UNREAD:
+            return "cannot be read, and may tell of money: the case UNREAD_CALLBACK is for a person"
+        case CallbackStatus.DEAD:
             return f"given up after {row.tries} tries: {error}"
         case _:
             return f"applied to payment {row.payment_id}"

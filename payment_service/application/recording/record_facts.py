@@ -2,17 +2,14 @@
 
 One call of `record_facts` is one transaction over a group of facts:
 
-1. lock the payments concerned and all others of their bookings, in the order of
-   their ids, and read who holds the receipts and ids that the facts bring. Facts
-   of a booking that somebody else has a payment of locked are given back, and
-   hold up no other;
+1. lock the payments concerned and all others of their bookings, in the order of their ids, and read who holds the
+   receipts and ids that the facts bring. If somebody else has locked a payment of a booking, its facts are given back
+   and hold up no other;
 2. apply the table in memory, in the order of arrival;
-3. write all rows, those that lose their booking's block first; then, in one go
-   with COMMIT, append the events.
+3. write all rows, those that lose their booking's block first; then, in one go with COMMIT, append the events.
 
-A fact whose id has already led to an event or a case is dropped, so it does no
-harm to tell it again: after a lost connection, from another process, or years
-later. Nothing here touches the network but the database.
+A fact whose id has already led to an event or a case is dropped, so it does no harm to tell it again: after a lost
+connection, from another process, or years later. Nothing here touches the network but the database.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +27,15 @@ from payment_service.application.recording.request_encoding import KeptRequest, 
 from payment_service.domain.callbacks import CallbackStatus
 from payment_service.domain.cases import Case, CaseKind, OpenCase
 from payment_service.domain.errors import BookingLocked, RequestIdReused
-from payment_service.domain.facts import Fact, PromptAccepted, ResultReported, SendClaimed, SiblingPaid, Verdict
+from payment_service.domain.facts import (
+    Fact,
+    PromptAccepted,
+    ResultReported,
+    SendClaimed,
+    SiblingPaid,
+    Unreadable,
+    Verdict,
+)
 from payment_service.domain.findings import Surroundings
 from payment_service.domain.payment import Payment, State, Times
 from payment_service.domain.transitions import Outcome, apply
@@ -46,6 +51,7 @@ from payment_service.store.health import DATABASE_NOW
 from payment_service.store.inbox import NewCallback, ReplayRow, SealedCallback, new_callback
 from payment_service.store.payments import CHECKOUT_INDEX, PaymentNames, Stored
 from payment_service.store.pipeline import BEGIN, COMMIT, Connection, Statement, run_together
+from payment_service.telemetry import trace_id
 
 PENDING_RETRY_AFTER = timedelta(seconds=5)
 """Before a callback that could not be applied is tried again: a fault of ours rarely heals by itself."""
@@ -84,6 +90,7 @@ class Recorded:
     """An earlier call with the same request id did it."""
     reused: RequestIdReused | None = None
     """The request id was used for something else, and nothing was done."""
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +215,10 @@ class _Ledger:
             self._keep_callback(submission, None, CallbackStatus.UNMATCHED)
             return Recorded(None)
         outcome = self._apply(row.payment, submission.fact)
-        self._keep_callback(submission, row.payment.payment_id, CallbackStatus.APPLIED)
-        return Recorded(outcome.payment, outcome.refused, row.trace_parent)
+        unread = isinstance(submission.fact, Unreadable)
+        kept = CallbackStatus.UNREAD if unread else CallbackStatus.APPLIED
+        self._keep_callback(submission, row.payment.payment_id, kept)
+        return Recorded(outcome.payment, outcome.refused, row.trace_parent, unread=unread)
 
     def _take_request(self, submission: Submission, request: KeptRequest) -> Recorded:
         """Apply what a caller asks for, unless its id has been used; a refusal leaves the id free."""
@@ -383,11 +392,6 @@ def _sorted(rows: Mapping[Key, Row]) -> list[Row]:
 def _of_any(statement: Callable[[Sequence[Row]], Statement], rows: Sequence[Row]) -> list[Statement]:
     """The statement that writes the rows; none where there are no rows."""
     return [statement(rows)] if rows else []
-
-
-def trace_id(trace_parent: str | None) -> str | None:
-    """The id that ties a payment's log lines together: the trace of the call that made it."""
-    return trace_parent.split("-")[1] if trace_parent else None
 
 
 _UNKNOWN_PAYMENT = Case(CaseKind.UNKNOWN_PAYMENT, is_money=False)

@@ -16,7 +16,7 @@ import structlog
 from opentelemetry import trace
 
 from payment_service.application.recording.group_commit import GroupCommit
-from payment_service.application.recording.record_facts import Recorded, Submission, trace_id
+from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.daraja.callback import read_callback
 from payment_service.daraja.result_codes import meaning_of
 from payment_service.domain.callbacks import CallbackKind
@@ -24,7 +24,7 @@ from payment_service.domain.errors import Overloaded, StoreUnavailable
 from payment_service.domain.facts import ResultReported, Unreadable, unread_fact_id
 from payment_service.security.sealing import CALLBACK_BODY, Sealer
 from payment_service.store.inbox import SealedCallback, StoredCallback
-from payment_service.telemetry import remote_parent
+from payment_service.telemetry import remote_parent, trace_id
 from runtime.callback_tokens import CallbackKeys, token_accepted
 
 BODY_INDEX = "callback-body"

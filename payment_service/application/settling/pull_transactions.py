@@ -246,4 +246,4 @@ def _failed(books: Books, answer: NothingLearned) -> tuple[Books, timedelta]:
 
 
 def _changed(books: Books, **changes: object) -> Books:
-    return books._replace(progress=replace(books.progress, **changes))  # type: ignore[arg-type]
+    return books._replace(progress=replace(books.progress, **changes))  # type: ignore[arg-type]  # the fields are those of Progress
