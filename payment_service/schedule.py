@@ -142,6 +142,7 @@ async def run_every(clock: DatabaseClock, seconds: float, step: Callable[[], Awa
 
     While this process's clock is wrong it takes no step; those of other processes do.
     """
+    log = _StepLog(_name(step))
     while True:
         await asyncio.sleep(seconds)
         if not clock.agrees:
@@ -149,5 +150,49 @@ async def run_every(clock: DatabaseClock, seconds: float, step: Callable[[], Awa
         try:
             async with asyncio.timeout(STEP_WAIT_SECONDS):
                 await step()
-        except Exception:
-            _log.exception("background step failed", step=getattr(step, "__name__", repr(step)))
+        except Exception as error:
+            log.failed(error)
+        else:
+            log.succeeded()
+
+
+class _StepLog:
+    """What the log says of one step: its failure once in full, then counts at ever longer distances, then its end.
+
+    A database that is away fails every step twice a second: said in full each time, that would fill a disk.
+    """
+
+    def __init__(self, step: str) -> None:
+        self._step = step
+        self._kind: tuple[object, ...] | None = None
+        self._failures = 0
+
+    def failed(self, error: Exception) -> None:
+        kind = _kind(error)
+        if kind != self._kind:
+            self._kind, self._failures = kind, 1
+            _log.error("background step failed", step=self._step, exc_info=error)
+            return
+        self._failures += 1
+        if self._failures.bit_count() == 1:
+            _log.error("background step still fails", step=self._step, failures=self._failures)
+
+    def succeeded(self) -> None:
+        if self._kind is not None:
+            _log.info("background step works again", step=self._step, failures=self._failures)
+            self._kind, self._failures = None, 0
+
+
+def _kind(error: Exception) -> tuple[object, ...]:
+    """Equal for failures of one cause. Their texts are not compared: a time or an id in one would make each new."""
+    trace, place = error.__traceback__, None
+    while trace is not None:
+        place, trace = (trace.tb_frame.f_code, trace.tb_lineno), trace.tb_next
+    return type(error), place
+
+
+def _name(step: Callable[..., object]) -> str:
+    """The step's own name, without what is bound to it: that is every object the step works with."""
+    while isinstance(step, partial):
+        step = step.func
+    return getattr(step, "__name__", type(step).__name__)

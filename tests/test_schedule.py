@@ -2,6 +2,9 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from structlog.testing import capture_logs
 
 from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.schedule import run_every
@@ -35,3 +38,30 @@ async def test_a_process_whose_clock_is_wrong_takes_no_step_until_it_is_right() 
     clock.learn(clock.own_time(), datetime.now(UTC))
     await stepped.wait()
     running.cancel()
+
+
+async def test_a_step_that_goes_on_failing_is_logged_once_in_full_and_then_counted() -> None:
+    tries, works = 0, asyncio.Event()
+
+    async def look_for_work(tools: str) -> None:
+        nonlocal tries
+        tries += 1
+        if tries <= 40:
+            raise (RuntimeError if tries <= 30 else OSError)(f"not at {tries} with {tools}")
+        works.set()
+
+    with capture_logs() as lines:
+        running = asyncio.create_task(run_every(DatabaseClock(), 0, partial(look_for_work, "everything it holds")))
+        await works.wait()
+        await asyncio.sleep(0)
+        running.cancel()
+    assert {line["step"] for line in lines} == {"look_for_work"}
+    told = [(line["event"].removeprefix("background step "), line.get("failures")) for line in lines]
+    assert told == [
+        ("failed", None),
+        *[("still fails", count) for count in (2, 4, 8, 16)],
+        ("failed", None),
+        *[("still fails", count) for count in (2, 4, 8)],
+        ("works again", 10),
+    ]
+    assert [str(line["exc_info"])[:9] for line in lines if "exc_info" in line] == ["not at 1 ", "not at 31"]

@@ -712,4 +712,11 @@ FAULTS = (
             ),
         ),
     ),
+    Fault(
+        "a step that goes on failing is logged in full each time",
+        "payment_service/schedule.py",
+        "        if kind != self._kind:",
+        "        if True:",
+        ("tests/test_schedule.py::test_a_step_that_goes_on_failing_is_logged_once_in_full_and_then_counted",),
+    ),
 )
