@@ -39,7 +39,7 @@ from payment_service.config import PaymentSettings
 from payment_service.credentials import Credentials, load_credentials
 from payment_service.daraja.client import DarajaClient, open_daraja
 from payment_service.daraja.transport import Timeouts
-from payment_service.database import check_application_role, check_database, first_line
+from payment_service.database import check_application_role, check_database, check_keys, first_line, remember_keys
 from payment_service.domain.payment import ShortcodeLimits
 from payment_service.domain.views import PaymentView
 from payment_service.rpc.calls import Limits
@@ -87,6 +87,8 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
     try:
         await check_database(engine)
         await check_application_role(engine)
+        await check_keys(engine, credentials.keys)
+        await remember_keys(engine, credentials.keys)
         async with engine.connect() as conn:
             await clock.look(conn)
         async with (

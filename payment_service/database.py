@@ -1,11 +1,16 @@
 """The database before anything uses it: whether it can be used, and making or upgrading its schema."""
 
+from collections.abc import Mapping
+
 import psycopg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from payment_service.config import OwnerSettings
+from payment_service.security.keys import Keys
+from payment_service.security.sealing import PHONE_NUMBER, SealBroken, Sealer
 from payment_service.store.health import may_alter_events, schema_revision, server_version
+from payment_service.store.key_checks import KeyName, add_checks, known_checks, newest_sealed_number
 from payment_service.store.migrations import Schema, ensure_application_role, migrate, newest_revision, schema_found
 from runtime.serving import StartRefused
 
@@ -36,6 +41,55 @@ async def check_application_role(engine: AsyncEngine) -> None:
             raise StartRefused(
                 "PAYMENTS_DATABASE_URL names a role that may alter the log of payments, such as the database's owner."
                 " Name the application's role: payment-service migrate makes it from PAYMENTS_OWNER_APPLICATION_ROLE."
+            )
+
+
+async def check_keys(engine: AsyncEngine, keys: Keys) -> None:
+    """Raise StartRefused for keys that are not those the database was filled with.
+
+    With others nothing stored could be read, and a request that is repeated would not be known again.
+    """
+    async with engine.connect() as conn:
+        known, sealed = await known_checks(conn), await newest_sealed_number(conn)
+    _refuse_other_keys(known, keys.checks())
+    if known or sealed is None:
+        return
+    # Filled before check values were kept: what is stored proves the keys.
+    payment_id, number = sealed
+    try:
+        Sealer(keys).open(PHONE_NUMBER, payment_id.bytes, number)
+    except SealBroken:
+        raise StartRefused(
+            f"The sealing key in PAYMENTS_KEYS_FILE does not open what this database holds. {_OTHER_KEYS}"
+        ) from None
+
+
+async def remember_keys(engine: AsyncEngine, keys: Keys) -> None:
+    """Keep check values of keys that are new here, once `check_keys` has passed; StartRefused if another was faster."""
+    async with engine.begin() as conn:
+        if keys.checks().items() - (await known_checks(conn)).items():
+            await add_checks(conn, keys.checks())
+    async with engine.connect() as conn:
+        _refuse_other_keys(await known_checks(conn), keys.checks())
+
+
+_OTHER_KEYS = (
+    "Name the key file of this installation, or restore it from a backup; if the file is right, PAYMENTS_DATABASE_URL"
+    " names another installation's database."
+)
+
+
+def _refuse_other_keys(known: Mapping[KeyName, bytes], held: Mapping[KeyName, bytes]) -> None:
+    for (purpose, key_id), check in known.items():
+        if held.get((purpose, key_id), check) != check:
+            raise StartRefused(
+                f"The {purpose} key {key_id!r} in PAYMENTS_KEYS_FILE is not the one that this database was used with."
+                f" {_OTHER_KEYS}"
+            )
+    for purpose in dict.fromkeys(purpose for purpose, _ in known):
+        if not any(name in known for name in held if name[0] == purpose):
+            raise StartRefused(
+                f"PAYMENTS_KEYS_FILE has none of the {purpose} keys that this database was used with. {_OTHER_KEYS}"
             )
 
 

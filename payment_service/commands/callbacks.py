@@ -18,7 +18,7 @@ from payment_service.commands.inspect import no_callback
 from payment_service.commands.screens import show_replayed
 from payment_service.config import TimedSettings
 from payment_service.credentials import open_keys
-from payment_service.database import check_database
+from payment_service.database import check_database, check_keys
 from payment_service.security.sealing import Sealer
 from payment_service.store.engines import connect_writer, read_engine
 from runtime.redaction import redact_text
@@ -46,6 +46,7 @@ async def replay(settings: TimedSettings, callback_id: UUID, reason: str, consol
     writing = asyncio.create_task(facts.run())
     try:
         await check_database(engine)
+        await check_keys(engine, keys)
         tools = InboxTools(engine, facts, sealer, clock)
         recorded = await replay_callback(tools, callback_id, _operator(), redact_text(reason.strip()))
     except CallbackNotFound:

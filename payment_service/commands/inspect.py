@@ -15,8 +15,9 @@ from payment_service.application.inspecting.invariants import Instruments
 from payment_service.commands.screens import show_callback_story, show_callbacks, show_explanation, show_tallies
 from payment_service.config import InspectionSettings
 from payment_service.credentials import open_keys
-from payment_service.database import check_database
+from payment_service.database import check_database, check_keys
 from payment_service.domain.errors import PaymentNotFound
+from payment_service.security.keys import Keys
 from payment_service.security.sealing import Sealer
 from payment_service.store.engines import connect_reader, read_engine
 from payment_service.store.pipeline import Connection
@@ -31,7 +32,7 @@ class NotAllHolds(Exception):
 async def check(settings: InspectionSettings, since: datetime | None, console: Console) -> None:
     """Check every invariant and show the findings; NotAllHolds if any is violated."""
     keys = open_keys(settings.keys_file)
-    async with _reading(settings) as conn:
+    async with _reading(settings, keys) as conn:
         tallies = await check_invariants(Instruments(Sealer(keys), keys), conn, since)
     show_tallies(console, tallies)
     if any(tally.violations for tally in tallies.values()):
@@ -42,7 +43,7 @@ async def explain(settings: InspectionSettings, name: str, console: Console) -> 
     """Show the whole story of one payment."""
     keys = open_keys(settings.keys_file)
     try:
-        async with _reading(settings) as conn:
+        async with _reading(settings, keys) as conn:
             explanation = await explain_payment(Sealer(keys), conn, _name(name))
     except PaymentNotFound:
         raise StartRefused(f"No payment has the id or reference {redact_text(name)!r}.") from None
@@ -52,7 +53,7 @@ async def explain(settings: InspectionSettings, name: str, console: Console) -> 
 async def list_callbacks(settings: InspectionSettings, statuses: Sequence[str], most: int, console: Console) -> None:
     """Show the callbacks that are not applied, the oldest first."""
     keys = open_keys(settings.keys_file)
-    async with _reading(settings) as conn:
+    async with _reading(settings, keys) as conn:
         callbacks = await unsettled_callbacks(Sealer(keys), conn, statuses, most + 1)
     show_callbacks(console, callbacks[:most], more=len(callbacks) > most)
 
@@ -60,7 +61,7 @@ async def list_callbacks(settings: InspectionSettings, statuses: Sequence[str], 
 async def show_callback(settings: InspectionSettings, callback_id: UUID, console: Console) -> None:
     """Show all that is known of one callback."""
     keys = open_keys(settings.keys_file)
-    async with _reading(settings) as conn:
+    async with _reading(settings, keys) as conn:
         story = await explain_callback(Sealer(keys), conn, callback_id)
     if story is None:
         raise no_callback(callback_id)
@@ -73,11 +74,12 @@ def no_callback(callback_id: UUID) -> StartRefused:
 
 
 @contextlib.asynccontextmanager
-async def _reading(settings: InspectionSettings) -> AsyncIterator[Connection]:
+async def _reading(settings: InspectionSettings, keys: Keys) -> AsyncIterator[Connection]:
     url = settings.database_url.get_secret_value()
     engine = read_engine(url)
     try:
         await check_database(engine)
+        await check_keys(engine, keys)
     finally:
         await engine.dispose()
     try:

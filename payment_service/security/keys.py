@@ -5,6 +5,7 @@ purpose has its own keys, each key an id, so that a new one can be added to all
 readers first and made current afterwards.
 """
 
+import hmac
 import json
 import secrets
 import shlex
@@ -16,6 +17,8 @@ from runtime.private_files import why_not_private, write_once
 
 KEY_BYTES = 32
 PURPOSES = ("sealing", "index", "fingerprint", "chain")
+CHECK_BYTES = 8
+"""Enough to tell keys apart, and far too little to be of use against one of 32 random bytes."""
 
 
 class KeysUnusable(Exception):
@@ -42,6 +45,14 @@ class Keys:
     index: KeyRing
     fingerprint: KeyRing
     chain: KeyRing
+
+    def checks(self) -> dict[tuple[str, str], bytes]:
+        """A value of each key, by purpose and id, that tells whether two files hold the same key, and no more."""
+        return {
+            (purpose, key_id): hmac.digest(key, f"key check|{purpose}|{key_id}".encode(), "sha256")[:CHECK_BYTES]
+            for purpose in PURPOSES
+            for key_id, key in getattr(self, purpose).keys.items()
+        }
 
 
 def create_keys(path: Path) -> None:

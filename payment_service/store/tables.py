@@ -334,3 +334,12 @@ receipts = Table(
     PrimaryKeyConstraint("receipt", name="receipts_pk"),
     Index("receipts_by_payment", "payment_id"),
 )
+
+key_checks = Table(
+    "key_checks",
+    metadata,
+    required("purpose", Text()),
+    required("key_id", Text()),
+    required("check_value", LargeBinary()),
+    PrimaryKeyConstraint("purpose", "key_id", name="key_checks_pk"),
+)

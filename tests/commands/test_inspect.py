@@ -12,6 +12,7 @@ import pytest
 
 from payment_service.application.inspecting.explain_payment import shown
 from payment_service.application.inspecting.invariants import Invariant
+from payment_service.security.keys import create_keys
 from tests.databases import Database
 from tests.patience import PATIENCE_SECONDS
 from tests.stories import PHONE, Stories, uncertain_expired_and_paid_late
@@ -188,3 +189,21 @@ def test_no_body_shows_the_payers_number(body: bytes) -> None:
     assert not re.search(r"712[\s.-]?345[\s.-]?678", told)
     assert told.isascii() or "…" in told
     assert len(told) < 2_000
+
+
+async def test_no_command_reads_with_the_keys_of_another_installation(
+    stories: Stories, environment: Mapping[str, str], tmp_path: Path
+) -> None:
+    payment = await uncertain_expired_and_paid_late(stories)
+    create_keys(tmp_path / "others.json")
+    others = {**environment, "PAYMENTS_KEYS_FILE": str(tmp_path / "others.json")}
+    for words in (
+        ("check",),
+        ("explain", payment.reference),
+        ("callbacks", "list"),
+        ("callbacks", "replay", str(uuid4()), "--reason", "once more"),
+    ):
+        code, output, errors = await command(others, *words)
+        assert (code, output) == (1, "")
+        assert "The sealing key in PAYMENTS_KEYS_FILE does not open what this database holds" in errors
+        assert "Traceback" not in errors

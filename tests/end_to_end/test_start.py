@@ -1,7 +1,9 @@
 """What keeps the real program from starting is one sentence, however deep inside it was found."""
 
 import asyncio
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import grpc
 import psycopg
@@ -11,12 +13,16 @@ from pydantic import SecretStr
 
 from development.postgres import EmbeddedServer
 from payment_service.config import OwnerSettings
-from payment_service.database import refuse_old_postgres, upgrade_database
+from payment_service.database import check_keys, refuse_old_postgres, remember_keys, upgrade_database
+from payment_service.security.keys import create_keys, load_keys
+from payment_service.store.engines import read_engine
 from runtime.serving import StartRefused
 from tests.databases import Database
 from tests.end_to_end.town import Grounds
 from tests.parts import channel
 from tests.patience import PATIENCE_SECONDS
+from tests.rows import rows_of
+from tests.writers import Writers, a_request
 
 
 async def test_a_taken_port_is_one_sentence_and_no_traceback(grounds: Grounds) -> None:
@@ -48,6 +54,54 @@ async def test_a_database_that_takes_no_writes_is_not_ready(grounds: Grounds, da
             await _becomes(health, health_pb2.HealthCheckResponse.NOT_SERVING)
             await owner.execute(f'ALTER DATABASE "{database.name}" RESET default_transaction_read_only')
             await _becomes(health, health_pb2.HealthCheckResponse.SERVING)
+
+
+async def test_a_start_with_other_keys_is_refused_and_a_rotated_key_is_not(
+    grounds: Grounds, database: Database, tmp_path: Path
+) -> None:
+    async with grounds.site.running_core():
+        pass
+    others, rotated = tmp_path / "others.json", tmp_path / "rotated.json"
+    create_keys(others)
+    content = json.loads((grounds.site.folder / "keys.json").read_text())
+    content["fingerprint"] = {"current": "2", "keys": content["fingerprint"]["keys"] | {"2": "ab" * 32}}
+    rotated.write_text(json.dumps(content))
+    assert "The sealing key '1' in PAYMENTS_KEYS_FILE is not the one" in await _refused(grounds, others)
+    async with grounds.site.running_core(keys_file=rotated):
+        pass
+    content["fingerprint"]["keys"]["2"] = "cd" * 32
+    rotated.write_text(json.dumps(content))
+    assert "The fingerprint key '2' in PAYMENTS_KEYS_FILE is not the one" in await _refused(grounds, rotated)
+    content["fingerprint"] = {"current": "3", "keys": {"3": "ef" * 32}}
+    rotated.write_text(json.dumps(content))
+    assert "has none of the fingerprint keys" in await _refused(grounds, rotated)
+    assert len(await rows_of(database, "SELECT * FROM key_checks")) == 5
+
+
+async def test_a_database_from_before_the_check_values_proves_the_keys_by_a_payment(
+    writers: Writers, database: Database, tmp_path: Path
+) -> None:
+    engine = read_engine(database.application_url)
+    try:
+        await writers.create("development", a_request(), None, None)
+        create_keys(tmp_path / "others.json")
+        with pytest.raises(StartRefused, match="sealing key in PAYMENTS_KEYS_FILE does not open"):
+            await check_keys(engine, load_keys(tmp_path / "others.json"))
+        assert await rows_of(database, "SELECT * FROM key_checks") == []
+        await check_keys(engine, writers.keys)
+        await remember_keys(engine, writers.keys)
+        with pytest.raises(StartRefused, match="The sealing key '1' in PAYMENTS_KEYS_FILE is not the one"):
+            await remember_keys(engine, load_keys(tmp_path / "others.json"))
+    finally:
+        await engine.dispose()
+
+
+async def _refused(grounds: Grounds, keys_file: Path) -> str:
+    with pytest.raises(AssertionError) as ended:
+        async with grounds.site.running_core(keys_file=keys_file):
+            pass
+    assert "Traceback" not in str(ended.value)
+    return str(ended.value)
 
 
 def test_a_postgresql_that_is_too_old_is_named() -> None:

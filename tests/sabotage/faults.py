@@ -719,4 +719,18 @@ FAULTS = (
         "        if True:",
         ("tests/test_schedule.py::test_a_step_that_goes_on_failing_is_logged_once_in_full_and_then_counted",),
     ),
+    Fault(
+        "a service starts with the keys of another installation",
+        "payment_service/database.py",
+        "        if held.get((purpose, key_id), check) != check:",
+        "        if False:",
+        ("tests/end_to_end/test_start.py::test_a_start_with_other_keys_is_refused_and_a_rotated_key_is_not",),
+    ),
+    Fault(
+        "an upgraded database takes any keys for its own",
+        "payment_service/database.py",
+        "    if known or sealed is None:",
+        "    if True:",
+        ("tests/end_to_end/test_start.py::test_a_database_from_before_the_check_values_proves_the_keys_by_a_payment",),
+    ),
 )
