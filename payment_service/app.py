@@ -192,7 +192,7 @@ def _parts(
         accept_callbacks=AcceptCallbacks(facts, sealer, send.callback_keys, catching_up.callback_stored),
         reads=reads,
         shortcodes=limits,
-        page_key=keys.fingerprint.current_key,
+        page_keys=keys.fingerprint,
         clock=clock,
         heartbeat_seconds=settings.heartbeat_s,
     )

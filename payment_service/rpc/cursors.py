@@ -15,6 +15,7 @@ from uuid import UUID
 
 from payment_service.application.following.event_feed import Bookmark
 from payment_service.domain.errors import CursorInvalid, PageTokenInvalid
+from payment_service.security.keys import KeyRing
 from payment_service.store.event_log import TAG_BYTES
 
 VERSION = 1
@@ -48,14 +49,14 @@ def read_cursor(text: str) -> Bookmark:
         raise CursorInvalid from error
 
 
-def page_token(page: Page, filters: bytes, key: bytes) -> str:
+def page_token(page: Page, filters: bytes, keys: KeyRing) -> str:
     """The token for the page that follows. `filters` is an encoding of everything the caller asked for."""
     content = _PAGE.pack(VERSION, _fingerprint(filters), page.before.bytes, _packed(page.bookmark))
-    return _text(content + _mac(key, content))
+    return _text(content + _mac(keys.current_key, content))
 
 
-def read_page_token(text: str, filters: bytes, key: bytes) -> Page:
-    """The page that a token asks for, or PageTokenInvalid."""
+def read_page_token(text: str, filters: bytes, keys: KeyRing) -> Page:
+    """The page that a token asks for, whichever of the keys it was made with, or PageTokenInvalid."""
     try:
         token = _bytes(text)
         content, mac = token[:-MAC_BYTES], token[-MAC_BYTES:]
@@ -63,7 +64,7 @@ def read_page_token(text: str, filters: bytes, key: bytes) -> Page:
         bookmark = _unpacked(cursor)
     except (ValueError, struct.error) as error:
         raise PageTokenInvalid from error
-    genuine = hmac.compare_digest(mac, _mac(key, content))
+    genuine = any(hmac.compare_digest(mac, _mac(key, content)) for key in keys.keys.values())
     if version != VERSION or not genuine or fingerprint != _fingerprint(filters):
         raise PageTokenInvalid
     return Page(UUID(bytes=before), bookmark)

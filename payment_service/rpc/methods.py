@@ -21,6 +21,7 @@ from payment_service.rpc import replies, requests
 from payment_service.rpc.calls import Call, Lane, Streaming, Unary
 from payment_service.rpc.cursors import Page, page_token, read_cursor, read_page_token
 from payment_service.rpc.requests import Initiation
+from payment_service.security.keys import KeyRing
 from payment_service.telemetry import traceparent
 
 ANSWER_WITHIN_SECONDS = 5.0
@@ -52,7 +53,7 @@ class Core:
     accept_callbacks: Callable[[Sequence[ReceivedCallback]], Awaitable[Sequence[CallbackOutcome]]]
     reads: PaymentReads
     shortcodes: Sequence[ShortcodeLimits]
-    page_key: bytes
+    page_keys: KeyRing
     clock: Callable[[], datetime]
     heartbeat_seconds: float = HEARTBEAT_SECONDS
     answer_within_seconds: float = ANSWER_WITHIN_SECONDS
@@ -94,11 +95,11 @@ async def list_payments(core: Core, call: Call, message: pb.ListPaymentsRequest)
     filters = f"{call.caller} {wanted!r}".encode()
     before, bookmark = None, core.reads.feed.bookmark
     if message.page_token:
-        asked = read_page_token(message.page_token, filters, core.page_key)
+        asked = read_page_token(message.page_token, filters, core.page_keys)
         before, bookmark = asked.before, asked.bookmark
     page = await read_payments.list_payments(core.reads, call.caller, wanted, before, page_size)
     last = page.payments[-1].payment_id if page.more else None
-    token = page_token(Page(last, bookmark), filters, core.page_key) if last else ""
+    token = page_token(Page(last, bookmark), filters, core.page_keys) if last else ""
     return replies.listed(page.payments, token, bookmark)
 
 

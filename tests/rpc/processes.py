@@ -133,7 +133,9 @@ async def running_process(
 
         retry = RetryPayments(initiate, reads, SHORTCODES, clock)
         cancel = CancelPayments(writers.facts, read)
-        core = Core(initiate, retry, cancel, accept, reads, SHORTCODES, b"k" * 32, clock, heartbeat_seconds)
+        core = Core(
+            initiate, retry, cancel, accept, reads, SHORTCODES, writers.keys.fingerprint, clock, heartbeat_seconds
+        )
         server = await stack.enter_async_context(
             serving(core, LOOPBACK, setting="--listen", limits=limits or Limits(), drain_seconds=drain_seconds)
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import grpc
 import pytest
@@ -12,9 +13,11 @@ from mpesa_payments.v1 import callback_service_pb2 as callback_pb
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from mpesa_payments.v1.money_pb2 import Money
 
-from payment_service.domain.errors import InvalidRequest
+from payment_service.domain.errors import InvalidRequest, PageTokenInvalid
 from payment_service.domain.payment import PhoneWarning
+from payment_service.rpc.cursors import Page, page_token, read_page_token
 from payment_service.rpc.requests import PHONE_EXPECTED, parse_initiation, parse_list
+from payment_service.security.keys import KeyRing
 from tests.databases import Database
 from tests.rows import count
 from tests.rpc.answers import refused
@@ -217,6 +220,16 @@ async def test_page_tokens_are_ours_and_belong_to_their_filters(process: Process
         refusal = await refused(process.payments.ListPayments(request))
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "PAGE_TOKEN_INVALID")
         assert list(refusal.fields) == ["page_token"]
+
+
+async def test_a_page_token_outlives_the_rotation_of_its_key(process: Process) -> None:
+    filters, page = b"all", Page(uuid4(), process.feed.bookmark)
+    old = KeyRing("1", {"1": b"1" * 32})
+    rotated = KeyRing("2", {"1": b"1" * 32, "2": b"2" * 32})
+    for keys in (old, rotated):
+        assert read_page_token(page_token(page, filters, keys), filters, rotated) == page
+    with pytest.raises(PageTokenInvalid):
+        read_page_token(page_token(page, filters, rotated), filters, old)
 
 
 async def test_a_message_that_is_too_large_or_no_message_is_a_bad_request(process: Process) -> None:

@@ -733,4 +733,11 @@ FAULTS = (
         "    if True:",
         ("tests/end_to_end/test_start.py::test_a_database_from_before_the_check_values_proves_the_keys_by_a_payment",),
     ),
+    Fault(
+        "page tokens end with the key that is current",
+        "payment_service/rpc/cursors.py",
+        " for key in keys.keys.values())",
+        " for key in [keys.current_key])",
+        ("tests/rpc/test_bad_input.py::test_a_page_token_outlives_the_rotation_of_its_key",),
+    ),
 )
