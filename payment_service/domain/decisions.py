@@ -19,6 +19,7 @@ from payment_service.domain.payment import (
     Times,
 )
 from payment_service.domain.query_schedule import query_at
+from payment_service.domain.reasons import retry_makes_sense_at
 from payment_service.domain.timers import due_at
 
 
@@ -125,7 +126,7 @@ def _blocks_booking(before: Payment, after: Payment, around: Surroundings) -> bo
 
 
 def _retry_allowed_at(before: Payment, after: Payment, now: datetime, times: Times) -> datetime | None:
-    """After a proven failure at once; after a prompt that may still be open, once it is surely gone.
+    """After a proven failure, once another attempt makes sense; after a prompt that may still be open, once it is gone.
 
     A failure that only a query told is not proven.
     """
@@ -133,9 +134,10 @@ def _retry_allowed_at(before: Payment, after: Payment, now: datetime, times: Tim
         return after.retry_allowed_at
     match after.state:
         case State.FAILED if after.unpaid_proof is not None:
-            return now
+            return retry_makes_sense_at(after.reason, now)
         case State.FAILED | State.CANCELLED | State.EXPIRED:
-            return now if after.sent_at is None else max(now, after.sent_at + times.retry_wait)
+            sensible = retry_makes_sense_at(after.reason, now)
+            return sensible if after.sent_at is None else max(sensible, after.sent_at + times.retry_wait)
         case _:
             return None
 

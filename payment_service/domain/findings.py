@@ -38,7 +38,7 @@ from payment_service.domain.facts import (
     WatchEnded,
 )
 from payment_service.domain.payment import PAID_STATES, SENDS_MAX, Payment, State, Times
-from payment_service.domain.reasons import Reason
+from payment_service.domain.reasons import UNDER_REVIEW
 
 
 class Standing(StrEnum):
@@ -125,7 +125,7 @@ def standing(payment: Payment) -> Standing:
         case State.PROMPTED:
             return Standing.PROMPTED
         case State.UNCERTAIN:
-            if payment.reason is Reason.REVIEW:
+            if payment.reason in UNDER_REVIEW:
                 return Standing.UNDER_REVIEW
             return Standing.UNCERTAIN_RESULT_SEEN if payment.result_seen else Standing.UNCERTAIN_NO_RESULT
         case State.COMPLETED:

@@ -1,9 +1,11 @@
-"""Why a payment has its status, and the sentence a passenger reads about it.
+"""Why a payment has its status, the sentence a passenger reads about it, and when another attempt makes sense.
 
-One table for both, in English and Swahili. Which provider code leads to which
-reason is decided in `payment_service.daraja.result_codes`.
+The three stand side by side, so that they never disagree. Sentences are in English and Swahili. Which provider code
+leads to which reason is decided in `payment_service.daraja.result_codes`.
 """
 
+from collections.abc import Mapping
+from datetime import datetime, time, timedelta, timezone
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -33,6 +35,33 @@ class Reason(StrEnum):
     DECLINED_BY_CUSTOMER = "DECLINED_BY_CUSTOMER"
     WITHDRAWN = "WITHDRAWN"
     NO_ANSWER = "NO_ANSWER"
+    SIBLING_PAID = "SIBLING_PAID"
+    PAID_LATE = "PAID_LATE"
+    PAID_TWICE = "PAID_TWICE"
+    AMOUNT_DIFFERS = "AMOUNT_DIFFERS"
+
+
+UNDER_REVIEW = frozenset({Reason.REVIEW, Reason.AMOUNT_DIFFERS})
+"""Reasons of an uncertain payment that a person has to look at before anything else may happen to it. REVIEW is what
+payments have that came under review before the amount had a reason of its own."""
+
+RETRY_AFTER: Mapping[Reason, timedelta] = {
+    Reason.PHONE_BUSY: timedelta(minutes=1),
+    Reason.REPEATED_TOO_SOON: timedelta(minutes=2),
+    Reason.PROVIDER_BUSY: timedelta(minutes=3),
+    Reason.PROMPT_FAILED: timedelta(minutes=1),
+}
+"""How long another attempt would meet the same refusal; none, where the next one may succeed at once."""
+
+_NAIROBI = timezone(timedelta(hours=3), "EAT")
+
+
+def retry_makes_sense_at(reason: Reason | None, now: datetime) -> datetime:
+    """When another attempt may succeed, after one that has just failed for this reason."""
+    if reason is Reason.DAILY_LIMIT_REACHED:
+        tomorrow = now.astimezone(_NAIROBI).date() + timedelta(days=1)
+        return datetime.combine(tomorrow, time(), _NAIROBI)
+    return now if reason is None else now + RETRY_AFTER.get(reason, timedelta())
 
 
 class Sentence(NamedTuple):
@@ -77,8 +106,8 @@ _SENTENCES: dict[Reason, Sentence] = {
         "M-Pesa haikubali nambari hii ya simu. Tafadhali iangalie.",
     ),
     Reason.PHONE_BUSY: Sentence(
-        "Another M-Pesa prompt is open on your phone. Finish it, wait a few minutes and try again.",
-        "Kuna ombi lingine la M-Pesa kwenye simu yako. Likamilishe, subiri dakika chache ujaribu tena.",
+        "Another M-Pesa prompt is open on your phone. Finish it, wait one minute and try again.",
+        "Kuna ombi lingine la M-Pesa kwenye simu yako. Likamilishe, subiri dakika moja ujaribu tena.",
     ),
     Reason.NOT_AN_MPESA_NUMBER: Sentence(
         "This number has no M-Pesa. Please use another number.",
@@ -104,12 +133,12 @@ _SENTENCES: dict[Reason, Sentence] = {
         "Umelipa kiasi hiki hivi punde. Subiri dakika mbili ujaribu tena.",
     ),
     Reason.PROVIDER_BUSY: Sentence(
-        "M-Pesa is busy. You have not been charged; try again in a few minutes.",
-        "M-Pesa ina shughuli nyingi. Hujatozwa; jaribu tena baada ya dakika chache.",
+        "M-Pesa is busy. You have not been charged; try again in three minutes.",
+        "M-Pesa ina shughuli nyingi. Hujatozwa; jaribu tena baada ya dakika tatu.",
     ),
     Reason.PROMPT_FAILED: Sentence(
-        "M-Pesa could not show the prompt on your phone. Please try again shortly.",
-        "M-Pesa haikuweza kuonyesha ombi kwenye simu yako. Jaribu tena baadaye kidogo.",
+        "M-Pesa could not show the prompt on your phone. Wait one minute and try again.",
+        "M-Pesa haikuweza kuonyesha ombi kwenye simu yako. Subiri dakika moja ujaribu tena.",
     ),
     Reason.WRONG_PIN: Sentence(
         "The M-Pesa PIN was wrong. You have not been charged; please try again.",
@@ -134,6 +163,22 @@ _SENTENCES: dict[Reason, Sentence] = {
         "No answer came from your phone. If you entered your PIN, wait: do not pay twice.",
         "Hakuna jibu kutoka kwa simu yako. Ikiwa uliweka PIN, subiri: usilipe mara mbili.",
     ),
+    Reason.SIBLING_PAID: Sentence(
+        "This booking is already paid. Do not enter your PIN.",
+        "Safari hii imeshalipiwa. Usiweke PIN yako.",
+    ),
+    Reason.PAID_LATE: Sentence(
+        "Your payment came after the time for it had ended. We are checking it; please do not pay again.",
+        "Malipo yako yamefika baada ya muda kuisha. Tunayakagua; tafadhali usilipe tena.",
+    ),
+    Reason.PAID_TWICE: Sentence(
+        "This booking was paid twice. We are checking it; please do not pay again.",
+        "Safari hii imelipiwa mara mbili. Tunakagua; tafadhali usilipe tena.",
+    ),
+    Reason.AMOUNT_DIFFERS: Sentence(
+        "The amount that arrived is not the amount we asked for. We are checking it; please do not pay again.",
+        "Kiasi kilichofika si kile tulichoomba. Tunakagua; tafadhali usilipe tena.",
+    ),
 }
 
 _FAILED = Sentence("The payment failed. You have not been charged.", "Malipo hayakufaulu. Hujatozwa.")
@@ -150,7 +195,32 @@ _WITHOUT_REASON = {
 }
 
 
-def customer_message(status: str, reason: Reason | None, language: str) -> str:
-    """The sentence to show the passenger; `language` is one of `LANGUAGES`."""
-    sentence = _SENTENCES[reason] if reason is not None else _WITHOUT_REASON[status]
+_UNPAID = Sentence(
+    "No answer came from your phone. You have not been charged.",
+    "Hakuna jibu kutoka kwa simu yako. Hujatozwa.",
+)
+_REVIEWED = frozenset({Reason.REVIEW, Reason.PAID_LATE, Reason.PAID_TWICE, Reason.AMOUNT_DIFFERS})
+"""Reasons whose sentences say that somebody is checking."""
+
+
+def customer_message(
+    status: str, reason: Reason | None, booking_action: str, outcome_certain: bool, language: str
+) -> str:
+    """The sentence to show the passenger; `language` is one of `LANGUAGES`.
+
+    While money is in doubt, no status or reason may ask the passenger for a PIN or for another payment.
+    """
+    sentence = _sentence(status, reason, booking_action, outcome_certain)
     return sentence.sw if language == "sw" else sentence.en
+
+
+def _sentence(status: str, reason: Reason | None, booking_action: str, outcome_certain: bool) -> Sentence:
+    if booking_action == "REVIEW":
+        return _SENTENCES[reason if reason in _REVIEWED else Reason.REVIEW]
+    if booking_action == "CONFIRM":
+        return _RECEIVED
+    if booking_action == "RELEASE" and status == "REFUNDED":
+        return _RETURNED
+    if status == "EXPIRED" and outcome_certain:
+        return _UNPAID
+    return _SENTENCES[reason] if reason is not None else _WITHOUT_REASON[status]

@@ -1,19 +1,18 @@
 """The one table that decides what may happen to a payment.
 
-A fact is turned into a finding (the row) and the payment into a standing (the
-column) by `findings`; the cell says what follows. Everything that changes the
-state of a payment passes through `apply`, which is pure: no clock, no I/O, no
-randomness. What the booking may do, and which timer is due next, follows from
-the new row alone and is decided in `decisions`.
+A fact is turned into a finding (the row) and the payment into a standing (the column) by `findings`; the cell says what
+follows. Everything that changes the state of a payment passes through `apply`, which is pure: no clock, no I/O, no
+randomness. What the booking may do, and which timer is due next, follows from the new row alone and is decided in
+`decisions`.
 
 The rules behind the cells:
 
-* Proven success is never dropped. It completes the payment from any state; after
-  an end state it is late money, and money that fits nowhere opens a money case.
+* Proven success is never dropped. It completes the payment from any state; after an end state it is late money, and
+  money that fits nowhere opens a money case.
 * Only listed evidence ends a payment as failed. Everything else is uncertain.
 * Silence is no evidence. An end without money is certain by what proves it, never by the time that has passed.
-* A send whose fate is unknown is never sent again: no cell leads from SENDING
-  back to CREATED but for the proof that nothing was sent.
+* A send whose fate is unknown is never sent again: no cell leads from SENDING back to CREATED but for the proof that
+  nothing was sent.
 * Contradictions change no state. They open a case, and a person looks.
 """
 
@@ -44,8 +43,8 @@ from payment_service.domain.findings import (
     finding,
     standing,
 )
-from payment_service.domain.payment import PAID_STATES, Payment, State, Times, UnpaidProof
-from payment_service.domain.reasons import Reason
+from payment_service.domain.payment import LIVE_STATES, PAID_STATES, Payment, State, Times, UnpaidProof
+from payment_service.domain.reasons import UNDER_REVIEW, Reason
 
 # One word per cell:
 #   -          nothing happens            ids     only the provider's ids are recorded
@@ -188,10 +187,15 @@ def apply(payment: Payment, fact: Fact, around: Surroundings, now: datetime, tim
     case = _case(row, column, mark or target, payment, fact)
     after = payment if row in _UNBOUND or cell == "-" else _with_ids(payment, fact)
     after = _moved(after, target, fact, now, times)
+    if after.state in LIVE_STATES and not after.blocks_booking and after.reason not in UNDER_REVIEW:
+        # Lost to a paid sibling. The prompt may still be on the phone, and nobody must pay for what is paid.
+        after = after.but(reason=Reason.SIBLING_PAID)
     if row in _UNPAID:
         after = _with_evidence(after, fact, now, times)
     if after.state is State.COMPLETED and payment.state is not State.COMPLETED:
-        case = _money_case_on_arrival(after, around) or case
+        arrival = _money_case_on_arrival(after, around)
+        if arrival is not None:
+            case, after = arrival, after.but(reason=_REASON_OF_ARRIVAL[arrival.kind])
     ended = _ended_cases(after, row, fact, around)
     after = _held(after, case, ended, around)
     after = decided(payment, after, around, now, times)
@@ -260,6 +264,9 @@ def _money_case_on_arrival(after: Payment, around: Surroundings) -> Case | None:
     return None
 
 
+_REASON_OF_ARRIVAL = {CaseKind.DUPLICATE_PAYMENT: Reason.PAID_TWICE, CaseKind.LATE_PAYMENT: Reason.PAID_LATE}
+
+
 def _with_ids(payment: Payment, fact: Fact) -> Payment:
     if not isinstance(fact, PromptAccepted | ResultReported):
         return payment
@@ -302,7 +309,7 @@ def _moved(payment: Payment, target: str, fact: Fact, now: datetime, times: Time
             seen = payment.but(result_code=code, result_seen=True, sent_at=sent_at)
             return seen.but(state=State.UNCERTAIN, reason=Reason.CONFIRMING)
         case "UR":
-            return payment.but(state=State.UNCERTAIN, reason=Reason.REVIEW, result_seen=True, sent_at=sent_at)
+            return payment.but(state=State.UNCERTAIN, reason=Reason.AMOUNT_DIFFERS, result_seen=True, sent_at=sent_at)
         case "K" | "receipt" | "second":
             return _paid(payment, target, fact, now, times)
         case "F" | "X" | "F|X" | "F0|X0" | "E":
@@ -345,7 +352,7 @@ def _paid(payment: Payment, target: str, fact: Fact, now: datetime, times: Times
     transaction_at = fact.transaction_at if isinstance(fact, ResultReported) else None
     return payment.but(
         state=State.COMPLETED,
-        reason=None if receipt else Reason.RECEIPT_PENDING,
+        reason=_reason_when_paid(payment, receipt),
         result_code=fact.code if isinstance(fact, ResultReported) else payment.result_code,
         receipt=receipt,
         transaction_at=transaction_at or payment.transaction_at,
@@ -354,6 +361,11 @@ def _paid(payment: Payment, target: str, fact: Fact, now: datetime, times: Times
         paid_seen_at=asked_at if queried else payment.paid_seen_at,
         result_seen=True,
     )
+
+
+def _reason_when_paid(payment: Payment, receipt: str | None) -> Reason | None:
+    usual = None if receipt else Reason.RECEIPT_PENDING
+    return payment.reason if payment.reason in _REASON_OF_ARRIVAL.values() else usual
 
 
 def _ended(payment: Payment, target: str, fact: Fact) -> Payment:

@@ -36,7 +36,9 @@ def payment_message(view: PaymentView) -> payment_pb2.Payment:
         attempt=view.attempt,
         status=_STATUS[view.status],
         provider_result_code=view.result_code or "",
-        customer_message=customer_message(view.status.value, view.reason, view.language_code),
+        customer_message=customer_message(
+            view.status.value, view.reason, view.booking_action.value, view.outcome_certain, view.language_code
+        ),
         booking_action=_ACTION[view.booking_action],
         outcome_certain=view.outcome_certain,
         amount=money_pb2.Money(currency_code=CURRENCY, units=view.amount),

@@ -146,7 +146,11 @@ def test_what_every_fact_does_is_whole_and_counted(payment: Payment) -> None:
         if after.state is not before.state:
             assert outcome.changed(before)
             event_type(before, after)
-        assert len(customer_message(STATUS_OF[after.state].value, after.reason, "en")) > 10
+        status, action, certain = STATUS_OF[after.state].value, after.booking_action.value, after.outcome_certain
+        sentence = customer_message(status, after.reason, action, certain, "en")
+        assert len(sentence) > 10
+        if any(s.said_confirm for s in around.siblings) and after.state in LIVE_STATES and not after.blocks_booking:
+            assert "enter your M-Pesa PIN" not in sentence
         if outcome.case is not None and outcome.case.is_money:
             assert after.money_case_open
         assert after.money_case_open or not before.money_case_open

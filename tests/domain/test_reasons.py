@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 import pytest
@@ -9,7 +10,7 @@ from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from mpesa_payments.v1 import payment_pb2
 
 from payment_service.domain.payment import STATUS_OF, BookingAction, LatePaymentPolicy, PhoneWarning, State, Status
-from payment_service.domain.reasons import LANGUAGES, Reason, customer_message
+from payment_service.domain.reasons import LANGUAGES, Reason, customer_message, retry_makes_sense_at
 from payment_service.domain.views import EventType
 
 
@@ -17,27 +18,29 @@ from payment_service.domain.views import EventType
 @pytest.mark.parametrize("reason", [None, *Reason])
 @pytest.mark.parametrize("status", list(Status))
 def test_there_is_a_sentence_for_every_status_and_reason(status: Status, reason: Reason | None, language: str) -> None:
-    sentence = customer_message(status.value, reason, language)
+    sentence = customer_message(status.value, reason, "WAIT", False, language)
     assert len(sentence) > 10
     assert sentence.endswith(".")
 
 
 @pytest.mark.parametrize("reason", list(Reason))
 def test_the_two_languages_say_it_in_different_words(reason: Reason) -> None:
-    assert customer_message("FAILED", reason, "en") != customer_message("FAILED", reason, "sw")
+    assert customer_message("FAILED", reason, "WAIT", False, "en") != customer_message(
+        "FAILED", reason, "WAIT", False, "sw"
+    )
 
 
 def test_no_two_reasons_share_a_sentence() -> None:
     for language in LANGUAGES:
-        assert len({customer_message("FAILED", reason, language) for reason in Reason}) == len(Reason)
+        assert len({customer_message("FAILED", reason, "WAIT", False, language) for reason in Reason}) == len(Reason)
 
 
 def test_where_money_may_have_moved_nobody_is_told_to_pay_again() -> None:
     for reason in (Reason.CONFIRMING, Reason.REVIEW, Reason.NO_ANSWER):
-        assert "do not pay" in customer_message("PROCESSING", reason, "en")
-        assert "usilipe" in customer_message("PROCESSING", reason, "sw")
+        assert "do not pay" in customer_message("PROCESSING", reason, "WAIT", False, "en")
+        assert "usilipe" in customer_message("PROCESSING", reason, "WAIT", False, "sw")
     for status in (Status.PROCESSING, Status.EXPIRED):
-        assert "do not pay" in customer_message(status.value, None, "en")
+        assert "do not pay" in customer_message(status.value, None, "WAIT", False, "en")
 
 
 @pytest.mark.parametrize(
@@ -59,3 +62,55 @@ def test_the_wire_knows_the_same_names(ours: type[StrEnum], wire: EnumTypeWrappe
 def test_every_state_has_a_public_status_and_every_status_a_state() -> None:
     assert set(STATUS_OF) == set(State)
     assert set(STATUS_OF.values()) == set(Status)
+
+
+EVERYTHING = [
+    (status, reason, action, certain)
+    for status in Status
+    for reason in (*Reason, None)
+    for action in BookingAction
+    for certain in (False, True)
+]
+
+
+def test_a_passenger_under_review_is_never_asked_to_pay() -> None:
+    """Whatever the status and reason were, the passenger reads that we are checking, and is told not to pay."""
+    for status, reason, action, certain in EVERYTHING:
+        if action is BookingAction.REVIEW:
+            english = customer_message(status.value, reason, action.value, certain, "en")
+            assert "do not pay again" in english
+            assert "enter your M-Pesa PIN" not in english
+            assert "try again" not in english.lower()
+            assert "usilipe tena" in customer_message(status.value, reason, action.value, certain, "sw")
+
+
+def test_nobody_whose_booking_is_confirmed_is_asked_for_anything() -> None:
+    for status, reason, action, certain in EVERYTHING:
+        if action is BookingAction.CONFIRM:
+            assert customer_message(status.value, reason, action.value, certain, "en") == "Payment received. Thank you."
+
+
+def test_who_is_certainly_unpaid_is_not_told_to_wait() -> None:
+    said = customer_message("EXPIRED", Reason.NO_ANSWER, "OFFER_RETRY", True, "en")
+    assert said == "No answer came from your phone. You have not been charged."
+    assert "do not pay twice" in customer_message("EXPIRED", Reason.NO_ANSWER, "OFFER_RETRY", False, "en")
+
+
+# How the sentences say how long to wait.
+WAITS = {"two minutes": 120, "one minute": 60, "three minutes": 180}
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_the_sentence_says_as_long_a_wait_as_the_retry_has(reason: Reason) -> None:
+    now = datetime(2026, 11, 28, 12, tzinfo=UTC)
+    sentence = customer_message("FAILED", reason, "OFFER_RETRY", True, "en")
+    said = next((timedelta(seconds=seconds) for words, seconds in WAITS.items() if words in sentence.lower()), None)
+    if "tomorrow" in sentence:
+        said = datetime(2026, 11, 28, 21, tzinfo=UTC) - now
+    assert retry_makes_sense_at(reason, now) - now == (said or timedelta())
+
+
+def test_a_daily_limit_ends_at_midnight_in_nairobi() -> None:
+    just_before, just_after = (datetime(2026, 11, 28, 20, 59, tzinfo=UTC), datetime(2026, 11, 28, 21, 1, tzinfo=UTC))
+    assert retry_makes_sense_at(Reason.DAILY_LIMIT_REACHED, just_before) == datetime(2026, 11, 28, 21, tzinfo=UTC)
+    assert retry_makes_sense_at(Reason.DAILY_LIMIT_REACHED, just_after) == datetime(2026, 11, 29, 21, tzinfo=UTC)

@@ -18,6 +18,7 @@ from payment_service.domain import errors as domain_errors
 from payment_service.domain.decisions import Bar
 from payment_service.domain.errors import (
     BookingBarred,
+    BookingLocked,
     CancelTooLate,
     CursorInvalid,
     InvalidRequest,
@@ -79,6 +80,7 @@ EVERY_ERROR: list[tuple[Exception, str, grpc.StatusCode]] = [
     (TooManyCalls(), "TOO_MANY_REQUESTS", grpc.StatusCode.RESOURCE_EXHAUSTED),
     (ReaderTooSlow(), "TOO_MANY_REQUESTS", grpc.StatusCode.RESOURCE_EXHAUSTED),
     (ShuttingDown(), "SERVICE_DRAINING", grpc.StatusCode.UNAVAILABLE),
+    (BookingLocked(), "STORE_UNAVAILABLE", grpc.StatusCode.UNAVAILABLE),
     (StoreUnavailable(), "STORE_UNAVAILABLE", grpc.StatusCode.UNAVAILABLE),
     (Overloaded(), "STORE_UNAVAILABLE", grpc.StatusCode.UNAVAILABLE),
     (CallerNotAllowed(), "CALLER_NOT_ALLOWED", grpc.StatusCode.PERMISSION_DENIED),

@@ -713,6 +713,13 @@ FAULTS = (
         ),
     ),
     Fault(
+        "a passenger whose payment is under review is asked for a PIN",
+        "payment_service/domain/reasons.py",
+        '    if booking_action == "REVIEW":',
+        '    if booking_action == "REVIEW" and status == "COMPLETED":',
+        ("tests/domain/test_reasons.py::test_a_passenger_under_review_is_never_asked_to_pay",),
+    ),
+    Fault(
         "a step that goes on failing is logged in full each time",
         "payment_service/schedule.py",
         "        if kind != self._kind:",
@@ -739,5 +746,19 @@ FAULTS = (
         " for key in keys.keys.values())",
         " for key in [keys.current_key])",
         ("tests/rpc/test_bad_input.py::test_a_page_token_outlives_the_rotation_of_its_key",),
+    ),
+    Fault(
+        "a passenger is asked for the PIN of a booking that is paid",
+        "payment_service/domain/transitions.py",
+        "        after = after.but(reason=Reason.SIBLING_PAID)",
+        "        pass",
+        ("tests/domain/test_every_pair.py",),
+    ),
+    Fault(
+        "a retry may start before its sentence says so",
+        "payment_service/domain/reasons.py",
+        "    Reason.REPEATED_TOO_SOON: timedelta(minutes=2),\n",
+        "",
+        ("tests/domain/test_reasons.py::test_the_sentence_says_as_long_a_wait_as_the_retry_has",),
     ),
 )

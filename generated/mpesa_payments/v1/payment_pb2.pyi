@@ -121,6 +121,18 @@ class _StatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StatusRe
     """The payment was withdrawn before anything was sent."""
     STATUS_REASON_NO_ANSWER: _StatusReason.ValueType  # 22
     """No answer from the phone in time."""
+    STATUS_REASON_SIBLING_PAID: _StatusReason.ValueType  # 23
+    """Another attempt of the same booking was paid while this one's prompt may
+    still be on a phone: nobody should enter a PIN for it.
+    """
+    STATUS_REASON_PAID_LATE: _StatusReason.ValueType  # 24
+    """The money was received after the booking's hold; an operator decides."""
+    STATUS_REASON_PAID_TWICE: _StatusReason.ValueType  # 25
+    """The booking was already paid by another attempt; an operator decides."""
+    STATUS_REASON_AMOUNT_DIFFERS: _StatusReason.ValueType  # 26
+    """The amount that arrived is not the amount that was asked for; an operator
+    decides.
+    """
 
 class StatusReason(_StatusReason, metaclass=_StatusReasonEnumTypeWrapper):
     """Why a payment has its status. New values may be added: treat one you do not
@@ -173,6 +185,18 @@ STATUS_REASON_WITHDRAWN: StatusReason.ValueType  # 21
 """The payment was withdrawn before anything was sent."""
 STATUS_REASON_NO_ANSWER: StatusReason.ValueType  # 22
 """No answer from the phone in time."""
+STATUS_REASON_SIBLING_PAID: StatusReason.ValueType  # 23
+"""Another attempt of the same booking was paid while this one's prompt may
+still be on a phone: nobody should enter a PIN for it.
+"""
+STATUS_REASON_PAID_LATE: StatusReason.ValueType  # 24
+"""The money was received after the booking's hold; an operator decides."""
+STATUS_REASON_PAID_TWICE: StatusReason.ValueType  # 25
+"""The booking was already paid by another attempt; an operator decides."""
+STATUS_REASON_AMOUNT_DIFFERS: StatusReason.ValueType  # 26
+"""The amount that arrived is not the amount that was asked for; an operator
+decides.
+"""
 Global___StatusReason: _TypeAlias = StatusReason  # noqa: Y015
 
 class _BookingAction:
@@ -188,8 +212,10 @@ class _BookingActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Booking
     BOOKING_ACTION_CONFIRM: _BookingAction.ValueType  # 2
     """Confirm the booking. At most one payment of a booking ever says so."""
     BOOKING_ACTION_OFFER_RETRY: _BookingAction.ValueType  # 3
-    """This attempt is over: offer the passenger another one, not before
-    `retry_allowed_time`.
+    """Nothing was paid by this attempt, as far as is known: offer the passenger
+    another one, not before `retry_allowed_time`. Keep the seat until
+    `hold_expire_time`: money may still arrive, and the next attempt is for the
+    same seat. Only RELEASE frees it earlier.
     """
     BOOKING_ACTION_RELEASE: _BookingAction.ValueType  # 4
     """The money goes back to the payer: release the booking."""
@@ -208,8 +234,10 @@ BOOKING_ACTION_WAIT: BookingAction.ValueType  # 1
 BOOKING_ACTION_CONFIRM: BookingAction.ValueType  # 2
 """Confirm the booking. At most one payment of a booking ever says so."""
 BOOKING_ACTION_OFFER_RETRY: BookingAction.ValueType  # 3
-"""This attempt is over: offer the passenger another one, not before
-`retry_allowed_time`.
+"""Nothing was paid by this attempt, as far as is known: offer the passenger
+another one, not before `retry_allowed_time`. Keep the seat until
+`hold_expire_time`: money may still arrive, and the next attempt is for the
+same seat. Only RELEASE frees it earlier.
 """
 BOOKING_ACTION_RELEASE: BookingAction.ValueType  # 4
 """The money goes back to the payer: release the booking."""
