@@ -23,8 +23,8 @@ Generated from the comments in `proto/mpesa_payments/v1/error_reason.proto` by `
 Every error carries `google.rpc.ErrorInfo` with the domain `mpesa-payments` and one of these reasons. Bad fields are
 listed in `google.rpc.BadRequest`, all at once; `google.rpc.RetryInfo` says how long to wait where waiting helps.
 
-| reason | status | what it means, and what to do |
-|---|---|---|
+| reason | status | what it means, and what to do | ErrorInfo, for example |
+|---|---|---|---|
 """
 
 
@@ -33,8 +33,9 @@ def render_catalogue() -> str:
     rows = []
     for comment, reason in _ENTRY.findall(SOURCE.read_text(encoding="utf-8")):
         text = " ".join(line.strip().removeprefix("//").strip() for line in comment.splitlines())
-        code, _, meaning = text.partition(". ")
-        rows.append(f"| `{reason}` | {code} | {meaning} |\n")
+        code, _, rest = text.partition(". ")
+        meaning, _, sample = rest.partition(" Sample: ")
+        rows.append(f"| `{reason}` | {code} | {meaning} | `{sample}` |\n")
     return _HEAD + "".join(rows)
 
 

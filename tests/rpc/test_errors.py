@@ -154,3 +154,14 @@ def test_a_stale_catalogue_is_told_apart_from_a_fresh_one(tmp_path: Path, capsys
     path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
     assert main(["--check", str(path)]) == 1
     assert "make errors" in capsys.readouterr().err
+
+
+def test_the_sample_of_each_reason_has_what_the_error_really_carries() -> None:
+    samples = {}
+    for line in (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("| `"):
+            sample = json.loads(line.rsplit("`", 2)[1])
+            samples[sample["reason"]] = set(sample.get("metadata", {}))
+    for error, reason, _ in EVERY_ERROR:
+        told = answer_to(error, lambda: datetime(2026, 11, 28, tzinfo=UTC))
+        assert samples[reason] == set(told.metadata), reason

@@ -27,40 +27,59 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INVALID_REQUEST: _ErrorReason.ValueType  # 1
     """INVALID_ARGUMENT. BadRequest lists every bad field: correct them. The
     request id stays free.
+    Sample: {"reason": "INVALID_REQUEST", "domain": "mpesa-payments"}
     """
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 2
     """ALREADY_EXISTS. The request id was used with other content; metadata
     "payment_id" and "fields" (the names that differ; "method" where the id was
     used with another method). Make a new id, and find out why one id served
     two requests.
+    Sample: {"reason": "REQUEST_ID_REUSED", "domain": "mpesa-payments",
+    "metadata": {"payment_id": "01a207be-15e6-7274-9063-6df81580c72e",
+    "fields": "amount,phone_number"}}
     """
     ERROR_REASON_BOOKING_HAS_LIVE_PAYMENT: _ErrorReason.ValueType  # 3
     """FAILED_PRECONDITION. The booking has a live or paid attempt; metadata
     "payment_id" and "status". Watch that payment instead.
+    Sample: {"reason": "BOOKING_HAS_LIVE_PAYMENT", "domain":
+    "mpesa-payments", "metadata": {"payment_id":
+    "01a207be-15e6-7274-9063-6df81580c72e", "status": "PROCESSING"}}
     """
     ERROR_REASON_RETRY_TOO_EARLY: _ErrorReason.ValueType  # 4
     """FAILED_PRECONDITION. The last attempt may still be on the passenger's
     phone; metadata "payment_id", and RetryInfo says how long to wait.
+    Sample: {"reason": "RETRY_TOO_EARLY", "domain": "mpesa-payments",
+    "metadata": {"payment_id": "01a207be-15e6-7274-9063-6df81580c72e"}}
     """
     ERROR_REASON_BOOKING_UNDER_REVIEW: _ErrorReason.ValueType  # 5
     """FAILED_PRECONDITION. Money of this booking is in doubt and an operator must
     decide first; metadata "payment_id".
+    Sample: {"reason": "BOOKING_UNDER_REVIEW", "domain": "mpesa-payments",
+    "metadata": {"payment_id": "01a207be-15e6-7274-9063-6df81580c72e"}}
     """
     ERROR_REASON_PAYMENT_NOT_FOUND: _ErrorReason.ValueType  # 6
-    """NOT_FOUND. No such payment of this caller."""
+    """NOT_FOUND. No such payment of this caller.
+    Sample: {"reason": "PAYMENT_NOT_FOUND", "domain": "mpesa-payments"}
+    """
     ERROR_REASON_CURSOR_INVALID: _ErrorReason.ValueType  # 7
-    """INVALID_ARGUMENT. Not a cursor of this service: drop it and start anew."""
+    """INVALID_ARGUMENT. Not a cursor of this service: drop it and start anew.
+    Sample: {"reason": "CURSOR_INVALID", "domain": "mpesa-payments"}
+    """
     ERROR_REASON_LOG_DIVERGED: _ErrorReason.ValueType  # 8
     """INVALID_ARGUMENT. The cursor names an event that the log does not hold: it
     comes from another database, or the database was restored to an earlier
     point. List, compare, and watch from the list's cursor.
+    Sample: {"reason": "LOG_DIVERGED", "domain": "mpesa-payments"}
     """
     ERROR_REASON_PAGE_TOKEN_INVALID: _ErrorReason.ValueType  # 9
-    """INVALID_ARGUMENT. Not a page token of this service, or the filters changed."""
+    """INVALID_ARGUMENT. Not a page token of this service, or the filters changed.
+    Sample: {"reason": "PAGE_TOKEN_INVALID", "domain": "mpesa-payments"}
+    """
     ERROR_REASON_TOO_MANY_REQUESTS: _ErrorReason.ValueType  # 10
     """RESOURCE_EXHAUSTED. Too many calls or streams at once, or a stream whose
     messages you took too slowly (the message says which); RetryInfo says when
     to come back, a stream with its last cursor.
+    Sample: {"reason": "TOO_MANY_REQUESTS", "domain": "mpesa-payments"}
     """
     ERROR_REASON_SERVICE_DRAINING: _ErrorReason.ValueType  # 11
     """UNAVAILABLE. This process is stopping: repeat the call with the same
@@ -69,21 +88,30 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     still arrives after that, as from a caller that calls on in spite of the
     refusal, may be cut off by gRPC itself, with CANCELLED or UNAVAILABLE and
     no reason: repeat it in the same way.
+    Sample: {"reason": "SERVICE_DRAINING", "domain": "mpesa-payments"}
     """
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 12
     """UNAVAILABLE. The database does not answer, or too much is waiting for it:
     repeat the call with the same request id.
+    Sample: {"reason": "STORE_UNAVAILABLE", "domain": "mpesa-payments"}
     """
     ERROR_REASON_CALLER_NOT_ALLOWED: _ErrorReason.ValueType  # 13
-    """PERMISSION_DENIED. The caller's identity may not use this method."""
+    """PERMISSION_DENIED. The caller's identity may not use this method.
+    Sample: {"reason": "CALLER_NOT_ALLOWED", "domain": "mpesa-payments"}
+    """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 14
     """INTERNAL. A fault of this service, logged with the trace id in metadata
     "trace_id".
+    Sample: {"reason": "INTERNAL", "domain": "mpesa-payments", "metadata":
+    {"trace_id": "0af7651916cd43dd8448eb211c80319c"}}
     """
     ERROR_REASON_CANCEL_TOO_LATE: _ErrorReason.ValueType  # 15
     """FAILED_PRECONDITION. The payment cannot be withdrawn: its prompt may have
     been sent, or it has ended; metadata "payment_id" and "status". Watch the
     payment instead.
+    Sample: {"reason": "CANCEL_TOO_LATE", "domain": "mpesa-payments",
+    "metadata": {"payment_id": "01a207be-15e6-7274-9063-6df81580c72e",
+    "status": "PROCESSING"}}
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -97,40 +125,59 @@ ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 ERROR_REASON_INVALID_REQUEST: ErrorReason.ValueType  # 1
 """INVALID_ARGUMENT. BadRequest lists every bad field: correct them. The
 request id stays free.
+Sample: {"reason": "INVALID_REQUEST", "domain": "mpesa-payments"}
 """
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 2
 """ALREADY_EXISTS. The request id was used with other content; metadata
 "payment_id" and "fields" (the names that differ; "method" where the id was
 used with another method). Make a new id, and find out why one id served
 two requests.
+Sample: {"reason": "REQUEST_ID_REUSED", "domain": "mpesa-payments",
+"metadata": {"payment_id": "01a207be-15e6-7274-9063-6df81580c72e",
+"fields": "amount,phone_number"}}
 """
 ERROR_REASON_BOOKING_HAS_LIVE_PAYMENT: ErrorReason.ValueType  # 3
 """FAILED_PRECONDITION. The booking has a live or paid attempt; metadata
 "payment_id" and "status". Watch that payment instead.
+Sample: {"reason": "BOOKING_HAS_LIVE_PAYMENT", "domain":
+"mpesa-payments", "metadata": {"payment_id":
+"01a207be-15e6-7274-9063-6df81580c72e", "status": "PROCESSING"}}
 """
 ERROR_REASON_RETRY_TOO_EARLY: ErrorReason.ValueType  # 4
 """FAILED_PRECONDITION. The last attempt may still be on the passenger's
 phone; metadata "payment_id", and RetryInfo says how long to wait.
+Sample: {"reason": "RETRY_TOO_EARLY", "domain": "mpesa-payments",
+"metadata": {"payment_id": "01a207be-15e6-7274-9063-6df81580c72e"}}
 """
 ERROR_REASON_BOOKING_UNDER_REVIEW: ErrorReason.ValueType  # 5
 """FAILED_PRECONDITION. Money of this booking is in doubt and an operator must
 decide first; metadata "payment_id".
+Sample: {"reason": "BOOKING_UNDER_REVIEW", "domain": "mpesa-payments",
+"metadata": {"payment_id": "01a207be-15e6-7274-9063-6df81580c72e"}}
 """
 ERROR_REASON_PAYMENT_NOT_FOUND: ErrorReason.ValueType  # 6
-"""NOT_FOUND. No such payment of this caller."""
+"""NOT_FOUND. No such payment of this caller.
+Sample: {"reason": "PAYMENT_NOT_FOUND", "domain": "mpesa-payments"}
+"""
 ERROR_REASON_CURSOR_INVALID: ErrorReason.ValueType  # 7
-"""INVALID_ARGUMENT. Not a cursor of this service: drop it and start anew."""
+"""INVALID_ARGUMENT. Not a cursor of this service: drop it and start anew.
+Sample: {"reason": "CURSOR_INVALID", "domain": "mpesa-payments"}
+"""
 ERROR_REASON_LOG_DIVERGED: ErrorReason.ValueType  # 8
 """INVALID_ARGUMENT. The cursor names an event that the log does not hold: it
 comes from another database, or the database was restored to an earlier
 point. List, compare, and watch from the list's cursor.
+Sample: {"reason": "LOG_DIVERGED", "domain": "mpesa-payments"}
 """
 ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 9
-"""INVALID_ARGUMENT. Not a page token of this service, or the filters changed."""
+"""INVALID_ARGUMENT. Not a page token of this service, or the filters changed.
+Sample: {"reason": "PAGE_TOKEN_INVALID", "domain": "mpesa-payments"}
+"""
 ERROR_REASON_TOO_MANY_REQUESTS: ErrorReason.ValueType  # 10
 """RESOURCE_EXHAUSTED. Too many calls or streams at once, or a stream whose
 messages you took too slowly (the message says which); RetryInfo says when
 to come back, a stream with its last cursor.
+Sample: {"reason": "TOO_MANY_REQUESTS", "domain": "mpesa-payments"}
 """
 ERROR_REASON_SERVICE_DRAINING: ErrorReason.ValueType  # 11
 """UNAVAILABLE. This process is stopping: repeat the call with the same
@@ -139,20 +186,29 @@ until none has come for a fifth of a second, for two seconds at most. What
 still arrives after that, as from a caller that calls on in spite of the
 refusal, may be cut off by gRPC itself, with CANCELLED or UNAVAILABLE and
 no reason: repeat it in the same way.
+Sample: {"reason": "SERVICE_DRAINING", "domain": "mpesa-payments"}
 """
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 12
 """UNAVAILABLE. The database does not answer, or too much is waiting for it:
 repeat the call with the same request id.
+Sample: {"reason": "STORE_UNAVAILABLE", "domain": "mpesa-payments"}
 """
 ERROR_REASON_CALLER_NOT_ALLOWED: ErrorReason.ValueType  # 13
-"""PERMISSION_DENIED. The caller's identity may not use this method."""
+"""PERMISSION_DENIED. The caller's identity may not use this method.
+Sample: {"reason": "CALLER_NOT_ALLOWED", "domain": "mpesa-payments"}
+"""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 14
 """INTERNAL. A fault of this service, logged with the trace id in metadata
 "trace_id".
+Sample: {"reason": "INTERNAL", "domain": "mpesa-payments", "metadata":
+{"trace_id": "0af7651916cd43dd8448eb211c80319c"}}
 """
 ERROR_REASON_CANCEL_TOO_LATE: ErrorReason.ValueType  # 15
 """FAILED_PRECONDITION. The payment cannot be withdrawn: its prompt may have
 been sent, or it has ended; metadata "payment_id" and "status". Watch the
 payment instead.
+Sample: {"reason": "CANCEL_TOO_LATE", "domain": "mpesa-payments",
+"metadata": {"payment_id": "01a207be-15e6-7274-9063-6df81580c72e",
+"status": "PROCESSING"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

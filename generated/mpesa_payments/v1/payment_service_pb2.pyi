@@ -568,7 +568,9 @@ class WatchPaymentsRequest(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     STATUSES_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
-    """After this position."""
+    """After this position. Start without any by a position, not by an empty
+    cursor.
+    """
     position: Global___WatchPaymentsRequest.Position.ValueType
     """At this place."""
     @_builtins.property
