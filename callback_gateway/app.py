@@ -3,19 +3,19 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
 import structlog
 from aiohttp import web
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mpesa_payments.v1.callback_service_pb2_grpc import CallbackServiceStub
 
 from callback_gateway.config import GatewaySettings
 from callback_gateway.connections import Connections, EdgeConnection
+from callback_gateway.core_health import CoreHealth
 from callback_gateway.delivery import Delivery
-from callback_gateway.edge import Edge, answer
+from callback_gateway.edge import Edge, UnknownKeys, answer
 from callback_gateway.forwarding import ForwardQueue, forward_callbacks
 from callback_gateway.spool import Spool
 from callback_gateway.spool_folder import open_spool_folder
@@ -34,9 +34,6 @@ from runtime.serving import (
 LISTEN_BACKLOG = 1_024
 # Beside the connections: the spool's files, the channel to the core, the log.
 OTHER_DESCRIPTORS = 100
-HEALTH_TIME_S = 1.0
-# /readyz is public: however often it is asked, the core is asked once in this time.
-HEALTH_KEPT_S = 0.5
 COUNTS_EVERY_S = 60.0
 # Bytes that a client sent before it could know that we drain are still taken.
 DRAIN_GRACE_S = 0.2
@@ -77,7 +74,8 @@ async def run_gateway(settings: GatewaySettings, keys: CallbackKeys) -> AsyncIte
             counts=counts,
             body_max_bytes=settings.body_max_bytes,
             body_time_s=settings.body_time_s,
-            core_reachable=_core_reachable(channel),
+            core=CoreHealth(channel, keys),
+            unknown_keys=UnknownKeys(),
         )
         http = web.Server(lambda request: answer(edge, request))
         listener = await _listen(http, connections, settings.listen_address)
@@ -112,27 +110,6 @@ async def _running_spool(settings: GatewaySettings) -> AsyncIterator[Spool | Non
         yield spool
     finally:
         await spool.close()
-
-
-def _core_reachable(channel: grpc.aio.Channel) -> Callable[[], Awaitable[bool]]:
-    """A question to the core's health service, whose answer is kept for a moment."""
-    health = health_pb2_grpc.HealthStub(channel)
-    asking = asyncio.Lock()
-    answer_kept, kept_until = False, 0.0
-
-    async def reachable() -> bool:
-        nonlocal answer_kept, kept_until
-        async with asking:
-            if asyncio.get_running_loop().time() >= kept_until:
-                try:
-                    reply = await health.Check(health_pb2.HealthCheckRequest(), timeout=HEALTH_TIME_S)
-                    answer_kept = reply.status == health_pb2.HealthCheckResponse.SERVING
-                except grpc.aio.AioRpcError:
-                    answer_kept = False
-                kept_until = asyncio.get_running_loop().time() + HEALTH_KEPT_S
-            return answer_kept
-
-    return reachable
 
 
 async def _listen(http: web.Server, connections: Connections, address: Address) -> asyncio.Server:

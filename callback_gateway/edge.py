@@ -8,26 +8,57 @@ disk. What the body means is never looked at here. Whatever is not a callback wi
 
 import asyncio
 import contextlib
+import math
 import re
+import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
+import structlog
 from aiohttp import web
 from google.protobuf.timestamp_pb2 import Timestamp
 from mpesa_payments.v1 import callback_service_pb2 as pb
 
 from callback_gateway.connections import Connections, EdgeConnection
+from callback_gateway.core_health import CoreHealth
 from callback_gateway.forwarding import ForwardQueue, Outcome
 from callback_gateway.spool import Spool
-from runtime.callback_tokens import CallbackKeys, token_accepted
+from runtime.callback_tokens import CallbackKeys, key_unknown, token_accepted
 
 CALLBACK_PATH = re.compile(r"/callbacks/(stk|result)/([^/]{1,64})/([^/]{1,64})")
 # A proxy may send the whole address as the target (RFC 9112, section 3.2.2); the path is what counts.
 _ABSOLUTE_FORM = re.compile(r"^https?://[^/?#]*", re.IGNORECASE)
 KINDS = {"stk": pb.CALLBACK_KIND_STK, "result": pb.CALLBACK_KIND_RESULT}
 ACCEPTED_BODY = b'{"ResultCode":0,"ResultDesc":"Accepted"}'
+UNKNOWN_KEYS_QUIET_S = 60.0
+
+log = structlog.get_logger()
+
+
+class UnknownKeys:
+    """Tells of tokens whose key this gateway does not have: they may be forged, or this gateway lacks a key.
+
+    One line a minute at most, since anybody can send such tokens.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._refused = 0
+        self._quiet_until = -math.inf
+
+    def refused(self) -> None:
+        """One more was refused."""
+        self._refused += 1
+        if self._now() < self._quiet_until:
+            return
+        log.warning(
+            "callback_key_unknown",
+            refused=self._refused,
+            advice="if these are true callbacks, add the service's key to GATEWAY_CALLBACK_KEYS_FILE and restart",
+        )
+        self._refused, self._quiet_until = 0, self._now() + UNKNOWN_KEYS_QUIET_S
 
 
 @dataclass(frozen=True)
@@ -42,7 +73,8 @@ class Edge:
     counts: Counter[str]
     body_max_bytes: int
     body_time_s: float
-    core_reachable: Callable[[], Awaitable[bool]]
+    core: CoreHealth
+    unknown_keys: UnknownKeys
 
 
 class BodyTooLarge(Exception):
@@ -78,6 +110,8 @@ async def _answer(edge: Edge, request: web.BaseRequest) -> web.Response:
 async def _take_callback(edge: Edge, request: web.BaseRequest, kind: str, reference: str, token: str) -> web.Response:
     if not token_accepted(edge.keys, kind, reference, token):
         edge.counts["refused"] += 1
+        if key_unknown(edge.keys, token):
+            edge.unknown_keys.refused()
         return _not_found()
     try:
         async with asyncio.timeout(edge.body_time_s):
@@ -161,7 +195,9 @@ async def _forward(edge: Edge, callback: pb.Callback) -> Outcome:
 
 
 async def _takes_callbacks(edge: Edge) -> bool:
-    return (edge.spool is not None and edge.spool.takes_callbacks) or await edge.core_reachable()
+    await edge.core.look()
+    spool_takes = edge.spool is not None and edge.spool.takes_callbacks
+    return edge.core.keys_agree and (spool_takes or edge.core.reachable)
 
 
 def _now() -> Timestamp:

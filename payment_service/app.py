@@ -193,6 +193,7 @@ def _parts(
         reads=reads,
         shortcodes=limits,
         page_keys=keys.fingerprint,
+        callback_keys=send.callback_keys,
         clock=clock,
         heartbeat_seconds=settings.heartbeat_s,
     )

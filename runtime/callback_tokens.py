@@ -8,6 +8,7 @@ decided elsewhere.
 
 import hmac
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from runtime.key_rings import KeyRing, load_key_ring
@@ -22,6 +23,9 @@ KIND_PATTERN = re.compile(r"[a-z]{1,16}")
 
 # Changes with the meaning of what is signed, so that a token of one version is never valid in another.
 MAC_LABEL = b"mpesa-payments callback v1"
+KEY_CHECK_LABEL = b"mpesa-payments callback key check v1"
+# Enough to tell keys apart, and far too little to be of use against one of 32 random bytes.
+KEY_CHECK_BYTES = 8
 # 128 bits: no one guesses it over HTTP, and the URL stays short.
 MAC_HEX_CHARACTERS = 32
 TOKEN_PATTERN = re.compile(rf"[0-9a-f]{{{2 + MAC_HEX_CHARACTERS}}}")
@@ -51,6 +55,28 @@ def token_accepted(keys: CallbackKeys, kind: object, reference: object, token: o
         return False
     key = keys.keys.get(token[:2])
     return key is not None and hmac.compare_digest(_mac(key, kind, reference), token[2:])
+
+
+def key_unknown(keys: CallbackKeys, token: str) -> bool:
+    """Whether this may be a token by a key that is not here."""
+    return TOKEN_PATTERN.fullmatch(token) is not None and token[:2] not in keys.keys
+
+
+def key_checks(keys: CallbackKeys) -> dict[str, bytes]:
+    """A value of each key, by its id, that tells whether two programs hold the same key, and no more."""
+    return {key_id: hmac.digest(key, KEY_CHECK_LABEL, "sha256")[:KEY_CHECK_BYTES] for key_id, key in keys.keys.items()}
+
+
+def differing_keys(keys: CallbackKeys, checks: Mapping[str, bytes]) -> list[str]:
+    """The ids of keys for which `checks` tell of another key, and of the current one if they do not tell of it.
+
+    Another key that only one side has is no fault: a new one is given to each program in turn.
+    """
+    return [
+        key_id
+        for key_id, check in key_checks(keys).items()
+        if checks.get(key_id, b"" if key_id == keys.current_id else check) != check
+    ]
 
 
 def _mac(key: bytes, kind: str, reference: str) -> str:

@@ -37,6 +37,7 @@ RULES: Mapping[str, frozenset[Party]] = {
     f"{_PAYMENTS}/WatchPayment": frozenset({Party.BOOKING}),
     f"{_PAYMENTS}/WatchPayments": frozenset({Party.BOOKING}),
     f"{_CALLBACKS}/SubmitCallbacks": frozenset({Party.GATEWAY}),
+    f"{_CALLBACKS}/CheckCallbackKeys": frozenset({Party.GATEWAY}),
 }
 """Which parties may use a method; one that is not listed is used by nobody."""
 

@@ -23,6 +23,7 @@ from payment_service.rpc.cursors import Page, page_token, read_cursor, read_page
 from payment_service.rpc.requests import Initiation
 from payment_service.security.keys import KeyRing
 from payment_service.telemetry import traceparent
+from runtime.callback_tokens import CallbackKeys, differing_keys
 
 ANSWER_WITHIN_SECONDS = 5.0
 """A passenger sees "check your phone" by then, or "please wait"."""
@@ -54,6 +55,7 @@ class Core:
     reads: PaymentReads
     shortcodes: Sequence[ShortcodeLimits]
     page_keys: KeyRing
+    callback_keys: CallbackKeys
     clock: Callable[[], datetime]
     heartbeat_seconds: float = HEARTBEAT_SECONDS
     answer_within_seconds: float = ANSWER_WITHIN_SECONDS
@@ -127,6 +129,14 @@ async def submit_callbacks(
     return replies.submitted(await core.accept_callbacks(requests.parse_callbacks(message, core.clock())))
 
 
+async def check_callback_keys(
+    core: Core, _call: Call, message: callback_pb.CheckCallbackKeysRequest
+) -> callback_pb.CheckCallbackKeysResponse:
+    """CheckCallbackKeys."""
+    differing = differing_keys(core.callback_keys, requests.parse_key_checks(message))
+    return callback_pb.CheckCallbackKeysResponse(differing_key_ids=differing)
+
+
 def _wait_until(core: Core, call: Call) -> float:
     """When a call that prompts a phone is answered at the latest, in the loop's time."""
     soon = asyncio.get_running_loop().time() + core.answer_within_seconds
@@ -151,5 +161,6 @@ METHODS: Final[Mapping[str, Unary | Streaming]] = {
     "mpesa_payments.v1.CallbackService/SubmitCallbacks": Unary(
         submit_callbacks, Lane.CALLBACKS, request_max_bytes=CALLBACKS_MAX_BYTES
     ),
+    "mpesa_payments.v1.CallbackService/CheckCallbackKeys": Unary(check_callback_keys),
 }
 """Every method of the API. The server refuses to start when one is missing."""

@@ -46,6 +46,7 @@ HOLD_MAX = timedelta(days=366)
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 1_000
 
+CALLBACK_KEYS_MAX = 256
 CALLBACKS_MAX = 256
 SOURCE_ADDRESS_MAX = 64
 """Characters: the longest IPv6 address with a zone, and room."""
@@ -255,6 +256,14 @@ def parse_callbacks(message: callback_pb.SubmitCallbacksRequest, now: datetime) 
         )
         for callback in message.callbacks
     ]
+
+
+def parse_key_checks(message: callback_pb.CheckCallbackKeysRequest) -> Mapping[str, bytes]:
+    """The check values of the gateway's keys, by their ids."""
+    fields = _Fields()
+    fields.require("keys", len(message.keys) <= CALLBACK_KEYS_MAX, f"expected at most {CALLBACK_KEYS_MAX}")
+    fields.end()
+    return {key.key_id: key.check for key in message.keys}
 
 
 def moment_of(stamp: Timestamp) -> datetime | None:

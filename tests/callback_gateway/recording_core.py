@@ -12,6 +12,7 @@ from grpc_health.v1._async import HealthServicer
 from mpesa_payments.v1 import callback_service_pb2 as pb
 from mpesa_payments.v1.callback_service_pb2_grpc import CallbackServiceServicer, add_CallbackServiceServicer_to_server
 
+from runtime.callback_tokens import CallbackKeys, differing_keys
 from runtime.grpc_options import SERVER_OPTIONS
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -31,6 +32,8 @@ class RecordingCore(CallbackServiceServicer):
     failing: grpc.StatusCode | None = None
     # Outcomes to leave out of every answer, as only a broken server would.
     forget: int = 0
+    # None for a service that is too old to compare keys.
+    keys: CallbackKeys | None = None
     calls: list[list[pb.Callback]] = field(default_factory=list)
     refused_calls: int = 0
     address: str = ""
@@ -50,6 +53,15 @@ class RecordingCore(CallbackServiceServicer):
         outcomes = [self.outcome(callback) for callback in request.callbacks]
         kept = outcomes[: len(outcomes) - self.forget]
         return pb.SubmitCallbacksResponse(outcomes=[pb.CallbackOutcome.ValueType(outcome) for outcome in kept])
+
+    async def CheckCallbackKeys(
+        self, request: pb.CheckCallbackKeysRequest, context: Context
+    ) -> pb.CheckCallbackKeysResponse:
+        """Compare as the service does."""
+        if self.keys is None:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "an older service")
+        checks = {key.key_id: key.check for key in request.keys}
+        return pb.CheckCallbackKeysResponse(differing_key_ids=differing_keys(self.keys, checks))
 
 
 @contextlib.asynccontextmanager

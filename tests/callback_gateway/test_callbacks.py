@@ -2,13 +2,16 @@
 
 import asyncio
 import re
+from pathlib import Path
 
 import pytest
 from mpesa_payments.v1 import callback_service_pb2 as pb
+from structlog.testing import capture_logs
 
-from callback_gateway.edge import ACCEPTED_BODY
+from callback_gateway.edge import ACCEPTED_BODY, UnknownKeys
 from development.slowness import slowness
-from runtime.callback_tokens import callback_token
+from runtime.callback_tokens import CallbackKeys, callback_path, callback_token
+from tests.callback_gateway import spools
 from tests.callback_gateway.edges import (
     KEYS,
     closed_by_gateway,
@@ -210,3 +213,40 @@ async def test_readiness_follows_the_core_and_health_does_not() -> None:
             await becomes(edge, 200)
         await becomes(edge, 503)
         assert (await send(edge, alive)).status == 200
+
+
+@pytest.mark.parametrize("with_spool", [False, True])
+async def test_a_gateway_with_other_keys_than_the_core_is_not_ready_and_says_so(
+    core: RecordingCore, tmp_path: Path, with_spool: bool
+) -> None:
+    ready, spool = request_bytes("GET", "/readyz"), spools.settings(tmp_path) if with_spool else {}
+
+    async def becomes(edge: str, status: int) -> None:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (await send(edge, ready)).status != status:
+                await asyncio.sleep(0.05)
+
+    with capture_logs() as lines:
+        async with gateway(core.address, **spool) as edge:
+            await becomes(edge, 200)
+            core.keys = CallbackKeys("c3", {"c3": bytes(32), "a1": KEYS.keys["a1"], "b2": bytes(32)})
+            await becomes(edge, 503)
+            core.keys = CallbackKeys("a1", {"a1": KEYS.keys["a1"], "c3": bytes(32)})
+            await becomes(edge, 200)
+    told = [(line["event"], line.get("key_ids")) for line in lines if line["event"].startswith("callback_keys")]
+    assert told == [("callback_keys_differ", ["c3", "b2"]), ("callback_keys_agree_again", None)]
+
+
+async def test_refused_tokens_of_an_unknown_key_are_told_of_once_a_minute(edge: str) -> None:
+    other = CallbackKeys("ee", {"ee": bytes(32)})
+    with capture_logs() as lines:
+        for _ in range(3):
+            assert (await post(edge, callback_path(other, "stk", new_reference()))).status == 404
+            assert (await post(edge, good_path()[:-1])).status == 404
+    assert [line["refused"] for line in lines if line["event"] == "callback_key_unknown"] == [1]
+    times = iter([0.0, 0.0, 59.0, 60.0, 60.0])
+    with capture_logs() as lines:
+        unknown = UnknownKeys(lambda: next(times))
+        for _ in range(3):
+            unknown.refused()
+    assert [line["refused"] for line in lines] == [1, 2]

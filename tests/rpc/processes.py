@@ -29,6 +29,7 @@ from payment_service.rpc.calls import Limits
 from payment_service.rpc.methods import Core
 from payment_service.rpc.server import RpcServer, serving
 from payment_service.store.engines import connect_writer, read_engine
+from runtime.callback_tokens import CallbackKeys
 from runtime.grpc_options import CLIENT_OPTIONS
 from runtime.serving import Address
 from tests.patience import PATIENCE_SECONDS
@@ -36,6 +37,7 @@ from tests.writers import Clock, Writers, a_request, running_writers
 
 CALLER = "development"
 SHORTCODES = (ShortcodeLimits("174379", 1, 250_000), ShortcodeLimits("600000", 10, 1_000))
+CALLBACK_KEYS = CallbackKeys("a1", {"a1": b"1" * 32, "b2": b"2" * 32})
 LOOPBACK = Address("127.0.0.1", 0)
 
 
@@ -131,10 +133,17 @@ async def running_process(
         async def read(caller: str, payment_id: UUID) -> PaymentView:
             return (await get_payment(reads, caller, payment_id))[0]
 
-        retry = RetryPayments(initiate, reads, SHORTCODES, clock)
-        cancel = CancelPayments(writers.facts, read)
         core = Core(
-            initiate, retry, cancel, accept, reads, SHORTCODES, writers.keys.fingerprint, clock, heartbeat_seconds
+            initiate=initiate,
+            retry=RetryPayments(initiate, reads, SHORTCODES, clock),
+            cancel=CancelPayments(writers.facts, read),
+            accept_callbacks=accept,
+            reads=reads,
+            shortcodes=SHORTCODES,
+            page_keys=writers.keys.fingerprint,
+            callback_keys=CALLBACK_KEYS,
+            clock=clock,
+            heartbeat_seconds=heartbeat_seconds,
         )
         server = await stack.enter_async_context(
             serving(core, LOOPBACK, setting="--listen", limits=limits or Limits(), drain_seconds=drain_seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -16,9 +17,10 @@ from sqlalchemy import text
 
 from payment_service.application.following.read_payments import reading
 from payment_service.rpc.calls import Lane
+from runtime.callback_tokens import CallbackKeys, key_checks
 from tests.databases import Database
 from tests.patience import PATIENCE_SECONDS
-from tests.rpc.processes import Process, paid, sent
+from tests.rpc.processes import CALLBACK_KEYS, Process, paid, sent
 
 
 def a_message(**changed: Any) -> pb.InitiatePaymentRequest:
@@ -180,3 +182,20 @@ async def test_the_first_read_after_the_connections_were_lost_succeeds(process: 
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
     assert len((await process.payments.ListPayments(pb.ListPaymentsRequest())).payments) == 1
+
+
+async def test_the_gateways_keys_are_compared_by_id_without_being_shown(process: Process) -> None:
+    async def differing(keys: Mapping[str, bytes]) -> list[str]:
+        checks = [
+            callback_pb.CallbackKeyCheck(key_id=key_id, check=check)
+            for key_id, check in key_checks(CallbackKeys("", keys)).items()
+        ]
+        answer = await process.callbacks.CheckCallbackKeys(callback_pb.CheckCallbackKeysRequest(keys=checks))
+        return list(answer.differing_key_ids)
+
+    same = CALLBACK_KEYS.keys
+    assert await differing(same) == []
+    assert await differing({"a1": same["a1"], "c3": bytes(32)}) == []
+    assert await differing({"b2": same["b2"]}) == ["a1"]
+    assert await differing({"a1": same["a1"], "b2": bytes(32)}) == ["b2"]
+    assert await differing({}) == ["a1"]

@@ -169,3 +169,82 @@ class SubmitCallbacksResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SubmitCallbacksResponse: _TypeAlias = SubmitCallbacksResponse  # noqa: Y015
+
+@_typing.final
+class CallbackKeyCheck(_message.Message):
+    """One of the gateway's keys, without the key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    CHECK_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """Required. The key's id: the first two characters of its tokens."""
+    check: _builtins.bytes
+    """Required. The first 8 bytes of the HMAC-SHA-256 of the ASCII text
+    "mpesa-payments callback key check v1" with the key.
+    """
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        check: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "key_id", b"key_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CallbackKeyCheck: _TypeAlias = CallbackKeyCheck  # noqa: Y015
+
+@_typing.final
+class CheckCallbackKeysRequest(_message.Message):
+    """All keys that the gateway accepts tokens of, at most 256."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___CallbackKeyCheck]:
+        """The keys."""
+
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[Global___CallbackKeyCheck] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckCallbackKeysRequest: _TypeAlias = CheckCallbackKeysRequest  # noqa: Y015
+
+@_typing.final
+class CheckCallbackKeysResponse(_message.Message):
+    """What is wrong with the gateway's keys."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIFFERING_KEY_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def differing_key_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids under which the gateway has another key than the service, and the id
+        of the key that new callback URLs are made with if the gateway lacks it.
+        Empty if the gateway accepts all callbacks of this service.
+        """
+
+    def __init__(
+        self,
+        *,
+        differing_key_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["differing_key_ids", b"differing_key_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckCallbackKeysResponse: _TypeAlias = CheckCallbackKeysResponse  # noqa: Y015

@@ -40,6 +40,11 @@ class CallbackServiceStub(object):
                 request_serializer=mpesa__payments_dot_v1_dot_callback__service__pb2.SubmitCallbacksRequest.SerializeToString,
                 response_deserializer=mpesa__payments_dot_v1_dot_callback__service__pb2.SubmitCallbacksResponse.FromString,
                 _registered_method=True)
+        self.CheckCallbackKeys = channel.unary_unary(
+                '/mpesa_payments.v1.CallbackService/CheckCallbackKeys',
+                request_serializer=mpesa__payments_dot_v1_dot_callback__service__pb2.CheckCallbackKeysRequest.SerializeToString,
+                response_deserializer=mpesa__payments_dot_v1_dot_callback__service__pb2.CheckCallbackKeysResponse.FromString,
+                _registered_method=True)
 
 
 class CallbackServiceServicer(object):
@@ -56,6 +61,14 @@ class CallbackServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckCallbackKeys(self, request, context):
+        """Compares the keys for callback tokens. A gateway with other keys refuses
+        every callback, and nobody but the gateway could notice.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CallbackServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -63,6 +76,11 @@ def add_CallbackServiceServicer_to_server(servicer, server):
                     servicer.SubmitCallbacks,
                     request_deserializer=mpesa__payments_dot_v1_dot_callback__service__pb2.SubmitCallbacksRequest.FromString,
                     response_serializer=mpesa__payments_dot_v1_dot_callback__service__pb2.SubmitCallbacksResponse.SerializeToString,
+            ),
+            'CheckCallbackKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckCallbackKeys,
+                    request_deserializer=mpesa__payments_dot_v1_dot_callback__service__pb2.CheckCallbackKeysRequest.FromString,
+                    response_serializer=mpesa__payments_dot_v1_dot_callback__service__pb2.CheckCallbackKeysResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -93,6 +111,33 @@ class CallbackService(object):
             '/mpesa_payments.v1.CallbackService/SubmitCallbacks',
             mpesa__payments_dot_v1_dot_callback__service__pb2.SubmitCallbacksRequest.SerializeToString,
             mpesa__payments_dot_v1_dot_callback__service__pb2.SubmitCallbacksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckCallbackKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mpesa_payments.v1.CallbackService/CheckCallbackKeys',
+            mpesa__payments_dot_v1_dot_callback__service__pb2.CheckCallbackKeysRequest.SerializeToString,
+            mpesa__payments_dot_v1_dot_callback__service__pb2.CheckCallbackKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

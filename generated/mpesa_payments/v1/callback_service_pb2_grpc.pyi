@@ -22,6 +22,10 @@ class CallbackServiceStub:
     then, or once the edge has the callback safe on a disk of its own, from
     where it is submitted later, perhaps more than once.
     """
+    CheckCallbackKeys: _aio.UnaryUnaryMultiCallable[_callback_service_pb2.CheckCallbackKeysRequest, _callback_service_pb2.CheckCallbackKeysResponse]
+    """Compares the keys for callback tokens. A gateway with other keys refuses
+    every callback, and nobody but the gateway could notice.
+    """
 
 class CallbackServiceServicer(metaclass=_abc_1.ABCMeta):
     """Takes Safaricom's callbacks from the edge gateway."""
@@ -36,6 +40,16 @@ class CallbackServiceServicer(metaclass=_abc_1.ABCMeta):
         fails its neighbours. STORED means committed. Safaricom may be told 200 only
         then, or once the edge has the callback safe on a disk of its own, from
         where it is submitted later, perhaps more than once.
+        """
+
+    @_abc_1.abstractmethod
+    def CheckCallbackKeys(
+        self,
+        request: _callback_service_pb2.CheckCallbackKeysRequest,
+        context: _aio.ServicerContext[_callback_service_pb2.CheckCallbackKeysRequest, _abc.Awaitable[_callback_service_pb2.CheckCallbackKeysResponse]],
+    ) -> _abc.Awaitable[_callback_service_pb2.CheckCallbackKeysResponse]:
+        """Compares the keys for callback tokens. A gateway with other keys refuses
+        every callback, and nobody but the gateway could notice.
         """
 
 def add_CallbackServiceServicer_to_server(servicer: CallbackServiceServicer, server: _aio.Server) -> None: ...

@@ -1,0 +1,72 @@
+"""Whether the payment service can be reached, and whether it makes its tokens with the keys that this gateway has.
+
+A gateway with other keys would refuse every callback of the service as forged, and the service would only see that none
+comes.
+"""
+
+import asyncio
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from mpesa_payments.v1 import callback_service_pb2 as pb
+from mpesa_payments.v1.callback_service_pb2_grpc import CallbackServiceStub
+
+from runtime.callback_tokens import CallbackKeys, key_checks
+
+HEALTH_TIME_S = 1.0
+# /readyz is public: however often it is asked, the core is asked once in this time.
+HEALTH_KEPT_S = 0.5
+
+log = structlog.get_logger()
+
+
+class CoreHealth:
+    """What the core last said of itself, asked again when that is no longer fresh."""
+
+    def __init__(self, channel: grpc.aio.Channel, keys: CallbackKeys) -> None:
+        self._health = health_pb2_grpc.HealthStub(channel)
+        self._callbacks = CallbackServiceStub(channel)
+        checks = [pb.CallbackKeyCheck(key_id=key_id, check=check) for key_id, check in key_checks(keys).items()]
+        self._keys = pb.CheckCallbackKeysRequest(keys=checks)
+        self._asking = asyncio.Lock()
+        self._fresh_until = 0.0
+        self._differing: list[str] = []
+        self.reachable = False
+
+    @property
+    def keys_agree(self) -> bool:
+        """As far as the core has told: one that is away, or is too old to compare keys, is not taken to differ."""
+        return not self._differing
+
+    async def look(self) -> None:
+        """Ask the core, unless it has just been asked."""
+        async with self._asking:
+            if asyncio.get_running_loop().time() < self._fresh_until:
+                return
+            try:
+                reply = await self._health.Check(health_pb2.HealthCheckRequest(), timeout=HEALTH_TIME_S)
+                self.reachable = reply.status == health_pb2.HealthCheckResponse.SERVING
+            except grpc.aio.AioRpcError:
+                self.reachable = False
+            if self.reachable:
+                await self._compare_keys()
+            self._fresh_until = asyncio.get_running_loop().time() + HEALTH_KEPT_S
+
+    async def _compare_keys(self) -> None:
+        try:
+            reply = await self._callbacks.CheckCallbackKeys(self._keys, timeout=HEALTH_TIME_S)
+            differing = list(reply.differing_key_ids)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                return
+            differing = []
+        if differing and differing != self._differing:
+            log.error(
+                "callback_keys_differ",
+                key_ids=differing,
+                advice="give gateway and service the same file of callback keys: true callbacks are refused until then",
+            )
+        elif self._differing and not differing:
+            log.info("callback_keys_agree_again")
+        self._differing = differing
