@@ -129,7 +129,9 @@ def namespace_prefix(account: pwd.struct_passwd, installation: Path, data_dir: P
 
 def private_copy(account: pwd.struct_passwd, installation: Path, data_dir: Path) -> Account:
     """Binaries once for all, state for each data folder, owned by the unprivileged account."""
-    PRIVATE_ROOT.mkdir(mode=0o711, parents=True, exist_ok=True)
+    PRIVATE_ROOT.mkdir(parents=True, exist_ok=True)
+    # The account has to reach its files, also where the caller's umask keeps everything to the caller.
+    PRIVATE_ROOT.chmod(0o711)
     copied = PRIVATE_ROOT / f"{installation.name}-{fingerprint(str(installation.stat().st_mtime_ns))}"
     if not copied.exists():
         # Copied beside and renamed, so that a copy cut short is never taken for a whole one.

@@ -109,9 +109,7 @@ async def test_a_listed_refusal_fails_the_payment_at_once(town: Town, error: str
     assert (len(story.pushes), story.prompts, story.debited) == (1, 0, 0)
 
 
-@pytest.mark.parametrize(
-    "error", ["apigee_429", "spike_arrest", "quota", "maintenance", "incapsula_403", "incapsula_503"]
-)
+@pytest.mark.parametrize("error", ["apigee_429", "spike_arrest", "quota", "maintenance", "incapsula_403"])
 async def test_a_push_that_reached_nobody_is_sent_again(town: Town, error: str) -> None:
     phone = a_phone()
     await town.simulator.script(phone, {"error": error})
