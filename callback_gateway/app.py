@@ -51,9 +51,9 @@ async def serve(settings: GatewaySettings, ready_file: Path | None) -> None:
     keys = load_callback_keys(settings.callback_keys_file)
     async with run_gateway(settings, keys) as address:
         write_ready_file(ready_file, {"address": str(address), "core_address": str(settings.core_address)})
-        log.info("gateway_serves", address=str(address), core_address=str(settings.core_address))
+        log.info("gateway serves", address=str(address), core_address=str(settings.core_address))
         await stop.wait()
-        log.info("gateway_drains")
+        log.info("gateway drains")
 
 
 @contextlib.asynccontextmanager
@@ -94,14 +94,14 @@ async def run_gateway(settings: GatewaySettings, keys: CallbackKeys) -> AsyncIte
                 await http.shutdown(CUT_OFF_TIME_S)
                 for task in work:
                     task.cancel()
-                log.info("gateway_stopped", unsettled=queue.unsettled, **counts)
+                log.info("gateway stopped", unsettled=queue.unsettled, **counts)
 
 
 @contextlib.asynccontextmanager
 async def _running_spool(settings: GatewaySettings) -> AsyncIterator[Spool | None]:
     """The spool, or None where the settings name none."""
     if settings.spool_folder is None or settings.spool_keys_file is None:
-        log.warning("spool_off", advice="set GATEWAY_SPOOL_FOLDER, or callbacks are refused while the service is away")
+        log.warning("spool off", advice="set GATEWAY_SPOOL_FOLDER, or callbacks are refused while the service is away")
         yield None
         return
     folder = open_spool_folder(settings.spool_folder, settings.spool_keys_file)
@@ -146,4 +146,4 @@ async def _report(counts: Counter[str]) -> None:
         await asyncio.sleep(COUNTS_EVERY_S)
         if counts != told:
             told = dict(counts)
-            log.info("gateway_counts", **told)
+            log.info("gateway counts", **told)

@@ -86,7 +86,7 @@ class Delivery:
         if contents.unreadable_bytes and name not in self.damage_told:
             self.damage_told.add(name)
             log.error(
-                "spool_damaged",
+                "spool damaged",
                 file=name,
                 intact_callbacks=len(contents.records),
                 unreadable_bytes=contents.unreadable_bytes,
@@ -142,7 +142,7 @@ class Delivery:
             outcomes.clear()
         if SETTLING.isdisjoint(outcomes):
             if not self.fruitless:
-                log.warning("delivery_waits", code=reason, callbacks=len(group))
+                log.warning("delivery waits", code=reason, callbacks=len(group))
             # No further doubling once it changes nothing: the number would grow without end.
             longest = min(PAUSE_MAX_S, PAUSE_MIN_S * 2.0**self.fruitless)
             self.fruitless += longest < PAUSE_MAX_S
@@ -156,7 +156,7 @@ class Delivery:
     async def _reject(self, name: str, record: Record) -> None:
         kept = await self.spool.on_disk(self.spool.folder.reject, name, record)
         log.error(
-            "spooled_callback_rejected",
+            "spooled callback rejected",
             reference=record.callback.reference,
             file=f"{kept.parent.name}/{kept.name}",
             advice="see that both programs use the same callback keys, then move the file back into the spool folder",
@@ -169,7 +169,7 @@ class Delivery:
             yield
         except OSError as error:
             if not self.disk_told:
-                log.error("spool_disk_fails", reason=str(error), advice="look after the volume of the spool")
+                log.error("spool disk fails", reason=str(error), advice="look after the volume of the spool")
             self.disk_failed = self.disk_told = True
 
     async def _something_kept(self) -> None:

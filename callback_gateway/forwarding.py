@@ -83,7 +83,7 @@ class ForwardQueue:
         """Note that the service is there."""
         if self.core_away:
             self.core_away = False
-            log.info("core_reached_again")
+            log.info("core reached again")
 
     def put_back(self, group: list[Waiting]) -> None:
         """Queue again, in front and in order, what a call did not settle."""
@@ -139,7 +139,7 @@ async def _send(queue: ForwardQueue, stub: CallbackServiceStub, group: list[Wait
         raise
     queue.core_answered()
     if len(response.outcomes) != len(group):
-        log.error("core_answered_wrongly", callbacks=len(group), outcomes=len(response.outcomes))
+        log.error("core answered wrongly", callbacks=len(group), outcomes=len(response.outcomes))
         for item in group:
             queue.settle(item, Outcome.NOT_STORED)
         return True
@@ -161,10 +161,10 @@ def _call_failed(queue: ForwardQueue, group: list[Waiting], error: grpc.aio.AioR
     if error.code() not in FINAL_CODES:
         if not queue.core_away:
             queue.core_away = True
-            log.warning("core_unavailable", code=error.code().name, details=error.details())
+            log.warning("core unavailable", code=error.code().name, details=error.details())
         queue.put_back(group)
         return False
-    log.error("core_call_failed", code=error.code().name, details=error.details(), callbacks=len(group))
+    log.error("core call failed", code=error.code().name, details=error.details(), callbacks=len(group))
     for item in group:
         queue.settle(item, Outcome.NOT_STORED)
     return True

@@ -151,9 +151,9 @@ class Spool:
         used = self.folder.used_bytes + self._unwritten_bytes
         full = used + RECORD_MAX_BYTES > self.bytes_max
         if full and not self._full:
-            log.error("spool_full", used_bytes=used, bytes_max=self.bytes_max, advice=FULL_ADVICE)
+            log.error("spool full", used_bytes=used, bytes_max=self.bytes_max, advice=FULL_ADVICE)
         elif self._full and not full:
-            log.info("spool_has_room_again", used_bytes=used)
+            log.info("spool has room again", used_bytes=used)
         self._full = full
         return not full
 
@@ -163,12 +163,12 @@ class Spool:
 
     def _failed(self, reason: str, advice: str) -> None:
         if not self._failing:
-            log.error("spool_disk_fails", reason=reason, folder=str(self.folder.path), advice=advice)
+            log.error("spool disk fails", reason=reason, folder=str(self.folder.path), advice=advice)
         self._failing = True
         # The writer may be waiting for a callback, and is to look meanwhile whether the disk works again.
         self._arrived.set()
 
     def _disk_works(self) -> None:
         if self._failing:
-            log.info("spool_disk_works_again", folder=str(self.folder.path))
+            log.info("spool disk works again", folder=str(self.folder.path))
         self._failing = False

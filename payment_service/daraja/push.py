@@ -186,9 +186,9 @@ def _report_push(answer: PushAnswer, http_status: int | None) -> None:
     """A line for what an operator may have to look at. Payers who are busy or mistyped a number are none of it."""
     match answer:
         case Refused(alarm=str() as check) | NotSent(alarm=str() as check):
-            _log.error("daraja_push_refused", answer=_name_of(answer), http_status=http_status, check=check)
+            _log.error("daraja push refused", answer=_name_of(answer), http_status=http_status, check=check)
         case NotSent() | Uncertain():
-            _log.warning("daraja_push_unanswered", answer=_name_of(answer), http_status=http_status)
+            _log.warning("push not sent or unanswered", answer=_name_of(answer), http_status=http_status)
         case Accepted() | Refused():
             pass
         case _:

@@ -49,7 +49,7 @@ async def test_a_drain_finishes_what_is_in_hand_and_leaves_with_0(tmp_path: Path
         assert program.process.returncode == 0
         assert sorted(core.bodies) == [b"0", b"1", b"2", b"3", b"4"]
         last = program.lines()[-1]
-        assert (last["event"], last["received"], last["stored"], last["unsettled"]) == ("gateway_stopped", 5, 5, 0)
+        assert (last["event"], last["received"], last["stored"], last["unsettled"]) == ("gateway stopped", 5, 5, 0)
 
 
 async def test_a_second_signal_ends_the_drain_at_once(tmp_path: Path, core: RecordingCore) -> None:
@@ -89,7 +89,7 @@ async def test_no_log_line_shows_a_phone_number_a_token_or_a_forged_line(tmp_pat
     text = program.output.decode("ascii")
     for secret in ("712345678", path.split("/")[3], path.split("/")[4], bad.split("/")[4], "ws_CO_2", "\x1b"):
         assert secret not in text
-    assert "gateway_stopped" in {line["event"] for line in lines}
+    assert "gateway stopped" in {line["event"] for line in lines}
     assert "forged" not in {line["event"] for line in lines}
 
 

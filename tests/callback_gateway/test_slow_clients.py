@@ -52,7 +52,7 @@ async def program(tmp_path: Path, core: RecordingCore) -> AsyncIterator[Program]
 async def counts_at_end(program: Program) -> dict[str, object]:
     lines = await program.stop(signal.SIGTERM)
     assert program.process.returncode == 0
-    return next(line for line in lines if line["event"] == "gateway_stopped")
+    return next(line for line in lines if line["event"] == "gateway stopped")
 
 
 @pytest.mark.parametrize("sent", [b"", b"P", HALF_A_HEADER], ids=["nothing", "one byte", "half a header"])

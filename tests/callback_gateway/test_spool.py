@@ -96,7 +96,7 @@ async def test_without_a_spool_they_are_answered_503_as_ever(tmp_path: Path) -> 
     ) as program:
         assert (await post(program.address, good_path())).status == 503
         assert (await send(program.address, READY)).status == 503
-        assert "spool_off" in events(await program.stop(signal.SIGTERM))
+        assert "spool off" in events(await program.stop(signal.SIGTERM))
 
 
 @pytest.mark.parametrize("trouble", ["no room", "no answer", "a fault", "not the same contract"])
@@ -144,7 +144,7 @@ async def test_what_the_core_refuses_for_good_is_set_aside_and_holds_up_no_other
         core.failing = None
         await eventually(lambda: set(core.bodies) == set(texts))
         await eventually(lambda: [name.split("/")[0] for name in spools.files(tmp_path)] == ["rejected"] * 2)
-        lines = [line for line in await program.stop(signal.SIGTERM) if line["event"] == "spooled_callback_rejected"]
+        lines = [line for line in await program.stop(signal.SIGTERM) if line["event"] == "spooled callback rejected"]
     assert sorted(str(line["file"]) for line in lines) == spools.files(tmp_path)
     assert {line["level"] for line in lines} == {"error"}
     # Once the operator has put right what was wrong, the files are moved back and go the way of all others.
@@ -216,7 +216,7 @@ async def test_files_cut_at_every_byte_give_up_what_they_hold_and_are_kept(tmp_p
         damaged = sorted(f"damaged/{cut:06d}-cut.spool" for cut in range(len(whole) + 1) if cut not in ends)
         await eventually(lambda: spools.files(tmp_path) == [*damaged, "damaged/noise.spool"])
         assert (await post(program.address, good_path(), b"live")).status == 200
-        told = [line for line in await program.stop(signal.SIGTERM) if line["event"] == "spool_damaged"]
+        told = [line for line in await program.stop(signal.SIGTERM) if line["event"] == "spool damaged"]
     assert len(told) == len(damaged) + 1
     assert {line["level"] for line in told} == {"error"}
     wanted = sum(sum(0 < end <= cut for end in ends) for cut in range(len(whole) + 1))
@@ -240,8 +240,8 @@ async def test_a_full_spool_means_503_until_the_core_is_back(tmp_path: Path, cor
         core.failing = grpc.StatusCode.UNAVAILABLE
         assert (await post(program.address, good_path(), b"room again")).status == 200
         told = events(await program.stop(signal.SIGTERM))
-    assert "GATEWAY_SPOOL_MAX_BYTES" in str(told["spool_full"]["advice"])
-    assert "spool_has_room_again" in told
+    assert "GATEWAY_SPOOL_MAX_BYTES" in str(told["spool full"]["advice"])
+    assert "spool has room again" in told
 
 
 def limit_files(program: Program, bytes_max: int | None) -> None:
@@ -268,10 +268,10 @@ async def test_a_disk_that_takes_no_more_means_503_until_it_does(tmp_path: Path,
         lines = await program.stop(signal.SIGTERM)
     assert program.process.returncode == 0
     assert {b"before", b"after", b"live"} <= set(core_away.bodies)
-    told = [line for line in lines if line["event"] == "spool_disk_fails"]
+    told = [line for line in lines if line["event"] == "spool disk fails"]
     assert len(told) == 1
     assert "limit on the size of files" in str(told[0]["advice"])
-    assert "spool_damaged" not in events(lines)
+    assert "spool damaged" not in events(lines)
 
 
 async def test_a_folder_that_is_gone_means_503_until_it_is_back(tmp_path: Path, core_away: RecordingCore) -> None:
@@ -290,7 +290,7 @@ async def test_a_folder_that_is_gone_means_503_until_it_is_back(tmp_path: Path, 
         assert (await post(program.address, good_path(), b"back")).status == 200
         async with serve_core(core_away, port_of(core_away)):
             await eventually(lambda: b"back" in core_away.bodies and spools.files(tmp_path) == [])
-        assert "spool_disk_works_again" in events(await program.stop(signal.SIGTERM))
+        assert "spool disk works again" in events(await program.stop(signal.SIGTERM))
     assert b"live" in core_away.bodies
 
 

@@ -67,7 +67,7 @@ async def test_a_part_that_dies_is_named_with_its_log_and_everything_ends(
         os.kill(ready["processes"]["callback-gateway"], signal.SIGKILL)
         assert await dev.end() == 1
         assert "callback-gateway ended with exit code 137." in dev.output
-        assert "gateway_serves" in dev.output
+        assert "gateway serves" in dev.output
         assert still_running(tmp_path / "data") == []
 
 

@@ -134,7 +134,7 @@ def token_refused(tokens: AccessToken, generation: int) -> None:
     if tokens.refused_at is not None and now < tokens.refused_at + tokens.times.refusal_window:
         tokens.paused_until = now + tokens.times.refusal_pause
         _log.error(
-            "daraja_token_refused_again",
+            "daraja token refused again",
             check="Daraja refuses tokens that it has just issued: check that the app has the M-Pesa Express product, "
             "that its keys belong to this environment, and that nothing else uses them.",
         )
@@ -176,7 +176,7 @@ def _start_renewal(tokens: AccessToken) -> asyncio.Task[Token]:
 def _look_at_failure(task: asyncio.Task[Token]) -> None:
     error = None if task.cancelled() else task.exception()
     if error is not None:
-        _log.warning("daraja_token_not_renewed", cause=type(error).__name__)
+        _log.warning("daraja token not renewed", cause=type(error).__name__)
 
 
 async def _renew(tokens: AccessToken) -> Token:
@@ -227,7 +227,7 @@ def _open(tokens: AccessToken, stored: StoredToken | None) -> Token | None:
         value = tokens.sealer.open(ACCESS_TOKEN, tokens.app, stored.sealed).decode()
     except SealBroken as error:
         # Sealed with a key that this process has not, or altered: a new one costs a second.
-        _log.error("daraja_token_unreadable", check=f"The stored token is of no use: {error}.")
+        _log.error("daraja token unreadable", check=f"The stored token is of no use: {error}.")
         return None
     return Token(value, stored.generation, stored.refresh_at, stored.expires_at)
 
@@ -256,6 +256,6 @@ async def _fetch(tokens: AccessToken, lease_id: UUID) -> Token | None:
         )
     await tokens.keep_exchange(made)
     if generation is None:
-        _log.warning("daraja_token_lease_lost")
+        _log.warning("daraja token lease lost")
         return None
     return Token(answer.token, generation, refresh_at, expires_at)
