@@ -39,6 +39,33 @@ PULL_INCOMPLETE = Alarm(
     " so report it to Safaricom. ROWS_UNREADABLE, NOT_RECORDED: read the log lines beside this one. Until it is read,"
     " payments of that time are not called certainly unpaid.",
 )
+PUSH_REFUSED = Alarm(
+    "push_refused",
+    "Safaricom refused a push for a reason that lies in our set-up.",
+    "Do what `check` in this line says.",
+)
+TOKEN_REFUSED = Alarm(
+    "token_refused",
+    "Safaricom refuses access tokens that it has just issued.",
+    "Check that the app has the M-Pesa Express product, that its keys belong to this environment, and that nothing else"
+    " uses them. Nothing is sent for some time after this.",
+)
+RESULT_BLAMES_SETUP = Alarm(
+    "result_blames_setup",
+    "A prompt ended with a result whose reason lies in our set-up.",
+    "Do what `check` in this line says.",
+)
+INITIATOR_REFUSED = Alarm(
+    "initiator_refused",
+    "M-Pesa refuses our initiator, so Transaction Status is not asked again for a day.",
+    "Check the initiator's name and password (it expires after 90 days and locks after three wrong tries), that it may"
+    " query transactions, and that the certificate is this environment's.",
+)
+CALLBACK_GIVEN_UP = Alarm(
+    "callback_given_up",
+    "A callback could not be applied in about a day of tries. It is kept as dead, with a case.",
+    "Look at it with `payment-service callbacks show`, and replay it when what was in its way is mended.",
+)
 
 ALARMS: tuple[Alarm, ...] = (
     CALLBACKS_MISSING,
@@ -47,4 +74,9 @@ ALARMS: tuple[Alarm, ...] = (
     SAME_UNLISTED_CODE,
     PULL_BEHIND,
     PULL_INCOMPLETE,
+    PUSH_REFUSED,
+    TOKEN_REFUSED,
+    RESULT_BLAMES_SETUP,
+    INITIATOR_REFUSED,
+    CALLBACK_GIVEN_UP,
 )

@@ -12,6 +12,7 @@ from typing import assert_never
 
 import structlog
 
+from payment_service.alarms import PUSH_REFUSED
 from payment_service.daraja.client import DarajaClient, Exchange, post
 from payment_service.daraja.envelopes import error_in, is_edge_page, lenient_json, retry_after
 from payment_service.daraja.fields import NAIROBI, is_id
@@ -26,6 +27,7 @@ from payment_service.daraja.refusals import (
 from payment_service.daraja.shortcodes import PushRequest, Shortcode
 from payment_service.daraja.transport import HttpAnswer, NoAnswer
 from payment_service.domain.reasons import Reason
+from runtime.alarms import raise_alarm
 
 PUSH_PATH = "/mpesa/stkpush/v1/processrequest"
 
@@ -186,7 +188,7 @@ def _report_push(answer: PushAnswer, http_status: int | None) -> None:
     """A line for what an operator may have to look at. Payers who are busy or mistyped a number are none of it."""
     match answer:
         case Refused(alarm=str() as check) | NotSent(alarm=str() as check):
-            _log.error("daraja push refused", answer=_name_of(answer), http_status=http_status, check=check)
+            raise_alarm(PUSH_REFUSED, answer=_name_of(answer), http_status=http_status, check=check)
         case NotSent() | Uncertain():
             _log.warning("push not sent or unanswered", answer=_name_of(answer), http_status=http_status)
         case Accepted() | Refused():

@@ -23,10 +23,12 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from payment_service.alarms import TOKEN_REFUSED
 from payment_service.daraja.client import DarajaClient, Exchange
 from payment_service.daraja.token import TokenUnavailable, fetch_token
 from payment_service.security.sealing import ACCESS_TOKEN, SealBroken, Sealer
 from payment_service.store.access_token import StoredToken, find_token, hold_lease_until, store_token, take_lease
+from runtime.alarms import raise_alarm
 
 _log = structlog.get_logger()
 
@@ -133,11 +135,7 @@ def token_refused(tokens: AccessToken, generation: int) -> None:
     tokens.refused_generation = generation
     if tokens.refused_at is not None and now < tokens.refused_at + tokens.times.refusal_window:
         tokens.paused_until = now + tokens.times.refusal_pause
-        _log.error(
-            "daraja token refused again",
-            check="Daraja refuses tokens that it has just issued: check that the app has the M-Pesa Express product, "
-            "that its keys belong to this environment, and that nothing else uses them.",
-        )
+        raise_alarm(TOKEN_REFUSED)
     tokens.refused_at = now
 
 

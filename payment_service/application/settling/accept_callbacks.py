@@ -15,6 +15,7 @@ from enum import StrEnum
 import structlog
 from opentelemetry import trace
 
+from payment_service.alarms import RESULT_BLAMES_SETUP
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.daraja.callback import read_callback
@@ -25,6 +26,7 @@ from payment_service.domain.facts import ResultReported, Unreadable, unread_fact
 from payment_service.security.sealing import CALLBACK_BODY, Sealer
 from payment_service.store.inbox import SealedCallback, StoredCallback
 from payment_service.telemetry import remote_parent, trace_id
+from runtime.alarms import raise_alarm
 from runtime.callback_tokens import CallbackKeys, token_accepted
 
 BODY_INDEX = "callback-body"
@@ -119,7 +121,7 @@ async def _apply(facts: GroupCommit[Submission, Recorded], submission: Submissio
         _log.exception("callback kept without being applied", reference=submission.reference)
         recorded = await facts.submit(replace(submission, only_keep=type(error).__name__))
     if isinstance(submission.fact, ResultReported) and (alarm := meaning_of(submission.fact.code).alarm) is not None:
-        _log.error("result points at our set-up", code=submission.fact.code, check=alarm)
+        raise_alarm(RESULT_BLAMES_SETUP, code=submission.fact.code, check=alarm)
     with remote_parent(recorded.trace_parent), _tracer.start_as_current_span("apply callback", start_time=started):
         _log.info(
             "callback stored",

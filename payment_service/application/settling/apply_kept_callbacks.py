@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
+from payment_service.alarms import CALLBACK_GIVEN_UP
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import PENDING_RETRY_AFTER, Recorded, Submission
 from payment_service.application.settling.accept_callbacks import fact_id_of, kept_submission
@@ -25,6 +26,7 @@ from payment_service.domain.facts import Fact, Unreadable
 from payment_service.security.sealing import SealBroken, Sealer
 from payment_service.store import evidence, inbox
 from payment_service.store.inbox import REPLAY_FAILED, ReplayRow, StoredCallback
+from runtime.alarms import raise_alarm
 
 BATCH = 40
 """Callbacks of one step; with the two below, a step is over in 50 s even if every one of them hangs."""
@@ -125,7 +127,7 @@ async def _put_off(tools: InboxTools, callback: StoredCallback, error: str) -> N
         elif await inbox.give_up(conn, callback, error):
             case = evidence.new_case(None, callback.reference, _GIVEN_UP, _fact(tools.sealer, callback), now)
             await evidence.open_case(conn, case)
-            _log.error("callback given up", reference=callback.reference, callback_id=str(callback.callback_id))
+            raise_alarm(CALLBACK_GIVEN_UP, reference=callback.reference, callback_id=str(callback.callback_id))
 
 
 def _fact(sealer: Sealer, callback: StoredCallback) -> Fact:

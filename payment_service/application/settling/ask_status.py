@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from payment_service.alarms import INITIATOR_REFUSED
 from payment_service.application.calling.access_token import AccessToken, NoAccessToken, get_token, token_doubted
 from payment_service.application.calling.exchanges import keep_exchange
 from payment_service.application.settling.accept_callbacks import body_row_id
@@ -31,6 +32,7 @@ from payment_service.domain.cases import CaseKind
 from payment_service.security.sealing import CALLBACK_BODY, SealBroken, Sealer
 from payment_service.store import status_questions as questions
 from payment_service.store.status_questions import Turn, Wanted
+from runtime.alarms import raise_alarm
 from runtime.callback_tokens import CallbackKeys, callback_path
 
 LOOK_SECONDS = 2.0
@@ -46,11 +48,6 @@ TRIES_MAX = 6
 """Questions for one transaction, over an hour; then it is for a person, who has a case by then."""
 REFUSED_PAUSE = timedelta(hours=24)
 """After a result that refuses the operator: the third wrong password would lock it, and an alarm is out."""
-
-INITIATOR_ALARM = (
-    "M-Pesa refuses our initiator: check its name and password (they expire after 90 days and lock after three wrong"
-    " tries), that it may query transactions, and that the certificate is this environment's."
-)
 
 _log = structlog.get_logger(__name__)
 
@@ -127,7 +124,7 @@ async def _may_ask(tools: StatusTools, conn: AsyncConnection, turn: Turn, now: d
     code = next((code for row in results if (code := _refusal_in(tools, turn.asked_reference, *row))), None)
     if code is not None:
         await questions.end_question(conn, tools.initiator_key, now + REFUSED_PAUSE, code)
-        _log.error("initiator refused", code=code, check=INITIATOR_ALARM)
+        raise_alarm(INITIATOR_REFUSED, code=code)
         return False
     return bool(results) or now >= turn.asked_at + RESULT_WITHIN
 

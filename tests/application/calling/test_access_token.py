@@ -186,7 +186,7 @@ async def test_a_second_refusal_right_after_raises_an_alarm_and_waits(stage: Sta
         for _ in range(20):
             with pytest.raises(NoAccessToken, match="REFUSED_TWICE"):
                 await get_token(stage.first)
-    assert [(line["event"], line["log_level"]) for line in lines] == [("daraja token refused again", "error")]
+    assert [(line["event"], line["alarm"]) for line in lines] == [("alarm", "token_refused")]
     assert stage.tokens_issued == 2
     stage.clock.now += TIMES.refusal_pause
     assert await works(stage.first, await get_token(stage.first))
