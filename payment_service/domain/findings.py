@@ -213,7 +213,8 @@ def _watch_ended(payment: Payment, fact: WatchEnded, now: datetime, times: Times
     if now < watch_end(payment, times) or payment.outcome_certain:
         return Finding.NO_NEWS
     covered = fact.books_cover or payment.unpaid_seen_at is not None
-    return Finding.WATCH_COVERED if covered and not payment.unread_callback else Finding.WATCH_UNCOVERED
+    in_doubt = payment.unread_callback or payment.money_case_open
+    return Finding.WATCH_COVERED if covered and not in_doubt else Finding.WATCH_UNCOVERED
 
 
 def _claim(payment: Payment, around: Surroundings, now: datetime, times: Times) -> Finding:

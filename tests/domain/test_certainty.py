@@ -52,6 +52,14 @@ def test_after_two_days_of_silence_a_person_is_asked_and_nothing_is_certain(colu
     assert later.due_at is None, "the timer does not come back"
 
 
+def test_money_in_doubt_is_not_made_certain_by_books_that_cover_the_watch() -> None:
+    expired = scenes.standing_in(Standing.EXPIRED)
+    doubted = scenes.tell(expired, scenes.pulled(OTHER_RECEIPT, in_doubt=True), GONE).payment
+    assert doubted.money_case_open
+    ended = scenes.tell(doubted, WatchEnded(books_cover=True), WATCH_END).payment
+    assert (ended.outcome_certain, ended.due_at) == (False, None)
+
+
 @pytest.mark.parametrize("answer", [scenes.uncertain("1037"), scenes.uncertain("1031"), scenes.failed("2001")])
 def test_a_query_that_was_asked_after_the_prompt_covers_the_end_of_the_watch(answer: ResultReported) -> None:
     expired = scenes.standing_in(Standing.EXPIRED)
