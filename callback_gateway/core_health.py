@@ -63,10 +63,10 @@ class CoreHealth:
             differing = []
         if differing and differing != self._differing:
             log.error(
-                "callback_keys_differ",
+                "callback keys differ",
                 key_ids=differing,
                 advice="give gateway and service the same file of callback keys: true callbacks are refused until then",
             )
         elif self._differing and not differing:
-            log.info("callback_keys_agree_again")
+            log.info("callback keys agree again")
         self._differing = differing

@@ -54,7 +54,7 @@ class UnknownKeys:
         if self._now() < self._quiet_until:
             return
         log.warning(
-            "callback_key_unknown",
+            "callback key unknown",
             refused=self._refused,
             advice="if these are true callbacks, add the service's key to GATEWAY_CALLBACK_KEYS_FILE and restart",
         )

@@ -104,7 +104,6 @@ REFUND_FAILED      case     case   case   case   case   case   case     case    
 CASE_ACCEPTED      -        -      -      -      -      K      -        -        -        -        -        -        -       -          -
 """  # noqa: E501 -- a table is read by its columns
 
-
 HEADINGS = {
     "C": Standing.CREATED,
     "S": Standing.SENDING,
@@ -133,7 +132,6 @@ def _parsed(table: str) -> Mapping[Finding, Mapping[Standing, str]]:
 
 TABLE = _parsed(_TABLE)
 """The cell for every finding and standing; total, which a test proves."""
-
 
 _CASE_OF: Mapping[Finding, CaseKind] = {
     Finding.PROMPT_OTHERWISE: CaseKind.OTHER_PROMPT,
@@ -187,8 +185,9 @@ def apply(payment: Payment, fact: Fact, around: Surroundings, now: datetime, tim
     case = _case(row, column, mark or target, payment, fact)
     after = payment if row in _UNBOUND or cell == "-" else _with_ids(payment, fact)
     after = _moved(after, target, fact, now, times)
-    if after.state in LIVE_STATES and not after.blocks_booking and after.reason not in UNDER_REVIEW:
-        # Lost to a paid sibling. The prompt may still be on the phone, and nobody must pay for what is paid.
+    sibling_paid = not after.blocks_booking if after.state in LIVE_STATES else payment.reason is Reason.SIBLING_PAID
+    if sibling_paid and after.state not in PAID_STATES and after.reason not in UNDER_REVIEW:
+        # The prompt may still be on the phone, and nobody must pay, now or by another attempt, for what is paid.
         after = after.but(reason=Reason.SIBLING_PAID)
     if row in _UNPAID:
         after = _with_evidence(after, fact, now, times)

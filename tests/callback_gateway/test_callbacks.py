@@ -234,7 +234,7 @@ async def test_a_gateway_with_other_keys_than_the_core_is_not_ready_and_says_so(
             core.keys = CallbackKeys("a1", {"a1": KEYS.keys["a1"], "c3": bytes(32)})
             await becomes(edge, 200)
     told = [(line["event"], line.get("key_ids")) for line in lines if line["event"].startswith("callback_keys")]
-    assert told == [("callback_keys_differ", ["c3", "b2"]), ("callback_keys_agree_again", None)]
+    assert told == [("callback keys differ", ["c3", "b2"]), ("callback keys agree again", None)]
 
 
 async def test_refused_tokens_of_an_unknown_key_are_told_of_once_a_minute(edge: str) -> None:
@@ -243,7 +243,7 @@ async def test_refused_tokens_of_an_unknown_key_are_told_of_once_a_minute(edge: 
         for _ in range(3):
             assert (await post(edge, callback_path(other, "stk", new_reference()))).status == 404
             assert (await post(edge, good_path()[:-1])).status == 404
-    assert [line["refused"] for line in lines if line["event"] == "callback_key_unknown"] == [1]
+    assert [line["refused"] for line in lines if line["event"] == "callback key unknown"] == [1]
     times = iter([0.0, 0.0, 59.0, 60.0, 60.0])
     with capture_logs() as lines:
         unknown = UnknownKeys(lambda: next(times))

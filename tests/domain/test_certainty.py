@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import pytest
 
@@ -14,12 +15,14 @@ from payment_service.domain.facts import (
     ReceiptOverdue,
     ReceiptProven,
     ResultReported,
+    SiblingPaid,
     Unreadable,
     WatchEnded,
     unread_fact_id,
 )
 from payment_service.domain.findings import Standing, standing
 from payment_service.domain.payment import BookingAction, Payment, State, UnpaidProof
+from payment_service.domain.reasons import Reason
 from tests.domain import scenes
 from tests.domain.scenes import OTHER_ID, OTHER_RECEIPT, RECEIPT, START, TIMES, seconds
 
@@ -286,3 +289,14 @@ def test_money_that_only_a_query_tells_of_is_as_late_as_the_question() -> None:
     asked = queried(scenes.query_paid(scenes.CHECKOUT), prompted.expires_at - seconds(1))
     outcome = scenes.tell(expired, asked, prompted.expires_at + seconds(20))
     assert (outcome.case, outcome.payment.booking_action) == (None, BookingAction.WAIT)
+
+
+@pytest.mark.parametrize("ending", [scenes.failed("2001"), scenes.cancelled()])
+def test_an_attempt_that_ends_after_its_sibling_was_paid_offers_no_other_payment(ending: ResultReported) -> None:
+    prompted = scenes.standing_in(Standing.PROMPTED)
+    beaten = scenes.tell(prompted, SiblingPaid(UUID(int=7)), SENT + seconds(5)).payment
+    assert beaten.reason is Reason.SIBLING_PAID
+    ended = scenes.tell(beaten, ending, SENT + seconds(9)).payment
+    assert (ended.state in (State.FAILED, State.CANCELLED), ended.reason) == (True, Reason.SIBLING_PAID)
+    paid = scenes.tell(ended, scenes.paid(), SENT + seconds(20)).payment
+    assert paid.reason is not Reason.SIBLING_PAID
