@@ -233,7 +233,7 @@ async def test_a_gateway_with_other_keys_than_the_core_is_not_ready_and_says_so(
             await becomes(edge, 503)
             core.keys = CallbackKeys("a1", {"a1": KEYS.keys["a1"], "c3": bytes(32)})
             await becomes(edge, 200)
-    told = [(line["event"], line.get("key_ids")) for line in lines if line["event"].startswith("callback_keys")]
+    told = [(line["event"], line.get("key_ids")) for line in lines if line["event"].startswith("callback keys")]
     assert told == [("callback keys differ", ["c3", "b2"]), ("callback keys agree again", None)]
 
 
