@@ -100,6 +100,7 @@ STORIES: tuple[Story, ...] = (
         700,
         _STATUS.PAYMENT_STATUS_COMPLETED,
         {"callback_delay_seconds": PAID_LATE_SECONDS},
+        reason=payment_pb2.STATUS_REASON_PAID_LATE,
         sees=(_EVENT.PAYMENT_EVENT_TYPE_EXPIRED, _EVENT.PAYMENT_EVENT_TYPE_COMPLETED_LATE),
     ),
     Story(

@@ -160,7 +160,7 @@ async def wrong_amount(town: Installation) -> Seen:
     """The callback says that KES 5 was paid where 500 was asked for."""
     phone = await town.simulator.phone({"callback_items": {"Amount": 5}, "pull": "never"})
     started = await town.first.initiate(phone)
-    account = await town.account(started, has_reason("REVIEW"))
+    account = await town.account(started, has_reason("AMOUNT_DIFFERS"))
     account.must(status="PROCESSING", action="REVIEW", receipt="", prompts=1)
     barred = await refused(town.first.initiate(a_number(), booking_id=started.payment.booking_id))
     expect("another attempt", barred.code, "FAILED_PRECONDITION")

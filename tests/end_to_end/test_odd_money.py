@@ -100,7 +100,7 @@ async def test_a_wrong_amount_is_for_an_operator(town: Town, amount: object) -> 
     phone = a_phone()
     await town.simulator.script(phone, {"callback_items": {"Amount": amount}})
     started = await initiate(town.patient, phone)
-    events = await events_until(town.patient, started, lambda payment: reason_of(payment) == "REVIEW")
+    events = await events_until(town.patient, started, lambda payment: reason_of(payment) == "AMOUNT_DIFFERS")
     assert (status_of(events[-1].payment), action_of(events[-1].payment)) == ("PROCESSING", "REVIEW")
     assert events[-1].payment == await get(town.patient, started.payment.payment_id)
     assert await town.cases(started.payment) == [("WRONG_AMOUNT", True)]
