@@ -69,6 +69,8 @@ def _read_result(fact_id: str, result: dict[str, object]) -> ResultReported:
     if receipt.value is not None and meaning.verdict is not Verdict.PAID:
         raise _NotAResult("it names a receipt, and its code does not say paid")
     contradictory = any(told.contradictory for told in (amount, receipt, merchant, checkout))
+    if contradictory and meaning.verdict is not Verdict.PAID:
+        raise _NotAResult("it contradicts itself, and its code does not say paid")
     return ResultReported(
         fact_id=fact_id,
         source=Source.CALLBACK,

@@ -135,6 +135,12 @@ def test_money_that_contradicts_itself_is_paid_and_for_a_person_to_look_at(
     assert (fact.verdict, fact.amount) == (Verdict.PAID, UNREADABLE)
 
 
+@pytest.mark.parametrize("name", ["MerchantRequestID", "CheckoutRequestID"])
+def test_a_failure_that_names_two_prompts_is_not_believed(name: str) -> None:
+    body = callback(ResultCode=1032).replace(b'"ResultCode":', b'"%s": "another", "ResultCode":' % name.encode())
+    assert isinstance(read_stk(body), Unreadable)
+
+
 def test_two_dates_cost_nothing_but_the_date() -> None:
     fact = read(callback(with_item("TransactionDate", 20261123101512, 20261123101513)))
     assert (fact.amount, fact.receipt, fact.transaction_at) == (850, "TKN4ABC9XY", None)

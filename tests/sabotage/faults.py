@@ -505,6 +505,13 @@ FAULTS = (
         ("tests/daraja/test_callback.py::test_a_failure_that_names_a_receipt_is_not_believed",),
     ),
     Fault(
+        "a failure that names two prompts is believed",
+        "payment_service/daraja/callback.py",
+        "    if contradictory and meaning.verdict is not Verdict.PAID:",
+        "    if contradictory and meaning.verdict is Verdict.STILL_PROCESSING:",
+        ("tests/daraja/test_callback.py::test_a_failure_that_names_two_prompts_is_not_believed",),
+    ),
+    Fault(
         "a code that may be a phone number is recorded in clear",
         "payment_service/daraja/result_codes.py",
         "    return UNLISTED_SHAPE if _DIGITS.fullmatch(text) else None",
