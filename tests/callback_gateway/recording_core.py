@@ -22,12 +22,20 @@ def stored(_callback: pb.Callback) -> int:
     return pb.CALLBACK_OUTCOME_STORED
 
 
+def _set_event() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 @dataclass(eq=False)
 class RecordingCore(CallbackServiceServicer):
     """What came, call by call, and the outcome to give to each callback."""
 
     outcome: Callable[[pb.Callback], int] = stored
     delay_s: float = 0.0
+    # While it is clear, no call is answered.
+    may_answer: asyncio.Event = field(default_factory=_set_event)
     # While set, calls end with this code instead of an answer.
     failing: grpc.StatusCode | None = None
     # Outcomes to leave out of every answer, as only a broken server would.
@@ -50,6 +58,7 @@ class RecordingCore(CallbackServiceServicer):
             await context.abort(self.failing, "told to")
         self.calls.append(list(request.callbacks))
         await asyncio.sleep(self.delay_s)
+        await self.may_answer.wait()
         outcomes = [self.outcome(callback) for callback in request.callbacks]
         kept = outcomes[: len(outcomes) - self.forget]
         return pb.SubmitCallbacksResponse(outcomes=[pb.CallbackOutcome.ValueType(outcome) for outcome in kept])

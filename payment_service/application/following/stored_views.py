@@ -5,6 +5,7 @@ everybody: an unknown reason or warning is left out, an unknown event says that 
 action or state the booking waits, which is the one that does nothing.
 """
 
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -36,6 +37,17 @@ def states_of(statuses: frozenset[Status]) -> tuple[str, ...]:
 
 def payment_view(row: PaymentRow, sealer: Sealer) -> PaymentView:
     """A payment as it stands."""
+    return _view(row, _STATUSES.get(row.status, Status.PROCESSING), row.updated_at, sealer)
+
+
+def event_view(row: EventRow, sealer: Sealer) -> EventView:
+    """An event, with its payment as it was right after it."""
+    payment = _view(row, _status(row.state), row.occurred_at, sealer)
+    previous = None if row.previous_state is None else _status(row.previous_state)
+    return EventView(row.position, row.tag, _EVENT_TYPES.get(row.event_type, EventType.UPDATED), previous, payment)
+
+
+def _view(row: PaymentRow | EventRow, status: Status, updated_at: datetime, sealer: Sealer) -> PaymentView:
     return PaymentView(
         payment_id=row.payment_id,
         caller=row.caller,
@@ -43,7 +55,7 @@ def payment_view(row: PaymentRow, sealer: Sealer) -> PaymentView:
         booking_id=row.booking_id,
         attempt=row.attempt,
         retry_of=row.retry_of,
-        status=_STATUSES.get(row.status, Status.PROCESSING),
+        status=status,
         reason=_REASONS.get(row.status_reason or ""),
         result_code=row.provider_result_code,
         language_code=row.language_code,
@@ -56,44 +68,12 @@ def payment_view(row: PaymentRow, sealer: Sealer) -> PaymentView:
         receipt=row.receipt,
         paid_late=row.paid_late,
         created_at=row.created_at,
-        updated_at=row.updated_at,
+        updated_at=updated_at,
         expires_at=row.expires_at,
         completed_at=row.completed_at,
         metadata=row.metadata,
         version=row.version,
     )
-
-
-def event_view(row: EventRow, sealer: Sealer) -> EventView:
-    """An event, with its payment as it was right after it."""
-    payment = PaymentView(
-        payment_id=row.payment_id,
-        caller=row.caller,
-        reference=row.reference,
-        booking_id=row.booking_id,
-        attempt=row.attempt,
-        retry_of=row.retry_of,
-        status=_status(row.state),
-        reason=_REASONS.get(row.status_reason or ""),
-        result_code=row.provider_result_code,
-        language_code=row.language_code,
-        booking_action=_ACTIONS.get(row.booking_action, BookingAction.WAIT),
-        outcome_certain=row.outcome_certain,
-        retry_allowed_at=row.retry_allowed_at,
-        amount=row.amount,
-        masked_phone=_masked_phone(row.payment_id, row.phone_number, sealer),
-        phone_warning=_WARNINGS.get(row.phone_warning or ""),
-        receipt=row.receipt,
-        paid_late=row.paid_late,
-        created_at=row.created_at,
-        updated_at=row.occurred_at,
-        expires_at=row.expires_at,
-        completed_at=row.completed_at,
-        metadata=row.metadata,
-        version=row.version,
-    )
-    previous = None if row.previous_state is None else _status(row.previous_state)
-    return EventView(row.position, row.tag, _EVENT_TYPES.get(row.event_type, EventType.UPDATED), previous, payment)
 
 
 def _status(state: str) -> Status:

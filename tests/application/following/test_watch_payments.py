@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -51,8 +52,13 @@ async def test_each_events_own_cursor_resumes_right_after_it(process: Process) -
     events = await events_until(early, lambda events: len(events) >= 4)
     for number, event in enumerate(events[:-1]):
         resumed = aiter(process.payments.WatchPayments(pb.WatchPaymentsRequest(cursor=event.cursor)))
-        rest = await events_until(resumed, lambda events, left=3 - number: len(events) >= left)  # type: ignore[misc]  # the default binds the loop's value
-        assert [one.event_id for one in rest] == [one.event_id for one in events[number + 1 :]]
+        expected = [one.event_id for one in events[number + 1 :]]
+        rest = await events_until(resumed, partial(_as_many_as, expected))
+        assert [one.event_id for one in rest] == expected
+
+
+def _as_many_as(expected: list[str], events: list[payment_pb2.PaymentEvent]) -> bool:
+    return len(events) >= len(expected)
 
 
 async def test_events_of_other_processes_come_too(database: Database, tmp_path: Path) -> None:
