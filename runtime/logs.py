@@ -68,7 +68,7 @@ class _LossyStream:
 
     def write(self, line: str) -> int:
         """Write the line out, after word of those lost before it."""
-        told = _encode({"level": "error", "program": self._program, "event": "log_lines_lost", "lines": self._lost})
+        told = _encode({"level": "error", "program": self._program, "event": "log lines lost", "lines": self._lost})
         try:
             self._stream.write(f"{told}\n{line}" if self._lost else line)
             self._stream.flush()
@@ -89,7 +89,7 @@ class _Lines(logging.StreamHandler[TextIO]):
     def handleError(self, record: logging.LogRecord) -> None:
         # logging's own report prints the arguments in clear.
         structlog.get_logger().error(
-            "log_line_unprintable", logger=record.name, origin=f"{record.module}:{record.lineno}"
+            "log line unprintable", logger=record.name, origin=f"{record.module}:{record.lineno}"
         )
 
 
@@ -117,7 +117,7 @@ def _catch_what_nobody_caught() -> None:
     def report(event: str) -> Callable[[BaseException | None], None]:
         return lambda error: structlog.get_logger().critical(event, exc_info=error)
 
-    program_crashed, thread_crashed = report("program_crashed"), report("thread_crashed")
+    program_crashed, thread_crashed = report("program crashed"), report("thread crashed")
 
     def on_exception(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         if issubclass(kind, KeyboardInterrupt):

@@ -108,7 +108,7 @@ async def query(
     )
     if isinstance(said, NothingLearned):
         level = logging.WARNING if said.alarm is None else logging.ERROR
-        _log.log(level, "daraja_query_unanswered", answer=said.code, http_status=made.http_status, check=said.alarm)
+        _log.log(level, "query unanswered", answer=said.code, http_status=made.http_status, check=said.alarm)
     return said, made
 
 

@@ -79,7 +79,7 @@ async def fetch_token(client: DarajaClient) -> tuple[TokenAnswer, Exchange]:
     made = exchange_made("token", b"", answer, kept, started_at, started, kind)
     if isinstance(read, TokenUnavailable):
         level = logging.WARNING if read.alarm is None else logging.ERROR
-        _log.log(level, "daraja_token_unavailable", code=read.code, http_status=answer.status, check=read.alarm)
+        _log.log(level, "token unavailable", code=read.code, http_status=answer.status, check=read.alarm)
     return read, made
 
 

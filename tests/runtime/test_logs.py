@@ -48,7 +48,7 @@ def test_a_full_disk_costs_lines_and_nothing_else(disk: Disk) -> None:
     log.info("again")
     log.info("and again")
     lines = [json.loads(line) for line in disk.getvalue().splitlines()]
-    assert [line["event"] for line in lines] == ["log_lines_lost", "again", "and again"]
+    assert [line["event"] for line in lines] == ["log lines lost", "again", "and again"]
     # Theirs counts once for itself, and once for the report that it could not be written, if there is one.
     assert lines[0]["lines"] >= 2
 

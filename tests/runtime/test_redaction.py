@@ -224,7 +224,7 @@ def run_program(tmp_path: Path, lines: str) -> tuple[subprocess.CompletedProcess
 
 def test_a_library_line_that_cannot_be_formatted_is_reported_without_its_arguments(tmp_path: Path) -> None:
     _, events = run_program(tmp_path, "import logging; logging.error('%d rows for %s', '0712345678', 'x')")
-    assert events == ["log_line_unprintable"]
+    assert events == ["log line unprintable"]
 
 
 def test_a_crash_is_a_line_of_the_log_too(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_a_crash_is_a_line_of_the_log_too(tmp_path: Path) -> None:
         "thread = threading.Thread(target=fail)\nthread.start()\nthread.join()\n"
         "raise RuntimeError('0712345678 again')",
     )
-    assert events == ["thread_crashed", "program_crashed"]
+    assert events == ["thread crashed", "program crashed"]
     assert done.returncode == 1
 
 
