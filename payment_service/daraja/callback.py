@@ -6,6 +6,7 @@ and however it is wrapped, and a defect costs its own field and no other:
 
 * what is readable counts; what is absent or unreadable contradicts nothing, but for an amount, which has to be right;
 * what is said twice and differently is a contradiction: of a success, the money is then for a person to look at;
+  of anything else, the body is `Unreadable`, and so is a failure that names a receipt;
 * only the result code is indispensable. A body without a readable one is `Unreadable`, and never taken for "no money".
 
 What a result code means stands in `result_codes`. What the result does to a payment is decided elsewhere.

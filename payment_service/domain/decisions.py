@@ -100,8 +100,8 @@ def booking_action(payment: Payment, around: Surroundings) -> BookingAction:
 
 
 def _outcome_certain(before: Payment, after: Payment) -> bool:
-    """Whether nothing can change the outcome any more. Without money, only proof makes it so, and an unread callback
-    may still tell otherwise; with money, only what names the receipt, or is as good as that."""
+    """Whether nothing can change the outcome any more. Without money, only proof makes it so, while no money is in
+    doubt, and an unread callback may still tell otherwise; with money, only what names the receipt, or is as good."""
     match after.state:
         case State.COMPLETED:
             return after.receipt is not None or after.paid_twice
@@ -112,7 +112,8 @@ def _outcome_certain(before: Payment, after: Payment) -> bool:
         case _:
             # A payment that ended before proofs were recorded stays as certain as it was.
             was_certain = after.state is before.state and before.outcome_certain
-            return not after.unread_callback and (after.unpaid_proof is not None or was_certain)
+            proven = after.unpaid_proof is not None and not after.money_case_open
+            return not after.unread_callback and (proven or was_certain)
 
 
 def _blocks_booking(before: Payment, after: Payment, around: Surroundings) -> bool:

@@ -186,7 +186,7 @@ def apply(payment: Payment, fact: Fact, around: Surroundings, now: datetime, tim
     after = payment if row in _UNBOUND or cell == "-" else _with_ids(payment, fact)
     after = _moved(after, target, fact, now, times)
     sibling_paid = not after.blocks_booking if after.state in LIVE_STATES else payment.reason is Reason.SIBLING_PAID
-    if sibling_paid and after.state not in PAID_STATES and after.reason not in UNDER_REVIEW:
+    if sibling_paid and after.state not in PAID_STATES and after.reason not in UNDER_REVIEW | {Reason.WITHDRAWN}:
         # The prompt may still be on the phone, and nobody must pay, now or by another attempt, for what is paid.
         after = after.but(reason=Reason.SIBLING_PAID)
     if row in _UNPAID:

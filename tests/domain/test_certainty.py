@@ -10,6 +10,7 @@ import pytest
 
 from payment_service.domain.cases import CaseKind, OpenCase
 from payment_service.domain.facts import (
+    CancelRequested,
     DeadlinePassed,
     Fact,
     ReceiptOverdue,
@@ -60,6 +61,15 @@ def test_money_in_doubt_is_not_made_certain_by_books_that_cover_the_watch() -> N
     doubted = scenes.tell(expired, scenes.pulled(OTHER_RECEIPT, in_doubt=True), GONE).payment
     assert doubted.money_case_open
     ended = scenes.tell(doubted, WatchEnded(books_cover=True), WATCH_END).payment
+    assert (ended.outcome_certain, ended.due_at) == (False, None)
+
+
+def test_money_in_doubt_is_not_made_certain_by_an_answer_that_says_unpaid() -> None:
+    expired = scenes.standing_in(Standing.EXPIRED)
+    doubted = scenes.tell(expired, scenes.pulled(OTHER_RECEIPT, in_doubt=True), GONE).payment
+    denied = scenes.tell(doubted, queried(scenes.failed("1032"), GONE), GONE + seconds(9)).payment
+    assert (denied.money_case_open, denied.unpaid_proof, denied.outcome_certain) == (True, UnpaidProof.QUERY, False)
+    ended = scenes.tell(denied, WatchEnded(books_cover=True), WATCH_END).payment
     assert (ended.outcome_certain, ended.due_at) == (False, None)
 
 
@@ -300,3 +310,14 @@ def test_an_attempt_that_ends_after_its_sibling_was_paid_offers_no_other_payment
     assert (ended.state in (State.FAILED, State.CANCELLED), ended.reason) == (True, Reason.SIBLING_PAID)
     paid = scenes.tell(ended, scenes.paid(), SENT + seconds(20)).payment
     assert paid.reason is not Reason.SIBLING_PAID
+
+
+def test_an_attempt_whose_sibling_was_paid_can_be_withdrawn_twice() -> None:
+    sending = scenes.standing_in(Standing.SENDING)
+    beaten = scenes.tell(sending, SiblingPaid(UUID(int=7)), SENT + seconds(1)).payment
+    unsent = scenes.tell(beaten, scenes.not_sent(), SENT + seconds(2)).payment
+    assert (unsent.state, unsent.reason) == (State.CREATED, Reason.SIBLING_PAID)
+    withdrawn = scenes.tell(unsent, CancelRequested("cancel-1"), SENT + seconds(3)).payment
+    assert (withdrawn.state, withdrawn.reason) == (State.CANCELLED, Reason.WITHDRAWN)
+    again = scenes.tell(withdrawn, CancelRequested("cancel-2"), SENT + seconds(4))
+    assert (again.refused, again.payment) == (False, withdrawn)

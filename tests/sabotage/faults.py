@@ -641,8 +641,8 @@ FAULTS = (
     Fault(
         "a callback that cannot be read keeps nothing from being certain",
         "payment_service/domain/decisions.py",
-        "            return not after.unread_callback and (after.unpaid_proof is not None or was_certain)",
-        "            return after.unpaid_proof is not None or was_certain",
+        "            return not after.unread_callback and (proven or was_certain)",
+        "            return proven or was_certain",
         ("tests/domain/test_certainty.py::test_nothing_without_money_is_certain_while_a_callback_is_unread",),
     ),
     Fault(
@@ -765,6 +765,20 @@ FAULTS = (
                 "::test_an_attempt_that_ends_after_its_sibling_was_paid_offers_no_other_payment"
             ),
         ),
+    ),
+    Fault(
+        "a paid sibling hides that an attempt was withdrawn",
+        "payment_service/domain/transitions.py",
+        "after.reason not in UNDER_REVIEW | {Reason.WITHDRAWN}:",
+        "after.reason not in UNDER_REVIEW:",
+        ("tests/domain/test_certainty.py::test_an_attempt_whose_sibling_was_paid_can_be_withdrawn_twice",),
+    ),
+    Fault(
+        "an answer makes certain what has money in doubt",
+        "payment_service/domain/decisions.py",
+        "            proven = after.unpaid_proof is not None and not after.money_case_open",
+        "            proven = after.unpaid_proof is not None",
+        ("tests/domain/test_certainty.py::test_money_in_doubt_is_not_made_certain_by_an_answer_that_says_unpaid",),
     ),
     Fault(
         "a retry may start before its sentence says so",

@@ -123,7 +123,9 @@ class _StatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StatusRe
     """No answer from the phone in time."""
     STATUS_REASON_SIBLING_PAID: _StatusReason.ValueType  # 23
     """Another attempt of the same booking was paid while this one's prompt may
-    still be on a phone: nobody should enter a PIN for it.
+    still be on a phone: nobody should enter a PIN for it. The reason stays
+    when this attempt ends without money. Offer no other attempt then, whatever
+    booking_action says: the booking is paid, and a retry is refused.
     """
     STATUS_REASON_PAID_LATE: _StatusReason.ValueType  # 24
     """The money was received after the booking's hold; an operator decides."""
@@ -187,7 +189,9 @@ STATUS_REASON_NO_ANSWER: StatusReason.ValueType  # 22
 """No answer from the phone in time."""
 STATUS_REASON_SIBLING_PAID: StatusReason.ValueType  # 23
 """Another attempt of the same booking was paid while this one's prompt may
-still be on a phone: nobody should enter a PIN for it.
+still be on a phone: nobody should enter a PIN for it. The reason stays
+when this attempt ends without money. Offer no other attempt then, whatever
+booking_action says: the booking is paid, and a retry is refused.
 """
 STATUS_REASON_PAID_LATE: StatusReason.ValueType  # 24
 """The money was received after the booking's hold; an operator decides."""
