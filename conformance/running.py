@@ -1,31 +1,30 @@
 """What a case is, and how all of them are run.
 
-Cases that do not disturb each other share one installation and run at the same time. Those that pull a plug have
-another to themselves, one after the other, beside the first group. A case is over when it has seen what it waits for,
-or when it has not within its bound, and that is a failure.
+Cases come in groups. A group has an installation of its own, with times of its own. Most groups run their cases at the
+same time; those that pull a plug run one after the other. All installations are up before the first case begins. A case
+is over when it has seen what it waits for, or when it has not within its bound, and that is a failure.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc.aio
 
 from conformance.account import Seen
 from conformance.caller import refusal_of
-from conformance.installation import Installation, running_installation
-from development.postgres import EmbeddedServer, embedded_postgres
+from conformance.installation import SOON_ASKED, SOON_GIVEN_UP, Installation, running_installation
+from development.postgres import embedded_postgres
 from development.slowness import slowness
 
 # Several times what the longest case takes.
 CASE_SECONDS = 150.0 * slowness()
-# More at once would only wait for each other, on two cores.
-TOGETHER = 8
 # Cases that run beside others must not wait for each other's queries. Those that run alone have few.
 MANY_QUERIES: Mapping[str, str] = {"PAYMENTS_QUERIES_PER_MINUTE": "6000"}
 # What a case loses on purpose must not be found again by another way than the one that it tries.
@@ -35,11 +34,31 @@ Play = Callable[[Installation], Awaitable[Seen]]
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """Cases that share an installation.
+
+    Times that differ need an installation of their own: a payment that is not sent at once may be sent by any process
+    of its database, and then has the times of that process.
+    """
+
+    name: str
+    settings: Mapping[str, str] = field(hash=False)
+    at_once: int
+    """Cases at the same time; more would only wait for each other, on two cores."""
+
+
+TOGETHER = Group("together", MANY_QUERIES, at_once=8)
+ASKED_SOON = Group("asked_soon", {**MANY_QUERIES, **SOON_ASKED}, at_once=8)
+GIVEN_UP_SOON = Group("given_up_soon", {**MANY_QUERIES, **SOON_ASKED, **SOON_GIVEN_UP}, at_once=8)
+ALONE = Group("alone", NO_BOOKS, at_once=1)
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One line of the table. Its title is the name of its function, and what is done the docstring."""
 
     play: Play
-    alone: bool
+    group: Group
 
     @property
     def title(self) -> str:
@@ -67,13 +86,26 @@ DECLARED: list[Case] = []
 
 def case(play: Play) -> Play:
     """Declare a case that runs beside others."""
-    DECLARED.append(Case(play, alone=False))
-    return play
+    return _declare(play, TOGETHER)
+
+
+def case_asked_soon(play: Play) -> Play:
+    """Declare a case of prompts of which only a query tells."""
+    return _declare(play, ASKED_SOON)
+
+
+def case_given_up_soon(play: Play) -> Play:
+    """Declare a case of payments that expire."""
+    return _declare(play, GIVEN_UP_SOON)
 
 
 def case_alone(play: Play) -> Play:
     """Declare a case that kills, stops or starves something, and needs an installation to itself."""
-    DECLARED.append(Case(play, alone=True))
+    return _declare(play, ALONE)
+
+
+def _declare(play: Play, group: Group) -> Play:
+    DECLARED.append(Case(play, group))
     return play
 
 
@@ -82,41 +114,33 @@ async def run_cases(folder: Path, cases: Sequence[Case], report: Report) -> list
 
     `report` is told of every result as it comes.
     """
-    together = [one for one in cases if not one.alone]
-    alone = [one for one in cases if one.alone]
-    async with embedded_postgres(folder / "postgres") as server:
-        groups = await asyncio.gather(
-            _run_group(folder / "together", server, MANY_QUERIES, together, TOGETHER, report),
-            _run_group(folder / "alone", server, NO_BOOKS, alone, 1, report),
+    groups = dict.fromkeys(one.group for one in cases)
+    async with embedded_postgres(folder / "postgres") as server, contextlib.AsyncExitStack() as stack:
+        installations = [running_installation(folder / group.name, server, group.settings) for group in groups]
+        started = await asyncio.gather(*(stack.enter_async_context(one) for one in installations))
+        played = await asyncio.gather(
+            *(
+                _run_group([one for one in cases if one.group == group], group.at_once, where, report)
+                for group, where in zip(groups, started, strict=True)
+            )
         )
-    results = {one: result for group, _ in groups for one, result in group.items()}
-    checked = _checked([broken for group, broken in groups if group])
+        checked = _checked([await where.what_is_broken() for where in started])
+    results = {one: result for group in played for one, result in group.items()}
     report(checked)
     return [*(results[one] for one in cases), checked]
 
 
-async def _run_group(
-    folder: Path,
-    server: EmbeddedServer,
-    settings: Mapping[str, str],
-    cases: Sequence[Case],
-    at_once: int,
-    report: Report,
-) -> tuple[dict[Case, Result], str]:
-    """Results by case, and what the check at the end found to be broken."""
+async def _run_group(cases: Sequence[Case], at_once: int, where: Installation, report: Report) -> dict[Case, Result]:
     results: dict[Case, Result] = {}
-    if not cases:
-        return results, ""
     places = asyncio.Semaphore(at_once)
-    async with running_installation(folder, server, settings) as where:
 
-        async def run_one(one: Case) -> None:
-            async with places:
-                results[one] = await _played(one, where)
-                report(results[one])
+    async def run_one(one: Case) -> None:
+        async with places:
+            results[one] = await _played(one, where)
+            report(results[one])
 
-        await asyncio.gather(*(run_one(one) for one in cases))
-        return results, await where.what_is_broken()
+    await asyncio.gather(*(run_one(one) for one in cases))
+    return results
 
 
 async def _played(one: Case, where: Installation) -> Result:
@@ -124,7 +148,7 @@ async def _played(one: Case, where: Installation) -> Result:
     seen, why_not = Seen("", ""), ""
     try:
         async with asyncio.timeout(CASE_SECONDS):
-            if one.alone:
+            if one.group is ALONE:
                 await where.mend()
             seen = await one.play(where)
     except grpc.aio.AioRpcError as error:

@@ -8,20 +8,20 @@ import time
 
 from conformance.account import Seen
 from conformance.caller import action_of, has_action, has_receipt, has_status, status_of
-from conformance.installation import QUERIES_PER_MINUTE, Installation
+from conformance.installation import QUERIES_PER_MINUTE, SOON_ASKED, Installation
 from conformance.judgement import expect, until
-from conformance.running import case, case_alone
+from conformance.running import case, case_alone, case_asked_soon, case_given_up_soon
 from conformance.simulator import NO_NEWS, UNTIL_TOLD
 
 NONSENSE = ("html", "empty", "wrong_types")
 # More than can be asked before a prompt is given up.
 NOTHING_ELSE = ["html"] * 100
 UNTOLD = 10
-# As many as three processes with a budget each would settle at once.
-SETTLED = 3
+# As many as four processes with a budget each would settle at once.
+SETTLED = 4
 
 
-@case
+@case_asked_soon
 async def callback_never_comes(town: Installation) -> Seen:
     """The passenger pays, and no callback ever comes: a query tells of the money, Transaction Status of the receipt."""
     account = await town.account(await town.first.initiate(await town.simulator.phone(NO_NEWS)), has_receipt)
@@ -31,7 +31,7 @@ async def callback_never_comes(town: Installation) -> Seen:
     return account.must(action="CONFIRM", receipt_was_pending=True).seen("WAIT before", "no callback")
 
 
-@case
+@case_asked_soon
 async def callback_of_a_refusal_never_comes(town: Installation) -> Seen:
     """The passenger cancels, and no callback ever comes."""
     account = await town.lived(await town.simulator.phone({**NO_NEWS, "ending": "cancelled"}))
@@ -39,7 +39,7 @@ async def callback_of_a_refusal_never_comes(town: Installation) -> Seen:
     return account.must(reason="DECLINED_BY_CUSTOMER").seen(ledger="no callback")
 
 
-@case
+@case_asked_soon
 async def query_answered_with_nonsense(town: Installation) -> Seen:
     """No callback comes, and the first queries are answered with a page, with nothing, and with the wrong types."""
     phone = await town.simulator.phone({**NO_NEWS, "queries": list(NONSENSE)})
@@ -83,11 +83,11 @@ async def books_say_nothing_was_found(town: Installation) -> Seen:
     return account.seen(ledger="no callback")
 
 
-@case
+@case_given_up_soon
 async def nothing_is_heard_in_time(town: Installation) -> Seen:
     """No callback comes and no query is answered until the payment is given up; then the passenger pays."""
     phone = await town.simulator.phone({**UNTIL_TOLD, "queries": NOTHING_ELSE})
-    started = await town.hasty.initiate(phone)
+    started = await town.first.initiate(phone)
     (await town.account(started, has_status("EXPIRED"))).must(action="OFFER_RETRY", certain=False, debited=0)
     await town.simulator.settle(phone, ending="paid")
     account = await town.account(started, has_status("COMPLETED"))
@@ -97,10 +97,11 @@ async def nothing_is_heard_in_time(town: Installation) -> Seen:
 
 @case_alone
 async def queries_share_one_budget(arena: Installation) -> Seen:
-    """Ten passengers pay without a callback, through two processes; three processes may ask ten times a minute."""
+    """Ten passengers pay without a callback, through two processes; four processes may ask ten times a minute."""
+    askers = [await arena.add_service(name, SOON_ASKED) for name in ("asker", "other_asker")]
     asked_before, began = (await arena.simulator.shown("totals"))["queries_asked"], time.monotonic()
     phones = [await arena.simulator.phone(NO_NEWS) for _ in range(UNTOLD)]
-    callers = itertools.cycle([arena.first, arena.second])
+    callers = itertools.cycle(askers)
     await asyncio.gather(*(next(callers).initiate(phone) for phone in phones))
 
     async def enough_settled() -> int | None:
@@ -116,6 +117,8 @@ async def queries_share_one_budget(arena: Installation) -> Seen:
     expect(f"{asked} queries are within the {allowed:.1f} allowed", asked <= allowed, True)
     # The others need not wait for their turn.
     await asyncio.gather(*(arena.simulator.settle(phone, ending="paid") for phone in phones))
+    for name in ("asker", "other_asker"):
+        await arena.stop(name)
     pushes = [push for phone in phones for push in await arena.simulator.pushes(phone=phone)]
     expect("what was paid", [push["debited_kes"] for push in pushes], [500] * UNTOLD)
     return Seen(f"{settled} × COMPLETED, the others wait", f"{asked} queries asked; {UNTOLD} × 1 prompt, KES 500 paid")

@@ -10,11 +10,11 @@ from mpesa_payments.v1 import money_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 
 from conformance.account import Seen
-from conformance.caller import a_request, action_of, has_action, has_reason, has_receipt, has_status, refused
+from conformance.caller import Caller, a_request, action_of, has_action, has_reason, has_receipt, has_status, refused
 from conformance.cases.answers import confirmed_by_callback
-from conformance.installation import Installation
+from conformance.installation import SOON_ASKED, Installation
 from conformance.judgement import expect, until
-from conformance.running import case, case_alone
+from conformance.running import case, case_alone, case_asked_soon, case_given_up_soon
 from conformance.simulator import NO_NEWS, UNTIL_TOLD, a_number
 from development.slowness import slowness
 
@@ -107,11 +107,11 @@ async def failure_then_success(town: Installation) -> Seen:
     return account.seen()
 
 
-@case
+@case_given_up_soon
 async def expiry_then_success(town: Installation) -> Seen:
     """No result comes in time; the passenger pays after the payment was given up."""
     phone = await town.simulator.phone(UNTIL_TOLD)
-    started = await town.hasty.initiate(phone)
+    started = await town.first.initiate(phone)
     expired = await town.account(started, has_status("EXPIRED"))
     expired.must(action="OFFER_RETRY", certain=False, debited=0)
     expect("the answer to the callback", await town.simulator.settle(phone, ending="paid"), [200])
@@ -170,25 +170,27 @@ async def wrong_amount(town: Installation) -> Seen:
 @case_alone
 async def query_contradicts_the_callback(arena: Installation) -> Seen:
     """While a query is being answered the callback comes; then the query says the opposite. Once each way."""
+    asker = await arena.add_service("asker", SOON_ASKED)
     # Brings a token: fetching one would take as long as all answers from here on.
-    await arena.lived(a_number())
+    await arena.lived(a_number(), by=asker)
     await arena.simulator.control("settings", latency_seconds=LATENCY_SECONDS)
-    cancelled = await contradicted(arena, "cancelled")
-    paid = await contradicted(arena, "paid")
+    cancelled = await contradicted(arena, asker, "cancelled")
+    paid = await contradicted(arena, asker, "paid")
     await arena.simulator.control("settings", latency_seconds=0)
     under_review = await arena.account(cancelled, has_action("REVIEW"))
     under_review.must(status="CANCELLED", prompts=1, debited=0)
     kept = await arena.account(paid)
     kept.must(status="COMPLETED", action="CONFIRM", prompts=1, debited=500)
+    await arena.stop("asker")
     said = "callback says cancelled: CANCELLED, REVIEW; callback says paid: COMPLETED, CONFIRM"
     return Seen(said, "nothing paid; KES 500 paid")
 
 
-async def contradicted(arena: Installation, ending: str) -> pb.InitiatePaymentResponse:
+async def contradicted(arena: Installation, asker: Caller, ending: str) -> pb.InitiatePaymentResponse:
     """A payment that is settled by its callback while a query that says the opposite is under way."""
     phone = await arena.simulator.phone({**UNTIL_TOLD, "queries": ["contradiction"]})
     asked = (await arena.simulator.shown("totals"))["queries_asked"]
-    started = await arena.first.initiate(phone)
+    started = await asker.initiate(phone)
     await arena.simulator.count_becomes("queries_asked", lambda count: count > asked)
     await arena.simulator.settle(phone, ending=ending)
     hits = "query.says_paid" if ending == "cancelled" else "query.says_failed"
@@ -200,7 +202,7 @@ async def contradicted(arena: Installation, ending: str) -> pb.InitiatePaymentRe
     return started
 
 
-@case
+@case_asked_soon
 async def query_answered_429(town: Installation) -> Seen:
     """No callback comes, and the first query is answered 429."""
     phone = await town.simulator.phone({**NO_NEWS, "queries": ["rate_limited"]})

@@ -117,7 +117,8 @@ async def stopped_with_a_push_on_the_wire(arena: Installation) -> Seen:
     await arena.simulator.prompted(phone)
     await arena.stop("second")
     started = await call
-    expect("what the caller is answered", status_of(started.payment), "PROCESSING")
+    # PENDING where the machine is so slow that the caller's 5 s were over before.
+    expect("the caller is answered", status_of(started.payment) in ("PENDING", "PROCESSING"), True)
     await arena.simulator.settle(phone, ending="paid")
     account = await arena.account(started)
     await arena.start_again("second")

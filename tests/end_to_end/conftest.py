@@ -13,12 +13,12 @@ from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 from development.postgres import create_database, drop_database
 from development.slowness import slowness
 from tests.databases import APPLICATION_ROLE, NEWEST_POSTGRES, TEMPLATE, Database, PostgresServers
-from tests.end_to_end.town import Grounds, Simulator, Town
+from tests.end_to_end.town import Grounds, HastyTown, Simulator, Town
 from tests.parts import channel, free_port, make_site, running_simulator
 from tests.patience import PATIENCE_SECONDS
 
 # Short enough to wait for.
-HASTY_SECONDS = 3.0 * slowness()
+HASTY_SECONDS = 5.0 * slowness()
 # Long enough for the answer to the push to be recorded first.
 CALLBACK_DELAY_SECONDS = 0.1 * slowness()
 # A test may have to start, and at its end to stop, half a dozen programs on a machine that runs other tests, too.
@@ -28,7 +28,7 @@ TEST_SECONDS_MAX = 300
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if {"town", "grounds"} & set(getattr(item, "fixturenames", ())):
+        if {"town", "hasty", "grounds"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.timeout(TEST_SECONDS_MAX))
 
 
@@ -36,12 +36,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 async def town(
     migrated_servers: PostgresServers, application_password: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Town]:
-    server = await migrated_servers(NEWEST_POSTGRES)
-    name = "town"
-    owner_url = await create_database(server, name, template=TEMPLATE)
-    database = Database(name, server, owner_url, server.dsn(name, APPLICATION_ROLE, application_password))
-    async with running_town(tmp_path_factory.mktemp("town"), database) as running:
+    async with (
+        a_database("town", migrated_servers, application_password) as database,
+        running_town(tmp_path_factory.mktemp("town"), database) as running,
+    ):
         yield running
+
+
+@pytest.fixture(scope="session")
+async def hasty(
+    migrated_servers: PostgresServers, application_password: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[HastyTown]:
+    async with (
+        a_database("hasty", migrated_servers, application_password) as database,
+        running_hasty_town(tmp_path_factory.mktemp("hasty"), database) as running,
+    ):
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def a_database(name: str, servers: PostgresServers, password: str) -> AsyncIterator[Database]:
+    server = await servers(NEWEST_POSTGRES)
+    owner_url = await create_database(server, name, template=TEMPLATE)
+    yield Database(name, server, owner_url, server.dsn(name, APPLICATION_ROLE, password))
     await drop_database(server, name)
 
 
@@ -73,9 +90,8 @@ async def running_town(folder: Path, database: Database) -> AsyncIterator[Town]:
         site = grounds.site
         patient = await stack.enter_async_context(site.running_core())
         other = await stack.enter_async_context(site.running_core())
-        hasty = await stack.enter_async_context(site.running_core(expire_after_s=HASTY_SECONDS))
         gateway = await stack.enter_async_context(site.running_gateway(patient.address, grounds.edge_address))
-        clients = [await stack.enter_async_context(channel(core.address)) for core in (patient, other, hasty)]
+        clients = [await stack.enter_async_context(channel(core.address)) for core in (patient, other)]
         yield Town(
             site=site,
             database=database,
@@ -84,6 +100,23 @@ async def running_town(folder: Path, database: Database) -> AsyncIterator[Town]:
             edge=grounds.edge,
             patient=PaymentServiceStub(clients[0]),
             other=PaymentServiceStub(clients[1]),
-            hasty=PaymentServiceStub(clients[2]),
-            processes=(patient, other, hasty, gateway),
+            processes=(patient, other, gateway),
+        )
+
+
+@contextlib.asynccontextmanager
+async def running_hasty_town(folder: Path, database: Database) -> AsyncIterator[HastyTown]:
+    async with (
+        running_grounds(folder, database) as grounds,
+        grounds.site.running_core(expire_after_s=HASTY_SECONDS) as core,
+        grounds.site.running_gateway(core.address, grounds.edge_address),
+        channel(core.address) as client,
+    ):
+        yield HastyTown(
+            site=grounds.site,
+            database=database,
+            simulator=grounds.simulator,
+            edge_address=grounds.edge_address,
+            edge=grounds.edge,
+            payments=PaymentServiceStub(client),
         )

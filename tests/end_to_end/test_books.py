@@ -32,6 +32,7 @@ async def test_a_payment_of_a_process_that_died_is_settled_by_another_ones_readi
         channel(other.address) as to_other,
     ):
         started = await initiate(PaymentServiceStub(to_core), phone)
+        await grounds.simulator.prompted(phone)
         await core.kill()
         payments = PaymentServiceStub(to_other)
         story = await told_by(grounds, payments, await events_to_the_end(payments, started))

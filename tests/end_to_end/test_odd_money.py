@@ -11,6 +11,7 @@ from mpesa_payments.v1 import payment_pb2
 
 from tests.end_to_end.town import (
     UNTIL_TOLD,
+    HastyTown,
     Story,
     Town,
     a_phone,
@@ -35,15 +36,15 @@ def completed(payment: payment_pb2.Payment) -> bool:
     return status_of(payment) == "COMPLETED"
 
 
-async def paid_after_the_end(town: Town, **fields: Any) -> Story:
+async def paid_after_the_end(hasty: HastyTown, **fields: Any) -> Story:
     """A payment that expired, and whose passenger paid after all."""
     phone = a_phone()
-    await town.simulator.script(phone, UNTIL_TOLD)
-    started = await initiate(town.hasty, phone, **fields)
-    events = await events_until(town.hasty, started, ends)
+    await hasty.simulator.script(phone, UNTIL_TOLD)
+    started = await initiate(hasty.payments, phone, **fields)
+    events = await events_until(hasty.payments, started, ends)
     assert status_of(events[-1].payment) == "EXPIRED"
-    assert await town.simulator.settle(phone, ending="paid") == [200]
-    story = await told_by(town, town.hasty, await events_until(town.hasty, started, completed))
+    assert await hasty.simulator.settle(phone, ending="paid") == [200]
+    story = await told_by(hasty, hasty.payments, await events_until(hasty.payments, started, completed))
     assert story.path == ["PENDING", "PROCESSING", "EXPIRED", "COMPLETED"]
     assert story.events[-1].type == payment_pb2.PAYMENT_EVENT_TYPE_COMPLETED_LATE
     assert story.payment.paid_late
@@ -51,24 +52,24 @@ async def paid_after_the_end(town: Town, **fields: Any) -> Story:
     return story
 
 
-async def test_late_money_is_for_an_operator_unless_the_caller_said_otherwise(town: Town) -> None:
-    story = await paid_after_the_end(town)
+async def test_late_money_is_for_an_operator_unless_the_caller_said_otherwise(hasty: HastyTown) -> None:
+    story = await paid_after_the_end(hasty)
     assert action_of(story.payment) == "REVIEW"
-    assert await town.cases(story.payment) == [("LATE_PAYMENT", True)]
+    assert await hasty.cases(story.payment) == [("LATE_PAYMENT", True)]
 
 
-async def test_late_money_confirms_the_booking_if_the_caller_said_so(town: Town) -> None:
-    story = await paid_after_the_end(town, late_payment_policy=payment_pb2.LATE_PAYMENT_POLICY_CONFIRM)
+async def test_late_money_confirms_the_booking_if_the_caller_said_so(hasty: HastyTown) -> None:
+    story = await paid_after_the_end(hasty, late_payment_policy=payment_pb2.LATE_PAYMENT_POLICY_CONFIRM)
     assert action_of(story.payment) == "CONFIRM"
-    assert await town.cases(story.payment) == []
+    assert await hasty.cases(story.payment) == []
 
 
-async def test_late_money_within_the_hold_confirms_the_booking(town: Town) -> None:
+async def test_late_money_within_the_hold_confirms_the_booking(hasty: HastyTown) -> None:
     hold = Timestamp()
     hold.FromDatetime(datetime.now(UTC) + timedelta(hours=1))
-    story = await paid_after_the_end(town, hold_expire_time=hold)
+    story = await paid_after_the_end(hasty, hold_expire_time=hold)
     assert action_of(story.payment) == "CONFIRM"
-    assert await town.cases(story.payment) == []
+    assert await hasty.cases(story.payment) == []
 
 
 async def test_two_attempts_that_are_both_paid_confirm_the_booking_once(town: Town) -> None:

@@ -10,6 +10,7 @@ import pytest
 from development.slowness import slowness
 from tests.end_to_end.town import (
     UNTIL_TOLD,
+    HastyTown,
     Story,
     Town,
     a_phone,
@@ -62,11 +63,11 @@ async def test_an_answer_that_proves_nothing_is_settled_by_the_callback_and_neve
     assert await town.cases(story.payment) == []
 
 
-async def test_a_lost_answer_without_a_callback_expires_and_is_never_pushed_again(town: Town) -> None:
+async def test_a_lost_answer_without_a_callback_expires_and_is_never_pushed_again(hasty: HastyTown) -> None:
     async def lived_without(answer: str) -> Story:
         phone = a_phone()
-        await town.simulator.script(phone, {"answer": answer, "callback": "never", "ending": "silent"})
-        return await lived(town, town.hasty, phone)
+        await hasty.simulator.script(phone, {"answer": answer, "callback": "never", "ending": "silent"})
+        return await lived(hasty, hasty.payments, phone)
 
     for story in await asyncio.gather(*map(lived_without, ("lost", "reset", "cut_header", "cut_body"))):
         assert story.path == ["PENDING", "PROCESSING", "EXPIRED"]
@@ -74,9 +75,9 @@ async def test_a_lost_answer_without_a_callback_expires_and_is_never_pushed_agai
         assert (len(story.pushes), story.prompts, story.debited) == (1, 1, 0)
 
 
-async def test_a_connection_that_closes_on_the_request_counts_as_uncertain(town: Town) -> None:
-    await town.simulator.control("faults", behaviour={"answer": "closed_unread"})
-    story = await lived(town, town.hasty, a_phone())
+async def test_a_connection_that_closes_on_the_request_counts_as_uncertain(hasty: HastyTown) -> None:
+    await hasty.simulator.control("faults", behaviour={"answer": "closed_unread"})
+    story = await lived(hasty, hasty.payments, a_phone())
     assert story.path == ["PENDING", "PROCESSING", "EXPIRED"]
     assert story.pushes == [], "bytes had left, so it must not be sent again"
 
@@ -142,13 +143,13 @@ async def test_a_late_answer_ends_the_callers_wait_but_not_the_send(town: Town) 
     assert (len(story.pushes), story.prompts, story.debited) == (1, 1, 500)
 
 
-async def test_an_expired_payment_learns_of_its_refusal_and_is_then_certain(town: Town) -> None:
+async def test_an_expired_payment_learns_of_its_refusal_and_is_then_certain(hasty: HastyTown) -> None:
     phone = a_phone()
-    await town.simulator.script(phone, UNTIL_TOLD)
-    started = await initiate(town.hasty, phone)
-    await events_until(town.hasty, started, lambda payment: status_of(payment) == "EXPIRED")
-    assert await town.simulator.settle(phone, ending="wrong_pin") == [200]
-    events = await events_until(town.hasty, started, lambda payment: payment.outcome_certain)
-    story = await told_by(town, town.hasty, events)
+    await hasty.simulator.script(phone, UNTIL_TOLD)
+    started = await initiate(hasty.payments, phone)
+    await events_until(hasty.payments, started, lambda payment: status_of(payment) == "EXPIRED")
+    assert await hasty.simulator.settle(phone, ending="wrong_pin") == [200]
+    events = await events_until(hasty.payments, started, lambda payment: payment.outcome_certain)
+    story = await told_by(hasty, hasty.payments, events)
     assert story.path == ["PENDING", "PROCESSING", "EXPIRED"]
     assert action_of(story.payment) == "OFFER_RETRY"

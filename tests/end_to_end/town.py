@@ -138,16 +138,25 @@ class Grounds:
 
 @dataclass(frozen=True)
 class Town(Grounds):
-    """A whole installation: three payment services on one database, a gateway before the first, and a simulator.
+    """A whole installation: two payment services on one database, a gateway before the first, and a simulator.
 
-    `patient` and `other` have the times as shipped; `hasty` gives up within seconds the payments that it sends, so
-    that tests of the end need not wait two minutes.
+    Both have the times as shipped.
     """
 
     patient: PaymentServiceStub
     other: PaymentServiceStub
-    hasty: PaymentServiceStub
     processes: Sequence[Process]
+
+
+@dataclass(frozen=True)
+class HastyTown(Grounds):
+    """An installation that gives payments up within seconds, so that tests of the end need not wait two minutes.
+
+    It has a database of its own: a payment that is not sent at once may be sent by any process of its database, and
+    then has the times of that process.
+    """
+
+    payments: PaymentServiceStub
 
 
 @dataclass(frozen=True)
