@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from payment_service.application.calling.access_token import AccessToken
 from payment_service.application.calling.exchanges import keep_exchange
 from payment_service.application.calling.request_budget import RequestBudget
+from payment_service.application.calling.safaricom import Safaricom
 from payment_service.application.collecting import create_payment
 from payment_service.application.collecting.cancel_payment import CancelPayments
 from payment_service.application.collecting.create_payment import CreatePayments, Decision, NewPayment
@@ -167,14 +168,10 @@ def _parts(
     )
     send = SendTools(
         facts=facts,
-        tokens=_tokens(settings, engine, daraja, sealer, clock),
+        safaricom=Safaricom(daraja, _tokens(settings, engine, daraja, sealer, clock), shortcodes, sealer, clock),
         budget=RequestBudget("push", settings.pushes_per_second, engine, clock),
-        daraja=daraja,
-        shortcodes=shortcodes,
-        sealer=sealer,
         callback_keys=credentials.callback_keys,
         callback_base_url=settings.callback_base_url.rstrip("/"),
-        clock=clock,
         times=times,
     )
 
@@ -197,7 +194,7 @@ def _parts(
         clock=clock,
         heartbeat_seconds=settings.heartbeat_s,
     )
-    timers = periodic_steps(settings, engine, send, initiate, credentials.initiator, catching_up)
+    timers = periodic_steps(settings, engine, clock, initiate, credentials.initiator, catching_up)
     return _Parts(core, feed, initiate, (creates.run, facts.run), (feed.run, reads.points.run, *timers))
 
 

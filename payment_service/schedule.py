@@ -55,86 +55,71 @@ _log = structlog.get_logger(__name__)
 def periodic_steps(
     settings: PaymentSettings,
     engine: AsyncEngine,
-    send: SendTools,
+    clock: DatabaseClock,
     initiate: InitiatePayments,
     initiator: Initiator | None,
     catching_up: CatchingUp,
 ) -> list[Callable[[], Coroutine[Any, Any, None]]]:
     """What happens by itself, each step at its own pace."""
-    inbox = InboxTools(engine, send.facts, send.sealer, send.clock)
-    steps = TimerTools(
+    send, safaricom = initiate.send, initiate.send.safaricom
+    inbox = InboxTools(engine, send.facts, safaricom.sealer, clock)
+    timers = TimerTools(
         engine=engine,
         facts=send.facts,
         send_beside=initiate.send_beside,
-        sealer=send.sealer,
-        clock=send.clock,
+        sealer=safaricom.sealer,
+        clock=clock,
         times=send.times,
         catching_up=catching_up,
-        paybills=[number for number, one in send.shortcodes.items() if one.kind is ShortcodeKind.PAYBILL],
+        paybills=[number for number, one in safaricom.shortcodes.items() if one.kind is ShortcodeKind.PAYBILL],
     )
-    queries = _query_tools(settings, engine, send)
-    every = partial(run_every, send.clock)
+    queries = QueryTools(
+        engine=engine,
+        facts=send.facts,
+        safaricom=safaricom,
+        budget=RequestBudget("query", settings.queries_per_minute / 60, engine, clock),
+        times=send.times,
+    )
+    every = partial(run_every, clock)
     return [
-        partial(every, STEP_SECONDS, partial(run_timers, steps)),
+        partial(every, STEP_SECONDS, partial(run_timers, timers)),
         partial(every, STEP_SECONDS, partial(apply_pending_callbacks, inbox)),
         partial(every, MATCH_SECONDS, partial(match_parked_callbacks, inbox)),
         partial(every, DOUBT_SECONDS, partial(end_doubts, DoubtTools(engine, send.facts))),
         partial(every, QUERY_STEP_SECONDS, partial(query_pushes, queries)),
-        partial(every, WATCH_LOOK_SECONDS, partial(watch_provider, ProviderWatch(engine, send.clock))),
-        *_readers_of_books(settings, engine, send, initiator),
+        partial(every, WATCH_LOOK_SECONDS, partial(watch_provider, ProviderWatch(engine, clock))),
+        *_readers_of_books(settings, engine, clock, send, initiator),
     ]
 
 
 def _readers_of_books(
-    settings: PaymentSettings, engine: AsyncEngine, send: SendTools, initiator: Initiator | None
+    settings: PaymentSettings, engine: AsyncEngine, clock: DatabaseClock, send: SendTools, initiator: Initiator | None
 ) -> list[Callable[[], Coroutine[Any, Any, None]]]:
     """What reads the provider's books, by the page and by the transaction, where each is allowed."""
     readers: list[Callable[[], Coroutine[Any, Any, None]]] = []
-    every = partial(run_every, send.clock)
+    every = partial(run_every, clock)
     if settings.pull_nominated_number:
         pulling = PullTools(
             engine=engine,
             facts=send.facts,
-            tokens=send.tokens,
-            daraja=send.daraja,
-            sealer=send.sealer,
-            shortcodes=send.shortcodes,
+            safaricom=send.safaricom,
             nominated_number=settings.pull_nominated_number,
             callback_base_url=send.callback_base_url,
             interval=timedelta(seconds=settings.pull_interval_s),
-            clock=send.clock,
         )
         readers.append(partial(every, PULL_LOOK_SECONDS, partial(pull_transactions, pulling)))
-        watch = PullWatch(engine, list(send.shortcodes), pulling.interval, send.clock(), send.clock)
+        watch = PullWatch(engine, list(send.safaricom.shortcodes), pulling.interval, clock(), clock)
         readers.append(partial(every, PULL_WATCH_SECONDS, partial(watch_pull, watch)))
     if initiator is not None:
         asking = StatusTools(
             engine=engine,
-            tokens=send.tokens,
-            daraja=send.daraja,
-            sealer=send.sealer,
+            safaricom=send.safaricom,
             initiator=initiator,
-            shortcodes=send.shortcodes,
             callback_keys=send.callback_keys,
             callback_base_url=send.callback_base_url,
-            clock=send.clock,
         )
         readers.append(partial(every, STATUS_LOOK_SECONDS, partial(ask_status, asking)))
     return readers
-
-
-def _query_tools(settings: PaymentSettings, engine: AsyncEngine, send: SendTools) -> QueryTools:
-    return QueryTools(
-        engine=engine,
-        facts=send.facts,
-        tokens=send.tokens,
-        budget=RequestBudget("query", settings.queries_per_minute / 60, engine, send.clock),
-        daraja=send.daraja,
-        shortcodes=send.shortcodes,
-        sealer=send.sealer,
-        clock=send.clock,
-        times=send.times,
-    )
 
 
 async def run_every(clock: DatabaseClock, seconds: float, step: Callable[[], Awaitable[object]]) -> NoReturn:

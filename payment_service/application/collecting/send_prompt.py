@@ -10,8 +10,7 @@ path leads back to sending but the proof that nothing was sent.
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import assert_never
 from uuid import UUID
@@ -22,7 +21,6 @@ from opentelemetry import trace
 from uuid_utils.compat import uuid7
 
 from payment_service.application.calling.access_token import (
-    AccessToken,
     NoAccessToken,
     Token,
     get_token,
@@ -31,17 +29,15 @@ from payment_service.application.calling.access_token import (
 )
 from payment_service.application.calling.exchanges import exchange_row
 from payment_service.application.calling.request_budget import BudgetExhausted, RequestBudget
-from payment_service.application.recording.database_clock import DatabaseClock
+from payment_service.application.calling.safaricom import Safaricom
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.daraja import push as daraja_push
-from payment_service.daraja.client import DarajaClient
 from payment_service.daraja.push import PushAnswer
-from payment_service.daraja.shortcodes import PushRequest, Shortcode
+from payment_service.daraja.shortcodes import PushRequest
 from payment_service.domain.errors import StoreUnavailable
 from payment_service.domain.facts import AnswerLost, Fact, NotSent, PromptAccepted, PromptRefused, SendClaimed
 from payment_service.domain.payment import Payment, State, Times
-from payment_service.security.sealing import Sealer
 from payment_service.store.payments import Prompt
 from payment_service.telemetry import remote_parent
 from runtime.callback_tokens import CallbackKeys, callback_path
@@ -73,14 +69,10 @@ class SendTools:
     """What sending needs."""
 
     facts: GroupCommit[Submission, Recorded]
-    tokens: AccessToken
+    safaricom: Safaricom
     budget: RequestBudget
-    daraja: DarajaClient
-    shortcodes: Mapping[str, Shortcode]
-    sealer: Sealer
-    callback_keys: CallbackKeys
+    callback_keys: CallbackKeys = field(repr=False)
     callback_base_url: str
-    clock: DatabaseClock
     times: Times
 
 
@@ -101,8 +93,8 @@ def claim_at_once(tools: SendTools, shortcode: str) -> Claim | None:
 
     A claim that comes to nothing goes to `drop_claim`.
     """
-    token = token_at_hand(tools.tokens)
-    if token is None or shortcode not in tools.shortcodes or not tools.budget.take_at_once(shortcode):
+    token = token_at_hand(tools.safaricom.tokens)
+    if token is None or shortcode not in tools.safaricom.shortcodes or not tools.budget.take_at_once(shortcode):
         return None
     return Claim(uuid7(), token)
 
@@ -114,8 +106,8 @@ async def drop_claim(tools: SendTools, payment_id: UUID, claim: Claim) -> None:
     lease there is no need to: it leaves the payment uncertain.
     """
     dropped = Submission(NotSent(claim.claim_id, CLAIM_DROPPED), payment_id)
-    over_at = tools.clock() + tools.times.lease
-    while (await _record_outcome(tools, dropped)).payment is None and tools.clock() < over_at:
+    over_at = tools.safaricom.clock() + tools.times.lease
+    while (await _record_outcome(tools, dropped)).payment is None and tools.safaricom.clock() < over_at:
         await asyncio.sleep(DROP_AGAIN_SECONDS)
 
 
@@ -131,14 +123,14 @@ async def send_prompt(
     request, payment = _push_request(tools, prompt), None
     with remote_parent(prompt.trace_parent), _tracer.start_as_current_span("send prompt"):
         # A claim that is held has to come to something, however late it is: `push` gives up what is too late to send.
-        while held or tools.clock() < give_up_at:
+        while held or tools.safaricom.clock() < give_up_at:
             trying = _send(tools, request, *held) if held else _claim_and_send(tools, request, prompt.payment_id)
             again, latest = await trying
             held, payment = None, latest or payment
             if not again:
                 break
             next_try = payment.send_at if payment is not None else None
-            wait = next_try - tools.clock() if next_try is not None else NO_TURN_WAIT
+            wait = next_try - tools.safaricom.clock() if next_try is not None else NO_TURN_WAIT
             await asyncio.sleep(max(wait, TRY_AGAIN_WAIT).total_seconds())
     return payment
 
@@ -161,7 +153,7 @@ async def _claim_and_send(tools: SendTools, request: PushRequest, payment_id: UU
 async def _turn_and_token(tools: SendTools, shortcode: str) -> Token:
     await tools.budget.take(shortcode)
     try:
-        return await get_token(tools.tokens)
+        return await get_token(tools.safaricom.tokens)
     except NoAccessToken:
         tools.budget.give_back(shortcode)
         raise
@@ -169,15 +161,16 @@ async def _turn_and_token(tools: SendTools, shortcode: str) -> Token:
 
 async def _send(tools: SendTools, request: PushRequest, claim: Claim, payment: Payment) -> tuple[bool, Payment | None]:
     """One push under a committed claim, and its outcome recorded."""
-    longest = timedelta(seconds=tools.daraja.push_timeouts.total_seconds + RECORD_MARGIN_SECONDS)
+    daraja = tools.safaricom.daraja
+    longest = timedelta(seconds=daraja.push_timeouts.total_seconds + RECORD_MARGIN_SECONDS)
     send_before = payment.lease_expires_at and payment.lease_expires_at - longest
-    answer, exchange = await daraja_push.push(tools.daraja, claim.token.value, request, send_before=send_before)
+    answer, exchange = await daraja_push.push(daraja, claim.token.value, request, send_before=send_before)
     if isinstance(answer, daraja_push.NotSent):
         if answer.token_refused:
-            token_refused(tools.tokens, claim.token.generation)
+            token_refused(tools.safaricom.tokens, claim.token.generation)
         if answer.retry_after is not None:
             await tools.budget.slow_down(request.shortcode.number, answer.retry_after)
-    row = exchange_row(tools.sealer, exchange, payment.payment_id)
+    row = exchange_row(tools.safaricom.sealer, exchange, payment.payment_id)
     outcome = Submission(_fact(answer, claim.claim_id), payment.payment_id, exchange=row)
     recorded = await _record_outcome(tools, outcome)
     return recorded.payment is not None and recorded.payment.state is State.CREATED, recorded.payment
@@ -185,7 +178,7 @@ async def _send(tools: SendTools, request: PushRequest, claim: Claim, payment: P
 
 def _push_request(tools: SendTools, prompt: Prompt) -> PushRequest:
     return PushRequest(
-        shortcode=tools.shortcodes[prompt.shortcode],
+        shortcode=tools.safaricom.shortcodes[prompt.shortcode],
         phone_number=prompt.phone_number,
         amount=prompt.amount,
         account_reference=prompt.account_reference,

@@ -11,7 +11,6 @@ a callback like any other, taken, kept and applied where those are; this file on
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -19,17 +18,16 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from payment_service.alarms import INITIATOR_REFUSED
-from payment_service.application.calling.access_token import AccessToken, NoAccessToken, get_token, token_doubted
+from payment_service.application.calling.access_token import NoAccessToken, get_token, token_doubted
 from payment_service.application.calling.exchanges import keep_exchange
+from payment_service.application.calling.safaricom import Safaricom
 from payment_service.application.settling.accept_callbacks import body_row_id
-from payment_service.daraja.client import DarajaClient
 from payment_service.daraja.envelopes import NothingLearned
 from payment_service.daraja.initiator import Initiator
-from payment_service.daraja.shortcodes import Shortcode
 from payment_service.daraja.status import StatusQuestion, ask_transaction_status, initiator_refused
 from payment_service.domain.callbacks import CallbackKind
 from payment_service.domain.cases import CaseKind
-from payment_service.security.sealing import CALLBACK_BODY, SealBroken, Sealer
+from payment_service.security.sealing import CALLBACK_BODY, SealBroken
 from payment_service.store import status_questions as questions
 from payment_service.store.status_questions import Turn, Wanted
 from runtime.alarms import raise_alarm
@@ -57,30 +55,26 @@ class StatusTools:
     """What asking needs."""
 
     engine: AsyncEngine
-    tokens: AccessToken
-    daraja: DarajaClient
-    sealer: Sealer
+    safaricom: Safaricom
     initiator: Initiator
-    shortcodes: Mapping[str, Shortcode]
     callback_keys: CallbackKeys = field(repr=False)
     callback_base_url: str
-    clock: Callable[[], datetime]
 
     @property
     def initiator_key(self) -> str:
         """Names the initiator with its password, without giving either away."""
         secret = self.initiator.name.encode() + b"\0" + self.initiator.password.encode()
-        return self.sealer.index("initiator", hashlib.sha256(secret).digest()).hex()
+        return self.safaricom.sealer.index("initiator", hashlib.sha256(secret).digest()).hex()
 
 
 async def ask_status(tools: StatusTools) -> bool:
     """Ask for one transaction, if one is wanted and no result is outstanding; whether one was asked for."""
-    now = tools.clock()
+    now = tools.safaricom.clock()
     async with tools.engine.connect() as conn:
         if await _next_wanted(tools, conn, now) is None:
             return False
     try:
-        token = await get_token(tools.tokens)
+        token = await get_token(tools.safaricom.tokens)
     except NoAccessToken as error:
         _log.warning("status not asked for", cause=repr(error))
         return False
@@ -94,12 +88,12 @@ async def ask_status(tools: StatusTools) -> bool:
         wait = ASK_AGAIN_AFTER * 2**wanted.tries
         await questions.begin_question(conn, tools.initiator_key, wanted, now, now + wait)
     answer, exchange = await ask_transaction_status(
-        tools.daraja, token.value, tools.initiator, _question(tools, wanted)
+        tools.safaricom.daraja, token.value, tools.initiator, _question(tools, wanted)
     )
-    await keep_exchange(tools.engine, tools.sealer, exchange, wanted.payment_id)
+    await keep_exchange(tools.engine, tools.safaricom.sealer, exchange, wanted.payment_id)
     if isinstance(answer, NothingLearned):
         if answer.token_refused:
-            token_doubted(tools.tokens, token.generation)
+            token_doubted(tools.safaricom.tokens, token.generation)
         log = _log.error if answer.alarm is not None and wanted.tries else _log.warning
         log("status not asked for", payment_id=str(wanted.payment_id), answer=answer.code, check=answer.alarm)
     return True
@@ -108,7 +102,7 @@ async def ask_status(tools: StatusTools) -> bool:
 async def _next_wanted(tools: StatusTools, conn: AsyncConnection, now: datetime) -> Wanted | None:
     return await questions.next_wanted(
         conn,
-        shortcodes=list(tools.shortcodes),
+        shortcodes=list(tools.safaricom.shortcodes),
         unclaimed=CaseKind.UNCLAIMED_MONEY.value,
         completed_before=now - COMPLETED_FOR,
         tries_max=TRIES_MAX,
@@ -131,14 +125,14 @@ async def _may_ask(tools: StatusTools, conn: AsyncConnection, turn: Turn, now: d
 
 def _refusal_in(tools: StatusTools, reference: str, body_hash: bytes, sealed: bytes) -> str | None:
     try:
-        return initiator_refused(tools.sealer.open(CALLBACK_BODY, body_row_id(reference, body_hash), sealed))
+        return initiator_refused(tools.safaricom.sealer.open(CALLBACK_BODY, body_row_id(reference, body_hash), sealed))
     except SealBroken:
         return None
 
 
 def _question(tools: StatusTools, wanted: Wanted) -> StatusQuestion:
     return StatusQuestion(
-        shortcode=tools.shortcodes[wanted.shortcode],
+        shortcode=tools.safaricom.shortcodes[wanted.shortcode],
         receipt=wanted.receipt or None,
         conversation_id=wanted.merchant_request_id,
         result_url=tools.callback_base_url + callback_path(tools.callback_keys, CallbackKind.RESULT, wanted.reference),

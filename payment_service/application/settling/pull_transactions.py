@@ -15,7 +15,7 @@ with too many rows, or that takes too long, is halved, and so are those after it
 Nothing in the books changes a payment but money that arrived: that a row is missing proves nothing by itself.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple, assert_never
@@ -24,12 +24,13 @@ from uuid import uuid4
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from payment_service.application.calling.access_token import AccessToken, NoAccessToken, Token, get_token, token_doubted
+from payment_service.application.calling.access_token import NoAccessToken, Token, get_token, token_doubted
 from payment_service.application.calling.exchanges import keep_exchange
+from payment_service.application.calling.safaricom import Safaricom
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.application.settling.record_pulled_rows import RecordTools, record_rows
-from payment_service.daraja.client import DarajaClient, Exchange
+from payment_service.daraja.client import Exchange
 from payment_service.daraja.envelopes import NothingLearned
 from payment_service.daraja.pull import SHORTCODE_ALARM, NotRegistered, Page, pull, register_pull
 from payment_service.daraja.shortcodes import Shortcode
@@ -45,7 +46,6 @@ from payment_service.domain.pull_spans import (
     with_span,
 )
 from payment_service.domain.pull_window import Then, Window, after_page, length_after, shorter, takes_too_long
-from payment_service.security.sealing import Sealer
 from payment_service.store import pull_progress
 from payment_service.store.pull_progress import Progress
 
@@ -78,15 +78,11 @@ class PullTools:
 
     engine: AsyncEngine
     facts: GroupCommit[Submission, Recorded]
-    tokens: AccessToken
-    daraja: DarajaClient
-    sealer: Sealer
-    shortcodes: Mapping[str, Shortcode]
+    safaricom: Safaricom
     nominated_number: str = field(repr=False)
     callback_base_url: str
     interval: timedelta
     """Between two readings of a shortcode's newest rows."""
-    clock: Callable[[], datetime]
 
 
 class Books(NamedTuple):
@@ -101,9 +97,9 @@ class Books(NamedTuple):
 
 async def pull_transactions(tools: PullTools) -> bool:
     """Read one page of a shortcode's books, or register it; whether there was one to read."""
-    now, lease_id = tools.clock(), uuid4()
+    now, lease_id = tools.safaricom.clock(), uuid4()
     async with tools.engine.connect() as conn:
-        number = await pull_progress.next_shortcode(conn, list(tools.shortcodes), now)
+        number = await pull_progress.next_shortcode(conn, list(tools.safaricom.shortcodes), now)
     if number is None:
         return False
     async with tools.engine.begin() as conn:
@@ -112,10 +108,10 @@ async def pull_transactions(tools: PullTools) -> bool:
             return False
         spans = await pull_progress.spans_read(conn, number)
         first = await pull_progress.first_payment_at(conn)
-    books = Books(tools.shortcodes[number], progress, spans, (first or now) - BEFORE_FIRST_PAYMENT)
+    books = Books(tools.safaricom.shortcodes[number], progress, spans, (first or now) - BEFORE_FIRST_PAYMENT)
     after, wait = await _one_request(tools, books, now)
     async with tools.engine.begin() as conn:
-        ended_at = tools.clock()
+        ended_at = tools.safaricom.clock()
         if not await pull_progress.end_lease(
             conn, number, lease_id=lease_id, progress=after.progress, next_pull_at=ended_at + wait
         ):
@@ -128,7 +124,7 @@ async def pull_transactions(tools: PullTools) -> bool:
 async def _one_request(tools: PullTools, books: Books, now: datetime) -> tuple[Books, timedelta]:
     """One request and what follows from it: how far the books are read, and how long to wait."""
     try:
-        token = await get_token(tools.tokens)
+        token = await get_token(tools.safaricom.tokens)
     except NoAccessToken as error:
         return _failed(books, NothingLearned(str(error)))
     if books.progress.registered_at is None:
@@ -137,8 +133,9 @@ async def _one_request(tools: PullTools, books: Books, now: datetime) -> tuple[B
     window = books.progress.window
     if window is None:
         return books, _until_due(tools, books, now)
-    answer, exchange = await pull(tools.daraja, token.value, books.shortcode.party_b, *window.slice, window.offset)
-    await keep_exchange(tools.engine, tools.sealer, exchange)
+    daraja, number = tools.safaricom.daraja, books.shortcode.party_b
+    answer, exchange = await pull(daraja, token.value, number, *window.slice, window.offset)
+    await keep_exchange(tools.engine, tools.safaricom.sealer, exchange)
     match answer:
         case Page():
             return await _after_page(tools, books, window, answer, exchange)
@@ -156,9 +153,9 @@ async def _one_request(tools: PullTools, books: Books, now: datetime) -> tuple[B
 async def _register(tools: PullTools, books: Books, token: Token, now: datetime) -> tuple[Books, timedelta]:
     url = tools.callback_base_url + REGISTRATION_PATH
     answer, exchange = await register_pull(
-        tools.daraja, token.value, books.shortcode.party_b, tools.nominated_number, url
+        tools.safaricom.daraja, token.value, books.shortcode.party_b, tools.nominated_number, url
     )
-    await keep_exchange(tools.engine, tools.sealer, exchange)
+    await keep_exchange(tools.engine, tools.safaricom.sealer, exchange)
     if isinstance(answer, NothingLearned):
         return _nothing_learned(tools, books, token, answer)
     return _changed(books, registered_at=now), NO_WAIT
@@ -179,8 +176,9 @@ async def _after_page(
     tools: PullTools, books: Books, before: Window, page: Page, exchange: Exchange
 ) -> tuple[Books, timedelta]:
     """Record a page, and say how the reading of its slice goes on."""
-    now, number = tools.clock(), books.shortcode.number
-    flaw = await record_rows(RecordTools(tools.engine, tools.facts, tools.sealer), number, page, exchange, now)
+    now, number = tools.safaricom.clock(), books.shortcode.number
+    recording = RecordTools(tools.engine, tools.facts, tools.safaricom.sealer)
+    flaw = await record_rows(recording, number, page, exchange, now)
     if page.proves_pull and books.progress.proved_at is None:
         # What an unproved shortcode said of earlier spans was no evidence.
         books = _changed(books, proved_at=now)._replace(spans=[])
@@ -231,7 +229,7 @@ def _until_due(tools: PullTools, books: Books, now: datetime) -> timedelta:
 
 def _nothing_learned(tools: PullTools, books: Books, token: Token, answer: NothingLearned) -> tuple[Books, timedelta]:
     if answer.token_refused and books.progress.failures == 0:
-        token_doubted(tools.tokens, token.generation)
+        token_doubted(tools.safaricom.tokens, token.generation)
     return _failed(books, answer)
 
 

@@ -8,7 +8,7 @@ does, under the lock, whatever has happened meanwhile. A process that dies in be
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
@@ -17,19 +17,20 @@ import structlog
 from opentelemetry import metrics, trace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from payment_service.application.calling.access_token import AccessToken, NoAccessToken, Token, get_token, token_refused
+from payment_service.application.calling.access_token import NoAccessToken, Token, get_token, token_refused
 from payment_service.application.calling.exchanges import exchange_row, keep_exchange
 from payment_service.application.calling.request_budget import RequestBudget
+from payment_service.application.calling.safaricom import Safaricom
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
-from payment_service.daraja.client import DarajaClient, Exchange
+from payment_service.daraja.client import Exchange
 from payment_service.daraja.envelopes import NothingLearned
 from payment_service.daraja.query import NotYet, QueriedPush, QueryAnswer, TokenRefused, Told, TooFast, query
 from payment_service.daraja.shortcodes import Shortcode
 from payment_service.domain.facts import ResultReported, Source
 from payment_service.domain.payment import Times
 from payment_service.domain.query_schedule import next_query_at
-from payment_service.security.sealing import CHECKOUT_REQUEST_ID, SealBroken, Sealer
+from payment_service.security.sealing import CHECKOUT_REQUEST_ID, SealBroken
 from payment_service.store.push_queries import Claimed, claim_queries, count_due
 from payment_service.telemetry import remote_parent
 
@@ -52,12 +53,8 @@ class QueryTools:
 
     engine: AsyncEngine
     facts: GroupCommit[Submission, Recorded]
-    tokens: AccessToken
+    safaricom: Safaricom
     budget: RequestBudget
-    daraja: DarajaClient
-    shortcodes: Mapping[str, Shortcode]
-    sealer: Sealer
-    clock: Callable[[], datetime]
     times: Times
     draw: Callable[[], float] = random.random
     """Chance, from 0 to 1, for the jitter."""
@@ -78,9 +75,10 @@ class Asked:
 async def query_pushes(tools: QueryTools) -> Asked:
     """Ask about the most urgent payments that are due, as many as the budget allows."""
     async with tools.engine.connect() as conn:
-        due = await count_due(conn, tools.clock())
+        due = await count_due(conn, tools.safaricom.clock())
     # About a shortcode that is no longer configured nothing can be asked: it takes its passkey.
-    steps = [await _ask_about(tools, tools.shortcodes[name], n) for name, n in due.items() if name in tools.shortcodes]
+    known = tools.safaricom.shortcodes
+    steps = [await _ask_about(tools, known[number], n) for number, n in due.items() if number in known]
     done = Asked(
         due=sum(due.values()),
         asked=sum(step.asked for step in steps),
@@ -96,7 +94,7 @@ async def _ask_about(tools: QueryTools, shortcode: Shortcode, due: int) -> Asked
     wanted = min(due, BATCH)
     try:
         # Had before the claims: without one, nothing is asked and nothing is put off.
-        token = await get_token(tools.tokens)
+        token = await get_token(tools.safaricom.tokens)
     except NoAccessToken as error:
         _log.warning("queries postponed", cause=repr(error))
         return Asked(due, 0, 0, 0)
@@ -115,7 +113,7 @@ async def _ask_about(tools: QueryTools, shortcode: Shortcode, due: int) -> Asked
 
 
 async def _claim(tools: QueryTools, shortcode: Shortcode, most: int) -> list[Claimed]:
-    now = tools.clock()
+    now = tools.safaricom.clock()
 
     def next_at(one: Claimed) -> datetime | None:
         deadlines = [one.expires_at] if one.hold_expire_at is None else [one.expires_at, one.hold_expire_at]
@@ -128,24 +126,25 @@ async def _claim(tools: QueryTools, shortcode: Shortcode, most: int) -> list[Cla
 
 async def _settle(tools: QueryTools, shortcode: Shortcode, token: Token, one: Claimed) -> QueryAnswer | None:
     """Ask about one payment, and tell what was learned; None when its id cannot be read."""
+    sealer = tools.safaricom.sealer
     try:
-        checkout_id = tools.sealer.open(CHECKOUT_REQUEST_ID, one.payment_id.bytes, one.sealed_checkout_id).decode()
+        checkout_id = sealer.open(CHECKOUT_REQUEST_ID, one.payment_id.bytes, one.sealed_checkout_id).decode()
     except SealBroken as error:
         _log.error("payment cannot be asked about", payment_id=str(one.payment_id), cause=repr(error))
         return None
     asked = QueriedPush(checkout_id, one.merchant_request_id)
     with remote_parent(one.trace_parent), _tracer.start_as_current_span("settle uncertain"):
-        answer, exchange = await query(tools.daraja, token.value, shortcode, asked)
+        answer, exchange = await query(tools.safaricom.daraja, token.value, shortcode, asked)
         if isinstance(answer, TokenRefused):
-            await keep_exchange(tools.engine, tools.sealer, exchange, one.payment_id)
-            token_refused(tools.tokens, token.generation)
+            await keep_exchange(tools.engine, sealer, exchange, one.payment_id)
+            token_refused(tools.safaricom.tokens, token.generation)
             try:
-                token = await get_token(tools.tokens)
+                token = await get_token(tools.safaricom.tokens)
             except NoAccessToken as error:
                 _log.warning("query postponed", payment_id=str(one.payment_id), cause=repr(error))
                 return answer
             # Once: a token that is refused although it is new is an operator's to look at, and pauses all requests.
-            answer, exchange = await query(tools.daraja, token.value, shortcode, asked)
+            answer, exchange = await query(tools.safaricom.daraja, token.value, shortcode, asked)
         await _record(tools, shortcode, token, one, checkout_id, answer, exchange)
     return answer
 
@@ -161,7 +160,7 @@ async def _record(
 ) -> None:
     match answer:
         case Told(code=code, meaning=meaning):
-            row = exchange_row(tools.sealer, exchange, one.payment_id)
+            row = exchange_row(tools.safaricom.sealer, exchange, one.payment_id)
             fact = ResultReported(
                 # Of the kept answer: told again it is the same fact, and the next answer is another.
                 fact_id=f"query:{row[0]}",
@@ -177,9 +176,9 @@ async def _record(
         case TooFast(retry_after=pause):
             await tools.budget.slow_down(shortcode.number, pause)
         case TokenRefused():
-            token_refused(tools.tokens, token.generation)
+            token_refused(tools.safaricom.tokens, token.generation)
         case NotYet() | NothingLearned():
             pass
         case _:
             assert_never(answer)
-    await keep_exchange(tools.engine, tools.sealer, exchange, one.payment_id)
+    await keep_exchange(tools.engine, tools.safaricom.sealer, exchange, one.payment_id)

@@ -14,6 +14,7 @@ import pytest
 from payment_service.application.calling.access_token import AccessToken, Token
 from payment_service.application.calling.exchanges import keep_exchange
 from payment_service.application.calling.request_budget import RequestBudget
+from payment_service.application.calling.safaricom import Safaricom
 from payment_service.application.collecting.create_payment import Created
 from payment_service.application.collecting.initiate_payment import InitiatePayments
 from payment_service.application.collecting.send_prompt import SendTools, claim_at_once, send_prompt
@@ -44,14 +45,16 @@ async def sending(writers: Writers, database: Database, folder: Path) -> AsyncIt
     async with open_daraja(NOBODY, "key", "secret", writers.clock) as daraja:
         tools = SendTools(
             facts=writers.facts,
-            tokens=_tokens(writers, engine, daraja),
+            safaricom=Safaricom(
+                daraja=daraja,
+                tokens=_tokens(writers, engine, daraja),
+                shortcodes={SHORTCODE: Shortcode(SHORTCODE, ShortcodeKind.PAYBILL, "passkey")},
+                sealer=writers.sealer,
+                clock=writers.clock,
+            ),
             budget=RequestBudget("push", 50, engine, writers.clock),
-            daraja=daraja,
-            shortcodes={SHORTCODE: Shortcode(SHORTCODE, ShortcodeKind.PAYBILL, "passkey")},
-            sealer=writers.sealer,
             callback_keys=load_callback_keys(folder / "callback-keys.json"),
             callback_base_url=NOBODY,
-            clock=writers.clock,
             times=writers.times,
         )
         await tools.budget.take(SHORTCODE)

@@ -14,6 +14,7 @@ from daraja_simulator.settings import DEVELOPMENT_CONSUMER_KEY, DEVELOPMENT_CONS
 from payment_service.application.calling.access_token import AccessToken, get_token
 from payment_service.application.calling.exchanges import exchange_row, keep_exchange
 from payment_service.application.calling.request_budget import RequestBudget
+from payment_service.application.calling.safaricom import Safaricom
 from payment_service.application.recording.record_facts import Submission
 from payment_service.application.settling.query_pushes import QueryTools
 from payment_service.application.settling.run_timers import TimerTools
@@ -71,8 +72,8 @@ class Asker:
         request = PushRequest(
             PAYBILL, phone, payment.amount, "BCDF2345", "http://127.0.0.1:9/callbacks/stk/r/t", "Fare"
         )
-        token = await get_token(self.tools.tokens)
-        answer, exchange = await push(self.tools.daraja, token.value, request)
+        token = await get_token(self.tools.safaricom.tokens)
+        answer, exchange = await push(self.tools.safaricom.daraja, token.value, request)
         assert isinstance(answer, Accepted)
         accepted = PromptAccepted(claim, answer.merchant_request_id, answer.checkout_request_id)
         row = exchange_row(self.writers.sealer, exchange, payment.payment_id)
@@ -126,12 +127,14 @@ async def running_asker(
         tools = QueryTools(
             engine=engine,
             facts=writers.facts,
-            tokens=AccessToken("simulator", engine, daraja, writers.sealer, writers.clock, keep),
+            safaricom=Safaricom(
+                daraja=daraja,
+                tokens=AccessToken("simulator", engine, daraja, writers.sealer, writers.clock, keep),
+                shortcodes={PAYBILL.number: PAYBILL},
+                sealer=writers.sealer,
+                clock=writers.clock,
+            ),
             budget=RequestBudget("query", queries_per_minute / 60, engine, writers.clock),
-            daraja=daraja,
-            shortcodes={PAYBILL.number: PAYBILL},
-            sealer=writers.sealer,
-            clock=writers.clock,
             times=writers.times,
             draw=lambda: 0.0,
         )

@@ -19,6 +19,7 @@ from daraja_simulator.settings import (
 )
 from daraja_simulator.world import World
 from payment_service.application.calling.access_token import AccessToken, get_token
+from payment_service.application.calling.safaricom import Safaricom
 from payment_service.application.recording.record_facts import Submission
 from payment_service.application.settling.pull_transactions import PullTools, pull_transactions
 from payment_service.daraja.client import DarajaClient, Exchange, open_daraja
@@ -85,7 +86,7 @@ class Bookkeeping:
         (await self.control.delete("/control/pulls")).raise_for_status()
 
     async def payment(self, **changed: object) -> tuple[Payment, Prompt]:
-        fields: dict[str, object] = {"shortcode": next(iter(self.reader.tools.shortcodes))}
+        fields: dict[str, object] = {"shortcode": next(iter(self.reader.tools.safaricom.shortcodes))}
         created = await self.reader.writers.create(CALLER, a_request(**(fields | changed)), None, None)
         assert created.prompt is not None
         return created.payment, created.prompt
@@ -97,7 +98,7 @@ class Bookkeeping:
             shortcode, prompt.phone_number, prompt.amount, prompt.account_reference, f"{CALLBACKS}/stk", "Fare"
         )
         before = len(self.world.ledger.debits)
-        token = await get_token(self.reader.tools.tokens)
+        token = await get_token(self.reader.tools.safaricom.tokens)
         answer, _ = await push(self.daraja, token.value, replace(request, **changed))
         assert isinstance(answer, Accepted)
         await until(lambda: len(self.world.ledger.debits) > before)
@@ -166,7 +167,7 @@ async def bookkeeping(
         reading(database, folder, url, *shortcodes) as reader,
         httpx.AsyncClient(base_url=url, trust_env=False) as control,
     ):
-        yield Bookkeeping(world, control, reader.tools.daraja, database, reader.writers.clock, reader)
+        yield Bookkeeping(world, control, reader.tools.safaricom.daraja, database, reader.writers.clock, reader)
 
 
 @contextlib.asynccontextmanager
@@ -193,13 +194,15 @@ async def reading(
         tools = PullTools(
             engine=engine,
             facts=writers.facts,
-            tokens=AccessToken("app", engine, daraja, writers.sealer, Clock(), keep),
-            daraja=daraja,
-            sealer=writers.sealer,
-            shortcodes={shortcode.number: shortcode for shortcode in listed},
+            safaricom=Safaricom(
+                daraja=daraja,
+                tokens=AccessToken("app", engine, daraja, writers.sealer, Clock(), keep),
+                shortcodes={shortcode.number: shortcode for shortcode in listed},
+                sealer=writers.sealer,
+                clock=daraja_clock,
+            ),
             nominated_number="254722000000",
             callback_base_url=CALLBACKS,
             interval=INTERVAL,
-            clock=daraja_clock,
         )
         yield Reader(writers, tools)

@@ -89,16 +89,12 @@ async def enquiry(database: Database, folder: Path, shortcode: Shortcode) -> Asy
         tools = books.reader.tools
         asking = StatusTools(
             engine=tools.engine,
-            tokens=tools.tokens,
-            daraja=tools.daraja,
-            sealer=tools.sealer,
+            safaricom=tools.safaricom,
             initiator=load_initiator(
                 DEVELOPMENT_INITIATOR_NAME, DEVELOPMENT_INITIATOR_PASSWORD, folder / "certificate.pem"
             ),
-            shortcodes=tools.shortcodes,
             callback_keys=keys,
             callback_base_url=url,
-            clock=books.clock,
         )
         yield Enquiry(books, asking, taken)
 
@@ -141,7 +137,7 @@ async def test_a_pending_receipt_is_asked_for_and_filled_in(enquiring: Enquiry) 
     (exchange_id, sealed), *_ = await rows_of(
         enquiring.books.database, "SELECT exchange_id, request FROM daraja_exchanges WHERE operation = 'status'"
     )
-    kept = enquiring.tools.sealer.open(EXCHANGE_REQUEST, exchange_id.bytes, sealed)
+    kept = enquiring.tools.safaricom.sealer.open(EXCHANGE_REQUEST, exchange_id.bytes, sealed)
     assert b'"SecurityCredential": "[blanked]"' in kept
     assert b'"OriginalConversationID"' in kept
 
@@ -226,7 +222,7 @@ async def test_one_question_is_out_at_a_time_and_a_lost_result_is_waited_for(enq
 
 async def test_processes_that_ask_at_once_ask_once(enquiring: Enquiry) -> None:
     await enquiring.pending()
-    await get_token(enquiring.tools.tokens)
+    await get_token(enquiring.tools.safaricom.tokens)
     assert sum(await asyncio.gather(*(enquiring.ask() for _ in range(4)))) == 1
     assert await enquiring.asked() == 1
 
@@ -280,10 +276,10 @@ async def test_a_transaction_that_is_never_found_is_asked_for_a_few_times(enquir
 
 async def test_a_refused_token_is_renewed_and_asked_with_again(enquiring: Enquiry) -> None:
     payment, receipt = await enquiring.pending()
-    first = await get_token(enquiring.tools.tokens)
+    first = await get_token(enquiring.tools.safaricom.tokens)
     await enquiring.script(error="invalid_access_token_400_003")
     assert await enquiring.ask()
-    assert (await get_token(enquiring.tools.tokens)).generation == first.generation + 1
+    assert (await get_token(enquiring.tools.safaricom.tokens)).generation == first.generation + 1
     enquiring.books.clock.move(61)
     await enquiring.ask_and_hear()
     assert (await enquiring.books.row(payment))[1] == receipt

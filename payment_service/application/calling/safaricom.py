@@ -1,0 +1,26 @@
+"""What every conversation with Safaricom is had with, whatever it is about: a prompt, a query, a status, the books.
+
+Each use case takes this whole, and beside it only what is its own.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from payment_service.application.calling.access_token import AccessToken
+from payment_service.daraja.client import DarajaClient
+from payment_service.daraja.shortcodes import Shortcode
+from payment_service.security.sealing import Sealer
+
+
+@dataclass(frozen=True, slots=True)
+class Safaricom:
+    """Safaricom as this process reaches it: the client, the token, for which shortcodes. One per process."""
+
+    daraja: DarajaClient
+    tokens: AccessToken
+    shortcodes: Mapping[str, Shortcode]
+    """By number; nothing is asked for about any other."""
+    sealer: Sealer
+    """Seals what goes over the wire, and opens what is sealed of a payment."""
+    clock: Callable[[], datetime]
