@@ -22,28 +22,20 @@ from datetime import datetime
 
 from payment_service.domain.cases import Case, CaseKind, OpenCase, ends_by_itself
 from payment_service.domain.decisions import decided, duplicate, late
+from payment_service.domain.effects import REASON_OF_ARRIVAL, is_query, moved, said_before, with_evidence, with_ids
 from payment_service.domain.facts import (
-    CaseAccepted,
     Fact,
-    NotSent,
-    PromptAccepted,
-    PromptRefused,
     RefundRequested,
     ResultReported,
-    SendClaimed,
-    Source,
-    Verdict,
-    WatchEnded,
 )
 from payment_service.domain.findings import (
     Finding,
     Standing,
     Surroundings,
-    asked_after_prompt,
     finding,
     standing,
 )
-from payment_service.domain.payment import LIVE_STATES, PAID_STATES, Payment, State, Times, UnpaidProof
+from payment_service.domain.payment import LIVE_STATES, PAID_STATES, Payment, State, Times
 from payment_service.domain.reasons import UNDER_REVIEW, Reason
 
 # One word per cell:
@@ -183,22 +175,22 @@ def apply(payment: Payment, fact: Fact, around: Surroundings, now: datetime, tim
         return Outcome(payment)
     target, _, mark = cell.partition("+")
     case = _case(row, column, mark or target, payment, fact)
-    after = payment if row in _UNBOUND or cell == "-" else _with_ids(payment, fact)
-    after = _moved(after, target, fact, now, times)
+    after = payment if row in _UNBOUND or cell == "-" else with_ids(payment, fact)
+    after = moved(after, target, fact, now, times)
     sibling_paid = not after.blocks_booking if after.state in LIVE_STATES else payment.reason is Reason.SIBLING_PAID
     if sibling_paid and after.state not in PAID_STATES and after.reason not in UNDER_REVIEW | {Reason.WITHDRAWN}:
         # The prompt may still be on the phone, and nobody must pay, now or by another attempt, for what is paid.
         after = after.but(reason=Reason.SIBLING_PAID)
     if row in _UNPAID:
-        after = _with_evidence(after, fact, now, times)
+        after = with_evidence(after, fact, now, times)
     if after.state is State.COMPLETED and payment.state is not State.COMPLETED:
         arrival = _money_case_on_arrival(after, around)
         if arrival is not None:
-            case, after = arrival, after.but(reason=_REASON_OF_ARRIVAL[arrival.kind])
+            case, after = arrival, after.but(reason=REASON_OF_ARRIVAL[arrival.kind])
     ended = _ended_cases(after, row, fact, around)
     after = _held(after, case, ended, around)
     after = decided(payment, after, around, now, times)
-    if case is not None and _is_query(fact) and after.state is payment.state:
+    if case is not None and is_query(fact) and after.state is payment.state:
         # A person looks now; asked again, Safaricom would only open the same case again.
         after = after.but(query_at=None)
     return Outcome(after, case, ended=ended)
@@ -218,14 +210,9 @@ def _case(row: Finding, column: Standing, mark: str, payment: Payment, fact: Fac
         case "case" | "unread" | "unknown":
             return Case(_CASE_OF.get(row, CaseKind.CONTRADICTION), is_money=False)
         case "differs" | "agrees" if isinstance(fact, ResultReported):
-            return None if _said_before(payment, fact) else Case(CaseKind.CONTRADICTION, is_money=False)
+            return None if said_before(payment, fact) else Case(CaseKind.CONTRADICTION, is_money=False)
         case _:
             return None
-
-
-def _said_before(payment: Payment, fact: ResultReported) -> bool:
-    ended_so = State.CANCELLED if fact.verdict is Verdict.CANCELLED else State.FAILED
-    return ended_so is payment.state and fact.code == payment.result_code
 
 
 def _ended_cases(after: Payment, row: Finding, fact: Fact, around: Surroundings) -> tuple[OpenCase, ...]:
@@ -245,15 +232,6 @@ def _held(after: Payment, opened: Case | None, ended: tuple[OpenCase, ...], arou
     return after
 
 
-def _with_evidence(payment: Payment, fact: Fact, now: datetime, times: Times) -> Payment:
-    settled = payment.state in PAID_STATES or payment.unpaid_proof is not None
-    if not isinstance(fact, ResultReported) or settled or payment.unpaid_seen_at is not None:
-        return payment
-    if not asked_after_prompt(payment, fact, now, times):
-        return payment
-    return payment.but(unpaid_seen_at=fact.asked_at or now)
-
-
 def _money_case_on_arrival(after: Payment, around: Surroundings) -> Case | None:
     """Money has just arrived: is it one too many for the booking, or too late for its hold?"""
     if duplicate(around):
@@ -261,139 +239,3 @@ def _money_case_on_arrival(after: Payment, around: Surroundings) -> Case | None:
     if late(after):
         return Case(CaseKind.LATE_PAYMENT, is_money=True)
     return None
-
-
-_REASON_OF_ARRIVAL = {CaseKind.DUPLICATE_PAYMENT: Reason.PAID_TWICE, CaseKind.LATE_PAYMENT: Reason.PAID_LATE}
-
-
-def _with_ids(payment: Payment, fact: Fact) -> Payment:
-    if not isinstance(fact, PromptAccepted | ResultReported):
-        return payment
-    return payment.but(
-        checkout_request_id=payment.checkout_request_id or fact.checkout_request_id,
-        merchant_request_id=payment.merchant_request_id or fact.merchant_request_id,
-    )
-
-
-def _moved(payment: Payment, target: str, fact: Fact, now: datetime, times: Times) -> Payment:
-    """The payment with the cell's own effect; what follows from it is `decisions`' part."""
-    # Evidence of a prompt dates the send, even where no claim of ours does.
-    sent_at = payment.sent_at or now
-    match target:
-        case "-" | "ids" | "case" | "$" | "differs" | "seen" | "over" | "own":
-            return payment
-        case "S" if isinstance(fact, SendClaimed):
-            return payment.but(
-                state=State.SENDING,
-                claim_id=fact.claim_id,
-                sent_at=now,
-                lease_expires_at=now + times.lease,
-                expires_at=now + times.expire_after,
-            )
-        case "C" if isinstance(fact, NotSent):
-            wait = times.send_backoff * 2**payment.not_sent_count
-            return payment.but(
-                state=State.CREATED,
-                sent_at=None,
-                lease_expires_at=None,
-                not_sent_count=payment.not_sent_count + 1,
-                send_at=now + wait,
-            )
-        case "P":
-            return payment.but(state=State.PROMPTED, reason=Reason.AWAITING_CUSTOMER, sent_at=sent_at)
-        case "U0":
-            return payment.but(state=State.UNCERTAIN, reason=Reason.CONFIRMING, sent_at=sent_at)
-        case "U1":
-            code = fact.code if isinstance(fact, ResultReported) else payment.result_code
-            seen = payment.but(result_code=code, result_seen=True, sent_at=sent_at)
-            return seen.but(state=State.UNCERTAIN, reason=Reason.CONFIRMING)
-        case "UR":
-            return payment.but(state=State.UNCERTAIN, reason=Reason.AMOUNT_DIFFERS, result_seen=True, sent_at=sent_at)
-        case "K" | "receipt" | "second":
-            return _paid(payment, target, fact, now, times)
-        case "F" | "X" | "F|X" | "F0|X0" | "E":
-            return _ended(payment, target, fact)
-        case "agrees" if isinstance(fact, ResultReported) and not _said_before(payment, fact):
-            return payment
-        case "cert" | "agrees":
-            return payment.but(unpaid_proof=_proof(payment, fact))
-        case "unread":
-            return payment.but(unread_callback=True)
-        case "unknown":
-            return payment.but(due_at=None, query_at=None)
-        case "block":
-            return payment.but(blocks_booking=False)
-        case "RG":
-            return payment.but(state=State.REFUNDING)
-        case "RD":
-            return payment.but(state=State.REFUNDED, reason=None)
-        case "back":
-            paid = payment.completed_at is not None
-            return payment.but(state=State.COMPLETED if paid else State.UNCERTAIN)
-        case _:
-            raise AssertionError(f"no such cell in the table: {target} for {type(fact).__name__}")
-
-
-def _is_query(fact: Fact) -> bool:
-    return isinstance(fact, ResultReported) and fact.source is Source.QUERY
-
-
-def _paid(payment: Payment, target: str, fact: Fact, now: datetime, times: Times) -> Payment:
-    asked_at = (fact.asked_at if isinstance(fact, ResultReported) else None) or now
-    known_at = fact.known_at(now) if isinstance(fact, ResultReported) else now
-    if target == "second":
-        first = payment.paid_seen_at or asked_at
-        confirmed = payment.paid_seen_at is not None and asked_at >= first + times.second_look_after
-        return payment.but(paid_seen_at=first, paid_twice=payment.paid_twice or confirmed)
-    queried = _is_query(fact)
-    # The answer to a query proves no receipt: it comes without the amount that would have to be right.
-    receipt = fact.receipt if isinstance(fact, ResultReported | CaseAccepted) and not queried else None
-    transaction_at = fact.transaction_at if isinstance(fact, ResultReported) else None
-    return payment.but(
-        state=State.COMPLETED,
-        reason=_reason_when_paid(payment, receipt),
-        result_code=fact.code if isinstance(fact, ResultReported) else payment.result_code,
-        receipt=receipt,
-        transaction_at=transaction_at or payment.transaction_at,
-        paid_late=payment.paid_late or payment.state in (State.FAILED, State.CANCELLED, State.EXPIRED),
-        completed_at=payment.completed_at or max(known_at, payment.created_at),
-        paid_seen_at=asked_at if queried else payment.paid_seen_at,
-        result_seen=True,
-    )
-
-
-def _reason_when_paid(payment: Payment, receipt: str | None) -> Reason | None:
-    usual = None if receipt else Reason.RECEIPT_PENDING
-    return payment.reason if payment.reason in _REASON_OF_ARRIVAL.values() else usual
-
-
-def _ended(payment: Payment, target: str, fact: Fact) -> Payment:
-    state: State
-    reason: Reason | None
-    code: str | None
-    match fact:
-        case ResultReported() if target in ("F|X", "F0|X0"):
-            cancelled = fact.verdict is Verdict.CANCELLED
-            state, reason, code = (State.CANCELLED if cancelled else State.FAILED), fact.reason, fact.code
-        case PromptRefused():
-            state, reason, code = State.FAILED, fact.reason, fact.code
-        case NotSent():
-            state, reason, code = State.FAILED, Reason.NOT_SENT, fact.code
-        case _ if target == "X":
-            state, reason, code = State.CANCELLED, Reason.WITHDRAWN, payment.result_code
-        case _ if target == "F":
-            state, reason, code = State.FAILED, Reason.NOT_SENT, payment.result_code
-        case _:
-            state, reason, code = State.EXPIRED, Reason.NO_ANSWER, payment.result_code
-    proof = None if target in ("F0|X0", "E") else _proof(payment, fact)
-    return payment.but(state=state, reason=reason, result_code=code, unpaid_proof=proof)
-
-
-def _proof(payment: Payment, fact: Fact) -> UnpaidProof:
-    match fact:
-        case ResultReported():
-            return UnpaidProof.QUERY if fact.source is Source.QUERY else UnpaidProof.RESULT
-        case WatchEnded():
-            return UnpaidProof.BOOKS if payment.unpaid_seen_at is None else UnpaidProof.QUERY
-        case _:
-            return UnpaidProof.NO_PROMPT

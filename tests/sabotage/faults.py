@@ -447,7 +447,7 @@ FAULTS = (
     ),
     Fault(
         "two readings of one answer count as two looks",
-        "payment_service/domain/transitions.py",
+        "payment_service/domain/effects.py",
         "    asked_at = (fact.asked_at if isinstance(fact, ResultReported) else None) or now",
         "    asked_at = now",
         ("tests/domain/test_query_schedule.py::test_two_readings_of_one_answer_are_one_look",),

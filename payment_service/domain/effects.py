@@ -1,0 +1,173 @@
+"""What each cell of the table does to the payment itself: the row as it leaves the cell.
+
+Which cell it is, which cases it opens and ends, and what follows for the booking is decided in `transitions`.
+"""
+
+from datetime import datetime
+
+from payment_service.domain.cases import CaseKind
+from payment_service.domain.facts import (
+    CaseAccepted,
+    Fact,
+    NotSent,
+    PromptAccepted,
+    PromptRefused,
+    ResultReported,
+    SendClaimed,
+    Source,
+    Verdict,
+    WatchEnded,
+)
+from payment_service.domain.findings import asked_after_prompt
+from payment_service.domain.payment import PAID_STATES, Payment, State, Times, UnpaidProof
+from payment_service.domain.reasons import Reason
+
+REASON_OF_ARRIVAL = {CaseKind.DUPLICATE_PAYMENT: Reason.PAID_TWICE, CaseKind.LATE_PAYMENT: Reason.PAID_LATE}
+"""What money that fits nowhere when it arrives says of itself, by the case that it opens."""
+
+
+def moved(payment: Payment, target: str, fact: Fact, now: datetime, times: Times) -> Payment:
+    """The payment with the cell's own effect; what follows from it is `decisions`' part."""
+    # Evidence of a prompt dates the send, even where no claim of ours does.
+    sent_at = payment.sent_at or now
+    match target:
+        case "-" | "ids" | "case" | "$" | "differs" | "seen" | "over" | "own":
+            return payment
+        case "S" if isinstance(fact, SendClaimed):
+            return payment.but(
+                state=State.SENDING,
+                claim_id=fact.claim_id,
+                sent_at=now,
+                lease_expires_at=now + times.lease,
+                expires_at=now + times.expire_after,
+            )
+        case "C" if isinstance(fact, NotSent):
+            wait = times.send_backoff * 2**payment.not_sent_count
+            return payment.but(
+                state=State.CREATED,
+                sent_at=None,
+                lease_expires_at=None,
+                not_sent_count=payment.not_sent_count + 1,
+                send_at=now + wait,
+            )
+        case "P":
+            return payment.but(state=State.PROMPTED, reason=Reason.AWAITING_CUSTOMER, sent_at=sent_at)
+        case "U0":
+            return payment.but(state=State.UNCERTAIN, reason=Reason.CONFIRMING, sent_at=sent_at)
+        case "U1":
+            code = fact.code if isinstance(fact, ResultReported) else payment.result_code
+            seen = payment.but(result_code=code, result_seen=True, sent_at=sent_at)
+            return seen.but(state=State.UNCERTAIN, reason=Reason.CONFIRMING)
+        case "UR":
+            return payment.but(state=State.UNCERTAIN, reason=Reason.AMOUNT_DIFFERS, result_seen=True, sent_at=sent_at)
+        case "K" | "receipt" | "second":
+            return _paid(payment, target, fact, now, times)
+        case "F" | "X" | "F|X" | "F0|X0" | "E":
+            return _ended(payment, target, fact)
+        case "agrees" if isinstance(fact, ResultReported) and not said_before(payment, fact):
+            return payment
+        case "cert" | "agrees":
+            return payment.but(unpaid_proof=_proof(payment, fact))
+        case "unread":
+            return payment.but(unread_callback=True)
+        case "unknown":
+            return payment.but(due_at=None, query_at=None)
+        case "block":
+            return payment.but(blocks_booking=False)
+        case "RG":
+            return payment.but(state=State.REFUNDING)
+        case "RD":
+            return payment.but(state=State.REFUNDED, reason=None)
+        case "back":
+            paid = payment.completed_at is not None
+            return payment.but(state=State.COMPLETED if paid else State.UNCERTAIN)
+        case _:
+            raise AssertionError(f"no such cell in the table: {target} for {type(fact).__name__}")
+
+
+def _paid(payment: Payment, target: str, fact: Fact, now: datetime, times: Times) -> Payment:
+    asked_at = (fact.asked_at if isinstance(fact, ResultReported) else None) or now
+    known_at = fact.known_at(now) if isinstance(fact, ResultReported) else now
+    if target == "second":
+        first = payment.paid_seen_at or asked_at
+        confirmed = payment.paid_seen_at is not None and asked_at >= first + times.second_look_after
+        return payment.but(paid_seen_at=first, paid_twice=payment.paid_twice or confirmed)
+    queried = is_query(fact)
+    # The answer to a query proves no receipt: it comes without the amount that would have to be right.
+    receipt = fact.receipt if isinstance(fact, ResultReported | CaseAccepted) and not queried else None
+    transaction_at = fact.transaction_at if isinstance(fact, ResultReported) else None
+    return payment.but(
+        state=State.COMPLETED,
+        reason=_reason_when_paid(payment, receipt),
+        result_code=fact.code if isinstance(fact, ResultReported) else payment.result_code,
+        receipt=receipt,
+        transaction_at=transaction_at or payment.transaction_at,
+        paid_late=payment.paid_late or payment.state in (State.FAILED, State.CANCELLED, State.EXPIRED),
+        completed_at=payment.completed_at or max(known_at, payment.created_at),
+        paid_seen_at=asked_at if queried else payment.paid_seen_at,
+        result_seen=True,
+    )
+
+
+def _reason_when_paid(payment: Payment, receipt: str | None) -> Reason | None:
+    usual = None if receipt else Reason.RECEIPT_PENDING
+    return payment.reason if payment.reason in REASON_OF_ARRIVAL.values() else usual
+
+
+def _ended(payment: Payment, target: str, fact: Fact) -> Payment:
+    state: State
+    reason: Reason | None
+    code: str | None
+    match fact:
+        case ResultReported() if target in ("F|X", "F0|X0"):
+            cancelled = fact.verdict is Verdict.CANCELLED
+            state, reason, code = (State.CANCELLED if cancelled else State.FAILED), fact.reason, fact.code
+        case PromptRefused():
+            state, reason, code = State.FAILED, fact.reason, fact.code
+        case NotSent():
+            state, reason, code = State.FAILED, Reason.NOT_SENT, fact.code
+        case _ if target == "X":
+            state, reason, code = State.CANCELLED, Reason.WITHDRAWN, payment.result_code
+        case _ if target == "F":
+            state, reason, code = State.FAILED, Reason.NOT_SENT, payment.result_code
+        case _:
+            state, reason, code = State.EXPIRED, Reason.NO_ANSWER, payment.result_code
+    proof = None if target in ("F0|X0", "E") else _proof(payment, fact)
+    return payment.but(state=state, reason=reason, result_code=code, unpaid_proof=proof)
+
+
+def _proof(payment: Payment, fact: Fact) -> UnpaidProof:
+    match fact:
+        case ResultReported():
+            return UnpaidProof.QUERY if fact.source is Source.QUERY else UnpaidProof.RESULT
+        case WatchEnded():
+            return UnpaidProof.BOOKS if payment.unpaid_seen_at is None else UnpaidProof.QUERY
+        case _:
+            return UnpaidProof.NO_PROMPT
+
+
+def with_ids(payment: Payment, fact: Fact) -> Payment:
+    if not isinstance(fact, PromptAccepted | ResultReported):
+        return payment
+    return payment.but(
+        checkout_request_id=payment.checkout_request_id or fact.checkout_request_id,
+        merchant_request_id=payment.merchant_request_id or fact.merchant_request_id,
+    )
+
+
+def with_evidence(payment: Payment, fact: Fact, now: datetime, times: Times) -> Payment:
+    settled = payment.state in PAID_STATES or payment.unpaid_proof is not None
+    if not isinstance(fact, ResultReported) or settled or payment.unpaid_seen_at is not None:
+        return payment
+    if not asked_after_prompt(payment, fact, now, times):
+        return payment
+    return payment.but(unpaid_seen_at=fact.asked_at or now)
+
+
+def said_before(payment: Payment, fact: ResultReported) -> bool:
+    ended_so = State.CANCELLED if fact.verdict is Verdict.CANCELLED else State.FAILED
+    return ended_so is payment.state and fact.code == payment.result_code
+
+
+def is_query(fact: Fact) -> bool:
+    return isinstance(fact, ResultReported) and fact.source is Source.QUERY
