@@ -1,29 +1,20 @@
 """The push: what is sent, from "Daraja: M-Pesa Express Simulate", and what an answer to it proves.
 
 Whether a push may be repeated follows from its answer alone; nothing is retried here. Which refusals are proof that no
-prompt was shown stands in `refusals`. What is not on that list is uncertain.
+prompt was shown stands in `refusals`, and how an answer is read, in `sending`.
 """
 
 import base64
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import assert_never
 
 import structlog
 
 from payment_service.alarms import PUSH_REFUSED
 from payment_service.daraja.client import DarajaClient, Exchange, post
-from payment_service.daraja.envelopes import error_in, is_edge_page, lenient_json, retry_after
 from payment_service.daraja.fields import NAIROBI, is_id
-from payment_service.daraja.refusals import (
-    EDGE_ALARM,
-    EDGE_REFUSED_CODE,
-    RATE_LIMITED_CODE,
-    Kind,
-    Refusal,
-    find_refusal,
-)
+from payment_service.daraja.sending import NotSent, Uncertain, read_sent
 from payment_service.daraja.shortcodes import PushRequest, Shortcode
 from payment_service.daraja.transport import HttpAnswer, NoAnswer
 from payment_service.domain.reasons import Reason
@@ -53,26 +44,6 @@ class Refused:
     """A sentence for the log at error level: what to check."""
 
 
-@dataclass(frozen=True, slots=True)
-class NotSent:
-    """The push did not reach M-Pesa: it may be sent again."""
-
-    code: str
-    token_refused: bool = False
-    """The token it was sent with has to be renewed first."""
-    retry_after: timedelta | None = None
-    """Set where we send too fast: how long to slow down."""
-    alarm: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Uncertain:
-    """Nothing proves what became of the push. It must never be sent again."""
-
-    why: str
-    """For the log and the stored exchange; never a text of the other side."""
-
-
 PushAnswer = Accepted | Refused | NotSent | Uncertain
 
 
@@ -89,7 +60,7 @@ async def push(
         "push",
         PUSH_PATH,
         _push_fields(request, client.clock()),
-        read=_read_push,
+        read=read_push_answer,
         name=_name_of,
         secret="Password",
         timeouts=client.push_timeouts,
@@ -122,54 +93,16 @@ def express_credentials(shortcode: Shortcode, now: datetime) -> dict[str, object
     return {"BusinessShortCode": shortcode.number, "Password": password, "Timestamp": timestamp}
 
 
-def _read_push(answer: HttpAnswer | NoAnswer) -> PushAnswer:
-    if isinstance(answer, HttpAnswer):
-        return read_push_answer(answer.status, answer.headers, answer.body)
-    return Uncertain(answer.why) if answer.may_have_been_sent else NotSent(answer.why)
+def read_push_answer(answer: HttpAnswer | NoAnswer) -> PushAnswer:
+    """What the answer to a push proves."""
+    return read_sent(answer, _read_acceptance, lambda row: Refused(row.code, row.reason, row.alarm))
 
 
-def read_push_answer(status: int, headers: Mapping[str, str], body: bytes) -> PushAnswer:
-    """What the answer to a push proves. `headers` is asked with lower-case names."""
-    value = lenient_json(body)
-    if isinstance(value, dict):
-        if "ResponseCode" in value:
-            return _read_acceptance(status, value)
-        error = error_in(value)
-        # 502 and 504 are written by a gateway that lost the answer of the server behind it.
-        row = find_refusal(*error) if error is not None and status not in (502, 504) else None
-        if row is not None:
-            return _from_refusal(row, headers)
-        if error is not None and status != 429:
-            return Uncertain(f"HTTP {status} with an unlisted error")
-    if status == 429:
-        return NotSent(RATE_LIMITED_CODE, retry_after=retry_after(headers))
-    # With 403 the edge let nothing through; with 503 it may have lost the answer of the server behind it.
-    if status == 403 and value is None and is_edge_page(status, body):
-        return NotSent(EDGE_REFUSED_CODE, alarm=EDGE_ALARM)
-    return Uncertain(f"HTTP {status} with an unreadable body")
-
-
-def _read_acceptance(status: int, value: dict[str, object]) -> PushAnswer:
-    code, merchant, checkout = (value.get(n) for n in ("ResponseCode", "MerchantRequestID", "CheckoutRequestID"))
-    if status != 200 or "errorCode" in value:
-        return Uncertain(f"HTTP {status} with a ResponseCode")
-    if code != "0" and not (type(code) is int and code == 0):
-        return Uncertain("a ResponseCode that is not 0")
+def _read_acceptance(value: dict[str, object]) -> Accepted | Uncertain:
+    merchant, checkout = value.get("MerchantRequestID"), value.get("CheckoutRequestID")
     if not is_id(merchant) or not is_id(checkout):
         return Uncertain("accepted, without readable ids")
     return Accepted(str(merchant), str(checkout))
-
-
-def _from_refusal(row: Refusal, headers: Mapping[str, str]) -> PushAnswer:
-    match row.kind:
-        case Kind.REFUSED:
-            return Refused(row.code, row.reason, row.alarm)
-        case Kind.TOKEN_REFUSED:
-            return NotSent(row.code, token_refused=True)
-        case Kind.NOT_SENT:
-            return NotSent(row.code, retry_after=retry_after(headers) if row.slow_down else None)
-        case _:
-            assert_never(row.kind)
 
 
 def _name_of(answer: PushAnswer) -> str:

@@ -23,7 +23,8 @@ from daraja_simulator.settings import (
 )
 from payment_service.daraja import client as client_module
 from payment_service.daraja.client import DarajaClient, Exchange, open_daraja
-from payment_service.daraja.push import Accepted, NotSent, PushAnswer, Refused, Uncertain, push
+from payment_service.daraja.push import Accepted, PushAnswer, Refused, push
+from payment_service.daraja.sending import NotSent, Uncertain
 from payment_service.daraja.shortcodes import PushRequest, Shortcode, ShortcodeKind
 from payment_service.daraja.token import TokenIssued, TokenUnavailable, fetch_token
 from payment_service.daraja.transport import Timeouts

@@ -5,7 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from payment_service.daraja.push import Accepted, NotSent, PushAnswer, Refused, Uncertain, read_push_answer
+from payment_service.daraja.push import Accepted, PushAnswer, Refused, read_push_answer
+from payment_service.daraja.sending import NotSent, Uncertain
+from payment_service.daraja.transport import HttpAnswer
 from payment_service.domain.reasons import Reason
 
 
@@ -18,7 +20,8 @@ def apigee(code: str, text: str) -> bytes:
 
 
 def answer(status: int, body: bytes, **headers: str) -> PushAnswer:
-    return read_push_answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return read_push_answer(HttpAnswer(status, named, body))
 
 
 OURS = Reason.SERVICE_MISCONFIGURED

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from payment_service.daraja.push import Accepted, read_push_answer
 from payment_service.daraja.token import TokenAnswer, TokenIssued, TokenUnavailable, read_token_answer
+from payment_service.daraja.transport import HttpAnswer
 
 TOKEN = "Zx9Kq2LmT0vB4nYc7RwS1uHd8PfJ"
 
@@ -63,7 +64,7 @@ def test_why_there_is_no_token(status: int, body: bytes, code: str, alarm: bool)
 @given(st.integers(100, 599), st.binary(max_size=500))
 def test_no_bytes_are_an_exception_an_acceptance_or_a_token(status: int, body: bytes) -> None:
     # Hypothesis also draws what it finds written in these tests, so a real answer may be among them.
-    if isinstance(read_push_answer(status, {}, body), Accepted):
+    if isinstance(read_push_answer(HttpAnswer(status, {}, body)), Accepted):
         assert "CheckoutRequestID" in json.loads(body)
     if not isinstance(answer(status, body), TokenUnavailable):
         assert "access_token" in json.loads(body)

@@ -33,6 +33,7 @@ from payment_service.application.calling.safaricom import Safaricom
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.daraja import push as daraja_push
+from payment_service.daraja import sending
 from payment_service.daraja.push import PushAnswer
 from payment_service.daraja.shortcodes import PushRequest
 from payment_service.domain.errors import StoreUnavailable
@@ -165,7 +166,7 @@ async def _send(tools: SendTools, request: PushRequest, claim: Claim, payment: P
     longest = timedelta(seconds=daraja.push_timeouts.total_seconds + RECORD_MARGIN_SECONDS)
     send_before = payment.lease_expires_at and payment.lease_expires_at - longest
     answer, exchange = await daraja_push.push(daraja, claim.token.value, request, send_before=send_before)
-    if isinstance(answer, daraja_push.NotSent):
+    if isinstance(answer, sending.NotSent):
         if answer.token_refused:
             token_refused(tools.safaricom.tokens, claim.token.generation)
         if answer.retry_after is not None:
@@ -193,9 +194,9 @@ def _fact(answer: PushAnswer, claim_id: UUID) -> Fact:
             return PromptAccepted(claim_id, answer.merchant_request_id, answer.checkout_request_id)
         case daraja_push.Refused():
             return PromptRefused(claim_id, answer.code, answer.reason)
-        case daraja_push.NotSent():
+        case sending.NotSent():
             return NotSent(claim_id, answer.code)
-        case daraja_push.Uncertain():
+        case sending.Uncertain():
             return AnswerLost(claim_id)
         case _:
             assert_never(answer)

@@ -26,7 +26,8 @@ from payment_service.application.calling.access_token import (
     token_refused,
 )
 from payment_service.daraja.client import Exchange, open_daraja
-from payment_service.daraja.push import Accepted, NotSent, push
+from payment_service.daraja.push import Accepted, push
+from payment_service.daraja.sending import NotSent
 from payment_service.daraja.shortcodes import PushRequest, Shortcode, ShortcodeKind
 from payment_service.daraja.transport import Timeouts
 from payment_service.security.keys import create_keys, load_keys
