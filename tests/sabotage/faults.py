@@ -520,10 +520,31 @@ FAULTS = (
     ),
     Fault(
         "the edge's page with 503 counts as proof that nothing was sent",
-        "payment_service/daraja/push.py",
+        "payment_service/daraja/sending.py",
         "    if status == 403 and value is None and is_edge_page(status, body):",
         "    if value is None and is_edge_page(status, body):",
         ("tests/daraja/test_push.py::test_the_page_of_the_edge_with_503_may_hide_an_answer",),
+    ),
+    Fault(
+        "a success that does not say what was reversed counts as a reversal",
+        "payment_service/daraja/reversal.py",
+        "        case Ending.DONE if original is not None:",
+        '        case Ending.DONE if (original := original or "TKA1B2C3D4"):',
+        ("tests/daraja/test_reversal.py::test_nothing_else_proves_anything",),
+    ),
+    Fault(
+        "the word that nobody knows what became of a reversal reads as a failure",
+        "payment_service/daraja/orders.py",
+        "    if not result.came_to_an_end:",
+        '    if not result.came_to_an_end and result.code == "0":',
+        ("tests/daraja/test_reversal.py::test_nothing_else_proves_anything",),
+    ),
+    Fault(
+        "an internal error counts as proof that a reversal was refused",
+        "payment_service/daraja/orders.py",
+        "        if row.code == _OF_PUSHES:",
+        "        if row.code == what:",
+        ("tests/daraja/test_orders.py::test_everything_else_is_uncertain",),
     ),
     Fault(
         "an answer about another push completes this one",
