@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from payment_service.domain.facts import Fact, ReceiptProven, ResultReported, unread_fact_id
-from payment_service.domain.payment import ENDED_UNPAID, Payment
+from payment_service.domain.payment import LIVE_STATES, Payment
 
 
 class CaseKind(StrEnum):
@@ -86,4 +86,5 @@ def ends_by_itself(case: OpenCase, after: Payment, fact: Fact, proven_receipt: s
 def may_have_ending_case(payment: Payment) -> bool:
     """Whether a case that a fact can end may be open for a payment."""
     doubted = payment.money_case_open or payment.unread_callback
-    return doubted or (payment.state in ENDED_UNPAID and not payment.outcome_certain)
+    # Also money whose receipt is still to come: it may have come after the watch had ended with a case.
+    return doubted or (payment.state not in LIVE_STATES and not payment.outcome_certain)

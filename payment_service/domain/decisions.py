@@ -33,7 +33,7 @@ class Bar(StrEnum):
 
 def decided(before: Payment, after: Payment, around: Surroundings, now: datetime, times: Times) -> Payment:
     """`after` with its consequences, and a new version if anything but the provider's ids has changed."""
-    after = after.but(outcome_certain=_outcome_certain(before, after))
+    after = after.but(outcome_certain=_outcome_certain(before, after, around))
     after = after.but(
         blocks_booking=_blocks_booking(before, after, around),
         retry_allowed_at=_retry_allowed_at(before, after, now, times),
@@ -45,6 +45,11 @@ def decided(before: Payment, after: Payment, around: Surroundings, now: datetime
     if _material(after) == _material(before):
         return after
     return after.but(version=before.version + 1, updated_at=now)
+
+
+def certain_by_now(payment: Payment, around: Surroundings) -> bool:
+    """Whether an outcome is certain that was not, because what barred it is gone."""
+    return not payment.outcome_certain and _outcome_certain(payment, payment, around)
 
 
 def first_row(payment: Payment, times: Times) -> Payment:
@@ -99,9 +104,12 @@ def booking_action(payment: Payment, around: Surroundings) -> BookingAction:
             return BookingAction.OFFER_RETRY
 
 
-def _outcome_certain(before: Payment, after: Payment) -> bool:
+def _outcome_certain(before: Payment, after: Payment, around: Surroundings) -> bool:
     """Whether nothing can change the outcome any more. Without money, only proof makes it so, while no money is in
-    doubt, and an unread callback may still tell otherwise; with money, only what names the receipt, or is as good."""
+    doubt and no callback is left to be applied; with money, only what names the receipt, or is as good.
+
+    A callback that cannot be read takes even a certainty that was told.
+    """
     match after.state:
         case State.COMPLETED:
             return after.receipt is not None or after.paid_twice
@@ -112,7 +120,7 @@ def _outcome_certain(before: Payment, after: Payment) -> bool:
         case _:
             # A payment that ended before proofs were recorded stays as certain as it was.
             was_certain = after.state is before.state and before.outcome_certain
-            proven = after.unpaid_proof is not None and not after.money_case_open
+            proven = after.unpaid_proof is not None and not after.money_case_open and not around.callback_waiting
             return not after.unread_callback and (proven or was_certain)
 
 

@@ -113,6 +113,8 @@ class Surroundings:
     """The payment the fact's CheckoutRequestID is recorded on."""
     open_cases: Sequence[OpenCase] = ()
     """The payment's own."""
+    callback_waiting: bool = False
+    """A callback with a true token is kept for the payment and not applied: it may tell of money."""
 
 
 def standing(payment: Payment) -> Standing:
@@ -167,7 +169,7 @@ def finding(payment: Payment, fact: Fact, around: Surroundings, now: datetime, t
         case DeadlinePassed():
             return Finding.DEADLINE if now >= deadline(payment, times) else Finding.NO_NEWS
         case WatchEnded():
-            return _watch_ended(payment, fact, now, times)
+            return _watch_ended(payment, fact, around, now, times)
         case ReceiptOverdue():
             waited = payment.completed_at is not None and now >= payment.completed_at + times.receipt_within
             return Finding.RECEIPT_OVERDUE if waited else Finding.NO_NEWS
@@ -208,19 +210,23 @@ def asked_after_prompt(payment: Payment, fact: ResultReported, now: datetime, ti
     return (fact.asked_at or now) >= payment.sent_at + times.retry_wait
 
 
-def _watch_ended(payment: Payment, fact: WatchEnded, now: datetime, times: Times) -> Finding:
+def _watch_ended(payment: Payment, fact: WatchEnded, around: Surroundings, now: datetime, times: Times) -> Finding:
     """The end of the watch proves nothing by itself: what nobody could be asked about is not known to be unpaid."""
     if now < watch_end(payment, times) or payment.outcome_certain:
         return Finding.NO_NEWS
     covered = fact.books_cover or payment.unpaid_seen_at is not None
-    in_doubt = payment.unread_callback or payment.money_case_open
+    in_doubt = payment.unread_callback or payment.money_case_open or around.callback_waiting
     return Finding.WATCH_COVERED if covered and not in_doubt else Finding.WATCH_UNCOVERED
 
 
 def _claim(payment: Payment, around: Surroundings, now: datetime, times: Times) -> Finding:
+    """A callback of its own proves that a prompt was sent, and none is sent twice. Another attempt bars it by money,
+    paid or in doubt, as in `decisions.bar_to_new_attempt`: a body of that one which cannot be read is no money case."""
     barred = (
         now >= deadline(payment, times)
         or payment.money_case_open
+        or payment.unread_callback
+        or around.callback_waiting
         or any(sibling.state in PAID_STATES or sibling.money_case_open for sibling in around.siblings)
     )
     return Finding.CLAIM_BARRED if barred else Finding.CLAIM

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from payment_service.domain.cases import Case, CaseKind, OpenCase, ends_by_itself
-from payment_service.domain.decisions import decided, duplicate, late
+from payment_service.domain.decisions import certain_by_now, decided, duplicate, late
 from payment_service.domain.effects import REASON_OF_ARRIVAL, is_query, moved, said_before, with_evidence, with_ids
 from payment_service.domain.facts import (
     Fact,
@@ -171,7 +171,7 @@ def apply(payment: Payment, fact: Fact, around: Surroundings, now: datetime, tim
     cell = TABLE[row][column]
     if cell == "no" or (cell == "own" and not _done_before(payment, fact)):
         return Outcome(payment, refused=True)
-    if cell == "-" and not _ended_cases(payment, row, fact, around):
+    if cell == "-" and not _ended_cases(payment, row, fact, around) and not certain_by_now(payment, around):
         return Outcome(payment)
     target, _, mark = cell.partition("+")
     case = _case(row, column, mark or target, payment, fact)

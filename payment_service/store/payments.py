@@ -142,9 +142,14 @@ FROM payment_transactions p JOIN (
 ) AS told ON p.booking_id = told.booking_id AND p.caller || '' = told.caller
 ORDER BY p.payment_id"""
 
+# `status || ''` can use no index: the one that begins with the reference is taken, never all that waits.
+_WAITING_CALLBACKS = """ARRAY(
+    SELECT body_hash FROM callback_inbox i
+    WHERE i.reference = p.reference AND i.status || '' IN ('PENDING', 'UNMATCHED', 'DEAD'))"""
+
 # The whole booking is locked, always in the order of the ids: whoever needs several payments takes them in this order.
 # A row that somebody else has locked is left out instead of waited for: it may be locked from a console, for minutes.
-_LOCK = f"SELECT {_SELECTED} {_OF_WHOLE_BOOKINGS} FOR NO KEY UPDATE OF p SKIP LOCKED"
+_LOCK = f"SELECT {_SELECTED}, {_WAITING_CALLBACKS} {_OF_WHOLE_BOOKINGS} FOR NO KEY UPDATE OF p SKIP LOCKED"
 
 _NAMED = f"SELECT p.payment_id, p.reference, p.caller, p.booking_id {_OF_WHOLE_BOOKINGS}"
 
@@ -234,7 +239,10 @@ class Prompt:
 
 
 def lock_payments(ids: Sequence[UUID], references: Sequence[str]) -> Statement:
-    """Lock the named payments and all others of their bookings, but for what is locked already; rows for `stored`."""
+    """Lock the named payments and all others of their bookings, but for what is locked already.
+
+    Rows for `stored` and `waiting_callbacks`.
+    """
     return Statement(_LOCK, (array_of(ids), array_of(references)))
 
 
@@ -314,6 +322,11 @@ def stored(row: Sequence[Any], sealer: Sealer) -> Stored:
     if sealed is not None:
         values[_CHECKOUT] = sealer.open(CHECKOUT_REQUEST_ID, payment_id_of(row).bytes, sealed).decode()
     return Stored(Payment(*values), sealed, chain_hash, trace_parent)
+
+
+def waiting_callbacks(row: Sequence[Any]) -> frozenset[bytes]:
+    """The hashes of the bodies that were kept for a payment and are not applied; of a row of `lock_payments`."""
+    return frozenset(row[_STORED_WIDTH])
 
 
 def payment_id_of(row: Sequence[Any]) -> UUID:

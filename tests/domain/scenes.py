@@ -165,8 +165,9 @@ def tell(
     receipt_holder: UUID | None = None,
     checkout_holder: UUID | None = None,
     open_cases: Iterable[OpenCase] = (),
+    callback_waiting: bool = False,
 ) -> Outcome:
-    around = Surroundings(tuple(siblings), receipt_holder, checkout_holder, tuple(open_cases))
+    around = Surroundings(tuple(siblings), receipt_holder, checkout_holder, tuple(open_cases), callback_waiting)
     return apply(payment, fact, around, at, TIMES)
 
 

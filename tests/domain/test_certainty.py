@@ -8,21 +8,25 @@ from uuid import UUID
 
 import pytest
 
-from payment_service.domain.cases import CaseKind, OpenCase
+from payment_service.domain.cases import CaseKind, OpenCase, may_have_ending_case
+from payment_service.domain.decisions import bar_to_new_attempt
+from payment_service.domain.edges import STATE_OF
 from payment_service.domain.facts import (
     CancelRequested,
     DeadlinePassed,
     Fact,
+    NothingTold,
     ReceiptOverdue,
     ReceiptProven,
     ResultReported,
+    SendClaimed,
     SiblingPaid,
     Unreadable,
     WatchEnded,
     unread_fact_id,
 )
 from payment_service.domain.findings import Standing, standing
-from payment_service.domain.payment import BookingAction, Payment, State, UnpaidProof
+from payment_service.domain.payment import ENDED_UNPAID, LIVE_STATES, BookingAction, Payment, State, UnpaidProof
 from payment_service.domain.reasons import Reason
 from tests.domain import scenes
 from tests.domain.scenes import OTHER_ID, OTHER_RECEIPT, RECEIPT, START, TIMES, seconds
@@ -109,6 +113,70 @@ def test_later_evidence_settles_what_the_watch_left_open() -> None:
         assert (outcome.payment.outcome_certain, outcome.ended) == (False, ())
 
 
+# A callback that is kept and not applied.
+
+
+PROOFS: dict[str, tuple[Payment, Fact, datetime]] = {
+    "a query": (scenes.standing_in(Standing.EXPIRED), queried(scenes.failed("2001"), GONE), GONE),
+    "a second look": (scenes.standing_in(Standing.FAILED_BY_QUERY), queried(scenes.failed(), GONE), GONE),
+    "a callback": (scenes.standing_in(Standing.PROMPTED), scenes.cancelled(), GONE),
+    "a refused push": (scenes.standing_in(Standing.SENDING), scenes.refused(), SENT),
+    "a withdrawal": (scenes.created(), CancelRequested("cancel"), START),
+}
+
+
+@pytest.mark.parametrize("proof", PROOFS)
+def test_no_end_is_certain_while_a_callback_is_not_applied_and_every_end_is_once_it_is(proof: str) -> None:
+    before, fact, at = PROOFS[proof]
+    ended = scenes.tell(before, fact, at, callback_waiting=True).payment
+    assert (ended.unpaid_proof is not None, ended.outcome_certain) == (True, False)
+    for news in (scenes.unknown(), NothingTold("told", "nothing")):
+        still = scenes.tell(ended, news, at + seconds(1), callback_waiting=True)
+        assert (still.payment, still.case) == (ended, None)
+        applied = scenes.tell(ended, news, at + seconds(1))
+        assert (applied.payment.outcome_certain, applied.changed(ended), applied.case) == (True, True, None)
+        assert (applied.payment.state, applied.payment.query_at) == (ended.state, None)
+
+
+def test_no_watch_ends_as_covered_while_a_callback_is_not_applied() -> None:
+    seen = scenes.tell(scenes.standing_in(Standing.EXPIRED), queried(scenes.uncertain(), GONE), GONE).payment
+    for before in (seen, scenes.standing_in(Standing.EXPIRED)):
+        ended = scenes.tell(before, WatchEnded(books_cover=True), WATCH_END, callback_waiting=True)
+        assert ended.case is not None
+        assert (ended.case.kind, ended.payment.outcome_certain) == (CaseKind.OUTCOME_UNKNOWN, False)
+
+
+def test_a_payment_that_was_certain_stays_so_while_a_callback_waits_to_be_applied() -> None:
+    failed = scenes.standing_in(Standing.FAILED)
+    again = scenes.tell(failed, scenes.failed(), GONE, callback_waiting=True)
+    assert (again.payment.outcome_certain, again.changed(failed)) == (True, False)
+
+
+def test_a_payment_with_a_callback_of_its_own_is_never_sent() -> None:
+    """It proves that a prompt was made, though the row knows of none, as after a database lost its last moments."""
+    claim = SendClaimed(UUID(int=9))
+    unread = scenes.tell(scenes.created(), Unreadable("unread:1", "not JSON"), START).payment
+    assert scenes.tell(unread, claim, START + seconds(1)).refused
+    assert scenes.tell(scenes.created(), claim, START + seconds(1), callback_waiting=True).refused
+    assert not scenes.tell(scenes.created(), claim, START + seconds(1)).refused
+
+
+@pytest.mark.parametrize("column", [column for column in Standing if STATE_OF[column] not in LIVE_STATES])
+@pytest.mark.parametrize("doubt", ["none", "unread", "money"])
+def test_an_attempt_may_be_sent_exactly_where_it_may_be_started(column: Standing, doubt: str) -> None:
+    """Money of another attempt, paid or in doubt, bars both; a body of it that cannot be read bars neither."""
+    sibling = scenes.standing_in(column, start=scenes.created(payment_id=OTHER_ID))
+    if doubt == "unread":
+        sibling = scenes.tell(sibling, Unreadable("unread:1", "not JSON"), sibling.updated_at).payment
+    if doubt == "money":
+        sibling = scenes.tell(sibling, scenes.pulled("RCPTDOUBT1", in_doubt=True), sibling.updated_at).payment
+    later = sibling.updated_at + timedelta(days=1)
+    new = scenes.created(attempt=2, at=later)
+    claimed = scenes.tell(new, SendClaimed(UUID(int=9)), later + seconds(1), siblings=[sibling])
+    assert claimed.refused is (bar_to_new_attempt([sibling], later) is not None)
+    assert claimed.refused or (doubt != "money" and sibling.state in ENDED_UNPAID)
+
+
 # A failure that only a query told.
 
 
@@ -130,6 +198,19 @@ def test_it_becomes_certain_by_a_callback_that_agrees_or_by_a_second_look(column
     looked = scenes.tell(too_early, queried(again(), GONE), GONE + seconds(1)).payment
     assert (standing(looked), looked.outcome_certain, looked.unpaid_proof) == (proven, True, UnpaidProof.QUERY)
     assert looked.retry_allowed_at == GONE
+
+
+@pytest.mark.parametrize("paid_by", [scenes.query_paid(scenes.CHECKOUT), scenes.paid(None)])
+def test_the_case_of_a_silent_watch_ends_with_a_receipt_that_follows_the_money(
+    paid_by: ResultReported,
+) -> None:
+    watched = scenes.tell(scenes.standing_in(Standing.EXPIRED), WatchEnded(), WATCH_END).payment
+    left = OpenCase(CaseKind.OUTCOME_UNKNOWN, is_money=False, fact_id="watch-ended")
+    pending = scenes.tell(watched, paid_by, WATCH_END + seconds(1), open_cases=[left])
+    assert (pending.payment.state, pending.payment.outcome_certain, pending.ended) == (State.COMPLETED, False, ())
+    assert may_have_ending_case(pending.payment), "its cases are read with it"
+    told = scenes.tell(pending.payment, scenes.paid(), WATCH_END + seconds(2), open_cases=[left])
+    assert (told.payment.outcome_certain, told.ended) == (True, (left,))
 
 
 @pytest.mark.parametrize("column", BY_QUERY)

@@ -25,6 +25,7 @@ class Fault:
 
 RECORDING = "tests/application/recording/test_record_facts.py"
 CLOCK = "tests/application/recording/test_database_clock.py"
+KEPT = "tests/application/settling/test_apply_kept_callbacks.py"
 PUSHES = "tests/end_to_end/test_push_answers.py"
 
 FAULTS = (
@@ -823,5 +824,54 @@ FAULTS = (
         'b"" if key_id == keys.current_id else check',
         "check",
         ("tests/rpc/test_methods.py::test_the_gateways_keys_are_compared_by_id_without_being_shown",),
+    ),
+    Fault(
+        "a watch ends as covered while a callback is not applied",
+        "payment_service/domain/findings.py",
+        "in_doubt = payment.unread_callback or payment.money_case_open or around.callback_waiting",
+        "in_doubt = payment.unread_callback or payment.money_case_open",
+        (f"{KEPT}::test_a_watch_does_not_end_as_covered_by_the_books_while_a_callback_is_kept",),
+    ),
+    Fault(
+        "an end becomes certain while a callback is not applied",
+        "payment_service/domain/decisions.py",
+        " and not after.money_case_open and not around.callback_waiting",
+        " and not after.money_case_open",
+        (f"{KEPT}::test_no_end_becomes_certain_until_the_last_kept_callback_is_applied",),
+    ),
+    Fault(
+        "callbacks that were given up bar nothing",
+        "payment_service/store/payments.py",
+        "IN ('PENDING', 'UNMATCHED', 'DEAD'))",
+        "IN ('PENDING', 'UNMATCHED'))",
+        (f"{KEPT}::test_a_callback_that_was_given_up_bars_certainty_until_it_is_replayed",),
+    ),
+    Fault(
+        "a bar stays although its callback is applied",
+        "payment_service/domain/transitions.py",
+        " and not certain_by_now(payment, around):",
+        ":",
+        (f"{KEPT}::test_no_end_becomes_certain_until_the_last_kept_callback_is_applied",),
+    ),
+    Fault(
+        "a payment is sent although a callback proves that it was",
+        "payment_service/domain/findings.py",
+        "        or payment.unread_callback\n        or around.callback_waiting\n",
+        "",
+        ("tests/domain/test_certainty.py::test_a_payment_with_a_callback_of_its_own_is_never_sent",),
+    ),
+    Fault(
+        "an unread callback bars what another attempt may do",
+        "payment_service/domain/findings.py",
+        "sibling.state in PAID_STATES or sibling.money_case_open for",
+        "sibling.state in PAID_STATES or sibling.money_case_open or sibling.unread_callback for",
+        ("tests/domain/test_certainty.py::test_an_attempt_may_be_sent_exactly_where_it_may_be_started",),
+    ),
+    Fault(
+        "the case of a silent watch outlives a receipt that follows the money",
+        "payment_service/domain/cases.py",
+        "(payment.state not in LIVE_STATES and not",
+        "(payment.state not in LIVE_STATES and payment.completed_at is None and not",
+        ("tests/domain/test_certainty.py::test_the_case_of_a_silent_watch_ends_with_a_receipt_that_follows_the_money",),
     ),
 )

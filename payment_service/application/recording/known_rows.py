@@ -7,10 +7,14 @@ from uuid import UUID
 
 from payment_service.domain.cases import OpenCase, may_have_ending_case
 from payment_service.domain.payment import Payment
-from payment_service.store import evidence
+from payment_service.security.sealing import Sealer
+from payment_service.store import caller_requests, event_log, evidence
+from payment_service.store import payments as store
 from payment_service.store.caller_requests import UsedId
+from payment_service.store.event_log import KnownFact
+from payment_service.store.health import DATABASE_NOW
 from payment_service.store.payments import PaymentNames, Stored
-from payment_service.store.pipeline import Connection, run_together
+from payment_service.store.pipeline import BEGIN, Connection, run_together
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +34,70 @@ class KnownRows:
     checkout_holder: Mapping[bytes, UUID] = field(default_factory=dict)
     used_ids: Mapping[tuple[str, str], UsedId] = field(default_factory=dict)
     open_cases: Mapping[UUID, Sequence[OpenCase]] = field(default_factory=dict)
+    waiting_callbacks: Mapping[UUID, frozenset[bytes]] = field(default_factory=dict)
+    """By payment, the hashes of the bodies that are kept and not applied."""
 
 
-def of_whole_bookings(
+@dataclass(frozen=True, slots=True)
+class NamesTold:
+    """What the facts of a group name."""
+
+    ids: Sequence[UUID]
+    """Of payments; so are the references."""
+    references: Sequence[str]
+    fact_ids: Sequence[str]
+    receipts: Sequence[str]
+    checkouts: Sequence[bytes]
+    """Blind indexes."""
+    request_ids: Sequence[tuple[str, str]]
+    """With their callers."""
+
+
+async def read_known_rows(conn: Connection, sealer: Sealer, told: NamesTold) -> KnownRows:
+    """Begin the transaction, lock the payments that are told of and their siblings, and read what is known of them."""
+    statements = {
+        "begin": BEGIN,
+        # Before any row: whoever makes a payment has locked its request id when it comes to the rows.
+        "ids": caller_requests.lock_ids(told.request_ids),
+        "locked": store.lock_payments(told.ids, told.references),
+        "to lock": store.payments_to_lock(told.ids, told.references),
+        "now": DATABASE_NOW,
+        "facts": event_log.known_facts(told.ids, told.references, told.fact_ids),
+        "receipts": evidence.receipt_holders(told.receipts),
+        "checkouts": store.checkout_holders(told.checkouts),
+        "used": caller_requests.used_ids(told.request_ids),
+    }
+    # Most groups bring few of these; an empty list costs a statement all the same.
+    brought: Mapping[str, Sequence[object]] = {
+        "ids": told.request_ids,
+        "receipts": told.receipts,
+        "checkouts": told.checkouts,
+        "used": told.request_ids,
+    }
+    asked = {name: statement for name, statement in statements.items() if brought.get(name, True)}
+    results = dict(zip(asked, await run_together(conn, list(asked.values())), strict=True))
+    found = {name: results[name].rows if name in results else () for name in statements}
+    rows, locked = _of_whole_bookings(
+        [store.stored(row, sealer) for row in found["locked"]],
+        [PaymentNames._make(row) for row in found["to lock"]],
+    )
+    facts = [KnownFact._make(row) for row in found["facts"]]
+    return KnownRows(
+        read_at=found["now"][0][0],
+        by_id={row.payment.payment_id: row for row in rows},
+        id_of={row.payment.reference: row.payment.payment_id for row in rows},
+        locked=locked,
+        facts=frozenset((fact.payment_id, fact.fact_id) for fact in facts if not fact.unapplied),
+        unapplied=frozenset((fact.payment_id, fact.fact_id) for fact in facts if fact.unapplied),
+        receipt_holder=dict(found["receipts"]),
+        checkout_holder=dict(found["checkouts"]),
+        used_ids={(use.caller, use.request_id): use for use in map(UsedId._make, found["used"])},
+        open_cases=await _open_cases(conn, [row.payment for row in rows]),
+        waiting_callbacks={store.payment_id_of(row): store.waiting_callbacks(row) for row in found["locked"]},
+    )
+
+
+def _of_whole_bookings(
     rows: Sequence[Stored], to_lock: Sequence[PaymentNames]
 ) -> tuple[Sequence[Stored], frozenset[UUID | str]]:
     """The rows of the bookings that are locked as a whole, and the ids and references of all other payments."""
@@ -45,7 +110,7 @@ def of_whole_bookings(
     return whole, frozenset(name for names in left_out for name in (names.payment_id, names.reference))
 
 
-async def open_cases(conn: Connection, payments: Sequence[Payment]) -> Mapping[UUID, Sequence[OpenCase]]:
+async def _open_cases(conn: Connection, payments: Sequence[Payment]) -> Mapping[UUID, Sequence[OpenCase]]:
     """The open cases that a fact may end. Few payments have one, so all others are spared the statement."""
     wanted = [payment.payment_id for payment in payments if may_have_ending_case(payment)]
     if not wanted:

@@ -22,7 +22,7 @@ from uuid import UUID
 import structlog
 
 from payment_service.application.recording.database_clock import DatabaseClock
-from payment_service.application.recording.known_rows import KnownRows, of_whole_bookings, open_cases
+from payment_service.application.recording.known_rows import KnownRows, NamesTold, read_known_rows
 from payment_service.application.recording.request_encoding import KeptRequest, conflict, request_row
 from payment_service.domain.callbacks import CallbackStatus
 from payment_service.domain.cases import Case, CaseKind, OpenCase
@@ -44,12 +44,12 @@ from payment_service.security.keys import KeyRing
 from payment_service.security.sealing import Sealer
 from payment_service.store import caller_requests, event_log, evidence, inbox
 from payment_service.store import payments as store
-from payment_service.store.caller_requests import NewRequest, UsedId, used_by
-from payment_service.store.event_log import KnownFact, LoggedEvent, NewEvent
+from payment_service.store.caller_requests import NewRequest, used_by
+from payment_service.store.event_log import LoggedEvent, NewEvent
 from payment_service.store.evidence import ExchangeRow, NewCase, ReceiptRow, new_case
 from payment_service.store.health import DATABASE_NOW
 from payment_service.store.inbox import NewCallback, ReplayRow, SealedCallback, new_callback
-from payment_service.store.payments import CHECKOUT_INDEX, PaymentNames, Stored
+from payment_service.store.payments import CHECKOUT_INDEX, Stored
 from payment_service.store.pipeline import BEGIN, COMMIT, Connection, Statement, run_together
 from payment_service.telemetry import trace_id
 
@@ -125,49 +125,21 @@ async def record_facts(
 
 
 async def _read(tools: RecordingTools, conn: Connection, group: Sequence[Submission]) -> KnownRows:
-    ids = [s.payment_id for s in group if s.payment_id is not None]
-    references = [s.reference for s in group if s.reference is not None]
-    numbers = [s.fact.receipt for s in group if isinstance(s.fact, ResultReported) and s.fact.receipt is not None]
+    facts = [submission.fact for submission in group]
     checkouts = [
-        tools.sealer.index(CHECKOUT_INDEX, s.fact.checkout_request_id)
-        for s in group
-        if isinstance(s.fact, ResultReported | PromptAccepted) and s.fact.checkout_request_id is not None
+        tools.sealer.index(CHECKOUT_INDEX, fact.checkout_request_id)
+        for fact in facts
+        if isinstance(fact, ResultReported | PromptAccepted) and fact.checkout_request_id is not None
     ]
-    request_ids = [s.request.key for s in group if s.request is not None]
-    statements = {
-        "begin": BEGIN,
-        # Before any row: whoever makes a payment has locked its request id when it comes to the rows.
-        "ids": caller_requests.lock_ids(request_ids),
-        "locked": store.lock_payments(ids, references),
-        "to lock": store.payments_to_lock(ids, references),
-        "now": DATABASE_NOW,
-        "facts": event_log.known_facts(ids, references, [s.fact.fact_id for s in group]),
-        "receipts": evidence.receipt_holders(numbers),
-        "checkouts": store.checkout_holders(checkouts),
-        "used": caller_requests.used_ids(request_ids),
-    }
-    # Most groups bring few of these; an empty list costs a statement all the same.
-    brought = {"ids": request_ids, "receipts": numbers, "checkouts": checkouts, "used": request_ids}
-    asked = {name: statement for name, statement in statements.items() if brought.get(name, True)}
-    results = dict(zip(asked, await run_together(conn, list(asked.values())), strict=True))
-    found = {name: results[name].rows if name in results else () for name in statements}
-    rows, locked = of_whole_bookings(
-        [store.stored(row, tools.sealer) for row in found["locked"]],
-        [PaymentNames._make(row) for row in found["to lock"]],
+    names = NamesTold(
+        ids=[s.payment_id for s in group if s.payment_id is not None],
+        references=[s.reference for s in group if s.reference is not None],
+        fact_ids=[fact.fact_id for fact in facts],
+        receipts=[fact.receipt for fact in facts if isinstance(fact, ResultReported) and fact.receipt is not None],
+        checkouts=checkouts,
+        request_ids=[s.request.key for s in group if s.request is not None],
     )
-    facts = [KnownFact._make(row) for row in found["facts"]]
-    return KnownRows(
-        read_at=found["now"][0][0],
-        by_id={row.payment.payment_id: row for row in rows},
-        id_of={row.payment.reference: row.payment.payment_id for row in rows},
-        locked=locked,
-        facts=frozenset((fact.payment_id, fact.fact_id) for fact in facts if not fact.unapplied),
-        unapplied=frozenset((fact.payment_id, fact.fact_id) for fact in facts if fact.unapplied),
-        receipt_holder=dict(found["receipts"]),
-        checkout_holder=dict(found["checkouts"]),
-        used_ids={(use.caller, use.request_id): use for use in map(UsedId._make, found["used"])},
-        open_cases=await open_cases(conn, [row.payment for row in rows]),
-    )
+    return await read_known_rows(conn, tools.sealer, names)
 
 
 class _Ledger:
@@ -184,6 +156,7 @@ class _Ledger:
         for payment_id, row in known.by_id.items():
             self._bookings.setdefault((row.payment.caller, row.payment.booking_id), []).append(payment_id)
         self._open_cases = {payment_id: list(cases) for payment_id, cases in known.open_cases.items()}
+        self._waiting = {payment_id: set(bodies) for payment_id, bodies in known.waiting_callbacks.items()}
         self._ended: dict[tuple[str, str], str] = {}
         self._events: list[LoggedEvent] = []
         self._cases: dict[tuple[str, str], NewCase] = {}
@@ -202,6 +175,8 @@ class _Ledger:
         """Apply one fact, and note what is to be kept beside it."""
         if submission.only_keep is not None:
             self._keep_callback(submission, None, CallbackStatus.PENDING)
+            if submission.callback is not None and (kept_for := self._id_of.get(submission.reference or "")):
+                self._waiting[kept_for].add(submission.callback.body_hash)
             return Recorded(None)
         if submission.payment_id in self._locked or submission.reference in self._locked:
             return BookingLocked()
@@ -214,6 +189,8 @@ class _Ledger:
         if row is None:
             self._keep_callback(submission, None, CallbackStatus.UNMATCHED)
             return Recorded(None)
+        if submission.callback is not None:
+            self._waiting[row.payment.payment_id].discard(submission.callback.body_hash)
         outcome = self._apply(row.payment, submission.fact)
         unread = isinstance(submission.fact, Unreadable)
         kept = CallbackStatus.UNREAD if unread else CallbackStatus.APPLIED
@@ -287,6 +264,7 @@ class _Ledger:
             receipt_holder=self._receipt_holder.get(receipt) if receipt else None,
             checkout_holder=self._checkout_holder.get(self._index(checkout)) if checkout else None,
             open_cases=tuple(self._open_cases.get(payment.payment_id, ())),
+            callback_waiting=bool(self._waiting[payment.payment_id]),
         )
 
     def _siblings(self, payment: Payment) -> list[Payment]:

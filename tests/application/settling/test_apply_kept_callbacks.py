@@ -24,7 +24,9 @@ from payment_service.application.settling.apply_kept_callbacks import (
     match_parked_callbacks,
     replay_callback,
 )
+from payment_service.domain.facts import DeadlinePassed, ResultReported, Source, Verdict, WatchEnded
 from payment_service.domain.payment import LatePaymentPolicy, Payment
+from payment_service.domain.reasons import Reason
 from payment_service.security.sealing import SealBroken
 from payment_service.store.engines import connect_reader, read_engine
 from tests.databases import Database
@@ -173,6 +175,77 @@ async def test_a_dead_callback_counts_once_it_comes_again_or_is_replayed(
         ("amina", "mended in 1.2", "APPLIED"),
         ("amina", "to be sure", "APPLIED"),
     ]
+    await nothing_is_violated(writers, database)
+
+
+UNKNOWN_CODE = 4711
+
+
+async def certain(database: Database, payment: Payment) -> bool:
+    query = "SELECT outcome_certain FROM payment_transactions WHERE payment_id = %s"
+    return bool((await rows_of(database, query, (payment.payment_id,)))[0][0])
+
+
+async def denied(stories: Stories, payment: Payment) -> Payment:
+    """A query, asked when the prompt was surely gone, has found nothing paid: proof, if nothing bars it."""
+    answer = ResultReported(f"query:{uuid4()}", Source.QUERY, Verdict.FAILED, "2001", Reason.WRONG_PIN)
+    return await stories.tell(payment, dataclasses.replace(answer, asked_at=stories.writers.clock()))
+
+
+async def expired_with(stories: Stories, database: Database, *codes: int) -> Payment:
+    """An expired payment, with callbacks that are kept because its row could not be read when they came."""
+    payment = await stories.prompted()
+    stories.writers.clock.move(stories.writers.times.retry_wait.total_seconds() + 1)
+    await stories.tell(payment, DeadlinePassed())
+    torn(database, payment)
+    for code in codes:
+        await stories.callback(payment.reference, code=code)
+    mended(database, payment)
+    return payment
+
+
+async def test_no_end_becomes_certain_until_the_last_kept_callback_is_applied(
+    tools: InboxTools, stories: Stories, writers: Writers, database: Database
+) -> None:
+    payment = await expired_with(stories, database, UNKNOWN_CODE, UNKNOWN_CODE + 1)
+    neighbour = await expired_with(stories, database)
+    for one in (payment, neighbour):
+        await denied(stories, one)
+    assert (await certain(database, payment), await certain(database, neighbour)) == (False, True)
+    await stories.callback(payment.reference, code=UNKNOWN_CODE)
+    assert [status for status, _ in await inbox(database)] == ["APPLIED", "PENDING"]
+    assert not await certain(database, payment), "the other one may tell of money"
+    writers.clock.move(PENDING_RETRY_AFTER.total_seconds())
+    assert await apply_pending_callbacks(tools) == 1
+    assert await certain(database, payment)
+    await nothing_is_violated(writers, database)
+
+
+async def test_a_callback_that_was_given_up_bars_certainty_until_it_is_replayed(
+    tools: InboxTools, stories: Stories, writers: Writers, database: Database
+) -> None:
+    payment = await expired_with(stories, database, UNKNOWN_CODE)
+    by_hand(database, "UPDATE callback_inbox SET tries = %s", TRIES_MAX - 1)
+    torn(database, payment)
+    writers.clock.move(PENDING_RETRY_AFTER.total_seconds())
+    await apply_pending_callbacks(tools)
+    mended(database, payment)
+    assert await inbox(database) == [("DEAD", TRIES_MAX)]
+    await denied(stories, payment)
+    assert not await certain(database, payment)
+    await replay_callback(tools, await only_callback(database), "amina", "mended in 1.2")
+    assert await certain(database, payment)
+    await nothing_is_violated(writers, database)
+
+
+async def test_a_watch_does_not_end_as_covered_by_the_books_while_a_callback_is_kept(
+    tools: InboxTools, stories: Stories, writers: Writers, database: Database
+) -> None:
+    payment = await expired_with(stories, database, UNKNOWN_CODE)
+    writers.clock.move(writers.times.watch_for.total_seconds())
+    await stories.tell(payment, WatchEnded(books_cover=True))
+    assert not await certain(database, payment)
+    assert await cases(database) == [("OUTCOME_UNKNOWN", False, False)]
     await nothing_is_violated(writers, database)
 
 
