@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -22,19 +21,15 @@ from payment_service.application.calling.access_token import AccessToken
 from payment_service.application.calling.exchanges import keep_exchange
 from payment_service.application.calling.request_budget import RequestBudget
 from payment_service.application.calling.safaricom import Safaricom
-from payment_service.application.collecting import create_payment
-from payment_service.application.collecting.cancel_payment import CancelPayments
-from payment_service.application.collecting.create_payment import CreatePayments, Decision, NewPayment
+from payment_service.application.collecting.create_payment import CreatingTools, Decision, NewPayment, create_payments
 from payment_service.application.collecting.initiate_payment import InitiatePayments
-from payment_service.application.collecting.retry_payment import RetryPayments
 from payment_service.application.collecting.send_prompt import SendTools
 from payment_service.application.following.event_feed import EventFeed
-from payment_service.application.following.read_payments import get_payment, payment_reads
-from payment_service.application.recording import record_facts
+from payment_service.application.following.read_payments import payment_reads
 from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.group_commit import GroupCommit
-from payment_service.application.recording.record_facts import Recorded, Submission
-from payment_service.application.settling.accept_callbacks import AcceptCallbacks
+from payment_service.application.recording.record_facts import Recorded, RecordingTools, Submission, record_facts
+from payment_service.application.settling.accept_callbacks import AcceptTools
 from payment_service.application.settling.catching_up import CatchingUp
 from payment_service.config import PaymentSettings
 from payment_service.credentials import Credentials, load_credentials
@@ -42,7 +37,6 @@ from payment_service.daraja.client import DarajaClient, open_daraja
 from payment_service.daraja.transport import Timeouts
 from payment_service.database import check_application_role, check_database, check_keys, first_line, remember_keys
 from payment_service.domain.payment import ShortcodeLimits
-from payment_service.domain.views import PaymentView
 from payment_service.rpc.calls import Limits
 from payment_service.rpc.methods import Core
 from payment_service.rpc.server import RpcServer, serving
@@ -67,14 +61,21 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class _Writers:
+    """All that writes payments."""
+
+    creates: GroupCommit[NewPayment, Decision]
+    facts: GroupCommit[Submission, Recorded]
+
+
+@dataclass(frozen=True, slots=True)
 class _Parts:
-    """Everything that runs, and what the server and the timers call."""
+    """Everything that runs, and what the server calls."""
 
     core: Core
-    feed: EventFeed
-    initiate: InitiatePayments
-    writers: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
+    writers: _Writers
     others: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
+    """What runs beside the writers, for as long as the service serves."""
 
 
 async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
@@ -94,7 +95,10 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
             await clock.look(conn)
         async with (
             _open_daraja(settings, clock) as daraja,
-            _running(settings, engine, readers, daraja, credentials, clock) as parts,
+            _running(
+                _parts(settings, credentials, clock, engine, readers, daraja),
+                drain_seconds=settings.push_timeout_s + RECORD_SECONDS,
+            ) as parts,
             serving(
                 parts.core,
                 settings.grpc_address,
@@ -102,7 +106,7 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
                 limits=Limits(streams=settings.watchers_max),
                 drain_seconds=settings.drain_s,
             ) as server,
-            _reporting_health(server, parts.feed, engine, clock),
+            _reporting_health(server, parts.core.reads.feed, engine, clock),
         ):
             write_ready_file(ready_file, {"address": str(server.address)})
             _log.info("payment service serves", address=str(server.address))
@@ -115,87 +119,80 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _running(
-    settings: PaymentSettings,
-    engine: AsyncEngine,
-    readers: AsyncEngine,
-    daraja: DarajaClient,
-    credentials: Credentials,
-    clock: DatabaseClock,
-) -> AsyncIterator[_Parts]:
+async def _running(parts: _Parts, *, drain_seconds: float) -> AsyncIterator[_Parts]:
     """The parts at work. A part that fails ends the process: one that half works is worse than none."""
-    parts = _parts(settings, engine, readers, daraja, credentials, clock)
     # The writers are the last to go: whatever ends the other parts, sends under way still have outcomes to record.
     async with asyncio.TaskGroup() as writing:
-        writers = [writing.create_task(part()) for part in parts.writers]
+        writers = [writing.create_task(part.run()) for part in (parts.writers.creates, parts.writers.facts)]
         try:
             async with asyncio.TaskGroup() as group:
                 others = [group.create_task(part()) for part in parts.others]
                 try:
                     async with asyncio.timeout(FEED_START_SECONDS):
-                        await parts.feed.started()
+                        await parts.core.reads.feed.started()
                     yield parts
                 finally:
                     for task in others:
                         task.cancel()
         finally:
-            await parts.initiate.drain(settings.push_timeout_s + RECORD_SECONDS)
+            await parts.core.initiate.drain(drain_seconds)
             for writer in writers:
                 writer.cancel()
 
 
 def _parts(
     settings: PaymentSettings,
+    credentials: Credentials,
+    clock: DatabaseClock,
     engine: AsyncEngine,
     readers: AsyncEngine,
     daraja: DarajaClient,
-    credentials: Credentials,
-    clock: DatabaseClock,
 ) -> _Parts:
-    database_url, times = settings.database_url.get_secret_value(), settings.times
-    keys, shortcodes = credentials.keys, credentials.shortcodes
-    sealer = Sealer(keys)
+    database_url, sealer = settings.database_url.get_secret_value(), Sealer(credentials.keys)
     feed = EventFeed(partial(connect_feed, database_url), sealer)
+    writers = _writers(settings, credentials, clock, sealer, feed)
     reads = payment_reads(readers, partial(connect_writer, database_url, autocommit=True), sealer, feed)
-    creating = create_payment.CreatingTools(sealer, keys.chain, keys.fingerprint, next(iter(shortcodes)), clock, times)
-    recording = record_facts.RecordingTools(sealer, keys.chain, keys.fingerprint, clock, times)
-    write = partial(connect_writer, database_url, autocommit=True)
-    creates: GroupCommit[NewPayment, Decision] = GroupCommit(
-        "create", write, partial(create_payment.create_payments, creating), feed.wake
-    )
-    facts: GroupCommit[Submission, Recorded] = GroupCommit(
-        "facts", write, partial(record_facts.record_facts, recording), feed.wake
-    )
     send = SendTools(
-        facts=facts,
-        safaricom=Safaricom(daraja, _tokens(settings, engine, daraja, sealer, clock), shortcodes, sealer, clock),
+        facts=writers.facts,
+        safaricom=Safaricom(
+            daraja=daraja,
+            tokens=_tokens(settings, engine, daraja, sealer, clock),
+            shortcodes=credentials.shortcodes,
+            sealer=sealer,
+            clock=clock,
+        ),
         budget=RequestBudget("push", settings.pushes_per_second, engine, clock),
         callback_keys=credentials.callback_keys,
         callback_base_url=settings.callback_base_url.rstrip("/"),
-        times=times,
+        times=settings.times,
     )
-
-    async def read(caller: str, payment_id: UUID) -> PaymentView:
-        view, _ = await get_payment(reads, caller, payment_id)
-        return view
-
-    catching_up = CatchingUp(clock, times)
-    initiate = InitiatePayments(CreatePayments(creates), send, read, creating.default_shortcode)
-    limits = [ShortcodeLimits(s.number, s.amount_min, s.amount_max) for s in shortcodes.values()]
+    catching_up = CatchingUp(clock, settings.times)
+    initiate = InitiatePayments(writers.creates, send, reads, credentials.default_shortcode)
     core = Core(
         initiate=initiate,
-        retry=RetryPayments(initiate, reads, limits, clock),
-        cancel=CancelPayments(facts, read),
-        accept_callbacks=AcceptCallbacks(facts, sealer, send.callback_keys, catching_up.callback_stored),
+        facts=writers.facts,
+        callbacks=AcceptTools(writers.facts, sealer, credentials.callback_keys, catching_up),
         reads=reads,
-        shortcodes=limits,
-        page_keys=keys.fingerprint,
-        callback_keys=send.callback_keys,
+        shortcodes=[ShortcodeLimits(s.number, s.amount_min, s.amount_max) for s in credentials.shortcodes.values()],
+        page_keys=credentials.keys.fingerprint,
         clock=clock,
         heartbeat_seconds=settings.heartbeat_s,
     )
     timers = periodic_steps(settings, engine, clock, initiate, credentials.initiator, catching_up)
-    return _Parts(core, feed, initiate, (creates.run, facts.run), (feed.run, reads.points.run, *timers))
+    return _Parts(core, writers, (feed.run, reads.points.run, *timers))
+
+
+def _writers(
+    settings: PaymentSettings, credentials: Credentials, clock: DatabaseClock, sealer: Sealer, feed: EventFeed
+) -> _Writers:
+    keys, times = credentials.keys, settings.times
+    creating = CreatingTools(sealer, keys.chain, keys.fingerprint, credentials.default_shortcode, clock, times)
+    recording = RecordingTools(sealer, keys.chain, keys.fingerprint, clock, times)
+    connect = partial(connect_writer, settings.database_url.get_secret_value(), autocommit=True)
+    return _Writers(
+        creates=GroupCommit("create", connect, partial(create_payments, creating), feed.wake),
+        facts=GroupCommit("facts", connect, partial(record_facts, recording), feed.wake),
+    )
 
 
 def _tokens(

@@ -23,9 +23,14 @@ class Credentials:
     keys: Keys = field(repr=False)
     callback_keys: CallbackKeys = field(repr=False)
     shortcodes: Mapping[str, Shortcode]
-    """By number; the first is the default."""
+    """By number."""
     initiator: Initiator | None
     """None where no transaction's status is asked for."""
+
+    @property
+    def default_shortcode(self) -> str:
+        """The first of the file; receives the money of requests that name none."""
+        return next(iter(self.shortcodes))
 
 
 def load_credentials(settings: PaymentSettings) -> Credentials:

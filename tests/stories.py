@@ -1,7 +1,7 @@
 """A database with a payment of every kind in it, as the service's own writers leave them."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,7 +9,13 @@ from uuid import uuid4
 
 from payment_service.application.calling.exchanges import exchange_row
 from payment_service.application.recording.record_facts import Submission
-from payment_service.application.settling.accept_callbacks import AcceptCallbacks, CallbackOutcome, ReceivedCallback
+from payment_service.application.settling.accept_callbacks import (
+    AcceptTools,
+    CallbackOutcome,
+    ReceivedCallback,
+    accept_callbacks,
+)
+from payment_service.application.settling.catching_up import CatchingUp
 from payment_service.application.settling.record_pulled_rows import PULLED
 from payment_service.daraja.client import Exchange
 from payment_service.domain.callbacks import CallbackKind
@@ -39,13 +45,13 @@ PHONE = "254712345678"
 class Stories:
     """Drives payments with the writers of a process, as its parts would."""
 
-    def __init__(
-        self, writers: Writers, folder: Path, stored: Callable[[datetime], None] = lambda _received_at: None
-    ) -> None:
+    def __init__(self, writers: Writers, folder: Path, catching_up: CatchingUp | None = None) -> None:
         create_key_ring(folder / "callback-keys.json")
         keys = load_callback_keys(folder / "callback-keys.json")
         self.writers = writers
-        self._accept = AcceptCallbacks(writers.facts, writers.sealer, keys, stored)
+        self._accepting = AcceptTools(
+            writers.facts, writers.sealer, keys, catching_up or CatchingUp(writers.clock, writers.times)
+        )
         self._sent = 0
 
     async def payment(self, **changed: object) -> Payment:
@@ -102,11 +108,11 @@ class Stories:
         await self.tell(payment, replace(fact, in_doubt=in_doubt), exchange)
 
     async def body(self, reference: str, body: bytes, received_at: datetime | None = None) -> None:
-        token = callback_token(self._accept.keys, "stk", reference)
+        token = callback_token(self._accepting.keys, "stk", reference)
         received = ReceivedCallback(
             CallbackKind.STK, reference, token, body, "196.201.214.200", received_at or self.writers.clock()
         )
-        assert await self._accept([received]) == [CallbackOutcome.STORED]
+        assert await accept_callbacks(self._accepting, [received]) == [CallbackOutcome.STORED]
 
     def _push(self, classified_as: str) -> Exchange:
         request = json.dumps({"PhoneNumber": PHONE, "PartyA": PHONE, "Password": "[blanked]", "Amount": 500})

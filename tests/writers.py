@@ -9,15 +9,14 @@ from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from payment_service.application.collecting import create_payment
-from payment_service.application.collecting.cancel_payment import CancelPayments
-from payment_service.application.collecting.create_payment import CreatePayments
+from payment_service.application.collecting import cancel_payment, create_payment
+from payment_service.application.collecting.create_payment import Created, Decision, NewPayment
 from payment_service.application.recording import record_facts
 from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.application.settling.catching_up import CatchingUp
-from payment_service.domain.payment import CancelRequest, PaymentRequest, Times
+from payment_service.domain.payment import CancelRequest, PaymentRequest, PhoneWarning, RetryRequest, Times
 from payment_service.security.keys import Keys, create_keys, load_keys
 from payment_service.security.sealing import Sealer
 from payment_service.store.engines import connect_writer
@@ -50,12 +49,27 @@ class WrongClock(Clock):
 class Writers:
     """Both writers of one process on one database."""
 
-    create: CreatePayments
+    creates: GroupCommit[NewPayment, Decision]
     facts: GroupCommit[Submission, Recorded]
     sealer: Sealer
     keys: Keys
     clock: Clock
     times: Times
+
+    async def create(
+        self,
+        caller: str,
+        request: PaymentRequest,
+        warning: PhoneWarning | None,
+        trace_parent: str | None,
+        retry: RetryRequest | None = None,
+        *,
+        claim_id: UUID | None = None,
+    ) -> Created:
+        """A payment, made as a process makes it."""
+        return await create_payment.create_payment(
+            self.creates, caller, request, warning, trace_parent, retry, claim_id=claim_id
+        )
 
 
 def caught_up(clock: Clock, times: Times) -> CatchingUp:
@@ -80,7 +94,7 @@ async def running_writers(
     creating = create_payment.CreatingTools(sealer, keys.chain, keys.fingerprint, shortcode, clock, times)
     recording = record_facts.RecordingTools(sealer, keys.chain, keys.fingerprint, clock, times)
     connect = partial(connect_writer, database_url, autocommit=True)
-    creates: GroupCommit[create_payment.NewPayment, create_payment.Decision] = GroupCommit(
+    creates: GroupCommit[NewPayment, Decision] = GroupCommit(
         "create", connect, partial(create_payment.create_payments, creating), committed
     )
     facts: GroupCommit[Submission, Recorded] = GroupCommit(
@@ -88,7 +102,7 @@ async def running_writers(
     )
     running = [asyncio.create_task(creates.run()), asyncio.create_task(facts.run())]
     try:
-        yield Writers(CreatePayments(creates), facts, sealer, keys, clock, times)
+        yield Writers(creates, facts, sealer, keys, clock, times)
     finally:
         for task in running:
             task.cancel()
@@ -96,13 +110,8 @@ async def running_writers(
 
 
 async def withdraw(writers: Writers, caller: str, asked: CancelRequest) -> bool:
-    """Cancel as a process would; whether an earlier call had done it. Raises what `CancelPayments` raises."""
-
-    async def unread(_caller: str, _payment_id: UUID) -> None:
-        return None
-
-    _, replayed = await CancelPayments(writers.facts, unread)(caller, asked)  # type: ignore[arg-type]  # what is read is not looked at
-    return replayed
+    """Cancel as a process would; whether an earlier call had done it. Raises what `withdraw` raises there."""
+    return (await cancel_payment.withdraw(writers.facts, caller, asked)).replayed
 
 
 def a_request(**changed: object) -> PaymentRequest:

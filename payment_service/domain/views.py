@@ -107,6 +107,15 @@ def masked(phone_number: str) -> str:
     return f"{phone_number[:4]}*****{phone_number[-3:]}"
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a call that asks for a change is answered with. `replayed` when an earlier call of the same id made it."""
+
+    view: PaymentView
+    """The payment as it stands by now."""
+    replayed: bool
+
+
 def view_of(payment: Payment, request: PaymentRequest, warning: PhoneWarning | None) -> PaymentView:
     """The view of a payment whose request is at hand."""
     return PaymentView(

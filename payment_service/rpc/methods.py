@@ -1,7 +1,7 @@
 """The methods: parse, call, render. What is decided, is decided elsewhere."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -10,20 +10,24 @@ from uuid import UUID
 from mpesa_payments.v1 import callback_service_pb2 as callback_pb
 from mpesa_payments.v1 import payment_service_pb2 as pb
 
+from payment_service.application.collecting import cancel_payment as cancelling
+from payment_service.application.collecting import retry_payment as retrying
+from payment_service.application.collecting.initiate_payment import InitiatePayments
 from payment_service.application.following import read_payments
 from payment_service.application.following.follow_events import Batch, Start, follow_all, follow_booking, follow_payment
 from payment_service.application.following.read_payments import PaymentReads
-from payment_service.application.settling.accept_callbacks import CallbackOutcome, ReceivedCallback
+from payment_service.application.recording.group_commit import GroupCommit
+from payment_service.application.recording.record_facts import Recorded, Submission
+from payment_service.application.settling.accept_callbacks import AcceptTools, accept_callbacks
 from payment_service.domain.errors import InvalidRequest
-from payment_service.domain.payment import CancelRequest, PaymentRequest, PhoneWarning, RetryRequest, ShortcodeLimits
-from payment_service.domain.views import PaymentView
+from payment_service.domain.payment import ShortcodeLimits
 from payment_service.rpc import replies, requests
 from payment_service.rpc.calls import Call, Lane, Streaming, Unary
 from payment_service.rpc.cursors import Page, page_token, read_cursor, read_page_token
 from payment_service.rpc.requests import Initiation
 from payment_service.security.keys import KeyRing
 from payment_service.telemetry import traceparent
-from runtime.callback_tokens import CallbackKeys, differing_keys
+from runtime.callback_tokens import differing_keys
 
 ANSWER_WITHIN_SECONDS = 5.0
 """A passenger sees "check your phone" by then, or "please wait"."""
@@ -38,24 +42,16 @@ _STARTS: Mapping[int, Start] = {
 }
 
 
-Initiate = Callable[[str, PaymentRequest, PhoneWarning | None, float, str | None], Awaitable[tuple[PaymentView, bool]]]
-"""Takes the caller, the request, its warning, until when to wait (the loop's time) and the traceparent."""
-Retry = Callable[[str, RetryRequest, PhoneWarning | None, float, str | None], Awaitable[tuple[PaymentView, bool]]]
-"""The same for a retry; the warning is about its own number."""
-
-
 @dataclass(frozen=True, slots=True)
 class Core:
     """What the methods call, and the values they are set up with."""
 
-    initiate: Initiate
-    retry: Retry
-    cancel: Callable[[str, CancelRequest], Awaitable[tuple[PaymentView, bool]]]
-    accept_callbacks: Callable[[Sequence[ReceivedCallback]], Awaitable[Sequence[CallbackOutcome]]]
+    initiate: InitiatePayments
+    facts: GroupCommit[Submission, Recorded]
+    callbacks: AcceptTools
     reads: PaymentReads
     shortcodes: Sequence[ShortcodeLimits]
     page_keys: KeyRing
-    callback_keys: CallbackKeys
     clock: Callable[[], datetime]
     heartbeat_seconds: float = HEARTBEAT_SECONDS
     answer_within_seconds: float = ANSWER_WITHIN_SECONDS
@@ -66,24 +62,26 @@ async def initiate_payment(core: Core, call: Call, message: pb.InitiatePaymentRe
     initiation = requests.parse_initiation(message, core.shortcodes, core.clock())
     await _refuse_unless_repeated(core, call, initiation)
     bookmark, until = core.reads.feed.bookmark, _wait_until(core, call)
-    view, replayed = await core.initiate(call.caller, initiation.request, initiation.warning, until, traceparent())
-    return replies.initiated(view, bookmark, replayed)
+    answered = await core.initiate(call.caller, initiation.request, initiation.warning, until, traceparent())
+    return replies.initiated(answered, bookmark)
 
 
 async def retry_payment(core: Core, call: Call, message: pb.RetryPaymentRequest) -> pb.RetryPaymentResponse:
     """RetryPayment."""
     retry, warning = requests.parse_retry(message)
     bookmark, until = core.reads.feed.bookmark, _wait_until(core, call)
-    view, replayed = await core.retry(call.caller, retry, warning, until, traceparent())
-    return replies.retried(view, bookmark, replayed)
+    answered = await retrying.retry_payment(
+        core.initiate, core.shortcodes, core.clock(), call.caller, retry, warning, until, traceparent()
+    )
+    return replies.retried(answered, bookmark)
 
 
 async def cancel_payment(core: Core, call: Call, message: pb.CancelPaymentRequest) -> pb.CancelPaymentResponse:
     """CancelPayment."""
-    cancel = requests.parse_cancel(message)
+    asked = requests.parse_cancel(message)
     bookmark = core.reads.feed.bookmark
-    view, replayed = await core.cancel(call.caller, cancel)
-    return replies.cancelled(view, bookmark, replayed)
+    answered = await cancelling.cancel_payment(core.facts, core.reads, call.caller, asked)
+    return replies.cancelled(answered, bookmark)
 
 
 async def get_payment(core: Core, call: Call, message: pb.GetPaymentRequest) -> pb.GetPaymentResponse:
@@ -126,14 +124,14 @@ async def submit_callbacks(
     core: Core, _call: Call, message: callback_pb.SubmitCallbacksRequest
 ) -> callback_pb.SubmitCallbacksResponse:
     """SubmitCallbacks."""
-    return replies.submitted(await core.accept_callbacks(requests.parse_callbacks(message, core.clock())))
+    return replies.submitted(await accept_callbacks(core.callbacks, requests.parse_callbacks(message, core.clock())))
 
 
 async def check_callback_keys(
     core: Core, _call: Call, message: callback_pb.CheckCallbackKeysRequest
 ) -> callback_pb.CheckCallbackKeysResponse:
     """CheckCallbackKeys."""
-    differing = differing_keys(core.callback_keys, requests.parse_key_checks(message))
+    differing = differing_keys(core.callbacks.keys, requests.parse_key_checks(message))
     return callback_pb.CheckCallbackKeysResponse(differing_key_ids=differing)
 
 

@@ -11,7 +11,7 @@ from payment_service.application.following.follow_events import Batch
 from payment_service.application.settling.accept_callbacks import CallbackOutcome
 from payment_service.domain.payment import BookingAction, PhoneWarning, Status
 from payment_service.domain.reasons import Reason, customer_message
-from payment_service.domain.views import EventType, EventView, PaymentView
+from payment_service.domain.views import Answered, EventType, EventView, PaymentView
 from payment_service.rpc.cursors import cursor_text
 
 CURRENCY = "KES"
@@ -79,24 +79,24 @@ def event_message(event: EventView, bookmark: Bookmark) -> payment_pb2.PaymentEv
     return message
 
 
-def initiated(view: PaymentView, bookmark: Bookmark, replayed: bool) -> payment_service_pb2.InitiatePaymentResponse:
+def initiated(answered: Answered, bookmark: Bookmark) -> payment_service_pb2.InitiatePaymentResponse:
     """The answer to InitiatePayment."""
     return payment_service_pb2.InitiatePaymentResponse(
-        payment=payment_message(view), cursor=cursor_text(bookmark), replayed=replayed
+        payment=payment_message(answered.view), cursor=cursor_text(bookmark), replayed=answered.replayed
     )
 
 
-def retried(view: PaymentView, bookmark: Bookmark, replayed: bool) -> payment_service_pb2.RetryPaymentResponse:
+def retried(answered: Answered, bookmark: Bookmark) -> payment_service_pb2.RetryPaymentResponse:
     """The answer to RetryPayment."""
     return payment_service_pb2.RetryPaymentResponse(
-        payment=payment_message(view), cursor=cursor_text(bookmark), replayed=replayed
+        payment=payment_message(answered.view), cursor=cursor_text(bookmark), replayed=answered.replayed
     )
 
 
-def cancelled(view: PaymentView, bookmark: Bookmark, replayed: bool) -> payment_service_pb2.CancelPaymentResponse:
+def cancelled(answered: Answered, bookmark: Bookmark) -> payment_service_pb2.CancelPaymentResponse:
     """The answer to CancelPayment."""
     return payment_service_pb2.CancelPaymentResponse(
-        payment=payment_message(view), cursor=cursor_text(bookmark), replayed=replayed
+        payment=payment_message(answered.view), cursor=cursor_text(bookmark), replayed=answered.replayed
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from uuid import UUID
@@ -15,29 +16,29 @@ from mpesa_payments.v1.callback_service_pb2_grpc import CallbackServiceStub
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 from sqlalchemy import text
 
-from payment_service.application.collecting.cancel_payment import CancelPayments
-from payment_service.application.collecting.retry_payment import RetryPayments
+from payment_service.application.collecting.initiate_payment import InitiatePayments
+from payment_service.application.collecting.send_prompt import HeldClaim
 from payment_service.application.following.event_feed import EventFeed
-from payment_service.application.following.read_payments import get_payment, payment_reads
+from payment_service.application.following.read_payments import payment_reads
 from payment_service.application.recording.record_facts import Submission
-from payment_service.application.settling.accept_callbacks import CallbackOutcome, ReceivedCallback
+from payment_service.application.settling.accept_callbacks import AcceptTools
+from payment_service.application.settling.catching_up import CatchingUp
 from payment_service.domain.facts import Fact, PromptAccepted, ResultReported, SendClaimed, Source, Verdict
-from payment_service.domain.payment import Payment, PaymentRequest, PhoneWarning, RetryRequest, ShortcodeLimits, Times
+from payment_service.domain.payment import Payment, ShortcodeLimits, Times
 from payment_service.domain.reasons import Reason
-from payment_service.domain.views import PaymentView
 from payment_service.rpc.calls import Limits
 from payment_service.rpc.methods import Core
 from payment_service.rpc.server import RpcServer, serving
 from payment_service.store.engines import connect_writer, read_engine
-from runtime.callback_tokens import CallbackKeys
+from payment_service.store.payments import Prompt
 from runtime.grpc_options import CLIENT_OPTIONS
 from runtime.serving import Address
 from tests.patience import PATIENCE_SECONDS
+from tests.sending import CALLBACK_KEYS, SHORTCODE, sending
 from tests.writers import Clock, Writers, a_request, running_writers
 
 CALLER = "development"
 SHORTCODES = (ShortcodeLimits("174379", 1, 250_000), ShortcodeLimits("600000", 10, 1_000))
-CALLBACK_KEYS = CallbackKeys("a1", {"a1": b"1" * 32, "b2": b"2" * 32})
 LOOPBACK = Address("127.0.0.1", 0)
 
 
@@ -50,7 +51,6 @@ class Process:
     core: Core
     server: RpcServer
     channel: grpc.aio.Channel
-    received: list[ReceivedCallback]
 
     @property
     def payments(self) -> PaymentServiceStub:
@@ -81,6 +81,13 @@ class Process:
         return payment
 
 
+class Unprompted(InitiatePayments):
+    """Starts payments whose prompts are never sent: tests say what becomes of them."""
+
+    def send_beside(self, prompt: Prompt, created_at: datetime, held: HeldClaim | None = None) -> None:
+        """Leave it."""
+
+
 @contextlib.asynccontextmanager
 async def running_process(
     database_url: str,
@@ -95,7 +102,6 @@ async def running_process(
     """A process on a database; several may run at once."""
     clock = Clock()
     waker: list[EventFeed] = []
-    received: list[ReceivedCallback] = []
 
     def committed() -> None:
         for one in waker:
@@ -115,35 +121,18 @@ async def running_process(
             await stack.enter_async_context(_beside(asyncio.create_task(part)))
         await asyncio.wait_for(feed.started(), PATIENCE_SECONDS)
 
-        async def initiate(
-            caller: str,
-            request: PaymentRequest,
-            warning: PhoneWarning | None,
-            _until: float,
-            trace: str | None,
-            retry: RetryRequest | None = None,
-        ) -> tuple[PaymentView, bool]:
-            created = await writers.create(caller, request, warning, trace, retry)
-            return (await get_payment(reads, caller, created.payment.payment_id))[0], created.replayed
-
-        async def accept(callbacks: Sequence[ReceivedCallback]) -> list[CallbackOutcome]:
-            received.extend(callbacks)
-            return [CallbackOutcome.STORED if one.kind else CallbackOutcome.TOKEN_REFUSED for one in callbacks]
-
-        async def read(caller: str, payment_id: UUID) -> PaymentView:
-            return (await get_payment(reads, caller, payment_id))[0]
-
+        send = await stack.enter_async_context(sending(writers, database_url))
+        catching_up = CatchingUp(clock, writers.times)
         core = Core(
-            initiate=initiate,
-            retry=RetryPayments(initiate, reads, SHORTCODES, clock),
-            cancel=CancelPayments(writers.facts, read),
-            accept_callbacks=accept,
+            initiate=Unprompted(writers.creates, send, reads, SHORTCODE),
+            facts=writers.facts,
+            callbacks=AcceptTools(writers.facts, writers.sealer, CALLBACK_KEYS, catching_up),
             reads=reads,
             shortcodes=SHORTCODES,
             page_keys=writers.keys.fingerprint,
-            callback_keys=CALLBACK_KEYS,
             clock=clock,
             heartbeat_seconds=heartbeat_seconds,
+            answer_within_seconds=0.0,
         )
         server = await stack.enter_async_context(
             serving(core, LOOPBACK, setting="--listen", limits=limits or Limits(), drain_seconds=drain_seconds)
@@ -152,7 +141,7 @@ async def running_process(
         channel = await stack.enter_async_context(
             grpc.aio.insecure_channel(str(server.address), options=CLIENT_OPTIONS)
         )
-        yield Process(writers, feed, core, server, channel, received)
+        yield Process(writers, feed, core, server, channel)
 
 
 @contextlib.asynccontextmanager

@@ -96,41 +96,35 @@ class CreatingTools:
     times: Times
 
 
-@dataclass(frozen=True, slots=True)
-class CreatePayments:
-    """Records one payment; many callers at once share transactions."""
+async def create_payment(
+    creates: GroupCommit[NewPayment, Decision],
+    caller: str,
+    request: PaymentRequest,
+    warning: PhoneWarning | None,
+    trace_parent: str | None,
+    retry: RetryRequest | None = None,
+    *,
+    payment_id: UUID | None = None,
+    claim_id: UUID | None = None,
+) -> Created:
+    """The payment of this request, recorded and committed; a new one gets `payment_id`, and the claim.
 
-    group: GroupCommit[NewPayment, Decision]
+    Many callers at once share transactions. `retry` is what was asked where the request was made from one.
 
-    async def __call__(
-        self,
-        caller: str,
-        request: PaymentRequest,
-        warning: PhoneWarning | None,
-        trace_parent: str | None,
-        retry: RetryRequest | None = None,
-        *,
-        payment_id: UUID | None = None,
-        claim_id: UUID | None = None,
-    ) -> Created:
-        """The payment of this request, recorded and committed; a new one gets `payment_id`, and the claim.
-
-        `retry` is what was asked where the request was made from one.
-
-        Raises RequestIdReused, BookingBarred, Overloaded or StoreUnavailable. None of them leaves a row but the last,
-        which cannot know: the store may have stopped answering in the middle of a commit.
-        """
-        new = NewPayment(payment_id or uuid7(), caller, request, warning, trace_parent, retry or request, claim_id)
-        for _ in range(ROUNDS_MAX):
-            decision = await self.group.submit(new)
-            match decision:
-                case Created():
-                    return decision
-                case RequestIdReused() | BookingBarred():
-                    raise decision
-                case None:
-                    continue
-        raise StoreUnavailable
+    Raises RequestIdReused, BookingBarred, Overloaded or StoreUnavailable. None of them leaves a row but the last, which
+    cannot know: the store may have stopped answering in the middle of a commit.
+    """
+    new = NewPayment(payment_id or uuid7(), caller, request, warning, trace_parent, retry or request, claim_id)
+    for _ in range(ROUNDS_MAX):
+        decision = await creates.submit(new)
+        match decision:
+            case Created():
+                return decision
+            case RequestIdReused() | BookingBarred():
+                raise decision
+            case None:
+                continue
+    raise StoreUnavailable
 
 
 async def create_payments(tools: CreatingTools, conn: Connection, group: Sequence[NewPayment]) -> Sequence[Decision]:

@@ -5,7 +5,7 @@ nothing about what has been recorded.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -15,11 +15,19 @@ from uuid import UUID
 import structlog
 from uuid_utils.compat import uuid7
 
-from payment_service.application.collecting.create_payment import Created, CreatePayments
-from payment_service.application.collecting.send_prompt import Claim, SendTools, claim_at_once, drop_claim, send_prompt
+from payment_service.application.collecting.create_payment import Created, Decision, NewPayment, create_payment
+from payment_service.application.collecting.send_prompt import (
+    HeldClaim,
+    SendTools,
+    claim_at_once,
+    drop_claim,
+    send_prompt,
+)
+from payment_service.application.following.read_payments import PaymentReads, get_payment
+from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.domain.errors import BookingBarred, Overloaded, RequestIdReused
 from payment_service.domain.payment import Payment, PaymentRequest, PhoneWarning, RetryRequest, Status
-from payment_service.domain.views import PaymentView, view_of
+from payment_service.domain.views import Answered, view_of
 from payment_service.store.payments import Prompt
 
 Result = TypeVar("Result")
@@ -34,9 +42,9 @@ _log = structlog.get_logger(__name__)
 class InitiatePayments:
     """Starts payments, and knows the sends of this process that are under way."""
 
-    create: CreatePayments
+    creates: GroupCommit[NewPayment, Decision]
     send: SendTools
-    read: Callable[[str, UUID], Awaitable[PaymentView]]
+    reads: PaymentReads
     default_shortcode: str
     """Receives the money of requests that name none."""
     sending: dict[UUID, asyncio.Task[Payment | None]] = field(default_factory=dict)
@@ -51,11 +59,10 @@ class InitiatePayments:
         wait_until: float,
         trace_parent: str | None,
         retry: RetryRequest | None = None,
-    ) -> tuple[PaymentView, bool]:
+    ) -> Answered:
         """The payment as it stands once its prompt's fate is known, or at `wait_until` (the loop's time).
 
-        `retry` is what was asked where the request was made from one. The second value is true when an earlier call
-        made the payment. Raises what `CreatePayments` raises.
+        `retry` is what was asked where the request was made from one. Raises what `create_payment` raises.
         """
         # In a task of its own: a claim may be committed with the payment, and then it has to be sent.
         starting = self._run(self._start(caller, request, warning, trace_parent, retry))
@@ -67,12 +74,12 @@ class InitiatePayments:
             await asyncio.wait({task}, timeout=max(0.0, wait_until - loop.time()))
             ended = task.done() and task.exception() is None
             if ended and not created.replayed and (sent := task.result()) is not None:
-                return view_of(sent, request, warning), created.replayed
-        view = await self.read(caller, payment.payment_id)
+                return Answered(view_of(sent, request, warning), created.replayed)
+        view, _ = await get_payment(self.reads, caller, payment.payment_id)
         while view.status is Status.PENDING and loop.time() + LOOK_AGAIN_SECONDS < wait_until:
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
-            view = await self.read(caller, payment.payment_id)
-        return view, created.replayed
+            view, _ = await get_payment(self.reads, caller, payment.payment_id)
+        return Answered(view, created.replayed)
 
     async def _start(
         self,
@@ -87,7 +94,8 @@ class InitiatePayments:
         claim = claim_at_once(self.send, shortcode)
         payment_id, held = uuid7(), None
         try:
-            created = await self.create(
+            created = await create_payment(
+                self.creates,
                 caller,
                 request,
                 warning,
@@ -96,7 +104,8 @@ class InitiatePayments:
                 payment_id=payment_id,
                 claim_id=claim.claim_id if claim is not None else None,
             )
-            held = (claim, created.payment) if claim is not None and claim.holds(created.payment) else None
+            if claim is not None and claim.holds(created.payment):
+                held = HeldClaim(claim, created.payment)
         except (RequestIdReused, BookingBarred, Overloaded):
             raise
         except Exception:
@@ -111,7 +120,7 @@ class InitiatePayments:
             self.send_beside(created.prompt, created.payment.created_at, held)
         return created
 
-    def send_beside(self, prompt: Prompt, created_at: datetime, held: tuple[Claim, Payment] | None = None) -> None:
+    def send_beside(self, prompt: Prompt, created_at: datetime, held: HeldClaim | None = None) -> None:
         """Send in a task of its own, unless this process is sending the payment already."""
         if prompt.payment_id in self.sending:
             return

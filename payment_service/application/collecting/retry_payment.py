@@ -5,12 +5,12 @@ new one is decided on. Whether the booking allows another attempt is decided
 where every payment is made.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 
 from payment_service.application.collecting.create_payment import ACCOUNT_CODE_LENGTH
-from payment_service.application.following.read_payments import PaymentReads, reading, request_id_known
+from payment_service.application.collecting.initiate_payment import InitiatePayments
+from payment_service.application.following.read_payments import reading, request_id_known
 from payment_service.domain.errors import InvalidRequest, PaymentNotFound, Violation
 from payment_service.domain.payment import (
     LatePaymentPolicy,
@@ -19,52 +19,39 @@ from payment_service.domain.payment import (
     RetryRequest,
     ShortcodeLimits,
 )
-from payment_service.domain.views import PaymentView
+from payment_service.domain.views import Answered
 from payment_service.security.sealing import PHONE_NUMBER, Sealer
 from payment_service.store import reads
 from payment_service.store.reads import RequestRow
 
-Initiate = Callable[
-    [str, PaymentRequest, PhoneWarning | None, float, str | None, RetryRequest], Awaitable[tuple[PaymentView, bool]]
-]
-"""`InitiatePayments`."""
 
+async def retry_payment(
+    initiate: InitiatePayments,
+    shortcodes: Sequence[ShortcodeLimits],
+    now: datetime,
+    caller: str,
+    retry: RetryRequest,
+    warning: PhoneWarning | None,
+    wait_until: float,
+    trace_parent: str | None,
+) -> Answered:
+    """The new payment, made and sent as every payment is; `warning` is about the retry's own number, if any.
 
-@dataclass(frozen=True, slots=True)
-class RetryPayments:
-    """Starts other attempts; they are made and sent as every payment is."""
-
-    initiate: Initiate
-    reads: PaymentReads
-    shortcodes: Sequence[ShortcodeLimits]
-    """Those that this service is set up with."""
-    clock: Callable[[], datetime]
-
-    async def __call__(
-        self,
-        caller: str,
-        retry: RetryRequest,
-        warning: PhoneWarning | None,
-        wait_until: float,
-        trace_parent: str | None,
-    ) -> tuple[PaymentView, bool]:
-        """The new payment, as `InitiatePayments` gives it back; `warning` is about the retry's own number, if any.
-
-        Raises PaymentNotFound, InvalidRequest where the shortcode no longer takes such a payment, and what
-        `CreatePayments` raises.
-        """
-        async with reading(self.reads) as connection:
-            earlier = await reads.request_of(connection, caller, retry.payment_id)
-        # Another caller's payment does not exist, as far as this one can tell.
-        if earlier is None:
-            raise PaymentNotFound
-        barred = _barred_now(earlier, self.shortcodes)
-        if barred is not None and not await request_id_known(self.reads, caller, retry.request_id):
-            raise InvalidRequest([Violation("payment_id", barred)])
-        request = _request(self.reads.sealer, retry, earlier, self.clock())
-        if not retry.phone_number:
-            warning = PhoneWarning(earlier.phone_warning) if earlier.phone_warning else None
-        return await self.initiate(caller, request, warning, wait_until, trace_parent, retry)
+    `shortcodes` are those that this service is set up with. Raises PaymentNotFound, InvalidRequest where the shortcode
+    no longer takes such a payment, and what `create_payment` raises.
+    """
+    async with reading(initiate.reads) as connection:
+        earlier = await reads.request_of(connection, caller, retry.payment_id)
+    # Another caller's payment does not exist, as far as this one can tell.
+    if earlier is None:
+        raise PaymentNotFound
+    barred = _barred_now(earlier, shortcodes)
+    if barred is not None and not await request_id_known(initiate.reads, caller, retry.request_id):
+        raise InvalidRequest([Violation("payment_id", barred)])
+    request = _request(initiate.reads.sealer, retry, earlier, now)
+    if not retry.phone_number:
+        warning = PhoneWarning(earlier.phone_warning) if earlier.phone_warning else None
+    return await initiate(caller, request, warning, wait_until, trace_parent, retry)
 
 
 def _barred_now(earlier: RequestRow, shortcodes: Sequence[ShortcodeLimits]) -> str | None:

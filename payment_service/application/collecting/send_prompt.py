@@ -89,6 +89,24 @@ class Claim:
         return payment.state is State.SENDING and payment.claim_id == self.claim_id
 
 
+@dataclass(frozen=True, slots=True)
+class HeldClaim:
+    """A claim that stands on its payment's row: this process sends, and no other does."""
+
+    claim: Claim
+    payment: Payment
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What one try to send came to."""
+
+    again: bool
+    """Whether another try may follow."""
+    payment: Payment | None
+    """As it then stands; None where it was not looked at."""
+
+
 def claim_at_once(tools: SendTools, shortcode: str) -> Claim | None:
     """A claim to be committed together with a new payment, if a turn and a token are there without waiting.
 
@@ -113,22 +131,20 @@ async def drop_claim(tools: SendTools, payment_id: UUID, claim: Claim) -> None:
 
 
 async def send_prompt(
-    tools: SendTools, prompt: Prompt, give_up_at: datetime, held: tuple[Claim, Payment] | None = None
+    tools: SendTools, prompt: Prompt, give_up_at: datetime, held: HeldClaim | None = None
 ) -> Payment | None:
     """Send until the fate of the prompt is known or `give_up_at` has passed; the payment as it then stands.
 
-    `held` is a claim that stands on the payment's row already. None when it could not even be claimed. Run it in a
-    task that nobody cancels.
+    None when it could not even be claimed. Run it in a task that nobody cancels.
     """
     # Before a claim is made here: what must not be sent is found out while nothing is claimed.
     request, payment = _push_request(tools, prompt), None
     with remote_parent(prompt.trace_parent), _tracer.start_as_current_span("send prompt"):
         # A claim that is held has to come to something, however late it is: `push` gives up what is too late to send.
         while held or tools.safaricom.clock() < give_up_at:
-            trying = _send(tools, request, *held) if held else _claim_and_send(tools, request, prompt.payment_id)
-            again, latest = await trying
-            held, payment = None, latest or payment
-            if not again:
+            tried = await (_send(tools, request, held) if held else _claim_and_send(tools, request, prompt.payment_id))
+            held, payment = None, tried.payment or payment
+            if not tried.again:
                 break
             next_try = payment.send_at if payment is not None else None
             wait = next_try - tools.safaricom.clock() if next_try is not None else NO_TURN_WAIT
@@ -136,19 +152,18 @@ async def send_prompt(
     return payment
 
 
-async def _claim_and_send(tools: SendTools, request: PushRequest, payment_id: UUID) -> tuple[bool, Payment | None]:
-    """One try; whether to try again, and the payment as it stands, if it was looked at."""
+async def _claim_and_send(tools: SendTools, request: PushRequest, payment_id: UUID) -> Tried:
     try:
         token = await _turn_and_token(tools, request.shortcode.number)
     except (BudgetExhausted, NoAccessToken) as error:
         _log.warning("prompt postponed", payment_id=str(payment_id), cause=repr(error))
-        return True, None
+        return Tried(again=True, payment=None)
     claim = Claim(uuid7(), token)
     claimed = await _record(tools, Submission(SendClaimed(claim.claim_id), payment_id), StoreUnavailable)
     if claimed.payment is None or not claim.holds(claimed.payment):
         tools.budget.give_back(request.shortcode.number)
-        return False, claimed.payment
-    return await _send(tools, request, claim, claimed.payment)
+        return Tried(again=False, payment=claimed.payment)
+    return await _send(tools, request, HeldClaim(claim, claimed.payment))
 
 
 async def _turn_and_token(tools: SendTools, shortcode: str) -> Token:
@@ -160,8 +175,9 @@ async def _turn_and_token(tools: SendTools, shortcode: str) -> Token:
         raise
 
 
-async def _send(tools: SendTools, request: PushRequest, claim: Claim, payment: Payment) -> tuple[bool, Payment | None]:
+async def _send(tools: SendTools, request: PushRequest, held: HeldClaim) -> Tried:
     """One push under a committed claim, and its outcome recorded."""
+    claim, payment = held.claim, held.payment
     daraja = tools.safaricom.daraja
     longest = timedelta(seconds=daraja.push_timeouts.total_seconds + RECORD_MARGIN_SECONDS)
     send_before = payment.lease_expires_at and payment.lease_expires_at - longest
@@ -174,7 +190,8 @@ async def _send(tools: SendTools, request: PushRequest, claim: Claim, payment: P
     row = exchange_row(tools.safaricom.sealer, exchange, payment.payment_id)
     outcome = Submission(_fact(answer, claim.claim_id), payment.payment_id, exchange=row)
     recorded = await _record_outcome(tools, outcome)
-    return recorded.payment is not None and recorded.payment.state is State.CREATED, recorded.payment
+    again = recorded.payment is not None and recorded.payment.state is State.CREATED
+    return Tried(again, recorded.payment)
 
 
 def _push_request(tools: SendTools, prompt: Prompt) -> PushRequest:

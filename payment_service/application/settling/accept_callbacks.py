@@ -7,8 +7,8 @@ today may settle a dispute tomorrow.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -18,6 +18,7 @@ from opentelemetry import trace
 from payment_service.alarms import RESULT_BLAMES_SETUP
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
+from payment_service.application.settling.catching_up import CatchingUp
 from payment_service.daraja.callback import read_callback
 from payment_service.daraja.result_codes import meaning_of
 from payment_service.domain.callbacks import CallbackKind
@@ -58,37 +59,38 @@ class CallbackOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class AcceptCallbacks:
-    """Takes callbacks from the gateway; each stands for itself."""
+class AcceptTools:
+    """What taking callbacks needs."""
 
     facts: GroupCommit[Submission, Recorded]
     sealer: Sealer
-    keys: CallbackKeys
-    stored: Callable[[datetime], None] = lambda _received_at: None
-    """Told of each callback that is stored, with when the edge received it."""
+    keys: CallbackKeys = field(repr=False)
+    catching_up: CatchingUp
 
-    async def __call__(self, callbacks: Sequence[ReceivedCallback]) -> list[CallbackOutcome]:
-        """One outcome each, in order. STORED means committed."""
-        return list(await asyncio.gather(*(self._accept(callback) for callback in callbacks)))
 
-    async def _accept(self, callback: ReceivedCallback) -> CallbackOutcome:
-        kind = callback.kind
-        if kind is None or not token_accepted(self.keys, kind, callback.reference, callback.token):
-            _log.warning("callback token refused", source_address=callback.source_address)
-            return CallbackOutcome.TOKEN_REFUSED
-        if len(callback.body) > BODY_MAX_BYTES:
-            return CallbackOutcome.NOT_STORED
-        submission = _submission(self.sealer, kind, callback)
-        try:
-            await _apply(self.facts, submission)
-        except (StoreUnavailable, Overloaded):
-            return CallbackOutcome.NOT_STORED
-        except Exception:
-            # Its neighbours may be committed already; the gateway offers this one again.
-            _log.exception("callback could not be kept", reference=callback.reference)
-            return CallbackOutcome.NOT_STORED
-        self.stored(callback.received_at)
-        return CallbackOutcome.STORED
+async def accept_callbacks(tools: AcceptTools, callbacks: Sequence[ReceivedCallback]) -> list[CallbackOutcome]:
+    """Take callbacks from the gateway, each for itself: one outcome each, in order. STORED means committed."""
+    return list(await asyncio.gather(*(_accept(tools, callback) for callback in callbacks)))
+
+
+async def _accept(tools: AcceptTools, callback: ReceivedCallback) -> CallbackOutcome:
+    kind = callback.kind
+    if kind is None or not token_accepted(tools.keys, kind, callback.reference, callback.token):
+        _log.warning("callback token refused", source_address=callback.source_address)
+        return CallbackOutcome.TOKEN_REFUSED
+    if len(callback.body) > BODY_MAX_BYTES:
+        return CallbackOutcome.NOT_STORED
+    submission = _submission(tools.sealer, kind, callback)
+    try:
+        await _apply(tools.facts, submission)
+    except (StoreUnavailable, Overloaded):
+        return CallbackOutcome.NOT_STORED
+    except Exception:
+        # Its neighbours may be committed already; the gateway offers this one again.
+        _log.exception("callback could not be kept", reference=callback.reference)
+        return CallbackOutcome.NOT_STORED
+    tools.catching_up.callback_stored(callback.received_at)
+    return CallbackOutcome.STORED
 
 
 def kept_submission(sealer: Sealer, stored: StoredCallback) -> Submission:

@@ -10,8 +10,14 @@ import psycopg
 import pytest
 
 from payment_service.application.recording.record_facts import Submission
-from payment_service.application.settling.accept_callbacks import AcceptCallbacks, CallbackOutcome, ReceivedCallback
+from payment_service.application.settling.accept_callbacks import (
+    AcceptTools,
+    CallbackOutcome,
+    ReceivedCallback,
+    accept_callbacks,
+)
 from payment_service.application.settling.apply_kept_callbacks import InboxTools, apply_pending_callbacks
+from payment_service.application.settling.catching_up import CatchingUp
 from payment_service.domain.callbacks import CallbackKind
 from payment_service.domain.facts import AnswerLost, SendClaimed
 from payment_service.domain.payment import Payment
@@ -34,9 +40,10 @@ async def tools(writers: Writers, database: Database) -> AsyncIterator[InboxTool
 
 
 @pytest.fixture
-def accept(writers: Writers, tmp_path: Path) -> AcceptCallbacks:
+def accepting(writers: Writers, tmp_path: Path) -> AcceptTools:
     create_key_ring(tmp_path / "callback-keys.json")
-    return AcceptCallbacks(writers.facts, writers.sealer, load_callback_keys(tmp_path / "callback-keys.json"))
+    keys = load_callback_keys(tmp_path / "callback-keys.json")
+    return AcceptTools(writers.facts, writers.sealer, keys, CatchingUp(writers.clock, writers.times))
 
 
 def paid_body(receipt: str, amount: int = 500) -> bytes:
@@ -45,8 +52,8 @@ def paid_body(receipt: str, amount: int = 500) -> bytes:
     return json.dumps({"Body": {"stkCallback": callback}}).encode()
 
 
-def received(accept: AcceptCallbacks, reference: str, body: bytes, token: str | None = None) -> ReceivedCallback:
-    token = callback_token(accept.keys, "stk", reference) if token is None else token
+def received(accepting: AcceptTools, reference: str, body: bytes, token: str | None = None) -> ReceivedCallback:
+    token = callback_token(accepting.keys, "stk", reference) if token is None else token
     return ReceivedCallback(CallbackKind.STK, reference, token, body, "127.0.0.1", datetime.now(UTC))
 
 
@@ -63,15 +70,16 @@ async def state_of(database: Database, payment: Payment) -> str:
     return str((await rows_of(database, query, (payment.payment_id,)))[0][0])
 
 
-async def test_each_callback_stands_for_itself(accept: AcceptCallbacks, writers: Writers, database: Database) -> None:
+async def test_each_callback_stands_for_itself(accepting: AcceptTools, writers: Writers, database: Database) -> None:
     payment, other = await sent(writers), await sent(writers)
-    outcomes = await accept(
+    outcomes = await accept_callbacks(
+        accepting,
         [
-            received(accept, payment.reference, paid_body("RCPT000001")),
-            received(accept, other.reference, paid_body("RCPT000002"), token="00" * 17),
-            received(accept, other.reference, b"\xff not JSON \x00"),
-            received(accept, payment.reference, paid_body("RCPT000001")),
-        ]
+            received(accepting, payment.reference, paid_body("RCPT000001")),
+            received(accepting, other.reference, paid_body("RCPT000002"), token="00" * 17),
+            received(accepting, other.reference, b"\xff not JSON \x00"),
+            received(accepting, payment.reference, paid_body("RCPT000001")),
+        ],
     )
     stored, refused = CallbackOutcome.STORED, CallbackOutcome.TOKEN_REFUSED
     assert outcomes == [stored, refused, stored, stored]
@@ -80,17 +88,18 @@ async def test_each_callback_stands_for_itself(accept: AcceptCallbacks, writers:
     assert await count(database, "callback_inbox") == 2, "a repeat is the same callback; a refused one is not kept"
 
 
-async def test_a_body_is_kept_as_it_came(accept: AcceptCallbacks, writers: Writers, database: Database) -> None:
+async def test_a_body_is_kept_as_it_came(accepting: AcceptTools, writers: Writers, database: Database) -> None:
     payment = await sent(writers)
     body = b'{"Body": {"stkCallback": {"ResultCode": NaN}}} \xff\x00'
-    assert await accept([received(accept, payment.reference, body)]) == [CallbackOutcome.STORED]
+    assert await accept_callbacks(accepting, [received(accepting, payment.reference, body)]) == [CallbackOutcome.STORED]
     ((kept, body_hash),) = await rows_of(database, "SELECT body, body_hash FROM callback_inbox")
     assert writers.sealer.open(CALLBACK_BODY, payment.reference.encode() + body_hash, kept) == body
 
 
-async def test_a_valid_token_for_no_payment_is_kept_and_looked_at(accept: AcceptCallbacks, database: Database) -> None:
+async def test_a_valid_token_for_no_payment_is_kept_and_looked_at(accepting: AcceptTools, database: Database) -> None:
     body = paid_body("RCPT000001")
-    assert await accept([received(accept, "bcdfghjknprt", body)] * 2) == [CallbackOutcome.STORED] * 2
+    callbacks = [received(accepting, "bcdfghjknprt", body)] * 2
+    assert await accept_callbacks(accepting, callbacks) == [CallbackOutcome.STORED] * 2
     assert await rows_of(database, "SELECT status, payment_id FROM callback_inbox") == [("UNMATCHED", None)]
     assert await rows_of(database, "SELECT kind, reference, mpesa_receipt_number, amount::int FROM cases") == [
         ("UNKNOWN_PAYMENT", "bcdfghjknprt", "RCPT000001", 500)
@@ -98,12 +107,12 @@ async def test_a_valid_token_for_no_payment_is_kept_and_looked_at(accept: Accept
 
 
 async def test_a_callback_that_cannot_be_applied_is_kept_and_applied_later(
-    accept: AcceptCallbacks, tools: InboxTools, writers: Writers, database: Database
+    accepting: AcceptTools, tools: InboxTools, writers: Writers, database: Database
 ) -> None:
     payment = await sent(writers)
     with psycopg.connect(database.owner_url, autocommit=True) as owner:
         owner.execute("REVOKE INSERT ON payment_events FROM mpesa_payments_application")
-        outcomes = await accept([received(accept, payment.reference, paid_body("RCPT000001"))])
+        outcomes = await accept_callbacks(accepting, [received(accepting, payment.reference, paid_body("RCPT000001"))])
         owner.execute("GRANT INSERT ON payment_events TO mpesa_payments_application")
     assert outcomes == [CallbackOutcome.STORED]
     assert await state_of(database, payment) == "UNCERTAIN"
@@ -115,27 +124,28 @@ async def test_a_callback_that_cannot_be_applied_is_kept_and_applied_later(
 
 
 async def test_a_body_above_the_limit_is_not_stored(
-    accept: AcceptCallbacks, writers: Writers, database: Database
+    accepting: AcceptTools, writers: Writers, database: Database
 ) -> None:
     payment = await sent(writers)
-    outcomes = await accept([received(accept, payment.reference, b" " * 65_537)])
+    outcomes = await accept_callbacks(accepting, [received(accepting, payment.reference, b" " * 65_537)])
     assert outcomes == [CallbackOutcome.NOT_STORED]
     assert await count(database, "callback_inbox") == 0
 
 
 async def test_a_callback_whose_payment_cannot_be_read_is_kept_and_fails_no_neighbour(
-    accept: AcceptCallbacks, writers: Writers, database: Database
+    accepting: AcceptTools, writers: Writers, database: Database
 ) -> None:
     broken, sound = await sent(writers), await sent(writers)
     with psycopg.connect(database.owner_url, autocommit=True) as owner:
         owner.execute(
             "UPDATE payment_transactions SET checkout_request_id = 'torn' WHERE payment_id = %s", (broken.payment_id,)
         )
-    outcomes = await accept(
+    outcomes = await accept_callbacks(
+        accepting,
         [
-            received(accept, broken.reference, paid_body("RCPT000001")),
-            received(accept, sound.reference, paid_body("RCPT000002")),
-        ]
+            received(accepting, broken.reference, paid_body("RCPT000001")),
+            received(accepting, sound.reference, paid_body("RCPT000002")),
+        ],
     )
     assert outcomes == [CallbackOutcome.STORED] * 2
     assert await state_of(database, sound) == "COMPLETED"
@@ -165,17 +175,17 @@ async def test_a_conflicting_duplicate_opens_a_case_and_an_identical_one_nothing
     second: bytes,
     state: str,
     case: tuple[str, bool],
-    accept: AcceptCallbacks,
+    accepting: AcceptTools,
     writers: Writers,
     database: Database,
 ) -> None:
     payment = await sent(writers)
     for body in (first, first):
-        await accept([received(accept, payment.reference, body)])
+        await accept_callbacks(accepting, [received(accepting, payment.reference, body)])
     settled = await rows_of(database, "SELECT version, state FROM payment_transactions")
     assert await count(database, "cases") == 0
     for body in (second, second, first):
-        await accept([received(accept, payment.reference, body)])
+        await accept_callbacks(accepting, [received(accepting, payment.reference, body)])
     assert await rows_of(database, "SELECT kind, is_money FROM cases") == [case]
     assert await state_of(database, payment) == state
     if not case[1] and state == settled[0][1]:

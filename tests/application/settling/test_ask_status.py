@@ -17,8 +17,14 @@ from daraja_simulator.initiator import certificate
 from daraja_simulator.settings import DEVELOPMENT_INITIATOR_NAME, DEVELOPMENT_INITIATOR_PASSWORD
 from payment_service.application.calling.access_token import AccessToken, Token, get_token
 from payment_service.application.settling import ask_status as module
-from payment_service.application.settling.accept_callbacks import AcceptCallbacks, CallbackOutcome, ReceivedCallback
+from payment_service.application.settling.accept_callbacks import (
+    AcceptTools,
+    CallbackOutcome,
+    ReceivedCallback,
+    accept_callbacks,
+)
 from payment_service.application.settling.ask_status import TRIES_MAX, StatusTools, ask_status
+from payment_service.application.settling.catching_up import CatchingUp
 from payment_service.daraja.initiator import CertificateUnusable, load_initiator
 from payment_service.daraja.shortcodes import Shortcode
 from payment_service.domain.callbacks import CallbackKind
@@ -102,14 +108,15 @@ async def enquiry(database: Database, folder: Path, shortcode: Shortcode) -> Asy
 @contextlib.asynccontextmanager
 async def edge(books: Bookkeeping, keys: CallbackKeys) -> AsyncIterator[tuple[str, list[CallbackOutcome]]]:
     """Takes what is posted to a callback URL, as the gateway hands it on."""
-    accept = AcceptCallbacks(books.reader.writers.facts, books.reader.writers.sealer, keys)
+    writers = books.reader.writers
+    accepting = AcceptTools(writers.facts, writers.sealer, keys, CatchingUp(writers.clock, writers.times))
     taken: list[CallbackOutcome] = []
 
     async def take(request: web.Request) -> web.Response:
         kind, reference, token = (request.match_info[name] for name in ("kind", "reference", "token"))
         body = await request.read()
         received = ReceivedCallback(CallbackKind(kind), reference, token, body, "127.0.0.1", books.clock())
-        taken.extend(await accept([received]))
+        taken.extend(await accept_callbacks(accepting, [received]))
         return web.json_response({})
 
     app = web.Application()

@@ -101,7 +101,7 @@ async def test_payments_whose_callbacks_a_gateway_kept_are_confirmed_and_never_t
 ) -> None:
     """Method: the real writers and timers on a clock that is turned. The service is away from 60 s to 200 s after the
     send; the edge receives a success for each payment at 100 s, and delivers half of them at once, half 4 s later."""
-    stories, clock = Stories(writers, tmp_path, timers.catching_up.callback_stored), writers.clock
+    stories, clock = Stories(writers, tmp_path, timers.catching_up), writers.clock
     payments = [await stories.prompted() for _ in range(30)]
     unpaid = await stories.prompted()
     sent = clock()
