@@ -13,6 +13,7 @@ from uuid import UUID
 
 from payment_service.store.evidence import ExchangeRow, ReceiptRow
 from payment_service.store.inbox import ReplayRow
+from payment_service.store.many_rows import selected
 from payment_service.store.pipeline import Connection
 
 
@@ -83,10 +84,9 @@ class CallbackRow(NamedTuple):
     owner_state: str | None
 
 
-_PAYMENTS_AFTER = """
-SELECT payment_id, caller, booking_id, reference, version, request_id, phone_number, phone_index_a, request,
-    request_fingerprint, request_encoding, request_key_id, checkout_index_a, chain_hash
-FROM payment_transactions WHERE payment_id > %s ORDER BY payment_id LIMIT %s"""
+_PROOFS = selected(PaymentProofs._fields, "p", phone_index="p.phone_index_a", checkout_index="p.checkout_index_a")
+_PAYMENTS_AFTER = f"""
+SELECT {_PROOFS} FROM payment_transactions p WHERE payment_id > %s ORDER BY payment_id LIMIT %s"""
 
 _SHARED_REQUEST_IDS = """
 SELECT DISTINCT p.payment_id FROM payment_transactions p
@@ -95,9 +95,14 @@ JOIN (SELECT payment_id AS id, caller, request_id FROM payment_transactions
 ) AS o ON o.caller = p.caller AND o.request_id = p.request_id AND o.id <> p.payment_id
 WHERE p.payment_id = ANY(%s)"""
 
-_REQUESTS = """
-SELECT kept_id, payment_id, request, request_fingerprint, request_encoding, request_key_id
-FROM caller_requests WHERE payment_id = ANY(%s) ORDER BY kept_id"""
+_REQUEST = selected(
+    RequestProofs._fields,
+    "r",
+    fingerprint="r.request_fingerprint",
+    encoding="r.request_encoding",
+    key_id="r.request_key_id",
+)
+_REQUESTS = f"SELECT {_REQUEST} FROM caller_requests r WHERE payment_id = ANY(%s) ORDER BY kept_id"
 
 _SHARED_RECEIPTS = """
 SELECT DISTINCT p.payment_id FROM payment_transactions p
@@ -107,9 +112,9 @@ WHERE p.payment_id = ANY(%s)"""
 _RECEIPTS = f"""
 SELECT {", ".join(ReceiptRow._fields)} FROM mpesa_receipts WHERE payment_id = ANY(%s) ORDER BY receipt"""
 
-_CASES = """
-SELECT payment_id, reference, kind, is_money, fact_id, mpesa_receipt_number, amount, opened_at, settled_at, settled_by
-FROM cases WHERE reference = ANY(%s) ORDER BY opened_at, case_id"""
+_CASES = f"""
+SELECT {selected(CaseRow._fields, "c", receipt="c.mpesa_receipt_number")}
+FROM cases c WHERE reference = ANY(%s) ORDER BY opened_at, case_id"""
 
 # Whatever it was recorded as: on any payment, or in a money case of one of these.
 _RECORDED_MONEY = """
@@ -122,9 +127,8 @@ _PUSHES = """
 SELECT payment_id, count(*) FROM daraja_exchanges
 WHERE payment_id = ANY(%s) AND operation = 'push' AND classified_as NOT LIKE 'NotSent%%' GROUP BY payment_id"""
 
-_CALLBACK = """
-SELECT c.callback_id, c.kind, c.reference, c.payment_id, c.body, c.body_hash, c.source_address, c.received_at,
-    c.stored_at, c.status, c.tries, c.next_try_at, c.last_error, p.payment_id, p.state
+_CALLBACK = f"""
+SELECT {selected(CallbackRow._fields, "c", owner_id="p.payment_id", owner_state="p.state")}
 FROM callback_inbox c LEFT JOIN payment_transactions p ON p.reference = c.reference"""
 _CALLBACKS_AFTER = f"{_CALLBACK} WHERE c.callback_id > %s ORDER BY c.callback_id LIMIT %s"
 _CALLBACKS_FOR = f"{_CALLBACK} WHERE c.reference = %s ORDER BY c.received_at LIMIT %s"
@@ -151,13 +155,13 @@ async def payments_after(conn: Connection, after: UUID, most: int) -> list[Payme
 async def sharing_request_id(conn: Connection, ids: Sequence[UUID]) -> frozenset[UUID]:
     """Those whose request id has made another payment as well, or served another request."""
     cursor = await conn.execute(_SHARED_REQUEST_IDS, (list(ids),))
-    return frozenset(row[0] for row in await cursor.fetchall())
+    return frozenset(payment_id for (payment_id,) in await cursor.fetchall())
 
 
 async def sharing_receipt(conn: Connection, ids: Sequence[UUID]) -> frozenset[UUID]:
     """Those whose receipt number stands on another payment as well."""
     cursor = await conn.execute(_SHARED_RECEIPTS, (list(ids),))
-    return frozenset(row[0] for row in await cursor.fetchall())
+    return frozenset(payment_id for (payment_id,) in await cursor.fetchall())
 
 
 async def requests_about(conn: Connection, ids: Sequence[UUID]) -> list[RequestProofs]:
@@ -181,7 +185,7 @@ async def cases_for(conn: Connection, references: Sequence[str]) -> list[CaseRow
 async def recorded_money(conn: Connection, ids: Iterable[UUID], receipts: Iterable[str | None]) -> frozenset[str]:
     """Those of the receipt numbers that are recorded: on any payment, or in a money case of the given ones."""
     cursor = await conn.execute(_RECORDED_MONEY, {"ids": list(ids), "receipts": list(receipts)})
-    return frozenset(row[0] for row in await cursor.fetchall())
+    return frozenset(receipt for (receipt,) in await cursor.fetchall())
 
 
 async def pushes_of(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, int]:

@@ -24,7 +24,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from payment_service.store.many_rows import columns_of, inserting
+from payment_service.store.many_rows import columns_of, inserting, selected
 from payment_service.store.pipeline import Statement
 from payment_service.store.tables import caller_requests
 
@@ -39,14 +39,6 @@ SHARED_LOCKS = f"(SELECT count(pg_advisory_xact_lock_shared(1919250803, key)) FR
 _LOCK = f"SELECT count(pg_advisory_xact_lock(1919250803, key)) FROM {_KEYS}"
 
 _WANTED = "(SELECT DISTINCT * FROM unnest($1::text[], $2::text[]) AS pairs (caller, request_id)) AS wanted"
-
-_KEPT = f"""
-SELECT k.caller, k.request_id, k.kept_id, k.payment_id, k.request, k.request_fingerprint, k.request_key_id
-FROM caller_requests k JOIN {_WANTED} USING (request_id, caller)"""
-
-_MADE = f"""
-SELECT p.caller, p.request_id, p.payment_id, p.payment_id, p.request, p.request_fingerprint, p.request_key_id
-FROM payment_transactions p JOIN {_WANTED} USING (request_id) WHERE p.caller || '' = wanted.caller"""
 
 
 class NewRequest(NamedTuple):
@@ -82,6 +74,24 @@ class UsedId(NamedTuple):
     sealed: bytes
     fingerprint: bytes
     key_id: str
+
+
+_KEPT_COLUMNS = selected(
+    UsedId._fields, "k", sealed="k.request", fingerprint="k.request_fingerprint", key_id="k.request_key_id"
+)
+_KEPT = f"SELECT {_KEPT_COLUMNS} FROM caller_requests k JOIN {_WANTED} USING (request_id, caller)"
+
+_MADE_COLUMNS = selected(
+    UsedId._fields,
+    "p",
+    kept_id="p.payment_id",
+    sealed="p.request",
+    fingerprint="p.request_fingerprint",
+    key_id="p.request_key_id",
+)
+_MADE = f"""
+SELECT {_MADE_COLUMNS}
+FROM payment_transactions p JOIN {_WANTED} USING (request_id) WHERE p.caller || '' = wanted.caller"""
 
 
 def used_by(request: NewRequest) -> UsedId:

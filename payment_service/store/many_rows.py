@@ -33,6 +33,14 @@ def updating(table: Table, key: str, guard: str, columns: Sequence[str]) -> str:
     )
 
 
+def selected(fields: Sequence[str], table: str, **elsewhere: str) -> str:
+    """The list of a SELECT, one a field: the table's column of that name, or what `elsewhere` reads the field from.
+
+    So the fields are the only list, whatever their order.
+    """
+    return ", ".join(elsewhere.get(field, f"{table}.{field}") for field in fields)
+
+
 def unnested(table: Table, columns: Sequence[str]) -> str:
     """The FROM item that turns one array a column, parameters from $1 on, into rows."""
     return f"unnest({_arrays(table, columns)}) AS rows ({', '.join(columns)})"

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Select, bindparam, cast, exists, func, select, union_all
+from sqlalchemy import BigInteger, ColumnElement, Select, Table, bindparam, cast, exists, func, select, union_all
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -141,77 +141,19 @@ class EventScope:
 
 _p, _e = payments.c, events.c
 
-_PAYMENT = select(
-    _p.payment_id,
-    _p.caller,
-    _p.reference,
-    _p.booking_id,
-    _p.attempt,
-    _p.retry_of,
-    _p.status,
-    _p.status_reason,
-    _p.provider_result_code,
-    _p.language_code,
-    _p.booking_action,
-    _p.outcome_certain,
-    _p.retry_allowed_at,
-    cast(_p.amount, BigInteger),
-    _p.phone_number,
-    _p.phone_warning,
-    _p.mpesa_receipt_number,
-    _p.paid_late,
-    _p.created_at,
-    _p.updated_at,
-    _p.expires_at,
-    _p.completed_at,
-    _p.metadata,
-    _p.version,
-)
+_AMOUNT = cast(_p.amount, BigInteger)
 
-_REQUEST = select(
-    _p.booking_id,
-    _p.reference,
-    _p.phone_number,
-    _p.phone_warning,
-    cast(_p.amount, BigInteger),
-    _p.shortcode,
-    _p.account_reference,
-    _p.transaction_desc,
-    _p.language_code,
-    _p.metadata,
-    _p.hold_expire_at,
-    _p.late_payment_policy,
-)
 
+def _columns(fields: Sequence[str], *tables: Table, **elsewhere: ColumnElement[Any]) -> list[ColumnElement[Any]]:
+    """One for each field of a row: of its name, in the first table that has it, or what `elsewhere` reads it from."""
+    named = {column.name: column for table in reversed(tables) for column in table.c}
+    return [elsewhere[field] if field in elsewhere else named[field] for field in fields]
+
+
+_PAYMENT = select(*_columns(PaymentRow._fields, payments, amount=_AMOUNT, receipt=_p.mpesa_receipt_number))
+_REQUEST = select(*_columns(RequestRow._fields, payments, amount=_AMOUNT, description=_p.transaction_desc))
 _EVENT = select(
-    _e.position,
-    _e.tag,
-    _e.payment_id,
-    _e.version,
-    _e.caller,
-    _e.event_type,
-    _e.previous_state,
-    _e.state,
-    _e.status_reason,
-    _e.provider_result_code,
-    _e.booking_action,
-    _e.outcome_certain,
-    _e.retry_allowed_at,
-    _e.mpesa_receipt_number,
-    _e.paid_late,
-    _e.completed_at,
-    _e.expires_at,
-    _e.occurred_at,
-    _p.reference,
-    _p.booking_id,
-    _p.attempt,
-    _p.retry_of,
-    cast(_p.amount, BigInteger),
-    _p.phone_number,
-    _p.phone_warning,
-    _p.language_code,
-    _p.metadata,
-    _p.created_at,
+    *_columns(EventRow._fields, events, payments, amount=_AMOUNT, receipt=_e.mpesa_receipt_number)
 ).join_from(events, payments, _e.payment_id == _p.payment_id)
 
 
@@ -252,7 +194,11 @@ async def tag_at(connection: Connection, position: int) -> bytes | None:
     """The random tag of the event at this position; None where there is none."""
     cursor = await connection.execute(_TAG_AT, {"position": position})
     row = await cursor.fetchone()
-    return row[0] if row else None
+    if row is None:
+        return None
+    tag: bytes
+    (tag,) = row
+    return tag
 
 
 async def payments_by(connection: Connection, ids: Sequence[UUID], references: Sequence[str]) -> list[PaymentRow]:
