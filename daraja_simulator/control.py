@@ -26,7 +26,8 @@
 
 A push is named by {"checkout_request_id"}, {"merchant_request_id"}, {"account_reference"} or {"phone"}; the last two
 mean the latest push that reached a phone. Behaviours are described in behaviour.py. What scripts the answers to
-queries, status queries and pulls is in enquiry_control.py, and so are the debits. Callback calls answer with
+queries, status queries and pulls is in enquiry_control.py, and so are the debits; what is about orders to send money
+is in order_control.py. Callback calls answer with
 {"callbacks": [{"status", "error"}]} once the gateway has answered. What cannot be read is answered 400 {"error"}.
 """
 
@@ -47,6 +48,7 @@ from daraja_simulator.errors import ERRORS
 from daraja_simulator.initiator import Initiator
 from daraja_simulator.ledger import CallbackAttempt, Ledger, Push, row, totals
 from daraja_simulator.oauth import expire_tokens
+from daraja_simulator.order_scripts import OrderScripts
 from daraja_simulator.phones import BY_NAME, PHONES, RANGE_PREFIX
 from daraja_simulator.quirks import Chosen, listing
 from daraja_simulator.reading import (
@@ -59,6 +61,7 @@ from daraja_simulator.reading import (
     parse_raw_body,
     whole,
 )
+from daraja_simulator.returns import Returns
 from daraja_simulator.world import Tokens, World, json_answer
 
 _ENDING_NAMES: Final = frozenset(BY_NAME)
@@ -162,7 +165,7 @@ async def fail_token_requests(world: World, request: web.Request) -> dict[str, A
 
 
 async def resend(world: World, request: web.Request) -> dict[str, Any]:
-    push = _push(world.ledger, await json_body(request))
+    push = push_named(world.ledger, await json_body(request))
     if push.last_body is None:
         raise UnreadableScript("that push has had no callback yet")
     return _sent([await send(world, push, push.last_body)])
@@ -170,7 +173,7 @@ async def resend(world: World, request: web.Request) -> dict[str, Any]:
 
 async def send_raw(world: World, request: web.Request) -> dict[str, Any]:
     body = await json_body(request)
-    push = _push(world.ledger, body)
+    push = push_named(world.ledger, body)
     raw = parse_raw_body(body.get("raw_callback"))
     world.hits["callback.raw"] += 1
     return _sent([await send(world, push, (raw.content_type, raw.body))])
@@ -179,8 +182,8 @@ async def send_raw(world: World, request: web.Request) -> dict[str, Any]:
 async def settle_again(world: World, request: web.Request) -> dict[str, Any]:
     """A second, different end for a push, as when money moves after M-Pesa has called it off."""
     body = await json_body(request)
-    push = _push(world.ledger, body)
-    script = {name: value for name, value in body.items() if name not in _PUSH_NAMES}
+    push = push_named(world.ledger, body)
+    script = {name: value for name, value in body.items() if name not in PUSH_NAMES}
     behaviour = parse_behaviour(script, _ENDING_NAMES)
     result = result_of(behaviour.ending or "paid")
     if behaviour.result_code is not None:
@@ -230,7 +233,8 @@ async def reset(world: World, _: web.Request) -> dict[str, Any]:
     for task in world.tasks:
         task.cancel()
     world.ledger, world.tokens = Ledger(last_receipt=world.ledger.last_receipt), Tokens()
-    world.held, world.reordered = [], []
+    world.held, world.reordered, world.held_results = [], [], []
+    world.returns, world.order_scripts = Returns(world.settings.opening_balance_kes), OrderScripts()
     world.enquiries, world.initiator = Enquiries(), Initiator()
     for collection in (world.faults, world.scripts, world.plans, world.open_prompts):
         collection.clear()
@@ -238,14 +242,14 @@ async def reset(world: World, _: web.Request) -> dict[str, Any]:
     return {"reset": True}
 
 
-_PUSH_NAMES: Final = ("checkout_request_id", "merchant_request_id", "account_reference", "phone")
+PUSH_NAMES: Final = ("checkout_request_id", "merchant_request_id", "account_reference", "phone")
 
 
-def _push(ledger: Ledger, body: dict[str, Any]) -> Push:
+def push_named(ledger: Ledger, body: dict[str, Any]) -> Push:
     """The push a request names."""
-    name = next((name for name in _PUSH_NAMES if isinstance(body.get(name), str)), None)
+    name = next((name for name in PUSH_NAMES if isinstance(body.get(name), str)), None)
     if name is None:
-        raise UnreadableScript(f"name a push by one of {', '.join(_PUSH_NAMES)}")
+        raise UnreadableScript(f"name a push by one of {', '.join(PUSH_NAMES)}")
     value = body[name]
     if name == "checkout_request_id":
         found = ledger.by_checkout_id.get(value)

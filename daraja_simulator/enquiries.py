@@ -11,19 +11,7 @@ An answer to an STK query is one of
   {"result_code", "result_desc"}               a result as given
   {"raw_answer": {"status", "headers", "body" | "body_base64"}}
 
-A status query's script, every field optional:
-
-  error                name of a refusal (errors.py), instead of the acknowledgement
-  raw_answer           as above, instead of the acknowledgement
-  result               once, never, twice, queue_timeout (posted to QueueTimeOutURL instead); a query that is not
-                       acknowledged has no result unless this is given
-  delay_seconds        from the query to the result
-  gap_seconds          between the two results of "twice"
-  result_code          integer or string, over the real one; result_desc goes with it
-  parameters           values by key, over the real ones, such as {"Amount": 1}
-  without              keys left out
-  raw_result           {"body" | "body_base64", "content_type"}: instead of the real body
-  quirks               exactly these, instead of drawn ones
+What a status query's script and that of a question for the balance may have stands in result_scripts.py.
 
 A pull's script has error, raw_answer and quirks, with the same meaning. Which rows a pull has is decided by each
 push's own behaviour (behaviour.py).
@@ -32,26 +20,21 @@ push's own behaviour (behaviour.py).
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 from daraja_simulator.errors import ERRORS
 from daraja_simulator.reading import (
     RawAnswer,
-    RawBody,
     UnreadableScript,
     object_with,
     one_of,
     optional,
     parse_raw_answer,
-    parse_raw_body,
     quirk_ids,
-    seconds,
-    texts,
     typed,
 )
+from daraja_simulator.result_scripts import ResultBehaviour
 
 QUERY_ANSWERS: Final = (
     "being_processed",
@@ -80,32 +63,6 @@ class StatedResult:
 QueryAnswer = str | StatedResult | RawAnswer
 
 
-class ResultDelivery(StrEnum):
-    """What becomes of a status query's result."""
-
-    ONCE = "once"
-    NEVER = "never"
-    TWICE = "twice"
-    QUEUE_TIMEOUT = "queue_timeout"
-
-
-@dataclass(frozen=True, slots=True)
-class StatusBehaviour:
-    """One status query's script; see the module's text for the fields."""
-
-    error: str | None = None
-    raw_answer: RawAnswer | None = None
-    result: ResultDelivery | None = None
-    delay_seconds: float | None = None
-    gap_seconds: float = 0.0
-    result_code: int | str | None = None
-    result_desc: str | None = None
-    parameters: Mapping[str, Any] | None = None
-    without: tuple[str, ...] = ()
-    raw_result: RawBody | None = None
-    quirks: tuple[str, ...] | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class PullBehaviour:
     """One pull's script; see the module's text for the fields."""
@@ -122,25 +79,31 @@ class Enquiries:
     query_faults: deque[QueryAnswer] = field(default_factory=deque)
     # By phone.
     query_scripts: defaultdict[str, deque[QueryAnswer]] = field(default_factory=lambda: defaultdict(deque))
-    status_faults: deque[StatusBehaviour] = field(default_factory=deque)
-    status_scripts: defaultdict[str, deque[StatusBehaviour]] = field(default_factory=lambda: defaultdict(deque))
+    status_faults: deque[ResultBehaviour] = field(default_factory=deque)
+    status_scripts: defaultdict[str, deque[ResultBehaviour]] = field(default_factory=lambda: defaultdict(deque))
     pull_faults: deque[PullBehaviour] = field(default_factory=deque)
-    # By CheckoutRequestID, and by number of the push; 0 stands for pushes that do not exist.
+    balance_faults: deque[ResultBehaviour] = field(default_factory=deque)
+    # By CheckoutRequestID, and by the transaction that is asked about; "" stands for what does not exist.
     queries_asked: Counter[str] = field(default_factory=Counter)
-    statuses_asked: Counter[int] = field(default_factory=Counter)
+    statuses_asked: Counter[str] = field(default_factory=Counter)
     pulls_asked: int = 0
+    balances_asked: int = 0
     query_times: deque[float] = field(default_factory=deque)
 
-    def next_status(self, phone: str) -> StatusBehaviour:
+    def next_status(self, phone: str) -> ResultBehaviour:
         """The script of a status query about a phone's payment; uses it up."""
         if self.status_faults:
             return self.status_faults.popleft()
         scripts = self.status_scripts.get(phone)
-        return scripts.popleft() if scripts else StatusBehaviour()
+        return scripts.popleft() if scripts else ResultBehaviour()
 
     def next_pull(self) -> PullBehaviour:
         """The script of a pull; uses it up."""
         return self.pull_faults.popleft() if self.pull_faults else PullBehaviour()
+
+    def next_balance(self) -> ResultBehaviour:
+        """The script of a question for the balance; uses it up."""
+        return self.balance_faults.popleft() if self.balance_faults else ResultBehaviour()
 
     def counts(self) -> dict[str, int]:
         """How often each kind of question has been asked."""
@@ -148,10 +111,10 @@ class Enquiries:
             "queries_asked": self.queries_asked.total(),
             "statuses_asked": self.statuses_asked.total(),
             "pulls_asked": self.pulls_asked,
+            "balances_asked": self.balances_asked,
         }
 
 
-_STATUS_NAMES: Final = tuple(field.name for field in fields(StatusBehaviour))
 _PULL_NAMES: Final = tuple(field.name for field in fields(PullBehaviour))
 
 
@@ -160,25 +123,6 @@ def parse_query_answers(value: object) -> tuple[QueryAnswer, ...]:
     if not isinstance(value, list):
         raise UnreadableScript("answers to queries must be a list")
     return tuple(_query_answer(item) for item in value)
-
-
-def parse_status_behaviour(value: object) -> StatusBehaviour:
-    """Read a status query's script."""
-    script = object_with(value, "a status query's script", _STATUS_NAMES)
-    delivery = one_of(script, "result", tuple(ResultDelivery))
-    return StatusBehaviour(
-        error=one_of(script, "error", ERRORS.keys()),
-        raw_answer=optional(script, "raw_answer", parse_raw_answer),
-        result=None if delivery is None else ResultDelivery(delivery),
-        delay_seconds=seconds(script, "delay_seconds"),
-        gap_seconds=seconds(script, "gap_seconds") or 0.0,
-        result_code=typed(script, "result_code", int, str),
-        result_desc=typed(script, "result_desc", str),
-        parameters=typed(script, "parameters", dict),
-        without=tuple(texts(script, "without") or ()),
-        raw_result=optional(script, "raw_result", parse_raw_body),
-        quirks=quirk_ids(script),
-    )
 
 
 def parse_pull_behaviour(value: object) -> PullBehaviour:

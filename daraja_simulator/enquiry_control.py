@@ -1,7 +1,9 @@
 """The control API's other half: questions about payments, the operator who may ask them, and the money itself.
 
   GET    /control/debits                  {"phones": {phone: {"prompts", "debited_kes", "debits": [{"receipt", "amount",
-                                          "account_reference", "shortcode", "time", …}]}}}; ?phone= ?account_reference=
+                                          "account_reference", "shortcode", "time", …}], "returned_kes", "returns":
+                                          [{"kind", "receipt", "amount", "original_receipt", …}]}}}; ?phone=
+                                          ?account_reference=
   POST   /control/queries                 {"answers": […], "count": 1}: for the next STK queries, whatever the phone,
                                           all of them in order, count times over
   DELETE /control/queries
@@ -12,9 +14,11 @@
   POST   /control/pulls                   {"behaviour": {…}, "count": 1}: for the next pulls
   DELETE /control/pulls
   GET    /control/certificate             {"certificate"}: PEM; a SecurityCredential is encrypted for it
-  POST   /control/initiator               {"locked": true | false}
+  POST   /control/initiator               {"locked": true | false, "may_order": true | false}: what is left out is
+                                          false for the one, true for the other
 
-Answers and behaviours are described in enquiries.py.
+Answers and behaviours are described in enquiries.py and result_scripts.py. What scripts orders to send money is in
+order_control.py.
 """
 
 from __future__ import annotations
@@ -25,17 +29,23 @@ from typing import Any, Final
 from aiohttp import web
 
 from daraja_simulator.control import Control
-from daraja_simulator.enquiries import parse_pull_behaviour, parse_query_answers, parse_status_behaviour
+from daraja_simulator.enquiries import parse_pull_behaviour, parse_query_answers
 from daraja_simulator.initiator import Initiator, certificate
 from daraja_simulator.ledger import debit_row, totals
 from daraja_simulator.reading import COUNT_MAX, UnreadableScript, json_body, typed, whole
+from daraja_simulator.result_scripts import parse_result_behaviour
+from daraja_simulator.returns import Return, return_row
 from daraja_simulator.world import World
 
 
 async def show_debits(world: World, request: web.Request) -> dict[str, Any]:
-    """What each phone was shown and what it paid, push by push as the money moved."""
+    """What each phone was shown, what it paid and what it had back, one by one as the money moved."""
     wanted, reference = request.query.get("phone"), request.query.get("account_reference")
-    phones = {}
+    returned: dict[str, list[Return]] = {}
+    for sent in world.returns.returns:
+        if reference is None or (sent.payment is not None and sent.payment.account_reference == reference):
+            returned.setdefault(sent.phone, []).append(sent)
+    phones: dict[str, dict[str, Any]] = {}
     for phone, pushes in world.ledger.pushes_by_phone.items():
         shown = [push for push in pushes if reference is None or push.account_reference == reference]
         if shown and wanted in (None, phone):
@@ -46,6 +56,10 @@ async def show_debits(world: World, request: web.Request) -> dict[str, Any]:
                 "debited_kes": sums["debited_kes"],
                 "debits": [debit_row(push) for push in debits],
             }
+    for phone in (phones.keys() | returned.keys()) if wanted is None else {wanted} & (phones.keys() | returned.keys()):
+        row = phones.setdefault(phone, {"prompts": 0, "debited_kes": 0, "debits": []})
+        row["returned_kes"] = sum(sent.amount for sent in returned.get(phone, []))
+        row["returns"] = [return_row(sent) for sent in returned.get(phone, [])]
     return {"phones": phones}
 
 
@@ -61,7 +75,7 @@ async def add_query_faults(world: World, request: web.Request) -> dict[str, Any]
 
 
 async def clear_query_faults(world: World, _: web.Request) -> dict[str, Any]:
-    return _cleared(world.enquiries.query_faults)
+    return cleared(world.enquiries.query_faults)
 
 
 async def script_queries(world: World, request: web.Request) -> dict[str, Any]:
@@ -72,13 +86,13 @@ async def script_queries(world: World, request: web.Request) -> dict[str, Any]:
 
 async def add_status_faults(world: World, request: web.Request) -> dict[str, Any]:
     body = await json_body(request)
-    behaviour = parse_status_behaviour(body.get("behaviour"))
+    behaviour = parse_result_behaviour(body.get("behaviour"))
     world.enquiries.status_faults.extend([behaviour] * whole(body.get("count", 1), "count"))
     return {"queued": len(world.enquiries.status_faults)}
 
 
 async def clear_status_faults(world: World, _: web.Request) -> dict[str, Any]:
-    return _cleared(world.enquiries.status_faults)
+    return cleared(world.enquiries.status_faults)
 
 
 async def script_statuses(world: World, request: web.Request) -> dict[str, Any]:
@@ -87,7 +101,7 @@ async def script_statuses(world: World, request: web.Request) -> dict[str, Any]:
     if not isinstance(listed, list):
         raise UnreadableScript("behaviours must be a list")
     scripts = world.enquiries.status_scripts[request.match_info["phone"]]
-    scripts.extend([parse_status_behaviour(item) for item in listed])
+    scripts.extend([parse_result_behaviour(item) for item in listed])
     return {"queued": len(scripts)}
 
 
@@ -99,7 +113,7 @@ async def add_pull_faults(world: World, request: web.Request) -> dict[str, Any]:
 
 
 async def clear_pull_faults(world: World, _: web.Request) -> dict[str, Any]:
-    return _cleared(world.enquiries.pull_faults)
+    return cleared(world.enquiries.pull_faults)
 
 
 async def show_certificate(_: World, __: web.Request) -> dict[str, Any]:
@@ -107,14 +121,15 @@ async def show_certificate(_: World, __: web.Request) -> dict[str, Any]:
 
 
 async def set_initiator(world: World, request: web.Request) -> dict[str, Any]:
-    locked = typed(await json_body(request), "locked", bool)
-    if locked is None:
-        raise UnreadableScript("locked must be true or false")
-    world.initiator = Initiator(locked=locked)
-    return {"locked": locked}
+    body = await json_body(request)
+    locked, may_order = typed(body, "locked", bool), typed(body, "may_order", bool)
+    if locked is None and may_order is None:
+        raise UnreadableScript("one of locked and may_order must be true or false")
+    world.initiator = Initiator(locked=locked or False, may_order=may_order is not False)
+    return {"locked": world.initiator.locked, "may_order": world.initiator.may_order}
 
 
-def _cleared(faults: deque[Any]) -> dict[str, Any]:
+def cleared(faults: deque[Any]) -> dict[str, Any]:
     dropped = len(faults)
     faults.clear()
     return {"dropped": dropped}

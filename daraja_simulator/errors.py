@@ -55,6 +55,7 @@ ERRORS: Final[dict[str, Refusal]] = {
     "empty_text": Refusal(500, "500.001.1001", ""),
     "unknown_text": Refusal(500, "500.001.1001", "A text that is on no list"),
     "duplicate_originator": Refusal(500, "500.002.1001", "Duplicate OriginatorConversationID."),
+    "system_internal_error": Refusal(500, "500.002.1001", "System internal error."),
     "maintenance": Refusal(
         500, "500.002.1001", "Service is currently under maintenance. Please try again in a little while"
     ),

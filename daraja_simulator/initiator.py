@@ -1,4 +1,4 @@
-"""The API operator who may ask for a transaction's status: name, password, and the key it is encrypted for.
+"""The API operator who may ask for a transaction's status and order money to be sent: name, password, and its key.
 
 A SecurityCredential is the password, encrypted with RSA PKCS#1 v1.5 for a certificate and written as base64. Every
 process has a key pair of its own. Its certificate has run out, as the one published for the sandbox did in 2016:
@@ -38,9 +38,10 @@ class Standing(Enum):
 
 @dataclass(slots=True)
 class Initiator:
-    """Whether the operator's password is locked, and how near to it."""
+    """Whether the operator's password is locked, how near to it, and whether it has the role to order money sent."""
 
     locked: bool = False
+    may_order: bool = True
     wrong_tries: int = 0
 
     def standing(self, settings: Settings, name: str, credential: bytes) -> Standing:

@@ -69,6 +69,7 @@ class Ledger:
     # Every push that moved money, in the order in which it moved.
     debits: list[Push] = field(default_factory=list)
     by_receipt: dict[str, Push] = field(default_factory=dict)
+    received_kes: Counter[str] = field(default_factory=Counter)
     last_receipt: int = 0
 
     def record(self, received_time: float) -> Push:
@@ -94,11 +95,12 @@ class Ledger:
         if push.debited_kes == 0:
             push.debited_kes = push.amount
             push.debited_time = at
-            push.receipt = self._next_receipt(at)
+            push.receipt = self.new_receipt(at)
+            self.received_kes[push.shortcode] += push.amount
             self.debits.append(push)
             self.by_receipt[push.receipt] = push
 
-    def _next_receipt(self, at: float) -> str:
+    def new_receipt(self, at: float) -> str:
         """Ten capitals and digits: three for the day, seven for its hundred-thousandths of a second.
 
         The clock keeps receipts unique across restarts with the same seed, as a database outlives simulators; the

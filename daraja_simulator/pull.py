@@ -1,7 +1,8 @@
 """Pull Transactions: what really arrived at a shortcode in the last 48 hours, from the simulator's own ledger.
 
-Every debit has a row, also one whose callback never came; a push's behaviour may keep the row back or double it. The
-names are those of "Daraja: Pull Transactions". The page there has GET for the query; the live service wants POST.
+Every debit has a row, also one whose callback never came; a push's behaviour may keep the row back or double it. A
+payment that went back, by a reversal or at the payer's request, has another; no recording shows what that is called.
+The names are those of "Daraja: Pull Transactions". The page there has GET for the query; the live service wants POST.
 """
 
 from __future__ import annotations
@@ -28,11 +29,13 @@ from daraja_simulator.nairobi import (
 from daraja_simulator.oauth import refused_token
 from daraja_simulator.push import acceptable_url, json_object, text_of
 from daraja_simulator.quirks import Chosen
+from daraja_simulator.returns import Return
 from daraja_simulator.world import World, json_answer, raw_answer
 
 KEPT_SECONDS: Final = 48 * 3600.0
 _NAIROBI_SECONDS: Final = 3 * 3600.0
 _TOKEN_REFUSAL: Final = "invalid_access_token_401_001"
+_REVERSAL_TYPE: Final = "organization-reversal"
 
 
 async def register_pull(world: World, request: web.Request) -> web.Response:
@@ -98,7 +101,7 @@ async def answer_pull(world: World, request: web.Request) -> web.Response:
     chosen = _chosen_for_page(world, behaviour, number)
     listed, size = _rows_between(world, shortcode, start, end), world.settings.pull_page_rows
     first = 0 if chosen.take("pull.offset_ignored") else int(offset)
-    rows = [_row(push, _chosen_for_row(world, behaviour, push)) for push in listed[first:][:size]]
+    rows = [_row(one, _chosen_for_row(world, behaviour, one)) for one in listed[first:][:size]]
     return _page(world, rows, chosen, number, _totals(chosen, len(listed), first, size))
 
 
@@ -120,21 +123,41 @@ def _is_ours(world: World, number: str) -> bool:
     return any(number in (shortcode.number, shortcode.till) for shortcode in world.settings.shortcodes)
 
 
-def _rows_between(world: World, shortcode: str, start: float, end: float) -> list[Push]:
-    """The debits of a shortcode or till in a window of whole seconds, both ends included, oldest first."""
+def _rows_between(world: World, shortcode: str, start: float, end: float) -> list[Push | Return]:
+    """What was paid to a party, and sent back, in a window of whole seconds, both ends included, oldest first."""
     now = time.time()
     if start < now - KEPT_SECONDS:
         world.hits["pull.window_cut"] += 1
         start = now - KEPT_SECONDS
     debits = world.ledger.debits
-    shown: list[Push] = []
+    shown: list[Push | Return] = []
     for index in range(bisect_left(debits, start // 1, key=_debited_time), len(debits)):
         push = debits[index]
         if int(push.debited_time) > end:
             break
-        if shortcode in (push.shortcode, push.party_b):
+        if shortcode in _parties(push):
             shown += [push] * _times_shown(world, push, now)
-    return shown
+    back = [
+        sent
+        for sent in world.returns.by_payment.values()
+        if start // 1 <= int(sent.time) <= end and shortcode in _parties(_payment_of(sent))
+    ]
+    return sorted([*shown, *back], key=_moved_at) if back else shown
+
+
+def _payment_of(row: Push | Return) -> Push:
+    if isinstance(row, Push):
+        return row
+    assert row.payment is not None, "only what is sent back by the payment has a row"
+    return row.payment
+
+
+def _parties(push: Push) -> tuple[str, str]:
+    return push.shortcode, push.party_b
+
+
+def _moved_at(row: Push | Return) -> float:
+    return row.debited_time if isinstance(row, Push) else row.time
 
 
 def _debited_time(push: Push) -> float:
@@ -161,20 +184,25 @@ def _chosen_for_page(world: World, behaviour: PullBehaviour, number: int) -> Cho
     return world.chosen_for("pull", "page", number)
 
 
-def _chosen_for_row(world: World, behaviour: PullBehaviour, push: Push) -> Chosen:
+def _chosen_for_row(world: World, behaviour: PullBehaviour, row: Push | Return) -> Chosen:
     """Drawn for the payment, so that its row looks the same in every pull."""
+    push = _payment_of(row)
     scripted = behaviour.quirks if behaviour.quirks is not None else world.plans[push.number].behaviour.quirks
     return world.chosen("pull", push, scripted)[0]
 
 
-def _row(push: Push, chosen: Chosen) -> dict[str, Any]:
+def _row(row: Push | Return, chosen: Chosen) -> dict[str, Any]:
+    push = _payment_of(row)
     buys_goods = push.party_b != push.shortcode
+    went_back = isinstance(row, Return)
+    # A reversal has a receipt of its own, or is listed under the one that it sends back.
+    named = push if went_back and chosen.take("pull.reversal_by_original") else row
     return {
-        "transactionId": push.receipt,
-        "trxDate": _date(push, chosen),
+        "transactionId": named.receipt,
+        "trxDate": _date(_moved_at(row), chosen),
         "msisdn": _msisdn(push, chosen),
         "sender": "PASSENGER",
-        "transactiontype": _type(chosen, buys_goods),
+        "transactiontype": _REVERSAL_TYPE if went_back else _type(chosen, buys_goods),
         # A till has no account numbers.
         "billreference": "" if buys_goods else push.account_reference,
         "amount": _amount(push, chosen),
@@ -190,9 +218,9 @@ def _type(chosen: Chosen, buys_goods: bool) -> str:
     return "c2b-buy-goods-debit" if buys_goods else "c2b-pay-bill-debit"
 
 
-def _date(push: Push, chosen: Chosen) -> str:
+def _date(at: float, chosen: Chosen) -> str:
     if chosen.take("pull.date_false_zone"):
-        return zulu_timestamp(push.debited_time + _NAIROBI_SECONDS)
+        return zulu_timestamp(at + _NAIROBI_SECONDS)
     forms = {
         "pull.date_nairobi": spaced_timestamp,
         "pull.date_offset": offset_timestamp,
@@ -200,7 +228,7 @@ def _date(push: Push, chosen: Chosen) -> str:
         "pull.date_digits": timestamp,
     }
     written = next((form for quirk_id, form in forms.items() if chosen.take(quirk_id)), zulu_timestamp)
-    return written(push.debited_time)
+    return written(at)
 
 
 def _msisdn(push: Push, chosen: Chosen) -> str | int:

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from daraja_simulator.behaviour import Answer, Behaviour, Delivery
+from daraja_simulator.behaviour import Answer, Delivery
 from daraja_simulator.callbacks import live_through, open_prompt
 from daraja_simulator.courier import split_url
 from daraja_simulator.draws import Draws
@@ -32,7 +32,7 @@ from daraja_simulator.settings import Shortcode
 from daraja_simulator.world import Plan, World, json_answer, raw_answer
 
 AMOUNT_MAX_KES: Final = 250_000
-_PHONE: Final = re.compile(r"254[17][0-9]{8}")
+PHONE: Final = re.compile(r"254[17][0-9]{8}")
 _SHORTCODE: Final = re.compile(r"[0-9]{5,7}")
 # Words that Safaricom refuses anywhere in a CallBackURL; it refuses spaces too, and takes %20.
 _REFUSED_IN_URL: Final = re.compile(r"\s|mpesa|m-pesa|safaricom|exe|cmd|sql|query")
@@ -52,7 +52,7 @@ async def answer_push(world: World, request: web.Request) -> web.StreamResponse:
     push = world.ledger.record(time.time())
     refusal = refused_token(world, request)
     if refusal is not None:
-        push.outcome = _outcome(refusal)
+        push.outcome = outcome_of(refusal)
         return world.refuse(refusal)
     fields = _fields(request, content)
     world.ledger.assign_phone(push, text_of(fields, "PhoneNumber")[:32])
@@ -76,7 +76,7 @@ async def _decide(
         world.hits["push.subscriber_locked" if behaviour.error == "subscriber_locked" else "push.error"] += 1
     _assign_ids(world, push, chosen, draws)
     accepted = refusal is None and not scripted
-    push.outcome = "accepted" if accepted else _outcome(refusal)
+    push.outcome = "accepted" if accepted else outcome_of(refusal)
     # A script may prompt behind a refusal, or accept without prompting; a push refused on its merits never prompts.
     wants_prompt = accepted if behaviour.prompts is None else behaviour.prompts
     if accepted and not wants_prompt:
@@ -101,10 +101,10 @@ async def _decide(
         response = raw_answer(behaviour.raw_answer)
     else:
         response = json_answer(_accepted_body(push, chosen))
-    return _deliver(world, request, response, behaviour)
+    return deliver(world, request, response, behaviour.answer)
 
 
-def _outcome(refusal: Refusal | None) -> str:
+def outcome_of(refusal: Refusal | None) -> str:
     return "raw answer" if refusal is None else f"refused {refusal.code} {refusal.text}"
 
 
@@ -133,7 +133,7 @@ def text_of(fields: dict[str, Any], name: str) -> str:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
 
-def _amount(fields: dict[str, Any]) -> int | None:
+def amount_of(fields: dict[str, Any]) -> int | None:
     """Whole shillings within Daraja's limits, or None."""
     value = fields.get("Amount")
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 9:
@@ -145,7 +145,7 @@ def _amount(fields: dict[str, Any]) -> int | None:
 
 def _note(push: Push, fields: dict[str, Any]) -> None:
     """Enter into the ledger what was asked for, before anything is checked."""
-    push.amount = _amount(fields) or 0
+    push.amount = amount_of(fields) or 0
     push.shortcode = text_of(fields, "BusinessShortCode")
     push.party_b = text_of(fields, "PartyB")
     push.account_reference = text_of(fields, "AccountReference")
@@ -184,8 +184,8 @@ def _wrong_field(push: Push, fields: dict[str, Any]) -> str | None:
         ("Password", text_of(fields, "Password")),
         ("TransactionType", fields.get("TransactionType") in ("CustomerPayBillOnline", "CustomerBuyGoodsOnline")),
         ("Amount", push.amount),
-        ("PartyA", _PHONE.fullmatch(text_of(fields, "PartyA"))),
-        ("PhoneNumber", _PHONE.fullmatch(push.phone)),
+        ("PartyA", PHONE.fullmatch(text_of(fields, "PartyA"))),
+        ("PhoneNumber", PHONE.fullmatch(push.phone)),
         ("PartyB", _SHORTCODE.fullmatch(push.party_b) or (push.party_b.isdigit() and len(push.party_b) == 8)),
         ("CallBackURL", acceptable_url(push.callback_url)),
         ("AccountReference", push.account_reference),
@@ -202,7 +202,13 @@ def acceptable_url(url: str) -> bool:
 
 
 def merchant_of(world: World, number: str) -> Shortcode | None:
+    """The merchant by its shortcode."""
     return next((shortcode for shortcode in world.settings.shortcodes if shortcode.number == number), None)
+
+
+def party_of(world: World, number: str) -> Shortcode | None:
+    """The merchant by its shortcode or its till, as money is sent and asked about."""
+    return next((one for one in world.settings.shortcodes if number in (one.number, one.till)), None)
 
 
 def credentials_match(world: World, merchant: Shortcode, fields: dict[str, Any]) -> bool:
@@ -251,18 +257,20 @@ def _accepted_body(push: Push, chosen: Chosen) -> dict[str, Any]:
     return body
 
 
-def _deliver(world: World, request: web.Request, response: web.Response, behaviour: Behaviour) -> web.StreamResponse:
-    """Send the answer, or as much of it as the script lets through."""
-    match behaviour.answer:
+def deliver(
+    world: World, request: web.Request, response: web.Response, answer: Answer, group: str = "push"
+) -> web.StreamResponse:
+    """Send the answer, or as much of it as the script lets through. group: whose quirk it is."""
+    match answer:
         case Answer.NORMAL | Answer.CLOSED_UNREAD:
-            # Closed unread cannot be asked of one phone: its push has been read by the time it is known.
+            # Closed unread cannot be asked of one phone: its request has been read by the time it is known.
             return response
         case Answer.LOST | Answer.RESET:
-            world.hits["push.answer_lost"] += 1
-            return _hang_up(request, reset=behaviour.answer is Answer.RESET)
+            world.hits[f"{group}.answer_lost"] += 1
+            return _hang_up(request, reset=answer is Answer.RESET)
         case Answer.CUT_HEADER | Answer.CUT_BODY:
-            world.hits["push.answer_cut"] += 1
-            return _break_off(request, response, in_body=behaviour.answer is Answer.CUT_BODY)
+            world.hits[f"{group}.answer_cut"] += 1
+            return _break_off(request, response, in_body=answer is Answer.CUT_BODY)
 
 
 def _hang_up(request: web.Request, *, reset: bool) -> web.Response:

@@ -142,6 +142,46 @@ QUIRKS: Final[tuple[Quirk, ...]] = (
     Quirk("status.twice", 0.0, "scripted", "the result comes twice"),
     Quirk("status.late", 0.0, "scripted", "the result comes late"),
     Quirk("status.queue_timeout", 0.0, "scripted", "a post to QueueTimeOutURL instead: the outcome is unknown"),
+    Quirk("status.held", 0.0, "scripted", "the result waits until it is released, be it a day"),
+    Quirk("status.reversed_unsaid", 0.0, "scripted", "a payment that went back is still called Completed"),
+    Quirk("order.code_string", 0.2, "assumed", "ResultCode is a string"),
+    Quirk("order.type_string", 0.2, "assumed", "ResultType is a string"),
+    Quirk("order.amount_float", 0.5, "assumed", "the amount is 1.0 instead of 1", "order_amount"),
+    Quirk("order.amount_string", 0.2, "assumed", "the amount is a string", "order_amount"),
+    Quirk("order.date_string", 0.15, "assumed", "times are fourteen digits as a string", "order_date"),
+    Quirk("order.date_dotted", 0.15, "assumed", "times are written 06.07.2024 22:48:52", "order_date"),
+    Quirk("order.parameter_order", 0.2, "assumed", "the parameters come in another order"),
+    Quirk("order.reference_array", 0.2, "assumed", "ReferenceItem is an array instead of an object"),
+    Quirk("order.failure_parameters", 0.2, "assumed", "a failure carries a parameter all the same"),
+    Quirk("order.single_parameter", 0.5, "assumed", "a single ResultParameter is an object instead of an array"),
+    Quirk("order.placeholder_id", 0.1, "assumed", "a success has the TransactionID of a failure, which names nothing"),
+    Quirk("order.misspelt_id", 0.1, "assumed", "the acknowledgement says OriginatorCoversationID"),
+    Quirk("order.bare_list", 0.0, "scripted", "ResultParameters is the list itself"),
+    Quirk("order.swapped_names", 0.0, "scripted", "ResultParameter and ResultParameters have changed places"),
+    Quirk("order.initiator_wrong", 0.0, "client", "2001: a wrong initiator or password"),
+    Quirk("order.initiator_locked", 0.0, "client", "8006: the third wrong password in a row has locked it"),
+    Quirk("order.initiator_not_allowed", 0.0, "client", "21: the initiator has no role that sends money"),
+    Quirk("order.float_short", 0.0, "client", "1: the account that sends the money has too little"),
+    Quirk("order.error", 0.0, "scripted", "an order gets an error or an edge page"),
+    Quirk("order.raw_answer", 0.0, "scripted", "an order gets an answer of arbitrary bytes"),
+    Quirk("order.answer_late", 0.0, "scripted", "the order is taken, the answer comes late"),
+    Quirk("order.answer_lost", 0.0, "scripted", "the order is taken, the connection closes without an answer"),
+    Quirk("order.answer_cut", 0.0, "scripted", "the order is taken, the answer breaks off in header or body"),
+    Quirk("order.says_refused", 0.0, "scripted", "an order gets an error, such as a system error, and is carried out"),
+    Quirk("order.says_done", 0.0, "scripted", "the result says 0 and nothing more, and no money moved"),
+    Quirk("order.content", 0.0, "scripted", "the result says something else than the books"),
+    Quirk("order.raw_result", 0.0, "scripted", "the result's body is arbitrary bytes"),
+    Quirk("order.never", 0.0, "scripted", "the order is carried out, the result never comes"),
+    Quirk("order.twice", 0.0, "scripted", "the result comes twice"),
+    Quirk("order.late", 0.0, "scripted", "the order is carried out late, and so comes its result"),
+    Quirk("order.held", 0.0, "scripted", "the result waits until it is released, be it a day"),
+    Quirk("order.queue_timeout", 0.0, "scripted", "a post to QueueTimeOutURL instead of the result"),
+    Quirk("reversal.right_spelling", 0.0, "client", "ReceiverIdentifierType, spelt right, is refused"),
+    Quirk("reversal.amount_differs", 0.0, "client", "the amount is not that of the payment"),
+    Quirk("reversal.receipt_unknown", 0.0, "client", "R000002: no such receipt, or not with this party"),
+    Quirk("reversal.already_reversed", 0.0, "client", "R000001: the payment has gone back already"),
+    Quirk("reversal.no_original", 0.0, "scripted", "success without OriginalTransactionID"),
+    Quirk("reversal.taken_back", 0.0, "scripted", "Safaricom sends a payment back at the payer's request"),
     Quirk("pull.code_number", 0.1, "assumed", "ResponseCode or ResponseStatus is a number"),
     Quirk("pull.request_id", 0.3, "assumed", "the answer names a RequestID instead of a ResponseRefID"),
     Quirk("pull.spaced_keys", 0.3, "assumed", "registering: Response Status and Response Description, with spaces"),
@@ -175,6 +215,7 @@ QUIRKS: Final[tuple[Quirk, ...]] = (
     Quirk("pull.row_never", 0.0, "scripted", "money moved and there is no row"),
     Quirk("pull.row_late", 0.0, "scripted", "money moved and its row is not there yet"),
     Quirk("pull.row_twice", 0.0, "scripted", "a row is there twice"),
+    Quirk("pull.reversal_by_original", 0.0, "scripted", "a reversal's row has the receipt of its payment"),
     Quirk("pull.error", 0.0, "scripted", "a pull gets an error or an edge page"),
     Quirk("pull.raw_answer", 0.0, "scripted", "a pull gets an answer of arbitrary bytes"),
 )
@@ -202,8 +243,8 @@ def _choices() -> dict[str, list[_Choice]]:
             for quirk in quirks:
                 total += quirk.share
                 bounds.append((total, quirk.id))
-            assert slot < SLOT_COUNT - 3, "the last three slots are for times and variants"
             if total > 0:
+                assert slot < SLOT_COUNT - 3, "the last three slots are for times and variants"
                 choices.append(_Choice(slot, total, tuple(bounds)))
     return table
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from daraja_simulator import control, enquiry_control
+from daraja_simulator import control, enquiry_control, order_control
 from daraja_simulator.control import bind
 from daraja_simulator.errors import ERRORS
 from daraja_simulator.initiator import certificate
@@ -30,6 +30,7 @@ from daraja_simulator.pull import answer_pull, register_pull
 from daraja_simulator.push import answer_push
 from daraja_simulator.query import answer_query
 from daraja_simulator.quirks import listing
+from daraja_simulator.reversal import answer_reversal
 from daraja_simulator.settings import Settings
 from daraja_simulator.transaction_status import answer_status_query
 from daraja_simulator.world import World
@@ -68,10 +69,11 @@ def application(world: World) -> web.Application:
     daraja("/mpesa/stkpush/v1/processrequest", answer_push)
     daraja("/mpesa/stkpushquery/v1/query", answer_query)
     daraja("/mpesa/transactionstatus/v1/query", answer_status_query)
+    daraja("/mpesa/reversal/v1/request", answer_reversal)
     daraja("/pulltransactions/v1/register", register_pull)
     daraja("/pulltransactions/v1/query", answer_pull)
     daraja("/oauth/v1/generate", issue_token)
-    for method, path, controlled in (*control.ROUTES, *enquiry_control.ROUTES):
+    for method, path, controlled in (*control.ROUTES, *enquiry_control.ROUTES, *order_control.ROUTES):
         app.router.add_route(method, path, bind(world, controlled))
     daraja("/{unknown:.*}", _unknown_path)
     return app

@@ -43,9 +43,11 @@ class Settings:
     consumer_key: str = DEVELOPMENT_CONSUMER_KEY
     consumer_secret: str = DEVELOPMENT_CONSUMER_SECRET
     shortcodes: tuple[Shortcode, ...] = ()
-    # The operator who may ask for a transaction's status.
+    # The operator who may ask for a transaction's status and order money to be sent.
     initiator_name: str = DEVELOPMENT_INITIATOR_NAME
     initiator_password: str = DEVELOPMENT_INITIATOR_PASSWORD
+    # What each shortcode's account has to send, before the first payment arrives.
+    opening_balance_kes: int = 1_000_000
     # The sandbox allows five queries a minute for an app; 0 takes the limit away.
     queries_per_minute: int = 5
     # Rows in one answer to a pull; the documentation counts in hundreds.

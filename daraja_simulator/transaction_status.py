@@ -1,16 +1,14 @@
 """Transaction Status: acknowledged at once, told later by a Result that M-Pesa posts.
 
-A receipt, or the conversation id of a payment, is looked up in the ledger; only the party that took the money (or
-paid it) may ask. A post to QueueTimeOutURL says nothing about the payment. The shapes are those of "Daraja: Transaction
-Status" and of recorded results, with their variations as quirks. An STK payment's OriginatorConversationID is taken
-to be its MerchantRequestID: recorded results show one of the same form.
+A receipt, or the conversation id of a transaction, is looked up in the books: a payment, or an order to send money that
+has ended. Only a party to it may ask. A post to QueueTimeOutURL says nothing about the transaction. The shapes are
+those of "Daraja: Transaction Status" and of recorded results, with their variations as quirks. An STK payment's
+OriginatorConversationID is taken to be its MerchantRequestID: recorded results show one of the same form. No recording
+shows a payment that went back; it is called Reversed here, or as before, as a quirk.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
 import re
 import time
 from dataclasses import dataclass
@@ -18,23 +16,36 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from daraja_simulator.callbacks import CONTENT_TYPE, headers_of, masked
-from daraja_simulator.courier import NotDelivered
-from daraja_simulator.draws import Draws
-from daraja_simulator.enquiries import ResultDelivery, StatusBehaviour
-from daraja_simulator.errors import ERRORS, invalid
-from daraja_simulator.initiator import Standing, read_credential
-from daraja_simulator.ledger import Push, receipt_day
-from daraja_simulator.nairobi import dotted_timestamp, timestamp
-from daraja_simulator.oauth import refused_token
-from daraja_simulator.push import acceptable_url, json_object, merchant_of, text_of
-from daraja_simulator.quirks import DELAY_SLOT, Chosen
-from daraja_simulator.world import World, json_answer, raw_answer
+from daraja_simulator.callbacks import masked
+from daraja_simulator.errors import invalid
+from daraja_simulator.ledger import Push
+from daraja_simulator.push import party_of, text_of
+from daraja_simulator.quirks import Chosen
+from daraja_simulator.results import (
+    NO_VALUE,
+    PROCESSED,
+    REMARKS_CHARACTERS_MAX,
+    Asked,
+    Outcome,
+    Parameter,
+    acknowledgement,
+    address_checks,
+    failure_parameters,
+    first_wrong,
+    operator_checks,
+    read_fields,
+    refused_operator,
+    result_body,
+    scripted_answer,
+    tell,
+    wait_for_result,
+    written_amount,
+    written_time,
+)
+from daraja_simulator.returns import B2C, Order
+from daraja_simulator.world import World
 
-# From the acknowledgement to the result. No recording gives both times; the documentation promises "later".
-_SECONDS_LOW: Final = 1.0
-_SECONDS_HIGH: Final = 5.0
-_REMARKS_CHARACTERS_MAX: Final = 100
+GROUP: Final = "status"
 
 _RECEIPT: Final = re.compile(r"[0-9A-Z]{10}")
 _PARTY: Final = re.compile(r"[0-9]{5,12}")
@@ -44,102 +55,86 @@ _IDENTIFIER_TYPES: Final = ("1", "2", "4")
 # What the end of a prompt is called here; everything else is Declined.
 _UNPAID_STATUS: Final = {1032: "Cancelled", 1019: "Expired", 1031: "Expired", 1036: "Expired", 1037: "Expired"}
 
-# A parameter that has a key and nothing more.
-_NO_VALUE: Final = object()
-
-Parameters = list[tuple[str, object]]
-
 
 @dataclass(frozen=True, slots=True)
-class StatusQuery:
-    """One acknowledged query: what it asked for, whom it found, and how it is to be lived through."""
+class Transaction:
+    """One row of the books as a result tells it."""
 
-    fields: dict[str, Any]
-    push: Push | None
-    behaviour: StatusBehaviour
-    chosen: Chosen
-    draws: Draws
+    phone: str
+    party: str
+    # Whether the party sent the money, and the phone had it.
+    outgoing: bool
     originator_conversation_id: str
     conversation_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a result says."""
-
-    code: int | str
-    desc: str
-    parameters: Parameters
+    reason_type: str
+    status: str
+    amount: int
+    receipt: str
+    at: float
 
 
 async def answer_status_query(world: World, request: web.Request) -> web.Response:
     """POST /mpesa/transactionstatus/v1/query."""
-    if request.method != "POST":
-        return world.refuse(ERRORS["method_not_allowed"])
-    content = await request.read()
-    refusal = refused_token(world, request, usual="invalid_access_token_400_003")
-    if refusal is not None:
-        return world.refuse(refusal)
-    fields = json_object(content)
-    if fields is None:
-        return world.refuse(ERRORS["bad_payload"])
-    query = _query(world, fields)
-    number = query.push.number if query.push is not None else 0
-    await world.wait_latency("status", number, world.enquiries.statuses_asked[number])
-    behaviour = query.behaviour
+    fields = await read_fields(world, request, "invalid_access_token_400_003")
+    if isinstance(fields, web.Response):
+        return fields
+    found = _found(world, fields)
+    name = _name_of(found)
+    world.enquiries.statuses_asked[name] += 1
+    asked = _asked(world, fields, found, world.enquiries.statuses_asked[name])
+    await world.wait_latency(GROUP, name, world.enquiries.statuses_asked[name])
     wrong = _wrong_field(fields)
-    scripted = behaviour.error is not None or behaviour.raw_answer is not None
-    if (not scripted and wrong is None) or behaviour.result is not None:
-        world.spawn(_live_through(world, query))
-    if behaviour.error is not None:
-        world.hits["status.error"] += 1
-        return world.refuse(ERRORS[behaviour.error])
-    if behaviour.raw_answer is not None:
-        world.hits["status.raw_answer"] += 1
-        return raw_answer(behaviour.raw_answer)
-    if wrong is not None:
-        return world.refuse(invalid(wrong))
-    return json_answer(
-        {
-            "OriginatorConversationID": query.originator_conversation_id,
-            "ConversationID": query.conversation_id,
-            "ResponseCode": "0",
-            "ResponseDescription": "Accept the service request successfully.",
-        }
-    )
+    response = scripted_answer(world, GROUP, asked.behaviour)
+    if (response is None and wrong is None) or asked.behaviour.result is not None:
+        world.spawn(_live_through(world, asked, found))
+    if response is not None:
+        return response
+    return acknowledgement(asked) if wrong is None else world.refuse(invalid(wrong))
 
 
-def _query(world: World, fields: dict[str, Any]) -> StatusQuery:
-    """Find the payment, and decide how this query of it goes."""
-    push = _payment(world, fields)
-    asked = world.enquiries.statuses_asked
-    number = push.number if push is not None else 0
-    asked[number] += 1
-    behaviour = world.enquiries.next_status(push.phone if push is not None else "")
+def _name_of(found: Push | Order | None) -> str:
+    if found is None:
+        return ""
+    return f"push {found.number}" if isinstance(found, Push) else f"order {found.number}"
+
+
+def _asked(world: World, fields: dict[str, Any], found: Push | Order | None, nth: int) -> Asked:
+    """Decide how this question goes."""
+    behaviour = world.enquiries.next_status(found.phone if found is not None else "")
     scripted = behaviour.quirks
-    if scripted is None and push is not None:
-        scripted = world.plans[push.number].behaviour.quirks
-    # Draws are keyed by a payment; one that does not exist has neither phone nor number.
-    about = push if push is not None else Push(number=0, received_time=0.0)
-    chosen, draws = world.chosen("status", about, scripted, asked[number])
-    ids = ("status", number, asked[number])
-    return StatusQuery(
-        fields, push, behaviour, chosen, draws, world.request_id(*ids), world.conversation_id(time.time(), *ids)
+    if scripted is None and isinstance(found, Push):
+        scripted = world.plans[found.number].behaviour.quirks
+    # Drawn for the transaction; what does not exist has neither phone nor number.
+    of_whom = (found.phone, found.nth) if found is not None else ("", 0)
+    of_what = (found.kind,) if isinstance(found, Order) else ()
+    chosen, draws = world.chosen_by(GROUP, scripted, *of_whom, *of_what, GROUP, nth)
+    ids = (GROUP, _name_of(found), nth)
+    return Asked(
+        GROUP,
+        fields,
+        behaviour,
+        chosen,
+        draws,
+        world.request_id(*ids),
+        world.conversation_id(time.time(), *ids),
+        ("Occasion", text_of(fields, "Occasion") or NO_VALUE),
     )
 
 
-def _payment(world: World, fields: dict[str, Any]) -> Push | None:
-    """The ended prompt that is named, by a party to it."""
-    receipt = text_of(fields, "TransactionID")
+def _found(world: World, fields: dict[str, Any]) -> Push | Order | None:
+    """The transaction that is named, if it has ended and a party to it asks."""
+    receipt, conversation = text_of(fields, "TransactionID"), _conversation(fields)
     if receipt:
-        push = world.ledger.by_receipt.get(receipt)
+        found = world.ledger.by_receipt.get(receipt) or world.returns.by_receipt.get(receipt)
     else:
-        push = world.ledger.by_merchant_id.get(_conversation(fields))
-    if push is None or push.prompted_time is None or push.ended_time is None:
+        found = world.ledger.by_merchant_id.get(conversation) or world.returns.by_conversation.get(conversation)
+    if found is None or found.ended_time is None or (isinstance(found, Push) and found.prompted_time is None):
         return None
-    merchant = merchant_of(world, push.shortcode)
-    parties = {"1": push.phone, "2": merchant.till if merchant is not None else None, "4": push.shortcode}
-    return push if parties.get(text_of(fields, "IdentifierType")) == text_of(fields, "PartyA") else None
+    merchant = party_of(world, found.shortcode)
+    if merchant is None:
+        return None
+    parties = {"1": found.phone, "2": merchant.till, "4": merchant.number}
+    return found if parties.get(text_of(fields, "IdentifierType")) == text_of(fields, "PartyA") else None
 
 
 def _conversation(fields: dict[str, Any]) -> str:
@@ -149,185 +144,107 @@ def _conversation(fields: dict[str, Any]) -> str:
 
 def _wrong_field(fields: dict[str, Any]) -> str | None:
     receipt = text_of(fields, "TransactionID")
-    remarks = text_of(fields, "Remarks")
-    checks = (
-        ("Initiator", text_of(fields, "Initiator")),
-        ("SecurityCredential", read_credential(text_of(fields, "SecurityCredential"))),
+    return first_wrong(
+        *operator_checks(fields),
         ("CommandID", fields.get("CommandID") == "TransactionStatusQuery"),
         ("TransactionID", _RECEIPT.fullmatch(receipt) if receipt else _conversation(fields)),
         ("PartyA", _PARTY.fullmatch(text_of(fields, "PartyA"))),
         ("IdentifierType", text_of(fields, "IdentifierType") in _IDENTIFIER_TYPES),
-        ("ResultURL", acceptable_url(text_of(fields, "ResultURL"))),
-        ("QueueTimeOutURL", acceptable_url(text_of(fields, "QueueTimeOutURL"))),
-        ("Remarks", 0 < len(remarks) <= _REMARKS_CHARACTERS_MAX),
-        ("Occasion", len(text_of(fields, "Occasion")) <= _REMARKS_CHARACTERS_MAX),
+        *address_checks(fields),
+        ("Occasion", len(text_of(fields, "Occasion")) <= REMARKS_CHARACTERS_MAX),
     )
-    return next((name for name, right in checks if not right), None)
 
 
-async def _live_through(world: World, query: StatusQuery) -> None:
-    """Look the payment up, wait, and post what is found as scripted."""
-    behaviour = query.behaviour
-    body = _result_body(world, query, _outcome(world, query))
-    seconds = behaviour.delay_seconds
-    if seconds is not None:
-        world.hits["status.late"] += seconds > 0
-    elif world.settings.callback_delay_seconds is not None:
-        seconds = world.settings.callback_delay_seconds
-    else:
-        seconds = query.draws.between(DELAY_SLOT, _SECONDS_LOW, _SECONDS_HIGH)
-    await asyncio.sleep(seconds)
-    match behaviour.result:
-        case ResultDelivery.NEVER:
-            world.hits["status.never"] += 1
-        case ResultDelivery.QUEUE_TIMEOUT:
-            world.hits["status.queue_timeout"] += 1
-            await _post(world, text_of(query.fields, "QueueTimeOutURL"), (CONTENT_TYPE, _timeout_body(query)))
-        case ResultDelivery.TWICE:
-            world.hits["status.twice"] += 1
-            await _post(world, text_of(query.fields, "ResultURL"), body)
-            await asyncio.sleep(behaviour.gap_seconds)
-            await _post(world, text_of(query.fields, "ResultURL"), body)
-        case ResultDelivery.ONCE | None:
-            await _post(world, text_of(query.fields, "ResultURL"), body)
+async def _live_through(world: World, asked: Asked, found: Push | Order | None) -> None:
+    """Look the transaction up, wait, and post what was found as scripted."""
+    body = result_body(world, asked, _outcome(world, asked, found))
+    await wait_for_result(world, asked)
+    await tell(world, asked, body)
 
 
-async def _post(world: World, url: str, body: tuple[str, bytes]) -> None:
-    content_type, content = body
-    # Tried once, like a callback; nobody is told when it does not arrive.
-    with contextlib.suppress(NotDelivered):
-        await world.courier.post(url, headers_of(content_type), content)
-
-
-def _outcome(world: World, query: StatusQuery) -> Outcome:
-    """What M-Pesa has to say: about the operator first, then about the payment."""
-    credential = read_credential(text_of(query.fields, "SecurityCredential")) or b""
-    match world.initiator.standing(world.settings, text_of(query.fields, "Initiator"), credential):
-        case Standing.WRONG:
-            world.hits["status.initiator_wrong"] += 1
-            return Outcome(2001, "The initiator information is invalid.", _failure_parameters(query))
-        case Standing.LOCKED:
-            world.hits["status.initiator_locked"] += 1
-            return Outcome(8006, "The security credential is locked.", _failure_parameters(query))
-        case Standing.ACCEPTED:
-            pass
-    if query.push is not None:
-        return Outcome(0, "The service request is processed successfully.", _parameters(world, query, query.push))
-    if text_of(query.fields, "TransactionID"):
+def _outcome(world: World, asked: Asked, found: Push | Order | None) -> Outcome:
+    """What M-Pesa has to say: about the operator first, then about the transaction."""
+    refused = refused_operator(world, asked)
+    if refused is not None:
+        return refused
+    if found is not None:
+        seen = _of_push(world, found, asked.chosen) if isinstance(found, Push) else _of_order(found)
+        return Outcome(0, PROCESSED, _parameters(asked, seen))
+    if text_of(asked.fields, "TransactionID"):
         world.hits["status.receipt_unknown"] += 1
-        return Outcome(2032, "The transaction receipt number does not exist.", _failure_parameters(query))
+        return Outcome(2032, "The transaction receipt number does not exist.", failure_parameters(asked))
     world.hits["status.conversation_unknown"] += 1
-    return Outcome(2033, "The conversation ID does not exist.", _failure_parameters(query))
+    return Outcome(2033, "The conversation ID does not exist.", failure_parameters(asked))
 
 
-def _failure_parameters(query: StatusQuery) -> Parameters:
-    if not query.chosen.take("status.failure_parameters"):
-        return []
-    return [("BOCompletedTime", _written_time(time.time(), query.chosen))]
-
-
-def _parameters(world: World, query: StatusQuery, push: Push) -> Parameters:
-    """The payment as the ledger has it, in the order in which it was recorded."""
-    chosen = query.chosen
-    if chosen.take("status.only_receipt"):
-        return [("ReceiptNo", push.receipt)]
-    empty: object = _NO_VALUE if chosen.take("status.no_value") else ""
-    payer = masked(push.phone) if chosen.take("status.party_masked") else f"0{push.phone[3:]}"
-    payee = (
-        "DebitPartyName" if chosen.take("status.repeated_key") else "CreditPartyName",
-        f"{push.party_b} - VIRTUAL  COACHES",
-    )
-    space = " " if chosen.take("status.spaced_keys") else ""
-    charges = "{Amount={BasicAmount=0.00, CurrencyCode=KES}}" if chosen.take("status.map_text") else empty
+def _of_push(world: World, push: Push, chosen: Chosen) -> Transaction:
     at = push.debited_time or push.ended_time or push.received_time
-    written_time = _written_time(at, chosen)
-    parameters: Parameters = [
-        ("DebitPartyName", f"{payer} - PASSENGER  {push.phone[-3:]}"),
-        payee,
-        (f"Originator{space}Conversation{space}ID", push.merchant_request_id),
-        ("InitiatedTime", written_time),
-        ("CreditPartyCharges", charges),
-        ("DebitAccountType", "MMF Account For Customer"),
+    return Transaction(
+        phone=push.phone,
+        party=push.party_b,
+        outgoing=False,
+        originator_conversation_id=push.merchant_request_id,
+        conversation_id=world.conversation_id(at, push.number),
+        reason_type="Pay Bill Online" if push.party_b == push.shortcode else "Merchant Payment Online",
+        status=_status(world, push, chosen),
+        amount=push.amount,
+        receipt=push.receipt,
+        at=at,
+    )
+
+
+def _status(world: World, push: Push, chosen: Chosen) -> str:
+    if push.debited_kes:
+        went_back = push.receipt in world.returns.by_payment
+        return "Reversed" if went_back and not chosen.take("status.reversed_unsaid") else "Completed"
+    return _UNPAID_STATUS.get(push.result_code, "Declined") if isinstance(push.result_code, int) else "Declined"
+
+
+def _of_order(order: Order) -> Transaction:
+    return Transaction(
+        phone=order.phone,
+        party=order.shortcode,
+        outgoing=True,
+        originator_conversation_id=order.originator_conversation_id,
+        conversation_id=order.conversation_id,
+        reason_type="Business Payment to Customer via API" if order.kind == B2C else "Pay Utility Reversal",
+        status="Completed" if order.sent_kes else "Declined",
+        amount=order.amount,
+        receipt=order.receipt,
+        at=order.ended_time or order.received_time,
+    )
+
+
+def _parameters(asked: Asked, seen: Transaction) -> list[Parameter]:
+    """The transaction as the books have it, in the order in which such results were recorded."""
+    chosen = asked.chosen
+    if chosen.take("status.only_receipt"):
+        return [("ReceiptNo", seen.receipt)]
+    empty: object = NO_VALUE if chosen.take("status.no_value") else ""
+    number = masked(seen.phone) if chosen.take("status.party_masked") else f"0{seen.phone[3:]}"
+    payer, payee = f"{number} - PASSENGER  {seen.phone[-3:]}", f"{seen.party} - VIRTUAL  COACHES"
+    if seen.outgoing:
+        payer, payee = payee, payer
+    space = " " if chosen.take("status.spaced_keys") else ""
+    time_text = written_time(asked, seen.at)
+    parameters: list[Parameter] = [
+        ("DebitPartyName", payer),
+        ("DebitPartyName" if chosen.take("status.repeated_key") else "CreditPartyName", payee),
+        (f"Originator{space}Conversation{space}ID", seen.originator_conversation_id),
+        ("InitiatedTime", time_text),
+        (
+            "CreditPartyCharges",
+            "{Amount={BasicAmount=0.00, CurrencyCode=KES}}" if chosen.take("status.map_text") else empty,
+        ),
+        ("DebitAccountType", "Utility Account" if seen.outgoing else "MMF Account For Customer"),
         ("TransactionReason", empty),
-        ("ReasonType", "Pay Bill Online" if push.party_b == push.shortcode else "Merchant Payment Online"),
-        ("TransactionStatus", _status(push)),
-        ("FinalisedTime", written_time),
-        ("Amount", _amount(push, chosen)),
-        (f"Conversation{space}ID", world.conversation_id(at, push.number)),
-        ("ReceiptNo", push.receipt or empty),
+        ("ReasonType", seen.reason_type),
+        ("TransactionStatus", seen.status),
+        ("FinalisedTime", time_text),
+        ("Amount", written_amount(asked, seen.amount)),
+        (f"Conversation{space}ID", seen.conversation_id),
+        ("ReceiptNo", seen.receipt or empty),
     ]
     if chosen.take("status.parameter_order"):
         parameters.reverse()
     return parameters
-
-
-def _status(push: Push) -> str:
-    if push.debited_kes:
-        return "Completed"
-    return _UNPAID_STATUS.get(push.result_code, "Declined") if isinstance(push.result_code, int) else "Declined"
-
-
-def _amount(push: Push, chosen: Chosen) -> int | float | str:
-    if chosen.take("status.amount_float"):
-        return float(push.amount)
-    return f"{push.amount}.00" if chosen.take("status.amount_string") else push.amount
-
-
-def _written_time(at: float, chosen: Chosen) -> int | str:
-    if chosen.take("status.date_dotted"):
-        return dotted_timestamp(at)
-    return timestamp(at) if chosen.take("status.date_string") else int(timestamp(at))
-
-
-def _result_body(world: World, query: StatusQuery, outcome: Outcome) -> tuple[str, bytes]:
-    """Content type and body of the result, and over it what a script wants."""
-    behaviour, chosen = query.behaviour, query.chosen
-    if behaviour.raw_result is not None:
-        world.hits["status.raw_result"] += 1
-        return behaviour.raw_result.content_type, behaviour.raw_result.body
-    code = behaviour.result_code if behaviour.result_code is not None else outcome.code
-    values = [(key, value) for key, value in outcome.parameters if key not in behaviour.without]
-    if behaviour.parameters:
-        values = [pair for pair in values if pair[0] not in behaviour.parameters] + list(behaviour.parameters.items())
-    if behaviour.result_code is not None or behaviour.parameters or behaviour.without:
-        world.hits["status.content"] += 1
-    result: dict[str, Any] = {
-        "ResultType": "0" if chosen.take("status.type_string") else 0,
-        "ResultCode": str(code) if chosen.take("status.code_string") else code,
-        "ResultDesc": behaviour.result_desc or outcome.desc,
-        "OriginatorConversationID": query.originator_conversation_id,
-        "ConversationID": query.conversation_id,
-        # Of the query itself: the payment's receipt is a parameter.
-        "TransactionID": f"{receipt_day(time.time())}0000000",
-    }
-    if values:
-        result.update(_wrapped([_pair(key, value) for key, value in values], chosen))
-    occasion = _pair("Occasion", text_of(query.fields, "Occasion") or _NO_VALUE)
-    item = [occasion] if chosen.take("status.reference_array") else occasion
-    result["ReferenceData"] = {"ReferenceItem": item}
-    return CONTENT_TYPE, json.dumps({"Result": result}).encode()
-
-
-def _wrapped(pairs: list[dict[str, object]], chosen: Chosen) -> dict[str, Any]:
-    if chosen.take("status.bare_list"):
-        return {"ResultParameters": pairs}
-    if chosen.take("status.swapped_names"):
-        return {"ResultParameter": {"ResultParameters": pairs}}
-    alone = len(pairs) == 1 and chosen.take("status.single_parameter")
-    return {"ResultParameters": {"ResultParameter": pairs[0] if alone else pairs}}
-
-
-def _pair(key: str, value: object) -> dict[str, object]:
-    return {"Key": key} if value is _NO_VALUE else {"Key": key, "Value": value}
-
-
-def _timeout_body(query: StatusQuery) -> bytes:
-    result = {
-        "ResultType": 1,
-        "ResultCode": 1,
-        "ResultDesc": "The service request has timed out.",
-        "OriginatorConversationID": query.originator_conversation_id,
-        "ConversationID": query.conversation_id,
-        "TransactionID": "",
-    }
-    return json.dumps({"Result": result}).encode()

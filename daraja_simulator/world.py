@@ -24,11 +24,13 @@ from daraja_simulator.courier import Courier
 from daraja_simulator.draws import Draws, recorded_latency_seconds
 from daraja_simulator.enquiries import Enquiries
 from daraja_simulator.initiator import Initiator
-from daraja_simulator.ledger import Ledger, Push
+from daraja_simulator.ledger import CallbackAttempt, Ledger, Push
 from daraja_simulator.nairobi import timestamp
+from daraja_simulator.order_scripts import OrderScripts
 from daraja_simulator.phones import VirtualPhone, virtual_phone
 from daraja_simulator.quirks import LATENCY_SLOT, Chosen, drawn
 from daraja_simulator.reading import RawAnswer
+from daraja_simulator.returns import Returns
 from daraja_simulator.settings import Settings
 
 
@@ -52,6 +54,16 @@ class Tokens:
     request_faults: deque[RawAnswer | str] = field(default_factory=deque)
 
 
+@dataclass(frozen=True, slots=True)
+class HeldResult:
+    """A result that has not been posted: where to, what, and where the books note it."""
+
+    url: str
+    content_type: str
+    body: bytes
+    noted: list[CallbackAttempt]
+
+
 @dataclass(slots=True)
 class World:
     """The state of one simulator."""
@@ -69,6 +81,10 @@ class World:
     reordered: list[Push] = field(default_factory=list)
     held: list[Push] = field(default_factory=list)
     enquiries: Enquiries = field(default_factory=Enquiries)
+    returns: Returns = field(init=False)
+    order_scripts: OrderScripts = field(default_factory=OrderScripts)
+    # Results that wait for a word from outside: how to post each.
+    held_results: list[HeldResult] = field(default_factory=list)
     initiator: Initiator = field(default_factory=Initiator)
     # Shortcodes and tills whose transactions may be pulled; Safaricom never forgets one either.
     pull_registrations: set[str] = field(default_factory=set)
@@ -79,6 +95,9 @@ class World:
     # Tells runs with the same seed apart in ids, which real Daraja never repeats either.
     run_id: str = field(default_factory=lambda: secrets.token_hex(8))
 
+    def __post_init__(self) -> None:
+        self.returns = Returns(self.settings.opening_balance_kes)
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run in the background; the set keeps the task alive."""
         task = asyncio.get_running_loop().create_task(work)
@@ -87,7 +106,11 @@ class World:
 
     def chosen(self, group: str, push: Push, scripted: tuple[str, ...] | None, *more: object) -> tuple[Chosen, Draws]:
         """The quirks of one message about a push, and its draws; a script's own quirks leave nothing to chance."""
-        draws = Draws(self.settings.seed, push.phone, push.nth, group, *more)
+        return self.chosen_by(group, scripted, push.phone, push.nth, group, *more)
+
+    def chosen_by(self, group: str, scripted: tuple[str, ...] | None, *key: object) -> tuple[Chosen, Draws]:
+        """The quirks of a message, and its draws, both drawn by a key."""
+        draws = Draws(self.settings.seed, *key)
         if scripted is not None:
             ids = frozenset(scripted)
         elif self.settings.quirks:
@@ -98,9 +121,7 @@ class World:
 
     def chosen_for(self, group: str, *key: object) -> Chosen:
         """The quirks of a message that is about no push."""
-        if not self.settings.quirks:
-            return Chosen(frozenset(), self.hits)
-        return Chosen(drawn(group, Draws(self.settings.seed, group, *key)), self.hits)
+        return self.chosen_by(group, None, group, *key)[0]
 
     def plan(self, push: Push) -> Plan:
         """Decide the push's behaviour once, when it has been read."""

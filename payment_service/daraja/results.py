@@ -8,17 +8,21 @@ timeout address has the shape of a result too; it says that nobody knows what be
 What a result proves is decided beside its request.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from payment_service.daraja.envelopes import lenient_json
-from payment_service.daraja.fields import NAIROBI, is_id, nairobi_time, read_amount
+from payment_service.daraja.fields import NAIROBI, is_id, nairobi_time, read_amount, read_receipt
 
 DONE = "0"
 
 INITIATOR_REFUSED_CODES = frozenset({"2001", "8006"})
 """The initiator's name or password is wrong, or the password is locked; a third wrong one in a row locks it."""
+
+# The day, and seven noughts; or ten X, as one sandbox has them.
+_PLACEHOLDER = re.compile(r"[A-Z0-9]{3}0{7}|X{10}")
 
 _DOTTED = "%d.%m.%Y %H:%M:%S"
 
@@ -33,8 +37,8 @@ class Result:
     """Whether M-Pesa has decided. A post to the timeout address says that it has not, and may carry any code."""
     originator_conversation_id: str | None
     conversation_id: str | None
-    transaction_id: str | None
-    """Of the request itself; of a failure it is a placeholder, of the right shape."""
+    own_receipt: str | None
+    """Of the request itself, where it is a transaction; None for a placeholder, which failures have."""
     told: Mapping[str, list[object]] = field(repr=False)
     """The parameters' values, by folded key."""
 
@@ -75,7 +79,7 @@ def read_result(body: bytes) -> Result:
         # The second spelling is Safaricom's own, in another product's answers.
         originator_conversation_id=_id(result.get("OriginatorConversationID", result.get("OriginatorCoversationID"))),
         conversation_id=_id(result.get("ConversationID")),
-        transaction_id=_id(result.get("TransactionID")),
+        own_receipt=_own_receipt(result.get("TransactionID")),
         told=_told(result),
     )
 
@@ -88,6 +92,11 @@ def _code(value: object) -> str | None:
 
 def _id(value: object) -> str | None:
     return value if isinstance(value, str) and is_id(value) else None
+
+
+def _own_receipt(value: object) -> str | None:
+    receipt = read_receipt(value)
+    return None if receipt is None or _PLACEHOLDER.fullmatch(receipt) else receipt
 
 
 def _told(result: Mapping[str, object]) -> dict[str, list[object]]:

@@ -130,8 +130,8 @@ def read_reversal_result(body: bytes) -> ReversalResult:
         case Ending.ALREADY_REVERSED:
             return AlreadyReversed()
         case Ending.DONE if original is not None:
-            own = read_receipt(result.transaction_id)
-            return Reversed(original, result.amount("Amount"), own, result.time("TransCompletedTime"))
+            amount, completed_at = result.amount("Amount"), result.time("TransCompletedTime")
+            return Reversed(original, amount, result.own_receipt, completed_at)
         case Ending.DONE:
             return Unproven("a success without its OriginalTransactionID")
         case Ending.FAILED if not result.told_of("OriginalTransactionID"):

@@ -86,6 +86,12 @@ def test_a_defect_costs_its_own_field(changed: dict[str, Any], amount: object, m
     assert found == Reversed(RECEIPT, amount, OWN_RECEIPT, moment)  # type: ignore[arg-type]  # As the table has it.
 
 
+@pytest.mark.parametrize("placeholder", ["TKA0000000", "XXXXXXXXXX", "", None, 7])
+def test_a_placeholder_is_no_receipt_of_the_reversal(placeholder: object) -> None:
+    found = read_reversal_result(body({"ResultParameter": pairs()}, TransactionID=placeholder))
+    assert found == Reversed(RECEIPT, 480, None, MOMENT)
+
+
 @pytest.mark.parametrize("code", ["1", 1, 11, 21, 2001, 2006, 2028, 8006, "R000002"])
 def test_a_listed_failure_proves_that_nothing_moved(code: object) -> None:
     found = read_reversal_result(body(code=code))

@@ -67,7 +67,7 @@ async def test_the_ledger_tells_prompts_and_debits_of_each_phone(merchant: Merch
     assert (told[phone]["prompts"], told[phone]["debited_kes"]) == (2, 90)
     assert [(d["amount"], d["account_reference"]) for d in told[phone]["debits"]] == [(40, "SEAT40"), (50, "SEAT50")]
     assert told[phone]["debits"][0]["time"] < told[phone]["debits"][1]["time"]
-    assert told[cancelling] == {"prompts": 1, "debited_kes": 0, "debits": []}
+    assert told[cancelling] == {"prompts": 1, "debited_kes": 0, "debits": [], "returned_kes": 0, "returns": []}
     narrowed = await debits(merchant, account_reference="SEAT50")
     assert list(narrowed) == [phone]
     assert [debit["amount"] for debit in narrowed[phone]["debits"]] == [50]

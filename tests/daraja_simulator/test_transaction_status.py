@@ -14,6 +14,7 @@ from cryptography.x509 import load_pem_x509_certificate
 
 from daraja_simulator.quirks import QUIRKS
 from tests.daraja_simulator.merchant import Merchant, Received, merchant_of, new_phone
+from tests.daraja_simulator.results import paid, result_of, results
 from tests.daraja_simulator.simulators import in_process
 from tests.patience import PATIENCE_SECONDS
 
@@ -178,6 +179,18 @@ async def test_the_next_status_queries_can_be_made_to_fail_or_lie(merchant: Merc
 
 ANYTHING = {"a": "?"}
 
+
+async def test_a_result_can_be_held_for_a_day_and_released(merchant: Merchant) -> None:
+    receipt = await paid(merchant, new_phone())
+    await merchant.control("statuses", {"behaviour": {"result": "held"}})
+    _, answer = await merchant.ask_status(receipt)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not (released := (await merchant.control("results/release"))["results"]):
+            await asyncio.sleep(0.01)
+    assert released == [{"status": 200, "error": None}]
+    assert (await result_of(merchant)).status["ConversationID"] == answer["ConversationID"]
+
+
 QUIRKY = [quirk.id for quirk in QUIRKS if quirk.id.startswith("status.") and quirk.share > 0]
 QUIRKY += ["status.only_receipt", "status.bare_list", "status.swapped_names"]
 OF_FAILURES = ("status.failure_parameters", "status.single_parameter")
@@ -220,28 +233,6 @@ async def test_with_quirks_a_patient_reader_learns_the_same_every_time() -> None
             shapes.add(json.dumps([type(result["ResultCode"]).__name__, *values]))
         assert len(shapes) > 3
         assert world.hits["status.no_value"] > 0
-
-
-async def paid(merchant: Merchant, phone: str, **changes: Any) -> str:
-    """Push, wait until the phone has paid, and return the receipt."""
-    await merchant.push(phone, **changes)
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while True:
-            (row,) = (await merchant.ledger(phone=phone))["pushes"]
-            if row["receipt"] and row["callbacks"] and row["callbacks"][0]["status"]:
-                return str(row["receipt"])
-            await asyncio.sleep(0.01)
-
-
-def results(received: list[Received]) -> list[Received]:
-    return [post for post in received if not post.path.startswith("/callbacks")]
-
-
-async def result_of(merchant: Merchant, nth: int = 1) -> Received:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while len(results(merchant.received)) < nth:
-            await asyncio.sleep(0.01)
-    return results(merchant.received)[nth - 1]
 
 
 async def told(merchant: Merchant, receipt: str | None, **changes: Any) -> Received:

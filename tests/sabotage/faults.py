@@ -541,6 +541,13 @@ FAULTS = (
         ("tests/daraja/test_reversal.py::test_nothing_else_proves_anything",),
     ),
     Fault(
+        "a placeholder is kept as the receipt of a reversal",
+        "payment_service/daraja/results.py",
+        "    return None if receipt is None or _PLACEHOLDER.fullmatch(receipt) else receipt",
+        "    return receipt",
+        ("tests/daraja/test_reversal.py::test_a_placeholder_is_no_receipt_of_the_reversal",),
+    ),
+    Fault(
         "an internal error counts as proof that a reversal was refused",
         "payment_service/daraja/orders.py",
         "        if row.code == _OF_PUSHES:",

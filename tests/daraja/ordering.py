@@ -1,0 +1,66 @@
+"""What tests of orders to send money share: a simulated Daraja with a payment that was made, and our operator."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from daraja_simulator.settings import (
+    DEVELOPMENT_CONSUMER_KEY,
+    DEVELOPMENT_CONSUMER_SECRET,
+    DEVELOPMENT_INITIATOR_NAME,
+    DEVELOPMENT_INITIATOR_PASSWORD,
+)
+from payment_service.daraja.client import DarajaClient, open_daraja
+from payment_service.daraja.initiator import Initiator, load_initiator
+from payment_service.daraja.token import TokenIssued, fetch_token
+from payment_service.daraja.transport import Timeouts
+from tests.daraja_simulator.merchant import Merchant, merchant_of
+from tests.daraja_simulator.simulators import in_process
+from tests.patience import PATIENCE_SECONDS
+
+PATIENT = Timeouts(connect_seconds=5.0, total_seconds=15.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Ordering:
+    """Our client, its token and operator; and a merchant, which pays in and has the results posted to it."""
+
+    client: DarajaClient
+    token: str
+    initiator: Initiator
+    merchant: Merchant
+
+    async def script(self, **behaviour: object) -> None:
+        """For the next order."""
+        await self.merchant.control("orders", {"behaviour": behaviour})
+
+    async def returned(self, phone: str) -> None:
+        """Wait until the phone has had its money back."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not (await self.account(phone))["returned_kes"]:
+                await asyncio.sleep(0.01)
+
+    async def account(self, phone: str) -> Mapping[str, object]:
+        """What a phone paid and had back, by the simulator's books."""
+        found: Mapping[str, object] = (await self.merchant.control("debits", method="GET"))["phones"][phone]
+        return found
+
+
+@asynccontextmanager
+async def ordering(folder: Path) -> AsyncIterator[Ordering]:
+    """Everything an order needs."""
+    async with in_process() as (_, url), merchant_of(url) as merchant:
+        certificate = folder / "certificate.pem"
+        certificate.write_text((await merchant.control("certificate", method="GET"))["certificate"])
+        initiator = load_initiator(DEVELOPMENT_INITIATOR_NAME, DEVELOPMENT_INITIATOR_PASSWORD, certificate)
+        async with open_daraja(
+            url, DEVELOPMENT_CONSUMER_KEY, DEVELOPMENT_CONSUMER_SECRET, lambda: datetime.now(UTC), push_timeouts=PATIENT
+        ) as client:
+            answer, _ = await fetch_token(client)
+            assert isinstance(answer, TokenIssued)
+            # A new token kills the one before, so the two share one.
+            merchant.token = answer.token
+            yield Ordering(client, answer.token, initiator, merchant)
