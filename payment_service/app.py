@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import gc
 import hashlib
-import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
@@ -35,20 +34,17 @@ from payment_service.config import PaymentSettings
 from payment_service.credentials import Credentials, load_credentials
 from payment_service.daraja.client import DarajaClient, open_daraja
 from payment_service.daraja.transport import Timeouts
-from payment_service.database import check_application_role, check_database, check_keys, first_line, remember_keys
+from payment_service.database import check_application_role, check_database, check_keys, remember_keys
 from payment_service.domain.payment import ShortcodeLimits
+from payment_service.readiness import reporting_readiness
 from payment_service.rpc.calls import Limits
 from payment_service.rpc.methods import Core
-from payment_service.rpc.server import RpcServer, serving
+from payment_service.rpc.server import serving
 from payment_service.schedule import periodic_steps
 from payment_service.security.sealing import Sealer
 from payment_service.store.engines import connect_feed, connect_writer, read_engine
-from payment_service.store.health import database_health
 from runtime.serving import stop_requested, write_ready_file
 
-HEALTH_SECONDS = 1.0
-FEED_LAG_MAX_SECONDS = 2.0
-"""A process whose streams are further behind sends its callers elsewhere."""
 FEED_START_SECONDS = 30.0
 RECORD_SECONDS = 10.0
 """For recording the outcomes of the last sends at a stop."""
@@ -106,7 +102,7 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
                 limits=Limits(streams=settings.watchers_max),
                 drain_seconds=settings.drain_s,
             ) as server,
-            _reporting_health(server, parts.core.reads.feed, engine, clock),
+            reporting_readiness(server, parts.core.reads.feed, engine, clock),
         ):
             write_ready_file(ready_file, {"address": str(server.address)})
             _log.info("payment service serves", address=str(server.address))
@@ -154,13 +150,7 @@ def _parts(
     reads = payment_reads(readers, partial(connect_writer, database_url, autocommit=True), sealer, feed)
     send = SendTools(
         facts=writers.facts,
-        safaricom=Safaricom(
-            daraja=daraja,
-            tokens=_tokens(settings, engine, daraja, sealer, clock),
-            shortcodes=credentials.shortcodes,
-            sealer=sealer,
-            clock=clock,
-        ),
+        safaricom=_safaricom(settings, credentials, clock, engine, daraja, sealer),
         budget=RequestBudget("push", settings.pushes_per_second, engine, clock),
         callback_keys=credentials.callback_keys,
         callback_base_url=settings.callback_base_url.rstrip("/"),
@@ -195,10 +185,15 @@ def _writers(
     )
 
 
-def _tokens(
-    settings: PaymentSettings, engine: AsyncEngine, daraja: DarajaClient, sealer: Sealer, clock: DatabaseClock
-) -> AccessToken:
-    return AccessToken(
+def _safaricom(
+    settings: PaymentSettings,
+    credentials: Credentials,
+    clock: DatabaseClock,
+    engine: AsyncEngine,
+    daraja: DarajaClient,
+    sealer: Sealer,
+) -> Safaricom:
+    tokens = AccessToken(
         app=_app_name(settings),
         engine=engine,
         daraja=daraja,
@@ -206,6 +201,7 @@ def _tokens(
         clock=clock,
         keep_exchange=partial(keep_exchange, engine, sealer),
     )
+    return Safaricom(daraja, tokens, credentials.shortcodes, sealer, clock)
 
 
 def _app_name(settings: PaymentSettings) -> str:
@@ -224,42 +220,3 @@ def _open_daraja(
         clock,
         push_timeouts=Timeouts(connect_seconds=CONNECT_TIMEOUT_SECONDS, total_seconds=settings.push_timeout_s),
     )
-
-
-@contextlib.asynccontextmanager
-async def _reporting_health(
-    server: RpcServer, feed: EventFeed, engine: AsyncEngine, clock: DatabaseClock
-) -> AsyncIterator[None]:
-    """Keep saying whether this process should be sent calls: the database answers, clocks agree, the feed is near."""
-
-    async def report() -> None:
-        ready = None
-        while True:
-            problem = await _problem(feed, engine, clock)
-            if (problem is None) is not ready:
-                ready = problem is None
-                await server.set_ready(ready)
-                _log.log(logging.INFO if ready else logging.WARNING, "readiness changed", ready=ready, problem=problem)
-            await asyncio.sleep(HEALTH_SECONDS)
-
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(report())
-        yield
-        task.cancel()
-
-
-async def _problem(feed: EventFeed, engine: AsyncEngine, clock: DatabaseClock) -> str | None:
-    try:
-        async with asyncio.timeout(HEALTH_SECONDS * 2), engine.connect() as conn:
-            asked_at = clock.own_time()
-            health = await database_health(conn)
-            clock.learn(asked_at, health.now)
-    except Exception as error:
-        return f"the database does not answer: {first_line(error)}"
-    if health.read_only:
-        return "the database takes no writes: it is a standby, or set to default_transaction_read_only"
-    if not clock.agrees:
-        return f"this clock and the database's differ by {clock.skew.total_seconds():.1f} s"
-    if feed.lag_seconds > FEED_LAG_MAX_SECONDS:
-        return "the event feed is behind"
-    return None

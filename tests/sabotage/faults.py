@@ -598,7 +598,7 @@ FAULTS = (
     ),
     Fault(
         "a database that takes no writes counts as ready",
-        "payment_service/app.py",
+        "payment_service/readiness.py",
         "    if health.read_only:",
         "    if not health.now:",
         ("tests/end_to_end/test_start.py::test_a_database_that_takes_no_writes_is_not_ready",),
