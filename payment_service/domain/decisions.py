@@ -19,7 +19,7 @@ from payment_service.domain.payment import (
     Times,
 )
 from payment_service.domain.query_schedule import query_at
-from payment_service.domain.reasons import retry_makes_sense_at
+from payment_service.domain.reasons import Reason, retry_makes_sense_at
 from payment_service.domain.timers import due_at
 
 
@@ -41,7 +41,11 @@ def decided(before: Payment, after: Payment, around: Surroundings, now: datetime
         query_at=query_at(before, after, now, times),
     )
     action = booking_action(after, around)
-    after = after.but(booking_action=action, said_confirm=after.said_confirm or action is BookingAction.CONFIRM)
+    after = after.but(
+        booking_action=action,
+        said_confirm=after.said_confirm or action is BookingAction.CONFIRM,
+        review_reason=_review_reason(after, action),
+    )
     if _material(after) == _material(before):
         return after
     return after.but(version=before.version + 1, updated_at=now)
@@ -100,8 +104,17 @@ def booking_action(payment: Payment, around: Surroundings) -> BookingAction:
             return BookingAction.CONFIRM if payment.receipt or payment.paid_twice else BookingAction.WAIT
         case state if state in LIVE_STATES:
             return BookingAction.WAIT
+        case _ if payment.reason is Reason.SIBLING_PAID:
+            return BookingAction.FOLLOW_SIBLING
         case _:
             return BookingAction.OFFER_RETRY
+
+
+def _review_reason(after: Payment, action: BookingAction) -> Reason | None:
+    """That of the open case about its money, which `transitions` has put there; without one, a booking paid before."""
+    if after.money_case_open:
+        return after.review_reason or Reason.REVIEW
+    return Reason.PAID_TWICE if action is BookingAction.REVIEW else None
 
 
 def _outcome_certain(before: Payment, after: Payment, around: Surroundings) -> bool:
@@ -137,11 +150,13 @@ def _blocks_booking(before: Payment, after: Payment, around: Surroundings) -> bo
 def _retry_allowed_at(before: Payment, after: Payment, now: datetime, times: Times) -> datetime | None:
     """After a proven failure, once another attempt makes sense; after a prompt that may still be open, once it is gone.
 
-    A failure that only a query told is not proven.
+    A failure that only a query told is not proven. Never, where the booking is paid.
     """
     if after.state is before.state:
         return after.retry_allowed_at
     match after.state:
+        case _ if after.reason is Reason.SIBLING_PAID:
+            return None
         case State.FAILED if after.unpaid_proof is not None:
             return retry_makes_sense_at(after.reason, now)
         case State.FAILED | State.CANCELLED | State.EXPIRED:
@@ -155,7 +170,7 @@ def _material(payment: Payment) -> tuple[object, ...]:
     """What a reader of the log must hear of. The provider's ids alone are not news."""
     return (
         payment.state,
-        payment.reason,
+        payment.shown_reason,
         payment.result_code,
         payment.booking_action,
         payment.outcome_certain,

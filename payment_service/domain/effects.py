@@ -5,7 +5,6 @@ Which cell it is, which cases it opens and ends, and what follows for the bookin
 
 from datetime import datetime
 
-from payment_service.domain.cases import CaseKind
 from payment_service.domain.facts import (
     CaseAccepted,
     Fact,
@@ -21,9 +20,6 @@ from payment_service.domain.facts import (
 from payment_service.domain.findings import asked_after_prompt
 from payment_service.domain.payment import PAID_STATES, Payment, State, Times, UnpaidProof
 from payment_service.domain.reasons import Reason
-
-REASON_OF_ARRIVAL = {CaseKind.DUPLICATE_PAYMENT: Reason.PAID_TWICE, CaseKind.LATE_PAYMENT: Reason.PAID_LATE}
-"""What money that fits nowhere when it arrives says of itself, by the case that it opens."""
 
 
 def moved(payment: Payment, target: str, fact: Fact, now: datetime, times: Times) -> Payment:
@@ -98,7 +94,7 @@ def _paid(payment: Payment, target: str, fact: Fact, now: datetime, times: Times
     transaction_at = fact.transaction_at if isinstance(fact, ResultReported) else None
     return payment.but(
         state=State.COMPLETED,
-        reason=_reason_when_paid(payment, receipt),
+        reason=None if receipt else Reason.RECEIPT_PENDING,
         result_code=fact.code if isinstance(fact, ResultReported) else payment.result_code,
         receipt=receipt,
         transaction_at=transaction_at or payment.transaction_at,
@@ -107,11 +103,6 @@ def _paid(payment: Payment, target: str, fact: Fact, now: datetime, times: Times
         paid_seen_at=asked_at if queried else payment.paid_seen_at,
         result_seen=True,
     )
-
-
-def _reason_when_paid(payment: Payment, receipt: str | None) -> Reason | None:
-    usual = None if receipt else Reason.RECEIPT_PENDING
-    return payment.reason if payment.reason in REASON_OF_ARRIVAL.values() else usual
 
 
 def _ended(payment: Payment, target: str, fact: Fact) -> Payment:

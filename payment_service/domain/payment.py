@@ -70,6 +70,7 @@ class BookingAction(StrEnum):
     WAIT = "WAIT"
     CONFIRM = "CONFIRM"
     OFFER_RETRY = "OFFER_RETRY"
+    FOLLOW_SIBLING = "FOLLOW_SIBLING"
     RELEASE = "RELEASE"
     REVIEW = "REVIEW"
 
@@ -224,6 +225,8 @@ class Payment:
     said_confirm: bool = False
     """`booking_action` has been CONFIRM at some time."""
     money_case_open: bool = False
+    review_reason: Reason | None = None
+    """What the oldest open case about its money says, or that its booking is paid already: see `shown_reason`."""
 
     claim_id: UUID | None = None
     """The latest claim to send."""
@@ -252,6 +255,12 @@ class Payment:
     """When a timer has something to do for this payment."""
     query_at: datetime | None = None
     """When Safaricom is to be asked about it. No caller sees it, and asking moves it without a new version."""
+
+    @property
+    def shown_reason(self) -> Reason | None:
+        """The reason that a caller reads. That of a review goes with the review; its own has stood all the while."""
+        reviewed = self.booking_action is BookingAction.REVIEW
+        return self.review_reason if reviewed and self.review_reason is not None else self.reason
 
     def but(self, **changes: object) -> Self:
         """The same payment with some fields changed: `dataclasses.replace`, a tenth as dear.

@@ -39,6 +39,9 @@ class Reason(StrEnum):
     PAID_LATE = "PAID_LATE"
     PAID_TWICE = "PAID_TWICE"
     AMOUNT_DIFFERS = "AMOUNT_DIFFERS"
+    IDS_DIFFER = "IDS_DIFFER"
+    MONEY_IN_DOUBT = "MONEY_IN_DOUBT"
+    RECEIPT_OVERDUE = "RECEIPT_OVERDUE"
 
 
 UNDER_REVIEW = frozenset({Reason.REVIEW, Reason.AMOUNT_DIFFERS})
@@ -179,6 +182,18 @@ _SENTENCES: dict[Reason, Sentence] = {
         "The amount that arrived is not the amount we asked for. We are checking it; please do not pay again.",
         "Kiasi kilichofika si kile tulichoomba. Tunakagua; tafadhali usilipe tena.",
     ),
+    Reason.IDS_DIFFER: Sentence(
+        "M-Pesa told us of a payment that does not match our request. We are checking it; please do not pay again.",
+        "M-Pesa imetuambia kuhusu malipo yasiyolingana na ombi letu. Tunayakagua; tafadhali usilipe tena.",
+    ),
+    Reason.MONEY_IN_DOUBT: Sentence(
+        "M-Pesa shows money that may be for this booking. We are checking it; please do not pay again.",
+        "M-Pesa inaonyesha pesa ambazo huenda ni za safari hii. Tunazikagua; tafadhali usilipe tena.",
+    ),
+    Reason.RECEIPT_OVERDUE: Sentence(
+        "M-Pesa says you have paid, but the receipt has not come. We are checking it; please do not pay again.",
+        "M-Pesa inasema umelipa, lakini risiti haijafika. Tunakagua; tafadhali usilipe tena.",
+    ),
 }
 
 _FAILED = Sentence("The payment failed. You have not been charged.", "Malipo hayakufaulu. Hujatozwa.")
@@ -199,8 +214,18 @@ _UNPAID = Sentence(
     "No answer came from your phone. You have not been charged.",
     "Hakuna jibu kutoka kwa simu yako. Hujatozwa.",
 )
-_REVIEWED = frozenset({Reason.REVIEW, Reason.PAID_LATE, Reason.PAID_TWICE, Reason.AMOUNT_DIFFERS})
-"""Reasons whose sentences say that somebody is checking."""
+REVIEWS = frozenset(
+    {
+        Reason.REVIEW,
+        Reason.PAID_LATE,
+        Reason.PAID_TWICE,
+        Reason.AMOUNT_DIFFERS,
+        Reason.IDS_DIFFER,
+        Reason.MONEY_IN_DOUBT,
+        Reason.RECEIPT_OVERDUE,
+    }
+)
+"""Reasons of a review; their sentences say that somebody is checking."""
 
 
 def customer_message(
@@ -216,9 +241,11 @@ def customer_message(
 
 def _sentence(status: str, reason: Reason | None, booking_action: str, outcome_certain: bool) -> Sentence:
     if booking_action == "REVIEW":
-        return _SENTENCES[reason if reason in _REVIEWED else Reason.REVIEW]
+        return _SENTENCES[reason if reason in REVIEWS else Reason.REVIEW]
     if booking_action == "CONFIRM":
         return _RECEIVED
+    if booking_action == "FOLLOW_SIBLING":
+        return _SENTENCES[Reason.SIBLING_PAID]
     if booking_action == "RELEASE" and status == "REFUNDED":
         return _RETURNED
     if status == "EXPIRED" and outcome_certain:

@@ -22,7 +22,7 @@ from datetime import datetime
 
 from payment_service.domain.cases import Case, CaseKind, OpenCase, ends_by_itself
 from payment_service.domain.decisions import certain_by_now, decided, duplicate, late
-from payment_service.domain.effects import REASON_OF_ARRIVAL, is_query, moved, said_before, with_evidence, with_ids
+from payment_service.domain.effects import is_query, moved, said_before, with_evidence, with_ids
 from payment_service.domain.facts import (
     Fact,
     RefundRequested,
@@ -140,6 +140,20 @@ _CASE_OF: Mapping[Finding, CaseKind] = {
     Finding.REFUND_FAILED: CaseKind.REFUND,
 }
 
+_REASON_OF_CASE: Mapping[str, Reason] = {
+    CaseKind.FOREIGN_IDS: Reason.IDS_DIFFER,
+    CaseKind.OTHER_PROMPT: Reason.IDS_DIFFER,
+    CaseKind.UNCLAIMED_MONEY: Reason.MONEY_IN_DOUBT,
+    CaseKind.PAID_AFTER_END: Reason.MONEY_IN_DOUBT,
+    CaseKind.REFUND: Reason.MONEY_IN_DOUBT,
+    CaseKind.WRONG_AMOUNT: Reason.AMOUNT_DIFFERS,
+    CaseKind.SECOND_RECEIPT: Reason.PAID_TWICE,
+    CaseKind.DUPLICATE_PAYMENT: Reason.PAID_TWICE,
+    CaseKind.LATE_PAYMENT: Reason.PAID_LATE,
+    CaseKind.RECEIPT_OVERDUE: Reason.RECEIPT_OVERDUE,
+}
+"""What a caller reads while a case about money is open, by its kind. The oldest one speaks."""
+
 _UNBOUND = frozenset({Finding.FOREIGN_PAID, Finding.FOREIGN_OTHER, Finding.PROMPT_OTHERWISE})
 """Findings whose ids are not this payment's and must not be recorded on it."""
 
@@ -177,16 +191,16 @@ def apply(payment: Payment, fact: Fact, around: Surroundings, now: datetime, tim
     case = _case(row, column, mark or target, payment, fact)
     after = payment if row in _UNBOUND or cell == "-" else with_ids(payment, fact)
     after = moved(after, target, fact, now, times)
-    sibling_paid = not after.blocks_booking if after.state in LIVE_STATES else payment.reason is Reason.SIBLING_PAID
-    if sibling_paid and after.state not in PAID_STATES and after.reason not in UNDER_REVIEW | {Reason.WITHDRAWN}:
+    lost_block = row is Finding.SIBLING_PAID or (after.state in LIVE_STATES and not after.blocks_booking)
+    sibling_paid = lost_block or payment.reason is Reason.SIBLING_PAID
+    if sibling_paid and after.state not in PAID_STATES and after.reason not in UNDER_REVIEW:
         # The prompt may still be on the phone, and nobody must pay, now or by another attempt, for what is paid.
         after = after.but(reason=Reason.SIBLING_PAID)
     if row in _UNPAID:
         after = with_evidence(after, fact, now, times)
     if after.state is State.COMPLETED and payment.state is not State.COMPLETED:
         arrival = _money_case_on_arrival(after, around)
-        if arrival is not None:
-            case, after = arrival, after.but(reason=REASON_OF_ARRIVAL[arrival.kind])
+        case = arrival or case
     ended = _ended_cases(after, row, fact, around)
     after = _held(after, case, ended, around)
     after = decided(payment, after, around, now, times)
@@ -197,8 +211,9 @@ def apply(payment: Payment, fact: Fact, around: Surroundings, now: datetime, tim
 
 
 def _done_before(payment: Payment, fact: Fact) -> bool:
-    """A withdrawal is repeatable; a refund is the same only by its own id, which is dropped as known."""
-    return not isinstance(fact, RefundRequested) and payment.reason is Reason.WITHDRAWN
+    """A withdrawal is repeatable: what was cancelled and never sent. A refund is the same only by its own id, which is
+    dropped as known."""
+    return not isinstance(fact, RefundRequested) and payment.sent_at is None
 
 
 def _case(row: Finding, column: Standing, mark: str, payment: Payment, fact: Fact) -> Case | None:
@@ -224,11 +239,14 @@ def _held(after: Payment, opened: Case | None, ended: tuple[OpenCase, ...], arou
     """The payment with what its open cases hold back; a bar ends with the last case that made it."""
     left = [case for case in around.open_cases if case not in ended]
     if any(case.is_money for case in ended):
-        after = after.but(money_case_open=any(case.is_money for case in left))
+        about_money = [case for case in left if case.is_money]
+        reason = _REASON_OF_CASE.get(about_money[0].kind) if about_money else None
+        after = after.but(money_case_open=bool(about_money), review_reason=reason)
     if any(case.kind is CaseKind.UNREAD_CALLBACK for case in ended):
         after = after.but(unread_callback=any(case.kind is CaseKind.UNREAD_CALLBACK for case in left))
     if opened is not None and opened.is_money:
-        after = after.but(money_case_open=True)
+        reason = after.review_reason if after.money_case_open else _REASON_OF_CASE[opened.kind]
+        after = after.but(money_case_open=True, review_reason=reason)
     return after
 
 

@@ -126,7 +126,7 @@ def view_of(payment: Payment, request: PaymentRequest, warning: PhoneWarning | N
         attempt=payment.attempt,
         retry_of=payment.retry_of,
         status=STATUS_OF[payment.state],
-        reason=payment.reason,
+        reason=payment.shown_reason,
         result_code=payment.result_code,
         language_code=request.language_code,
         booking_action=payment.booking_action,

@@ -125,7 +125,7 @@ def event_row(event: NewEvent, ring: KeyRing, previous_hash: bytes) -> LoggedEve
         fact_kind=event.fact_kind,
         previous_state=event.before.state if event.before is not None else None,
         state=payment.state,
-        status_reason=payment.reason,
+        status_reason=payment.shown_reason,
         provider_result_code=payment.result_code,
         booking_action=payment.booking_action,
         outcome_certain=payment.outcome_certain,

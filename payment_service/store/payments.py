@@ -75,6 +75,7 @@ _COLUMNS = (
     _mutable("blocks_booking"),
     _mutable("said_confirm"),
     _mutable("money_case_open"),
+    _mutable("review_reason", read=Reason),
     _mutable("claim_id"),
     _mutable("lease_expires_at"),
     _mutable("sent_at"),

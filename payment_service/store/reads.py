@@ -12,7 +12,20 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, Select, Table, bindparam, cast, exists, func, select, union_all
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    Table,
+    bindparam,
+    case,
+    cast,
+    exists,
+    func,
+    literal_column,
+    select,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -142,6 +155,11 @@ class EventScope:
 _p, _e = payments.c, events.c
 
 _AMOUNT = cast(_p.amount, BigInteger)
+# As `Payment.shown_reason`; an event holds what was shown.
+_SHOWN_REASON = case(
+    (_p.booking_action == literal_column("'REVIEW'"), func.coalesce(_p.review_reason, _p.status_reason)),
+    else_=_p.status_reason,
+)
 
 
 def _columns(fields: Sequence[str], *tables: Table, **elsewhere: ColumnElement[Any]) -> list[ColumnElement[Any]]:
@@ -150,7 +168,8 @@ def _columns(fields: Sequence[str], *tables: Table, **elsewhere: ColumnElement[A
     return [elsewhere[field] if field in elsewhere else named[field] for field in fields]
 
 
-_PAYMENT = select(*_columns(PaymentRow._fields, payments, amount=_AMOUNT, receipt=_p.mpesa_receipt_number))
+_SHOWN = {"amount": _AMOUNT, "receipt": _p.mpesa_receipt_number, "status_reason": _SHOWN_REASON}
+_PAYMENT = select(*_columns(PaymentRow._fields, payments, **_SHOWN))
 _REQUEST = select(*_columns(RequestRow._fields, payments, amount=_AMOUNT, description=_p.transaction_desc))
 _EVENT = select(
     *_columns(EventRow._fields, events, payments, amount=_AMOUNT, receipt=_e.mpesa_receipt_number)

@@ -98,6 +98,7 @@ payments = Table(
     required("blocks_booking", Boolean()),
     required("said_confirm", Boolean()),
     required("money_case_open", Boolean()),
+    Column("review_reason", Text()),
     # How it is being sent and settled.
     Column("claim_id", Uuid()),
     when("lease_expires_at"),

@@ -302,6 +302,9 @@ def test_the_bar_goes_with_the_last_open_case_about_money() -> None:
     once = scenes.tell(before, ReceiptProven(RECEIPT), before.updated_at, open_cases=cases)
     assert once.ended == (cases[0],)
     assert (once.payment.money_case_open, once.changed(before)) == (True, False)
+    foreign = OpenCase(CaseKind.FOREIGN_IDS, is_money=True, fact_id="foreign")
+    spoken = scenes.tell(before, ReceiptProven(RECEIPT), before.updated_at, open_cases=[*cases[:1], foreign])
+    assert (spoken.payment.shown_reason, spoken.changed(before)) == (Reason.IDS_DIFFER, True), "the next one speaks"
     twice = scenes.tell(once.payment, ReceiptProven(OTHER_RECEIPT), before.updated_at, open_cases=cases[1:])
     assert (twice.payment.money_case_open, twice.payment.booking_action) == (False, BookingAction.WAIT)
     assert twice.changed(before)
@@ -325,7 +328,7 @@ def test_a_receipt_proven_elsewhere_ends_a_doubt_wherever_it_stands_and_nothing_
     alone = scenes.tell(doubted, ReceiptProven(OTHER_RECEIPT), before.updated_at, open_cases=[doubt(OTHER_RECEIPT)])
     after = alone.payment
     assert (after.booking_action, after.money_case_open) == (before.booking_action, False)
-    assert standing(after) is column
+    assert (standing(after), after.shown_reason) == (column, before.shown_reason)
 
 
 def test_a_doubt_that_ends_beside_a_confirmed_sibling_confirms_nothing() -> None:
@@ -343,10 +346,12 @@ def test_a_receipt_that_comes_after_all_ends_the_case_that_it_was_overdue() -> N
     pending = scenes.standing_in(Standing.RECEIPT_PENDING)
     overdue = scenes.tell(pending, ReceiptOverdue(), pending.updated_at + TIMES.receipt_within).payment
     assert (overdue.booking_action, overdue.outcome_certain) == (BookingAction.REVIEW, False)
+    assert overdue.shown_reason is Reason.RECEIPT_OVERDUE
     case = OpenCase(CaseKind.RECEIPT_OVERDUE, is_money=True, fact_id="receipt-overdue")
     outcome = scenes.tell(overdue, scenes.paid(), overdue.updated_at, open_cases=[case])
     assert outcome.ended == (case,)
     assert (outcome.payment.booking_action, outcome.payment.outcome_certain) == (BookingAction.CONFIRM, True)
+    assert outcome.payment.shown_reason is None
 
 
 # Late is judged by when the news reached us.
@@ -389,6 +394,10 @@ def test_an_attempt_that_ends_after_its_sibling_was_paid_offers_no_other_payment
     assert beaten.reason is Reason.SIBLING_PAID
     ended = scenes.tell(beaten, ending, SENT + seconds(9)).payment
     assert (ended.state in (State.FAILED, State.CANCELLED), ended.reason) == (True, Reason.SIBLING_PAID)
+    assert (ended.booking_action, ended.retry_allowed_at) == (BookingAction.FOLLOW_SIBLING, None)
+    expired = scenes.tell(beaten, DeadlinePassed(), beaten.expires_at).payment
+    certain = scenes.tell(expired, WatchEnded(books_cover=True), WATCH_END).payment
+    assert (certain.booking_action, certain.outcome_certain) == (BookingAction.FOLLOW_SIBLING, True)
     paid = scenes.tell(ended, scenes.paid(), SENT + seconds(20)).payment
     assert paid.reason is not Reason.SIBLING_PAID
 
@@ -399,6 +408,13 @@ def test_an_attempt_whose_sibling_was_paid_can_be_withdrawn_twice() -> None:
     unsent = scenes.tell(beaten, scenes.not_sent(), SENT + seconds(2)).payment
     assert (unsent.state, unsent.reason) == (State.CREATED, Reason.SIBLING_PAID)
     withdrawn = scenes.tell(unsent, CancelRequested("cancel-1"), SENT + seconds(3)).payment
-    assert (withdrawn.state, withdrawn.reason) == (State.CANCELLED, Reason.WITHDRAWN)
+    assert (withdrawn.state, withdrawn.booking_action) == (State.CANCELLED, BookingAction.FOLLOW_SIBLING)
     again = scenes.tell(withdrawn, CancelRequested("cancel-2"), SENT + seconds(4))
     assert (again.refused, again.payment) == (False, withdrawn)
+
+
+def test_an_attempt_that_was_not_sent_when_its_sibling_was_paid_offers_no_other_payment() -> None:
+    beaten = scenes.tell(scenes.created(), SiblingPaid(UUID(int=7)), SENT).payment
+    assert (beaten.state, beaten.reason) == (State.CANCELLED, Reason.SIBLING_PAID)
+    assert (beaten.booking_action, beaten.retry_allowed_at) == (BookingAction.FOLLOW_SIBLING, None)
+    assert not scenes.tell(beaten, CancelRequested("cancel-1"), SENT + seconds(1)).refused

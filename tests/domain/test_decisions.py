@@ -9,12 +9,13 @@ from uuid import UUID
 
 import pytest
 
-from payment_service.domain.cases import CaseKind
+from payment_service.domain.cases import CaseKind, OpenCase
 from payment_service.domain.decisions import Bar, bar_to_new_attempt
 from payment_service.domain.facts import (
     DeadlinePassed,
     NotSent,
     ReceiptOverdue,
+    ReceiptProven,
     RefundDone,
     RefundFailed,
     RefundRequested,
@@ -27,6 +28,7 @@ from payment_service.domain.facts import (
 from payment_service.domain.findings import Standing, standing
 from payment_service.domain.payment import BookingAction, LatePaymentPolicy, Payment, State
 from payment_service.domain.reasons import Reason
+from payment_service.domain.transitions import Outcome
 from tests.domain import scenes
 from tests.domain.scenes import CHECKOUT, CLAIM, OTHER_ID, OTHER_RECEIPT, RECEIPT, REFUND, START, seconds
 
@@ -89,6 +91,38 @@ def test_what_the_booking_may_do_in_every_standing_while_money_is_in_doubt(
     after = scenes.tell(before, scenes.paid(OTHER_RECEIPT, 1), moment, receipt_holder=OTHER_ID).payment
     assert (after.money_case_open, after.booking_action) == (True, action)
     assert after.outcome_certain is before.outcome_certain
+
+
+LONG = timedelta(minutes=16)
+
+
+@pytest.mark.parametrize(
+    ("reason", "before", "outcome"),
+    [
+        ("IDS_DIFFER", E, lambda p: scenes.tell(p, scenes.paid(OTHER_RECEIPT, checkout="checkout-9"), p.updated_at)),
+        ("IDS_DIFFER", F, lambda p: scenes.tell(p, scenes.paid(), p.updated_at, receipt_holder=OTHER_ID)),
+        ("IDS_DIFFER", X, lambda p: scenes.tell(p, scenes.accepted(checkout="checkout-9"), p.updated_at)),
+        ("MONEY_IN_DOUBT", P, lambda p: scenes.tell(p, scenes.pulled(in_doubt=True), p.updated_at)),
+        ("MONEY_IN_DOUBT", F, lambda p: scenes.tell(p, scenes.query_paid(CHECKOUT), p.updated_at)),
+        ("AMOUNT_DIFFERS", E, lambda p: scenes.tell(p, scenes.paid(OTHER_RECEIPT, 499), p.updated_at)),
+        ("RECEIPT_OVERDUE", K0, lambda p: scenes.tell(p, ReceiptOverdue(), p.updated_at + LONG)),
+        ("PAID_LATE", E, lambda p: scenes.tell(p, scenes.paid(), p.updated_at + LONG)),
+        ("PAID_TWICE", E, lambda p: scenes.tell(p, scenes.paid(), p.updated_at, siblings=[sibling_in(K)])),
+    ],
+)
+def test_every_review_says_why_and_what_stood_before_it_stands_again_after_it(
+    reason: str, before: Standing, outcome: Callable[[Payment], Outcome]
+) -> None:
+    stood = scenes.standing_in(before)
+    reviewed = outcome(stood).payment
+    assert (reviewed.booking_action, reviewed.shown_reason) == (REVIEW, Reason(reason))
+    # As if its case were one that a receipt ends: all end alike.
+    case = OpenCase(CaseKind.UNCLAIMED_MONEY, is_money=True, fact_id="doubt", receipt=OTHER_RECEIPT)
+    ended = scenes.tell(reviewed, ReceiptProven(OTHER_RECEIPT), reviewed.updated_at, open_cases=[case]).payment
+    money_came = reviewed.state is not stood.state
+    assert (ended.booking_action, ended.shown_reason) == (
+        (CONFIRM, None) if money_came else (stood.booking_action, stood.reason)
+    )
 
 
 def test_what_is_certain_in_the_standings_that_time_changes() -> None:
@@ -345,10 +379,11 @@ def test_no_payment_says_confirm_beside_one_that_did_even_when_its_own_case_is_c
     confirmed = sibling_in(K)
     before = scenes.standing_in(U0)
     duplicate = scenes.tell(before, scenes.paid(), before.updated_at, siblings=[confirmed]).payment
-    settled = replace(duplicate, money_case_open=False)
+    settled = replace(duplicate, money_case_open=False, review_reason=None)
     with_ids = scenes.tell(settled, scenes.accepted(), settled.updated_at, siblings=[confirmed]).payment
     assert with_ids.checkout_request_id == CHECKOUT
     assert (with_ids.booking_action, with_ids.said_confirm) == (REVIEW, False)
+    assert with_ids.shown_reason is Reason.PAID_TWICE
 
 
 def test_confirm_is_remembered_through_everything_that_follows() -> None:

@@ -38,8 +38,16 @@ from payment_service.domain.facts import (
     WatchEnded,
 )
 from payment_service.domain.findings import Standing, Surroundings, deadline, finding, standing
-from payment_service.domain.payment import LIVE_STATES, PAID_STATES, STATUS_OF, BookingAction, Payment, State
-from payment_service.domain.reasons import Reason, customer_message
+from payment_service.domain.payment import (
+    ENDED_UNPAID,
+    LIVE_STATES,
+    PAID_STATES,
+    STATUS_OF,
+    BookingAction,
+    Payment,
+    State,
+)
+from payment_service.domain.reasons import REVIEWS, Reason, customer_message
 from payment_service.domain.transitions import TABLE, Outcome, apply
 from payment_service.domain.views import event_type
 from tests.domain import scenes
@@ -147,7 +155,14 @@ def test_what_every_fact_does_is_whole_and_counted(payment: Payment) -> None:
             assert outcome.changed(before)
             event_type(before, after)
         status, action, certain = STATUS_OF[after.state].value, after.booking_action.value, after.outcome_certain
-        sentence = customer_message(status, after.reason, action, certain, "en")
+        sentence = customer_message(status, after.shown_reason, action, certain, "en")
+        if after.booking_action is BookingAction.REVIEW:
+            assert after.shown_reason in REVIEWS
+        else:
+            assert after.shown_reason is after.reason
+        if after.state in ENDED_UNPAID and after.reason is Reason.SIBLING_PAID:
+            assert after.booking_action in (BookingAction.FOLLOW_SIBLING, BookingAction.REVIEW)
+            assert after.retry_allowed_at is None
         assert len(sentence) > 10
         if any(s.said_confirm for s in around.siblings) and after.state in LIVE_STATES and not after.blocks_booking:
             assert "enter your M-Pesa PIN" not in sentence

@@ -90,6 +90,13 @@ def test_nobody_whose_booking_is_confirmed_is_asked_for_anything() -> None:
             assert customer_message(status.value, reason, action.value, certain, "en") == "Payment received. Thank you."
 
 
+def test_an_attempt_beaten_by_its_sibling_invites_nobody_to_pay() -> None:
+    for status, reason, action, certain in EVERYTHING:
+        if action is BookingAction.FOLLOW_SIBLING:
+            english = customer_message(status.value, reason, action.value, certain, "en")
+            assert english == "This booking is already paid. Do not enter your PIN."
+
+
 def test_who_is_certainly_unpaid_is_not_told_to_wait() -> None:
     said = customer_message("EXPIRED", Reason.NO_ANSWER, "OFFER_RETRY", True, "en")
     assert said == "No answer came from your phone. You have not been charged."

@@ -498,7 +498,7 @@ def test_a_cell_says_what_follows_from_a_fact(line: Row, column: Standing) -> No
         assert outcome.changed(before)
     elif expected.money and not before.money_case_open:
         assert differing(before, after) - set(ID_FIELDS) <= {
-            "money_case_open", "booking_action", "version", "updated_at", "due_at",
+            "money_case_open", "booking_action", "review_reason", "version", "updated_at", "due_at",
         }  # fmt: skip
         assert after.version == before.version + 1
     else:

@@ -25,6 +25,7 @@ class Fault:
 
 RECORDING = "tests/application/recording/test_record_facts.py"
 CLOCK = "tests/application/recording/test_database_clock.py"
+CERTAINTY = "tests/domain/test_certainty.py"
 KEPT = "tests/application/settling/test_apply_kept_callbacks.py"
 PUSHES = "tests/end_to_end/test_push_answers.py"
 
@@ -651,7 +652,7 @@ FAULTS = (
         "    covered = fact.books_cover or payment.unpaid_seen_at is not None",
         "    covered = fact.books_cover or payment.unread_callback is False",
         (
-            "tests/domain/test_certainty.py::test_after_two_days_of_silence_a_person_is_asked_and_nothing_is_certain",
+            f"{CERTAINTY}::test_after_two_days_of_silence_a_person_is_asked_and_nothing_is_certain",
             "tests/application/settling/test_run_timers.py::test_a_dead_sender_leaves_an_uncertain_payment_that_expires",
         ),
     ),
@@ -672,7 +673,7 @@ FAULTS = (
         "payment_service/domain/decisions.py",
         "            return not after.unread_callback and (proven or was_certain)",
         "            return proven or was_certain",
-        ("tests/domain/test_certainty.py::test_nothing_without_money_is_certain_while_a_callback_is_unread",),
+        (f"{CERTAINTY}::test_nothing_without_money_is_certain_while_a_callback_is_unread",),
     ),
     Fault(
         "a doubt about money outlives its proof",
@@ -689,8 +690,8 @@ FAULTS = (
     Fault(
         "one proof lifts the bar of another case about money",
         "payment_service/domain/transitions.py",
-        "        after = after.but(money_case_open=any(case.is_money for case in left))",
-        "        after = after.but(money_case_open=False)",
+        "money_case_open=bool(about_money)",
+        "money_case_open=False",
         ("tests/application/recording/test_record_facts.py::test_another_case_about_money_keeps_the_review",),
     ),
     Fault(
@@ -798,16 +799,16 @@ FAULTS = (
     Fault(
         "a paid sibling hides that an attempt was withdrawn",
         "payment_service/domain/transitions.py",
-        "after.reason not in UNDER_REVIEW | {Reason.WITHDRAWN}:",
-        "after.reason not in UNDER_REVIEW:",
-        ("tests/domain/test_certainty.py::test_an_attempt_whose_sibling_was_paid_can_be_withdrawn_twice",),
+        "isinstance(fact, RefundRequested) and payment.sent_at is None",
+        "isinstance(fact, RefundRequested) and payment.reason is Reason.WITHDRAWN",
+        (f"{CERTAINTY}::test_an_attempt_whose_sibling_was_paid_can_be_withdrawn_twice",),
     ),
     Fault(
         "an answer makes certain what has money in doubt",
         "payment_service/domain/decisions.py",
         "            proven = after.unpaid_proof is not None and not after.money_case_open",
         "            proven = after.unpaid_proof is not None",
-        ("tests/domain/test_certainty.py::test_money_in_doubt_is_not_made_certain_by_an_answer_that_says_unpaid",),
+        (f"{CERTAINTY}::test_money_in_doubt_is_not_made_certain_by_an_answer_that_says_unpaid",),
     ),
     Fault(
         "a retry may start before its sentence says so",
@@ -865,20 +866,51 @@ FAULTS = (
         "payment_service/domain/findings.py",
         "        or payment.unread_callback\n        or around.callback_waiting\n",
         "",
-        ("tests/domain/test_certainty.py::test_a_payment_with_a_callback_of_its_own_is_never_sent",),
+        (f"{CERTAINTY}::test_a_payment_with_a_callback_of_its_own_is_never_sent",),
     ),
     Fault(
         "an unread callback bars what another attempt may do",
         "payment_service/domain/findings.py",
         "sibling.state in PAID_STATES or sibling.money_case_open for",
         "sibling.state in PAID_STATES or sibling.money_case_open or sibling.unread_callback for",
-        ("tests/domain/test_certainty.py::test_an_attempt_may_be_sent_exactly_where_it_may_be_started",),
+        (f"{CERTAINTY}::test_an_attempt_may_be_sent_exactly_where_it_may_be_started",),
     ),
     Fault(
         "the case of a silent watch outlives a receipt that follows the money",
         "payment_service/domain/cases.py",
         "(payment.state not in LIVE_STATES and not",
         "(payment.state not in LIVE_STATES and payment.completed_at is None and not",
-        ("tests/domain/test_certainty.py::test_the_case_of_a_silent_watch_ends_with_a_receipt_that_follows_the_money",),
+        (f"{CERTAINTY}::test_the_case_of_a_silent_watch_ends_with_a_receipt_that_follows_the_money",),
+    ),
+    Fault(
+        "an attempt whose sibling was paid offers another payment",
+        "payment_service/domain/decisions.py",
+        "            return BookingAction.FOLLOW_SIBLING",
+        "            return BookingAction.OFFER_RETRY",
+        (
+            f"{CERTAINTY}::test_an_attempt_that_ends_after_its_sibling_was_paid_offers_no_other_payment",
+            f"{CERTAINTY}::test_an_attempt_that_was_not_sent_when_its_sibling_was_paid_offers_no_other_payment",
+        ),
+    ),
+    Fault(
+        "a review gives the reason of what stood before it",
+        "payment_service/domain/payment.py",
+        "return self.review_reason if reviewed and self.review_reason is not None else self.reason",
+        "return self.reason",
+        ("tests/domain/test_decisions.py::test_every_review_says_why_and_what_stood_before_it_stands_again_after_it",),
+    ),
+    Fault(
+        "the reason of a review outlives it",
+        "payment_service/domain/payment.py",
+        "if reviewed and self.review_reason is not None else",
+        "if self.review_reason is not None else",
+        ("tests/domain/test_every_pair.py::test_what_every_fact_does_is_whole_and_counted",),
+    ),
+    Fault(
+        "a read gives another reason than the event",
+        "payment_service/store/reads.py",
+        '"status_reason": _SHOWN_REASON}',
+        '"status_reason": _p.status_reason}',
+        ("tests/application/settling/test_end_doubts.py",),
     ),
 )

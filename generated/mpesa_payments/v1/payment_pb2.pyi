@@ -122,18 +122,29 @@ class _StatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StatusRe
     STATUS_REASON_NO_ANSWER: _StatusReason.ValueType  # 22
     """No answer from the phone in time."""
     STATUS_REASON_SIBLING_PAID: _StatusReason.ValueType  # 23
-    """Another attempt of the same booking was paid while this one's prompt may
-    still be on a phone: nobody should enter a PIN for it. The reason stays
-    when this attempt ends without money. Offer no other attempt then, whatever
-    booking_action says: the booking is paid, and a retry is refused.
+    """Another attempt of the same booking was paid before this one had ended:
+    nobody should enter a PIN for it. The reason stays when this attempt ends
+    without money; `booking_action` is FOLLOW_SIBLING then.
     """
     STATUS_REASON_PAID_LATE: _StatusReason.ValueType  # 24
     """The money was received after the booking's hold; an operator decides."""
     STATUS_REASON_PAID_TWICE: _StatusReason.ValueType  # 25
-    """The booking was already paid by another attempt; an operator decides."""
+    """The booking was paid more than once; an operator decides."""
     STATUS_REASON_AMOUNT_DIFFERS: _StatusReason.ValueType  # 26
     """The amount that arrived is not the amount that was asked for; an operator
     decides.
+    """
+    STATUS_REASON_IDS_DIFFER: _StatusReason.ValueType  # 27
+    """What was received names another request than the one that was sent; an
+    operator decides.
+    """
+    STATUS_REASON_MONEY_IN_DOUBT: _StatusReason.ValueType  # 28
+    """Safaricom shows money that may be this payment's, and nothing proves whose
+    it is; an operator decides, unless proof comes first.
+    """
+    STATUS_REASON_RECEIPT_OVERDUE: _StatusReason.ValueType  # 29
+    """The money is said to have been received, and its receipt number has not
+    come in time; an operator decides, unless it comes after all.
     """
 
 class StatusReason(_StatusReason, metaclass=_StatusReasonEnumTypeWrapper):
@@ -188,18 +199,29 @@ STATUS_REASON_WITHDRAWN: StatusReason.ValueType  # 21
 STATUS_REASON_NO_ANSWER: StatusReason.ValueType  # 22
 """No answer from the phone in time."""
 STATUS_REASON_SIBLING_PAID: StatusReason.ValueType  # 23
-"""Another attempt of the same booking was paid while this one's prompt may
-still be on a phone: nobody should enter a PIN for it. The reason stays
-when this attempt ends without money. Offer no other attempt then, whatever
-booking_action says: the booking is paid, and a retry is refused.
+"""Another attempt of the same booking was paid before this one had ended:
+nobody should enter a PIN for it. The reason stays when this attempt ends
+without money; `booking_action` is FOLLOW_SIBLING then.
 """
 STATUS_REASON_PAID_LATE: StatusReason.ValueType  # 24
 """The money was received after the booking's hold; an operator decides."""
 STATUS_REASON_PAID_TWICE: StatusReason.ValueType  # 25
-"""The booking was already paid by another attempt; an operator decides."""
+"""The booking was paid more than once; an operator decides."""
 STATUS_REASON_AMOUNT_DIFFERS: StatusReason.ValueType  # 26
 """The amount that arrived is not the amount that was asked for; an operator
 decides.
+"""
+STATUS_REASON_IDS_DIFFER: StatusReason.ValueType  # 27
+"""What was received names another request than the one that was sent; an
+operator decides.
+"""
+STATUS_REASON_MONEY_IN_DOUBT: StatusReason.ValueType  # 28
+"""Safaricom shows money that may be this payment's, and nothing proves whose
+it is; an operator decides, unless proof comes first.
+"""
+STATUS_REASON_RECEIPT_OVERDUE: StatusReason.ValueType  # 29
+"""The money is said to have been received, and its receipt number has not
+come in time; an operator decides, unless it comes after all.
 """
 Global___StatusReason: _TypeAlias = StatusReason  # noqa: Y015
 
@@ -224,7 +246,13 @@ class _BookingActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Booking
     BOOKING_ACTION_RELEASE: _BookingAction.ValueType  # 4
     """The money goes back to the payer: release the booking."""
     BOOKING_ACTION_REVIEW: _BookingAction.ValueType  # 5
-    """Money is in doubt or unexpected: do nothing until an operator has decided."""
+    """Money is in doubt or unexpected: do nothing until an operator has decided.
+    `status_reason` says why. When the doubt ends, it is again what it was.
+    """
+    BOOKING_ACTION_FOLLOW_SIBLING: _BookingAction.ValueType  # 6
+    """This attempt ended without money, and another attempt of the booking is
+    paid: do what that payment's `booking_action` says. A retry is refused.
+    """
 
 class BookingAction(_BookingAction, metaclass=_BookingActionEnumTypeWrapper):
     """What the booking may do now. Decided by this service from the stored
@@ -246,7 +274,13 @@ same seat. Only RELEASE frees it earlier.
 BOOKING_ACTION_RELEASE: BookingAction.ValueType  # 4
 """The money goes back to the payer: release the booking."""
 BOOKING_ACTION_REVIEW: BookingAction.ValueType  # 5
-"""Money is in doubt or unexpected: do nothing until an operator has decided."""
+"""Money is in doubt or unexpected: do nothing until an operator has decided.
+`status_reason` says why. When the doubt ends, it is again what it was.
+"""
+BOOKING_ACTION_FOLLOW_SIBLING: BookingAction.ValueType  # 6
+"""This attempt ended without money, and another attempt of the booking is
+paid: do what that payment's `booking_action` says. A retry is refused.
+"""
 Global___BookingAction: _TypeAlias = BookingAction  # noqa: Y015
 
 class _LatePaymentPolicy:

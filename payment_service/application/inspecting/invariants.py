@@ -112,7 +112,7 @@ def _last_event(found: Evidence, _: Instruments) -> Iterator[str]:
         ("caller", payment.caller, last.caller),
         ("amount", payment.amount, last.amount),
         ("state", payment.state.value, last.state),
-        ("reason", payment.reason and payment.reason.value, last.status_reason),
+        ("reason", payment.shown_reason and payment.shown_reason.value, last.status_reason),
         ("result code", payment.result_code, last.provider_result_code),
         ("booking action", payment.booking_action.value, last.booking_action),
         ("certainty", payment.outcome_certain, last.outcome_certain),

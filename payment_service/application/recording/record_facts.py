@@ -284,7 +284,7 @@ class _Ledger:
                     "payment_id": str(after.payment_id),
                     "from_state": before.state.value,
                     "to_state": after.state.value,
-                    "reason": after.reason and after.reason.value,
+                    "reason": after.shown_reason and after.shown_reason.value,
                     "cause": type(fact).__name__,
                     "version": after.version,
                     "trace_id": trace_id(row.trace_parent),

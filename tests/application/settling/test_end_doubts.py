@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from payment_service.application.settling.end_doubts import DoubtTools, end_doubts
+from payment_service.domain.payment import Payment
 from payment_service.store.engines import read_engine
+from payment_service.store.reads import payments_of_booking
 from tests.databases import Database
 from tests.rows import rows_of
 from tests.stories import Stories
@@ -14,20 +17,32 @@ from tests.writers import Writers
 pytestmark = pytest.mark.every_postgres
 
 
+async def shown_reason(engine: AsyncEngine, payment: Payment) -> str | None:
+    """What a caller reads."""
+    async with engine.connect() as conn:
+        (row,) = await payments_of_booking(conn, payment.caller, payment.booking_id)
+    return row.status_reason
+
+
 async def test_a_booking_is_barred_no_longer_than_the_doubt_about_its_payment(
     writers: Writers, database: Database, tmp_path: Path
 ) -> None:
     stories, engine = Stories(writers, tmp_path), read_engine(database.application_url)
     doubted, owner = await stories.prompted(), await stories.prompted()
     await stories.pulled(doubted, "RCPT0000E1", in_doubt=True)
+    shown = [await shown_reason(engine, doubted)]
     tools = DoubtTools(engine, writers.facts)
     try:
         assert await end_doubts(tools) == 0, "nobody has proven whose it is"
         await stories.callback(owner.reference, receipt="RCPT0000E1")
         assert await end_doubts(tools) == 1
         assert await end_doubts(tools) == 0
+        shown.append(await shown_reason(engine, doubted))
     finally:
         await engine.dispose()
+    assert shown == ["MONEY_IN_DOUBT", "AWAITING_CUSTOMER"], "its own reason has stood all the while"
+    told = "SELECT status_reason FROM payment_events WHERE payment_id = %s ORDER BY version DESC LIMIT 2"
+    assert await rows_of(database, told, (doubted.payment_id,)) == [(shown[1],), (shown[0],)]
     actions = "SELECT booking_action, money_case_open FROM payment_transactions ORDER BY created_at, payment_id"
     assert await rows_of(database, actions) == [("WAIT", False), ("CONFIRM", False)]
     assert await rows_of(database, "SELECT settled_at IS NULL, settled_by FROM cases") == [(False, "proven:RCPT0000E1")]
