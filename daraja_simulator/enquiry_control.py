@@ -13,6 +13,8 @@
   POST   /control/phones/{phone}/statuses a behaviour, or {"behaviours": […]}: for the next about that phone's payments
   POST   /control/pulls                   {"behaviour": {…}, "count": 1}: for the next pulls
   DELETE /control/pulls
+  POST   /control/balances                {"behaviour": {…}, "count": 1}: for the next questions for the balance
+  DELETE /control/balances
   GET    /control/certificate             {"certificate"}: PEM; a SecurityCredential is encrypted for it
   POST   /control/initiator               {"locked": true | false, "may_order": true | false}: what is left out is
                                           false for the one, true for the other
@@ -116,6 +118,17 @@ async def clear_pull_faults(world: World, _: web.Request) -> dict[str, Any]:
     return cleared(world.enquiries.pull_faults)
 
 
+async def add_balance_faults(world: World, request: web.Request) -> dict[str, Any]:
+    body = await json_body(request)
+    behaviour = parse_result_behaviour(body.get("behaviour"))
+    world.enquiries.balance_faults.extend([behaviour] * whole(body.get("count", 1), "count"))
+    return {"queued": len(world.enquiries.balance_faults)}
+
+
+async def clear_balance_faults(world: World, _: web.Request) -> dict[str, Any]:
+    return cleared(world.enquiries.balance_faults)
+
+
 async def show_certificate(_: World, __: web.Request) -> dict[str, Any]:
     return {"certificate": certificate()}
 
@@ -145,6 +158,8 @@ ROUTES: Final[tuple[tuple[str, str, Control], ...]] = (
     ("POST", "/control/phones/{phone}/statuses", script_statuses),
     ("POST", "/control/pulls", add_pull_faults),
     ("DELETE", "/control/pulls", clear_pull_faults),
+    ("POST", "/control/balances", add_balance_faults),
+    ("DELETE", "/control/balances", clear_balance_faults),
     ("GET", "/control/certificate", show_certificate),
     ("POST", "/control/initiator", set_initiator),
 )

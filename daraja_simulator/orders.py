@@ -44,7 +44,8 @@ class Kind:
     name: str
     # How the request calls the operator.
     operator: str
-    # Enters into the books what is asked for, before anything is checked, and the phone that is to have the money.
+    # Enters into the books what is asked for, before anything is checked: the phone that is to have the money too, and
+    # the name of the order.
     note: Callable[[World, Order, dict[str, Any]], None]
     # What the gateway objects to at once.
     objection: Callable[[World, Order, dict[str, Any]], Refusal | None]
@@ -85,8 +86,6 @@ def _asked(world: World, order: Order, kind: Kind, fields: dict[str, Any], behav
     """Name the order, and decide how it goes."""
     key = order.phone, order.nth, kind.name
     chosen, draws = world.chosen_by(GROUP, behaviour.told.quirks, *key, GROUP)
-    if not order.originator_conversation_id:
-        order.originator_conversation_id = world.request_id(GROUP, order.number)
     order.conversation_id = world.conversation_id(order.received_time, GROUP, order.number)
     reference = "QueueTimeoutURL", f"https://internal.example/{kind.name}results/v1/submit"
     ids = order.originator_conversation_id, order.conversation_id
@@ -133,3 +132,9 @@ def too_little(world: World, order: Order, asked: Asked, shortcode: str) -> Outc
         return None
     world.hits["order.float_short"] += 1
     return failure(asked, 1, "The balance is insufficient for the transaction.")
+
+
+def public_name(phone: str, asked: Asked) -> str:
+    """How a result names the customer who had the money."""
+    number = f"0{phone[3:]}" if asked.chosen.take("order.local_number") else phone
+    return f"{number} - PASSENGER"

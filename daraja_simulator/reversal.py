@@ -15,7 +15,7 @@ from aiohttp import web
 
 from daraja_simulator.errors import Refusal, invalid
 from daraja_simulator.ledger import Push
-from daraja_simulator.orders import Kind, answer_order, failure, too_little
+from daraja_simulator.orders import Kind, answer_order, failure, public_name, too_little
 from daraja_simulator.push import amount_of, party_of, text_of
 from daraja_simulator.results import (
     PROCESSED,
@@ -46,6 +46,7 @@ async def answer_reversal(world: World, request: web.Request) -> web.StreamRespo
 def _note(world: World, order: Order, fields: dict[str, Any]) -> None:
     order.shortcode, order.amount = text_of(fields, "ReceiverParty"), amount_of(fields) or 0
     order.original_receipt = text_of(fields, "TransactionID")
+    order.originator_conversation_id = world.request_id(REVERSAL, order.number)
     payment = world.ledger.by_receipt.get(order.original_receipt)
     world.returns.assign_phone(order, payment.phone if payment is not None else "")
 
@@ -103,7 +104,7 @@ def _parameters(world: World, payment: Push, asked: Asked, at: float) -> list[Pa
         ("TransCompletedTime", written_time(asked, at)),
         ("OriginalTransactionID", payment.receipt),
         ("Charge", 0.0),
-        ("CreditPartyPublicName", f"{payment.phone} - PASSENGER"),
+        ("CreditPartyPublicName", public_name(payment.phone, asked)),
         ("DebitPartyPublicName", f"{payment.party_b} - VIRTUAL COACHES"),
     ]
     if asked.chosen.take("reversal.no_original"):

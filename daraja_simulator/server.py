@@ -22,6 +22,8 @@ from typing import Any, Final
 from aiohttp import web
 
 from daraja_simulator import control, enquiry_control, order_control
+from daraja_simulator.account_balance import answer_balance
+from daraja_simulator.b2c import answer_b2c
 from daraja_simulator.control import bind
 from daraja_simulator.errors import ERRORS
 from daraja_simulator.initiator import certificate
@@ -70,6 +72,8 @@ def application(world: World) -> web.Application:
     daraja("/mpesa/stkpushquery/v1/query", answer_query)
     daraja("/mpesa/transactionstatus/v1/query", answer_status_query)
     daraja("/mpesa/reversal/v1/request", answer_reversal)
+    daraja("/mpesa/b2c/v3/paymentrequest", answer_b2c)
+    daraja("/mpesa/accountbalance/v1/query", answer_balance)
     daraja("/pulltransactions/v1/register", register_pull)
     daraja("/pulltransactions/v1/query", answer_pull)
     daraja("/oauth/v1/generate", issue_token)

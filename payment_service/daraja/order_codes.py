@@ -40,7 +40,7 @@ _FLOAT_ALARM = "The M-Pesa account that refunds are paid from has too little mon
 _ACCOUNT_ALARM = "M-Pesa does not let our shortcode send money: check with Safaricom that its account is active."
 _ROLE_ALARM = (
     "M-Pesa does not let our initiator send money: give it the role Org Reversals Initiator for refunds of the whole"
-    " amount, and Org Business Payment Initiator for a part, on the M-Pesa portal."
+    " amount, and ORG B2C API initiator for a part, on the M-Pesa portal."
 )
 _INITIATOR_ALARM = (
     "M-Pesa refuses our initiator: check its name and password (it expires after 90 days and locks after three wrong"
@@ -64,6 +64,7 @@ MEANINGS: Mapping[str, OrderMeaning] = MappingProxyType(
         "8006": _failed(_INITIATOR_ALARM),
         "R000001": OrderMeaning(Ending.ALREADY_REVERSED),
         "R000002": _failed(),
+        "SFC_IC0003": _failed(),
     }
 )
 

@@ -7,16 +7,20 @@ What it takes to be sure of that is decided beside each order.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from payment_service.daraja.client import DarajaClient, Exchange, post
-from payment_service.daraja.fields import is_id
+from payment_service.daraja.fields import is_id, read_receipt
 from payment_service.daraja.initiator import Initiator
 from payment_service.daraja.order_codes import Ending, order_meaning
 from payment_service.daraja.refusals import Refusal
-from payment_service.daraja.results import INITIATOR_REFUSED_CODES, Result
+from payment_service.daraja.results import DONE, INITIATOR_REFUSED_CODES, Result
 from payment_service.daraja.sending import NotSent, Uncertain, read_sent
 from payment_service.daraja.transport import HttpAnswer, NoAnswer
+
+Answer = TypeVar("Answer", bound="OrderAnswer | TakenBefore")
+
+_NOT_CARRIED_OUT = frozenset({"cancelled", "declined", "expired"})
 
 _OF_PUSHES = "500.001.1001"
 """For an order this is the code of an internal error, whatever its text says about a push."""
@@ -40,7 +44,23 @@ class Refused:
     """A sentence for the log at error level: what to check. A refusal is never the passenger's doing."""
 
 
+@dataclass(frozen=True, slots=True)
+class TakenBefore:
+    """M-Pesa has had an order of this name before: this one does nothing, and what became of the other is not said."""
+
+
 OrderAnswer = Accepted | Refused | NotSent | Uncertain
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedOut:
+    """What proves that the money moved."""
+
+    receipt: str | None
+    """Of the transfer itself."""
+    amount: int | str | None
+    """Whole shillings, `UNREADABLE`, or None where none is said."""
+    completed_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +91,8 @@ async def send_order(
     *,
     initiator: Initiator,
     send_before: datetime | None,
-    read: Callable[[HttpAnswer | NoAnswer], OrderAnswer],
-) -> tuple[OrderAnswer, Exchange]:
+    read: Callable[[HttpAnswer | NoAnswer], Answer],
+) -> tuple[Answer, Exchange]:
     """One order, sent once, within the timeouts of a push. From `send_before` on no first byte leaves."""
     return await post(
         client,
@@ -110,10 +130,10 @@ def _accepted(value: dict[str, object]) -> Accepted | Uncertain:
     return Accepted(str(originator), str(conversation) if is_id(conversation) else None)
 
 
-def _name_of(answer: OrderAnswer) -> str:
+def _name_of(answer: OrderAnswer | TakenBefore) -> str:
     match answer:
-        case Accepted():
-            return "Accepted"
+        case Accepted() | TakenBefore():
+            return type(answer).__name__
         case Refused(code=code) | NotSent(code=code):
             return f"{type(answer).__name__} {code}"
         case Uncertain(why=why):
@@ -132,6 +152,20 @@ def deciding_code(result: Result) -> str | Unproven:
     if order_meaning(result.code).ending is Ending.UNKNOWN:
         return Unproven("a code that is not listed")
     return result.code
+
+
+def read_order_status(result: Result, originator_conversation_id: str | None) -> CarriedOut | Failed | Unproven:
+    """What Transaction Status says of an order that it was asked for by its conversation."""
+    if result.code != DONE or not result.came_to_an_end:
+        return Unproven("the question was not answered")
+    conversation = result.only("OriginatorConversationID")
+    if originator_conversation_id is None or conversation != originator_conversation_id:
+        return Unproven("the answer is about another conversation")
+    status = result.only("TransactionStatus")
+    word = status.strip().lower() if isinstance(status, str) else ""
+    if word == "completed":
+        return CarriedOut(read_receipt(result.only("ReceiptNo")), result.amount("Amount"), result.time("FinalisedTime"))
+    return Failed(word.upper()) if word in _NOT_CARRIED_OUT else Unproven("the order has not ended")
 
 
 def failed(code: str) -> Failed:

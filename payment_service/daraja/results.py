@@ -21,6 +21,8 @@ DONE = "0"
 INITIATOR_REFUSED_CODES = frozenset({"2001", "8006"})
 """The initiator's name or password is wrong, or the password is locked; a third wrong one in a row locks it."""
 
+_CODE = re.compile(r"[A-Za-z0-9_]{1,12}")
+
 # The day, and seven noughts; or ten X, as one sandbox has them.
 _PLACEHOLDER = re.compile(r"[A-Z0-9]{3}0{7}|X{10}")
 
@@ -85,9 +87,9 @@ def read_result(body: bytes) -> Result:
 
 
 def _code(value: object) -> str | None:
-    """A code; a number, digits or letters. False is an int that equals 0, and must not read as done."""
+    """A code; a number, or digits and letters. False is an int that equals 0, and must not read as done."""
     text = str(value) if type(value) is int else value
-    return text if isinstance(text, str) and text.isascii() and text.isalnum() and len(text) <= 12 else None
+    return text if isinstance(text, str) and _CODE.fullmatch(text) else None
 
 
 def _id(value: object) -> str | None:

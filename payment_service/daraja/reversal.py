@@ -17,12 +17,14 @@ from payment_service.daraja.fields import read_receipt
 from payment_service.daraja.initiator import Initiator
 from payment_service.daraja.order_codes import Ending, order_meaning
 from payment_service.daraja.orders import (
+    CarriedOut,
     Failed,
     OrderAnswer,
     Unproven,
     deciding_code,
     failed,
     read_order_answer,
+    read_order_status,
     send_order,
 )
 from payment_service.daraja.results import DONE, read_result
@@ -33,8 +35,6 @@ REVERSAL_PATH = "/mpesa/reversal/v1/request"
 
 _ORGANISATION = "11"
 """The only identifier type that a reversal takes."""
-
-_NOT_CARRIED_OUT = frozenset({"cancelled", "declined", "expired"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,15 +146,11 @@ def read_reversal_status(body: bytes, receipt: str, originator_conversation_id: 
     That the payment itself is completed says nothing: it is so before its reversal, and may be called so after it.
     """
     result = read_result(body)
-    if result.code != DONE or not result.came_to_an_end:
-        return Unproven("the question was not answered")
-    status, named = result.only("TransactionStatus"), read_receipt(result.only("ReceiptNo"))
-    word = status.strip().lower() if isinstance(status, str) else ""
-    if named == receipt:
-        return AlreadyReversed() if word == "reversed" else Unproven("the payment is not called reversed")
-    conversation = result.only("OriginatorConversationID")
-    if originator_conversation_id is None or conversation != originator_conversation_id:
-        return Unproven("the answer is about another conversation")
-    if word == "completed":
-        return Reversed(receipt, result.amount("Amount"), named, result.time("FinalisedTime"))
-    return Failed(word.upper()) if word in _NOT_CARRIED_OUT else Unproven("the reversal has not ended")
+    if result.code == DONE and result.came_to_an_end and read_receipt(result.only("ReceiptNo")) == receipt:
+        status = result.only("TransactionStatus")
+        called_reversed = isinstance(status, str) and status.strip().lower() == "reversed"
+        return AlreadyReversed() if called_reversed else Unproven("the payment is not called reversed")
+    seen = read_order_status(result, originator_conversation_id)
+    if isinstance(seen, CarriedOut):
+        return Reversed(receipt, seen.amount, seen.receipt, seen.completed_at)
+    return seen

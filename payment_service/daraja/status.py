@@ -1,27 +1,22 @@
 """Transaction Status, asked by receipt or by conversation: the question, and the result that Safaricom posts later.
 
-From "Daraja: Transaction Status" and recorded results. The answer to the question only says that it was taken. Asking
-moves no money, so it may be asked again; that a wrong password locks is for the caller to mind.
-
-How a result is taken apart stands in `results`. Only one kind of result is evidence: a completed transaction with its
-receipt, its amount and the conversation it came of. Whatever else a result says, it says of the question, not of the
-payment.
+From "Daraja: Transaction Status" and recorded results. How a question is asked stands in `questions`, and how a result
+is taken apart, in `results`. Only one kind of result is evidence: a completed transaction with its receipt, its amount
+and the conversation it came of. Whatever else a result says, it says of the question, not of the payment.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from payment_service.daraja.client import DarajaClient, Exchange, post
-from payment_service.daraja.envelopes import NothingLearned, learned, lenient_json, read_nothing
+from payment_service.daraja.client import DarajaClient, Exchange
+from payment_service.daraja.envelopes import NothingLearned
 from payment_service.daraja.fields import is_id, read_receipt
 from payment_service.daraja.initiator import Initiator
+from payment_service.daraja.questions import Asked, ask
 from payment_service.daraja.results import DONE, INITIATOR_REFUSED_CODES, read_result
-from payment_service.daraja.shortcodes import Shortcode, ShortcodeKind
+from payment_service.daraja.shortcodes import Shortcode
 from payment_service.domain.facts import NothingTold, ResultReported, Source, Verdict
 
 STATUS_PATH = "/mpesa/transactionstatus/v1/query"
-
-_IDENTIFIER_TYPE = {ShortcodeKind.TILL: "2", ShortcodeKind.PAYBILL: "4"}
 
 TOKEN_ALARM = (
     "Daraja refuses our token for Transaction Status: check that the app has that product and that its keys belong to"
@@ -42,24 +37,12 @@ class StatusQuestion:
     result_url: str
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The question was taken; its result comes later, or never."""
-
-
-StatusAnswer = Asked | NothingLearned
-
-
 async def ask_transaction_status(
     client: DarajaClient, token: str, initiator: Initiator, question: StatusQuestion
-) -> tuple[StatusAnswer, Exchange]:
+) -> tuple[Asked | NothingLearned, Exchange]:
     """Ask once. The result comes to the question's URL; so does the word that there will be none."""
     fields = {
-        "Initiator": initiator.name,
-        "SecurityCredential": initiator.credential(),
         "CommandID": "TransactionStatusQuery",
-        "PartyA": question.shortcode.party_b,
-        "IdentifierType": _IDENTIFIER_TYPE[question.shortcode.kind],
         "ResultURL": question.result_url,
         "QueueTimeOutURL": question.result_url,
         "Remarks": "Status",
@@ -69,29 +52,16 @@ async def ask_transaction_status(
         fields["TransactionID"] = question.receipt
     else:
         fields["OriginalConversationID"] = question.conversation_id
-    return await post(
+    return await ask(
         client,
         token,
         "status",
         STATUS_PATH,
         fields,
-        read=learned(read_acknowledgement),
-        name=_name_of,
-        secret="SecurityCredential",
+        initiator=initiator,
+        shortcode=question.shortcode,
+        token_alarm=TOKEN_ALARM,
     )
-
-
-def _name_of(answer: StatusAnswer) -> str:
-    return f"NothingLearned {answer.code}" if isinstance(answer, NothingLearned) else "Asked"
-
-
-def read_acknowledgement(status: int, headers: Mapping[str, str], body: bytes) -> StatusAnswer:
-    """What the answer to the question itself says. `headers` is asked with lower-case names."""
-    value = lenient_json(body)
-    code = value.get("ResponseCode") if isinstance(value, dict) else None
-    if status == 200 and (code == DONE or (type(code) is int and code == 0)):
-        return Asked()
-    return read_nothing(status, headers, body, TOKEN_ALARM)
 
 
 def read_status_result(body: bytes, fact_id: str) -> ResultReported | NothingTold:

@@ -1,7 +1,7 @@
 """What tests of orders to send money share: a simulated Daraja with a payment that was made, and our operator."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,13 +40,8 @@ class Ordering:
     async def returned(self, phone: str) -> None:
         """Wait until the phone has had its money back."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not (await self.account(phone))["returned_kes"]:
+            while not (await self.merchant.account(phone))["returned_kes"]:
                 await asyncio.sleep(0.01)
-
-    async def account(self, phone: str) -> Mapping[str, object]:
-        """What a phone paid and had back, by the simulator's books."""
-        found: Mapping[str, object] = (await self.merchant.control("debits", method="GET"))["phones"][phone]
-        return found
 
 
 @asynccontextmanager

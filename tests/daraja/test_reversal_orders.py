@@ -9,6 +9,7 @@ import pytest
 
 from daraja_simulator.settings import SANDBOX_PASSKEY
 from payment_service.daraja.orders import Accepted, Failed, OrderAnswer, Refused, Unproven
+from payment_service.daraja.questions import Asked
 from payment_service.daraja.reversal import (
     AlreadyReversed,
     ReversalOrder,
@@ -19,7 +20,7 @@ from payment_service.daraja.reversal import (
 )
 from payment_service.daraja.sending import NotSent, Uncertain
 from payment_service.daraja.shortcodes import Shortcode, ShortcodeKind
-from payment_service.daraja.status import Asked, StatusQuestion, ask_transaction_status
+from payment_service.daraja.status import StatusQuestion, ask_transaction_status
 from tests.daraja.ordering import Ordering, ordering
 from tests.daraja_simulator.merchant import new_phone
 from tests.daraja_simulator.results import paid, result_of, results
@@ -48,7 +49,7 @@ async def test_a_payment_goes_back_and_is_proven_by_its_result(tmp_path: Path) -
         answer, exchange = await order_reversal(made.client, made.token, made.initiator, order_of(made, receipt))
         assert isinstance(answer, Accepted)
         result = read_reversal_result((await result_of(made.merchant)).body)
-        account = await made.account(phone)
+        account = await made.merchant.account(phone)
     assert isinstance(result, Reversed)
     assert (result.original_receipt, result.amount) == (receipt, 150)
     assert account["returned_kes"] == 150
@@ -80,7 +81,7 @@ async def test_what_was_carried_out_is_never_taken_for_refused(tmp_path: Path, s
         async with asyncio.timeout(PATIENCE_SECONDS):
             while AlreadyReversed() not in map(read_reversal_result, bodies(made)[before:]):
                 await asyncio.sleep(0.01)
-        assert (await made.account(phone))["returned_kes"] == 150
+        assert (await made.merchant.account(phone))["returned_kes"] == 150
 
 
 @pytest.mark.parametrize("error", ["invalid_access_token", "apigee_429", "maintenance", "incapsula_403"])

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from payment_service.daraja.envelopes import NothingLearned
-from payment_service.daraja.status import Asked, initiator_refused, read_acknowledgement, read_status_result
+from payment_service.daraja.questions import Asked, read_acknowledgement
+from payment_service.daraja.status import TOKEN_ALARM, initiator_refused, read_status_result
 from payment_service.domain.facts import UNREADABLE, NothingTold, ResultReported, Source, Verdict
 
 CONVERSATION = "3dff-467b-6c7c-1c812ec1a4247770823"
@@ -122,7 +123,7 @@ def test_and_no_other_result_is_one(content: bytes) -> None:
 
 @pytest.mark.parametrize("code", ["0", 0])
 def test_a_question_that_was_taken(code: object) -> None:
-    assert read_acknowledgement(200, {}, json.dumps({"ResponseCode": code}).encode()) == Asked()
+    assert read_acknowledgement(200, {}, json.dumps({"ResponseCode": code}).encode(), TOKEN_ALARM) == Asked()
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_a_question_that_was_taken(code: object) -> None:
     ],
 )
 def test_a_question_that_was_not(status: int, answer: object, code: str, token_refused: bool) -> None:
-    read = read_acknowledgement(status, {}, json.dumps(answer).encode())
+    read = read_acknowledgement(status, {}, json.dumps(answer).encode(), TOKEN_ALARM)
     assert isinstance(read, NothingLearned)
     assert (read.code, read.token_refused) == (code, token_refused)
 

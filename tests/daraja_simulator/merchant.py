@@ -164,6 +164,61 @@ class Merchant:
         fields.update(changes)
         return {name: value for name, value in fields.items() if value is not None}
 
+    async def pay_out(self, name: str, phone: str, amount: int = 150, **changes: Any) -> tuple[int, dict[str, Any]]:
+        """A correct B2C payment under a name, with fields changed; None leaves a field out."""
+        fields: dict[str, Any] = {
+            "OriginatorConversationID": name,
+            "InitiatorName": "development-initiator",
+            "SecurityCredential": await self.credential(),
+            "CommandID": "BusinessPayment",
+            "Amount": amount,
+            "PartyA": "174379",
+            "PartyB": phone,
+            "Remarks": "Refund",
+            "QueueTimeOutURL": f"{self.callback_url}/timeout",
+            "ResultURL": f"{self.callback_url}/result",
+            "Occassion": "Part",
+        }
+        fields.update(changes)
+        sent = {name: value for name, value in fields.items() if value is not None}
+        status, body = await self.post("/mpesa/b2c/v3/paymentrequest", sent)
+        return status, json.loads(body)
+
+    async def ask_balance(self, **changes: Any) -> tuple[int, dict[str, Any]]:
+        """A correct question for the balance, with fields changed; None leaves a field out."""
+        fields: dict[str, Any] = {
+            "Initiator": "development-initiator",
+            "SecurityCredential": await self.credential(),
+            "CommandID": "AccountBalance",
+            "PartyA": "174379",
+            "IdentifierType": "4",
+            "Remarks": "Balance",
+            "QueueTimeOutURL": f"{self.callback_url}/timeout",
+            "ResultURL": f"{self.callback_url}/result",
+        }
+        fields.update(changes)
+        sent = {name: value for name, value in fields.items() if value is not None}
+        status, body = await self.post("/mpesa/accountbalance/v1/query", sent)
+        return status, json.loads(body)
+
+    async def orders(self, **narrowed: str) -> list[dict[str, Any]]:
+        """The orders to send money that the simulator has read."""
+        async with self.session.get(f"{self.url}/control/orders", params=narrowed) as answer:
+            content: dict[str, Any] = await answer.json()
+            assert content["totals"]["orders"] == len(content["orders"])
+            listed: list[dict[str, Any]] = content["orders"]
+            return listed
+
+    async def account(self, phone: str) -> dict[str, Any]:
+        """What a phone paid and had back."""
+        phones = (await self.control(f"debits?phone={phone}", method="GET"))["phones"]
+        nothing: dict[str, Any] = {"debited_kes": 0, "debits": [], "returned_kes": 0, "returns": []}
+        account: dict[str, Any] = phones.get(phone, nothing)
+        return account
+
+    async def balance(self) -> int:
+        return int((await self.control("balance", method="GET"))["shortcodes"]["174379"])
+
     async def credential(self, password: str = "development-initiator-password") -> str:
         """The initiator's password, encrypted for the simulator's certificate."""
         pem = (await self.control("certificate", method="GET"))["certificate"]

@@ -20,7 +20,7 @@ from tests.patience import PATIENCE_SECONDS
 async def test_a_payment_goes_back_and_the_books_say_so(merchant: Merchant) -> None:
     phone = new_phone()
     receipt = await paid(merchant, phone, Amount=480)
-    before = await balance(merchant)
+    before = await merchant.balance()
     status, answer = await merchant.reverse(receipt, 480)
     assert (status, answer["ResponseCode"]) == (200, "0")
     result = await result_of(merchant)
@@ -31,15 +31,15 @@ async def test_a_payment_goes_back_and_the_books_say_so(merchant: Merchant) -> N
     assert result.parameters["OriginalTransactionID"] == receipt
     assert result.parameters["Amount"] == 480
     assert result.parameters["CreditPartyPublicName"].startswith(phone)
-    (order,) = await orders(merchant)
+    (order,) = await merchant.orders()
     assert (order["kind"], order["outcome"]) == ("reversal", "accepted")
     assert (order["sent_kes"], order["result_code"]) == (480, 0)
     assert result.status["TransactionID"] == order["receipt"] != receipt
-    account = await account_of(merchant, phone)
+    account = await merchant.account(phone)
     assert (account["debited_kes"], account["returned_kes"]) == (480, 480)
     (back,) = account["returns"]
     assert (back["kind"], back["original_receipt"], back["order"]) == ("reversal", receipt, order["number"])
-    assert await balance(merchant) == before - 480
+    assert await merchant.balance() == before - 480
 
 
 async def test_a_payment_goes_back_once(merchant: Merchant) -> None:
@@ -47,7 +47,7 @@ async def test_a_payment_goes_back_once(merchant: Merchant) -> None:
     receipt = await paid(merchant, phone)
     codes = [(await told(merchant, receipt)).status["ResultCode"] for _ in range(3)]
     assert codes == [0, "R000001", "R000001"]
-    assert (await account_of(merchant, phone))["returned_kes"] == 150
+    assert (await merchant.account(phone))["returned_kes"] == 150
 
 
 async def test_two_orders_at_once_send_it_back_once(merchant: Merchant) -> None:
@@ -56,7 +56,7 @@ async def test_two_orders_at_once_send_it_back_once(merchant: Merchant) -> None:
     await asyncio.gather(merchant.reverse(receipt), merchant.reverse(receipt))
     codes = {str((await result_of(merchant, nth)).status["ResultCode"]) for nth in (1, 2)}
     assert codes == {"0", "R000001"}
-    assert (await account_of(merchant, phone))["returned_kes"] == 150
+    assert (await merchant.account(phone))["returned_kes"] == 150
 
 
 async def test_what_cannot_go_back_says_why(merchant: Merchant) -> None:
@@ -75,10 +75,10 @@ async def test_what_cannot_go_back_says_why(merchant: Merchant) -> None:
     wrong = await merchant.credential("wrong")
     codes = [(await told(merchant, receipt, SecurityCredential=wrong)).status["ResultCode"] for _ in range(4)]
     assert codes == [2001, 2001, 2001, 8006]
-    assert [order["sent_kes"] for order in await orders(merchant)] == [0] * 8
+    assert [order["sent_kes"] for order in await merchant.orders()] == [0] * 8
     await merchant.control("initiator", {"locked": False})
     assert (await told(merchant, receipt)).status["ResultCode"] == 0
-    assert await balance(merchant) == 0
+    assert await merchant.balance() == 0
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ async def test_a_wrong_field_is_refused_by_name(merchant: Merchant, changes: dic
     status, body = await merchant.reverse(receipt, **changes)
     assert (status, body["errorCode"]) == (400, "400.002.02")
     assert body["errorMessage"] == f"Bad Request - Invalid {field}"
-    assert (await orders(merchant))[0]["sent_kes"] == 0
+    assert (await merchant.orders())[0]["sent_kes"] == 0
 
 
 async def test_till_payments_are_sent_back_by_the_till(merchant: Merchant) -> None:
@@ -114,7 +114,7 @@ async def test_till_payments_are_sent_back_by_the_till(merchant: Merchant) -> No
     assert (await told(merchant, receipt, ReceiverParty="300584")).status["ResultCode"] == 0
     _, answer = await merchant.ask_status(
         None,
-        OriginalConversationID=(await orders(merchant))[0]["originator_conversation_id"],
+        OriginalConversationID=(await merchant.orders())[0]["originator_conversation_id"],
         PartyA="300584",
         IdentifierType="2",
     )
@@ -131,7 +131,7 @@ async def test_a_lost_answer_hides_a_reversal_that_was_carried_out(merchant: Mer
         with pytest.raises((aiohttp.ClientError, ValueError)):
             await merchant.reverse(receipt)
         assert (await result_of(merchant, before + 1)).status["ResultCode"] == 0
-        assert (await account_of(merchant, phone))["returned_kes"] == 150
+        assert (await merchant.account(phone))["returned_kes"] == 150
 
 
 async def test_a_system_error_may_be_carried_out_all_the_same(merchant: Merchant) -> None:
@@ -145,9 +145,9 @@ async def test_a_system_error_may_be_carried_out_all_the_same(merchant: Merchant
     assert (status, body["errorMessage"]) == (500, "System internal error.")
     await carried_out(merchant, 1)
     # Nothing was acknowledged, so nothing is told.
-    assert [order["result_code"] for order in await orders(merchant)] == [None, 0]
+    assert [order["result_code"] for order in await merchant.orders()] == [None, 0]
     assert (await told(merchant, receipt)).status["ResultCode"] == "R000001"
-    assert (await account_of(merchant, phone))["returned_kes"] == 150
+    assert (await merchant.account(phone))["returned_kes"] == 150
 
 
 async def test_a_result_can_say_done_while_nothing_moved(merchant: Merchant) -> None:
@@ -156,7 +156,7 @@ async def test_a_result_can_say_done_while_nothing_moved(merchant: Merchant) -> 
     await merchant.control(f"phones/{phone}/orders", {"carries_out": False})
     result = (await told(merchant, receipt)).status
     assert (result["ResultCode"], "ResultParameters" in result) == (0, False)
-    assert (await account_of(merchant, phone))["returned_kes"] == 0
+    assert (await merchant.account(phone))["returned_kes"] == 0
 
 
 async def test_a_result_can_be_lost_doubled_late_held_or_a_timeout(merchant: Merchant) -> None:
@@ -201,7 +201,7 @@ async def test_the_next_orders_can_be_made_to_fail_or_lie(merchant: Merchant) ->
     assert (await told(merchant, receipt)).status["ResultCode"] == 26
     await merchant.control("orders", {"behaviour": {}, "count": 3})
     assert await merchant.control("orders", method="DELETE") == {"dropped": 3}
-    assert (await account_of(merchant, phone))["returned_kes"] == 150
+    assert (await merchant.account(phone))["returned_kes"] == 150
 
 
 async def test_a_reversal_shows_in_transaction_status(merchant: Merchant) -> None:
@@ -222,7 +222,7 @@ async def test_a_reversal_shows_in_transaction_status(merchant: Merchant) -> Non
         60,
         answer["OriginatorConversationID"],
     )
-    assert own["ReceiptNo"] == (await orders(merchant))[0]["receipt"]
+    assert own["ReceiptNo"] == (await merchant.orders())[0]["receipt"]
     assert own["CreditPartyName"].startswith(f"0{phone[3:]}")
 
 
@@ -246,7 +246,7 @@ async def test_a_reversal_has_a_row_of_its_own_among_the_pulled_ones(merchant: M
     receipt = await paid(merchant, phone, Amount=60)
     await merchant.reverse(receipt, 60)
     await result_of(merchant)
-    (order,) = await orders(merchant)
+    (order,) = await merchant.orders()
     _, page = await merchant.pull()
     came, went = page["Response"][0]
     assert (came["transactionId"], came["transactiontype"]) == (receipt, "c2b-pay-bill-debit")
@@ -263,7 +263,7 @@ async def test_safaricom_takes_a_payment_back_at_the_payers_request(merchant: Me
     receipt = await paid(merchant, phone)
     back = await merchant.control("takebacks", {"phone": phone})
     assert (back["kind"], back["original_receipt"], back["order"]) == ("taken_back", receipt, None)
-    account = await account_of(merchant, phone)
+    account = await merchant.account(phone)
     assert (account["debited_kes"], account["returned_kes"]) == (150, 150)
     assert [row["transactionId"] for row in (await merchant.pull())[1]["Response"][0]] == [receipt, back["receipt"]]
     assert (await told(merchant, receipt)).status["ResultCode"] == "R000001"
@@ -312,7 +312,7 @@ async def test_with_quirks_a_patient_reader_learns_the_same_every_time() -> None
             values = {pair["Key"]: pair["Value"] for pair in result["ResultParameters"]["ResultParameter"]}
             assert (int(result["ResultCode"]), values["OriginalTransactionID"]) == (0, receipt)
             assert float(values["Amount"]) == 150
-            assert (await account_of(merchant, phone))["returned_kes"] == 150
+            assert (await merchant.account(phone))["returned_kes"] == 150
         assert sum(world.hits[quirk.id] for quirk in QUIRKS if quirk.id.startswith("order.")) > 10
 
 
@@ -324,26 +324,8 @@ async def told(merchant: Merchant, receipt: str, **changes: Any) -> Received:
     return await result_of(merchant, before + 1)
 
 
-async def orders(merchant: Merchant, **narrowed: str) -> list[dict[str, Any]]:
-    async with merchant.session.get(f"{merchant.url}/control/orders", params=narrowed) as answer:
-        content: dict[str, Any] = await answer.json()
-        assert content["totals"]["orders"] == len(content["orders"])
-        listed: list[dict[str, Any]] = content["orders"]
-        return listed
-
-
 async def carried_out(merchant: Merchant, count: int) -> None:
     """Wait until so many orders have moved money."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while sum(order["sent_kes"] > 0 for order in await orders(merchant)) < count:
+        while sum(order["sent_kes"] > 0 for order in await merchant.orders()) < count:
             await asyncio.sleep(0.01)
-
-
-async def account_of(merchant: Merchant, phone: str) -> dict[str, Any]:
-    """What a phone paid and had back."""
-    account: dict[str, Any] = (await merchant.control(f"debits?phone={phone}", method="GET"))["phones"][phone]
-    return account
-
-
-async def balance(merchant: Merchant) -> int:
-    return int((await merchant.control("balance", method="GET"))["shortcodes"]["174379"])

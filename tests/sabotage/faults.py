@@ -542,6 +542,27 @@ FAULTS = (
         ("tests/daraja/test_reversal.py::test_nothing_else_proves_anything",),
     ),
     Fault(
+        "the result of another order proves a B2C payment",
+        "payment_service/daraja/b2c.py",
+        "    if result.originator_conversation_id != originator_conversation_id:",
+        "    if result.originator_conversation_id is None:",
+        ("tests/daraja/test_b2c.py::test_nothing_else_proves_anything",),
+    ),
+    Fault(
+        "a system error is taken for a duplicate order",
+        "payment_service/daraja/b2c.py",
+        "    return error is not None and (error[0], normalise(error[1])) == _DUPLICATE",
+        "    return error is not None and error[0] == _DUPLICATE[0]",
+        ("tests/daraja/test_b2c.py::test_only_the_text_tells_a_duplicate_from_an_error_and_from_maintenance",),
+    ),
+    Fault(
+        "money that is reserved counts as money to send",
+        "payment_service/daraja/account_balance.py",
+        "    spendable = _SHILLINGS.fullmatch(parts[3])",
+        "    spendable = _SHILLINGS.fullmatch(parts[2])",
+        ("tests/daraja/test_account_balance.py::test_what_may_be_spent_is_read_account_by_account",),
+    ),
+    Fault(
         "a placeholder is kept as the receipt of a reversal",
         "payment_service/daraja/results.py",
         "    return None if receipt is None or _PLACEHOLDER.fullmatch(receipt) else receipt",
