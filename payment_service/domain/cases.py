@@ -70,7 +70,7 @@ def ends_by_itself(case: OpenCase, after: Payment, fact: Fact, proven_receipt: s
     `after` is the payment as the fact leaves it, `proven_receipt` the receipt that the fact has proven to be its own.
     """
     match case.kind:
-        case CaseKind.UNCLAIMED_MONEY:
+        case CaseKind.UNCLAIMED_MONEY | CaseKind.FOREIGN_IDS:
             known = fact.receipt if isinstance(fact, ReceiptProven) else proven_receipt
             return known is not None and known == case.receipt
         case CaseKind.RECEIPT_OVERDUE:

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from payment_service.domain.findings import Surroundings
 from payment_service.domain.payment import (
+    ENDED_UNPAID,
     LIVE_STATES,
     PAID_STATES,
     BookingAction,
@@ -17,6 +18,7 @@ from payment_service.domain.payment import (
     Payment,
     State,
     Times,
+    UnpaidProof,
 )
 from payment_service.domain.query_schedule import query_at
 from payment_service.domain.reasons import Reason, retry_makes_sense_at
@@ -33,6 +35,9 @@ class Bar(StrEnum):
 
 def decided(before: Payment, after: Payment, around: Surroundings, now: datetime, times: Times) -> Payment:
     """`after` with its consequences, and a new version if anything but the provider's ids has changed."""
+    if before.outcome_certain and after.state is before.state and after.state in ENDED_UNPAID:
+        # What was certain before proofs were recorded may lose its certainty for a while, never for ever.
+        after = after.but(unpaid_proof=after.unpaid_proof or UnpaidProof.EARLIER)
     after = after.but(outcome_certain=_outcome_certain(before, after, around))
     after = after.but(
         blocks_booking=_blocks_booking(before, after, around),
@@ -131,7 +136,6 @@ def _outcome_certain(before: Payment, after: Payment, around: Surroundings) -> b
         case state if state in LIVE_STATES:
             return False
         case _:
-            # A payment that ended before proofs were recorded stays as certain as it was.
             was_certain = after.state is before.state and before.outcome_certain
             proven = after.unpaid_proof is not None and not after.money_case_open and not around.callback_waiting
             return not after.unread_callback and (proven or was_certain)

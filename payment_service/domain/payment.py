@@ -93,6 +93,8 @@ class UnpaidProof(StrEnum):
     """A query said so after the prompt was surely gone, and agreed with what was known."""
     BOOKS = "BOOKS"
     """The provider's books were read over the payment's whole window, and do not have it."""
+    EARLIER = "EARLIER"
+    """It was told as certain before proofs were recorded."""
 
 
 class PhoneWarning(StrEnum):

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import bindparam, insert, or_, select, text
 from sqlalchemy.dialects.postgresql import insert as insert_or_not
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
@@ -15,7 +15,7 @@ from payment_service.domain.cases import UNAPPLIED, Case, CaseKind, OpenCase
 from payment_service.domain.facts import Fact, ResultReported
 from payment_service.store.many_rows import array_of, columns_of, inserting
 from payment_service.store.pipeline import Statement
-from payment_service.store.tables import cases, exchanges, receipts
+from payment_service.store.tables import DOUBTED_SQL, cases, exchanges, receipts
 
 UNAPPLIED_KINDS = "(" + ", ".join(f"'{kind.value}'" for kind in sorted(UNAPPLIED)) + ")"
 """The kinds of those cases, as SQL takes them."""
@@ -83,7 +83,9 @@ WHERE t.reference = ended.reference AND t.fact_id = ended.fact_id AND t.settled_
 _DOUBTS_PROVEN = (
     select(cases.c.payment_id, cases.c.mpesa_receipt_number)
     .join_from(cases, receipts, receipts.c.receipt == cases.c.mpesa_receipt_number)
-    .where(cases.c.settled_at.is_(None), cases.c.kind == "UNCLAIMED_MONEY", cases.c.payment_id.is_not(None))
+    .where(cases.c.settled_at.is_(None), text(DOUBTED_SQL), cases.c.payment_id.is_not(None))
+    # A receipt that was another payment's already when it was told with foreign ids is no doubt that its proof ends.
+    .where(or_(cases.c.kind == "UNCLAIMED_MONEY", receipts.c.seen_at > cases.c.opened_at))
     .limit(bindparam("most"))
 )
 _RECEIPT_HOLDERS = "SELECT receipt, payment_id FROM mpesa_receipts WHERE receipt = ANY($1::text[])"

@@ -45,6 +45,9 @@ UNSETTLED_SQL = """due_at IS NOT NULL AND ((state = 'EXPIRED' AND NOT outcome_ce
     OR (state = 'COMPLETED' AND mpesa_receipt_number IS NULL))"""
 """Payments whose money may still be found: an index has these alone."""
 
+DOUBTED_SQL = "kind IN ('UNCLAIMED_MONEY', 'FOREIGN_IDS')"
+"""Cases about a receipt that its own proof ends: an index has the open ones alone."""
+
 
 def required(name: str, kind: TypeEngine[Any], default: str | None = None) -> Column[Any]:
     return Column(name, kind, nullable=False, server_default=text(default) if default else None)
@@ -318,9 +321,9 @@ cases = Table(
     Index("cases_open", "opened_at", postgresql_where=text("settled_at IS NULL")),
     Index("cases_open_by_payment", "payment_id", postgresql_where=text("settled_at IS NULL")),
     Index(
-        "cases_doubted_receipts",
+        "cases_doubted_money",
         "mpesa_receipt_number",
-        postgresql_where=text("settled_at IS NULL AND kind = 'UNCLAIMED_MONEY'"),
+        postgresql_where=text(f"settled_at IS NULL AND {DOUBTED_SQL}"),
     ),
 )
 

@@ -296,6 +296,33 @@ def test_another_receipt_ends_no_doubt() -> None:
     assert (outcome.ended, outcome.payment.booking_action) == ((), BookingAction.REVIEW)
 
 
+@pytest.mark.parametrize("column", [Standing.PROMPTED, Standing.EXPIRED, Standing.RECEIPT_PENDING])
+def test_a_doubt_about_foreign_ids_ends_with_the_proof_whose_receipt_it_was(column: Standing) -> None:
+    """Whether it was this payment's after all or another's; a case of a receipt that nobody proves stays."""
+    before = scenes.standing_in(column, start=scenes.created(hold_expire_at=START + timedelta(days=1)))
+    foreign = scenes.paid(OTHER_RECEIPT, checkout="checkout-9")
+    doubted = scenes.tell(before, foreign, before.updated_at)
+    assert doubted.case is not None
+    assert doubted.case.kind is CaseKind.FOREIGN_IDS
+    left = OpenCase(CaseKind.FOREIGN_IDS, is_money=True, fact_id=foreign.fact_id, receipt=OTHER_RECEIPT)
+    mine = scenes.tell(doubted.payment, scenes.paid(OTHER_RECEIPT), before.updated_at, open_cases=[left])
+    assert (mine.ended, mine.payment.booking_action) == ((left,), BookingAction.CONFIRM)
+    anothers = scenes.tell(doubted.payment, ReceiptProven(OTHER_RECEIPT), before.updated_at, open_cases=[left])
+    assert (anothers.ended, anothers.payment.booking_action) == ((left,), before.booking_action)
+    neither = scenes.tell(doubted.payment, scenes.paid(RECEIPT), before.updated_at, open_cases=[left])
+    assert (neither.ended, neither.payment.booking_action) == ((), BookingAction.REVIEW)
+
+
+def test_what_was_certain_before_proofs_were_recorded_is_so_again_after_an_unread_callback() -> None:
+    earlier = replace(scenes.standing_in(Standing.FAILED), unpaid_proof=None)
+    assert earlier.outcome_certain
+    unread = scenes.tell(earlier, Unreadable(unread_fact_id("body"), "not JSON"), GONE).payment
+    assert (standing(unread), unread.outcome_certain) == (Standing.FAILED, False)
+    case = OpenCase(CaseKind.UNREAD_CALLBACK, is_money=False, fact_id=unread_fact_id("body"))
+    read = scenes.tell(unread, replace(scenes.failed(), fact_id="body"), GONE, open_cases=[case])
+    assert (read.ended, read.payment.outcome_certain) == ((case,), True)
+
+
 def test_the_bar_goes_with_the_last_open_case_about_money() -> None:
     before = in_doubt()
     cases = [doubt(), doubt(OTHER_RECEIPT, 2)]
@@ -316,7 +343,7 @@ def test_a_receipt_proven_elsewhere_ends_a_doubt_wherever_it_stands_and_nothing_
     doubted = scenes.tell(before, scenes.pulled(OTHER_RECEIPT, in_doubt=True), before.updated_at).payment
     others = [
         OpenCase(kind, is_money=True, fact_id=kind.value, receipt=OTHER_RECEIPT)
-        for kind in (CaseKind.FOREIGN_IDS, CaseKind.WRONG_AMOUNT, CaseKind.SECOND_RECEIPT, CaseKind.DUPLICATE_PAYMENT)
+        for kind in (CaseKind.WRONG_AMOUNT, CaseKind.SECOND_RECEIPT, CaseKind.DUPLICATE_PAYMENT)
     ]
     beside = scenes.tell(
         doubted, ReceiptProven(OTHER_RECEIPT), before.updated_at, open_cases=[doubt(OTHER_RECEIPT), *others]

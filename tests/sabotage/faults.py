@@ -934,4 +934,25 @@ FAULTS = (
         '"status_reason": _p.status_reason}',
         ("tests/application/settling/test_end_doubts.py",),
     ),
+    Fault(
+        "a doubt about foreign ids outlives the proof of its receipt",
+        "payment_service/domain/cases.py",
+        "case CaseKind.UNCLAIMED_MONEY | CaseKind.FOREIGN_IDS:",
+        "case CaseKind.UNCLAIMED_MONEY:",
+        (f"{CERTAINTY}::test_a_doubt_about_foreign_ids_ends_with_the_proof_whose_receipt_it_was",),
+    ),
+    Fault(
+        "a receipt that another payment has ends the case that it was told again",
+        "payment_service/store/evidence.py",
+        "receipts.c.seen_at > cases.c.opened_at",
+        "receipts.c.seen_at <= cases.c.opened_at",
+        ("tests/application/settling/test_end_doubts.py",),
+    ),
+    Fault(
+        "an unread callback takes an older certainty for ever",
+        "payment_service/domain/decisions.py",
+        "after.unpaid_proof or UnpaidProof.EARLIER",
+        "after.unpaid_proof",
+        (f"{CERTAINTY}::test_what_was_certain_before_proofs_were_recorded_is_so_again_after_an_unread_callback",),
+    ),
 )

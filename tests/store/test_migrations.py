@@ -76,3 +76,20 @@ async def test_payments_that_wait_when_queries_begin_are_asked_about(
         owner.execute("UPDATE payment_transactions SET query_at = NULL")
         owner.execute(migration.UNSETTLED)
     assert await rows_of(database, scheduled) == expected
+
+
+async def test_what_was_certain_before_proofs_were_recorded_stays_certain_by_that(
+    writers: Writers, database: Database, tmp_path: Path
+) -> None:
+    await every_kind(Stories(writers, tmp_path))
+    ended = "SELECT payment_id, unpaid_proof FROM payment_transactions WHERE outcome_certain AND state <> 'COMPLETED'"
+    migration = importlib.import_module("payment_service.store.migrations.versions.0012_doubts")
+    with psycopg.connect(database.owner_url) as owner:
+        owner.execute("UPDATE payment_transactions SET unpaid_proof = NULL")
+        after = owner.execute(migration.EARLIER, ("00000000-0000-0000-0000-000000000000",)).fetchone()
+        assert after is not None
+        assert owner.execute(migration.EARLIER, after).fetchone() == (None,), "all are done"
+    proofs = {proof for _, proof in await rows_of(database, ended)}
+    assert proofs == {"EARLIER"}
+    uncertain = "SELECT count(*) FROM payment_transactions WHERE NOT outcome_certain AND unpaid_proof IS NOT NULL"
+    assert await rows_of(database, uncertain) == [(0,)]

@@ -1,11 +1,13 @@
 """Doubts about money that proves to be another payment's end by themselves."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from payment_service.application.settling.end_doubts import DoubtTools, end_doubts
+from payment_service.domain.facts import ResultReported, Source, Verdict
 from payment_service.domain.payment import Payment
 from payment_service.store.engines import read_engine
 from payment_service.store.reads import payments_of_booking
@@ -46,3 +48,26 @@ async def test_a_booking_is_barred_no_longer_than_the_doubt_about_its_payment(
     actions = "SELECT booking_action, money_case_open FROM payment_transactions ORDER BY created_at, payment_id"
     assert await rows_of(database, actions) == [("WAIT", False), ("CONFIRM", False)]
     assert await rows_of(database, "SELECT settled_at IS NULL, settled_by FROM cases") == [(False, "proven:RCPT0000E1")]
+
+
+async def test_a_callback_with_foreign_ids_bars_until_its_receipt_is_proven_elsewhere(
+    writers: Writers, database: Database, tmp_path: Path
+) -> None:
+    stories, engine = Stories(writers, tmp_path), read_engine(database.application_url)
+    doubted, owner, claimed = await stories.prompted(), await stories.prompted(), await stories.prompted()
+    tools = DoubtTools(engine, writers.facts)
+    foreign = ResultReported("odd", Source.CALLBACK, Verdict.PAID, "0", amount=500, receipt="RCPT0000F1")
+    try:
+        await stories.tell(doubted, replace(foreign, checkout_request_id="ws_CO_999912345678"))
+        assert await end_doubts(tools) == 0
+        writers.clock.move(1)
+        await stories.callback(owner.reference, receipt="RCPT0000F1")
+        writers.clock.move(1)
+        # Two payments with one receipt: that is no doubt that its proof has ended.
+        await stories.callback(claimed.reference, receipt="RCPT0000F1")
+        assert await end_doubts(tools) == 1
+        assert await end_doubts(tools) == 0
+    finally:
+        await engine.dispose()
+    actions = "SELECT booking_action FROM payment_transactions ORDER BY created_at, payment_id"
+    assert await rows_of(database, actions) == [("WAIT",), ("CONFIRM",), ("REVIEW",)]
