@@ -170,6 +170,8 @@ class _StepLog:
 
 def _kind(error: Exception) -> tuple[object, ...]:
     """Equal for failures of one cause. Their texts are not compared: a time or an id in one would make each new."""
+    if isinstance(error, ExceptionGroup):
+        return type(error), frozenset(_kind(one) for one in error.exceptions)
     trace, place = error.__traceback__, None
     while trace is not None:
         place, trace = (trace.tb_frame.f_code, trace.tb_lineno), trace.tb_next

@@ -65,3 +65,21 @@ async def test_a_step_that_goes_on_failing_is_logged_once_in_full_and_then_count
         ("works again", 10),
     ]
     assert [str(line["exc_info"])[:9] for line in lines if "exc_info" in line] == ["not at 1 ", "not at 31"]
+
+
+async def test_a_new_failure_beside_one_that_goes_on_is_logged_in_full() -> None:
+    met: list[list[Exception]] = [[RuntimeError("a")], [RuntimeError("b")], [RuntimeError("c"), OSError("new")]]
+    over = asyncio.Event()
+
+    async def step() -> None:
+        if not met:
+            over.set()
+            return
+        raise ExceptionGroup("some of it", met.pop(0))
+
+    with capture_logs() as lines:
+        running = asyncio.create_task(run_every(DatabaseClock(), 0, step))
+        await over.wait()
+        running.cancel()
+    told = [line["event"] for line in lines]
+    assert told[:3] == ["background step failed", "background step still fails", "background step failed"]

@@ -26,6 +26,7 @@ class Fault:
 RECORDING = "tests/application/recording/test_record_facts.py"
 CLOCK = "tests/application/recording/test_database_clock.py"
 CERTAINTY = "tests/domain/test_certainty.py"
+SETTLING = "tests/application/settling"
 KEPT = "tests/application/settling/test_apply_kept_callbacks.py"
 PUSHES = "tests/end_to_end/test_push_answers.py"
 
@@ -954,5 +955,29 @@ FAULTS = (
         "after.unpaid_proof or UnpaidProof.EARLIER",
         "after.unpaid_proof",
         (f"{CERTAINTY}::test_what_was_certain_before_proofs_were_recorded_is_so_again_after_an_unread_callback",),
+    ),
+    Fault(
+        "one failed timer hides the others",
+        "payment_service/application/settling/tell_each.py",
+        "*(facts.submit(one) for one in submissions), return_exceptions=True)",
+        "*(facts.submit(one) for one in submissions))",
+        (
+            f"{SETTLING}/test_run_timers.py::test_two_payments_that_cannot_be_read_hold_up_no_other",
+            f"{SETTLING}/test_end_doubts.py::test_a_doubt_that_cannot_be_ended_holds_up_no_other_and_fails_the_step",
+        ),
+    ),
+    Fault(
+        "a step whose facts failed counts as done",
+        "payment_service/application/settling/run_timers.py",
+        "    if failures:\n",
+        "    if not due:\n",
+        (f"{SETTLING}/test_run_timers.py::test_two_payments_that_cannot_be_read_hold_up_no_other",),
+    ),
+    Fault(
+        "books may be behind for twice the interval",
+        "payment_service/application/settling/watch_pull.py",
+        "max(BEHIND_MAX, watch.interval + READING_MAX)",
+        "max(BEHIND_MAX, 2 * watch.interval)",
+        (f"{SETTLING}/test_pull_transactions.py::test_books_that_are_behind_are_an_alarm_that_ends_by_itself",),
     ),
 )

@@ -3,7 +3,6 @@
 When a timer is due and what it says is decided in `domain.timers`; that silence says nothing yet, in `catching_up`.
 """
 
-import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -15,6 +14,8 @@ from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.application.settling.catching_up import CatchingUp
+from payment_service.application.settling.tell_each import tell_each
+from payment_service.domain.errors import StoreUnavailable
 from payment_service.domain.payment import Times
 from payment_service.domain.timers import Due, books_window, fact_when_due, is_orphan
 from payment_service.security.sealing import Sealer
@@ -48,7 +49,7 @@ class TimerTools:
 
 
 async def run_timers(tools: TimerTools) -> int:
-    """Act on the payments whose timer has run out; how many there were."""
+    """Act on the payments whose timer has run out; how many there were. Raises what went wrong, after all others."""
     async with tools.engine.begin() as conn:
         now = await tools.clock.look(conn)
         due = await claim_due_timers(conn, now, now + LEASE, BATCH, silence_may_break=tools.catching_up.look())
@@ -58,9 +59,12 @@ async def run_timers(tools: TimerTools) -> int:
     created = {row.payment_id: row.created_at for row in due}
     for prompt in prompts:
         tools.send_beside(prompt, created[prompt.payment_id])
-    facts = [(row, fact) for row in due if (fact := fact_when_due(row, now, tools.times)) is not None]
-    await asyncio.gather(*(tools.facts.submit(Submission(fact, row.payment_id)) for row, fact in facts))
-    tools.catching_up.looked()
+    facts = [(fact, row.payment_id) for row in due if (fact := fact_when_due(row, now, tools.times)) is not None]
+    failures = await tell_each(tools.facts, [Submission(fact, payment_id) for fact, payment_id in facts])
+    if not any(isinstance(failure, StoreUnavailable) for failure in failures):
+        tools.catching_up.looked()
+    if failures:
+        raise ExceptionGroup("timers that could not be acted on", failures)
     return len(due)
 
 

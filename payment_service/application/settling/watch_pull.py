@@ -18,7 +18,9 @@ from runtime.alarms import LastingAlarm
 LOOK_SECONDS = 20.0
 
 BEHIND_MAX = timedelta(minutes=15)
-"""How old the newest reading may be; with a longer interval between readings, twice that."""
+"""How old the newest reading may be."""
+READING_MAX = timedelta(minutes=5)
+"""How long reading may take: with a long interval between readings, the newest one may be so much older than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ async def watch_pull(watch: PullWatch) -> None:
         read = await latest_read(conn, watch.shortcodes)
         unread = await not_read(conn, watch.shortcodes, now - KEPT)
     until, shortcode = min((read.get(number, watch.started_at), number) for number in watch.shortcodes)
-    behind = now - until > max(BEHIND_MAX, 2 * watch.interval)
+    behind = now - until > max(BEHIND_MAX, watch.interval + READING_MAX)
     watch.behind.set(behind, shortcode=shortcode, read_until=until.isoformat())
     first = unread[0] if unread else None
     watch.incomplete.set(

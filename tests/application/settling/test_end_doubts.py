@@ -3,8 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
 from payment_service.application.settling.end_doubts import DoubtTools, end_doubts
 from payment_service.domain.facts import ResultReported, Source, Verdict
@@ -71,3 +73,25 @@ async def test_a_callback_with_foreign_ids_bars_until_its_receipt_is_proven_else
         await engine.dispose()
     actions = "SELECT booking_action FROM payment_transactions ORDER BY created_at, payment_id"
     assert await rows_of(database, actions) == [("WAIT",), ("CONFIRM",), ("REVIEW",)]
+
+
+async def test_a_doubt_that_cannot_be_ended_holds_up_no_other_and_fails_the_step(
+    writers: Writers, database: Database, tmp_path: Path
+) -> None:
+    stories, engine = Stories(writers, tmp_path), read_engine(database.application_url)
+    doubted = [await stories.prompted() for _ in range(3)]
+    for number, payment in enumerate(doubted):
+        await stories.pulled(payment, f"RCPT0000G{number}", in_doubt=True)
+        await stories.callback((await stories.prompted()).reference, receipt=f"RCPT0000G{number}")
+    async with await psycopg.AsyncConnection.connect(database.owner_url) as owner:
+        spoil = "UPDATE payment_transactions SET checkout_request_id = 'torn' WHERE payment_id = ANY(%s)"
+        await owner.execute(spoil, ([payment.payment_id for payment in doubted[:2]],))
+    try:
+        with capture_logs() as lines, pytest.raises(ExceptionGroup) as failed:
+            await end_doubts(DoubtTools(engine, writers.facts))
+    finally:
+        await engine.dispose()
+    assert len(failed.value.exceptions) == 2
+    assert len([line for line in lines if line["event"] == "fact could not be recorded"]) == 2
+    held = "SELECT payment_id FROM payment_transactions WHERE money_case_open ORDER BY payment_id"
+    assert await rows_of(database, held) == sorted((payment.payment_id,) for payment in doubted[:2])

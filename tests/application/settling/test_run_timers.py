@@ -8,11 +8,13 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
 from payment_service.application.recording.record_facts import Submission
 from payment_service.application.settling.run_timers import LEASE, TimerTools, run_timers
 from payment_service.domain.facts import PromptAccepted, ResultReported, SendClaimed, Source, Verdict
 from payment_service.domain.payment import Payment
+from payment_service.security.sealing import SealBroken
 from payment_service.store.due_timers import claim_due_timers
 from payment_service.store.engines import read_engine
 from payment_service.store.payments import Prompt
@@ -150,3 +152,19 @@ async def test_a_timer_whose_process_died_is_due_again(
     assert await run_timers(steps) == 0
     writers.clock.move(LEASE.total_seconds())
     assert await run_timers(steps) == 1
+
+
+async def test_two_payments_that_cannot_be_read_hold_up_no_other(
+    steps: TimerTools, writers: Writers, database: Database
+) -> None:
+    torn, sound = [await a_payment(writers) for _ in range(2)], [await a_payment(writers) for _ in range(3)]
+    async with await psycopg.AsyncConnection.connect(database.owner_url) as owner:
+        spoil = "UPDATE payment_transactions SET checkout_request_id = 'torn' WHERE payment_id = ANY(%s)"
+        await owner.execute(spoil, ([payment.payment_id for payment in torn],))
+    writers.clock.move(21)
+    with capture_logs() as lines, pytest.raises(ExceptionGroup) as failed:
+        await run_timers(steps)
+    assert [type(one) for one in failed.value.exceptions] == [SealBroken, SealBroken]
+    told = [line["payment_id"] for line in lines if line["event"] == "fact could not be recorded"]
+    assert sorted(told) == sorted(str(payment.payment_id) for payment in torn)
+    assert {(await row(database, payment))[0] for payment in sound} == {"FAILED"}
