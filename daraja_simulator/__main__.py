@@ -43,7 +43,7 @@ def serve_command(
     consumer_key: Annotated[str, typer.Option(help="The app's consumer key.")] = DEVELOPMENT_CONSUMER_KEY,
     consumer_secret: Annotated[str, typer.Option(help="The app's consumer secret.")] = DEVELOPMENT_CONSUMER_SECRET,
     initiator_name: Annotated[
-        str, typer.Option(help="The operator who may ask for a transaction's status.")
+        str, typer.Option(help="The operator who may ask for a transaction's status and send money.")
     ] = DEVELOPMENT_INITIATOR_NAME,
     initiator_password: Annotated[str, typer.Option(help="And its password.")] = DEVELOPMENT_INITIATOR_PASSWORD,
     queries_per_minute: Annotated[int, typer.Option(min=0, help="Limit on queries; 0 takes it away.")] = 5,

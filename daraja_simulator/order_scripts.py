@@ -3,8 +3,9 @@
 Its script has all that stands in result_scripts.py, and these, each of them optional:
 
   carries_out          whether M-Pesa carries the order out, whatever the answer says; otherwise when it is taken.
-                       With "error" and true the answer lies; taken and false, the result does: it says done, and
-                       nothing more. What stands against an order (no money, reversed before) does so all the same
+                       With "error" and true the answer lies; taken and false, the result does: if one comes, it says
+                       done and nothing more. What stands against an order (no money, reversed before) does so all
+                       the same
   answer               normal, lost, reset, cut_header, cut_body: as for a push (behaviour.py)
   answer_delay_seconds the order is on its way, the answer waits so long
 """

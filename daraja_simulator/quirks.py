@@ -169,7 +169,12 @@ QUIRKS: Final[tuple[Quirk, ...]] = (
     Quirk("order.answer_lost", 0.0, "scripted", "the order is taken, the connection closes without an answer"),
     Quirk("order.answer_cut", 0.0, "scripted", "the order is taken, the answer breaks off in header or body"),
     Quirk("order.says_refused", 0.0, "scripted", "an order gets an error, such as a system error, and is carried out"),
-    Quirk("order.says_done", 0.0, "scripted", "the result says 0 and nothing more, and no money moved"),
+    Quirk(
+        "order.says_done",
+        0.0,
+        "scripted",
+        "an order is taken and forgotten; its result, if one comes, says 0 and nothing more",
+    ),
     Quirk("order.content", 0.0, "scripted", "the result says something else than the books"),
     Quirk("order.raw_result", 0.0, "scripted", "the result's body is arbitrary bytes"),
     Quirk("order.never", 0.0, "scripted", "the order is carried out, the result never comes"),
