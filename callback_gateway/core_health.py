@@ -18,6 +18,8 @@ HEALTH_TIME_S = 1.0
 # /readyz is public: however often it is asked, the core is asked once in this time.
 HEALTH_KEPT_S = 0.5
 
+_ABOUT_CALLBACKS = health_pb2.HealthCheckRequest(service=pb.DESCRIPTOR.services_by_name["CallbackService"].full_name)
+
 log = structlog.get_logger()
 
 
@@ -45,7 +47,8 @@ class CoreHealth:
             if asyncio.get_running_loop().time() < self._fresh_until:
                 return
             try:
-                reply = await self._health.Check(health_pb2.HealthCheckRequest(), timeout=HEALTH_TIME_S)
+                # Only about callbacks: a core takes them also while it is not ready for payments.
+                reply = await self._health.Check(_ABOUT_CALLBACKS, timeout=HEALTH_TIME_S)
                 self.reachable = reply.status == health_pb2.HealthCheckResponse.SERVING
             except grpc.aio.AioRpcError:
                 self.reachable = False

@@ -44,6 +44,31 @@ PUSH_REFUSED = Alarm(
     "Safaricom refused a push for a reason that lies in our set-up.",
     "Do what `check` in this line says.",
 )
+NO_FIRST_TOKEN = Alarm(
+    "no_first_token",
+    "Daraja has given this process no access token since it started: it takes callbacks, and is not ready for"
+    " payments.",
+    "Look at `why` in this line. NAME_NOT_FOUND, NOT_CONNECTED, CONNECT_TIMEOUT, TLS_FAILED: check"
+    " PAYMENTS_DARAJA_BASE_URL, and the way to that host. HTTP_500 and its like are Safaricom's, so look at its status"
+    " page. The process asks again by itself, and the alarm ends when it has a token.",
+)
+CREDENTIALS_REFUSED = Alarm(
+    "credentials_refused",
+    "Daraja refuses our consumer key and secret, so there is no access token and nothing can be sent.",
+    "Check PAYMENTS_DARAJA_CONSUMER_KEY and PAYMENTS_DARAJA_CONSUMER_SECRET, and that they belong to the environment"
+    " of PAYMENTS_DARAJA_BASE_URL.",
+)
+TOKEN_UNREADABLE = Alarm(
+    "token_unreadable",
+    "Daraja's answer has an access token that is none: it should be 8 to 2,048 printable characters.",
+    "Check PAYMENTS_DARAJA_BASE_URL, and what stands between us and that host.",
+)
+EDGE_BLOCKS = Alarm(
+    "edge_blocks",
+    "Safaricom's edge (Imperva) blocks our requests before they reach M-Pesa.",
+    "Check that the address we send from is the one that was registered with Safaricom, and that nothing else at it"
+    " misbehaves.",
+)
 TOKEN_REFUSED = Alarm(
     "token_refused",
     "Safaricom refuses access tokens that it has just issued.",
@@ -75,6 +100,10 @@ ALARMS: tuple[Alarm, ...] = (
     PULL_BEHIND,
     PULL_INCOMPLETE,
     PUSH_REFUSED,
+    NO_FIRST_TOKEN,
+    CREDENTIALS_REFUSED,
+    TOKEN_UNREADABLE,
+    EDGE_BLOCKS,
     TOKEN_REFUSED,
     RESULT_BLAMES_SETUP,
     INITIATOR_REFUSED,

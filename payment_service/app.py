@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from payment_service.application.calling.access_token import AccessToken
 from payment_service.application.calling.exchanges import keep_exchange
+from payment_service.application.calling.first_token import FirstToken, asking_until_had
 from payment_service.application.calling.request_budget import RequestBudget
 from payment_service.application.calling.safaricom import Safaricom
 from payment_service.application.collecting.create_payment import CreatingTools, Decision, NewPayment, create_payments
@@ -31,7 +32,7 @@ from payment_service.application.recording.record_facts import Recorded, Recordi
 from payment_service.application.settling.accept_callbacks import AcceptTools
 from payment_service.application.settling.catching_up import CatchingUp
 from payment_service.config import PaymentSettings
-from payment_service.credentials import Credentials, load_credentials
+from payment_service.credentials import Credentials, load_credentials, prove_credentials
 from payment_service.daraja.client import DarajaClient, open_daraja
 from payment_service.daraja.transport import Timeouts
 from payment_service.database import check_application_role, check_database, check_keys, remember_keys
@@ -70,6 +71,7 @@ class _Parts:
 
     core: Core
     writers: _Writers
+    first_token: FirstToken
     others: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
     """What runs beside the writers, for as long as the service serves."""
 
@@ -102,12 +104,16 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
                 limits=Limits(streams=settings.watchers_max),
                 drain_seconds=settings.drain_s,
             ) as server,
-            reporting_readiness(server, parts.core.reads.feed, engine, clock),
+            reporting_readiness(server, parts.core.reads.feed, parts.first_token, engine, clock),
         ):
-            write_ready_file(ready_file, {"address": str(server.address)})
-            _log.info("payment service serves", address=str(server.address))
-            await stop.wait()
-            _log.info("payment service drains")
+            # Callbacks are taken meanwhile: they wait for no token.
+            await prove_credentials(parts.first_token, settings.daraja_base_url)
+            async with asking_until_had(parts.first_token):
+                problem = parts.first_token.problem
+                write_ready_file(ready_file, {"address": str(server.address), "not_ready_for_payments": problem})
+                _log.info("payment service serves", address=str(server.address), not_ready_for_payments=problem)
+                await stop.wait()
+                _log.info("payment service drains")
     finally:
         await engine.dispose()
         await readers.dispose()
@@ -169,7 +175,7 @@ def _parts(
         heartbeat_seconds=settings.heartbeat_s,
     )
     timers = periodic_steps(settings, engine, clock, initiate, credentials.initiator, catching_up)
-    return _Parts(core, writers, (feed.run, reads.points.run, *timers))
+    return _Parts(core, writers, FirstToken(send.safaricom.tokens), (feed.run, reads.points.run, *timers))
 
 
 def _writers(

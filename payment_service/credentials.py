@@ -1,13 +1,16 @@
 """What the settings name and do not hold: keys, shortcodes, the operator who asks; and whether all of it can be used.
 
 Loaded once, before anything is started. `serve --check-config` loads the same, so that what it passes is not refused by
-`serve` afterwards.
+`serve` afterwards; only whether Daraja takes the consumer key and secret is for Daraja to say, at the start.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from payment_service.application.calling.access_token import CredentialsRefused
+from payment_service.application.calling.first_token import FirstToken
 from payment_service.config import PaymentSettings, load_shortcodes
 from payment_service.daraja.initiator import CertificateUnusable, Initiator, load_initiator
 from payment_service.daraja.shortcodes import Shortcode, check_callback_url, check_passkeys
@@ -50,6 +53,18 @@ def load_credentials(settings: PaymentSettings) -> Credentials:
         shortcodes=shortcodes,
         initiator=_initiator(settings),
     )
+
+
+async def prove_credentials(first_token: FirstToken, daraja_base_url: str) -> None:
+    """Have a first token, if Daraja can be reached; StartRefused where it does not take our consumer key and secret."""
+    try:
+        await first_token.ask()
+    except CredentialsRefused as refusal:
+        raise StartRefused(
+            f"Daraja at {urlsplit(daraja_base_url).netloc} refuses PAYMENTS_DARAJA_CONSUMER_KEY and"
+            f" PAYMENTS_DARAJA_CONSUMER_SECRET ({refusal}): check both, and that they belong to the environment of"
+            " PAYMENTS_DARAJA_BASE_URL."
+        ) from None
 
 
 def open_keys(path: Path) -> Keys:

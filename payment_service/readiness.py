@@ -1,6 +1,7 @@
-"""Whether this process should be sent calls, looked at every second and told by its health service.
+"""What this process should be sent, looked at every second and told by its health service.
 
-It should while the database answers and takes writes, this clock and the database's agree, and the feed is near.
+Callbacks, while the database answers and takes writes, this clock and the database's agree, and the feed is near.
+Payments, if it has had a first token as well.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from collections.abc import AsyncIterator
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from payment_service.application.calling.first_token import FirstToken
 from payment_service.application.following.event_feed import EventFeed
 from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.database import first_line
@@ -26,19 +28,22 @@ _log = structlog.get_logger(__name__)
 
 @contextlib.asynccontextmanager
 async def reporting_readiness(
-    server: RpcServer, feed: EventFeed, engine: AsyncEngine, clock: DatabaseClock
+    server: RpcServer, feed: EventFeed, first_token: FirstToken, engine: AsyncEngine, clock: DatabaseClock
 ) -> AsyncIterator[None]:
-    """Keep saying whether this process is ready, for the length of the block."""
+    """Keep saying what this process is ready for, for the length of the block."""
 
     async def report() -> None:
-        ready = None
+        told = None
         while True:
             problem = await _problem(feed, engine, clock)
-            if (problem is None) is not ready:
-                ready = problem is None
-                await server.set_ready(ready)
-                _log.log(logging.INFO if ready else logging.WARNING, "readiness changed", ready=ready, problem=problem)
-            await asyncio.sleep(LOOK_SECONDS)
+            missing = problem or first_token.problem
+            ready = {"callbacks": problem is None, "payments": missing is None}
+            if ready != told:
+                told = ready
+                await server.set_ready(**ready)
+                level = logging.INFO if missing is None else logging.WARNING
+                _log.log(level, "readiness changed", ready_for=ready, problem=missing)
+            await first_token.had_or_after(LOOK_SECONDS)
 
     async with asyncio.TaskGroup() as group:
         task = group.create_task(report())

@@ -4,7 +4,6 @@ Nothing is retried here. When to ask is decided in `access_token`, since a new t
 """
 
 import base64
-import logging
 import re
 import time
 from collections.abc import Mapping
@@ -13,23 +12,17 @@ from datetime import timedelta
 
 import structlog
 
+from payment_service.alarms import CREDENTIALS_REFUSED, EDGE_BLOCKS, TOKEN_UNREADABLE
 from payment_service.daraja.client import BLANK, DarajaClient, Exchange, describe, exchange_made, span
 from payment_service.daraja.envelopes import error_in, is_edge_page, lenient_json
-from payment_service.daraja.refusals import EDGE_ALARM, EDGE_REFUSED_CODE, RATE_LIMITED_CODE
+from payment_service.daraja.refusals import EDGE_REFUSED_CODE, RATE_LIMITED_CODE
 from payment_service.daraja.transport import NoAnswer, exchange
+from runtime.alarms import Alarm, raise_alarm
 
 TOKEN_PATH = "/oauth/v1/generate"
 
 TOKEN_LIFE_DEFAULT = timedelta(seconds=3599)
 """What Daraja says in every recorded answer; used where `expires_in` cannot be read."""
-
-TOKEN_ALARM = (
-    "Daraja refuses our credentials: check the consumer key and secret, and that they belong to this environment."
-)
-UNREADABLE_TOKEN_ALARM = (
-    "Daraja's answer has an access_token that is no token (8 to 2,048 printable characters): check the configured base"
-    " URL, and what stands between us and it."
-)
 
 _TOKEN = re.compile(r"[\x21-\x7e]{8,2048}")
 
@@ -51,7 +44,8 @@ class TokenUnavailable:
     """No token this time; nothing was sent that could have moved money."""
 
     code: str
-    alarm: str | None = None
+    alarm: Alarm | None = None
+    """What a person has to know of it; CREDENTIALS_REFUSED where Daraja does not take our key and secret."""
 
 
 TokenAnswer = TokenIssued | TokenUnavailable
@@ -78,8 +72,9 @@ async def fetch_token(client: DarajaClient) -> tuple[TokenAnswer, Exchange]:
     kind = type(read).__name__ + (f" {read.code}" if isinstance(read, TokenUnavailable) else "")
     made = exchange_made("token", b"", answer, kept, started_at, started, kind)
     if isinstance(read, TokenUnavailable):
-        level = logging.WARNING if read.alarm is None else logging.ERROR
-        _log.log(level, "token unavailable", code=read.code, http_status=answer.status, check=read.alarm)
+        _log.warning("token unavailable", code=read.code, http_status=answer.status)
+        if read.alarm is not None:
+            raise_alarm(read.alarm, code=read.code)
     return read, made
 
 
@@ -98,15 +93,15 @@ def read_token_answer(status: int, headers: Mapping[str, str], body: bytes) -> T
         if status == 200 and isinstance(token, str) and _TOKEN.fullmatch(token):
             return TokenIssued(token, _token_life(value.get("expires_in")))
         if status == 200 and token is not None:
-            return TokenUnavailable("UNREADABLE_TOKEN", UNREADABLE_TOKEN_ALARM)
+            return TokenUnavailable("UNREADABLE_TOKEN", TOKEN_UNREADABLE)
         if error is not None and error[0] in ("400.008.01", "400.008.02"):
-            return TokenUnavailable(error[0], TOKEN_ALARM)
+            return TokenUnavailable(error[0], CREDENTIALS_REFUSED)
     if status == 429:
         return TokenUnavailable(RATE_LIMITED_CODE)
     if value is None and is_edge_page(status, body):
-        return TokenUnavailable(EDGE_REFUSED_CODE, EDGE_ALARM)
+        return TokenUnavailable(EDGE_REFUSED_CODE, EDGE_BLOCKS)
     # Wrong credentials are sometimes answered with HTTP 400 or 401 and nothing else.
-    return TokenUnavailable(f"HTTP_{status}", TOKEN_ALARM if status in (400, 401) else None)
+    return TokenUnavailable(f"HTTP_{status}", CREDENTIALS_REFUSED if status in (400, 401) else None)
 
 
 def _token_life(value: object) -> timedelta:

@@ -12,7 +12,8 @@ import grpc
 import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_reflection.v1alpha import reflection
 from mpesa_payments.v1 import callback_service_pb2, payment_service_pb2
 
@@ -22,10 +23,9 @@ from payment_service.rpc.methods import METHODS, Core
 from runtime.grpc_options import SERVER_OPTIONS
 from runtime.serving import Address, AddressTaken, StartRefused
 
-SERVICES: Final[tuple[ServiceDescriptor, ...]] = (
-    payment_service_pb2.DESCRIPTOR.services_by_name["PaymentService"],
-    callback_service_pb2.DESCRIPTOR.services_by_name["CallbackService"],
-)
+_PAYMENTS: Final[ServiceDescriptor] = payment_service_pb2.DESCRIPTOR.services_by_name["PaymentService"]
+_CALLBACKS: Final[ServiceDescriptor] = callback_service_pb2.DESCRIPTOR.services_by_name["CallbackService"]
+SERVICES: Final = (_PAYMENTS, _CALLBACKS)
 
 # A burst of new streams waits here until the loop takes them. By default gRPC begins to cancel at 1,000, and refused
 # 44 % of a burst of 10,000.
@@ -62,18 +62,21 @@ class MethodMissing(StartRefused):
 
 @dataclass(frozen=True, slots=True)
 class RpcServer:
-    """A server that answers. It says that it is healthy only once `set_ready(True)` was called."""
+    """A server that answers. It says that it is healthy only once `set_ready` was told so."""
 
     address: Address
     gate: Gate
     health: Any
     """The health servicer of the grpc package, whose stubs leave its asyncio form out."""
 
-    async def set_ready(self, ready: bool) -> None:
-        """Tell load balancers and the gateway whether to send calls here."""
-        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in _health_names():
-            await self.health.set(name, status)
+    async def set_ready(self, *, callbacks: bool, payments: bool) -> None:
+        """Tell the gateway and load balancers what to send here. The service without a name stands for payments.
+
+        It is advice: a call that comes all the same is answered as ever.
+        """
+        ready = {"": payments, _PAYMENTS.full_name: payments, _CALLBACKS.full_name: callbacks}
+        for name, is_ready in ready.items():
+            await self.health.set(name, HealthCheckResponse.SERVING if is_ready else HealthCheckResponse.NOT_SERVING)
 
 
 @contextlib.asynccontextmanager
@@ -93,7 +96,7 @@ async def serving(
     )
     port = _bound_port(server, address, setting)
     running = RpcServer(Address(address.host, port), gate, checks)
-    await running.set_ready(False)
+    await running.set_ready(callbacks=False, payments=False)
     await server.start()
     try:
         yield running
@@ -153,7 +156,3 @@ async def _refuse_until_quiet(gate: Gate) -> None:
     while gate.refused != refused and loop.time() < end:
         refused = gate.refused
         await asyncio.sleep(QUIET_SECONDS)
-
-
-def _health_names() -> tuple[str, ...]:
-    return ("", *(service.full_name for service in SERVICES))

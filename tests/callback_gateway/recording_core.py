@@ -75,11 +75,14 @@ class RecordingCore(CallbackServiceServicer):
 
 @contextlib.asynccontextmanager
 async def serve_core(core: RecordingCore, port: int = 0) -> AsyncIterator[RecordingCore]:
-    """The server, healthy, on the port; nothing listens there after the block."""
+    """The server, ready for callbacks and for nothing else, on the port; nothing listens there after the block."""
     server = grpc.aio.server(options=(*SERVER_OPTIONS, ("grpc.max_receive_message_length", 1024 * 1024)))
     add_CallbackServiceServicer_to_server(core, server)
     servicer = HealthServicer()
-    await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+    await servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+    await servicer.set(
+        pb.DESCRIPTOR.services_by_name["CallbackService"].full_name, health_pb2.HealthCheckResponse.SERVING
+    )
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     bound = server.add_insecure_port(f"127.0.0.1:{port}")
     assert bound, f"port {port} is taken"

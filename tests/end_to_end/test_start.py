@@ -8,7 +8,9 @@ from pathlib import Path
 import grpc
 import psycopg
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 from pydantic import SecretStr
 
 from development.postgres import EmbeddedServer
@@ -16,13 +18,16 @@ from payment_service.config import OwnerSettings
 from payment_service.database import check_keys, refuse_old_postgres, remember_keys, upgrade_database
 from payment_service.security.keys import create_keys, load_keys
 from payment_service.store.engines import read_engine
+from runtime.callback_tokens import callback_path, load_callback_keys
 from runtime.serving import StartRefused
 from tests.databases import Database
-from tests.end_to_end.town import Grounds
-from tests.parts import channel
+from tests.end_to_end.town import Grounds, a_phone, initiate
+from tests.parts import Site, channel, free_port, running_simulator
 from tests.patience import PATIENCE_SECONDS
 from tests.rows import rows_of
 from tests.writers import Writers, a_request
+
+CALLBACKS = "mpesa_payments.v1.CallbackService"
 
 
 async def test_a_taken_port_is_one_sentence_and_no_traceback(grounds: Grounds) -> None:
@@ -48,12 +53,58 @@ async def test_the_owner_of_the_log_is_refused_for_the_service(grounds: Grounds,
 async def test_a_database_that_takes_no_writes_is_not_ready(grounds: Grounds, database: Database) -> None:
     async with grounds.site.running_core() as core, channel(core.address) as calls:
         health = health_pb2_grpc.HealthStub(calls)
-        await _becomes(health, health_pb2.HealthCheckResponse.SERVING)
+        await _becomes(health, HealthCheckResponse.SERVING)
         async with await psycopg.AsyncConnection.connect(database.owner_url, autocommit=True) as owner:
             await owner.execute(f'ALTER DATABASE "{database.name}" SET default_transaction_read_only = on')
-            await _becomes(health, health_pb2.HealthCheckResponse.NOT_SERVING)
+            await _becomes(health, HealthCheckResponse.NOT_SERVING)
             await owner.execute(f'ALTER DATABASE "{database.name}" RESET default_transaction_read_only')
-            await _becomes(health, health_pb2.HealthCheckResponse.SERVING)
+            await _becomes(health, HealthCheckResponse.SERVING)
+
+
+async def test_a_token_is_had_before_the_first_payment_and_once_for_all_processes(grounds: Grounds) -> None:
+    async with grounds.site.running_core() as first, grounds.site.running_core() as second:
+        assert (await grounds.simulator.ledger())["tokens_issued"] == 1
+        for core in (first, second):
+            assert core.ready["not_ready_for_payments"] is None
+            async with channel(core.address) as calls:
+                await _becomes(health_pb2_grpc.HealthStub(calls), HealthCheckResponse.SERVING)
+
+
+async def test_credentials_that_daraja_refuses_are_one_sentence_at_the_start(grounds: Grounds) -> None:
+    with pytest.raises(AssertionError) as ended:
+        async with grounds.site.running_core(daraja_consumer_secret="another-secret"):
+            pass
+    said = str(ended.value)
+    host = grounds.site.simulator_url.removeprefix("http://")
+    assert f"Daraja at {host} refuses PAYMENTS_DARAJA_CONSUMER_KEY and PAYMENTS_DARAJA_CONSUMER_SECRET" in said
+    assert "another-secret" not in said
+    assert "Traceback" not in said
+
+
+async def test_a_start_without_daraja_takes_callbacks_and_is_ready_for_payments_once_daraja_answers(
+    grounds: Grounds, database: Database, tmp_path: Path
+) -> None:
+    port = free_port()
+    site = replace(grounds.site, simulator_url=f"http://127.0.0.1:{port}")
+    async with (
+        site.running_core() as core,
+        site.running_gateway(core.address, grounds.edge_address),
+        channel(core.address) as calls,
+    ):
+        health = health_pb2_grpc.HealthStub(calls)
+        assert core.ready["not_ready_for_payments"] == "Daraja has given no access token yet"
+        assert (await health.Check(HealthCheckRequest())).status == HealthCheckResponse.NOT_SERVING
+        await _becomes(health, HealthCheckResponse.SERVING, CALLBACKS)
+        # A payment from before, whose callback comes now.
+        push = {"callback_url": await _callback_url_of_a_payment(site, calls)}
+        assert await grounds.post_callback(push, b'{"Body":{"stkCallback":{}}}') == 200
+        assert (await rows_of(database, "SELECT count(*) FROM callback_inbox"))[0][0] == 1
+        assert (await grounds.edge.get("/readyz")).status_code == 200
+        async with running_simulator(tmp_path, f"--port={port}"):
+            await _becomes(health, HealthCheckResponse.SERVING)
+    lines = [json.loads(line) for line in core.log.read_text().splitlines()]
+    told = [(line["event"], line.get("why")) for line in lines if line.get("alarm") == "no_first_token"]
+    assert told == [("alarm", "NOT_CONNECTED"), ("alarm is over", None)]
 
 
 async def test_a_start_with_other_keys_is_refused_and_a_rotated_key_is_not(
@@ -121,11 +172,18 @@ async def test_migrate_says_what_it_has_done(empty_database: tuple[EmbeddedServe
         await asyncio.to_thread(upgrade_database, settings)
 
 
-async def _becomes(health: health_pb2_grpc.HealthStub, status: int) -> None:
+async def _callback_url_of_a_payment(site: Site, calls: grpc.aio.Channel) -> str:
+    """Of one that has been asked for, and whose prompt waits for a token."""
+    payment = (await initiate(PaymentServiceStub(calls), a_phone())).payment
+    keys = load_callback_keys(site.folder / "callback-keys.json")
+    return site.gateway_url + callback_path(keys, "stk", payment.reference)
+
+
+async def _becomes(health: health_pb2_grpc.HealthStub, status: int, service: str = "") -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             try:
-                if (await health.Check(health_pb2.HealthCheckRequest())).status == status:
+                if (await health.Check(HealthCheckRequest(service=service))).status == status:
                     return
             except grpc.aio.AioRpcError:
                 pass

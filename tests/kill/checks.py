@@ -100,6 +100,10 @@ async def _pushes(simulator_url: str) -> dict[str, list[Mapping[str, Any]]]:
 
     by_reference: dict[str, list[Mapping[str, Any]]] = {}
     for push in (await asyncio.to_thread(ledger))["pushes"]:
+        if not push["callback_url"]:
+            # Refused for its token before anything of it was read, so that it was sent again.
+            assert not push["prompted"]
+            continue
         reference = str(push["callback_url"]).split("/")[-2]
         by_reference.setdefault(reference, []).append(push)
     return by_reference

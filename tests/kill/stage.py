@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import grpc
+import httpx
 import psycopg
 from mpesa_payments.v1 import money_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
@@ -28,7 +29,7 @@ from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
 from development.slowness import slowness
 from tests.databases import Database
-from tests.kill.wires import Http2Wire, HttpWire, PostgresWire
+from tests.kill.wires import COMMIT, TOKEN, Http2Wire, HttpWire, PostgresWire
 from tests.parts import Process, Site, channel, make_site, running_simulator, start
 from tests.patience import PATIENCE_SECONDS
 from tests.proxy import Point, Proxy, Strike, Wire, running_proxy
@@ -139,6 +140,10 @@ class Stage:
         before = await self._states(self.orders)
         unsettled = [order for order, state in zip(self.orders, before, strict=True) if state in (NO_ROW, *LIVE)]
         victim = self.gateway if kill.victim == "gateway" else self.core
+        if kill.name == COMMIT + TOKEN:
+            # The token was had at the start, so there is none to commit until that one is of no use.
+            async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_SECONDS) as control:
+                (await control.post(f"{self.simulator_url}/control/tokens/expire")).raise_for_status()
         strike = Strike(kill.name, kill.point, partial(os.kill, victim.process.pid, signal.SIGKILL))
         self.proxies[kill.link].strike = strike
         unsettled += self.new_orders()

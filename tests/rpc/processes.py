@@ -137,7 +137,7 @@ async def running_process(
         server = await stack.enter_async_context(
             serving(core, LOOPBACK, setting="--listen", limits=limits or Limits(), drain_seconds=drain_seconds)
         )
-        await server.set_ready(True)
+        await server.set_ready(callbacks=True, payments=True)
         channel = await stack.enter_async_context(
             grpc.aio.insecure_channel(str(server.address), options=CLIENT_OPTIONS)
         )

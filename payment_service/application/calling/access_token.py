@@ -23,7 +23,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from payment_service.alarms import TOKEN_REFUSED
+from payment_service.alarms import CREDENTIALS_REFUSED, TOKEN_REFUSED
 from payment_service.daraja.client import DarajaClient, Exchange
 from payment_service.daraja.token import TokenUnavailable, fetch_token
 from payment_service.security.sealing import ACCESS_TOKEN, SealBroken, Sealer
@@ -69,6 +69,10 @@ class Token:
 
 class NoAccessToken(Exception):
     """There is no token to send with; nothing was sent. The message is a code for the log."""
+
+
+class CredentialsRefused(NoAccessToken):
+    """Daraja does not take our consumer key and secret."""
 
 
 @dataclass(slots=True)
@@ -225,7 +229,7 @@ def _open(tokens: AccessToken, stored: StoredToken | None) -> Token | None:
         value = tokens.sealer.open(ACCESS_TOKEN, tokens.app, stored.sealed).decode()
     except SealBroken as error:
         # Sealed with a key that this process has not, or altered: a new one costs a second.
-        _log.error("daraja token unreadable", check=f"The stored token is of no use: {error}.")
+        _log.warning("stored token cannot be opened, so a new one is fetched", cause=str(error))
         return None
     return Token(value, stored.generation, stored.refresh_at, stored.expires_at)
 
@@ -238,7 +242,7 @@ async def _fetch(tokens: AccessToken, lease_id: UUID) -> Token | None:
             until = tokens.clock() + tokens.times.pause_after_failure
             await hold_lease_until(conn, tokens.app, lease_id=lease_id, until=until)
         await tokens.keep_exchange(made)
-        raise NoAccessToken(answer.code)
+        raise (CredentialsRefused if answer.alarm is CREDENTIALS_REFUSED else NoAccessToken)(answer.code)
     # Counted from before the request, so that it is never thought younger than it is.
     refresh_at = made.started_at + min(tokens.times.refresh_after, answer.expires_in * 5 / 6)
     expires_at = made.started_at + answer.expires_in

@@ -4,10 +4,7 @@ An instance is what a process has: its own engine, its own copy of the token, it
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,8 +12,7 @@ import pytest
 import structlog
 from sqlalchemy import text
 
-from daraja_simulator.settings import DEVELOPMENT_CONSUMER_KEY, DEVELOPMENT_CONSUMER_SECRET, SANDBOX_PASSKEY
-from daraja_simulator.world import World
+from daraja_simulator.settings import SANDBOX_PASSKEY
 from payment_service.application.calling.access_token import (
     AccessToken,
     NoAccessToken,
@@ -25,21 +21,15 @@ from payment_service.application.calling.access_token import (
     get_token,
     token_refused,
 )
-from payment_service.daraja.client import Exchange, open_daraja
 from payment_service.daraja.push import Accepted, push
 from payment_service.daraja.sending import NotSent
 from payment_service.daraja.shortcodes import PushRequest, Shortcode, ShortcodeKind
-from payment_service.daraja.transport import Timeouts
 from payment_service.security.keys import create_keys, load_keys
 from payment_service.security.sealing import Sealer
 from payment_service.store.access_token import find_token, store_token, take_lease
-from payment_service.store.engines import read_engine
-from tests.daraja_simulator.simulators import in_process
-from tests.databases import Database
+from tests.application.calling.stage import APP, TIMES, Stage
 from tests.patience import PATIENCE_SECONDS
 
-APP = "sandbox:app"
-TIMES = TokenTimes(wait=timedelta(seconds=10), poll=timedelta(milliseconds=20))
 REQUEST = PushRequest(
     Shortcode("174379", ShortcodeKind.PAYBILL, SANDBOX_PASSKEY),
     "254722000556",
@@ -48,63 +38,6 @@ REQUEST = PushRequest(
     "http://127.0.0.1:9/stk",
     "Fare",
 )
-
-
-@dataclass(slots=True)
-class Clock:
-    """Time that passes when the test says so."""
-
-    now: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
-@dataclass(slots=True)
-class Stage:
-    """Two instances, and what they share."""
-
-    world: World
-    clock: Clock
-    first: AccessToken
-    second: AccessToken
-    kept: list[Exchange]
-
-    @property
-    def tokens_issued(self) -> int:
-        return self.world.tokens.issued
-
-
-@asynccontextmanager
-async def instance(
-    url: str, database: Database, sealer: Sealer, clock: Clock, kept: list[Exchange]
-) -> AsyncIterator[AccessToken]:
-    async def keep(exchange: Exchange) -> None:
-        kept.append(exchange)
-
-    timeouts = Timeouts(connect_seconds=2.0, total_seconds=8.0)
-    engine = read_engine(database.application_url)
-    async with open_daraja(
-        url,
-        DEVELOPMENT_CONSUMER_KEY,
-        DEVELOPMENT_CONSUMER_SECRET,
-        clock,
-        push_timeouts=timeouts,
-        token_timeouts=timeouts,
-    ) as daraja:
-        yield AccessToken(APP, engine, daraja, sealer, clock, keep, TIMES)
-    await engine.dispose()
-
-
-@pytest.fixture
-async def stage(database: Database, tmp_path: Path) -> AsyncIterator[Stage]:
-    create_keys(tmp_path / "keys.json")
-    sealer = Sealer(load_keys(tmp_path / "keys.json"))
-    clock, kept = Clock(), list[Exchange]()
-    async with AsyncExitStack() as stack:
-        world, url = await stack.enter_async_context(in_process(latency_seconds=0.2))
-        one, other = [await stack.enter_async_context(instance(url, database, sealer, clock, kept)) for _ in range(2)]
-        yield Stage(world, clock, one, other, kept)
 
 
 async def works(tokens: AccessToken, token: Token) -> bool:
@@ -236,7 +169,7 @@ async def test_a_failure_is_told_to_everybody_who_waits_and_not_repeated_in_a_hu
     stage.world.tokens.request_faults.append("invalid_authentication")
     stage.first.times = TokenTimes(wait=timedelta(seconds=1), poll=timedelta(milliseconds=20))
     failed = await asyncio.gather(*(get_token(stage.first) for _ in range(5)), return_exceptions=True)
-    assert [repr(error) for error in failed] == ["NoAccessToken('400.008.01')"] * 5
+    assert [repr(error) for error in failed] == ["CredentialsRefused('400.008.01')"] * 5
     with pytest.raises(NoAccessToken, match="NO_TOKEN_IN_TIME"):
         await get_token(stage.first)
     assert stage.tokens_issued == 1
