@@ -24,6 +24,9 @@ from typing import Any
 
 from aiohttp import StreamReader, web
 
+from callback_gateway.alarms import PROGRAM_FAULT
+from runtime.alarms import raise_alarm
+
 # Safaricom's whole header is under 1 KiB.
 HEADER_MAX_BYTES = 16_384
 HEADER_LINE_MAX_BYTES = 8_190
@@ -191,7 +194,7 @@ class EdgeConnection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answer what is not HTTP without repeating it, to the client or in the log."""
         if status >= 500 and exc is not None:
-            self.logger.error("a request failed", exc_info=exc)
+            raise_alarm(PROGRAM_FAULT, exc_info=exc)
         else:
             self._connections.counts["malformed"] += 1
         if request.writer.output_size > 0:

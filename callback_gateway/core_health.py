@@ -7,11 +7,12 @@ comes.
 import asyncio
 
 import grpc
-import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mpesa_payments.v1 import callback_service_pb2 as pb
 from mpesa_payments.v1.callback_service_pb2_grpc import CallbackServiceStub
 
+from callback_gateway.alarms import CALLBACK_KEYS_DIFFER
+from runtime.alarms import LastingAlarm
 from runtime.callback_tokens import CallbackKeys, key_checks
 
 HEALTH_TIME_S = 1.0
@@ -19,8 +20,6 @@ HEALTH_TIME_S = 1.0
 HEALTH_KEPT_S = 0.5
 
 _ABOUT_CALLBACKS = health_pb2.HealthCheckRequest(service=pb.DESCRIPTOR.services_by_name["CallbackService"].full_name)
-
-log = structlog.get_logger()
 
 
 class CoreHealth:
@@ -33,13 +32,13 @@ class CoreHealth:
         self._keys = pb.CheckCallbackKeysRequest(keys=checks)
         self._asking = asyncio.Lock()
         self._fresh_until = 0.0
-        self._differing: list[str] = []
+        self._differing = LastingAlarm(CALLBACK_KEYS_DIFFER)
         self.reachable = False
 
     @property
     def keys_agree(self) -> bool:
         """As far as the core has told: one that is away, or is too old to compare keys, is not taken to differ."""
-        return not self._differing
+        return not self._differing.raised
 
     async def look(self) -> None:
         """Ask the core, unless it has just been asked."""
@@ -64,12 +63,4 @@ class CoreHealth:
             if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
                 return
             differing = []
-        if differing and differing != self._differing:
-            log.error(
-                "callback keys differ",
-                key_ids=differing,
-                advice="give gateway and service the same file of callback keys: true callbacks are refused until then",
-            )
-        elif self._differing and not differing:
-            log.info("callback keys agree again")
-        self._differing = differing
+        self._differing.set(bool(differing), key_ids=differing)

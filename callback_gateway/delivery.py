@@ -23,9 +23,11 @@ import structlog
 from mpesa_payments.v1 import callback_service_pb2 as pb
 from mpesa_payments.v1.callback_service_pb2_grpc import CallbackServiceStub
 
+from callback_gateway.alarms import CALLBACK_REJECTED, SPOOL_DAMAGED, SPOOL_UNREADABLE
 from callback_gateway.forwarding import GROUP_MAX_BYTES
 from callback_gateway.spool import Spool
 from callback_gateway.spool_records import Record
+from runtime.alarms import LastingAlarm, raise_alarm
 
 # A quarter of what a call may carry: a live callback that comes at the same time waits for few others.
 GROUP_MAX_CALLBACKS = 64
@@ -53,9 +55,9 @@ class Delivery:
     group_max: int = GROUP_MAX_CALLBACKS
     # Calls in a row that settled nothing.
     fruitless: int = 0
-    # In the round under way; and whether the log has it, since a round without.
+    # In the round under way; the alarm lasts until a round without.
     disk_failed: bool = False
-    disk_told: bool = False
+    disk_fails: LastingAlarm = field(default_factory=lambda: LastingAlarm(SPOOL_UNREADABLE))
 
     async def run(self) -> NoReturn:
         """Deliver until cancelled."""
@@ -78,19 +80,19 @@ class Delivery:
                 await self._deliver(name)
         if self.disk_failed:
             await asyncio.sleep(PAUSE_MAX_S * random.uniform(0.5, 1.0))
-        self.disk_told = self.disk_failed
+        else:
+            self.disk_fails.set(False)
         return bool(names) or self.disk_failed
 
     async def _deliver(self, name: str) -> None:
         contents = await self.spool.on_disk(self.spool.folder.read, name)
         if contents.unreadable_bytes and name not in self.damage_told:
             self.damage_told.add(name)
-            log.error(
-                "spool damaged",
+            raise_alarm(
+                SPOOL_DAMAGED,
                 file=name,
                 intact_callbacks=len(contents.records),
                 unreadable_bytes=contents.unreadable_bytes,
-                advice="the intact callbacks are delivered; then the file is kept in damaged/ for you to look at",
             )
         settled = self.settled[name]
         waiting = (record for record in contents.records if record.start not in settled)
@@ -155,12 +157,7 @@ class Delivery:
 
     async def _reject(self, name: str, record: Record) -> None:
         kept = await self.spool.on_disk(self.spool.folder.reject, name, record)
-        log.error(
-            "spooled callback rejected",
-            reference=record.callback.reference,
-            file=f"{kept.parent.name}/{kept.name}",
-            advice="see that both programs use the same callback keys, then move the file back into the spool folder",
-        )
+        raise_alarm(CALLBACK_REJECTED, reference=record.callback.reference, file=f"{kept.parent.name}/{kept.name}")
 
     @contextlib.contextmanager
     def _outliving_the_disk(self) -> Iterator[None]:
@@ -168,9 +165,8 @@ class Delivery:
         try:
             yield
         except OSError as error:
-            if not self.disk_told:
-                log.error("spool disk fails", reason=str(error), advice="look after the volume of the spool")
-            self.disk_failed = self.disk_told = True
+            self.disk_failed = True
+            self.disk_fails.set(True, why=str(error))
 
     async def _something_kept(self) -> None:
         try:

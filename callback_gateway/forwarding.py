@@ -17,6 +17,9 @@ import structlog
 from mpesa_payments.v1 import callback_service_pb2 as pb
 from mpesa_payments.v1.callback_service_pb2_grpc import CallbackServiceStub
 
+from callback_gateway.alarms import SERVICE_ANSWERS_WRONGLY
+from runtime.alarms import raise_alarm
+
 # The contract's limits. A callback adds some 200 bytes of its own to its body; a margin is left for the framing.
 GROUP_MAX_CALLBACKS = 256
 GROUP_MAX_BYTES = 1_000_000
@@ -139,7 +142,7 @@ async def _send(queue: ForwardQueue, stub: CallbackServiceStub, group: list[Wait
         raise
     queue.core_answered()
     if len(response.outcomes) != len(group):
-        log.error("core answered wrongly", callbacks=len(group), outcomes=len(response.outcomes))
+        raise_alarm(SERVICE_ANSWERS_WRONGLY, callbacks=len(group), outcomes=len(response.outcomes))
         for item in group:
             queue.settle(item, Outcome.NOT_STORED)
         return True
@@ -164,7 +167,7 @@ def _call_failed(queue: ForwardQueue, group: list[Waiting], error: grpc.aio.AioR
             log.warning("core unavailable", code=error.code().name, details=error.details())
         queue.put_back(group)
         return False
-    log.error("core call failed", code=error.code().name, details=error.details(), callbacks=len(group))
+    raise_alarm(SERVICE_ANSWERS_WRONGLY, callbacks=len(group), code=error.code().name, details=error.details())
     for item in group:
         queue.settle(item, Outcome.NOT_STORED)
     return True

@@ -13,11 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NoReturn, ParamSpec, TypeVar
 
-import structlog
 from mpesa_payments.v1 import callback_service_pb2 as pb
 
+from callback_gateway.alarms import SPOOL_DISK_FAILS, SPOOL_FULL
 from callback_gateway.spool_folder import SpoolFolder
 from callback_gateway.spool_records import RECORD_MAX_BYTES
+from runtime.alarms import LastingAlarm
 
 GROUP_MAX_BYTES = 1_048_576
 # A disk that failed is tried this often while no callback tries it: a gateway that is not ready gets none.
@@ -30,12 +31,9 @@ ADVICE = {
     errno.EACCES: "let the gateway's user write to the spool",
     errno.EPERM: "let the gateway's user write to the spool",
 }
-FULL_ADVICE = "bring the payment service back, empty rejected/ and damaged/, or raise GATEWAY_SPOOL_MAX_BYTES"
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-log = structlog.get_logger()
 
 
 @dataclass(eq=False)
@@ -53,15 +51,15 @@ class Spool:
     _waiting: dict[asyncio.Future[bool], bytes] = field(default_factory=dict)
     _unwritten_bytes: int = 0
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    _full: bool = False
-    _failing: bool = False
+    _full: LastingAlarm = field(default_factory=lambda: LastingAlarm(SPOOL_FULL))
+    _failing: LastingAlarm = field(default_factory=lambda: LastingAlarm(SPOOL_DISK_FAILS))
     # One thread: what it does needs no locks, and a disk that hangs holds up nothing else.
     _disk: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="spool"))
 
     @property
     def takes_callbacks(self) -> bool:
         """Whether a callback that came now would be kept, as far as is known."""
-        return self._has_room() and not self._failing
+        return self._has_room() and not self._failing.raised
 
     async def keep(self, callback: pb.Callback) -> bool:
         """Whether the callback is on disk for good. If not, it may still be found there after a crash, which is
@@ -121,7 +119,7 @@ class Spool:
         while not self._waiting:
             self._arrived.clear()
             try:
-                async with asyncio.timeout(PROBE_EVERY_S if self._failing else None):
+                async with asyncio.timeout(PROBE_EVERY_S if self._failing.raised else None):
                     await self._arrived.wait()
             except TimeoutError:
                 await self._probe()
@@ -150,11 +148,7 @@ class Spool:
         # Room for the largest, so that small ones do not slip through a spool that is full for others.
         used = self.folder.used_bytes + self._unwritten_bytes
         full = used + RECORD_MAX_BYTES > self.bytes_max
-        if full and not self._full:
-            log.error("spool full", used_bytes=used, bytes_max=self.bytes_max, advice=FULL_ADVICE)
-        elif self._full and not full:
-            log.info("spool has room again", used_bytes=used)
-        self._full = full
+        self._full.set(full, used_bytes=used, bytes_max=self.bytes_max)
         return not full
 
     def _disk_failed(self, error: OSError) -> None:
@@ -162,13 +156,9 @@ class Spool:
         self._failed(error.strerror or repr(error), known)
 
     def _failed(self, reason: str, advice: str) -> None:
-        if not self._failing:
-            log.error("spool disk fails", reason=reason, folder=str(self.folder.path), advice=advice)
-        self._failing = True
+        self._failing.set(True, why=reason, folder=str(self.folder.path), check=advice)
         # The writer may be waiting for a callback, and is to look meanwhile whether the disk works again.
         self._arrived.set()
 
     def _disk_works(self) -> None:
-        if self._failing:
-            log.info("spool disk works again", folder=str(self.folder.path))
-        self._failing = False
+        self._failing.set(False, folder=str(self.folder.path))

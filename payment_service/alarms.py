@@ -86,6 +86,28 @@ INITIATOR_REFUSED = Alarm(
     "Check the initiator's name and password (it expires after 90 days and locks after three wrong tries), that it may"
     " query transactions, and that the certificate is this environment's.",
 )
+QUESTION_REFUSED = Alarm(
+    "question_refused",
+    "Safaricom refused to answer a question of ours for a reason that lies in our set-up.",
+    "Do what `check` in this line says; `question` names what was asked. Until then the news of payments comes by other"
+    " ways, and later.",
+)
+CLOCKS_DIFFER = Alarm(
+    "clocks_differ",
+    "Another process has dated a budget of requests in the future, so the clocks of our machines differ.",
+    "See that every machine takes its time from the network (NTP).",
+)
+STEP_FAILS = Alarm(
+    "step_fails",
+    "A step of the service that runs by itself fails again and again.",
+    "Look at the line `background step failed` before this one: it has the traceback. With a database that is away all"
+    " steps fail, and work again by themselves.",
+)
+PROGRAM_FAULT = Alarm(
+    "program_fault",
+    "Something failed by a fault of the program, or by what it found stored.",
+    "Report the traceback in this line. Nothing is lost by it: what was not done is tried again, or has a case.",
+)
 CALLBACK_GIVEN_UP = Alarm(
     "callback_given_up",
     "A callback could not be applied in about a day of tries. It is kept as dead, with a case.",
@@ -107,5 +129,9 @@ ALARMS: tuple[Alarm, ...] = (
     TOKEN_REFUSED,
     RESULT_BLAMES_SETUP,
     INITIATOR_REFUSED,
+    QUESTION_REFUSED,
     CALLBACK_GIVEN_UP,
+    CLOCKS_DIFFER,
+    STEP_FAILS,
+    PROGRAM_FAULT,
 )

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from payment_service.alarms import STEP_FAILS
 from payment_service.application.calling.request_budget import RequestBudget
 from payment_service.application.collecting.initiate_payment import InitiatePayments
 from payment_service.application.collecting.send_prompt import SendTools
@@ -37,6 +38,7 @@ from payment_service.application.settling.watch_pull import PullWatch, watch_pul
 from payment_service.config import PaymentSettings
 from payment_service.daraja.initiator import Initiator
 from payment_service.daraja.shortcodes import ShortcodeKind
+from runtime.alarms import LastingAlarm
 
 STEP_SECONDS = 0.5
 """Between two looks at the timers: small against every time they keep."""
@@ -46,6 +48,8 @@ MATCH_SECONDS = 30.0
 """Between two looks for payments of parked callbacks: only a person's work on the database makes one appear."""
 DOUBT_SECONDS = 1.0
 """Between two looks for doubts whose receipt has proven to be another payment's: a booking is barred by each."""
+FAILURES_TO_ALARM = 8
+"""Of a step, one after the other: one alone may be a restart of the database, and is over by the next try."""
 STEP_WAIT_SECONDS = 60.0
 """A step that hangs is given up, so that the next one can begin; everything in it is bounded far below this."""
 
@@ -149,23 +153,30 @@ class _StepLog:
 
     def __init__(self, step: str) -> None:
         self._step = step
+        self._fails = LastingAlarm(STEP_FAILS)
         self._kind: tuple[object, ...] | None = None
         self._failures = 0
+        self._in_a_row = 0
+        """Of whatever kinds."""
 
     def failed(self, error: Exception) -> None:
+        self._in_a_row += 1
+        if self._in_a_row >= FAILURES_TO_ALARM:
+            self._fails.set(True, step=self._step)
         kind = _kind(error)
         if kind != self._kind:
             self._kind, self._failures = kind, 1
-            _log.error("background step failed", step=self._step, exc_info=error)
+            _log.warning("background step failed", step=self._step, exc_info=error)
             return
         self._failures += 1
         if self._failures.bit_count() == 1:
-            _log.error("background step still fails", step=self._step, failures=self._failures)
+            _log.warning("background step still fails", step=self._step, failures=self._failures)
 
     def succeeded(self) -> None:
         if self._kind is not None:
             _log.info("background step works again", step=self._step, failures=self._failures)
-            self._kind, self._failures = None, 0
+            self._kind, self._failures, self._in_a_row = None, 0, 0
+            self._fails.set(False, step=self._step)
 
 
 def _kind(error: Exception) -> tuple[object, ...]:

@@ -8,6 +8,7 @@ Counters and gauges cost nothing where nobody exports them (`exporting`).
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from weakref import WeakSet
 
 import structlog
 from opentelemetry import metrics
@@ -16,7 +17,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 _log = structlog.get_logger(__name__)
 _meter = metrics.get_meter("alarms")
 _raised = _meter.create_counter("alarms.raised", description="How often each alarm was raised")
-_lasting: dict[str, "LastingAlarm"] = {}
+_lasting: "WeakSet[LastingAlarm]" = WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +38,18 @@ def raise_alarm(alarm: Alarm, **fields: object) -> None:
     _log.error("alarm", alarm=alarm.name, meaning=alarm.meaning, what_to_do=alarm.what_to_do, **fields)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class LastingAlarm:
-    """An alarm about a state of things: one line when it begins, one when it is over."""
+    """An alarm about a state of things: one line when it begins, one when it is over.
+
+    Where several things can be in that state, each has one of its own, and the gauge shows whether any is.
+    """
 
     alarm: Alarm
     raised: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        _lasting[self.alarm.name] = self
+        _lasting.add(self)
 
     def set(self, holds: bool, **fields: object) -> None:
         """Say how things stand now. The same again is no news."""
@@ -58,8 +62,12 @@ class LastingAlarm:
             _log.warning("alarm is over", alarm=self.alarm.name, **fields)
 
 
-def _observe(_options: CallbackOptions) -> Iterable[Observation]:
-    return [Observation(int(lasting.raised), {"alarm": name}) for name, lasting in _lasting.items()]
+def lasting_alarms(_options: CallbackOptions) -> Iterable[Observation]:
+    """1 for each lasting alarm that is raised, else 0: what the gauge shows."""
+    raised: dict[str, bool] = {}
+    for lasting in set(_lasting):
+        raised[lasting.alarm.name] = raised.get(lasting.alarm.name, False) or lasting.raised
+    return [Observation(int(is_raised), {"alarm": name}) for name, is_raised in raised.items()]
 
 
-_meter.create_observable_gauge("alarms.lasting", [_observe], description="1 while the alarm lasts, else 0")
+_meter.create_observable_gauge("alarms.lasting", [lasting_alarms], description="1 while the alarm lasts, else 0")

@@ -4,12 +4,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import callback_gateway.alarms
 import payment_service.alarms
 from runtime.alarms import Alarm
 
 INTRODUCTION = """# Alarms
 
-<!-- Made by `make alarms` from payment_service/alarms.py. -->
+<!-- Made by `make alarms` from payment_service/alarms.py and callback_gateway/alarms.py. -->
 
 An alarm is something that a person has to know. Each has a stable name. Raising it writes a log line of level `error`
 with the event `alarm` and the fields `alarm`, `meaning` and `what_to_do`, and adds 1 to the counter `alarms.raised`
@@ -27,6 +28,7 @@ def page() -> str:
         [
             INTRODUCTION,
             *_section("The payment service", payment_service.alarms.ALARMS),
+            *_section("The callback gateway", callback_gateway.alarms.ALARMS),
         ]
     )
 

@@ -56,7 +56,9 @@ async def test_a_step_that_goes_on_failing_is_logged_once_in_full_and_then_count
         await asyncio.sleep(0)
         running.cancel()
     assert {line["step"] for line in lines} == {"look_for_work"}
-    told = [(line["event"].removeprefix("background step "), line.get("failures")) for line in lines]
+    assert [line["event"] for line in lines if line.get("alarm") == "step_fails"] == ["alarm", "alarm is over"]
+    steps = [line for line in lines if "alarm" not in line]
+    told = [(line["event"].removeprefix("background step "), line.get("failures")) for line in steps]
     assert told == [
         ("failed", None),
         *[("still fails", count) for count in (2, 4, 8, 16)],

@@ -73,7 +73,7 @@ class NothingLearned:
     token_refused: bool = False
     retry_after: timedelta | None = None
     alarm: str | None = None
-    """A sentence for the log at error level: what to check."""
+    """Where the reason lies in our set-up: what to check, for an alarm."""
 
 
 def learned(

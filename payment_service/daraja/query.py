@@ -7,7 +7,6 @@ the next query asks the same. What a result code means stands in `result_codes`,
 An answer names neither amount nor receipt. One that is about another push, by either of its ids, says nothing here.
 """
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,6 +14,7 @@ from typing import assert_never
 
 import structlog
 
+from payment_service.alarms import QUESTION_REFUSED
 from payment_service.daraja.client import DarajaClient, Exchange, post
 from payment_service.daraja.envelopes import NothingLearned, error_in, is_edge_page, learned, lenient_json, retry_after
 from payment_service.daraja.push import express_credentials
@@ -29,6 +29,7 @@ from payment_service.daraja.refusals import (
 from payment_service.daraja.result_codes import Meaning, meaning_of, read_code
 from payment_service.daraja.shortcodes import Shortcode
 from payment_service.domain.facts import Verdict
+from runtime.alarms import raise_alarm
 
 QUERY_PATH = "/mpesa/stkpushquery/v1/query"
 
@@ -107,8 +108,9 @@ async def query(
         timeouts=client.query_timeouts,
     )
     if isinstance(said, NothingLearned):
-        level = logging.WARNING if said.alarm is None else logging.ERROR
-        _log.log(level, "query unanswered", answer=said.code, http_status=made.http_status, check=said.alarm)
+        _log.warning("query unanswered", answer=said.code, http_status=made.http_status)
+        if said.alarm is not None:
+            raise_alarm(QUESTION_REFUSED, question="query", answer=said.code, check=said.alarm)
     return said, made
 
 

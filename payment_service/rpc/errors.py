@@ -17,6 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 from mpesa_payments.v1.error_reason_pb2 import ErrorReason
 from opentelemetry import trace
 
+from payment_service.alarms import PROGRAM_FAULT
 from payment_service.domain.decisions import Bar
 from payment_service.domain.errors import (
     BookingBarred,
@@ -34,6 +35,7 @@ from payment_service.domain.errors import (
     Violation,
 )
 from payment_service.domain.payment import STATUS_OF
+from runtime.alarms import raise_alarm
 
 DOMAIN: Final = "mpesa-payments"
 PREFIX: Final = "ERROR_REASON_"
@@ -161,7 +163,7 @@ def _barred(error: BookingBarred, now: datetime) -> Answer:
 
 def _fault(error: Exception) -> Answer:
     """A fault of ours: everything goes to the log, and to the caller the id to find it there."""
-    _log.error("call failed", exc_info=error)
+    raise_alarm(PROGRAM_FAULT, exc_info=error)
     trace_id = trace.format_trace_id(trace.get_current_span().get_span_context().trace_id)
     message = "The service failed to answer; the fault is logged."
     return Answer(grpc.StatusCode.INTERNAL, "INTERNAL", message, {"trace_id": trace_id})

@@ -233,8 +233,8 @@ async def test_a_gateway_with_other_keys_than_the_core_is_not_ready_and_says_so(
             await becomes(edge, 503)
             core.keys = CallbackKeys("a1", {"a1": KEYS.keys["a1"], "c3": bytes(32)})
             await becomes(edge, 200)
-    told = [(line["event"], line.get("key_ids")) for line in lines if line["event"].startswith("callback keys")]
-    assert told == [("callback keys differ", ["c3", "b2"]), ("callback keys agree again", None)]
+    told = [(line["event"], line["key_ids"]) for line in lines if line.get("alarm") == "callback_keys_differ"]
+    assert told == [("alarm", ["c3", "b2"]), ("alarm is over", [])]
 
 
 async def test_refused_tokens_of_an_unknown_key_are_told_of_once_a_minute(edge: str) -> None:

@@ -144,7 +144,7 @@ async def test_what_the_core_refuses_for_good_is_set_aside_and_holds_up_no_other
         core.failing = None
         await eventually(lambda: set(core.bodies) == set(texts))
         await eventually(lambda: [name.split("/")[0] for name in spools.files(tmp_path)] == ["rejected"] * 2)
-        lines = [line for line in await program.stop(signal.SIGTERM) if line["event"] == "spooled callback rejected"]
+        lines = [line for line in await program.stop(signal.SIGTERM) if line.get("alarm") == "callback_rejected"]
     assert sorted(str(line["file"]) for line in lines) == spools.files(tmp_path)
     assert {line["level"] for line in lines} == {"error"}
     # Once the operator has put right what was wrong, the files are moved back and go the way of all others.
@@ -216,7 +216,7 @@ async def test_files_cut_at_every_byte_give_up_what_they_hold_and_are_kept(tmp_p
         damaged = sorted(f"damaged/{cut:06d}-cut.spool" for cut in range(len(whole) + 1) if cut not in ends)
         await eventually(lambda: spools.files(tmp_path) == [*damaged, "damaged/noise.spool"])
         assert (await post(program.address, good_path(), b"live")).status == 200
-        told = [line for line in await program.stop(signal.SIGTERM) if line["event"] == "spool damaged"]
+        told = [line for line in await program.stop(signal.SIGTERM) if line.get("alarm") == "spool_damaged"]
     assert len(told) == len(damaged) + 1
     assert {line["level"] for line in told} == {"error"}
     wanted = sum(sum(0 < end <= cut for end in ends) for cut in range(len(whole) + 1))
@@ -239,9 +239,9 @@ async def test_a_full_spool_means_503_until_the_core_is_back(tmp_path: Path, cor
         assert len(set(core.bodies)) >= taken
         core.failing = grpc.StatusCode.UNAVAILABLE
         assert (await post(program.address, good_path(), b"room again")).status == 200
-        told = events(await program.stop(signal.SIGTERM))
-    assert "GATEWAY_SPOOL_MAX_BYTES" in str(told["spool full"]["advice"])
-    assert "spool has room again" in told
+        lines = [line for line in await program.stop(signal.SIGTERM) if line.get("alarm") == "spool_full"]
+    assert [line["event"] for line in lines] == ["alarm", "alarm is over"]
+    assert "GATEWAY_SPOOL_MAX_BYTES" in str(lines[0]["what_to_do"])
 
 
 def limit_files(program: Program, bytes_max: int | None) -> None:
@@ -268,10 +268,12 @@ async def test_a_disk_that_takes_no_more_means_503_until_it_does(tmp_path: Path,
         lines = await program.stop(signal.SIGTERM)
     assert program.process.returncode == 0
     assert {b"before", b"after", b"live"} <= set(core_away.bodies)
-    told = [line for line in lines if line["event"] == "spool disk fails"]
-    assert len(told) == 1
-    assert "limit on the size of files" in str(told[0]["advice"])
-    assert "spool damaged" not in events(lines)
+    told = [line for line in lines if line.get("alarm")]
+    assert [(line["alarm"], line["event"]) for line in told] == [
+        ("spool_disk_fails", "alarm"),
+        ("spool_disk_fails", "alarm is over"),
+    ]
+    assert "limit on the size of files" in str(told[0]["check"])
 
 
 async def test_a_folder_that_is_gone_means_503_until_it_is_back(tmp_path: Path, core_away: RecordingCore) -> None:
@@ -290,7 +292,8 @@ async def test_a_folder_that_is_gone_means_503_until_it_is_back(tmp_path: Path, 
         assert (await post(program.address, good_path(), b"back")).status == 200
         async with serve_core(core_away, port_of(core_away)):
             await eventually(lambda: b"back" in core_away.bodies and spools.files(tmp_path) == [])
-        assert "spool disk works again" in events(await program.stop(signal.SIGTERM))
+        lines = await program.stop(signal.SIGTERM)
+        assert ("spool_disk_fails", "alarm is over") in [(line.get("alarm"), line["event"]) for line in lines]
     assert b"live" in core_away.bodies
 
 

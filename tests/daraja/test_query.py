@@ -5,6 +5,7 @@ The shapes are those of the simulator, over HTTP; what a simulator would not sen
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -260,6 +261,15 @@ async def test_a_token_that_died_is_refused() -> None:
     async with in_process() as (_, url), client_of(url) as client:
         answer, _ = await query(client, "no-such-token-at-all-00000000", PAYBILL, ASKED)
     assert isinstance(answer, TokenRefused)
+
+
+async def test_a_refusal_that_we_have_to_mend_is_an_alarm_with_a_name() -> None:
+    async with in_process() as (_, url), client_of(url) as client:
+        token = await token_of(client)
+        with structlog.testing.capture_logs() as lines:
+            await query(client, token, replace(PAYBILL, passkey="another-passkey"), ASKED)
+    told = [(line["alarm"], line["question"]) for line in lines if line["event"] == "alarm"]
+    assert told == [("question_refused", "query")]
 
 
 async def test_an_outage_says_nothing() -> None:

@@ -25,7 +25,9 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from payment_service.alarms import CLOCKS_DIFFER
 from payment_service.store.request_budgets import StoredBudget, lock_budget, save_budget
+from runtime.alarms import raise_alarm
 
 Kind = Literal["push", "query"]
 
@@ -210,9 +212,7 @@ class RequestBudget:
             conn, shortcode, self.kind, StoredBudget(self._ceiling(self.per_second), now, paused_until=None)
         )
         if stored.filled_at > now + CLOCKS_DIFFER_MAX:
-            _log.error(
-                "request budget is dated in the future", kind=self.kind, check="The clocks of our machines differ."
-            )
+            raise_alarm(CLOCKS_DIFFER, kind=self.kind)
             stored = StoredBudget(min(stored.turns, 1.0), now, paused_until=None)
         return self._filled(stored)
 

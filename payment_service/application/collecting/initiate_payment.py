@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
-import structlog
 from uuid_utils.compat import uuid7
 
+from payment_service.alarms import PROGRAM_FAULT
 from payment_service.application.collecting.create_payment import Created, Decision, NewPayment, create_payment
 from payment_service.application.collecting.send_prompt import (
     HeldClaim,
@@ -29,13 +29,12 @@ from payment_service.domain.errors import BookingBarred, Overloaded, RequestIdRe
 from payment_service.domain.payment import Payment, PaymentRequest, PhoneWarning, RetryRequest, Status
 from payment_service.domain.views import Answered, view_of
 from payment_service.store.payments import Prompt
+from runtime.alarms import raise_alarm
 
 Result = TypeVar("Result")
 
 LOOK_AGAIN_SECONDS = 0.1
 """How often a repeated call looks whether the process that sends the prompt has learned its fate."""
-
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +131,7 @@ class InitiatePayments:
     def _sent(self, payment_id: UUID, task: asyncio.Task[Payment | None]) -> None:
         del self.sending[payment_id]
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("send ended by a fault", payment_id=str(payment_id), exc_info=error)
+            raise_alarm(PROGRAM_FAULT, payment_id=str(payment_id), exc_info=error)
 
     def _run(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
         task = asyncio.create_task(work)

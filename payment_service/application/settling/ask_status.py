@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from payment_service.alarms import INITIATOR_REFUSED
+from payment_service.alarms import INITIATOR_REFUSED, QUESTION_REFUSED
 from payment_service.application.calling.access_token import NoAccessToken, get_token, token_doubted
 from payment_service.application.calling.exchanges import keep_exchange
 from payment_service.application.calling.safaricom import Safaricom
@@ -94,8 +94,9 @@ async def ask_status(tools: StatusTools) -> bool:
     if isinstance(answer, NothingLearned):
         if answer.token_refused:
             token_doubted(tools.safaricom.tokens, token.generation)
-        log = _log.error if answer.alarm is not None and wanted.tries else _log.warning
-        log("status not asked for", payment_id=str(wanted.payment_id), answer=answer.code, check=answer.alarm)
+        _log.warning("status not asked for", payment_id=str(wanted.payment_id), answer=answer.code)
+        if wanted.tries and answer.alarm is not None:
+            raise_alarm(QUESTION_REFUSED, question="status", answer=answer.code, check=answer.alarm)
     return True
 
 

@@ -24,6 +24,7 @@ from uuid import uuid4
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from payment_service.alarms import QUESTION_REFUSED
 from payment_service.application.calling.access_token import NoAccessToken, Token, get_token, token_doubted
 from payment_service.application.calling.exchanges import keep_exchange
 from payment_service.application.calling.safaricom import Safaricom
@@ -48,6 +49,7 @@ from payment_service.domain.pull_spans import (
 from payment_service.domain.pull_window import Then, Window, after_page, length_after, shorter, takes_too_long
 from payment_service.store import pull_progress
 from payment_service.store.pull_progress import Progress
+from runtime.alarms import raise_alarm
 
 LOOK_SECONDS = 1.0
 """Between two looks whether a shortcode's books are due; also between two pages of one slice."""
@@ -200,7 +202,9 @@ async def _ended(tools: PullTools, books: Books, window: Window, now: datetime) 
     if window.flaw is None and window.offset == 0 and await _is_contradicted(tools, books.shortcode.number, window):
         window = replace(window, flaw=Reading.CONTRADICTED)
     if window.flaw is not None:
-        _log.error("slice of the books does not count as read", shortcode=books.shortcode.number, why=window.flaw.value)
+        _log.warning(
+            "slice of the books does not count as read", shortcode=books.shortcode.number, why=window.flaw.value
+        )
     length = length_after(window, books.progress.slice_length)
     books = _changed(books, window=None, slice_length=length)
     books = books._replace(spans=with_span(books.spans, window.span()))
@@ -237,9 +241,15 @@ def _failed(books: Books, answer: NothingLearned) -> tuple[Books, timedelta]:
     failures = books.progress.failures
     wait = max(FAILURE_WAIT * 2 ** min(failures, 10), answer.retry_after or NO_WAIT)
     # One refused token, or one that is not registered, is mended by the next try.
-    alarm = answer.alarm if failures else None
-    log = _log.error if alarm is not None else _log.warning
-    log("books not read", shortcode=books.shortcode.number, answer=answer.code, failures=failures + 1, check=alarm)
+    _log.warning("books not read", shortcode=books.shortcode.number, answer=answer.code, failures=failures + 1)
+    if failures and answer.alarm is not None:
+        raise_alarm(
+            QUESTION_REFUSED,
+            question="pull",
+            shortcode=books.shortcode.number,
+            answer=answer.code,
+            check=answer.alarm,
+        )
     return _changed(books, failures=failures + 1), min(wait, FAILURE_WAIT_MAX)
 
 

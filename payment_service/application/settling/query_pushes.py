@@ -17,6 +17,7 @@ import structlog
 from opentelemetry import metrics, trace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from payment_service.alarms import PROGRAM_FAULT
 from payment_service.application.calling.access_token import NoAccessToken, Token, get_token, token_refused
 from payment_service.application.calling.exchanges import exchange_row, keep_exchange
 from payment_service.application.calling.request_budget import RequestBudget
@@ -33,6 +34,7 @@ from payment_service.domain.query_schedule import next_query_at
 from payment_service.security.sealing import CHECKOUT_REQUEST_ID, SealBroken
 from payment_service.store.push_queries import Claimed, claim_queries, count_due
 from payment_service.telemetry import remote_parent
+from runtime.alarms import raise_alarm
 
 BATCH = 20
 """Queries of one shortcode at once. Each ends within 15 s, so a step does within half a minute."""
@@ -106,7 +108,7 @@ async def _ask_about(tools: QueryTools, shortcode: Shortcode, due: int) -> Asked
     answers = await asyncio.gather(*(_settle(tools, shortcode, token, one) for one in claimed), return_exceptions=True)
     for one, answer in zip(claimed, answers, strict=True):
         if isinstance(answer, BaseException):
-            _log.error("payment could not be asked about", payment_id=str(one.payment_id), exc_info=answer)
+            raise_alarm(PROGRAM_FAULT, payment_id=str(one.payment_id), exc_info=answer)
         else:
             _asked.add(1, {"shortcode": shortcode.number, "answer": type(answer).__name__})
     return Asked(due, len(claimed), sum(isinstance(answer, Told) for answer in answers), skipped)
@@ -130,7 +132,7 @@ async def _settle(tools: QueryTools, shortcode: Shortcode, token: Token, one: Cl
     try:
         checkout_id = sealer.open(CHECKOUT_REQUEST_ID, one.payment_id.bytes, one.sealed_checkout_id).decode()
     except SealBroken as error:
-        _log.error("payment cannot be asked about", payment_id=str(one.payment_id), cause=repr(error))
+        raise_alarm(PROGRAM_FAULT, payment_id=str(one.payment_id), exc_info=error)
         return None
     asked = QueriedPush(checkout_id, one.merchant_request_id)
     with remote_parent(one.trace_parent), _tracer.start_as_current_span("settle uncertain"):

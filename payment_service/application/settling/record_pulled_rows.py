@@ -12,6 +12,7 @@ from datetime import datetime
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from payment_service.alarms import PROGRAM_FAULT
 from payment_service.application.calling.exchanges import exchange_row
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
@@ -24,6 +25,7 @@ from payment_service.domain.pull import ACCOUNT_REFERENCE_UNIQUE_FOR, Belonging,
 from payment_service.domain.pull_spans import Reading
 from payment_service.security.sealing import Sealer
 from payment_service.store import pull_candidates as candidates
+from runtime.alarms import raise_alarm
 
 ROWS_TOGETHER = 250
 """Rows that are looked up and told in one go: some milliseconds of work."""
@@ -89,7 +91,7 @@ async def _record(
         if isinstance(outcome, Exception):
             # A fault of ours. The rows behind it must not wait for it; this slice is read again.
             counts["failed"] += 1
-            _log.error("row of the books could not be recorded", fact_id=submission.fact.fact_id, exc_info=outcome)
+            raise_alarm(PROGRAM_FAULT, fact_id=submission.fact.fact_id, exc_info=outcome)
 
 
 async def _shelf(tools: RecordTools, shortcode: str, rows: Sequence[ListedRow], now: datetime) -> Shelf:

@@ -1,0 +1,60 @@
+"""Everything for which this program calls a person. `docs/alarms.md` is made from this list."""
+
+from runtime.alarms import Alarm
+
+SPOOL_FULL = Alarm(
+    "spool_full",
+    "The spool has no room for another callback, so callbacks are answered 503 while the service is away.",
+    "Bring the payment service back, empty rejected/ and damaged/ in the spool's folder, or raise"
+    " GATEWAY_SPOOL_MAX_BYTES.",
+)
+SPOOL_DISK_FAILS = Alarm(
+    "spool_disk_fails",
+    "The volume of the spool takes no writes, does not answer in time, or gives nothing back.",
+    "Do what `check` in this line says. The spool tries again by itself, and the alarm ends when it works.",
+)
+SPOOL_UNREADABLE = Alarm(
+    "spool_unreadable",
+    "What waits in the spool cannot be read or removed, so it is not delivered.",
+    "Look after the volume of the spool. It is tried again by itself, and the alarm ends when it works.",
+)
+SPOOL_DAMAGED = Alarm(
+    "spool_damaged",
+    "Some bytes of a file of the spool could not be read. The intact callbacks in it are delivered; the file is kept in"
+    " damaged/.",
+    "After a crash or a power cut, a torn end is a callback that was never answered 200, and the file can go. Otherwise"
+    " suspect the disk, or keys that are not those it was sealed with: put these in place, start the gateway again, and"
+    " move the file back.",
+)
+CALLBACK_REJECTED = Alarm(
+    "callback_rejected",
+    "The service refused the token of a callback that the gateway had kept. It is in rejected/, and stays there.",
+    "See that both programs use the same callback keys, then move the file back into the spool's folder.",
+)
+CALLBACK_KEYS_DIFFER = Alarm(
+    "callback_keys_differ",
+    "The gateway and the service have different callback keys, so true callbacks are refused.",
+    "Give both programs the same file of callback keys, and start the one that had the wrong one again.",
+)
+SERVICE_ANSWERS_WRONGLY = Alarm(
+    "service_answers_wrongly",
+    "The payment service answered a call about callbacks as it never should. These callbacks were answered 503.",
+    "See that GATEWAY_CORE_ADDRESS is the payment service, and that its release is not older than the gateway's. Read"
+    " the service's log of this moment.",
+)
+PROGRAM_FAULT = Alarm(
+    "program_fault",
+    "A request failed by a fault of the gateway.",
+    "Report the traceback in this line.",
+)
+
+ALARMS: tuple[Alarm, ...] = (
+    SPOOL_FULL,
+    SPOOL_DISK_FAILS,
+    SPOOL_UNREADABLE,
+    SPOOL_DAMAGED,
+    CALLBACK_REJECTED,
+    CALLBACK_KEYS_DIFFER,
+    SERVICE_ANSWERS_WRONGLY,
+    PROGRAM_FAULT,
+)
