@@ -1,7 +1,7 @@
 """`payment-service dev`: the whole system on this machine, until it is told to stop.
 
-Decides what a developer is told: where everything is, and a line that asks for a payment. What runs, and in which
-order, is decided in `system`.
+Decides what a developer is told: where everything is, and a line that asks for a payment; and that a part that ends is
+started again, so that its crash or restart can be rehearsed. What runs, and in which order, is decided in `system`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,22 @@ import os
 import secrets
 import shlex
 import sys
+import time
 from pathlib import Path
+from typing import NoReturn
+from urllib.parse import parse_qs, urlsplit
 
 import typer
 
 from development.foreground import run_in_foreground
-from development.system import Plan, System, running_system, until_a_part_ends
-from runtime.serving import write_ready_file
+from development.parts import PartFailed
+from development.system import SERVICE, Plan, System, ended_part, running_system, start_again
+from runtime.private_files import why_not_private
+from runtime.serving import StartRefused, ending_on_refusal, write_ready_file
+
+RESTARTS_MAX = 3
+"""Of all parts together, within `RESTARTS_SECONDS`: what ends again and again is broken, and its log says how."""
+RESTARTS_SECONDS = 60.0
 
 
 def dev(
@@ -26,17 +35,20 @@ def dev(
     simulator_port: int = 8070,
     metrics_port: int = 9464,
     database_url: str | None = None,
+    database_url_file: Path | None = None,
     daraja_url: str | None = None,
     ready_file: Path | None = None,
 ) -> None:
     """Run everything until SIGTERM or SIGINT; what stops it from starting is one sentence and exit code 1."""
+    with ending_on_refusal():
+        owner_url = _owner_url(database_url, database_url_file)
     plan = Plan(
         data_dir=data_dir,
         grpc_port=grpc_port,
         gateway_port=gateway_port,
         simulator_port=simulator_port,
         metrics_port=metrics_port,
-        database_url=database_url,
+        database_url=owner_url,
         daraja_url=daraja_url,
     )
     run_in_foreground(_run(plan, ready_file))
@@ -51,10 +63,50 @@ async def _run(plan: Plan, ready_file: Path | None) -> None:
         typer.echo(_where_everything_is(plan, system))
         write_ready_file(ready_file, _for_programs(system))
         try:
-            await until_a_part_ends(system)
+            await _keep_running(system, ready_file)
         finally:
             if ready_file is not None:
                 ready_file.unlink(missing_ok=True)
+
+
+def _owner_url(database_url: str | None, file: Path | None) -> str | None:
+    """The database's owner as one of the two flags names it; None for the embedded PostgreSQL."""
+    if file is None:
+        parts = urlsplit(database_url or "")
+        if parts.password or "password" in parse_qs(parts.query):
+            raise StartRefused(
+                "--database-url has a password, and `ps` shows the arguments of a program to everybody: write the URL"
+                " into a file with mode 600, and name that with --database-url-file."
+            )
+        return database_url
+    if database_url is not None:
+        raise StartRefused(
+            "--database-url and --database-url-file are two ways to name one database: give one of them."
+        )
+    if (why := why_not_private(file)) is not None:
+        raise StartRefused(f"The file {file} of --database-url-file cannot be used: {why}.")
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise StartRefused(f"The file {file} of --database-url-file cannot be read: {error}.") from None
+
+
+async def _keep_running(system: System, ready_file: Path | None) -> NoReturn:
+    """Start again what ends, and say so; PartFailed for what does not begin to serve, or ends too often."""
+    restarts: list[float] = []
+    while True:
+        part = await ended_part(system)
+        ended = f"ended with exit code {part.process.returncode}"
+        restarts = [at for at in restarts if time.monotonic() - at < RESTARTS_SECONDS]
+        if len(restarts) == RESTARTS_MAX:
+            raise PartFailed(
+                part.name, f"{ended}, and parts were started again {RESTARTS_MAX} times in a minute", part.log
+            )
+        restarts.append(time.monotonic())
+        typer.echo(f"{part.name} {ended}; its log is in {_short(part.log)}.previous. It is started again.")
+        again = await start_again(system, part)
+        write_ready_file(ready_file, _for_programs(system))
+        typer.echo(f"{part.name} serves again, as process {again.ready['pid']}.")
 
 
 def _for_programs(system: System) -> dict[str, object]:
@@ -84,14 +136,17 @@ def _where_everything_is(plan: Plan, system: System) -> str:
     curl = f"{bin_dir}/buf curl --protocol grpc --http2-prior-knowledge"
     named = ("database_url_file", "keys_file")
     inspecting = " ".join(f"PAYMENTS_{name.upper()}={_short(system.files[name])}" for name in named)
+    processes = ", ".join(f"{part.name} {part.ready['pid']}" for part in system.parts)
+    missing = next(part.ready.get("not_ready_for_payments") for part in system.parts if part.name == SERVICE)
     lines = [
-        "Everything serves.",
+        f"Everything serves, but it is not ready for payments: {missing}." if missing else "Everything serves.",
         "",
         f"  gRPC       {system.grpc_address}",
         f"  callbacks  {system.gateway_url}",
         f"  Daraja     {system.daraja_url}{' (the simulator)' if system.simulated else ''}",
         f"  metrics    {system.metrics_url}",
         f"  logs       {_short(system.logs)}",
+        f"  processes  {processes}",
         "",
         "Ask for a payment (again and again it is the same one, since the request id stays):",
         f"  {curl} -d {shlex.quote(request)} {service}/InitiatePayment",
@@ -99,6 +154,7 @@ def _where_everything_is(plan: Plan, system: System) -> str:
         f"  {bin_dir}/python -m development.view {system.grpc_address}",
         "Check all that is stored; or, with `explain` and a payment's id, read its whole story:",
         f"  {inspecting} {bin_dir}/payment-service check",
+        "Rehearse the crash of a part: kill -9 its process (without -9, its stop). It is started again.",
     ]
     if system.simulated:
         lines += ["Phones that end otherwise:", f"  {bin_dir}/daraja-simulator phones"]
@@ -107,7 +163,7 @@ def _where_everything_is(plan: Plan, system: System) -> str:
     if system.notice is not None:
         lines.append(system.notice)
     if plan.database_url is not None:
-        lines.append("The database is the one of --database-url.")
+        lines.append("The database is your own.")
     lines += ["", "Stop with Ctrl-C."]
     return "\n".join(lines)
 

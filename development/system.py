@@ -109,7 +109,8 @@ class System:
     logs: Path
     notice: str | None
     house: House
-    parts: Sequence[Part]
+    parts: list[Part]
+    """Those that run now: one that is started again takes the place of the one that ended."""
     # None where the database is somebody else's.
     postgres_process_id: int | None
 
@@ -156,17 +157,33 @@ async def running_system(plan: Plan) -> AsyncIterator[System]:
 
 async def until_a_part_ends(system: System) -> NoReturn:
     """Wait for ever, or until a part has ended by itself: then PartFailed says which, with its last log lines."""
+    part = await ended_part(system)
+    raise PartFailed(part.name, f"ended with exit code {part.process.returncode}", part.log)
+
+
+async def ended_part(system: System) -> Part:
+    """Wait until a part has ended by itself. PartFailed where it was PostgreSQL, which is never started again."""
     ends = {asyncio.create_task(part.process.wait()): part for part in system.parts}
     try:
         while True:
             done, _ = await asyncio.wait(ends, timeout=POSTGRES_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                raise PartFailed(ends[task].name, f"ended with exit code {task.result()}", ends[task].log)
+                return ends[task]
             if system.postgres_process_id is not None and not _lives(system.postgres_process_id):
                 raise PartFailed("PostgreSQL", "ended", system.logs.parent / "postgres" / "server.log")
     finally:
         for task in ends:
             task.cancel()
+
+
+async def start_again(system: System, part: Part) -> Part:
+    """Start a part that has ended, at the address that it had, where the others look for it."""
+    address = str(part.ready["address"])
+    fixed = {"--listen=": f"--listen={address}", "--port=": f"--port={address.rpartition(':')[2]}"}
+    words = [next((word for flag, word in fixed.items() if old.startswith(flag)), old) for old in part.words]
+    again = await start_part(system.house, part.name, words, part.settings)
+    system.parts[system.parts.index(part)] = again
+    return again
 
 
 def _make_private(data_dir: Path) -> None:

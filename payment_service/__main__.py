@@ -160,7 +160,11 @@ def dev(
     simulator_port: Annotated[int, typer.Option(help="Port of the Daraja simulator.")] = 8070,
     metrics_port: Annotated[int, typer.Option(help="Port of the page for Prometheus.")] = 9464,
     database_url: Annotated[
-        str | None, typer.Option(help="A PostgreSQL of your own, as its owner, instead of the embedded one.")
+        str | None,
+        typer.Option(help="A PostgreSQL of your own, as its owner; without a password."),
+    ] = None,
+    database_url_file: Annotated[
+        Path | None, typer.Option(help="A file with that URL and its password, for you alone (mode 600).")
     ] = None,
     daraja_url: Annotated[str | None, typer.Option(help="A Daraja instead of the simulator.")] = None,
     ready_file: Annotated[Path | None, typer.Option(help="Written as JSON once everything serves.")] = None,
@@ -169,7 +173,15 @@ def dev(
     from development.dev import dev as run_development
 
     run_development(
-        data_dir, grpc_port, gateway_port, simulator_port, metrics_port, database_url, daraja_url, ready_file
+        data_dir,
+        grpc_port,
+        gateway_port,
+        simulator_port,
+        metrics_port,
+        database_url,
+        database_url_file,
+        daraja_url,
+        ready_file,
     )
 
 

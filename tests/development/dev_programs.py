@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,18 @@ class Dev:
         return self.output_file.read_text(encoding="utf-8")
 
     async def ready(self) -> dict[str, Any]:
+        return await self.ready_when(lambda _ready: True)
+
+    async def ready_when(self, as_wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """What the ready file says, once it says what is wanted."""
         async with asyncio.timeout(START_SECONDS):
-            while not self.ready_file.exists():
+            while True:
                 assert self.process.returncode is None, self.output
+                if self.ready_file.exists():
+                    ready: dict[str, Any] = json.loads(self.ready_file.read_text(encoding="utf-8"))
+                    if as_wanted(ready):
+                        return ready
                 await asyncio.sleep(0.05)
-        ready: dict[str, Any] = json.loads(self.ready_file.read_text(encoding="utf-8"))
-        return ready
 
     async def end(self) -> int:
         return await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
@@ -75,6 +81,13 @@ async def running_dev(
             process.kill()
             await process.wait()
         await until_nothing_runs(folder)
+
+
+def url_in_a_file(folder: Path, url: str) -> str:
+    """The word that names a database of one's own, whose password is for nobody else."""
+    file = folder / "owner-url"
+    file.write_text(f"{url}\n")
+    return f"--database-url-file={file}"
 
 
 async def until_nothing_runs(folder: Path) -> None:

@@ -11,6 +11,7 @@ import socket
 import stat
 from pathlib import Path
 
+import psutil
 import pytest
 from mpesa_payments.v1 import payment_pb2
 
@@ -22,6 +23,7 @@ from tests.development.dev_programs import (
     shell,
     still_running,
     until_nothing_runs,
+    url_in_a_file,
 )
 
 
@@ -59,23 +61,60 @@ async def test_the_printed_line_takes_a_payment_and_a_killed_dev_starts_again(tm
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-async def test_a_part_that_dies_is_named_with_its_log_and_everything_ends(
+async def test_a_part_that_is_killed_is_started_again_at_its_address(
     tmp_path: Path, empty_database: tuple[EmbeddedServer, str]
 ) -> None:
-    async with running_dev(tmp_path, f"--database-url={empty_database[1]}") as dev:
+    async with running_dev(tmp_path, url_in_a_file(tmp_path, empty_database[1])) as dev:
         ready = await dev.ready()
+        killed = ready["processes"]["callback-gateway"]
+        os.kill(killed, signal.SIGKILL)
+        again = await dev.ready_when(lambda now: now["processes"]["callback-gateway"] != killed)
+        assert again["gateway_url"] == ready["gateway_url"]
+        assert "callback-gateway ended with exit code 137" in dev.output
+        assert f"callback-gateway serves again, as process {again['processes']['callback-gateway']}." in dev.output
+        # Nor does a part outlive the watchdog that stands between it and `dev`.
+        service = psutil.Process(ready["processes"]["payment-service"])
+        watchdog = service.parent()
+        assert watchdog is not None
+        assert "part_watchdog.py" in " ".join(watchdog.cmdline())
+        watchdog.kill()
+        await dev.ready_when(lambda now: now["processes"]["payment-service"] != service.pid)
+        assert not service.is_running() or service.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_a_part_that_cannot_be_started_again_is_named_with_its_log_and_everything_ends(
+    tmp_path: Path, empty_database: tuple[EmbeddedServer, str]
+) -> None:
+    async with running_dev(tmp_path, url_in_a_file(tmp_path, empty_database[1])) as dev:
+        ready = await dev.ready()
+        Path(ready["callback_keys_file"]).write_text("damaged")
         os.kill(ready["processes"]["callback-gateway"], signal.SIGKILL)
         assert await dev.end() == 1
-        assert "callback-gateway ended with exit code 137." in dev.output
-        assert "gateway serves" in dev.output
+        assert "callback-gateway ended before it served, with exit code 1." in dev.output
+        assert "callback-keys.json" in dev.output.splitlines()[-1]
         assert still_running(tmp_path / "data") == []
+
+
+async def test_a_password_in_the_arguments_is_refused(tmp_path: Path) -> None:
+    for url in ("postgresql://owner:secret@127.0.0.1/payments", "postgresql://127.0.0.1/payments?password=secret"):
+        async with running_dev(tmp_path, f"--database-url={url}") as dev:
+            assert await dev.end() == 1
+            assert "--database-url-file" in dev.output
+            assert "secret" not in dev.output
+    word = url_in_a_file(tmp_path, "postgresql://owner:secret@127.0.0.1/payments")
+    (tmp_path / "owner-url").chmod(0o644)
+    async with running_dev(tmp_path, word) as dev:
+        assert await dev.end() == 1
+        assert "chmod 600" in dev.output
 
 
 @pytest.mark.slow
 async def test_a_second_dev_on_the_same_folder_is_refused(
     tmp_path: Path, empty_database: tuple[EmbeddedServer, str]
 ) -> None:
-    database = f"--database-url={empty_database[1]}"
+    database = url_in_a_file(tmp_path, empty_database[1])
     async with running_dev(tmp_path, database) as dev:
         await dev.ready()
         async with running_dev(tmp_path / ".", database, name="second") as second:
@@ -113,7 +152,7 @@ async def test_a_folder_that_others_can_read_is_refused(tmp_path: Path) -> None:
 async def test_a_daraja_of_ones_own_needs_its_credentials_named(
     tmp_path: Path, empty_database: tuple[EmbeddedServer, str]
 ) -> None:
-    words = (f"--database-url={empty_database[1]}", "--daraja-url=http://127.0.0.1:9")
+    words = (url_in_a_file(tmp_path, empty_database[1]), "--daraja-url=http://127.0.0.1:9")
     async with running_dev(tmp_path, *words) as dev:
         assert await dev.end() == 1
         for name in ("CONSUMER_KEY", "CONSUMER_SECRET"):

@@ -13,7 +13,7 @@ import pytest
 
 from development.postgres import EmbeddedServer
 from development.slowness import slowness
-from tests.development.dev_programs import running_dev, shell
+from tests.development.dev_programs import running_dev, shell, url_in_a_file
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = shlex.quote(str(Path(sys.executable).parent))
@@ -31,7 +31,7 @@ async def test_the_examples_of_the_readme_run(tmp_path: Path, empty_database: tu
     curls = [block for block in blocks("sh") if "buf curl" in block]
     (snippet,) = blocks("python")
     assert [line.count("127.0.0.1:50051") for line in (*curls, snippet)] == [1, 1, 1]
-    async with running_dev(tmp_path, f"--database-url={empty_database[1]}") as dev:
+    async with running_dev(tmp_path, url_in_a_file(tmp_path, empty_database[1])) as dev:
         address = (await dev.ready())["address"]
         ask, watch = (curl.replace("127.0.0.1:50051", address).replace(".venv/bin", BIN) for curl in curls)
 
