@@ -29,6 +29,7 @@ CERTAINTY = "tests/domain/test_certainty.py"
 SETTLING = "tests/application/settling"
 KEPT = "tests/application/settling/test_apply_kept_callbacks.py"
 PUSHES = "tests/end_to_end/test_push_answers.py"
+START = "tests/end_to_end/test_start.py"
 
 FAULTS = (
     Fault(
@@ -146,6 +147,57 @@ FAULTS = (
         "    if not token_accepted(edge.keys, kind, reference, token):",
         "    if not token:",
         ("tests/callback_gateway/test_callbacks.py",),
+    ),
+    Fault(
+        "a process calls itself ready for payments before it has a token",
+        "payment_service/readiness.py",
+        "            missing = problem or first_token.problem\n",
+        "            missing = problem\n",
+        (f"{START}::test_a_start_without_daraja_takes_callbacks_and_is_ready_for_payments_once_daraja_answers",),
+    ),
+    Fault(
+        "a process without a token calls itself not ready for callbacks",
+        "payment_service/readiness.py",
+        '"callbacks": problem is None',
+        '"callbacks": missing is None',
+        (f"{START}::test_a_start_without_daraja_takes_callbacks_and_is_ready_for_payments_once_daraja_answers",),
+    ),
+    Fault(
+        "credentials that Daraja refuses pass for a Daraja that is away",
+        "payment_service/application/calling/access_token.py",
+        "(CredentialsRefused if answer.alarm is CREDENTIALS_REFUSED else NoAccessToken)",
+        "NoAccessToken",
+        (
+            "tests/application/calling/test_first_token.py::test_refused_credentials_are_told_apart_from_a_daraja_that_is_away",
+        ),
+    ),
+    Fault(
+        "a refused query is only a warning",
+        "payment_service/daraja/query.py",
+        "        if said.alarm is not None:\n",
+        "        if said.alarm is None:\n",
+        ("tests/daraja/test_query.py::test_a_refusal_that_we_have_to_mend_is_an_alarm_with_a_name",),
+    ),
+    Fault(
+        "one step that works again hides that another fails",
+        "runtime/alarms.py",
+        "raised.get(lasting.alarm.name, False) or lasting.raised",
+        "lasting.raised",
+        ("tests/runtime/test_alarms.py::test_an_alarm_that_several_things_share_lasts_while_any_of_them_raises_it",),
+    ),
+    Fault(
+        "a part outlives its watchdog",
+        "development/part_watchdog.py",
+        "            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)\n",
+        "            prctl(PR_SET_PDEATHSIG, 0)\n",
+        ("tests/development/test_dev.py::test_a_part_that_is_killed_is_started_again_at_its_address",),
+    ),
+    Fault(
+        "a password is taken from the arguments",
+        "development/dev.py",
+        'if parts.password or "password" in',
+        'if "password" in',
+        ("tests/development/test_dev.py::test_a_password_in_the_arguments_is_refused",),
     ),
     Fault(
         "the core does not look at the token",
@@ -643,8 +695,8 @@ FAULTS = (
     Fault(
         "a spool whose disk works again stays marked as failing",
         "callback_gateway/spool.py",
-        "        self._failing = True\n        # The writer",
-        "        self._failing = True\n        return\n        # The writer",
+        "check=advice)\n        # The writer",
+        "check=advice)\n        return\n        # The writer",
         ("tests/callback_gateway/test_spool.py::test_a_disk_that_was_slow_once_is_found_to_work_though_nothing_comes",),
     ),
     Fault(
