@@ -12,17 +12,16 @@ A fact whose id has already led to an event or a case is dropped, so it does no 
 connection, from another process, or years later. Nothing here touches the network but the database.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import partial
-from typing import TypeVar
 from uuid import UUID
 
 import structlog
 
 from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.known_rows import KnownRows, NamesTold, read_known_rows
+from payment_service.application.recording.pending_writes import PendingWrites
 from payment_service.application.recording.request_encoding import KeptRequest, conflict, request_row
 from payment_service.domain.callbacks import CallbackStatus
 from payment_service.domain.cases import Case, CaseKind, OpenCase
@@ -42,22 +41,18 @@ from payment_service.domain.transitions import Outcome, apply
 from payment_service.domain.views import event_type
 from payment_service.security.keys import KeyRing
 from payment_service.security.sealing import Sealer
-from payment_service.store import caller_requests, event_log, evidence, inbox
-from payment_service.store import payments as store
-from payment_service.store.caller_requests import NewRequest, used_by
-from payment_service.store.event_log import LoggedEvent, NewEvent
-from payment_service.store.evidence import ExchangeRow, NewCase, ReceiptRow, new_case
+from payment_service.store import event_log
+from payment_service.store.caller_requests import used_by
+from payment_service.store.event_log import NewEvent
+from payment_service.store.evidence import ExchangeRow, ReceiptRow, new_case
 from payment_service.store.health import DATABASE_NOW
-from payment_service.store.inbox import NewCallback, ReplayRow, SealedCallback, new_callback
+from payment_service.store.inbox import ReplayRow, SealedCallback, new_callback
 from payment_service.store.payments import CHECKOUT_INDEX, Stored
-from payment_service.store.pipeline import BEGIN, COMMIT, Connection, Statement, run_together
+from payment_service.store.pipeline import BEGIN, Connection, run_together
 from payment_service.telemetry import trace_id
 
 PENDING_RETRY_AFTER = timedelta(seconds=5)
 """Before a callback that could not be applied is tried again: a fault of ours rarely heals by itself."""
-
-Key = TypeVar("Key", str, tuple[str, str], tuple[str, bytes])
-Row = TypeVar("Row")
 
 _log = structlog.get_logger(__name__)
 
@@ -157,19 +152,8 @@ class _Ledger:
             self._bookings.setdefault((row.payment.caller, row.payment.booking_id), []).append(payment_id)
         self._open_cases = {payment_id: list(cases) for payment_id, cases in known.open_cases.items()}
         self._waiting = {payment_id: set(bodies) for payment_id, bodies in known.waiting_callbacks.items()}
-        self._ended: dict[tuple[str, str], str] = {}
-        self._events: list[LoggedEvent] = []
-        self._cases: dict[tuple[str, str], NewCase] = {}
-        self._receipts: dict[str, ReceiptRow] = {}
-        self._exchanges: list[ExchangeRow] = []
-        self._callbacks: dict[tuple[str, bytes], NewCallback] = {}
         self._used_ids = dict(known.used_ids)
-        self._requests: dict[tuple[str, str], NewRequest] = {}
-        self._settled: set[tuple[str, str]] = set()
-        self._replays: list[ReplayRow] = []
-        # For the log, once they are committed.
-        self._changes: list[dict[str, object]] = []
-        self._opened: list[dict[str, object]] = []
+        self._writes = PendingWrites(tools.sealer, now)
 
     def take(self, submission: Submission) -> Recorded | BookingLocked:
         """Apply one fact, and note what is to be kept beside it."""
@@ -185,7 +169,7 @@ class _Ledger:
         payment_id = submission.payment_id or self._id_of.get(submission.reference or "")
         row = self._rows.get(payment_id) if payment_id is not None else None
         if submission.exchange is not None:
-            self._exchanges.append(submission.exchange)
+            self._writes.exchanges.append(submission.exchange)
         if row is None:
             self._keep_callback(submission, None, CallbackStatus.UNMATCHED)
             return Recorded(None)
@@ -213,35 +197,9 @@ class _Ledger:
         return Recorded(outcome.payment, outcome.refused, row.trace_parent)
 
     async def write(self, conn: Connection) -> None:
-        """Write everything and commit. What loses a block goes before what gains one; the events go last."""
+        """Write everything and commit."""
         changed = [(self._before[i].payment, row) for i, row in self._rows.items() if row is not self._before[i]]
-        losing = [pair for pair in changed if pair[0].blocks_booking and not pair[1].payment.blocks_booking]
-        others = [pair for pair in changed if not (pair[0].blocks_booking and not pair[1].payment.blocks_booking)]
-        updates = [pairs for pairs in (losing, others) if pairs]
-        statements = [store.update_payments(self._tools.sealer, pairs) for pairs in updates]
-        ended = [(*key, self._ended[key]) for key in sorted(self._ended)]
-        # Sorted by their keys: two processes that write the same ones may wait for each other, and never in a ring.
-        statements += [
-            *_of_any(evidence.insert_receipts, _sorted(self._receipts)),
-            *_of_any(inbox.insert_callbacks, _sorted(self._callbacks)),
-            *_of_any(inbox.insert_replays, self._replays),
-            *_of_any(caller_requests.insert_requests, _sorted(self._requests)),
-            *_of_any(evidence.insert_exchanges, self._exchanges),
-            *_of_any(evidence.insert_cases, _sorted(self._cases)),
-            *_of_any(partial(evidence.end_cases, at=self._now), ended),
-            *_of_any(partial(evidence.settle_unapplied, at=self._now), sorted(self._settled)),
-            *_of_any(event_log.append, self._events),
-        ]
-        results = await run_together(conn, [*statements, COMMIT])
-        # Cannot be: the rows were locked, and a second event of one version would have refused the commit.
-        for result, pairs in zip(results, updates, strict=False):
-            assert result.count == len(pairs), "a locked payment was changed by another writer"
-        for change in self._changes:
-            _log.info("payment changed", **change)
-        for case in self._opened:
-            _log.warning("case opened", **case)
-        for (reference, fact_id), proof in self._ended.items():
-            _log.info("case ended by proof", reference=reference, opened_by=fact_id, ended_by=proof)
+        await self._writes.commit(conn, changed)
 
     def _apply(self, payment: Payment, fact: Fact) -> Outcome:
         if (payment.payment_id, fact.fact_id) in self._facts:
@@ -277,9 +235,9 @@ class _Ledger:
         if outcome.changed(before):
             kind = event_type(before, after)
             event = NewEvent(kind, fact.fact_id, type(fact).__name__, before, after)
-            self._events.append(event_log.event_row(event, self._tools.event_chain_keys, chain_hash))
-            chain_hash = self._events[-1].hash
-            self._changes.append(
+            self._writes.events.append(event_log.event_row(event, self._tools.event_chain_keys, chain_hash))
+            chain_hash = self._writes.events[-1].hash
+            self._writes.changes.append(
                 {
                     "payment_id": str(after.payment_id),
                     "from_state": before.state.value,
@@ -296,7 +254,7 @@ class _Ledger:
             self._open_case(before.payment_id, before.reference, outcome.case, fact)
         for case in outcome.ended:
             self._open_cases[before.payment_id].remove(case)
-            self._ended[before.reference, case.fact_id] = fact.fact_id
+            self._writes.ended[before.reference, case.fact_id] = fact.fact_id
         self._note_holders(before, fact, outcome)
         if after is not before:
             self._rows[before.payment_id] = replace(row, payment=after, chain_hash=chain_hash)
@@ -316,17 +274,17 @@ class _Ledger:
             self._receipt_holder[fact.receipt] = after.payment_id
             amount = fact.amount if isinstance(fact.amount, int) else None
             counted = after.receipt == fact.receipt
-            self._receipts[fact.receipt] = ReceiptRow(fact.receipt, after.payment_id, amount, counted, self._now)
+            self._writes.receipts[fact.receipt] = ReceiptRow(fact.receipt, after.payment_id, amount, counted, self._now)
 
     def _index(self, checkout_request_id: str) -> bytes:
         return self._tools.sealer.index(CHECKOUT_INDEX, checkout_request_id)
 
     def _open_case(self, payment_id: UUID | None, reference: str, case: Case, fact: Fact) -> None:
-        opened = self._cases[reference, fact.fact_id] = new_case(payment_id, reference, case, fact, self._now)
+        opened = self._writes.cases[reference, fact.fact_id] = new_case(payment_id, reference, case, fact, self._now)
         if payment_id is not None:
             still_open = OpenCase(opened.kind, opened.is_money, opened.fact_id, opened.mpesa_receipt_number)
             self._open_cases.setdefault(payment_id, []).append(still_open)
-        self._opened.append(
+        self._writes.opened.append(
             {
                 "payment_id": str(payment_id) if payment_id else None,
                 "reference": reference,
@@ -338,7 +296,7 @@ class _Ledger:
 
     def _keep_request(self, request: KeptRequest) -> None:
         row = request_row(self._tools.sealer, self._tools.request_fingerprint_keys, request, self._now)
-        self._requests[request.key], self._used_ids[request.key] = row, used_by(row)
+        self._writes.requests[request.key], self._used_ids[request.key] = row, used_by(row)
 
     def _keep_callback(self, submission: Submission, payment_id: UUID | None, status: CallbackStatus) -> None:
         callback, fact = submission.callback, submission.fact
@@ -347,10 +305,10 @@ class _Ledger:
         reference = submission.reference or ""
         if status is CallbackStatus.UNMATCHED:
             self._open_case(None, reference, _UNKNOWN_PAYMENT, fact)
-        if (payment_id, fact.fact_id) in self._unapplied and (reference, fact.fact_id) not in self._cases:
-            self._settled.add((reference, fact.fact_id))
+        if (payment_id, fact.fact_id) in self._unapplied and (reference, fact.fact_id) not in self._writes.cases:
+            self._writes.settled.add((reference, fact.fact_id))
         # The same body twice in one group is one callback; the later one knows no less than the earlier.
-        self._callbacks[reference, callback.body_hash] = new_callback(
+        self._writes.callbacks[reference, callback.body_hash] = new_callback(
             callback,
             reference,
             payment_id,
@@ -360,16 +318,7 @@ class _Ledger:
             last_error=submission.only_keep,
         )
         if submission.replay is not None:
-            self._replays.append(submission.replay._replace(outcome=status, replayed_at=self._now))
-
-
-def _sorted(rows: Mapping[Key, Row]) -> list[Row]:
-    return [rows[key] for key in sorted(rows)]
-
-
-def _of_any(statement: Callable[[Sequence[Row]], Statement], rows: Sequence[Row]) -> list[Statement]:
-    """The statement that writes the rows; none where there are no rows."""
-    return [statement(rows)] if rows else []
+            self._writes.replays.append(submission.replay._replace(outcome=status, replayed_at=self._now))
 
 
 _UNKNOWN_PAYMENT = Case(CaseKind.UNKNOWN_PAYMENT, is_money=False)

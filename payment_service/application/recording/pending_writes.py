@@ -1,0 +1,91 @@
+"""What a group of facts has led to and is not written yet, and how it is written: all of it, in one go with COMMIT."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+
+import structlog
+
+from payment_service.domain.payment import Payment
+from payment_service.security.sealing import Sealer
+from payment_service.store import caller_requests, event_log, evidence, inbox
+from payment_service.store import payments as store
+from payment_service.store.caller_requests import NewRequest
+from payment_service.store.event_log import LoggedEvent
+from payment_service.store.evidence import ExchangeRow, NewCase, ReceiptRow
+from payment_service.store.inbox import NewCallback, ReplayRow
+from payment_service.store.payments import Stored
+from payment_service.store.pipeline import COMMIT, Connection, Statement, run_together
+
+Key = TypeVar("Key", str, tuple[str, str], tuple[str, bytes])
+Row = TypeVar("Row")
+
+_log = structlog.get_logger(__name__)
+
+
+class PendingWrites:
+    """The rows that are to be written, and what the log is to say once they are."""
+
+    def __init__(self, sealer: Sealer, now: datetime) -> None:
+        self._sealer, self._now = sealer, now
+        self.events: list[LoggedEvent] = []
+        self.cases: dict[tuple[str, str], NewCase] = {}
+        """By reference and fact id; so are those that end."""
+        self.ended: dict[tuple[str, str], str] = {}
+        """The fact that ends each."""
+        self.settled: set[tuple[str, str]] = set()
+        """Those whose callback has been applied by now."""
+        self.receipts: dict[str, ReceiptRow] = {}
+        self.exchanges: list[ExchangeRow] = []
+        self.callbacks: dict[tuple[str, bytes], NewCallback] = {}
+        self.requests: dict[tuple[str, str], NewRequest] = {}
+        self.replays: list[ReplayRow] = []
+        self.changes: list[dict[str, object]] = []
+        """Lines for the log; so are those of the cases that are opened."""
+        self.opened: list[dict[str, object]] = []
+
+    async def commit(self, conn: Connection, changed: Sequence[tuple[Payment, Stored]]) -> None:
+        """Write everything, with (payment before, row now) of those that changed, and commit.
+
+        What loses a block goes before what gains one; the events go last.
+        """
+        losing = [pair for pair in changed if pair[0].blocks_booking and not pair[1].payment.blocks_booking]
+        others = [pair for pair in changed if not (pair[0].blocks_booking and not pair[1].payment.blocks_booking)]
+        updates = [pairs for pairs in (losing, others) if pairs]
+        statements = [store.update_payments(self._sealer, pairs) for pairs in updates]
+        ended = [(*key, self.ended[key]) for key in sorted(self.ended)]
+        # Sorted by their keys: two processes that write the same ones may wait for each other, and never in a ring.
+        statements += [
+            *_of_any(evidence.insert_receipts, _sorted(self.receipts)),
+            *_of_any(inbox.insert_callbacks, _sorted(self.callbacks)),
+            *_of_any(inbox.insert_replays, self.replays),
+            *_of_any(caller_requests.insert_requests, _sorted(self.requests)),
+            *_of_any(evidence.insert_exchanges, self.exchanges),
+            *_of_any(evidence.insert_cases, _sorted(self.cases)),
+            *_of_any(partial(evidence.end_cases, at=self._now), ended),
+            *_of_any(partial(evidence.settle_unapplied, at=self._now), sorted(self.settled)),
+            *_of_any(event_log.append, self.events),
+        ]
+        results = await run_together(conn, [*statements, COMMIT])
+        # Cannot be: the rows were locked, and a second event of one version would have refused the commit.
+        for result, pairs in zip(results, updates, strict=False):
+            assert result.count == len(pairs), "a locked payment was changed by another writer"
+        self._tell()
+
+    def _tell(self) -> None:
+        for change in self.changes:
+            _log.info("payment changed", **change)
+        for case in self.opened:
+            _log.warning("case opened", **case)
+        for (reference, fact_id), proof in self.ended.items():
+            _log.info("case ended by proof", reference=reference, opened_by=fact_id, ended_by=proof)
+
+
+def _sorted(rows: Mapping[Key, Row]) -> list[Row]:
+    return [rows[key] for key in sorted(rows)]
+
+
+def _of_any(statement: Callable[[Sequence[Row]], Statement], rows: Sequence[Row]) -> list[Statement]:
+    """The statement that writes the rows; none where there are no rows."""
+    return [statement(rows)] if rows else []
