@@ -30,6 +30,7 @@ _LEGEND = {
     "unread": "a case; until it is settled, no end without money is certain",
     "unknown": "a case; the watch is over, and the end stays uncertain",
     "over": "the payment's own case about that receipt ends",
+    "settled": "the case that an operator has settled ends",
     "receipt": "the receipt number is recorded",
     "second": "a second answer “paid”, some time after the first, is as good as a receipt",
     "block": "the booking is no longer blocked by this payment",

@@ -1,13 +1,14 @@
 """What a person has to decide: the kinds of cases, and when one ends by itself.
 
-Which fact opens a case stands in the table of `transitions`.
+Which fact opens a case stands in the table of `transitions`, and so does what settling one does to its payment. How
+each kind may be settled, and until when, stands in `case_rules`.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from payment_service.domain.facts import Fact, ReceiptProven, ResultReported, unread_fact_id
-from payment_service.domain.payment import LIVE_STATES, Payment
+from payment_service.domain.facts import Fact, ReceiptProven, RefundDone, ResultReported, unread_fact_id
+from payment_service.domain.payment import LIVE_STATES, Payment, State
 
 
 class CaseKind(StrEnum):
@@ -77,6 +78,8 @@ def ends_by_itself(case: OpenCase, after: Payment, fact: Fact, proven_receipt: s
             return after.receipt is not None
         case CaseKind.OUTCOME_UNKNOWN:
             return after.receipt is not None or after.paid_twice or after.unpaid_proof is not None
+        case CaseKind.LATE_PAYMENT | CaseKind.DUPLICATE_PAYMENT:
+            return isinstance(fact, RefundDone) and after.state is State.REFUNDED
         case CaseKind.UNREAD_CALLBACK:
             return isinstance(fact, ResultReported) and case.fact_id == unread_fact_id(fact.fact_id)
         case _:

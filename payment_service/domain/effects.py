@@ -7,6 +7,7 @@ from datetime import datetime
 
 from payment_service.domain.facts import (
     CaseAccepted,
+    CaseDismissed,
     Fact,
     NotSent,
     PromptAccepted,
@@ -27,7 +28,7 @@ def moved(payment: Payment, target: str, fact: Fact, now: datetime, times: Times
     # Evidence of a prompt dates the send, even where no claim of ours does.
     sent_at = payment.sent_at or now
     match target:
-        case "-" | "ids" | "case" | "$" | "differs" | "seen" | "over" | "own":
+        case "-" | "ids" | "case" | "$" | "differs" | "seen" | "over" | "settled" | "own":
             return payment
         case "S" if isinstance(fact, SendClaimed):
             return payment.but(
@@ -133,6 +134,8 @@ def _proof(payment: Payment, fact: Fact) -> UnpaidProof:
             return UnpaidProof.QUERY if fact.source is Source.QUERY else UnpaidProof.RESULT
         case WatchEnded():
             return UnpaidProof.BOOKS if payment.unpaid_seen_at is None else UnpaidProof.QUERY
+        case CaseDismissed():
+            return UnpaidProof.PERSON
         case _:
             return UnpaidProof.NO_PROMPT
 

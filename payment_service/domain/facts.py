@@ -5,6 +5,7 @@ so applying it again changes nothing. What a fact leads to is decided in
 `transitions`.
 """
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -260,14 +261,44 @@ class RefundFailed:
 
 @dataclass(frozen=True, slots=True)
 class CaseAccepted:
-    """An operator settled the review of a payment: its money is accepted as received."""
+    """An operator settled a case: its money is this payment's, and enough."""
 
     case_id: UUID
-    receipt: str
+    opened_by: str
+    """The id of the fact that opened the case."""
+    operator: str
+    why: str
+    receipt: str | None = None
+    """Of the money: the case's own, or the one that the operator has found. None where it is the payment's already."""
+    amount: int | None = None
+    """Whole shillings, where the case tells them."""
 
     @property
     def fact_id(self) -> str:
-        return f"case:{self.case_id}"
+        return _settlement_id(self.case_id, "ACCEPT", self.operator, self.why, self.receipt or "")
+
+
+@dataclass(frozen=True, slots=True)
+class CaseDismissed:
+    """An operator settled a case: nothing in it is for this payment, or it has been dealt with elsewhere."""
+
+    case_id: UUID
+    opened_by: str
+    operator: str
+    why: str
+
+    @property
+    def fact_id(self) -> str:
+        return _settlement_id(self.case_id, "DISMISS", self.operator, self.why)
+
+
+CaseSettled = CaseAccepted | CaseDismissed
+
+
+def _settlement_id(case_id: UUID, *act: str) -> str:
+    """Ends in a digest of who did what and why, so that the chain of the log vouches for it and names nobody."""
+    digest = hashlib.sha256("\0".join(act).encode()).hexdigest()
+    return f"case:{case_id}:{digest[:32]}"
 
 
 Fact = (
@@ -290,4 +321,5 @@ Fact = (
     | RefundDone
     | RefundFailed
     | CaseAccepted
+    | CaseDismissed
 )

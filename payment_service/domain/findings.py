@@ -11,12 +11,13 @@ from enum import StrEnum
 from typing import assert_never
 from uuid import UUID
 
-from payment_service.domain.cases import OpenCase
+from payment_service.domain.cases import CaseKind, OpenCase
 from payment_service.domain.facts import (
     UNREADABLE,
     AnswerLost,
     CancelRequested,
     CaseAccepted,
+    CaseDismissed,
     DeadlinePassed,
     Fact,
     LeaseDead,
@@ -98,7 +99,14 @@ class Finding(StrEnum):
     REFUND_BY_CASE = "an operator returns money under review"
     REFUND_DONE = "the refund is proven"
     REFUND_FAILED = "the refund is proven to have failed"
-    CASE_ACCEPTED = "an operator accepts money under review"
+    CASE_ACCEPTED = "an operator accepts money in doubt"
+    OWN_ACCEPTED = "an operator accepts the payment's own money"
+    ACCEPTED_ANOTHERS = "an operator accepts money that is recorded on another payment"
+    ACCEPTED_BESIDE = "an operator accepts money beside the payment that confirmed the booking"
+    ACCEPTED_UNNAMED = "an operator accepts money, and no receipt names it"
+    CASE_DISMISSED = "an operator dismisses a case"
+    DISMISSED_UNPAID = "an operator finds that nothing was paid"
+    DISMISSED_OWN = "an operator dismisses money that the payment stands on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +194,9 @@ def finding(payment: Payment, fact: Fact, around: Surroundings, now: datetime, t
         case RefundFailed():
             return Finding.REFUND_FAILED
         case CaseAccepted():
-            return Finding.CASE_ACCEPTED
+            return _accepted(payment, fact, around)
+        case CaseDismissed():
+            return _dismissed(payment, fact, around)
         case _:
             assert_never(fact)
 
@@ -327,3 +337,40 @@ def _paid(payment: Payment, fact: ResultReported, around: Surroundings) -> Findi
     if fact.receipt is None:
         return Finding.PAID_NO_RECEIPT
     return Finding.PAID_KNOWN_RECEIPT if known else Finding.PAID_NEW_RECEIPT
+
+
+def _accepted(payment: Payment, fact: CaseAccepted, around: Surroundings) -> Finding:
+    """The case of money that came late, or beside another attempt's, is about what the payment has already."""
+    case = _settled_case(fact, around)
+    if case is None:
+        return Finding.NO_NEWS
+    if case.kind == CaseKind.DUPLICATE_PAYMENT and any(sibling.said_confirm for sibling in around.siblings):
+        return Finding.ACCEPTED_BESIDE
+    if case.kind in (CaseKind.LATE_PAYMENT, CaseKind.DUPLICATE_PAYMENT):
+        return Finding.OWN_ACCEPTED
+    if fact.receipt is None:
+        return Finding.ACCEPTED_UNNAMED
+    anothers = around.receipt_holder not in (None, payment.payment_id)
+    return Finding.ACCEPTED_ANOTHERS if anothers else Finding.CASE_ACCEPTED
+
+
+def _dismissed(payment: Payment, fact: CaseDismissed, around: Surroundings) -> Finding:
+    """A person's word takes a doubt away, never the money that a payment is complete by or waits for."""
+    case = _settled_case(fact, around)
+    match case.kind if case is not None else None:
+        case None:
+            return Finding.NO_NEWS
+        case CaseKind.OUTCOME_UNKNOWN:
+            return Finding.DISMISSED_UNPAID
+        case CaseKind.LATE_PAYMENT | CaseKind.RECEIPT_OVERDUE:
+            return Finding.DISMISSED_OWN
+        case CaseKind.WRONG_AMOUNT if standing(payment) is Standing.UNDER_REVIEW:
+            return Finding.DISMISSED_OWN
+        case CaseKind.DUPLICATE_PAYMENT if not any(sibling.said_confirm for sibling in around.siblings):
+            return Finding.DISMISSED_OWN
+        case _:
+            return Finding.CASE_DISMISSED
+
+
+def _settled_case(fact: CaseAccepted | CaseDismissed, around: Surroundings) -> OpenCase | None:
+    return next((case for case in around.open_cases if case.fact_id == fact.opened_by), None)

@@ -95,6 +95,8 @@ class UnpaidProof(StrEnum):
     """The provider's books were read over the payment's whole window, and do not have it."""
     EARLIER = "EARLIER"
     """It was told as certain before proofs were recorded."""
+    PERSON = "PERSON"
+    """An operator looked where this service cannot, and settled the case that the outcome is unknown."""
 
 
 class PhoneWarning(StrEnum):

@@ -24,6 +24,8 @@ from payment_service.domain.cases import Case, CaseKind, OpenCase, ends_by_itsel
 from payment_service.domain.decisions import certain_by_now, decided, duplicate, late
 from payment_service.domain.effects import is_query, moved, said_before, with_evidence, with_ids
 from payment_service.domain.facts import (
+    CaseAccepted,
+    CaseSettled,
     Fact,
     RefundRequested,
     ResultReported,
@@ -53,6 +55,7 @@ from payment_service.domain.reasons import UNDER_REVIEW, Reason
 #   receipt    the receipt number is recorded
 #   second     a second answer "paid", some time after the first, is as good as a receipt
 #   over       the payment's own case about that receipt ends
+#   settled    the case that an operator has settled ends
 #   block      the booking is no longer blocked by this payment
 #   back+case  return from REFUNDING to the state before, and open a case
 #   no         the one who asked is refused
@@ -93,7 +96,14 @@ REFUND_REQUESTED   no       no     no     no     no     no     no       RG      
 REFUND_BY_CASE     no       no     no     no     no     RG     no       RG       no       no       no       no       no      own        own
 REFUND_DONE        $        $      $      $      $      RD     RD+case  RD+case  $        $        $        $        $       RD         -
 REFUND_FAILED      case     case   case   case   case   case   case     case     case     case     case     case     case    back+case  case
-CASE_ACCEPTED      -        -      -      -      -      K      -        -        -        -        -        -        -       -          -
+CASE_ACCEPTED      K        K      K      K      K      K      receipt  no       K        K        K        K        K       no         no
+OWN_ACCEPTED       no       no     no     no     no     no     settled  settled  no       no       no       no       no      no         no
+ACCEPTED_ANOTHERS  no       no     no     no     no     no     no       no       no       no       no       no       no      no         no
+ACCEPTED_BESIDE    no       no     no     no     no     no     no       no       no       no       no       no       no      no         no
+ACCEPTED_UNNAMED   no       no     no     no     no     no     no       no       no       no       no       no       no      no         no
+CASE_DISMISSED     settled  settled settled settled settled settled settled settled settled settled  settled  settled  settled settled    settled
+DISMISSED_UNPAID   settled  settled settled settled settled settled settled settled cert    cert     cert     cert     cert    settled    settled
+DISMISSED_OWN      no       no     no     no     no     no     no       no       no       no       no       no       no      no         no
 """  # noqa: E501 -- a table is read by its columns
 
 HEADINGS = {
@@ -160,7 +170,7 @@ _UNBOUND = frozenset({Finding.FOREIGN_PAID, Finding.FOREIGN_OTHER, Finding.PROMP
 _UNPAID = frozenset({Finding.FINAL_FAILURE, Finding.FAILURE_QUERIED, Finding.UNCERTAIN_CODE, Finding.UNCERTAIN_AGREED})
 """Findings that nothing was paid so far: from a query that was asked after the prompt, evidence."""
 
-_PROVING = frozenset({Finding.PAID_NEW_RECEIPT, Finding.WRONG_AMOUNT})
+_PROVING = frozenset({Finding.PAID_NEW_RECEIPT, Finding.WRONG_AMOUNT, Finding.CASE_ACCEPTED})
 """Findings that prove a receipt to be of a prompt of this payment."""
 
 
@@ -171,6 +181,8 @@ class Outcome:
     payment: Payment
     case: Case | None = None
     refused: bool = False
+    row: Finding | None = None
+    """Why it is refused."""
     ended: tuple[OpenCase, ...] = ()
     """Cases of the payment that the fact has ended by its proof."""
 
@@ -184,7 +196,7 @@ def apply(payment: Payment, fact: Fact, around: Surroundings, now: datetime, tim
     row, column = finding(payment, fact, around, now, times), standing(payment)
     cell = TABLE[row][column]
     if cell == "no" or (cell == "own" and not _done_before(payment, fact)):
-        return Outcome(payment, refused=True)
+        return Outcome(payment, refused=True, row=row)
     if cell == "-" and not _ended_cases(payment, row, fact, around) and not certain_by_now(payment, around):
         return Outcome(payment)
     target, _, mark = cell.partition("+")
@@ -199,7 +211,7 @@ def apply(payment: Payment, fact: Fact, around: Surroundings, now: datetime, tim
     if row in _UNPAID:
         after = with_evidence(after, fact, now, times)
     if after.state is State.COMPLETED and payment.state is not State.COMPLETED:
-        arrival = _money_case_on_arrival(after, around)
+        arrival = _money_case_on_arrival(after, fact, around)
         case = arrival or case
     ended = _ended_cases(after, row, fact, around)
     after = _held(after, case, ended, around)
@@ -231,8 +243,11 @@ def _case(row: Finding, column: Standing, mark: str, payment: Payment, fact: Fac
 
 
 def _ended_cases(after: Payment, row: Finding, fact: Fact, around: Surroundings) -> tuple[OpenCase, ...]:
-    receipt = fact.receipt if isinstance(fact, ResultReported) and row in _PROVING else None
-    return tuple(case for case in around.open_cases if ends_by_itself(case, after, fact, receipt))
+    receipt = fact.receipt if isinstance(fact, ResultReported | CaseAccepted) and row in _PROVING else None
+    settled = fact.opened_by if isinstance(fact, CaseSettled) else None
+    return tuple(
+        case for case in around.open_cases if case.fact_id == settled or ends_by_itself(case, after, fact, receipt)
+    )
 
 
 def _held(after: Payment, opened: Case | None, ended: tuple[OpenCase, ...], around: Surroundings) -> Payment:
@@ -250,10 +265,13 @@ def _held(after: Payment, opened: Case | None, ended: tuple[OpenCase, ...], arou
     return after
 
 
-def _money_case_on_arrival(after: Payment, around: Surroundings) -> Case | None:
-    """Money has just arrived: is it one too many for the booking, or too late for its hold?"""
+def _money_case_on_arrival(after: Payment, fact: Fact, around: Surroundings) -> Case | None:
+    """Money has just arrived: is it one too many for the booking, or too late for its hold?
+
+    An operator who accepts money knows that it is late.
+    """
     if duplicate(around):
         return Case(CaseKind.DUPLICATE_PAYMENT, is_money=True)
-    if late(after):
+    if late(after) and not isinstance(fact, CaseAccepted):
         return Case(CaseKind.LATE_PAYMENT, is_money=True)
     return None

@@ -17,6 +17,8 @@ from payment_service.domain.decisions import first_row
 from payment_service.domain.facts import (
     AnswerLost,
     CancelRequested,
+    CaseAccepted,
+    CaseDismissed,
     DeadlinePassed,
     Fact,
     LeaseDead,
@@ -42,6 +44,7 @@ TIMES = Times()
 AMOUNT = 500
 CLAIM = UUID(int=0xC1)
 REFUND = UUID(int=0x4EF)
+CASE = UUID(int=0xCA5E)
 MERCHANT, CHECKOUT = "merchant-1", "checkout-1"
 RECEIPT, OTHER_RECEIPT, ODD_RECEIPT = "TKA1B2C3D4", "TKZ9Y8X7W6", "TKM5N6P7Q8"
 PAYMENT_ID, OTHER_ID = UUID(int=1), UUID(int=2)
@@ -156,6 +159,16 @@ def not_sent(claim: UUID = CLAIM) -> Fact:
     return NotSent(claim, "503")
 
 
+def accept(receipt: str | None = None, opened_by: str = "opened") -> CaseAccepted:
+    """An operator accepts the money of the case that this fact has opened."""
+    return CaseAccepted(CASE, opened_by, "amina", "the passenger has the message", receipt)
+
+
+def dismiss(opened_by: str = "opened") -> CaseDismissed:
+    """An operator dismisses the case that this fact has opened."""
+    return CaseDismissed(CASE, opened_by, "amina", "looked up in the portal")
+
+
 def tell(
     payment: Payment,
     fact: Fact,
@@ -234,3 +247,7 @@ def under_refund_by_case() -> Payment:
 def clocked(payment: Payment, changes: dict[str, object]) -> Payment:
     """The payment with stored fields changed: for rows as only a restored database could hold them."""
     return replace(payment, **changes)  # type: ignore[arg-type]  # the names are checked by replace itself
+
+
+def refund_done() -> Fact:
+    return RefundDone(REFUND)

@@ -17,7 +17,6 @@ from payment_service.domain.facts import (
     UNREADABLE,
     AnswerLost,
     CancelRequested,
-    CaseAccepted,
     DeadlinePassed,
     Fact,
     LeaseDead,
@@ -70,7 +69,8 @@ PLAIN_FACTS: list[Fact] = [
     *(RefundRequested(refund, by_case) for refund in (REFUND, UUID(int=4)) for by_case in (False, True)),
     RefundDone(REFUND),
     RefundFailed(REFUND),
-    CaseAccepted(UUID(int=5), OTHER_RECEIPT),
+    scenes.accept(OTHER_RECEIPT),
+    scenes.dismiss(),
     *(scenes.pulled(receipt, in_doubt=True) for receipt in (RECEIPT, OTHER_RECEIPT)),
 ]
 

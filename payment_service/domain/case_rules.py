@@ -1,0 +1,152 @@
+"""How each kind of case may be settled, which way is the usual one, and until when somebody should have done it.
+
+One row for each kind. What a resolution does to the payment, and whether it may be done where the payment stands, is
+decided by the rows CASE_… of the table in `transitions`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from payment_service.domain.cases import CaseKind
+
+
+class Resolution(StrEnum):
+    """How a person settles a case; the names are those of the wire enum."""
+
+    ACCEPT = "ACCEPT"
+    """The money is this payment's, and enough."""
+    DISMISS = "DISMISS"
+    """Nothing in the case is for this payment, or it has been dealt with elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRules:
+    """What may be done about one kind of case."""
+
+    resolutions: tuple[Resolution, ...]
+    """The usual one first."""
+    settle_within: timedelta
+    advice: str
+    """What to look at before deciding, for the operator."""
+
+    @property
+    def suggested(self) -> Resolution:
+        return self.resolutions[0]
+
+
+_ACCEPT, _DISMISS = Resolution.ACCEPT, Resolution.DISMISS
+_PASSENGER_WAITS = timedelta(hours=2)
+"""Money is here or may be, and a booking cannot go on before somebody decides."""
+_MONEY_WAITS = timedelta(hours=24)
+"""The booking is decided, and money lies where it does not belong."""
+_NOBODY_WAITS = timedelta(hours=72)
+
+RULES: Mapping[CaseKind, CaseRules] = {
+    CaseKind.LATE_PAYMENT: CaseRules(
+        (_ACCEPT,),
+        _PASSENGER_WAITS,
+        "The money came after the hold. Accept it if the seat can still be given.",
+    ),
+    CaseKind.WRONG_AMOUNT: CaseRules(
+        (_ACCEPT, _DISMISS),
+        _PASSENGER_WAITS,
+        "Another amount came than was asked for. Accept it if it is enough for the booking.",
+    ),
+    CaseKind.UNCLAIMED_MONEY: CaseRules(
+        (_DISMISS, _ACCEPT),
+        _PASSENGER_WAITS,
+        "Ask the passenger for the M-Pesa message. Accept if its receipt is the one of this case; else dismiss.",
+    ),
+    CaseKind.FOREIGN_IDS: CaseRules(
+        (_DISMISS, _ACCEPT),
+        _PASSENGER_WAITS,
+        "The news names another request than this payment's. Look the receipt up in the M-Pesa portal. Accept the money"
+        " only if it was paid for this booking.",
+    ),
+    CaseKind.PAID_AFTER_END: CaseRules(
+        (_ACCEPT, _DISMISS),
+        _PASSENGER_WAITS,
+        "A query says paid, and brings no receipt. Find it in the M-Pesa portal or in the passenger's message, and"
+        " accept with that receipt; dismiss if there is none.",
+    ),
+    CaseKind.RECEIPT_OVERDUE: CaseRules(
+        (_ACCEPT,),
+        _PASSENGER_WAITS,
+        "Safaricom says paid, and no receipt has followed. Find it in the M-Pesa portal or in the passenger's message,"
+        " and accept with that receipt.",
+    ),
+    CaseKind.UNREAD_CALLBACK: CaseRules(
+        (_DISMISS, _ACCEPT),
+        _PASSENGER_WAITS,
+        "A callback cannot be read, and may tell of money. Read it below. If it tells of a payment, accept with the"
+        " receipt in it.",
+    ),
+    CaseKind.OUTCOME_UNKNOWN: CaseRules(
+        (_DISMISS, _ACCEPT),
+        _MONEY_WAITS,
+        "Nothing proves that the payment was not paid. Look for it in the M-Pesa portal: dismiss if it is not there,"
+        " accept with its receipt if it is.",
+    ),
+    CaseKind.DUPLICATE_PAYMENT: CaseRules(
+        (_DISMISS, _ACCEPT),
+        _MONEY_WAITS,
+        "Another attempt of the booking was paid, too. If that one has confirmed the booking, send this money back and"
+        " dismiss; if none has, accept one of them.",
+    ),
+    CaseKind.SECOND_RECEIPT: CaseRules(
+        (_DISMISS,),
+        _MONEY_WAITS,
+        "The payment was paid a second time, with another receipt. Send the second money back, and dismiss.",
+    ),
+    CaseKind.REFUND: CaseRules(
+        (_DISMISS,),
+        _MONEY_WAITS,
+        "A refund did not go as asked. Compare it with the M-Pesa portal; dismiss when the money is where it belongs.",
+    ),
+    CaseKind.UNKNOWN_PAYMENT: CaseRules(
+        (_DISMISS,),
+        _MONEY_WAITS,
+        "A callback names a payment that this database does not have. It is applied by itself if the payment appears,"
+        " as after a restore. Dismiss when the money has been dealt with.",
+    ),
+    CaseKind.CALLBACK_GIVEN_UP: CaseRules(
+        (_DISMISS,),
+        _MONEY_WAITS,
+        "A callback could not be applied. Replay it first: payment-service callbacks list shows it.",
+    ),
+    CaseKind.OTHER_PROMPT: CaseRules(
+        (_DISMISS,),
+        _NOBODY_WAITS,
+        "The phone may have had two prompts. Look for a second payment in the M-Pesa portal before you dismiss.",
+    ),
+    CaseKind.CONTRADICTION: CaseRules(
+        (_DISMISS,),
+        _NOBODY_WAITS,
+        "Two pieces of evidence cannot both be true. The payment stands as it did; dismiss when you know why.",
+    ),
+    CaseKind.PAID_AFTER_FAILURE: CaseRules(
+        (_DISMISS,),
+        _NOBODY_WAITS,
+        "The payment was paid after a callback had told of its failure. It is complete; dismiss when you know why.",
+    ),
+}
+"""The rules of every kind, which a test holds to be all of them."""
+
+_OF_NEWER_RELEASES: Final = CaseRules(
+    (),
+    _MONEY_WAITS,
+    "A newer release has opened this case, and this one does not know the kind. Settle it there.",
+)
+
+
+def rules_of(kind: str) -> CaseRules:
+    """The rules of a kind, or of one whose word only a newer release knows: that one is settled there."""
+    return RULES[CaseKind(kind)] if kind in CaseKind.__members__ else _OF_NEWER_RELEASES
+
+
+def deadline_of(kind: CaseKind, opened_at: datetime) -> datetime:
+    """When a case of this kind should have been settled."""
+    return opened_at + RULES[kind].settle_within

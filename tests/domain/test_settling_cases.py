@@ -1,0 +1,277 @@
+"""Cases as operators settle them: every kind and every resolution, wherever the payment stands.
+
+The expectations of the walk are written in rules of their own, not read off the table.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from payment_service.domain.case_rules import RULES, Resolution, deadline_of, rules_of
+from payment_service.domain.cases import CaseKind, OpenCase
+from payment_service.domain.facts import CaseAccepted, CaseDismissed, DeadlinePassed, Fact, SiblingPaid, WatchEnded
+from payment_service.domain.findings import Finding, Standing, standing
+from payment_service.domain.payment import LIVE_STATES, PAID_STATES, BookingAction, Payment, State, UnpaidProof
+from payment_service.domain.transitions import Outcome
+from tests.domain import scenes
+from tests.domain.scenes import ODD_RECEIPT, OTHER_ID, OTHER_RECEIPT, RECEIPT, START
+
+C, S, P, U0, U1, UR, K0, K, F0, X0, F, X, E, RG, RD = Standing
+OWN = (CaseKind.LATE_PAYMENT, CaseKind.DUPLICATE_PAYMENT)
+"""Cases about the money that the payment is complete by."""
+NOT_MONEY = (
+    CaseKind.CONTRADICTION, CaseKind.PAID_AFTER_FAILURE, CaseKind.UNREAD_CALLBACK, CaseKind.OUTCOME_UNKNOWN,
+    CaseKind.CALLBACK_GIVEN_UP, CaseKind.UNKNOWN_PAYMENT,
+)  # fmt: skip
+
+
+def open_case(kind: CaseKind, fact_id: str = "opened", receipt: str | None = None) -> OpenCase:
+    return OpenCase(kind, kind not in NOT_MONEY, fact_id, receipt)
+
+
+def held(payment: Payment, case: OpenCase) -> Payment:
+    """The payment as its open case makes it."""
+    return scenes.clocked(
+        payment,
+        {
+            "money_case_open": payment.money_case_open or case.is_money,
+            "unread_callback": payment.unread_callback or case.kind == CaseKind.UNREAD_CALLBACK,
+        },
+    )
+
+
+def settle(payment: Payment, case: OpenCase, resolution: Resolution, receipt: str | None = None) -> Outcome:
+    fact: Fact = scenes.accept(receipt) if resolution is Resolution.ACCEPT else scenes.dismiss()
+    return scenes.tell(payment, fact, payment.updated_at + timedelta(hours=1), open_cases=[case])
+
+
+def test_every_kind_has_a_resolution_a_deadline_and_advice() -> None:
+    assert set(RULES) == set(CaseKind)
+    for kind, rules in RULES.items():
+        assert rules.resolutions
+        assert len(set(rules.resolutions)) == len(rules.resolutions)
+        assert rules.suggested in rules.resolutions
+        assert START < deadline_of(kind, START) <= START + timedelta(days=3)
+        assert rules.advice.endswith(".")
+
+
+def test_a_kind_of_a_newer_release_is_left_to_it() -> None:
+    assert rules_of("SOMETHING_NEW").resolutions == ()
+    assert rules_of("LATE_PAYMENT") is RULES[CaseKind.LATE_PAYMENT]
+
+
+def refusal_due(kind: CaseKind, resolution: Resolution, column: Standing) -> Finding | None:
+    """Why it must be refused, with a receipt that nobody has and no other attempt."""
+    if resolution is Resolution.ACCEPT:
+        if kind in OWN:
+            return None if column in (K0, K) else Finding.OWN_ACCEPTED
+        return Finding.CASE_ACCEPTED if column in (K, RG, RD) else None
+    if kind in (CaseKind.LATE_PAYMENT, CaseKind.RECEIPT_OVERDUE, CaseKind.DUPLICATE_PAYMENT):
+        return Finding.DISMISSED_OWN
+    return Finding.DISMISSED_OWN if kind is CaseKind.WRONG_AMOUNT and column is UR else None
+
+
+WALK = list(itertools.product(CaseKind, Resolution, Standing))
+
+
+@pytest.mark.parametrize(
+    ("kind", "resolution", "column"), WALK, ids=lambda one: one.name if isinstance(one, Standing) else str(one)
+)
+def test_a_settled_case_leads_where_it_should(kind: CaseKind, resolution: Resolution, column: Standing) -> None:
+    case = open_case(kind)
+    before = held(scenes.standing_in(column), case)
+    outcome = settle(before, case, resolution, OTHER_RECEIPT)
+    after, refusal = outcome.payment, refusal_due(kind, resolution, column)
+    if refusal is not None:
+        assert (outcome.refused, outcome.row, after, outcome.ended) == (True, refusal, before, ())
+        return
+    assert case in outcome.ended
+    assert after.version - before.version == outcome.changed(before) <= 1
+    if resolution is Resolution.ACCEPT:
+        assert after.state is State.COMPLETED
+        if kind in OWN:
+            assert after.receipt == before.receipt
+        else:
+            assert after.receipt == OTHER_RECEIPT
+        # Beside the case that the walk settles, a payment under review has one about its amount.
+        still_held = column is UR and kind is not CaseKind.WRONG_AMOUNT and after.money_case_open
+        assert after.said_confirm or still_held or column is K0
+    else:
+        assert (after.state, after.receipt) == (before.state, before.receipt)
+        assert after.said_confirm is before.said_confirm, "a dismissal confirms nothing here"
+    if column is not UR:
+        assert not after.money_case_open
+    assert not after.unread_callback
+    # What is neither certain nor live nor paid without its receipt has nothing that would ever look at it again.
+    if kind is CaseKind.OUTCOME_UNKNOWN and resolution is Resolution.DISMISS and after.state not in PAID_STATES:
+        assert after.outcome_certain or after.state in LIVE_STATES
+
+
+def test_late_money_that_is_accepted_confirms_the_booking() -> None:
+    expired = scenes.standing_in(Standing.EXPIRED)
+    late = scenes.tell(expired, scenes.paid(), expired.updated_at + timedelta(hours=1))
+    assert late.case is not None
+    assert (late.case.kind, late.payment.booking_action) == (CaseKind.LATE_PAYMENT, BookingAction.REVIEW)
+    outcome = settle(late.payment, open_case(CaseKind.LATE_PAYMENT, receipt=RECEIPT), Resolution.ACCEPT)
+    after = outcome.payment
+    assert (after.booking_action, after.said_confirm, after.outcome_certain) == (BookingAction.CONFIRM, True, True)
+    assert (after.version, after.receipt, outcome.case) == (late.payment.version + 1, RECEIPT, None)
+
+
+def test_money_that_is_accepted_is_not_put_before_a_person_again_for_being_late() -> None:
+    expired = scenes.standing_in(Standing.EXPIRED)
+    case = open_case(CaseKind.UNCLAIMED_MONEY, receipt=OTHER_RECEIPT)
+    outcome = settle(held(expired, case), case, Resolution.ACCEPT, OTHER_RECEIPT)
+    assert (outcome.payment.paid_late, outcome.case) == (True, None)
+    assert outcome.payment.booking_action is BookingAction.CONFIRM
+
+
+def test_the_review_goes_with_the_last_case_about_money() -> None:
+    expired = held(scenes.standing_in(Standing.EXPIRED), open_case(CaseKind.UNCLAIMED_MONEY))
+    two = [open_case(CaseKind.UNCLAIMED_MONEY), open_case(CaseKind.FOREIGN_IDS, "another")]
+    at = expired.updated_at
+    once = scenes.tell(expired, scenes.dismiss(), at, open_cases=two)
+    assert (once.ended, once.payment.money_case_open) == ((two[0],), True)
+    twice = scenes.tell(once.payment, scenes.dismiss("another"), at, open_cases=two[1:])
+    assert (twice.payment.money_case_open, twice.payment.booking_action) == (False, BookingAction.OFFER_RETRY)
+    assert twice.changed(once.payment)
+
+
+def test_a_dismissal_about_no_money_changes_nothing_that_a_caller_sees() -> None:
+    complete = scenes.standing_in(K)
+    case = open_case(CaseKind.PAID_AFTER_FAILURE)
+    outcome = settle(complete, case, Resolution.DISMISS)
+    assert (outcome.payment, outcome.ended) == (complete, (case,))
+
+
+def test_money_that_is_another_payments_is_not_accepted() -> None:
+    expired = held(scenes.standing_in(E), open_case(CaseKind.UNCLAIMED_MONEY))
+    outcome = scenes.tell(
+        expired,
+        scenes.accept(OTHER_RECEIPT),
+        expired.updated_at,
+        receipt_holder=OTHER_ID,
+        open_cases=[open_case(CaseKind.UNCLAIMED_MONEY)],
+    )
+    assert (outcome.refused, outcome.row, outcome.payment) == (True, Finding.ACCEPTED_ANOTHERS, expired)
+
+
+def test_money_that_no_receipt_names_is_not_accepted() -> None:
+    expired = scenes.standing_in(E)
+    outcome = settle(expired, open_case(CaseKind.OUTCOME_UNKNOWN), Resolution.ACCEPT)
+    assert (outcome.refused, outcome.row) == (True, Finding.ACCEPTED_UNNAMED)
+
+
+def confirmed_sibling() -> Payment:
+    return scenes.standing_in(K, start=scenes.created(payment_id=OTHER_ID, attempt=2))
+
+
+def test_at_most_one_attempt_confirms_whatever_operators_accept() -> None:
+    sibling = confirmed_sibling()
+    assert sibling.said_confirm
+    case = open_case(CaseKind.DUPLICATE_PAYMENT)
+    paid_too = scenes.tell(scenes.standing_in(P), scenes.paid(OTHER_RECEIPT), START, siblings=[sibling]).payment
+    assert paid_too.booking_action is BookingAction.REVIEW
+    accepted = scenes.tell(paid_too, scenes.accept(), START, siblings=[sibling], open_cases=[case])
+    assert (accepted.refused, accepted.row) == (True, Finding.ACCEPTED_BESIDE)
+    dismissed = scenes.tell(paid_too, scenes.dismiss(), START, siblings=[sibling], open_cases=[case])
+    assert (dismissed.ended, dismissed.payment.said_confirm) == ((case,), False)
+
+
+def test_a_duplicate_is_not_dismissed_into_a_confirmation() -> None:
+    """The other attempt is complete and waits for its receipt: neither has confirmed the booking yet."""
+    sibling = scenes.standing_in(K0, start=scenes.created(payment_id=OTHER_ID, attempt=2))
+    case = open_case(CaseKind.DUPLICATE_PAYMENT)
+    paid_too = scenes.tell(scenes.standing_in(P), scenes.paid(OTHER_RECEIPT), START, siblings=[sibling]).payment
+    dismissed = scenes.tell(paid_too, scenes.dismiss(), START, siblings=[sibling], open_cases=[case])
+    assert (dismissed.refused, dismissed.row) == (True, Finding.DISMISSED_OWN)
+    accepted = scenes.tell(paid_too, scenes.accept(), START, siblings=[sibling], open_cases=[case])
+    assert accepted.payment.booking_action is BookingAction.CONFIRM
+
+
+def test_money_accepted_beside_a_paid_attempt_is_a_duplicate() -> None:
+    sibling = confirmed_sibling()
+    case = open_case(CaseKind.UNCLAIMED_MONEY, receipt=OTHER_RECEIPT)
+    expired = held(scenes.tell(scenes.standing_in(E), SiblingPaid(OTHER_ID), START).payment, case)
+    outcome = scenes.tell(expired, scenes.accept(OTHER_RECEIPT), START, siblings=[sibling], open_cases=[case])
+    assert outcome.case is not None
+    assert outcome.case.kind is CaseKind.DUPLICATE_PAYMENT
+    assert (outcome.payment.said_confirm, outcome.payment.money_case_open) == (False, True)
+
+
+def test_a_review_is_over_when_its_amount_is_accepted() -> None:
+    review = scenes.standing_in(UR)
+    case = open_case(CaseKind.WRONG_AMOUNT, receipt=ODD_RECEIPT)
+    after = settle(review, case, Resolution.ACCEPT, ODD_RECEIPT).payment
+    assert (standing(after), after.receipt, after.reason) == (K, ODD_RECEIPT, None)
+    assert (after.booking_action, after.paid_late) == (BookingAction.CONFIRM, False)
+
+
+def test_a_receipt_that_an_operator_has_found_ends_the_wait_for_it() -> None:
+    pending = held(scenes.standing_in(K0), open_case(CaseKind.RECEIPT_OVERDUE))
+    after = settle(pending, open_case(CaseKind.RECEIPT_OVERDUE), Resolution.ACCEPT, OTHER_RECEIPT).payment
+    assert (standing(after), after.receipt, after.booking_action) == (K, OTHER_RECEIPT, BookingAction.CONFIRM)
+
+
+def test_what_a_person_could_not_find_either_is_certainly_unpaid() -> None:
+    expired = scenes.standing_in(E)
+    watched = scenes.tell(expired, WatchEnded(), START + timedelta(hours=49))
+    assert watched.case is not None
+    assert (watched.case.kind, watched.payment.outcome_certain) == (CaseKind.OUTCOME_UNKNOWN, False)
+    after = settle(watched.payment, open_case(CaseKind.OUTCOME_UNKNOWN), Resolution.DISMISS).payment
+    assert (after.outcome_certain, after.unpaid_proof) == (True, UnpaidProof.PERSON)
+    # Money that comes all the same is never dropped.
+    assert scenes.tell(after, scenes.paid(), after.updated_at).payment.state is State.COMPLETED
+
+
+def test_accepting_money_ends_all_doubts_about_the_same_receipt() -> None:
+    cases = [
+        open_case(CaseKind.FOREIGN_IDS, receipt=OTHER_RECEIPT),
+        open_case(CaseKind.UNCLAIMED_MONEY, "books", OTHER_RECEIPT),
+        open_case(CaseKind.UNCLAIMED_MONEY, "other money", RECEIPT),
+    ]
+    expired = held(scenes.standing_in(E), cases[0])
+    outcome = scenes.tell(expired, scenes.accept(OTHER_RECEIPT), expired.updated_at, open_cases=cases)
+    assert outcome.ended == tuple(cases[:2])
+    assert (outcome.payment.receipt, outcome.payment.money_case_open) == (OTHER_RECEIPT, True)
+
+
+def test_a_case_that_is_not_open_any_more_is_no_news() -> None:
+    complete = scenes.standing_in(K)
+    for fact in (scenes.accept(OTHER_RECEIPT, "gone"), scenes.dismiss("gone")):
+        outcome = scenes.tell(complete, fact, complete.updated_at, open_cases=[open_case(CaseKind.LATE_PAYMENT)])
+        assert (outcome.payment, outcome.refused, outcome.ended) == (complete, False, ())
+
+
+def test_a_review_ends_when_the_money_has_gone_back() -> None:
+    complete = held(scenes.standing_in(RG), open_case(CaseKind.LATE_PAYMENT))
+    cases = [open_case(CaseKind.LATE_PAYMENT), open_case(CaseKind.SECOND_RECEIPT, "second")]
+    outcome = scenes.tell(complete, scenes.refund_done(), complete.updated_at, open_cases=cases)
+    assert outcome.ended == (cases[0],)
+    assert outcome.payment.state is State.REFUNDED
+
+
+def test_who_and_why_are_part_of_what_the_chain_vouches_for() -> None:
+    one = CaseAccepted(scenes.CASE, "opened", "amina", "has the message", OTHER_RECEIPT)
+    assert one.fact_id.startswith(f"case:{scenes.CASE}:")
+    for other in (
+        replace(one, operator="brian"),
+        replace(one, why="has none"),
+        replace(one, receipt=RECEIPT),
+        CaseDismissed(scenes.CASE, "opened", "amina", "has the message"),
+    ):
+        assert other.fact_id != one.fact_id
+    assert "amina" not in one.fact_id
+    assert replace(one, amount=5).fact_id == one.fact_id
+
+
+def test_a_deadline_that_passes_beside_an_open_case_settles_none() -> None:
+    prompted = held(scenes.standing_in(P), open_case(CaseKind.UNCLAIMED_MONEY))
+    outcome = scenes.tell(
+        prompted, DeadlinePassed(), prompted.expires_at, open_cases=[open_case(CaseKind.UNCLAIMED_MONEY)]
+    )
+    assert outcome.ended == ()
