@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, assert_never
 
 from payment_service.domain.cases import CaseKind
+from payment_service.domain.facts import CaseAccepted, CaseDismissed, CaseSettled
 
 
 class Resolution(StrEnum):
@@ -27,14 +28,15 @@ class CaseRules:
     """What may be done about one kind of case."""
 
     resolutions: tuple[Resolution, ...]
-    """The usual one first."""
+    """The usual one first; none where the case ends by what is done elsewhere."""
     settle_within: timedelta
     advice: str
     """What to look at before deciding, for the operator."""
 
     @property
-    def suggested(self) -> Resolution:
-        return self.resolutions[0]
+    def suggested(self) -> Resolution | None:
+        """The usual way; None where it ends by what is done elsewhere."""
+        return self.resolutions[0] if self.resolutions else None
 
 
 _ACCEPT, _DISMISS = Resolution.ACCEPT, Resolution.DISMISS
@@ -113,9 +115,10 @@ RULES: Mapping[CaseKind, CaseRules] = {
         " as after a restore. Dismiss when the money has been dealt with.",
     ),
     CaseKind.CALLBACK_GIVEN_UP: CaseRules(
-        (_DISMISS,),
+        (),
         _MONEY_WAITS,
-        "A callback could not be applied. Replay it first: payment-service callbacks list shows it.",
+        "A callback could not be applied, and it may tell of money. Replay it, with payment-service callbacks: the case"
+        " ends when it is applied.",
     ),
     CaseKind.OTHER_PROMPT: CaseRules(
         (_DISMISS,),
@@ -145,6 +148,29 @@ _OF_NEWER_RELEASES: Final = CaseRules(
 def rules_of(kind: str) -> CaseRules:
     """The rules of a kind, or of one whose word only a newer release knows: that one is settled there."""
     return RULES[CaseKind(kind)] if kind in CaseKind.__members__ else _OF_NEWER_RELEASES
+
+
+def resolution_of(fact: CaseSettled) -> Resolution:
+    """What an operator has decided."""
+    match fact:
+        case CaseAccepted():
+            return Resolution.ACCEPT
+        case CaseDismissed():
+            return Resolution.DISMISS
+        case _:
+            assert_never(fact)
+
+
+@dataclass(frozen=True, slots=True)
+class CaseMarks:
+    """How a case and what it is about stood when it was shown: numbers, one of which any change makes another."""
+
+    case: int
+    """Its version."""
+    payments: int
+    """The versions of all attempts of its booking, added up."""
+    open_cases: int
+    """How many cases of its payment are open."""
 
 
 def deadline_of(kind: CaseKind, opened_at: datetime) -> datetime:

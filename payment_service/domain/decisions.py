@@ -49,7 +49,7 @@ def decided(before: Payment, after: Payment, around: Surroundings, now: datetime
     after = after.but(
         booking_action=action,
         said_confirm=after.said_confirm or action is BookingAction.CONFIRM,
-        review_reason=_review_reason(after, action),
+        review_reason=_review_reason(after),
     )
     if _material(after) == _material(before):
         return after
@@ -102,9 +102,9 @@ def booking_action(payment: Payment, around: Surroundings) -> BookingAction:
             return BookingAction.CONFIRM
         case _ if payment.money_case_open:
             return BookingAction.REVIEW
-        # Its own case may be closed by now; that the booking was told to confirm another payment stays true for ever.
+        # A person has settled its own case; that the booking was told to confirm another payment stays true for ever.
         case State.COMPLETED if any(sibling.said_confirm for sibling in around.siblings):
-            return BookingAction.REVIEW
+            return BookingAction.FOLLOW_SIBLING
         case State.COMPLETED:
             return BookingAction.CONFIRM if payment.receipt or payment.paid_twice else BookingAction.WAIT
         case state if state in LIVE_STATES:
@@ -115,11 +115,9 @@ def booking_action(payment: Payment, around: Surroundings) -> BookingAction:
             return BookingAction.OFFER_RETRY
 
 
-def _review_reason(after: Payment, action: BookingAction) -> Reason | None:
-    """That of the open case about its money, which `transitions` has put there; without one, a booking paid before."""
-    if after.money_case_open:
-        return after.review_reason or Reason.REVIEW
-    return Reason.PAID_TWICE if action is BookingAction.REVIEW else None
+def _review_reason(after: Payment) -> Reason | None:
+    """That of the open case about its money, which `transitions` has put there."""
+    return (after.review_reason or Reason.REVIEW) if after.money_case_open else None
 
 
 def _outcome_certain(before: Payment, after: Payment, around: Surroundings) -> bool:

@@ -64,6 +64,35 @@ class PaymentNotFound(PaymentsError):
     """You have no such payment."""
 
 
+class CaseNotFound(PaymentsError):
+    """There is no such case."""
+
+
+class CaseChanged(PaymentsError):
+    """The case, or what it is about, is not as you have seen it any more."""
+
+    def __init__(self, changed: Sequence[str], settled: str = "", owner: str = "") -> None:
+        what = ", ".join(changed)
+        super().__init__(f"Since you have seen the case, this has changed: {what}. Look at it again, then decide.")
+        self.changed, self.settled, self.owner = tuple(changed), settled, owner
+
+
+class CaseAlreadySettled(PaymentsError):
+    """The case has been settled already."""
+
+    def __init__(self, how: str, by: str) -> None:
+        super().__init__(f"The case has been settled already: {how}, by {by}.")
+        self.how, self.by = how, by
+
+
+class ResolutionRefused(PaymentsError):
+    """A case of this kind, or a payment that stands like this one, cannot be settled so."""
+
+    def __init__(self, why: str, allowed: Sequence[str]) -> None:
+        super().__init__(why)
+        self.allowed = tuple(allowed)
+
+
 class CursorInvalid(PaymentsError):
     """This is not a cursor of this service."""
 

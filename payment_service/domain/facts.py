@@ -275,7 +275,7 @@ class CaseAccepted:
 
     @property
     def fact_id(self) -> str:
-        return _settlement_id(self.case_id, "ACCEPT", self.operator, self.why, self.receipt or "")
+        return settlement_id(self.case_id, "ACCEPT", self.operator, self.why, self.receipt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,15 +289,15 @@ class CaseDismissed:
 
     @property
     def fact_id(self) -> str:
-        return _settlement_id(self.case_id, "DISMISS", self.operator, self.why)
+        return settlement_id(self.case_id, "DISMISS", self.operator, self.why, None)
 
 
 CaseSettled = CaseAccepted | CaseDismissed
 
 
-def _settlement_id(case_id: UUID, *act: str) -> str:
+def settlement_id(case_id: UUID, resolution: str, operator: str, why: str, receipt: str | None) -> str:
     """Ends in a digest of who did what and why, so that the chain of the log vouches for it and names nobody."""
-    digest = hashlib.sha256("\0".join(act).encode()).hexdigest()
+    digest = hashlib.sha256("\0".join((resolution, operator, why, receipt or "")).encode()).hexdigest()
     return f"case:{case_id}:{digest[:32]}"
 
 

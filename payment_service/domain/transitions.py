@@ -257,8 +257,8 @@ def _held(after: Payment, opened: Case | None, ended: tuple[OpenCase, ...], arou
         about_money = [case for case in left if case.is_money]
         reason = _REASON_OF_CASE.get(about_money[0].kind) if about_money else None
         after = after.but(money_case_open=bool(about_money), review_reason=reason)
-    if any(case.kind is CaseKind.UNREAD_CALLBACK for case in ended):
-        after = after.but(unread_callback=any(case.kind is CaseKind.UNREAD_CALLBACK for case in left))
+    if any(case.kind == CaseKind.UNREAD_CALLBACK for case in ended):
+        after = after.but(unread_callback=any(case.kind == CaseKind.UNREAD_CALLBACK for case in left))
     if opened is not None and opened.is_money:
         reason = after.review_reason if after.money_case_open else _REASON_OF_CASE[opened.kind]
         after = after.but(money_case_open=True, review_reason=reason)

@@ -60,7 +60,13 @@ class CaseRow(NamedTuple):
     opened_at: datetime
     settled_at: datetime | None
     settled_by: str | None
-    """The fact whose proof has ended it, where no person did."""
+    """The fact that has ended it: a proof, or what an operator decided."""
+    case_id: UUID
+    resolution: str | None
+    """An operator's; None where it has ended by itself, and so in what follows."""
+    operator: str | None
+    why: str | None
+    accepted_receipt: str | None
 
 
 class CallbackRow(NamedTuple):
@@ -112,9 +118,18 @@ WHERE p.payment_id = ANY(%s)"""
 _RECEIPTS = f"""
 SELECT {", ".join(ReceiptRow._fields)} FROM mpesa_receipts WHERE payment_id = ANY(%s) ORDER BY receipt"""
 
+_CASE = selected(
+    CaseRow._fields,
+    "c",
+    receipt="c.mpesa_receipt_number",
+    operator="a.operator",
+    why="a.reason",
+    accepted_receipt="a.mpesa_receipt_number",
+)
 _CASES = f"""
-SELECT {selected(CaseRow._fields, "c", receipt="c.mpesa_receipt_number")}
-FROM cases c WHERE reference = ANY(%s) ORDER BY opened_at, case_id"""
+SELECT {_CASE}
+FROM cases c LEFT JOIN case_acts a ON a.case_id = c.case_id AND a.case_version = c.version AND a.act = c.resolution
+WHERE c.reference = ANY(%s) ORDER BY c.opened_at, c.case_id"""
 
 # Whatever it was recorded as: on any payment, or in a money case of one of these.
 _RECORDED_MONEY = """

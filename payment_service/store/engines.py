@@ -7,7 +7,7 @@ engine, and theirs are the statements that every payment pays for.
 
 import psycopg
 from psycopg.rows import TupleRow
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 CONNECT_WAIT_SECONDS = 5
 STATEMENT_WAIT_MS = 8_000
@@ -83,6 +83,14 @@ async def connect_writer(
         prepare_threshold=0,
         **_CONNECTION,  # type: ignore[arg-type]  # the values are those of libpq
     )
+
+
+async def driver_connection(connection: AsyncConnection) -> psycopg.AsyncConnection[TupleRow]:
+    """psycopg's own connection below one of a pool, for reads that are written for it."""
+    raw = await connection.get_raw_connection()
+    driver = raw.driver_connection
+    assert isinstance(driver, psycopg.AsyncConnection), "the engines are psycopg's"
+    return driver
 
 
 async def connect_reader(database_url: str) -> psycopg.AsyncConnection[TupleRow]:

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert as insert_or_not
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
 
+from payment_service.domain.case_rules import deadline_of
 from payment_service.domain.cases import UNAPPLIED, Case, CaseKind, OpenCase
 from payment_service.domain.facts import Fact, ResultReported
 from payment_service.store.many_rows import array_of, columns_of, inserting
@@ -57,6 +58,18 @@ class NewCase(NamedTuple):
     mpesa_receipt_number: str | None
     amount: int | None
     opened_at: datetime
+    deadline_at: datetime
+
+
+class EndedCase(NamedTuple):
+    """How a case ends."""
+
+    reference: str
+    fact_id: str
+    """Of the fact that opened it."""
+    by_fact: str
+    resolution: str | None
+    """An operator's; None where it is proof that ends it."""
 
 
 _INSERT_EXCHANGES = inserting(exchanges, ExchangeRow._fields, "ON CONFLICT DO NOTHING")
@@ -66,19 +79,25 @@ _INSERT_CASES = inserting(
     NewCase._fields,
     # What a callback leads to once it is applied takes the place of the case that it was not.
     "ON CONFLICT (reference, fact_id) DO UPDATE SET payment_id = EXCLUDED.payment_id, kind = EXCLUDED.kind,"
-    " is_money = EXCLUDED.is_money, opened_at = EXCLUDED.opened_at, settled_at = NULL"
+    " is_money = EXCLUDED.is_money, opened_at = EXCLUDED.opened_at, deadline_at = EXCLUDED.deadline_at,"
+    " settled_at = NULL, settled_by = NULL, resolution = NULL, version = cases.version + 1"
     f" WHERE cases.kind IN {UNAPPLIED_KINDS} AND EXCLUDED.kind NOT IN {UNAPPLIED_KINDS}",
 )
+_COUNT_RECEIPTS = """
+UPDATE mpesa_receipts AS t SET counted = true FROM unnest($1::text[], $2::uuid[]) AS own (receipt, payment_id)
+WHERE t.receipt = own.receipt AND t.payment_id = own.payment_id"""
 _SETTLE_CASES = f"""
-UPDATE cases AS t SET settled_at = $3::timestamptz FROM unnest($1::text[], $2::text[]) AS applied (reference, fact_id)
+UPDATE cases AS t SET settled_at = $3::timestamptz, version = t.version + 1
+FROM unnest($1::text[], $2::text[]) AS applied (reference, fact_id)
 WHERE t.reference = applied.reference AND t.fact_id = applied.fact_id AND t.kind IN {UNAPPLIED_KINDS}
 AND t.settled_at IS NULL"""
 _OPEN_CASES = """
 SELECT payment_id, kind, is_money, fact_id, mpesa_receipt_number FROM cases
 WHERE payment_id = ANY($1::uuid[]) AND settled_at IS NULL ORDER BY opened_at, case_id"""
 _END_CASES = """
-UPDATE cases AS t SET settled_at = $4::timestamptz, settled_by = ended.by_fact
-FROM unnest($1::text[], $2::text[], $3::text[]) AS ended (reference, fact_id, by_fact)
+UPDATE cases AS t SET settled_at = $5::timestamptz, settled_by = ended.by_fact, resolution = ended.resolution,
+    version = t.version + 1
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS ended (reference, fact_id, by_fact, resolution)
 WHERE t.reference = ended.reference AND t.fact_id = ended.fact_id AND t.settled_at IS NULL"""
 _DOUBTS_PROVEN = (
     select(cases.c.payment_id, cases.c.mpesa_receipt_number)
@@ -99,6 +118,11 @@ def insert_exchanges(rows: Sequence[ExchangeRow]) -> Statement:
 def insert_receipts(rows: Sequence[ReceiptRow]) -> Statement:
     """Record receipt numbers. A number that another payment holds is an error: constraint `receipts_pk`."""
     return Statement(_INSERT_RECEIPTS, columns_of(rows))
+
+
+def count_receipts(counted: Sequence[tuple[str, UUID]]) -> Statement:
+    """Let receipts count that were recorded for the payment in doubt: pairs of (receipt number, payment id)."""
+    return Statement(_COUNT_RECEIPTS, columns_of(counted))
 
 
 def insert_cases(rows: Sequence[NewCase]) -> Statement:
@@ -122,8 +146,8 @@ def open_case_of(row: Sequence[Any]) -> tuple[UUID, OpenCase]:
     return payment_id, OpenCase(kind, is_money, fact_id, receipt)
 
 
-def end_cases(ended: Sequence[tuple[str, str, str]], at: datetime) -> Statement:
-    """End cases by proof: rows of (reference, fact id, id of the fact that proves)."""
+def end_cases(ended: Sequence[EndedCase], at: datetime) -> Statement:
+    """End cases that are open."""
     return Statement(_END_CASES, (*columns_of(ended), at.isoformat()))
 
 
@@ -150,6 +174,7 @@ def new_case(payment_id: UUID | None, reference: str, case: Case, fact: Fact, no
         mpesa_receipt_number=result.receipt if result is not None else None,
         amount=result.amount if result is not None and isinstance(result.amount, int) else None,
         opened_at=now,
+        deadline_at=deadline_of(case.kind, now),
     )
 
 

@@ -236,6 +236,12 @@ async def payments_of_booking(connection: AsyncConnection, caller: str, booking_
     return [PaymentRow._make(row) for row in await connection.execute(mine.order_by(_p.attempt))]
 
 
+async def payments_named(connection: AsyncConnection, ids: Sequence[UUID]) -> list[PaymentRow]:
+    """Payments of any caller, the newest first."""
+    named = _PAYMENT.where(_p.payment_id.in_(ids)).order_by(_p.payment_id.desc())
+    return [PaymentRow._make(row) for row in await connection.execute(named)]
+
+
 async def list_payments(
     connection: AsyncConnection, caller: str, wanted: PaymentFilter, before: UUID | None, most: int
 ) -> list[PaymentRow]:

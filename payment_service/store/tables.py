@@ -152,6 +152,8 @@ payments = Table(
         name="payments_ended_blocks_nothing",
     ),
     Index("payments_by_caller", "caller", "payment_id"),
+    Index("payments_by_phone", "phone_index_a", "payment_id"),
+    Index("payments_by_completion", "completed_at", "payment_id", postgresql_where=text("completed_at IS NOT NULL")),
     Index("payments_by_status", "caller", "status", "payment_id"),
     Index(
         "payments_receipt_pending",
@@ -314,10 +316,18 @@ cases = Table(
     Column("amount", Numeric(10, 2)),
     when("opened_at", nullable=False),
     when("settled_at"),
-    # The fact whose proof has ended it, where no person did.
+    # The fact that has ended it: a proof, or what an operator decided.
     Column("settled_by", Text()),
+    required("version", Integer(), "1"),
+    Column("deadline_at", DateTime(timezone=True), nullable=False, server_default=text("now() + interval '24 hours'")),
+    Column("owner", Text()),
+    when("taken_at"),
+    # How an operator has settled it; none where it has ended by itself.
+    Column("resolution", Text()),
     PrimaryKeyConstraint("case_id", name="cases_pk"),
     UniqueConstraint("reference", "fact_id", name="cases_one_per_fact"),
+    Index("cases_by_deadline", "deadline_at", "case_id", postgresql_where=text("settled_at IS NULL")),
+    Index("cases_by_receipt", "mpesa_receipt_number", postgresql_where=text("mpesa_receipt_number IS NOT NULL")),
     Index("cases_open", "opened_at", postgresql_where=text("settled_at IS NULL")),
     Index("cases_open_by_payment", "payment_id", postgresql_where=text("settled_at IS NULL")),
     Index(
@@ -325,6 +335,22 @@ cases = Table(
         "mpesa_receipt_number",
         postgresql_where=text(f"settled_at IS NULL AND {DOUBTED_SQL}"),
     ),
+)
+
+case_acts = Table(
+    "case_acts",
+    metadata,
+    required("act_id", Uuid()),
+    Column("case_id", Uuid(), ForeignKey(cases.c.case_id, name="case_acts_of_case"), nullable=False),
+    # The version that the act has made of the case.
+    required("case_version", Integer()),
+    required("act", Text()),
+    required("operator", Text()),
+    required("reason", Text()),
+    Column("mpesa_receipt_number", Text()),
+    when("acted_at", nullable=False),
+    PrimaryKeyConstraint("act_id", name="case_acts_pk"),
+    UniqueConstraint("case_id", "case_version", name="case_acts_one_per_version"),
 )
 
 receipts = Table(

@@ -10,8 +10,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from payment_service.application.inspecting.explain_payment import shown
 from payment_service.application.inspecting.invariants import Invariant
+from payment_service.application.settling.opened_bodies import shown
 from payment_service.security.keys import create_keys
 from tests.databases import Database
 from tests.patience import PATIENCE_SECONDS

@@ -382,8 +382,8 @@ def test_no_payment_says_confirm_beside_one_that_did_even_when_its_own_case_is_c
     settled = replace(duplicate, money_case_open=False, review_reason=None)
     with_ids = scenes.tell(settled, scenes.accepted(), settled.updated_at, siblings=[confirmed]).payment
     assert with_ids.checkout_request_id == CHECKOUT
-    assert (with_ids.booking_action, with_ids.said_confirm) == (REVIEW, False)
-    assert with_ids.shown_reason is Reason.PAID_TWICE
+    assert (with_ids.booking_action, with_ids.said_confirm) == (BookingAction.FOLLOW_SIBLING, False)
+    assert with_ids.shown_reason is None
 
 
 def test_confirm_is_remembered_through_everything_that_follows() -> None:

@@ -52,9 +52,9 @@ def settle(payment: Payment, case: OpenCase, resolution: Resolution, receipt: st
 def test_every_kind_has_a_resolution_a_deadline_and_advice() -> None:
     assert set(RULES) == set(CaseKind)
     for kind, rules in RULES.items():
-        assert rules.resolutions
+        assert bool(rules.resolutions) is (kind is not CaseKind.CALLBACK_GIVEN_UP)
         assert len(set(rules.resolutions)) == len(rules.resolutions)
-        assert rules.suggested in rules.resolutions
+        assert rules.suggested in (*rules.resolutions, None)
         assert START < deadline_of(kind, START) <= START + timedelta(days=3)
         assert rules.advice.endswith(".")
 
@@ -180,6 +180,7 @@ def test_at_most_one_attempt_confirms_whatever_operators_accept() -> None:
     assert (accepted.refused, accepted.row) == (True, Finding.ACCEPTED_BESIDE)
     dismissed = scenes.tell(paid_too, scenes.dismiss(), START, siblings=[sibling], open_cases=[case])
     assert (dismissed.ended, dismissed.payment.said_confirm) == ((case,), False)
+    assert (dismissed.payment.booking_action, dismissed.payment.shown_reason) == (BookingAction.FOLLOW_SIBLING, None)
 
 
 def test_a_duplicate_is_not_dismissed_into_a_confirmation() -> None:

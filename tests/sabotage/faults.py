@@ -959,8 +959,8 @@ FAULTS = (
     Fault(
         "an attempt whose sibling was paid offers another payment",
         "payment_service/domain/decisions.py",
-        "            return BookingAction.FOLLOW_SIBLING",
-        "            return BookingAction.OFFER_RETRY",
+        "        case _ if payment.reason is Reason.SIBLING_PAID:\n            return BookingAction.FOLLOW_SIBLING",
+        "        case _ if payment.reason is Reason.SIBLING_PAID:\n            return BookingAction.OFFER_RETRY",
         (
             f"{CERTAINTY}::test_an_attempt_that_ends_after_its_sibling_was_paid_offers_no_other_payment",
             f"{CERTAINTY}::test_an_attempt_that_was_not_sent_when_its_sibling_was_paid_offers_no_other_payment",

@@ -250,8 +250,9 @@ class _BookingActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Booking
     `status_reason` says why. When the doubt ends, it is again what it was.
     """
     BOOKING_ACTION_FOLLOW_SIBLING: _BookingAction.ValueType  # 6
-    """This attempt ended without money, and another attempt of the booking is
-    paid: do what that payment's `booking_action` says. A retry is refused.
+    """Another attempt of the booking is paid, and this one ended without money, or
+    an operator has settled what became of its own: do what that payment's
+    `booking_action` says. A retry is refused.
     """
 
 class BookingAction(_BookingAction, metaclass=_BookingActionEnumTypeWrapper):
@@ -278,8 +279,9 @@ BOOKING_ACTION_REVIEW: BookingAction.ValueType  # 5
 `status_reason` says why. When the doubt ends, it is again what it was.
 """
 BOOKING_ACTION_FOLLOW_SIBLING: BookingAction.ValueType  # 6
-"""This attempt ended without money, and another attempt of the booking is
-paid: do what that payment's `booking_action` says. A retry is refused.
+"""Another attempt of the booking is paid, and this one ended without money, or
+an operator has settled what became of its own: do what that payment's
+`booking_action` says. A retry is refused.
 """
 Global___BookingAction: _TypeAlias = BookingAction  # noqa: Y015
 

@@ -226,8 +226,9 @@ async def _check_callbacks(
 
 def _astray(row: CallbackRow, cases: Sequence[CaseRow]) -> str | None:
     """What is wrong with where a callback stands; None if nothing is."""
-    mine = [case.kind for case in cases if case.fact_id in fact_ids_of(row.body_hash) and case.settled_at is None]
-    waiting = any(kind in UNAPPLIED for kind in mine)
+    mine = [case for case in cases if case.fact_id in fact_ids_of(row.body_hash) and case.kind in UNAPPLIED]
+    waiting = any(case.settled_at is None for case in mine)
+    dismissed = any(case.resolution is not None for case in mine)
     match row.status:
         case CallbackStatus.PENDING:
             return "it waits for a try that never comes" if row.next_try_at is None else None
@@ -237,7 +238,7 @@ def _astray(row: CallbackRow, cases: Sequence[CaseRow]) -> str | None:
         case CallbackStatus.APPLIED:
             return "it is applied, and an open case says that it is not" if waiting else None
         case _:
-            return None if waiting else f"it is {row.status}, and in no open case"
+            return None if waiting or dismissed else f"it is {row.status}, and in no open case"
 
 
 def _recorded_otherwise(row: CallbackRow, result: ResultReported, cases: Sequence[CaseRow]) -> bool:

@@ -10,12 +10,11 @@ from uuid import UUID
 
 from payment_service.application.inspecting.explain_payment import (
     Moment,
-    opened_body,
-    payer_number,
     replay_moment,
     standing_of,
 )
 from payment_service.application.settling.accept_callbacks import body_row_id, fact_id_of, fact_ids_of
+from payment_service.application.settling.opened_bodies import opened_body, payer_number
 from payment_service.daraja.callback import read_callback
 from payment_service.domain.callbacks import CallbackKind
 from payment_service.domain.facts import ResultReported

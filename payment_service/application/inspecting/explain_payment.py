@@ -4,7 +4,6 @@ Bodies are opened here and shown without the payer's number: it is masked as
 everywhere, in whatever notation it stands, and so is what contains it.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,18 +11,15 @@ from typing import Final
 from uuid import UUID
 
 from payment_service.application.following.stored_views import payment_view
-from payment_service.application.inspecting.invariants import NATIONAL_DIGITS
 from payment_service.application.settling.accept_callbacks import body_row_id, fact_ids_of
+from payment_service.application.settling.opened_bodies import opened_body, payer_number
 from payment_service.domain.callbacks import CallbackKind, CallbackStatus
-from payment_service.domain.cases import UNAPPLIED
 from payment_service.domain.errors import PaymentNotFound
-from payment_service.domain.views import PaymentView, masked
+from payment_service.domain.views import PaymentView
 from payment_service.security.sealing import (
     CALLBACK_BODY,
     EXCHANGE_ANSWER,
     EXCHANGE_REQUEST,
-    PHONE_NUMBER,
-    SealBroken,
     Sealer,
 )
 from payment_service.store import audit, reads
@@ -34,8 +30,6 @@ from payment_service.store.inbox import ReplayRow
 from payment_service.store.pipeline import Connection
 from runtime.redaction import redact_text
 
-BODY_SHOWN_MAX = 1_500
-"""Characters of one body: Daraja's own have some 600, and a hostile one must not bury the rest of the story."""
 ROWS_MAX = 200
 """Callbacks and exchanges shown, the first ones: a payment that has more has been queried for two days."""
 
@@ -112,27 +106,6 @@ async def explain_payment(sealer: Sealer, conn: Connection, name: UUID | str) ->
     ]
     left_out = len(callbacks) > ROWS_MAX or len(exchanges) > ROWS_MAX
     return Explanation(payment, sorted(moments, key=lambda moment: moment.at), left_out)
-
-
-def shown(body: bytes, number: str | None) -> str:
-    """A body on one line, the payer's number masked, and nothing in it that a terminal would obey."""
-    try:
-        # Read and written again, so that no escape sequence spells the number otherwise.
-        text = json.dumps(json.loads(body), ensure_ascii=True)
-    except (ValueError, RecursionError):
-        text = body.decode("utf-8", "backslashreplace").encode("unicode_escape").decode("ascii")
-    if number is not None:
-        text = text.replace(number, masked(number)).replace(number[-NATIONAL_DIGITS:], masked(number)[-8:])
-    text = redact_text(text)
-    return text if len(text) <= BODY_SHOWN_MAX else f"{text[:BODY_SHOWN_MAX]}… ({len(body)} bytes)"
-
-
-def payer_number(sealer: Sealer, payment_id: UUID, sealed: bytes) -> str | None:
-    """The number that has to be masked in what is shown of a payment; None where it does not open."""
-    try:
-        return sealer.open(PHONE_NUMBER, payment_id.bytes, sealed).decode()
-    except SealBroken:
-        return None
 
 
 def _by(fact_id: str, caller: str) -> str:
@@ -250,15 +223,11 @@ def _case(row: CaseRow, caller: str) -> Iterator[Moment]:
     details = (f"by fact {row.fact_id}", *([", ".join(money)] if money else []))
     yield Moment(row.opened_at, f"{kind} opened", _by(row.fact_id, caller), details)
     if row.settled_at is not None:
+        if row.resolution is not None:
+            receipt = f", receipt {row.accepted_receipt}" if row.accepted_receipt else ""
+            details = (f"{row.resolution}{receipt}: {row.why}", f"by fact {row.settled_by}")
+            yield Moment(row.settled_at, f"{kind} settled", f"operator {row.operator}", details)
+            return
         # That a callback was not applied ends with its being applied; nobody has to say so.
-        by_itself = row.kind in UNAPPLIED or row.settled_by is not None
         details = (f"by the proof of fact {row.settled_by}",) if row.settled_by is not None else ()
-        yield Moment(row.settled_at, f"{kind} settled", SERVICE if by_itself else "an operator", details)
-
-
-def opened_body(sealer: Sealer, place: str, row_id: bytes, sealed: bytes, number: str | None) -> str:
-    """A stored body as `shown`, or that it does not open."""
-    try:
-        return shown(sealer.open(place, row_id, sealed), number) or "nothing"
-    except SealBroken:
-        return "[does not open]"
+        yield Moment(row.settled_at, f"{kind} settled", SERVICE, details)

@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from payment_service.application.settling.opened_bodies import NATIONAL_DIGITS
 from payment_service.domain.cases import CaseKind
 from payment_service.domain.decisions import booking_action
 from payment_service.domain.edges import edges
+from payment_service.domain.facts import settlement_id
 from payment_service.domain.findings import Surroundings
 from payment_service.domain.payment import ENDED_UNPAID, LIVE_STATES, PAID_STATES, BookingAction, Payment, State
 from payment_service.domain.query_schedule import worth_asking
@@ -25,9 +27,6 @@ from payment_service.store.audit import CaseRow, PaymentProofs, RequestProofs
 from payment_service.store.event_log import LoggedEvent, event_holds
 from payment_service.store.evidence import ReceiptRow
 from payment_service.store.payments import CHECKOUT_INDEX, PHONE_INDEX
-
-NATIONAL_DIGITS = 9
-"""A phone number without its country code: the part that every way of writing it ends in."""
 
 
 class Invariant(StrEnum):
@@ -51,6 +50,7 @@ class Invariant(StrEnum):
     MONEY_CASES = "a payment is held for review exactly while a money case is open"
     EVIDENCE = "an expired payment that is certain has evidence that nothing was paid"
     UNREAD = "a payment has an unread callback exactly while a case says so"
+    ACTS = "who has settled a case, and why, is what the log vouches for"
     WAY_OUT = "what is unsettled has a timer or an open case"
     QUERIES = "only what a query can still settle is to be asked about"
     BOOKING = "what the booking is told follows from the rows"
@@ -261,6 +261,18 @@ def _money_cases(found: Evidence, _: Instruments) -> Iterator[str]:
         yield "a money case is open, and it is not held" if is_open else "it is held, and no money case is open"
 
 
+def _acts(found: Evidence, _: Instruments) -> Iterator[str]:
+    for case in found.cases:
+        if case.resolution is None:
+            continue
+        done = settlement_id(case.case_id, case.resolution, case.operator or "", case.why or "", case.accepted_receipt)
+        if case.operator is None or done != case.settled_by:
+            yield f"case {case.case_id} was settled by somebody else, or for another reason, than is kept"
+        logged = {event.fact_id for event in found.events if event.fact_id.startswith(f"case:{case.case_id}:")}
+        if logged - {case.settled_by}:
+            yield f"case {case.case_id} was settled otherwise than the log says"
+
+
 def _way_out(found: Evidence, _: Instruments) -> Iterator[str]:
     payment = found.payment
     if payment is None:
@@ -329,6 +341,7 @@ RULES: Mapping[Invariant, Rule] = {
     Invariant.MONEY_CASES: _money_cases,
     Invariant.EVIDENCE: _evidence,
     Invariant.UNREAD: _unread,
+    Invariant.ACTS: _acts,
     Invariant.WAY_OUT: _way_out,
     Invariant.QUERIES: _queries,
     Invariant.BOOKING: _booking,

@@ -1,6 +1,6 @@
 """What a group of facts is decided on: the rows as they were when their locks were had."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -8,9 +8,10 @@ from uuid import UUID
 from payment_service.domain.cases import OpenCase, may_have_ending_case
 from payment_service.domain.payment import Payment
 from payment_service.security.sealing import Sealer
-from payment_service.store import caller_requests, event_log, evidence
+from payment_service.store import caller_requests, casework, event_log, evidence
 from payment_service.store import payments as store
 from payment_service.store.caller_requests import UsedId
+from payment_service.store.casework import LockedCase
 from payment_service.store.event_log import KnownFact
 from payment_service.store.health import DATABASE_NOW
 from payment_service.store.payments import PaymentNames, Stored
@@ -34,6 +35,8 @@ class KnownRows:
     checkout_holder: Mapping[bytes, UUID] = field(default_factory=dict)
     used_ids: Mapping[tuple[str, str], UsedId] = field(default_factory=dict)
     open_cases: Mapping[UUID, Sequence[OpenCase]] = field(default_factory=dict)
+    cases: Mapping[UUID, LockedCase] = field(default_factory=dict)
+    """Those that operators settle, by id."""
     waiting_callbacks: Mapping[UUID, frozenset[bytes]] = field(default_factory=dict)
     """By payment, the hashes of the bodies that are kept and not applied."""
 
@@ -51,6 +54,8 @@ class NamesTold:
     """Blind indexes."""
     request_ids: Sequence[tuple[str, str]]
     """With their callers."""
+    cases: Mapping[UUID, UUID | None]
+    """Those that operators settle, with their payments."""
 
 
 async def read_known_rows(conn: Connection, sealer: Sealer, told: NamesTold) -> KnownRows:
@@ -61,6 +66,7 @@ async def read_known_rows(conn: Connection, sealer: Sealer, told: NamesTold) -> 
         "ids": caller_requests.lock_ids(told.request_ids),
         "locked": store.lock_payments(told.ids, told.references),
         "to lock": store.payments_to_lock(told.ids, told.references),
+        "cases": casework.lock_cases(list(told.cases)),
         "now": DATABASE_NOW,
         "facts": event_log.known_facts(told.ids, told.references, told.fact_ids),
         "receipts": evidence.receipt_holders(told.receipts),
@@ -73,6 +79,7 @@ async def read_known_rows(conn: Connection, sealer: Sealer, told: NamesTold) -> 
         "receipts": told.receipts,
         "checkouts": told.checkouts,
         "used": told.request_ids,
+        "cases": list(told.cases),
     }
     asked = {name: statement for name, statement in statements.items() if brought.get(name, True)}
     results = dict(zip(asked, await run_together(conn, list(asked.values())), strict=True))
@@ -92,7 +99,8 @@ async def read_known_rows(conn: Connection, sealer: Sealer, told: NamesTold) -> 
         receipt_holder=dict(found["receipts"]),
         checkout_holder=dict(found["checkouts"]),
         used_ids={(use.caller, use.request_id): use for use in map(UsedId._make, found["used"])},
-        open_cases=await _open_cases(conn, [row.payment for row in rows]),
+        open_cases=await _open_cases(conn, [row.payment for row in rows], told.cases.values()),
+        cases={case.case_id: case for case in map(LockedCase._make, found["cases"])},
         waiting_callbacks={store.payment_id_of(row): store.waiting_callbacks(row) for row in found["locked"]},
     )
 
@@ -110,9 +118,14 @@ def _of_whole_bookings(
     return whole, frozenset(name for names in left_out for name in (names.payment_id, names.reference))
 
 
-async def _open_cases(conn: Connection, payments: Sequence[Payment]) -> Mapping[UUID, Sequence[OpenCase]]:
-    """The open cases that a fact may end. Few payments have one, so all others are spared the statement."""
-    wanted = [payment.payment_id for payment in payments if may_have_ending_case(payment)]
+async def _open_cases(
+    conn: Connection, payments: Sequence[Payment], settled: Collection[UUID | None]
+) -> Mapping[UUID, Sequence[OpenCase]]:
+    """The open cases that a fact may end: of the payments in `settled`, about which operators decide, and of others.
+
+    Few payments have one, so all others are spared the statement.
+    """
+    wanted = [one.payment_id for one in payments if one.payment_id in settled or may_have_ending_case(one)]
     if not wanted:
         return {}
     (result,) = await run_together(conn, [evidence.open_cases(wanted)])

@@ -4,16 +4,18 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TypeVar
+from uuid import UUID
 
 import structlog
 
 from payment_service.domain.payment import Payment
 from payment_service.security.sealing import Sealer
-from payment_service.store import caller_requests, event_log, evidence, inbox
+from payment_service.store import caller_requests, casework, event_log, evidence, inbox
 from payment_service.store import payments as store
 from payment_service.store.caller_requests import NewRequest
+from payment_service.store.casework import CaseAct
 from payment_service.store.event_log import LoggedEvent
-from payment_service.store.evidence import ExchangeRow, NewCase, ReceiptRow
+from payment_service.store.evidence import EndedCase, ExchangeRow, NewCase, ReceiptRow
 from payment_service.store.inbox import NewCallback, ReplayRow
 from payment_service.store.payments import Stored
 from payment_service.store.pipeline import COMMIT, Connection, Statement, run_together
@@ -32,11 +34,13 @@ class PendingWrites:
         self.events: list[LoggedEvent] = []
         self.cases: dict[tuple[str, str], NewCase] = {}
         """By reference and fact id; so are those that end."""
-        self.ended: dict[tuple[str, str], str] = {}
-        """The fact that ends each."""
+        self.ended: dict[tuple[str, str], EndedCase] = {}
+        self.acts: list[CaseAct] = []
         self.settled: set[tuple[str, str]] = set()
         """Those whose callback has been applied by now."""
         self.receipts: dict[str, ReceiptRow] = {}
+        self.counted: dict[str, UUID] = {}
+        """Receipts that were recorded in doubt and count from now on, and for which payment."""
         self.exchanges: list[ExchangeRow] = []
         self.callbacks: dict[tuple[str, bytes], NewCallback] = {}
         self.requests: dict[tuple[str, str], NewRequest] = {}
@@ -54,16 +58,17 @@ class PendingWrites:
         others = [pair for pair in changed if not (pair[0].blocks_booking and not pair[1].payment.blocks_booking)]
         updates = [pairs for pairs in (losing, others) if pairs]
         statements = [store.update_payments(self._sealer, pairs) for pairs in updates]
-        ended = [(*key, self.ended[key]) for key in sorted(self.ended)]
         # Sorted by their keys: two processes that write the same ones may wait for each other, and never in a ring.
         statements += [
             *_of_any(evidence.insert_receipts, _sorted(self.receipts)),
+            *_of_any(evidence.count_receipts, sorted(self.counted.items())),
             *_of_any(inbox.insert_callbacks, _sorted(self.callbacks)),
             *_of_any(inbox.insert_replays, self.replays),
             *_of_any(caller_requests.insert_requests, _sorted(self.requests)),
             *_of_any(evidence.insert_exchanges, self.exchanges),
             *_of_any(evidence.insert_cases, _sorted(self.cases)),
-            *_of_any(partial(evidence.end_cases, at=self._now), ended),
+            *_of_any(partial(evidence.end_cases, at=self._now), _sorted(self.ended)),
+            *_of_any(casework.insert_acts, self.acts),
             *_of_any(partial(evidence.settle_unapplied, at=self._now), sorted(self.settled)),
             *_of_any(event_log.append, self.events),
         ]
@@ -76,10 +81,11 @@ class PendingWrites:
     def _tell(self) -> None:
         for change in self.changes:
             _log.info("payment changed", **change)
-        for case in self.opened:
-            _log.warning("case opened", **case)
-        for (reference, fact_id), proof in self.ended.items():
-            _log.info("case ended by proof", reference=reference, opened_by=fact_id, ended_by=proof)
+        for opened in self.opened:
+            _log.warning("case opened", **opened)
+        for case in self.ended.values():
+            said = "case ended by proof" if case.resolution is None else "case settled by an operator"
+            _log.info(said, reference=case.reference, opened_by=case.fact_id, ended_by=case.by_fact)
 
 
 def _sorted(rows: Mapping[Key, Row]) -> list[Row]:

@@ -24,9 +24,12 @@ from payment_service.application.recording.known_rows import KnownRows, NamesTol
 from payment_service.application.recording.pending_writes import PendingWrites
 from payment_service.application.recording.request_encoding import KeptRequest, conflict, request_row
 from payment_service.domain.callbacks import CallbackStatus
+from payment_service.domain.case_rules import CaseMarks, resolution_of
 from payment_service.domain.cases import Case, CaseKind, OpenCase
 from payment_service.domain.errors import BookingLocked, RequestIdReused
 from payment_service.domain.facts import (
+    CaseAccepted,
+    CaseSettled,
     Fact,
     PromptAccepted,
     ResultReported,
@@ -35,7 +38,7 @@ from payment_service.domain.facts import (
     Unreadable,
     Verdict,
 )
-from payment_service.domain.findings import Surroundings
+from payment_service.domain.findings import Finding, Surroundings
 from payment_service.domain.payment import Payment, State, Times
 from payment_service.domain.transitions import Outcome, apply
 from payment_service.domain.views import event_type
@@ -43,8 +46,9 @@ from payment_service.security.keys import KeyRing
 from payment_service.security.sealing import Sealer
 from payment_service.store import event_log
 from payment_service.store.caller_requests import used_by
+from payment_service.store.casework import LockedCase, settling_act
 from payment_service.store.event_log import NewEvent
-from payment_service.store.evidence import ExchangeRow, ReceiptRow, new_case
+from payment_service.store.evidence import EndedCase, ExchangeRow, ReceiptRow, new_case
 from payment_service.store.health import DATABASE_NOW
 from payment_service.store.inbox import ReplayRow, SealedCallback, new_callback
 from payment_service.store.payments import CHECKOUT_INDEX, Stored
@@ -70,6 +74,8 @@ class Submission:
     """The fact is this caller's: it is told of its own payments only, and once for a request id."""
     replay: ReplayRow | None = None
     """Noted with what becomes of the callback, which then is one that was kept before."""
+    seen: CaseMarks | None = None
+    """How the case stood that the fact settles, as the operator has seen it."""
     only_keep: str | None = None
     """Why the fact could not be applied: its callback is then kept, to be applied later."""
 
@@ -86,6 +92,10 @@ class Recorded:
     reused: RequestIdReused | None = None
     """The request id was used for something else, and nothing was done."""
     unread: bool = False
+    barred_by: Finding | None = None
+    """Why what an operator wants is refused."""
+    unseen: bool = False
+    """The case, or what it is about, is not as the operator has seen it, and nothing was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +140,16 @@ async def _read(tools: RecordingTools, conn: Connection, group: Sequence[Submiss
         ids=[s.payment_id for s in group if s.payment_id is not None],
         references=[s.reference for s in group if s.reference is not None],
         fact_ids=[fact.fact_id for fact in facts],
-        receipts=[fact.receipt for fact in facts if isinstance(fact, ResultReported) and fact.receipt is not None],
+        receipts=[
+            fact.receipt
+            for fact in facts
+            if isinstance(fact, ResultReported | CaseAccepted) and fact.receipt is not None
+        ],
         checkouts=checkouts,
         request_ids=[s.request.key for s in group if s.request is not None],
+        cases={
+            fact.case_id: s.payment_id for s, fact in zip(group, facts, strict=True) if isinstance(fact, CaseSettled)
+        },
     )
     return await read_known_rows(conn, tools.sealer, names)
 
@@ -151,6 +168,7 @@ class _Ledger:
         for payment_id, row in known.by_id.items():
             self._bookings.setdefault((row.payment.caller, row.payment.booking_id), []).append(payment_id)
         self._open_cases = {payment_id: list(cases) for payment_id, cases in known.open_cases.items()}
+        self._cases = dict(known.cases)
         self._waiting = {payment_id: set(bodies) for payment_id, bodies in known.waiting_callbacks.items()}
         self._used_ids = dict(known.used_ids)
         self._writes = PendingWrites(tools.sealer, now)
@@ -166,6 +184,8 @@ class _Ledger:
             return BookingLocked()
         if submission.request is not None:
             return self._take_request(submission, submission.request)
+        if isinstance(submission.fact, CaseSettled):
+            return self._settle(submission.fact, submission.seen)
         payment_id = submission.payment_id or self._id_of.get(submission.reference or "")
         row = self._rows.get(payment_id) if payment_id is not None else None
         if submission.exchange is not None:
@@ -196,6 +216,35 @@ class _Ledger:
             self._keep_request(request)
         return Recorded(outcome.payment, outcome.refused, row.trace_parent)
 
+    def _settle(self, fact: CaseSettled, seen: CaseMarks | None) -> Recorded | BookingLocked:
+        """Settle a case as an operator wants it, unless something is not as the operator has seen it."""
+        case = self._cases.get(fact.case_id)
+        if case is None:
+            return BookingLocked()
+        row = self._rows.get(case.payment_id) if case.payment_id is not None else None
+        payment = row.payment if row is not None else None
+        if case.settled_by == fact.fact_id:
+            # A transaction whose outcome was unknown is run again, and an operator may ask again.
+            return Recorded(payment, replayed=True)
+        if case.settled_at is not None or seen != self._marks(case, payment):
+            return Recorded(payment, unseen=True)
+        if payment is not None:
+            outcome = self._apply(payment, fact)
+            if outcome.refused:
+                return Recorded(payment, refused=True, barred_by=outcome.row)
+            payment = outcome.payment
+        else:
+            self._end_case(case.reference, case.fact_id, fact)
+        self._cases[case.case_id] = case._replace(settled_at=self._now, settled_by=fact.fact_id)
+        self._writes.acts.append(settling_act(fact, case.version + 1, self._now))
+        return Recorded(payment)
+
+    def _marks(self, case: LockedCase, payment: Payment | None) -> CaseMarks:
+        if payment is None:
+            return CaseMarks(case.version, 0, 0)
+        versions = sum(one.version for one in (payment, *self._siblings(payment)))
+        return CaseMarks(case.version, versions, len(self._open_cases.get(payment.payment_id, ())))
+
     async def write(self, conn: Connection) -> None:
         """Write everything and commit."""
         changed = [(self._before[i].payment, row) for i, row in self._rows.items() if row is not self._before[i]]
@@ -215,7 +264,7 @@ class _Ledger:
         return outcome
 
     def _surroundings(self, payment: Payment, fact: Fact) -> Surroundings:
-        receipt = fact.receipt if isinstance(fact, ResultReported) else None
+        receipt = fact.receipt if isinstance(fact, ResultReported | CaseAccepted) else None
         checkout = fact.checkout_request_id if isinstance(fact, ResultReported | PromptAccepted) else None
         return Surroundings(
             siblings=self._siblings(payment),
@@ -254,7 +303,7 @@ class _Ledger:
             self._open_case(before.payment_id, before.reference, outcome.case, fact)
         for case in outcome.ended:
             self._open_cases[before.payment_id].remove(case)
-            self._writes.ended[before.reference, case.fact_id] = fact.fact_id
+            self._end_case(before.reference, case.fact_id, fact)
         self._note_holders(before, fact, outcome)
         if after is not before:
             self._rows[before.payment_id] = replace(row, payment=after, chain_hash=chain_hash)
@@ -263,6 +312,8 @@ class _Ledger:
         after = outcome.payment
         if after.checkout_request_id is not None and before.checkout_request_id is None:
             self._checkout_holder[self._index(after.checkout_request_id)] = after.payment_id
+        if isinstance(fact, CaseAccepted) and fact.receipt is not None and after.receipt != before.receipt:
+            self._count_receipt(after.payment_id, fact.receipt, fact.amount)
         if not isinstance(fact, ResultReported) or fact.verdict is not Verdict.PAID or fact.receipt is None:
             return
         if outcome.case is None and not outcome.changed(before):
@@ -275,6 +326,14 @@ class _Ledger:
             amount = fact.amount if isinstance(fact.amount, int) else None
             counted = after.receipt == fact.receipt
             self._writes.receipts[fact.receipt] = ReceiptRow(fact.receipt, after.payment_id, amount, counted, self._now)
+
+    def _count_receipt(self, payment_id: UUID, receipt: str, amount: int | None) -> None:
+        """An operator has accepted it; it may have been recorded when it was in doubt."""
+        if receipt in self._receipt_holder:
+            self._writes.counted[receipt] = payment_id
+            return
+        self._receipt_holder[receipt] = payment_id
+        self._writes.receipts[receipt] = ReceiptRow(receipt, payment_id, amount, counted=True, seen_at=self._now)
 
     def _index(self, checkout_request_id: str) -> bytes:
         return self._tools.sealer.index(CHECKOUT_INDEX, checkout_request_id)
@@ -293,6 +352,11 @@ class _Ledger:
                 "cause": type(fact).__name__,
             }
         )
+
+    def _end_case(self, reference: str, opened_by: str, fact: Fact) -> None:
+        settled = isinstance(fact, CaseSettled) and fact.opened_by == opened_by
+        resolution = resolution_of(fact) if isinstance(fact, CaseSettled) and settled else None
+        self._writes.ended[reference, opened_by] = EndedCase(reference, opened_by, fact.fact_id, resolution)
 
     def _keep_request(self, request: KeptRequest) -> None:
         row = request_row(self._tools.sealer, self._tools.request_fingerprint_keys, request, self._now)

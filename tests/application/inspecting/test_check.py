@@ -319,6 +319,12 @@ BREAKAGES: list[tuple[str, str, str, set[Invariant]]] = [
         {Invariant.MONEY_CASES, Invariant.SUCCESS},
     ),
     (
+        "a case is settled by nobody",
+        "paid after decline",
+        f"UPDATE cases SET settled_at = now(), settled_by = 'case:0', resolution = 'DISMISS' WHERE {OF}",
+        {Invariant.ACTS},
+    ),
+    (
         "a payment is released from its review",
         "paid twice",
         f"UPDATE payment_transactions SET money_case_open = false WHERE {OF}",

@@ -1,0 +1,97 @@
+"""Settling a case: an operator's decision becomes a fact about its payment, unless something has changed meanwhile.
+
+Whether it may be settled so is decided under the locks of the payment and the case, by the table.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from payment_service.application.casework.show_cases import CaseFile, get_case
+from payment_service.application.casework.what_changed import changed_since
+from payment_service.application.following.read_payments import PaymentReads
+from payment_service.application.recording.group_commit import GroupCommit
+from payment_service.application.recording.record_facts import Recorded, Submission
+from payment_service.domain.case_rules import CaseMarks, Resolution, rules_of
+from payment_service.domain.errors import InvalidRequest, ResolutionRefused, Violation
+from payment_service.domain.facts import CaseAccepted, CaseDismissed, CaseSettled
+from payment_service.domain.findings import Finding
+from payment_service.store.casework import WorkedCase
+
+_WHY: Final[Mapping[Finding, str]] = {
+    Finding.ACCEPTED_ANOTHERS: "The receipt is recorded on another payment: its money is not this one's.",
+    Finding.ACCEPTED_BESIDE: "Another attempt has confirmed the booking: this money has to go back.",
+    Finding.ACCEPTED_UNNAMED: "No receipt names the money: find it, and give it as the M-Pesa receipt number.",
+    Finding.CASE_ACCEPTED: "The payment has a receipt already, or its money has gone back: this is other money.",
+    Finding.OWN_ACCEPTED: "The payment's money is going back, or is not there: there is nothing to accept.",
+    Finding.DISMISSED_OWN: "The payment stands on this money, so it cannot be dismissed.",
+}
+_RECEIPT_EXPECTED = "expected the M-Pesa receipt number of the money: this case does not name one"
+_RECEIPT_DIFFERS = "expected nothing, or the receipt that the case is about"
+
+
+@dataclass(frozen=True, slots=True)
+class CaseDecision:
+    """What an operator wants, parsed."""
+
+    case_id: UUID
+    seen: CaseMarks
+    resolution: Resolution
+    operator: str
+    why: str
+    receipt: str | None
+    """One that the operator has found; None where the case names it."""
+
+
+async def resolve_case(using: PaymentReads, facts: GroupCommit[Submission, Recorded], asked: CaseDecision) -> CaseFile:
+    """The case once it is settled. Asked again by the same operator for the same reason, it is as it is.
+
+    Raises CaseNotFound, CaseAlreadySettled, CaseChanged, ResolutionRefused or InvalidRequest, and then changes nothing.
+    """
+    before = await get_case(using, asked.case_id)
+    fact = _fact(before.case, asked)
+    if before.case.settled_by == fact.fact_id:
+        return before
+    if before.case.settled_at is not None:
+        raise changed_since(before, asked.seen)
+    _check(before.case, asked, fact)
+    recorded = await facts.submit(Submission(fact, before.case.payment_id, seen=asked.seen))
+    now = await get_case(using, asked.case_id)
+    if recorded.unseen:
+        raise changed_since(now, asked.seen)
+    if recorded.refused:
+        why = _WHY.get(recorded.barred_by, "") if recorded.barred_by is not None else ""
+        raise ResolutionRefused(why, rules_of(now.case.kind).resolutions)
+    return now
+
+
+def _fact(case: WorkedCase, asked: CaseDecision) -> CaseSettled:
+    if asked.resolution is Resolution.DISMISS:
+        return CaseDismissed(case.case_id, case.fact_id, asked.operator, asked.why)
+    return CaseAccepted(
+        case_id=case.case_id,
+        opened_by=case.fact_id,
+        operator=asked.operator,
+        why=asked.why,
+        receipt=case.receipt or asked.receipt,
+        amount=int(case.amount) if case.amount is not None else None,
+    )
+
+
+def _check(case: WorkedCase, asked: CaseDecision, fact: CaseSettled) -> None:
+    """Raise what is wrong whatever the payment does meanwhile."""
+    allowed = rules_of(case.kind).resolutions
+    if asked.resolution not in allowed:
+        ways = " or ".join(allowed) if allowed else "what its advice says"
+        raise ResolutionRefused(f"A case {case.kind} is settled by {ways}.", allowed)
+    if asked.receipt is not None and asked.receipt != case.receipt and case.receipt is not None:
+        raise InvalidRequest([Violation("mpesa_receipt_number", _RECEIPT_DIFFERS)])
+    if isinstance(fact, CaseDismissed) and asked.receipt is not None:
+        raise InvalidRequest([Violation("mpesa_receipt_number", "expected nothing: no money is accepted")])
+    if isinstance(fact, CaseAccepted) and fact.receipt is None and not _names_own_money(case):
+        raise InvalidRequest([Violation("mpesa_receipt_number", _RECEIPT_EXPECTED)])
+
+
+def _names_own_money(case: WorkedCase) -> bool:
+    return case.kind in ("LATE_PAYMENT", "DUPLICATE_PAYMENT")

@@ -1,0 +1,198 @@
+"""Cases as operators work on them: found, shown, taken and settled; and every act on one, which is never changed.
+
+What a resolution does to its payment is written by `record_facts`, in the same transaction as the act.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+from uuid_utils.compat import uuid7
+
+from payment_service.domain.case_rules import resolution_of
+from payment_service.domain.facts import CaseAccepted, CaseSettled
+from payment_service.store.many_rows import array_of, columns_of, inserting, selected
+from payment_service.store.pipeline import Statement
+from payment_service.store.tables import case_acts
+
+TAKEN = "TAKE"
+"""The act of an operator who looks after a case from now on. All other acts are resolutions."""
+
+
+class LockedCase(NamedTuple):
+    """What settling a case is decided on."""
+
+    case_id: UUID
+    payment_id: UUID | None
+    reference: str
+    fact_id: str
+    version: int
+    settled_at: datetime | None
+    settled_by: str | None
+
+
+class CaseAct(NamedTuple):
+    """What one operator did about a case, and why."""
+
+    act_id: UUID
+    case_id: UUID
+    case_version: int
+    """The one that the act has made of the case."""
+    act: str
+    operator: str
+    reason: str
+    mpesa_receipt_number: str | None
+    """The receipt of the money that was accepted."""
+    acted_at: datetime
+
+
+class WorkedCase(NamedTuple):
+    """A case as an operator sees it, with what of its payment says whether anything has changed since."""
+
+    case_id: UUID
+    kind: str
+    is_money: bool
+    payment_id: UUID | None
+    reference: str
+    fact_id: str
+    caller: str | None
+    booking_id: str | None
+    receipt: str | None
+    amount: Decimal | None
+    opened_at: datetime
+    deadline_at: datetime
+    settled_at: datetime | None
+    settled_by: str | None
+    resolution: str | None
+    owner: str | None
+    taken_at: datetime | None
+    version: int
+    payments_version: int
+    """The versions of all attempts of the booking, added up; 0 where there is no payment."""
+    open_cases: int
+    """Of the payment, this one among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFilter:
+    """Which open cases; what is None is any."""
+
+    kind: str | None = None
+    owner: str | None = None
+    booking_id: str | None = None
+    overdue_at: datetime | None = None
+    """Those whose deadline is over by then."""
+
+
+_LOCK_CASES = f"""
+SELECT {", ".join(LockedCase._fields)} FROM cases WHERE case_id = ANY($1::uuid[])
+ORDER BY case_id FOR NO KEY UPDATE SKIP LOCKED"""
+_INSERT_ACTS = inserting(case_acts, CaseAct._fields)
+
+# Two of its fields are counted: how the booking's payments stand, and how many cases of this one are open.
+_VERSIONS = """coalesce((SELECT sum(s.version) FROM payment_transactions s
+        WHERE s.booking_id = p.booking_id AND s.caller = p.caller), 0)::bigint"""
+_OPEN = "(SELECT count(*) FROM cases o WHERE o.payment_id = c.payment_id AND o.settled_at IS NULL)"
+_WORKED = selected(
+    WorkedCase._fields,
+    "c",
+    caller="p.caller",
+    booking_id="p.booking_id",
+    receipt="c.mpesa_receipt_number",
+    payments_version=_VERSIONS,
+    open_cases=_OPEN,
+)
+_CASE = f"SELECT {_WORKED} FROM cases c LEFT JOIN payment_transactions p ON p.payment_id = c.payment_id"
+_BY_ID = text(f"{_CASE} WHERE c.case_id = :case_id")
+_OF_PAYMENTS = text(f"{_CASE} WHERE c.reference = ANY(:references) ORDER BY c.opened_at, c.case_id")
+_OF_RECEIPT = text(f"{_CASE} WHERE c.mpesa_receipt_number = :receipt ORDER BY c.opened_at, c.case_id")
+# One statement, so that the owner and the act are written together.
+_TAKE = text(f"""
+WITH taken AS (
+    UPDATE cases SET owner = :operator, taken_at = :acted_at, version = version + 1
+    WHERE case_id = :case_id AND version = :case_version AND settled_at IS NULL RETURNING version)
+INSERT INTO case_acts ({", ".join(CaseAct._fields)})
+SELECT :act_id, :case_id, taken.version, :act, :operator, :reason, :mpesa_receipt_number, :acted_at FROM taken
+RETURNING act_id""")
+_ACTS = text(f"SELECT {', '.join(CaseAct._fields)} FROM case_acts WHERE case_id = :case_id ORDER BY case_version")
+
+
+def lock_cases(ids: Sequence[UUID]) -> Statement:
+    """Lock cases that operators want to settle, but for what is locked already; rows of `LockedCase`."""
+    return Statement(_LOCK_CASES, (array_of(ids),))
+
+
+def insert_acts(acts: Sequence[CaseAct]) -> Statement:
+    """Keep what operators did. A second act on one version of a case is an error: `case_acts_one_per_version`."""
+    return Statement(_INSERT_ACTS, columns_of(acts))
+
+
+def settling_act(fact: CaseSettled, case_version: int, now: datetime) -> CaseAct:
+    """The act of settling a case, which makes this version of it."""
+    return CaseAct(
+        act_id=uuid7(),
+        case_id=fact.case_id,
+        case_version=case_version,
+        act=resolution_of(fact),
+        operator=fact.operator,
+        reason=fact.why,
+        mpesa_receipt_number=fact.receipt if isinstance(fact, CaseAccepted) else None,
+        acted_at=now,
+    )
+
+
+async def take_case(
+    conn: AsyncConnection, case_id: UUID, version: int, operator: str, reason: str, now: datetime
+) -> bool:
+    """Make an operator the one who looks after a case; False where the case is settled or has another version."""
+    act = CaseAct(uuid7(), case_id, version, TAKEN, operator, reason, None, now)
+    return (await conn.execute(_TAKE, act._asdict())).one_or_none() is not None
+
+
+async def open_cases_by_deadline(
+    conn: AsyncConnection, wanted: CaseFilter, after: UUID | None, most: int
+) -> list[WorkedCase]:
+    """Open cases, those that are due first at the front; after one of them, or from the first one on."""
+    conditions = ["c.settled_at IS NULL"]
+    values: dict[str, object] = {"most": most, "after": after}
+    for condition, value in (
+        ("c.kind = :kind", wanted.kind),
+        ("c.owner = :owner", wanted.owner),
+        ("p.booking_id = :booking_id", wanted.booking_id),
+        ("c.deadline_at < :overdue_at", wanted.overdue_at),
+    ):
+        if value is not None:
+            conditions.append(condition)
+            values[condition.rpartition(":")[2]] = value
+    if after is not None:
+        place = "SELECT deadline_at, case_id FROM cases WHERE case_id = :after"
+        conditions.append(f"(c.deadline_at, c.case_id) > ({place})")
+    listed = f"{_CASE} WHERE {' AND '.join(conditions)} ORDER BY c.deadline_at, c.case_id LIMIT :most"
+    return [WorkedCase._make(row) for row in await conn.execute(text(listed), values)]
+
+
+async def case_by_id(conn: AsyncConnection, case_id: UUID) -> WorkedCase | None:
+    """One case, open or settled."""
+    row = (await conn.execute(_BY_ID, {"case_id": case_id})).one_or_none()
+    return None if row is None else WorkedCase._make(row)
+
+
+async def cases_of(conn: AsyncConnection, references: Sequence[str]) -> list[WorkedCase]:
+    """All cases of the payments with these references, the oldest first."""
+    rows = await conn.execute(_OF_PAYMENTS, {"references": list(references)})
+    return [WorkedCase._make(row) for row in rows]
+
+
+async def cases_naming(conn: AsyncConnection, receipt: str) -> list[WorkedCase]:
+    """All cases about this receipt, the oldest first; some may be for no payment."""
+    return [WorkedCase._make(row) for row in await conn.execute(_OF_RECEIPT, {"receipt": receipt})]
+
+
+async def acts_on(conn: AsyncConnection, case_id: UUID) -> list[CaseAct]:
+    """What operators have done about a case, the oldest first."""
+    return [CaseAct._make(row) for row in await conn.execute(_ACTS, {"case_id": case_id})]
