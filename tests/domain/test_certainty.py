@@ -204,7 +204,8 @@ def test_it_becomes_certain_by_a_callback_that_agrees_or_by_a_second_look(column
 def test_the_case_of_a_silent_watch_ends_with_a_receipt_that_follows_the_money(
     paid_by: ResultReported,
 ) -> None:
-    watched = scenes.tell(scenes.standing_in(Standing.EXPIRED), WatchEnded(), WATCH_END).payment
+    held = scenes.created(hold_expire_at=WATCH_END + timedelta(days=1))
+    watched = scenes.tell(scenes.standing_in(Standing.EXPIRED, start=held), WatchEnded(), WATCH_END).payment
     left = OpenCase(CaseKind.OUTCOME_UNKNOWN, is_money=False, fact_id="watch-ended")
     pending = scenes.tell(watched, paid_by, WATCH_END + seconds(1), open_cases=[left])
     assert (pending.payment.state, pending.payment.outcome_certain, pending.ended) == (State.COMPLETED, False, ())
