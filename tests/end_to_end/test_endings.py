@@ -97,8 +97,9 @@ async def test_what_is_no_proof_leaves_the_payment_uncertain_until_it_expires(ha
     for story, code in zip(stories, NO_PROOF.values(), strict=True):
         assert story.path == ["PENDING", "PROCESSING", "EXPIRED"], code
         before = story.events[-2].payment
-        assert reason_of(before) == ("CONFIRMING" if code else "AWAITING_CUSTOMER")
-        assert before.provider_result_code == code
+        known = (reason_of(before), before.provider_result_code)
+        # On a slow machine the phone that never answers is asked about when its prompt is gone: the query says 1037.
+        assert known == ("CONFIRMING", code) if code else known in {("AWAITING_CUSTOMER", ""), ("CONFIRMING", "1037")}
         assert (reason_of(story.payment), action_of(story.payment)) == ("NO_ANSWER", "OFFER_RETRY")
         assert not story.payment.outcome_certain, "money may still come for two days"
         assert (story.prompts, story.debited) == (1, 0)
