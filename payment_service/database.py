@@ -6,12 +6,15 @@ import psycopg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from payment_service.application.recording.request_encoding import fingerprint_holds
 from payment_service.config import OwnerSettings
 from payment_service.security.keys import Keys
-from payment_service.security.sealing import PHONE_NUMBER, SealBroken, Sealer
+from payment_service.security.sealing import PHONE_NUMBER, REQUEST, SealBroken, Sealer
+from payment_service.store.event_log import event_holds
 from payment_service.store.health import may_alter_events, schema_revision, server_version
-from payment_service.store.key_checks import KeyName, add_checks, known_checks, newest_sealed_number
+from payment_service.store.key_checks import KeyName, KeyProofs, add_checks, known_checks, newest_payment
 from payment_service.store.migrations import Schema, ensure_application_role, migrate, newest_revision, schema_found
+from payment_service.store.payments import PHONE_INDEX
 from runtime.serving import StartRefused
 
 OLDEST_POSTGRES = 16
@@ -50,18 +53,16 @@ async def check_keys(engine: AsyncEngine, keys: Keys) -> None:
     With others nothing stored could be read, and a request that is repeated would not be known again.
     """
     async with engine.connect() as conn:
-        known, sealed = await known_checks(conn), await newest_sealed_number(conn)
+        known, newest = await known_checks(conn), await newest_payment(conn)
     _refuse_other_keys(known, keys.checks())
-    if known or sealed is None:
+    if known or newest is None:
         return
     # Filled before check values were kept: what is stored proves the keys.
-    payment_id, number = sealed
-    try:
-        Sealer(keys).open(PHONE_NUMBER, payment_id.bytes, number)
-    except SealBroken:
+    if (purpose := _disproved(newest, keys)) is not None:
         raise StartRefused(
-            f"The sealing key in PAYMENTS_KEYS_FILE does not open what this database holds. {_OTHER_KEYS}"
-        ) from None
+            f"The {purpose} key in PAYMENTS_KEYS_FILE is not the one that this database's newest payment was made with."
+            f" {_OTHER_KEYS}"
+        )
 
 
 async def remember_keys(engine: AsyncEngine, keys: Keys) -> None:
@@ -71,6 +72,22 @@ async def remember_keys(engine: AsyncEngine, keys: Keys) -> None:
             await add_checks(conn, keys.checks())
     async with engine.connect() as conn:
         _refuse_other_keys(await known_checks(conn), keys.checks())
+
+
+def _disproved(newest: KeyProofs, keys: Keys) -> str | None:
+    """The first purpose whose key in the file did not make what is stored of this payment; None where all did."""
+    sealer, row_id = Sealer(keys), newest.payment_id.bytes
+    try:
+        number = sealer.open(PHONE_NUMBER, row_id, newest.phone_number)
+        request = sealer.open(REQUEST, row_id, newest.request)
+    except SealBroken:
+        return "sealing"
+    if sealer.index(PHONE_INDEX, number) != newest.phone_index:
+        return "index"
+    version, key_id, claimed = newest.request_encoding, newest.request_key_id, newest.request_fingerprint
+    if not fingerprint_holds(keys.fingerprint, key_id, version, request, claimed):
+        return "fingerprint"
+    return None if event_holds(newest.first_event, keys.chain) else "chain"
 
 
 _OTHER_KEYS = (

@@ -1,13 +1,30 @@
 """What the database knows of the keys that it was filled with: a check value of each, never a key. SQL only."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from payment_service.store.tables import key_checks, payments
+from payment_service.store.event_log import LoggedEvent
+from payment_service.store.tables import events, key_checks, payments
+
+
+class KeyProofs(NamedTuple):
+    """What is stored of one payment, made with a key of each purpose."""
+
+    payment_id: UUID
+    phone_number: bytes
+    """Sealed, as the request is."""
+    phone_index: bytes
+    request: bytes
+    request_fingerprint: bytes
+    request_encoding: int
+    request_key_id: str
+    first_event: LoggedEvent
+
 
 KeyName = tuple[str, str]
 """A key's purpose and its id."""
@@ -26,9 +43,26 @@ async def add_checks(conn: AsyncConnection, checks: Mapping[KeyName, bytes]) -> 
     await conn.execute(insert(key_checks).on_conflict_do_nothing(), rows)
 
 
-async def newest_sealed_number(conn: AsyncConnection) -> tuple[UUID, bytes] | None:
-    """The id of the newest payment, with its phone number as it was sealed; None without payments."""
+async def newest_payment(conn: AsyncConnection) -> KeyProofs | None:
+    """What the newest payment has of every key; None without payments."""
     columns = payments.c
-    newest = select(columns.payment_id, columns.phone_number).order_by(columns.payment_id.desc()).limit(1)
+    newest = (
+        select(
+            columns.payment_id,
+            columns.phone_number,
+            columns.phone_index_a,
+            columns.request,
+            columns.request_fingerprint,
+            columns.request_encoding,
+            columns.request_key_id,
+        )
+        .order_by(columns.payment_id.desc())
+        .limit(1)
+    )
     row = (await conn.execute(newest)).one_or_none()
-    return None if row is None else (row.payment_id, row.phone_number)
+    if row is None:
+        return None
+    first = select(*(events.c[name] for name in LoggedEvent._fields)).where(
+        events.c.payment_id == row.payment_id, events.c.version == 1
+    )
+    return KeyProofs(*row, first_event=LoggedEvent._make((await conn.execute(first)).one()))

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from development.postgres import EmbeddedServer
 from payment_service.config import OwnerSettings
 from payment_service.database import check_keys, refuse_old_postgres, remember_keys, upgrade_database
-from payment_service.security.keys import create_keys, load_keys
+from payment_service.security.keys import PURPOSES, create_keys, load_keys
 from payment_service.store.engines import read_engine
 from runtime.callback_tokens import callback_path, load_callback_keys
 from runtime.serving import StartRefused
@@ -136,8 +136,10 @@ async def test_a_database_from_before_the_check_values_proves_the_keys_by_a_paym
     try:
         await writers.create("development", a_request(), None, None)
         create_keys(tmp_path / "others.json")
-        with pytest.raises(StartRefused, match="sealing key in PAYMENTS_KEYS_FILE does not open"):
-            await check_keys(engine, load_keys(tmp_path / "others.json"))
+        others = load_keys(tmp_path / "others.json")
+        for purpose in PURPOSES:
+            with pytest.raises(StartRefused, match=f"The {purpose} key in PAYMENTS_KEYS_FILE is not the one"):
+                await check_keys(engine, replace(writers.keys, **{purpose: getattr(others, purpose)}))
         assert await rows_of(database, "SELECT * FROM key_checks") == []
         await check_keys(engine, writers.keys)
         await remember_keys(engine, writers.keys)

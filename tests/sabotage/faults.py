@@ -200,6 +200,13 @@ FAULTS = (
         ("tests/development/test_dev.py::test_a_password_in_the_arguments_is_refused",),
     ),
     Fault(
+        "an upgraded database takes another chain key",
+        "payment_service/database.py",
+        'return None if event_holds(newest.first_event, keys.chain) else "chain"',
+        "return None",
+        (f"{START}::test_a_database_from_before_the_check_values_proves_the_keys_by_a_payment",),
+    ),
+    Fault(
         "the core does not look at the token",
         "payment_service/application/settling/accept_callbacks.py",
         "if kind is None or not token_accepted(tools.keys, kind, callback.reference, callback.token):",
@@ -847,7 +854,7 @@ FAULTS = (
     Fault(
         "an upgraded database takes any keys for its own",
         "payment_service/database.py",
-        "    if known or sealed is None:",
+        "    if known or newest is None:",
         "    if True:",
         ("tests/end_to_end/test_start.py::test_a_database_from_before_the_check_values_proves_the_keys_by_a_payment",),
     ),

@@ -5,13 +5,13 @@ either: a schema restored without its indexes is checked all the same. They say
 what is wrong, never what to do about it, and never quote personal data.
 """
 
-import hmac
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from payment_service.application.recording.request_encoding import fingerprint_holds
 from payment_service.application.settling.opened_bodies import NATIONAL_DIGITS
 from payment_service.domain.cases import CaseKind
 from payment_service.domain.decisions import booking_action
@@ -183,7 +183,8 @@ def _log_privacy(found: Evidence, _: Instruments) -> Iterator[str]:
 def _request(found: Evidence, tools: Instruments) -> Iterator[str]:
     row, payment = found.row, found.payment
     if found.request is not None:
-        if not _made(tools, found.request, row.request_encoding, row.request_key_id, row.request_fingerprint):
+        ring, claimed = tools.keys.fingerprint, row.request_fingerprint
+        if not fingerprint_holds(ring, row.request_key_id, row.request_encoding, found.request, claimed):
             yield "the sealed request has another fingerprint"
         asked = json.loads(found.request)
         for name, stored in (
@@ -195,7 +196,8 @@ def _request(found: Evidence, tools: Instruments) -> Iterator[str]:
             if stored is not None and asked.get(name, stored) != stored:
                 yield f"the row has another {name} than was asked for"
     for later, request in found.later_requests:
-        if not _made(tools, request, later.encoding, later.key_id, later.fingerprint):
+        ring = tools.keys.fingerprint
+        if not fingerprint_holds(ring, later.key_id, later.encoding, request, later.fingerprint):
             yield f"the sealed request {later.kept_id} has another fingerprint"
         if json.loads(request)["payment_id"] != str(row.payment_id):
             yield f"request {later.kept_id} was about another payment"
@@ -205,11 +207,6 @@ def _request(found: Evidence, tools: Instruments) -> Iterator[str]:
     checkout = payment and payment.checkout_request_id
     if payment and (checkout and tools.sealer.index(CHECKOUT_INDEX, checkout)) != row.checkout_index:
         yield "the CheckoutRequestID is not the one it is found by"
-
-
-def _made(tools: Instruments, request: bytes, encoding: int, key_id: str, fingerprint: bytes) -> bool:
-    key = tools.keys.fingerprint.keys.get(key_id)
-    return key is not None and hmac.compare_digest(hmac.digest(key, bytes([encoding]) + request, "sha256"), fingerprint)
 
 
 def _request_id(found: Evidence, _: Instruments) -> Iterator[str]:

@@ -55,6 +55,12 @@ def fingerprint(key: bytes, encoding: bytes) -> bytes:
     return hmac.digest(key, bytes([REQUEST_ENCODING]) + encoding, "sha256")
 
 
+def fingerprint_holds(ring: KeyRing, key_id: str, version: int, encoding: bytes, claimed: bytes) -> bool:
+    """Whether `claimed` is the fingerprint of an encoding, by the key and the version that its row names."""
+    key = ring.keys.get(key_id)
+    return key is not None and hmac.compare_digest(hmac.digest(key, bytes([version]) + encoding, "sha256"), claimed)
+
+
 def request_row(sealer: Sealer, ring: KeyRing, request: KeptRequest, now: datetime) -> NewRequest:
     """A request that makes no payment, as it is kept."""
     encoding = encoded(request.asked)
