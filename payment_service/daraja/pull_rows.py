@@ -14,14 +14,17 @@ from datetime import UTC, datetime
 from payment_service.daraja.fields import NAIROBI, nairobi_time, read_amount, read_receipt
 from payment_service.daraja.json_reading import Several
 from payment_service.domain.facts import UNREADABLE
-from payment_service.domain.pull import PulledRow, VisibleDigits
+from payment_service.domain.pull import HashedNumber, PulledRow, VisibleDigits
 
 _MASK = re.compile(r"([0-9]{0,12})(\*+)([0-9]{0,12})")
+_HASH = re.compile(r"([0-9a-f]{0,64})(\*+)([0-9a-f]{0,64})|[0-9a-f]{64}")
 _NUMBER = re.compile(r"[0-9]{9,12}")
 _DATE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]{1,9})?(Z|[+-][0-9:]{4,6})?")
 _REFERENCE_MAX_CHARACTERS = 64
 _DIGITS_SHOWN_MIN = 4
 """Fewer of a number would fit every thousandth passenger."""
+_HASH_SHOWN_MIN = 8
+"""Of a hash that is masked; fewer could be digits of a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ def read_row(value: object) -> PulledRow | None:
         account_reference=reference,
         readings=_readings(value.get("trxDate")),
         received=_says_received(value),
-        payer=_visible_digits(value.get("msisdn")),
+        payer=_payer(value.get("msisdn")),
     )
 
 
@@ -99,16 +102,24 @@ def _both(written: datetime) -> tuple[datetime, ...]:
     return written.replace(tzinfo=NAIROBI).astimezone(UTC), written.replace(tzinfo=UTC)
 
 
-def _visible_digits(value: object) -> VisibleDigits | None:
-    """The digits that are shown of a number, in whatever notation: 722000126, 2547 ***** 126, 0722000***."""
+def _payer(value: object) -> VisibleDigits | HashedNumber | None:
+    """What is shown of a number, in whatever notation: 722000126, 2547 ***** 126, 0722000***, or its SHA-256."""
     text = str(value) if type(value) is int else value.replace(" ", "") if isinstance(value, str) else ""
     if _NUMBER.fullmatch(text):
         leading, trailing = _national(text), ""
     elif masked := _MASK.fullmatch(text):
         leading, trailing = _national(masked[1]), masked[3]
     else:
-        return None
+        return _hashed(text.lower())
     return VisibleDigits(leading, trailing) if len(leading) + len(trailing) >= _DIGITS_SHOWN_MIN else None
+
+
+def _hashed(text: str) -> HashedNumber | None:
+    found = _HASH.fullmatch(text)
+    if found is None:
+        return None
+    leading, trailing = (text, "") if found[2] is None else (found[1], found[3])
+    return HashedNumber(leading, trailing) if len(leading) + len(trailing) >= _HASH_SHOWN_MIN else None
 
 
 def _national(digits: str) -> str:

@@ -12,6 +12,7 @@ payer's number may all agree by chance, so together they are a doubt at most, an
 only for a payment whose time has passed without news.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -46,6 +47,18 @@ class VisibleDigits(NamedTuple):
         return shown <= len(national) and national.startswith(self.leading) and national.endswith(self.trailing)
 
 
+class HashedNumber(NamedTuple):
+    """What stands in place of a payer's number: its SHA-256 in hex, whole or masked in its middle."""
+
+    leading: str
+    trailing: str
+
+    def fit(self, phone_number: str) -> bool:
+        """Whether it is that of `phone_number`, E.164 without the plus."""
+        digest = hashlib.sha256(phone_number.encode()).hexdigest()
+        return digest.startswith(self.leading) and digest.endswith(self.trailing)
+
+
 @dataclass(frozen=True, slots=True)
 class PulledRow:
     """One movement of money as the provider has it."""
@@ -63,7 +76,7 @@ class PulledRow:
     received: bool
     """It says itself that a customer paid to us. Types are cut short, and many are unlisted: another one proves no
     payment, and excludes none."""
-    payer: VisibleDigits | None = None
+    payer: VisibleDigits | HashedNumber | None = None
     """Never a key, only one more thing that has to agree."""
 
 

@@ -116,6 +116,16 @@ def test_a_date_that_is_none_costs_nothing(value: object) -> None:
     assert (fact.transaction_at, fact.receipt) == (None, "TKN4ABC9XY")
 
 
+@pytest.mark.parametrize(
+    "shown",
+    [254700000001, "2547****001", "07****001", "010****222", "", None, "9f" * 32, "9f86d081****0f00a08", [], {}],
+)
+def test_what_is_shown_of_the_payers_number_decides_nothing(shown: object) -> None:
+    assert read(callback(with_item("PhoneNumber", shown))) == read(callback(PAID_ITEMS))
+    assert read(callback(with_item("PhoneNumber"))) == read(callback(PAID_ITEMS))
+    assert read(callback(with_item("PhoneNumber", 254700000001, shown))) == read(callback(PAID_ITEMS))
+
+
 def test_an_item_that_comes_twice_counts_once_if_it_agrees_with_itself() -> None:
     for name, same in (
         ("Amount", (850, "850", 850.0)),

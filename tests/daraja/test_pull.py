@@ -1,6 +1,7 @@
 """Answers of Pull Transactions in every recorded shape, and what no shape may ever become."""
 
 import asyncio
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -322,6 +323,19 @@ def test_the_digits_that_are_shown_are_compared_and_too_few_are_none(number: obj
     row = read_row(ROW | {"msisdn": number})
     assert row is not None
     assert (row.payer.fit("254722000126") if row.payer else None) is fits
+
+
+def test_a_number_that_is_hashed_fits_its_own_and_no_other() -> None:
+    digest = hashlib.sha256(b"254722000126").hexdigest()
+    for shown in (digest, digest.upper(), f"{digest[:6]}********{digest[-6:]}", f"{digest[:12]}****"):
+        row = read_row(ROW | {"msisdn": shown})
+        assert row is not None
+        assert row.payer is not None
+        assert row.payer.fit("254722000126")
+        assert not row.payer.fit("254722000127")
+    row = read_row(ROW | {"msisdn": f"{digest[:3]}f****"})
+    assert row is not None
+    assert row.payer is None
 
 
 @pytest.mark.parametrize(
