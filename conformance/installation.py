@@ -40,8 +40,8 @@ SETTINGS: Mapping[str, str] = {
     "PAYMENTS_PUSH_TIMEOUT_S": str(RETRY_WAIT_SECONDS),
     "PAYMENTS_LEASE_S": str(RETRY_WAIT_SECONDS + 3),
     "PAYMENTS_EXPIRE_AFTER_S": str(120 * slowness()),
-    # A hundred times what a callback takes: one that comes is never overtaken by a query.
-    "PAYMENTS_QUERY_AFTER_S": str(20 * slowness()),
+    # Hundreds of times what a callback takes: one that comes is never overtaken by a query.
+    "PAYMENTS_QUERY_AFTER_S": str(60 * slowness()),
     "PAYMENTS_QUERIES_PER_MINUTE": str(QUERIES_PER_MINUTE),
 }
 SOON_ASKED: Mapping[str, str] = {"PAYMENTS_QUERY_AFTER_S": str(slowness())}
