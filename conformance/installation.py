@@ -120,7 +120,9 @@ class Installation:
         self.parts[name] = await self._start(part, part.name, str(part.ready["address"]), part.settings)
 
     async def mend(self) -> None:
-        """Put right what a case that failed has left behind: parts that are down, and a simulator that dawdles."""
+        """Put right what a case that failed has left behind: parts that are down, parts too many, a slow simulator."""
+        for name in set(self.parts) - set(STANDING):
+            await stop_part(self.parts.pop(name))
         for name in STANDING:
             if self.parts[name].process.returncode is not None:
                 await self.start_again(name)

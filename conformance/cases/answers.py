@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 from conformance.account import Account, Seen
 from conformance.caller import has_reason, has_status, reason_of, status_of
@@ -99,6 +100,36 @@ async def answer_later_than_the_caller_waits(town: Installation) -> Seen:
     account = await town.account(started)
     account.must(status="COMPLETED", action="CONFIRM", pushes=1, prompts=1, debited=500)
     return account.seen("answered PENDING after 5 s")
+
+
+# Every way in which Safaricom is known to say that a token is no longer good.
+DEAD_TOKENS = (
+    "invalid_access_token",
+    "invalid_access_token_401_002",
+    "invalid_access_token_401_003",
+    "invalid_access_token_400_003",
+    "invalid_access_token_401_001",
+)
+
+
+@case
+async def token_is_dead_in_five_spellings(town: Installation) -> Seen:
+    """Five pushes are answered with the five known ways to say that the token is dead."""
+    accounts = await asyncio.gather(*(sent_again(town, error) for error in DEAD_TOKENS))
+    return Seen(f"{len(accounts)} × COMPLETED, CONFIRM", f"{len(accounts)} × 2 pushes, 1 prompt, KES 500 paid")
+
+
+@case
+async def refusals_in_another_spelling(town: Installation) -> Seen:
+    """A refusal with a long dash and a spike arrest with a spelling mistake: neither rings a phone."""
+    refusal = {"errorCode": "400.002.02", "errorMessage": "Bad Request – Invalid Amount", "requestId": "1-2-3"}
+    spike = {"errorCode": "500.003.02", "errorMessage": "Error Occured: Spike Arrest Violation", "requestId": "1-2-3"}
+    refused_phone = await town.simulator.phone({"raw_answer": {"status": 400, "body": json.dumps(refusal)}})
+    spiked_phone = await town.simulator.phone({"raw_answer": {"status": 500, "body": json.dumps(spike)}})
+    refused, spiked = await asyncio.gather(town.lived(refused_phone), town.lived(spiked_phone))
+    refused.must(path="PENDING → FAILED", certain=True, pushes=1, prompts=0, debited=0)
+    spiked.must(status="COMPLETED", action="CONFIRM", pushes=2, prompts=1, debited=500)
+    return refused.seen("the other: COMPLETED, CONFIRM", "the other: 2 pushes, 1 prompt, KES 500 paid")
 
 
 @case_alone

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from datetime import UTC, datetime, timedelta
 
 from conformance.account import Seen
 from conformance.caller import action_of, has_action, has_receipt, has_status, status_of
-from conformance.installation import QUERIES_PER_MINUTE, SOON_ASKED, Installation
+from conformance.installation import QUERIES_PER_MINUTE, SOON_ASKED, SOON_GIVEN_UP, Installation
 from conformance.judgement import expect, until
 from conformance.running import case, case_alone, case_asked_soon, case_given_up_soon
 from conformance.simulator import NO_NEWS, UNTIL_TOLD
+from development.slowness import slowness
 
 NONSENSE = ("html", "empty", "wrong_types")
 # More than can be asked before a prompt is given up.
@@ -19,6 +21,8 @@ NOTHING_ELSE = ["html"] * 100
 UNTOLD = 10
 # As many as four processes with a budget each would settle at once.
 SETTLED = 4
+# From the send to the end of the watch.
+WATCH_SECONDS = 8 * slowness()
 
 
 @case_asked_soon
@@ -122,3 +126,30 @@ async def queries_share_one_budget(arena: Installation) -> Seen:
     pushes = [push for phone in phones for push in await arena.simulator.pushes(phone=phone)]
     expect("what was paid", [push["debited_kes"] for push in pushes], [500] * UNTOLD)
     return Seen(f"{settled} × COMPLETED, the others wait", f"{asked} queries asked; {UNTOLD} × 1 prompt, KES 500 paid")
+
+
+@case_alone
+async def silent_for_the_whole_watch(arena: Installation) -> Seen:
+    """No callback comes and no query is answered; after the watch two of five tell that they had paid."""
+    brief = await arena.add_service(
+        "brief", {**SOON_ASKED, **SOON_GIVEN_UP, "PAYMENTS_WATCH_FOR_S": str(WATCH_SECONDS)}
+    )
+    phones = [await arena.simulator.phone({**UNTIL_TOLD, "queries": NOTHING_ELSE}) for _ in range(5)]
+    started = await asyncio.gather(*(brief.initiate(phone) for phone in phones))
+    for one in started:
+        (await arena.account(one)).must(status="EXPIRED", certain=False, prompts=1, debited=0)
+
+    async def watched() -> bool | None:
+        over = max(one.payment.create_time.ToDatetime(UTC) for one in started) + timedelta(seconds=WATCH_SECONDS + 1)
+        return datetime.now(UTC) > over or None
+
+    await until(watched, "the end of the watch")
+    for one in started:
+        (await arena.account(one)).must(status="EXPIRED", certain=False, prompts=1, debited=0)
+    await arena.stop("brief")
+    for phone in phones[:2]:
+        expect("the answer to the callback", await arena.simulator.settle(phone, ending="paid"), [200])
+    for one in started[:2]:
+        account = await arena.account(one, has_status("COMPLETED"))
+        account.must(late=True, certain=True, prompts=1, debited=500)
+    return Seen("5 × EXPIRED, never certain; 2 × COMPLETED at last", "5 × 1 prompt, 2 × KES 500 paid")

@@ -10,7 +10,7 @@ from mpesa_payments.v1 import money_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 
 from conformance.account import Seen
-from conformance.caller import a_request, has_status, refusal_of, refused
+from conformance.caller import a_request, has_reason, has_status, refusal_of, refused
 from conformance.installation import RETRY_WAIT_SECONDS, Installation
 from conformance.judgement import expect, until
 from conformance.running import case
@@ -165,3 +165,48 @@ async def cancel_before_the_prompt(town: Installation) -> Seen:
     paid = await town.lived(a_number(), booking_id=request.booking_id)
     paid.must(status="COMPLETED", action="CONFIRM", prompts=1, debited=500)
     return account.seen("the next attempt pays at once")
+
+
+@case
+async def nobody_is_asked_to_pay_what_is_paid(town: Installation) -> Seen:
+    """Attempt 2 is on the phone when the money of attempt 1 comes: what attempt 2 says must invite nobody to pay."""
+    failed = await town.lived(a_number("001"))
+    phone = await town.simulator.phone(UNTIL_TOLD)
+    second = await town.second.initiate(phone, booking_id=failed.payment.booking_id)
+    await town.simulator.prompted(phone)
+    await town.simulator.settle(failed.ledger[0]["phone"], ending="paid")
+    told = await town.account(second, has_reason("SIBLING_PAID"))
+    said = "This booking is already paid. Do not enter your PIN."
+    expect("the sentence", told.payment.customer_message, said)
+    await town.simulator.settle(phone, ending="cancelled")
+    account = await town.account(second, has_status("CANCELLED"))
+    return account.must(certain=True, prompts=1, debited=0).seen("attempt 1: COMPLETED, CONFIRM")
+
+
+@case
+async def default_shortcode_named_in_a_repeat(town: Installation) -> Seen:
+    """A request names no shortcode; its repeat names the one that is used then."""
+    request = a_request(a_number())
+    account = await town.account(await town.first.ask(request))
+    request.shortcode = account.ledger[0]["shortcode"]
+    repeat = await town.second.ask(request)
+    expect("the repeat", (repeat.replayed, repeat.payment.payment_id), (True, account.payment.payment_id))
+    return account.must(status="COMPLETED", action="CONFIRM", pushes=1, prompts=1, debited=500).seen("the same payment")
+
+
+# By the phone's last digits: what the callback says, and for how long no other attempt makes sense, seconds.
+WAITS = {"017": 120, "101": 60, "004": 60}
+
+
+@case
+async def retry_waits_as_long_as_the_reason_says(town: Installation) -> Seen:
+    """One passenger has just paid the same amount, one has another prompt open, one has reached the daily limit."""
+    accounts = await asyncio.gather(*(town.lived(a_number(ends)) for ends in WAITS))
+    for account, seconds in zip(accounts, WAITS.values(), strict=True):
+        account.must(status="FAILED", action="OFFER_RETRY", certain=True, debited=0)
+        payment = account.payment
+        wait = payment.retry_allowed_time.ToDatetime() - payment.update_time.ToDatetime()
+        expect(f"{wait.total_seconds():.0f} s to wait, at least {seconds}", wait.total_seconds() >= seconds - 1, True)
+        early = await refused(town.second.retry(payment))
+        expect("the refusal", early.name, "FAILED_PRECONDITION/RETRY_TOO_EARLY")
+    return Seen("3 × FAILED; RETRY_TOO_EARLY with the time", "nothing paid")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from typing import Any
 
-from conformance.account import Seen
-from conformance.caller import has_action, has_reason, has_status
+from conformance.account import Account, Seen
+from conformance.bodies import success_body, with_one_defect
+from conformance.caller import Started, has_action, has_reason, has_status
 from conformance.installation import Installation
-from conformance.judgement import expect
+from conformance.judgement import expect, until
 from conformance.running import case
-from conformance.simulator import UNTIL_TOLD, a_number
+from conformance.simulator import NO_NEWS, UNTIL_TOLD, a_number
 
 REFUSALS = {
     "201": ("FAILED", "WRONG_PIN"),
@@ -126,3 +129,74 @@ async def garbage_with_a_true_token(town: Installation) -> Seen:
     account = await town.account(started)
     account.must(status="COMPLETED", action="CONFIRM", prompts=1, debited=500)
     return account.seen(f"nothing of {len(bodies)} bodies, all kept with 200", "the real callback came last")
+
+
+@case
+async def one_defect_in_a_true_success(town: Installation) -> Seen:
+    """Eight passengers pay. Each callback has one defect in a field that decides nothing, or tells one thing twice."""
+    push, _ = await paid_unheard(town)
+    defects = list(with_one_defect(push, push["receipt"]))
+
+    async def told_with(defect: str) -> Account:
+        push, started = await paid_unheard(town)
+        answer = await town.edge.post(push["callback_url"], content=with_one_defect(push, push["receipt"])[defect])
+        expect(f"the answer to {defect}", answer.status_code, 200)
+        return await town.account(started)
+
+    for account in await asyncio.gather(*(told_with(defect) for defect in defects)):
+        account.must(status="COMPLETED", action="CONFIRM", certain=True, prompts=1, debited=500)
+    return Seen(f"{len(defects)} × COMPLETED, CONFIRM", f"{len(defects)} × 1 prompt, KES 500 paid")
+
+
+async def paid_unheard(town: Installation) -> tuple[dict[str, Any], Started]:
+    """A push whose passenger has paid, and nobody has told of it yet."""
+    phone = await town.simulator.phone({**NO_NEWS, "queries": ["being_processed"] * 100})
+    started = await town.first.initiate(phone)
+
+    async def paid() -> dict[str, Any] | None:
+        return next((push for push in await town.simulator.pushes(phone=phone) if push["receipt"]), None)
+
+    return await until(paid, "a payment of the passenger's"), started
+
+
+@case
+async def two_receipts_in_one_success(town: Installation) -> Seen:
+    """A callback says paid and names two different receipts; then the true one comes."""
+    push, started = await paid_unheard(town)
+    true = success_body(push, push["receipt"])
+    both = true.replace(b"]", b', {"Name": "MpesaReceiptNumber", "Value": "ZZ88ZZ88ZZ"}]')
+    expect("the answer to two receipts", (await town.edge.post(push["callback_url"], content=both)).status_code, 200)
+    doubted = await town.account(started, has_action("REVIEW"))
+    doubted.must(action="REVIEW", prompts=1, debited=500)
+    expect("the answer to the true one", (await town.edge.post(push["callback_url"], content=true)).status_code, 200)
+    return doubted.seen("a person decides")
+
+
+@case
+async def unread_callback_keeps_the_end_open(town: Installation) -> Seen:
+    """A callback that cannot be read comes, and then one that says wrong PIN."""
+    phone = await town.simulator.phone(UNTIL_TOLD)
+    started = await town.first.initiate(phone)
+    push = await town.simulator.prompted(phone)
+    expect("the answer", (await town.edge.post(push["callback_url"], content=b"{paid?")).status_code, 200)
+    await town.simulator.settle(phone, ending="wrong_pin")
+    account = await town.account(started, has_status("FAILED"))
+    account.must(reason="WRONG_PIN", certain=False, prompts=1, debited=0)
+    return account.seen("outcome not certain")
+
+
+@case
+async def code_that_is_a_phone_number(town: Installation) -> Seen:
+    """The result code of a callback is a phone number; later the money moves."""
+    phone = await town.simulator.phone(UNTIL_TOLD)
+    started = await town.first.initiate(phone)
+    push = await town.simulator.prompted(phone)
+    said = {**json.loads(success_body(push, ""))["Body"]["stkCallback"], "ResultCode": int(phone)}
+    del said["CallbackMetadata"]
+    body = json.dumps({"Body": {"stkCallback": said}}).encode()
+    expect("the answer", (await town.edge.post(push["callback_url"], content=body)).status_code, 200)
+    unknown = await town.account(started, has_reason("CONFIRMING"))
+    expect("the number in what the caller is told", phone in str(unknown.payment), False)
+    await town.simulator.settle(phone, ending="paid")
+    account = await town.account(started)
+    return account.must(status="COMPLETED", action="CONFIRM", prompts=1, debited=500).seen("CONFIRMING in between")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 
 from mpesa_payments.v1 import money_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 
 from conformance.account import Seen
+from conformance.bodies import success_body
 from conformance.caller import Caller, a_request, action_of, has_action, has_reason, has_receipt, has_status, refused
 from conformance.cases.answers import confirmed_by_callback
 from conformance.installation import SOON_ASKED, Installation
@@ -130,20 +130,7 @@ async def forged_callbacks(town: Installation) -> Seen:
     stem, _, token = push["callback_url"].rpartition("/")
     stolen = other_push["callback_url"].rpartition("/")[2]
     wrong = token[:-1] + ("0" if token[-1] != "0" else "1")
-    items = [{"Name": "Amount", "Value": 500}, {"Name": "MpesaReceiptNumber", "Value": "FORGED0001"}]
-    body = json.dumps(
-        {
-            "Body": {
-                "stkCallback": {
-                    "MerchantRequestID": push["merchant_request_id"],
-                    "CheckoutRequestID": push["checkout_request_id"],
-                    "ResultCode": 0,
-                    "ResultDesc": "The service request is processed successfully.",
-                    "CallbackMetadata": {"Item": items},
-                }
-            }
-        }
-    ).encode()
+    body = success_body(push, "FORGED0001")
     forged = [f"{stem}/{wrong}", f"{stem}/{stolen}", f"{stem}/", f"{stem}/{'0' * len(token)}", stem]
     forged += [f"{stem.replace('/stk/', '/result/')}/{token}"]
     answers = [(await town.edge.post(url, content=body)).status_code for url in forged]

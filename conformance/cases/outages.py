@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import grpc.aio
 import psutil
+import psycopg
 from mpesa_payments.v1 import payment_service_pb2 as pb
 
 from conformance.account import Seen
@@ -17,12 +19,17 @@ from conformance.installation import Installation
 from conformance.judgement import LOOK_SECONDS, PATIENCE_SECONDS, expect, until
 from conformance.running import case_alone
 from conformance.simulator import UNTIL_TOLD, a_number
+from development.slowness import slowness
 
 COUNTERS = 8
 # Of each counter, one after the other.
 PASSENGERS = 12
 BACKEND_KILLS = 5
 SPOOLED = 40
+PAID_MEANWHILE = 30
+# Long enough for every prompt to be sent and every service to be stopped.
+EXPIRY_SECONDS = 15 * slowness()
+PAID_PATH = "PENDING → PROCESSING → COMPLETED"
 
 
 class Load:
@@ -164,3 +171,48 @@ async def safaricom_away(arena: Installation) -> Seen:
     # This process has not sent for a while, and so has no connection left on which a byte could go out.
     account = await arena.lived(phone, by=arena.second)
     return account.must(status="COMPLETED", action="CONFIRM", pushes=1, prompts=1, debited=500).seen()
+
+
+@case_alone
+async def row_locked_from_a_console(arena: Installation) -> Seen:
+    """Somebody locks one payment's row from a console; forty other passengers pay meanwhile, then the lock goes."""
+    phone = await arena.simulator.phone(UNTIL_TOLD)
+    locked = await arena.first.initiate(phone)
+    await arena.simulator.prompted(phone)
+    async with await psycopg.AsyncConnection.connect(arena.server.dsn(arena.database)) as console:
+        lock = "SELECT 1 FROM payment_transactions WHERE payment_id = %s FOR UPDATE"
+        await console.execute(lock, (locked.payment.payment_id,))
+        settled = asyncio.ensure_future(arena.simulator.settle(phone, ending="paid"))
+        callers = itertools.cycle([arena.first, arena.second])
+        others = await asyncio.gather(*(arena.lived(a_number(), by=next(callers)) for _ in range(SPOOLED)))
+        for account in others:
+            account.must(status="COMPLETED", action="CONFIRM", prompts=1, debited=500)
+    await settled
+    account = await arena.account(locked)
+    account.must(status="COMPLETED", action="CONFIRM", prompts=1, debited=500)
+    return account.seen(f"{SPOOLED} others were not held up")
+
+
+@case_alone
+async def outage_across_the_expiry(arena: Installation) -> Seen:
+    """Thirty passengers pay while the service is away, and it comes back after their payments should have expired."""
+    brief = await arena.add_service("brief", {"PAYMENTS_EXPIRE_AFTER_S": str(EXPIRY_SECONDS)})
+    phones = [await arena.simulator.phone(UNTIL_TOLD) for _ in range(PAID_MEANWHILE)]
+    started = await asyncio.gather(*(brief.initiate(phone) for phone in phones))
+    for phone in phones:
+        await arena.simulator.prompted(phone)
+    for name in ("first", "second", "brief"):
+        await arena.stop(name)
+    answers = await asyncio.gather(*(arena.simulator.settle(phone, ending="paid") for phone in phones))
+    expect("the answers meanwhile", answers, [[200]] * PAID_MEANWHILE)
+
+    async def all_overdue() -> bool | None:
+        return datetime.now(UTC) > max(one.payment.expire_time.ToDatetime(UTC) for one in started) or None
+
+    await until(all_overdue, "the time at which the payments should have expired")
+    await asyncio.gather(*(arena.start_again(name) for name in ("first", "second")))
+    for one in started:
+        account = await arena.account(one)
+        account.must(path=PAID_PATH, action="CONFIRM", late=False, prompts=1, debited=500)
+    said = f"{PAID_MEANWHILE} × {PAID_PATH}, CONFIRM, none late"
+    return Seen(said, f"{PAID_MEANWHILE} × 1 prompt, KES 500 paid, callback answered 200 meanwhile")
