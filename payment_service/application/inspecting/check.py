@@ -234,7 +234,10 @@ def _astray(row: CallbackRow, cases: Sequence[CaseRow]) -> str | None:
             return "it waits for a try that never comes" if row.next_try_at is None else None
         case CallbackStatus.UNREAD:
             unread = unread_fact_id(fact_id_of(row.body_hash))
-            return None if any(case.fact_id == unread for case in cases) else "it is unread, and in no case"
+            # Of a payment whose money had come already it could tell nothing new.
+            needless = row.owner_state in PAID_STATES
+            known = needless or any(case.fact_id == unread for case in cases)
+            return None if known else "it is unread, and in no case"
         case CallbackStatus.APPLIED:
             return "it is applied, and an open case says that it is not" if waiting else None
         case _:
