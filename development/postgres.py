@@ -122,6 +122,14 @@ async def drop_database(server: EmbeddedServer, name: str) -> None:
         await connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+@contextlib.asynccontextmanager
+async def transaction_left_open(server: EmbeddedServer, name: str, statement: str, value: str) -> AsyncIterator[None]:
+    """Run a statement with one value and leave its transaction open meanwhile, as somebody at a console may."""
+    async with await psycopg.AsyncConnection.connect(server.dsn(name), connect_timeout=30) as connection:
+        await connection.execute(statement.encode(), (value,))
+        yield
+
+
 class LockFile:
     """An open file whose lock lasts for as long as any process has it open."""
 

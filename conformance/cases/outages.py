@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 
 import grpc.aio
 import psutil
-import psycopg
 from mpesa_payments.v1 import payment_service_pb2 as pb
 
 from conformance.account import Seen
@@ -19,6 +18,7 @@ from conformance.installation import Installation
 from conformance.judgement import LOOK_SECONDS, PATIENCE_SECONDS, expect, until
 from conformance.running import case_alone
 from conformance.simulator import UNTIL_TOLD, a_number
+from development.postgres import transaction_left_open
 from development.slowness import slowness
 
 COUNTERS = 8
@@ -179,9 +179,8 @@ async def row_locked_from_a_console(arena: Installation) -> Seen:
     phone = await arena.simulator.phone(UNTIL_TOLD)
     locked = await arena.first.initiate(phone)
     await arena.simulator.prompted(phone)
-    async with await psycopg.AsyncConnection.connect(arena.server.dsn(arena.database)) as console:
-        lock = "SELECT 1 FROM payment_transactions WHERE payment_id = %s FOR UPDATE"
-        await console.execute(lock, (locked.payment.payment_id,))
+    lock = "SELECT 1 FROM payment_transactions WHERE payment_id = %s FOR UPDATE"
+    async with transaction_left_open(arena.server, arena.database, lock, locked.payment.payment_id):
         settled = asyncio.ensure_future(arena.simulator.settle(phone, ending="paid"))
         callers = itertools.cycle([arena.first, arena.second])
         others = await asyncio.gather(*(arena.lived(a_number(), by=next(callers)) for _ in range(SPOOLED)))
