@@ -123,6 +123,7 @@ class Caller:
     """A client of one payment service process."""
 
     stub: PaymentServiceStub
+    channel: grpc.aio.Channel
 
     async def ask(self, request: pb.InitiatePaymentRequest) -> pb.InitiatePaymentResponse:
         """InitiatePayment, once."""
@@ -218,4 +219,4 @@ async def _unless_away(call: Awaitable[Answer]) -> Answer | None:
 async def caller_of(address: str) -> AsyncIterator[Caller]:
     """A client with the channel options that we ship."""
     async with grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS) as channel:
-        yield Caller(PaymentServiceStub(channel))
+        yield Caller(PaymentServiceStub(channel), channel)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from payment_service.app import serve as serve_payments
 from payment_service.commands.callbacks import replay as replay_one
+from payment_service.commands.casework import cases, payments
 from payment_service.commands.inspect import NotAllHolds
 from payment_service.commands.inspect import check as check_payments
 from payment_service.commands.inspect import explain as explain_payment
@@ -30,6 +31,8 @@ from runtime.settings import render_settings
 app = typer.Typer(name="payment-service", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 callbacks = typer.Typer(no_args_is_help=True, help="Look after callbacks that could not be applied.")
 app.add_typer(callbacks, name="callbacks")
+app.add_typer(cases, name="cases")
+app.add_typer(payments, name="payments")
 
 Inspection = TypeVar("Inspection", bound=InspectionSettings)
 

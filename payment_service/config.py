@@ -35,10 +35,16 @@ SANDBOX_QUERIES, PRODUCTION_QUERIES = 5.0, 60.0
 """A minute. The sandbox refuses the sixth; the limit of production is set for each app, and nowhere published."""
 
 
-class InspectionSettings(ProgramSettings):
-    """What reading the stored payments takes, from the same PAYMENTS_* as the service: the database and the keys."""
+class OperatorSettings(ProgramSettings):
+    """What a client of the running service takes, from the same PAYMENTS_* as the service: where it is."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(env_prefix="PAYMENTS_")
+
+    grpc_address: AddressSetting = Field(default=Address("127.0.0.1", 50051), description="HOST:PORT of the service")
+
+
+class InspectionSettings(OperatorSettings):
+    """What reading the stored payments takes besides: the database and the keys."""
 
     database_url: SecretStr = Field(description="postgresql://USER:PASSWORD@HOST:PORT/DATABASE of the application role")
     keys_file: Path = Field(description="file of the service's own keys; made by payment-service create-keys")

@@ -1,8 +1,9 @@
 """All cases, in the order of the table: the essential ones, then the others by what they are about."""
 
-from conformance.cases import answers, asking, attempts, callbacks, essentials, late, outages, streams
+from conformance.cases import answers, asking, attempts, callbacks, casework, essentials, late, outages, streams
 from conformance.running import DECLARED
 
-_ORDER = [module.__name__ for module in (essentials, answers, callbacks, asking, late, attempts, streams, outages)]
+_GROUPS = (essentials, answers, callbacks, asking, late, attempts, casework, streams, outages)
+_ORDER = [module.__name__ for module in _GROUPS]
 
 CASES = sorted(DECLARED, key=lambda one: _ORDER.index(one.play.__module__))

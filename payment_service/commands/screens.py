@@ -141,3 +141,8 @@ def _plain(text: str) -> Text:
 def _line(console: Console, text: Text) -> None:
     # As it is, whatever the width: what is cut or wrapped cannot be searched for.
     console.print(text, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
+def show_line(console: Console, text: str) -> None:
+    """One plain line, whatever is in it."""
+    _line(console, _plain(text))

@@ -22,6 +22,9 @@ from payment_service.domain.decisions import Bar
 from payment_service.domain.errors import (
     BookingBarred,
     CancelTooLate,
+    CaseAlreadySettled,
+    CaseChanged,
+    CaseNotFound,
     CursorInvalid,
     InvalidRequest,
     LogDiverged,
@@ -30,6 +33,7 @@ from payment_service.domain.errors import (
     PaymentNotFound,
     PaymentsError,
     RequestIdReused,
+    ResolutionRefused,
     ShuttingDown,
     StoreUnavailable,
     Violation,
@@ -117,6 +121,16 @@ def answer_to(error: Exception, clock: Callable[[], datetime]) -> Answer:
             return Answer(code.FAILED_PRECONDITION, "CANCEL_TOO_LATE", text, metadata)
         case PaymentNotFound():
             return Answer(code.NOT_FOUND, "PAYMENT_NOT_FOUND", text)
+        case CaseNotFound():
+            return Answer(code.NOT_FOUND, "CASE_NOT_FOUND", text)
+        case CaseChanged():
+            metadata = {"changed": "; ".join(error.changed), "owner": error.owner}
+            return Answer(code.FAILED_PRECONDITION, "CASE_CHANGED", text, metadata)
+        case CaseAlreadySettled():
+            return Answer(code.FAILED_PRECONDITION, "CASE_SETTLED", text, {"how": error.how, "by": error.by})
+        case ResolutionRefused():
+            metadata = {"allowed": ",".join(error.allowed)}
+            return Answer(code.FAILED_PRECONDITION, "RESOLUTION_REFUSED", text, metadata)
         case CursorInvalid():
             violations = (Violation("cursor", "expected a cursor of this service, or none"),)
             return Answer(code.INVALID_ARGUMENT, "CURSOR_INVALID", text, violations=violations)

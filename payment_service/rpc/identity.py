@@ -23,10 +23,13 @@ class Party(StrEnum):
     """Services that take payments or follow them."""
     GATEWAY = "GATEWAY"
     """The edge that takes Safaricom's callbacks."""
+    OPERATOR = "OPERATOR"
+    """People who settle cases, by the command line."""
 
 
 _PAYMENTS = "mpesa_payments.v1.PaymentService"
 _CALLBACKS = "mpesa_payments.v1.CallbackService"
+_OPERATIONS = "mpesa_payments.v1.OperationsService"
 
 RULES: Mapping[str, frozenset[Party]] = {
     f"{_PAYMENTS}/InitiatePayment": frozenset({Party.BOOKING}),
@@ -38,6 +41,11 @@ RULES: Mapping[str, frozenset[Party]] = {
     f"{_PAYMENTS}/WatchPayments": frozenset({Party.BOOKING}),
     f"{_CALLBACKS}/SubmitCallbacks": frozenset({Party.GATEWAY}),
     f"{_CALLBACKS}/CheckCallbackKeys": frozenset({Party.GATEWAY}),
+    f"{_OPERATIONS}/ListCases": frozenset({Party.OPERATOR}),
+    f"{_OPERATIONS}/GetCase": frozenset({Party.OPERATOR}),
+    f"{_OPERATIONS}/TakeCase": frozenset({Party.OPERATOR}),
+    f"{_OPERATIONS}/ResolveCase": frozenset({Party.OPERATOR}),
+    f"{_OPERATIONS}/FindPayments": frozenset({Party.OPERATOR}),
 }
 """Which parties may use a method; one that is not listed is used by nobody."""
 

@@ -45,9 +45,9 @@ def payment_message(view: PaymentView) -> payment_pb2.Payment:
         masked_phone=view.masked_phone,
         mpesa_receipt_number=view.receipt or "",
         paid_late=view.paid_late,
-        create_time=_timestamp(view.created_at),
-        update_time=_timestamp(view.updated_at),
-        expire_time=_timestamp(view.expires_at),
+        create_time=timestamp(view.created_at),
+        update_time=timestamp(view.updated_at),
+        expire_time=timestamp(view.expires_at),
         metadata=view.metadata,
         version=view.version,
     )
@@ -58,9 +58,9 @@ def payment_message(view: PaymentView) -> payment_pb2.Payment:
     if view.phone_warning is not None:
         message.phone_warning = _WARNING[view.phone_warning]
     if view.retry_allowed_at is not None:
-        message.retry_allowed_time.CopyFrom(_timestamp(view.retry_allowed_at))
+        message.retry_allowed_time.CopyFrom(timestamp(view.retry_allowed_at))
     if view.completed_at is not None:
-        message.complete_time.CopyFrom(_timestamp(view.completed_at))
+        message.complete_time.CopyFrom(timestamp(view.completed_at))
     return message
 
 
@@ -72,7 +72,7 @@ def event_message(event: EventView, bookmark: Bookmark) -> payment_pb2.PaymentEv
         cursor=cursor_text(Bookmark(bookmark.log_id, event.position, event.tag)),
         type=_EVENT_TYPE[event.event_type],
         payment=payment_message(view),
-        event_time=_timestamp(view.updated_at),
+        event_time=timestamp(view.updated_at),
     )
     if event.previous_status is not None:
         message.previous_status = _STATUS[event.previous_status]
@@ -147,6 +147,7 @@ def submitted(outcomes: Sequence[CallbackOutcome]) -> callback_service_pb2.Submi
     return callback_service_pb2.SubmitCallbacksResponse(outcomes=[_OUTCOME[outcome] for outcome in outcomes])
 
 
-def _timestamp(moment: datetime) -> Timestamp:
+def timestamp(moment: datetime) -> Timestamp:
+    """A time."""
     since = moment - _EPOCH
     return Timestamp(seconds=since.days * _DAY_SECONDS + since.seconds, nanos=since.microseconds * 1_000)

@@ -9,18 +9,16 @@ has already been taken: its repetition gives the same payment, at any time.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import phonenumbers
-from google.protobuf.timestamp_pb2 import Timestamp
 from mpesa_payments.v1 import callback_service_pb2 as callback_pb
 from mpesa_payments.v1 import money_pb2, payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from phonenumbers import carrier
 
 from payment_service.application.settling.accept_callbacks import ReceivedCallback
-from payment_service.daraja.fields import RECEIPT_PATTERN
 from payment_service.domain.callbacks import CallbackKind
 from payment_service.domain.errors import InvalidRequest, Violation
 from payment_service.domain.payment import (
@@ -33,6 +31,20 @@ from payment_service.domain.payment import (
     Status,
 )
 from payment_service.domain.reasons import LANGUAGES
+from payment_service.rpc.fields import (
+    DRIVES_TERMINALS,
+    NAME,
+    NAME_EXPECTED,
+    PAGE_SIZE_DEFAULT,
+    PAGE_SIZE_MAX,
+    Fields,
+    moment_in,
+    moment_of,
+    payment_id_in,
+    phone_number_in,
+    receipt_in,
+    reference_in,
+)
 from payment_service.store.reads import PaymentFilter
 
 CURRENCY = "KES"
@@ -43,30 +55,17 @@ METADATA_MAX_PAIRS = 16
 METADATA_VALUE_MAX = 200
 HOLD_MAX = timedelta(days=366)
 """A booking held for longer is a mistake in a year or in a unit."""
-PAGE_SIZE_DEFAULT = 50
-PAGE_SIZE_MAX = 1_000
 
 CALLBACK_KEYS_MAX = 256
 CALLBACKS_MAX = 256
 SOURCE_ADDRESS_MAX = 64
 """Characters: the longest IPv6 address with a zone, and room."""
 
-_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _PLAIN = re.compile(r"[A-Za-z0-9]+")
 _PLAIN_WITH_SPACES = re.compile(r"[A-Za-z0-9 ]*[A-Za-z0-9][A-Za-z0-9 ]*")
 _METADATA_KEY = re.compile(r"[A-Za-z0-9_.-]{1,40}")
-_DRIVES_TERMINALS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""Control characters, and those that break lines or turn the direction of text: on an operator's screen they act."""
 _SHORTCODE = re.compile(r"[0-9]{5,7}")
-_PHONE = re.compile(r"(?:\+?254|0)([17][0-9]{8})")
-_PHONE_FILLERS = str.maketrans("", "", " -")
-_PHONE_TEXT_MAX = 32
-"""Characters: more than any spelling of a number needs."""
-_REFERENCE = re.compile(r"[0-9a-z]{12}")
 
-NAME_EXPECTED = 'expected 1 to 64 letters, digits or "-_.:"'
-PHONE_EXPECTED = "expected a Kenyan mobile number: 0712345678, 0112345678, 254712345678 or +254712345678"
-TIME_EXPECTED = "expected a time from year 1 to 9999, with 0 to 999999999 nanos"
 
 _POLICIES = {
     payment_pb2.LATE_PAYMENT_POLICY_UNSPECIFIED: LatePaymentPolicy.REVIEW,
@@ -91,32 +90,14 @@ class Initiation:
     unless_repeated: Sequence[Violation]
 
 
-class _Fields:
-    """Collects violations while a request is read."""
-
-    def __init__(self) -> None:
-        self.violations: list[Violation] = []
-
-    def refuse(self, field: str, expected: str) -> None:
-        self.violations.append(Violation(field, expected))
-
-    def require(self, field: str, good: object, expected: str) -> None:
-        if not good:
-            self.refuse(field, expected)
-
-    def end(self) -> None:
-        if self.violations:
-            raise InvalidRequest(self.violations)
-
-
 def parse_initiation(
     message: pb.InitiatePaymentRequest, shortcodes: Sequence[ShortcodeLimits], now: datetime
 ) -> Initiation:
     """The request, or InvalidRequest with all that is wrong by itself."""
-    fields, later = _Fields(), _Fields()
-    fields.require("request_id", _NAME.fullmatch(message.request_id), NAME_EXPECTED)
-    fields.require("booking_id", _NAME.fullmatch(message.booking_id), NAME_EXPECTED)
-    phone_number = _phone_number(fields, message.phone_number)
+    fields, later = Fields(), Fields()
+    fields.require("request_id", NAME.fullmatch(message.request_id), NAME_EXPECTED)
+    fields.require("booking_id", NAME.fullmatch(message.booking_id), NAME_EXPECTED)
+    phone_number = phone_number_in(fields, message.phone_number)
     shortcode = message.shortcode or shortcodes[0].number
     amount = _amount(fields, message)
     _check_shortcode(fields, later, shortcode, amount, shortcodes)
@@ -124,7 +105,7 @@ def parse_initiation(
     _check_metadata(fields, later, message)
     hold_expire_at = None
     if message.HasField("hold_expire_time"):
-        hold_expire_at = _moment(fields, "hold_expire_time", message.hold_expire_time)
+        hold_expire_at = moment_in(fields, "hold_expire_time", message.hold_expire_time)
     if hold_expire_at is not None and not now < hold_expire_at <= now + HOLD_MAX:
         later.refuse("hold_expire_time", "expected a time from now to one year ahead")
     policy = _POLICIES.get(message.late_payment_policy)
@@ -150,10 +131,10 @@ def parse_initiation(
 
 def parse_retry(message: pb.RetryPaymentRequest) -> tuple[RetryRequest, PhoneWarning | None]:
     """The retry, and a warning about the number it names, if any."""
-    fields = _Fields()
-    fields.require("request_id", _NAME.fullmatch(message.request_id), NAME_EXPECTED)
-    payment_id = _payment_id(fields, message.payment_id)
-    phone_number = _phone_number(fields, message.phone_number) if message.phone_number else ""
+    fields = Fields()
+    fields.require("request_id", NAME.fullmatch(message.request_id), NAME_EXPECTED)
+    payment_id = payment_id_in(fields, message.payment_id)
+    phone_number = phone_number_in(fields, message.phone_number) if message.phone_number else ""
     fields.end()
     assert payment_id is not None, "anything else has been refused"
     warning = _phone_warning(phone_number) if phone_number else None
@@ -162,9 +143,9 @@ def parse_retry(message: pb.RetryPaymentRequest) -> tuple[RetryRequest, PhoneWar
 
 def parse_cancel(message: pb.CancelPaymentRequest) -> CancelRequest:
     """The withdrawal."""
-    fields = _Fields()
-    fields.require("request_id", _NAME.fullmatch(message.request_id), NAME_EXPECTED)
-    payment_id = _payment_id(fields, message.payment_id)
+    fields = Fields()
+    fields.require("request_id", NAME.fullmatch(message.request_id), NAME_EXPECTED)
+    payment_id = payment_id_in(fields, message.payment_id)
     fields.end()
     assert payment_id is not None, "anything else has been refused"
     return CancelRequest(message.request_id, payment_id)
@@ -172,13 +153,13 @@ def parse_cancel(message: pb.CancelPaymentRequest) -> CancelRequest:
 
 def parse_target(message: pb.GetPaymentRequest) -> UUID | str:
     """The payment that is asked for: its id, or its reference in lower case."""
-    fields = _Fields()
+    fields = Fields()
     target = message.WhichOneof("target")
     name: UUID | str | None = None
     if target == "payment_id":
-        name = _payment_id(fields, message.payment_id)
+        name = payment_id_in(fields, message.payment_id)
     elif target == "reference":
-        name = _reference(fields, message.reference)
+        name = reference_in(fields, message.reference)
     else:
         fields.refuse("target", "expected payment_id or reference")
     fields.end()
@@ -187,24 +168,22 @@ def parse_target(message: pb.GetPaymentRequest) -> UUID | str:
 
 def parse_list(message: pb.ListPaymentsRequest) -> tuple[PaymentFilter, int]:
     """The filter and the page size."""
-    fields = _Fields()
+    fields = Fields()
     for field, text in (("booking_id", message.booking_id), ("request_id", message.request_id)):
-        fields.require(field, not text or _NAME.fullmatch(text), NAME_EXPECTED)
-    receipt = message.mpesa_receipt_number.upper()
-    readable = not receipt or RECEIPT_PATTERN.fullmatch(receipt)
-    fields.require("mpesa_receipt_number", readable, "expected 6 to 20 letters and digits")
+        fields.require(field, not text or NAME.fullmatch(text), NAME_EXPECTED)
+    receipt = receipt_in(fields, message.mpesa_receipt_number) if message.mpesa_receipt_number else None
     fields.require("page_size", message.page_size >= 0, "expected 0 to 1000")
     statuses = _statuses(fields, message.statuses)
     wanted = PaymentFilter(
         booking_id=message.booking_id or None,
-        reference=_reference(fields, message.reference) if message.reference else None,
+        reference=reference_in(fields, message.reference) if message.reference else None,
         request_id=message.request_id or None,
-        receipt=receipt or None,
+        receipt=receipt,
         statuses=tuple(status.value for status in Status if status in statuses),
-        created_from=_moment(fields, "create_time_from", message.create_time_from)
+        created_from=moment_in(fields, "create_time_from", message.create_time_from)
         if message.HasField("create_time_from")
         else None,
-        created_before=_moment(fields, "create_time_before", message.create_time_before)
+        created_before=moment_in(fields, "create_time_before", message.create_time_before)
         if message.HasField("create_time_before")
         else None,
     )
@@ -214,13 +193,13 @@ def parse_list(message: pb.ListPaymentsRequest) -> tuple[PaymentFilter, int]:
 
 def parse_watch(message: pb.WatchPaymentRequest) -> UUID | str:
     """What is to be watched: a payment's id, or a booking's."""
-    fields = _Fields()
+    fields = Fields()
     target = message.WhichOneof("target")
     watched: UUID | str | None = message.booking_id
     if target == "payment_id":
-        watched = _payment_id(fields, message.payment_id)
+        watched = payment_id_in(fields, message.payment_id)
     elif target == "booking_id":
-        fields.require("booking_id", _NAME.fullmatch(message.booking_id), NAME_EXPECTED)
+        fields.require("booking_id", NAME.fullmatch(message.booking_id), NAME_EXPECTED)
     else:
         fields.refuse("target", "expected payment_id or booking_id")
     fields.end()
@@ -229,7 +208,7 @@ def parse_watch(message: pb.WatchPaymentRequest) -> UUID | str:
 
 def parse_watch_all(message: pb.WatchPaymentsRequest) -> frozenset[Status]:
     """The statuses to be told of; whether there is a start is checked, which one it is left to the servicer."""
-    fields = _Fields()
+    fields = Fields()
     start = message.WhichOneof("start")
     positions = (pb.WatchPaymentsRequest.POSITION_EARLIEST, pb.WatchPaymentsRequest.POSITION_LATEST)
     fields.require("start", start, "expected a cursor or a position: a stream does not start by itself")
@@ -242,7 +221,7 @@ def parse_watch_all(message: pb.WatchPaymentsRequest) -> frozenset[Status]:
 
 def parse_callbacks(message: callback_pb.SubmitCallbacksRequest, now: datetime) -> list[ReceivedCallback]:
     """The callbacks, each as it came: what is wrong with one is found out with its token, and fails no other."""
-    fields = _Fields()
+    fields = Fields()
     fields.require("callbacks", len(message.callbacks) <= CALLBACKS_MAX, f"expected at most {CALLBACKS_MAX}")
     fields.end()
     return [
@@ -260,29 +239,10 @@ def parse_callbacks(message: callback_pb.SubmitCallbacksRequest, now: datetime) 
 
 def parse_key_checks(message: callback_pb.CheckCallbackKeysRequest) -> Mapping[str, bytes]:
     """The check values of the gateway's keys, by their ids."""
-    fields = _Fields()
+    fields = Fields()
     fields.require("keys", len(message.keys) <= CALLBACK_KEYS_MAX, f"expected at most {CALLBACK_KEYS_MAX}")
     fields.end()
     return {key.key_id: key.check for key in message.keys}
-
-
-def moment_of(stamp: Timestamp) -> datetime | None:
-    """The time of a timestamp, to the microsecond; None if there is no such time."""
-    if not 0 <= stamp.nanos <= 999_999_999:
-        return None
-    try:
-        return datetime.fromtimestamp(stamp.seconds, UTC) + timedelta(microseconds=stamp.nanos // 1_000)
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def _phone_number(fields: _Fields, text: str) -> str:
-    found = _PHONE.fullmatch(text.translate(_PHONE_FILLERS)) if len(text) <= _PHONE_TEXT_MAX else None
-    if found is None:
-        # What was given is not repeated: it may be somebody's number.
-        fields.refuse("phone_number", PHONE_EXPECTED)
-        return ""
-    return "254" + found[1]
 
 
 def _phone_warning(phone_number: str) -> PhoneWarning | None:
@@ -292,7 +252,7 @@ def _phone_warning(phone_number: str) -> PhoneWarning | None:
     return PhoneWarning.NOT_A_SAFARICOM_PREFIX if network not in ("", "Safaricom") else None
 
 
-def _amount(fields: _Fields, message: pb.InitiatePaymentRequest) -> int:
+def _amount(fields: Fields, message: pb.InitiatePaymentRequest) -> int:
     if not message.HasField("amount"):
         fields.refuse("amount", "expected whole Kenyan shillings")
         return 0
@@ -304,7 +264,7 @@ def _amount(fields: _Fields, message: pb.InitiatePaymentRequest) -> int:
 
 
 def _check_shortcode(
-    fields: _Fields, later: _Fields, shortcode: str, amount: int, shortcodes: Sequence[ShortcodeLimits]
+    fields: Fields, later: Fields, shortcode: str, amount: int, shortcodes: Sequence[ShortcodeLimits]
 ) -> None:
     if not _SHORTCODE.fullmatch(shortcode):
         fields.refuse("shortcode", "expected 5 to 7 digits")
@@ -316,7 +276,7 @@ def _check_shortcode(
         later.refuse("amount.units", f"expected {limits.amount_min} to {limits.amount_max} for shortcode {shortcode}")
 
 
-def _check_texts(fields: _Fields, message: pb.InitiatePaymentRequest) -> None:
+def _check_texts(fields: Fields, message: pb.InitiatePaymentRequest) -> None:
     shown = message.account_reference
     fields.require(
         "account_reference",
@@ -332,42 +292,19 @@ def _check_texts(fields: _Fields, message: pb.InitiatePaymentRequest) -> None:
     fields.require("language_code", message.language_code in ("", *LANGUAGES), 'expected "en" or "sw"')
 
 
-def _check_metadata(fields: _Fields, later: _Fields, message: pb.InitiatePaymentRequest) -> None:
+def _check_metadata(fields: Fields, later: Fields, message: pb.InitiatePaymentRequest) -> None:
     fields.require("metadata", len(message.metadata) <= METADATA_MAX_PAIRS, f"expected at most {METADATA_MAX_PAIRS}")
     for key, value in sorted(message.metadata.items())[:METADATA_MAX_PAIRS]:
         if not _METADATA_KEY.fullmatch(key):
             fields.refuse("metadata", 'expected keys of 1 to 40 letters, digits or "-_."')
         elif len(value) > METADATA_VALUE_MAX or "\0" in value:
             fields.refuse(f"metadata.{key}", f"expected at most {METADATA_VALUE_MAX} characters, none of them NUL")
-        elif _DRIVES_TERMINALS.search(value):
+        elif DRIVES_TERMINALS.search(value):
             # Earlier releases took such values, and the repetition of a request they took gives its payment.
             later.refuse(f"metadata.{key}", "expected no control characters and none that turn the direction of text")
 
 
-def _payment_id(fields: _Fields, text: str) -> UUID | None:
-    try:
-        payment_id = UUID(text)
-    except ValueError:
-        payment_id = None
-    if payment_id is None or str(payment_id) != text.lower():
-        fields.refuse("payment_id", "expected the id of a payment, such as 01890a5d-ac96-774b-bcce-b302099a8057")
-        return None
-    return payment_id
-
-
-def _reference(fields: _Fields, text: str) -> str:
-    reference = text.lower()
-    fields.require("reference", _REFERENCE.fullmatch(reference), "expected 12 letters and digits")
-    return reference
-
-
-def _statuses(fields: _Fields, numbers: Sequence[int]) -> frozenset[Status]:
+def _statuses(fields: Fields, numbers: Sequence[int]) -> frozenset[Status]:
     if any(number not in _STATUSES for number in numbers):
         fields.refuse("statuses", "expected values of PaymentStatus other than PAYMENT_STATUS_UNSPECIFIED")
     return frozenset(_STATUSES[number] for number in numbers if number in _STATUSES)
-
-
-def _moment(fields: _Fields, field: str, stamp: Timestamp) -> datetime | None:
-    moment = moment_of(stamp)
-    fields.require(field, moment, TIME_EXPECTED)
-    return moment

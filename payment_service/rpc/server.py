@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,17 +15,19 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_reflection.v1alpha import reflection
-from mpesa_payments.v1 import callback_service_pb2, payment_service_pb2
+from mpesa_payments.v1 import callback_service_pb2, operations_service_pb2, payment_service_pb2
 
 from payment_service.rpc.calls import Gate, Limits, Streaming, Unary, streaming_handler, unary_handler
 from payment_service.rpc.identity import check_address, check_rules
 from payment_service.rpc.methods import METHODS, Core
+from payment_service.rpc.operations import OPERATIONS
 from runtime.grpc_options import SERVER_OPTIONS
 from runtime.serving import Address, AddressTaken, StartRefused
 
 _PAYMENTS: Final[ServiceDescriptor] = payment_service_pb2.DESCRIPTOR.services_by_name["PaymentService"]
 _CALLBACKS: Final[ServiceDescriptor] = callback_service_pb2.DESCRIPTOR.services_by_name["CallbackService"]
-SERVICES: Final = (_PAYMENTS, _CALLBACKS)
+_OPERATIONS: Final[ServiceDescriptor] = operations_service_pb2.DESCRIPTOR.services_by_name["OperationsService"]
+SERVICES: Final = (_PAYMENTS, _CALLBACKS, _OPERATIONS)
 
 # A burst of new streams waits here until the loop takes them. By default gRPC begins to cancel at 1,000, and refused
 # 44 % of a burst of 10,000.
@@ -75,6 +77,8 @@ class RpcServer:
         It is advice: a call that comes all the same is answered as ever.
         """
         ready = {"": payments, _PAYMENTS.full_name: payments, _CALLBACKS.full_name: callbacks}
+        # Operators need Safaricom as little as callbacks do.
+        ready[_OPERATIONS.full_name] = callbacks
         for name, is_ready in ready.items():
             await self.health.set(name, HealthCheckResponse.SERVING if is_ready else HealthCheckResponse.NOT_SERVING)
 
@@ -107,13 +111,14 @@ async def serving(
 def _handlers(service: ServiceDescriptor, core: Core, gate: Gate) -> grpc.GenericRpcHandler[bytes, bytes]:
     names = {method.name: f"{service.full_name}/{method.name}" for method in service.methods}
     check_rules(names.values())
-    missing = [name for name in names.values() if name not in METHODS]
+    answered: Mapping[str, Unary | Streaming] = {**METHODS, **OPERATIONS}
+    missing = [name for name in names.values() if name not in answered]
     if missing:
-        raise MethodMissing(f"Nothing answers {', '.join(missing)}: add it to rpc/methods.py.")
+        raise MethodMissing(f"Nothing answers {', '.join(missing)}: add it to rpc/methods.py or rpc/operations.py.")
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
     for method in service.methods:
         request_class = GetMessageClass(method.input_type)
-        match METHODS[names[method.name]]:
+        match answered[names[method.name]]:
             case Unary() as unary:
                 handlers[method.name] = grpc.unary_unary_rpc_method_handler(
                     unary_handler(names[method.name], unary, request_class, core, gate)

@@ -42,9 +42,7 @@ _WITHIN = f"p.completed_at >= :completed_from AND p.completed_at < :completed_be
 _BY_RECEIPT = """
 SELECT payment_id FROM payment_transactions WHERE mpesa_receipt_number = :receipt
 UNION SELECT payment_id FROM mpesa_receipts WHERE receipt = :receipt
-UNION SELECT payment_id FROM cases WHERE mpesa_receipt_number = :receipt AND payment_id IS NOT NULL
-UNION SELECT c.payment_id FROM case_acts a JOIN cases c USING (case_id)
-    WHERE a.mpesa_receipt_number = :receipt AND c.payment_id IS NOT NULL"""
+UNION SELECT payment_id FROM cases WHERE mpesa_receipt_number = :receipt AND payment_id IS NOT NULL"""
 _BY_REQUEST = """
 SELECT payment_id FROM payment_transactions WHERE request_id = :request_id
 UNION SELECT payment_id FROM caller_requests WHERE request_id = :request_id"""

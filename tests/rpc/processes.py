@@ -13,6 +13,7 @@ from uuid import UUID
 
 import grpc
 from mpesa_payments.v1.callback_service_pb2_grpc import CallbackServiceStub
+from mpesa_payments.v1.operations_service_pb2_grpc import OperationsServiceStub
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 from sqlalchemy import text
 
@@ -59,6 +60,10 @@ class Process:
     @property
     def callbacks(self) -> CallbackServiceStub:
         return CallbackServiceStub(self.channel)
+
+    @property
+    def operations(self) -> OperationsServiceStub:
+        return OperationsServiceStub(self.channel)
 
     async def caught_up(self) -> None:
         """Wait until this process's feed has seen everything that is committed now."""

@@ -16,7 +16,8 @@ from mpesa_payments.v1.money_pb2 import Money
 from payment_service.domain.errors import InvalidRequest, PageTokenInvalid
 from payment_service.domain.payment import PhoneWarning
 from payment_service.rpc.cursors import Page, page_token, read_page_token
-from payment_service.rpc.requests import PHONE_EXPECTED, parse_initiation, parse_list
+from payment_service.rpc.fields import PHONE_EXPECTED
+from payment_service.rpc.requests import parse_initiation, parse_list
 from payment_service.security.keys import KeyRing
 from tests.databases import Database
 from tests.rows import count

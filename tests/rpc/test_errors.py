@@ -20,6 +20,9 @@ from payment_service.domain.errors import (
     BookingBarred,
     BookingLocked,
     CancelTooLate,
+    CaseAlreadySettled,
+    CaseChanged,
+    CaseNotFound,
     CursorInvalid,
     InvalidRequest,
     LogDiverged,
@@ -28,6 +31,7 @@ from payment_service.domain.errors import (
     PaymentNotFound,
     PaymentsError,
     RequestIdReused,
+    ResolutionRefused,
     ShuttingDown,
     StoreUnavailable,
     Violation,
@@ -61,6 +65,10 @@ def a_payment(**changed: Any) -> Payment:
 EVERY_ERROR: list[tuple[Exception, str, grpc.StatusCode]] = [
     (InvalidRequest([Violation("f", "expected x")]), "INVALID_REQUEST", grpc.StatusCode.INVALID_ARGUMENT),
     (RequestIdReused(ID, ("amount",)), "REQUEST_ID_REUSED", grpc.StatusCode.ALREADY_EXISTS),
+    (CaseNotFound(), "CASE_NOT_FOUND", grpc.StatusCode.NOT_FOUND),
+    (CaseChanged(["the case"]), "CASE_CHANGED", grpc.StatusCode.FAILED_PRECONDITION),
+    (CaseAlreadySettled("ACCEPT", "amina"), "CASE_SETTLED", grpc.StatusCode.FAILED_PRECONDITION),
+    (ResolutionRefused("No.", ["ACCEPT"]), "RESOLUTION_REFUSED", grpc.StatusCode.FAILED_PRECONDITION),
     (
         BookingBarred(Bar.LIVE_OR_PAID, a_payment()),
         "BOOKING_HAS_LIVE_PAYMENT",

@@ -30,6 +30,8 @@ SETTLING = "tests/application/settling"
 KEPT = "tests/application/settling/test_apply_kept_callbacks.py"
 PUSHES = "tests/end_to_end/test_push_answers.py"
 START = "tests/end_to_end/test_start.py"
+CASEWORK = "tests/application/casework/test_resolve_case.py"
+SETTLED_CASES = "tests/domain/test_settling_cases.py"
 
 FAULTS = (
     Fault(
@@ -681,8 +683,8 @@ FAULTS = (
     Fault(
         "metadata may hold what drives a terminal",
         "payment_service/rpc/requests.py",
-        "elif _DRIVES_TERMINALS.search(value):",
-        "elif _DRIVES_TERMINALS.fullmatch(value):",
+        "elif DRIVES_TERMINALS.search(value):",
+        "elif DRIVES_TERMINALS.fullmatch(value):",
         ("tests/rpc/test_bad_input.py::test_metadata_that_would_act_on_a_screen_is_refused",),
     ),
     Fault(
@@ -1045,5 +1047,61 @@ FAULTS = (
         "max(BEHIND_MAX, watch.interval + READING_MAX)",
         "max(BEHIND_MAX, 2 * watch.interval)",
         (f"{SETTLING}/test_pull_transactions.py::test_books_that_are_behind_are_an_alarm_that_ends_by_itself",),
+    ),
+    Fault(
+        "an operator decides on an old picture",
+        "payment_service/application/recording/record_facts.py",
+        "        if case.settled_at is not None or seen != self._marks(case, payment):",
+        "        if case.settled_at is not None:",
+        (f"{CASEWORK}::test_a_decision_on_an_old_picture_is_refused_with_what_changed",),
+    ),
+    Fault(
+        "a case is settled twice",
+        "payment_service/application/recording/record_facts.py",
+        "        if case.settled_at is not None or seen != self._marks(case, payment):",
+        "        if seen is None:",
+        (f"{CASEWORK}::test_of_two_operators_at_once_one_settles_and_the_other_hears_who_did",),
+    ),
+    Fault(
+        "money of a receipt that counts in doubt counts for nothing when it is accepted",
+        "payment_service/application/recording/record_facts.py",
+        "            self._writes.counted[receipt] = payment_id\n            return",
+        "            return",
+        (f"{CASEWORK}::test_a_wrong_amount_that_is_accepted_counts_from_then_on",),
+    ),
+    Fault(
+        "money under another payment's receipt is accepted",
+        "payment_service/domain/findings.py",
+        "    return Finding.ACCEPTED_ANOTHERS if anothers else Finding.CASE_ACCEPTED",
+        "    return Finding.CASE_ACCEPTED",
+        (f"{SETTLED_CASES}::test_money_that_is_another_payments_is_not_accepted",),
+    ),
+    Fault(
+        "a second attempt is accepted into a confirmation",
+        "payment_service/domain/findings.py",
+        "        return Finding.ACCEPTED_BESIDE",
+        "        return Finding.OWN_ACCEPTED",
+        (f"{SETTLED_CASES}::test_at_most_one_attempt_confirms_whatever_operators_accept",),
+    ),
+    Fault(
+        "late money that is dismissed confirms the booking",
+        "payment_service/domain/findings.py",
+        "        case CaseKind.LATE_PAYMENT | CaseKind.RECEIPT_OVERDUE:",
+        "        case CaseKind.RECEIPT_OVERDUE:",
+        (f"{SETTLED_CASES}::test_a_settled_case_leads_where_it_should",),
+    ),
+    Fault(
+        "an unread callback holds its payment when its case is settled",
+        "payment_service/domain/transitions.py",
+        "    if any(case.kind == CaseKind.UNREAD_CALLBACK for case in ended):",
+        "    if any(case.kind is CaseKind.UNREAD_CALLBACK for case in ended):",
+        (f"{CASEWORK}::test_an_unread_callback_is_settled_by_what_a_person_reads_in_it",),
+    ),
+    Fault(
+        "who settled a case can be altered",
+        "payment_service/application/inspecting/invariants.py",
+        "        if case.operator is None or done != case.settled_by:",
+        "        if case.operator is None:",
+        (f"{CASEWORK}::test_the_check_notices_who_or_why_that_was_altered",),
     ),
 )

@@ -22,8 +22,10 @@ from payment_service.domain.cases import CaseKind
 from payment_service.domain.pull import PulledRow, VisibleDigits
 from payment_service.security.sealing import Sealer
 from payment_service.store import (
+    casework,
     due_timers,
     inbox,
+    payment_search,
     provider_health,
     pull_candidates,
     pull_progress,
@@ -31,7 +33,9 @@ from payment_service.store import (
     reads,
     status_questions,
 )
+from payment_service.store.casework import CaseFilter
 from payment_service.store.engines import read_engine
+from payment_service.store.payment_search import PaymentSearch
 from payment_service.store.reads import EventScope, PaymentFilter
 from payment_service.store.time_ordered_ids import first_id_at
 from tests.databases import Database
@@ -86,6 +90,10 @@ def listing(**wanted: Any) -> Read:
     return lambda conn: reads.list_payments(conn, CALLER, PaymentFilter(**wanted), None, 51)
 
 
+def finding(**known: Any) -> Read:
+    return lambda conn: payment_search.find_payments(conn, PaymentSearch(**known), None, 51)
+
+
 def not_again(_claimed: push_queries.Claimed) -> datetime | None:
     return None
 
@@ -122,6 +130,15 @@ READS: dict[str, Read] = {
     "ListPayments, by reference": listing(reference="ref778"),
     "ListPayments, by request id": listing(request_id="request-779"),
     "ListPayments, by receipt": listing(receipt="R780"),
+    "ListCases": lambda conn: casework.open_cases_by_deadline(conn, CaseFilter(), None, 51),
+    "FindPayments, by phone number": finding(phone_index=(784).to_bytes(4, "big")),
+    "FindPayments, by receipt": finding(receipt="R785"),
+    "FindPayments, by booking": finding(booking_id="BK-786"),
+    "FindPayments, by reference": finding(reference="ref787"),
+    "FindPayments, by request id": finding(request_id="request-788"),
+    "FindPayments, completed in a minute long ago": lambda conn: finding(
+        completed_from=middle(), completed_before=middle() + timedelta(minutes=1)
+    )(conn),
     "RetryPayment": lambda conn: reads.request_of(conn, CALLER, first_id_at(middle())),
     "WatchPayment, history of a booking": lambda conn: reads.events_between(
         conn, EventScope(CALLER, booking_id="BK-781"), 0, PAYMENTS, 100

@@ -113,6 +113,31 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     "metadata": {"payment_id": "01a207be-15e6-7274-9063-6df81580c72e",
     "status": "PROCESSING"}}
     """
+    ERROR_REASON_CASE_NOT_FOUND: _ErrorReason.ValueType  # 20
+    """NOT_FOUND. There is no such case.
+    Sample: {"reason": "CASE_NOT_FOUND", "domain": "mpesa-payments"}
+    """
+    ERROR_REASON_CASE_CHANGED: _ErrorReason.ValueType  # 21
+    """FAILED_PRECONDITION. The case, its payment or another attempt of the
+    booking is not as the etag says; metadata "changed" (what) and "owner" (who
+    looks after the case now). Nothing was done: read the case again and decide
+    anew.
+    Sample: {"reason": "CASE_CHANGED", "domain": "mpesa-payments", "metadata":
+    {"changed": "the case, which brian has now", "owner": "brian"}}
+    """
+    ERROR_REASON_CASE_SETTLED: _ErrorReason.ValueType  # 22
+    """FAILED_PRECONDITION. The case has been settled; metadata "how" (the
+    resolution) and "by" (the operator, or "proof"). Nothing was done.
+    Sample: {"reason": "CASE_SETTLED", "domain": "mpesa-payments", "metadata":
+    {"how": "ACCEPT", "by": "amina"}}
+    """
+    ERROR_REASON_RESOLUTION_REFUSED: _ErrorReason.ValueType  # 23
+    """FAILED_PRECONDITION. The case, or a payment that stands like this one,
+    cannot be settled so; the message says why, metadata "allowed" which ways a
+    case of this kind has. Nothing was done.
+    Sample: {"reason": "RESOLUTION_REFUSED", "domain": "mpesa-payments",
+    "metadata": {"allowed": "ACCEPT,DISMISS"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The catalogue of errors. Each error carries google.rpc.ErrorInfo with
@@ -210,5 +235,30 @@ payment instead.
 Sample: {"reason": "CANCEL_TOO_LATE", "domain": "mpesa-payments",
 "metadata": {"payment_id": "01a207be-15e6-7274-9063-6df81580c72e",
 "status": "PROCESSING"}}
+"""
+ERROR_REASON_CASE_NOT_FOUND: ErrorReason.ValueType  # 20
+"""NOT_FOUND. There is no such case.
+Sample: {"reason": "CASE_NOT_FOUND", "domain": "mpesa-payments"}
+"""
+ERROR_REASON_CASE_CHANGED: ErrorReason.ValueType  # 21
+"""FAILED_PRECONDITION. The case, its payment or another attempt of the
+booking is not as the etag says; metadata "changed" (what) and "owner" (who
+looks after the case now). Nothing was done: read the case again and decide
+anew.
+Sample: {"reason": "CASE_CHANGED", "domain": "mpesa-payments", "metadata":
+{"changed": "the case, which brian has now", "owner": "brian"}}
+"""
+ERROR_REASON_CASE_SETTLED: ErrorReason.ValueType  # 22
+"""FAILED_PRECONDITION. The case has been settled; metadata "how" (the
+resolution) and "by" (the operator, or "proof"). Nothing was done.
+Sample: {"reason": "CASE_SETTLED", "domain": "mpesa-payments", "metadata":
+{"how": "ACCEPT", "by": "amina"}}
+"""
+ERROR_REASON_RESOLUTION_REFUSED: ErrorReason.ValueType  # 23
+"""FAILED_PRECONDITION. The case, or a payment that stands like this one,
+cannot be settled so; the message says why, metadata "allowed" which ways a
+case of this kind has. Nothing was done.
+Sample: {"reason": "RESOLUTION_REFUSED", "domain": "mpesa-payments",
+"metadata": {"allowed": "ACCEPT,DISMISS"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -7,11 +7,9 @@ from uuid import UUID
 from payment_service.application.following.read_payments import PaymentReads, reading
 from payment_service.application.following.stored_views import payment_view
 from payment_service.domain.views import PaymentView
-from payment_service.security.sealing import Sealer
 from payment_service.store import casework, payment_search, reads
 from payment_service.store.casework import WorkedCase
 from payment_service.store.payment_search import PaymentSearch, Takings
-from payment_service.store.payments import PHONE_INDEX
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +22,6 @@ class FoundPayments:
     takings: Takings | None
     """Of the whole stretch of time that was asked for."""
     more: bool
-
-
-def phone_index(sealer: Sealer, phone_number: str) -> bytes:
-    """What a phone number, 2547XXXXXXXX or 2541XXXXXXXX, is found by."""
-    return sealer.index(PHONE_INDEX, phone_number)
 
 
 async def find_payments(

@@ -1,0 +1,99 @@
+"""What operators do when a passenger says "I paid": found by what is known, settled once, and told to the booking."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc.aio
+from mpesa_payments.v1 import operations_service_pb2 as pb
+from mpesa_payments.v1.operations_service_pb2_grpc import OperationsServiceStub
+
+from conformance.account import Account, Seen
+from conformance.caller import Caller, has_action, has_reason, refusal_of
+from conformance.cases.late import paid_after_expiry
+from conformance.installation import Installation
+from conformance.judgement import PATIENCE_SECONDS, expect
+from conformance.running import case, case_given_up_soon
+from conformance.simulator import a_number
+
+
+def operations(caller: Caller) -> OperationsServiceStub:
+    """The same process, as operators call it."""
+    return OperationsServiceStub(caller.channel)
+
+
+async def the_case(caller: Caller, **known: Any) -> pb.Case:
+    """The one case of the payments that are found so."""
+    found = await operations(caller).FindPayments(pb.FindPaymentsRequest(**known), timeout=PATIENCE_SECONDS)
+    expect("cases", len(found.cases), 1)
+    return found.cases[0]
+
+
+def decision(one: pb.Case, operator: str = "amina") -> pb.ResolveCaseRequest:
+    """That the money is accepted."""
+    return pb.ResolveCaseRequest(
+        case_id=one.case_id,
+        etag=one.etag,
+        resolution=pb.CASE_RESOLUTION_ACCEPT,
+        operator=operator,
+        reason="the seat is free",
+    )
+
+
+async def confirmed(town: Installation, account: Account, one: pb.Case) -> Account:
+    """The account once an operator has accepted the money."""
+    await operations(town.second).ResolveCase(decision(one), timeout=PATIENCE_SECONDS)
+    payment = await town.first.when(account.payment.payment_id, has_action("CONFIRM"), "CONFIRM")
+    return (await town.account_of(payment, list(account.events))).must(action="CONFIRM")
+
+
+@case_given_up_soon
+async def late_money_that_an_operator_accepts(town: Installation) -> Seen:
+    """Found by its receipt, late money under review is accepted; the booking's watch tells CONFIRM."""
+    account = (await paid_after_expiry(town)).must(action="REVIEW")
+    one = await the_case(town.second, mpesa_receipt_number=account.receipt)
+    expect("the kind", one.kind, pb.CASE_KIND_LATE_PAYMENT)
+    return (await confirmed(town, account, one)).seen("after an operator's ACCEPT")
+
+
+@case
+async def a_wrong_amount_that_an_operator_accepts(town: Installation) -> Seen:
+    """A shilling too little comes; found by the phone number, it is accepted as enough."""
+    phone = await town.simulator.phone({"callback_items": {"Amount": 499}, "pull": "never"})
+    started = await town.first.initiate(phone)
+    account = await town.account(started, has_reason("AMOUNT_DIFFERS"), "the wrong amount")
+    one = await the_case(town.second, phone_number=phone)
+    expect("the amount", one.amount.units, 499)
+    account = await confirmed(town, account, one)
+    return account.must(status="COMPLETED", prompts=1).seen("after an operator's ACCEPT")
+
+
+@case
+async def two_operators_settle_one_case(town: Installation) -> Seen:
+    """Two operators see the same case and decide at once, through two processes."""
+    phone = await town.simulator.phone({"callback_items": {"Amount": 499}, "pull": "never"})
+    started = await town.first.initiate(phone)
+    account = await town.account(started, has_reason("AMOUNT_DIFFERS"), "the wrong amount")
+    one = await the_case(town.first, booking_id=account.payment.booking_id)
+    answers = await asyncio.gather(
+        *(
+            operations(caller).ResolveCase(decision(one, operator), timeout=PATIENCE_SECONDS)
+            for caller, operator in ((town.first, "amina"), (town.second, "brian"))
+        ),
+        return_exceptions=True,
+    )
+    refusals = [refusal_of(answer) for answer in answers if isinstance(answer, grpc.aio.AioRpcError)]
+    expect("refusals", [refusal.reason for refusal in refusals], ["CASE_SETTLED"])
+    payment = await town.first.when(account.payment.payment_id, has_action("CONFIRM"), "CONFIRM")
+    return (await town.account_of(payment, list(account.events))).seen(f"the other heard {refusals[0].name}")
+
+
+@case
+async def a_payment_that_nobody_knows_is_not_found(town: Installation) -> Seen:
+    """A passenger names a phone number that never paid: nothing is found, and nothing is said of others."""
+    found = await operations(town.first).FindPayments(
+        pb.FindPaymentsRequest(phone_number=a_number()), timeout=PATIENCE_SECONDS
+    )
+    expect("payments", len(found.payments), 0)
+    return Seen("nothing found", "nothing paid")

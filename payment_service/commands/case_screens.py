@@ -1,0 +1,159 @@
+"""What operators see of cases and of payments that were found: plain lines, which other programs can search.
+
+Made from the service's answers alone, which hold no phone number in clear.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta, timezone
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from mpesa_payments.v1 import operations_service_pb2 as pb
+from mpesa_payments.v1 import payment_pb2
+from mpesa_payments.v1.money_pb2 import Money
+from rich.console import Console
+
+from payment_service.commands.screens import show_line
+
+_NAIROBI = timezone(timedelta(hours=3), "EAT")
+
+
+def show_cases(console: Console, answer: pb.ListCasesResponse) -> None:
+    """One line for each case, and what to type next."""
+    _show(console, [_case_line(case) for case in answer.cases] or ["There is none."])
+    if answer.next_page_token:
+        _show(console, ["There are more than are shown here: --limit shows more of them."])
+
+
+def show_case(console: Console, answer: pb.GetCaseResponse) -> None:
+    """All that is needed to decide."""
+    case = answer.case
+    _show(console, [f"Case {case.case_id}, {_standing(case)}", *_about(case), f"  {case.advice}"])
+    for attempt in answer.attempts:
+        _show(console, _payment(attempt, mine=attempt.payment.payment_id == case.payment_id))
+    for evidence in answer.evidence:
+        _show(console, [f"  {_at(evidence.receive_time)}  {evidence.what}:", f"    {evidence.body}"])
+    _show(console, map(_act, answer.acts))
+    if not case.HasField("settle_time"):
+        _show(console, _ways(case))
+
+
+def show_taken(console: Console, answer: pb.TakeCaseResponse) -> None:
+    """Whose it is now."""
+    _show(console, [f"Case {answer.case.case_id} is {answer.case.owner}'s now.", *_ways(answer.case)])
+
+
+def show_resolved(console: Console, answer: pb.ResolveCaseResponse) -> None:
+    """What the decision has led to."""
+    case = answer.case
+    _show(console, [f"Case {case.case_id}, {_standing(case)}"])
+    for attempt in answer.attempts:
+        _show(console, _payment(attempt, mine=attempt.payment.payment_id == case.payment_id))
+
+
+def show_found(console: Console, answer: pb.FindPaymentsResponse) -> None:
+    """The payments, each with its cases, then the cases about none of them."""
+    for found in answer.payments:
+        _show(console, _payment(found, mine=True))
+        mine = [case for case in answer.cases if case.payment_id == found.payment.payment_id]
+        _show(console, [f"    {_case_line(case)}" for case in mine])
+    known = {found.payment.payment_id for found in answer.payments}
+    _show(console, [_case_line(case) for case in answer.cases if case.payment_id not in known])
+    if not answer.payments and not answer.cases:
+        _show(console, ["There is none."])
+    if answer.HasField("takings"):
+        sums = answer.takings
+        gone = f"of these {sums.returned_payments}, {_money(sums.returned)}, have gone back"
+        _show(console, [f"{sums.payments} payments, {_money(sums.received)} received; {gone}."])
+    if answer.next_page_token:
+        _show(console, ["There are more than are shown here: --limit shows more of them."])
+
+
+def question(seen: pb.GetCaseResponse, resolution: str, receipt: str | None) -> str:
+    """What an operator is asked once, before it is done."""
+    case = seen.case
+    money = _money(case.amount) if case.HasField("amount") else "the money"
+    named = receipt or case.mpesa_receipt_number
+    of = f", receipt {named}," if named else ""
+    mine = next((one.payment for one in seen.attempts if one.payment.payment_id == case.payment_id), None)
+    payment = f"booking {case.booking_id}, which has {_name(mine)} now" if mine is not None else "no payment"
+    if resolution == "accept":
+        return f"Accept {money}{of} for {payment}?"
+    return f"Dismiss case {_kind(case)} about {money}{of} and {payment}?"
+
+
+def _case_line(case: pb.Case) -> str:
+    return f"{case.case_id}  {_standing(case)}  {'; '.join(part.strip() for part in _about(case))}"
+
+
+def _standing(case: pb.Case) -> str:
+    kind = f"{_kind(case)}{', about money' if case.about_money else ''}"
+    if not case.HasField("settle_time"):
+        owner = f", {case.owner} has it" if case.owner else ", nobody has it"
+        return f"{kind}, open, due {_at(case.deadline_time)}{owner}"
+    way = pb.CaseResolution.Name(case.resolution).removeprefix("CASE_RESOLUTION_")
+    by_itself = case.resolution == pb.CASE_RESOLUTION_UNSPECIFIED
+    return f"{kind}, {'ended by itself' if by_itself else f'settled: {way}'} {_at(case.settle_time)}"
+
+
+def _about(case: pb.Case) -> list[str]:
+    money = [_money(case.amount)] if case.HasField("amount") else []
+    money += [f"receipt {case.mpesa_receipt_number}"] if case.mpesa_receipt_number else []
+    payment = f"booking {case.booking_id} of {case.caller}" if case.payment_id else f"no payment for {case.reference}"
+    lines = [f"  opened {_at(case.open_time)}, {payment}"]
+    return [*lines, f"  {', '.join(money)}"] if money else lines
+
+
+def _ways(case: pb.Case) -> list[str]:
+    ways = [pb.CaseResolution.Name(way).removeprefix("CASE_RESOLUTION_").lower() for way in case.allowed_resolutions]
+    if not ways:
+        return []
+    usual, *others = ways
+    also = f", or {' or '.join(others)}" if others else ""
+    return [f"  To settle it: payment-service cases resolve {case.case_id} {usual} --reason …{also}"]
+
+
+def _payment(found: pb.FoundPayment, *, mine: bool) -> list[str]:
+    payment = found.payment
+    attempt = f"  {'Payment' if mine else 'Another attempt'} {payment.payment_id}, reference {payment.reference}"
+    money = f"receipt {payment.mpesa_receipt_number}" if payment.mpesa_receipt_number else "no receipt"
+    late = ", paid late" if payment.paid_late else ""
+    certain = "certain" if payment.outcome_certain else "not certain"
+    completed = f", money since {_at(payment.complete_time)}" if payment.HasField("complete_time") else ""
+    return [
+        f"{attempt}, for booking {payment.booking_id} of {found.caller}, attempt {payment.attempt}",
+        f"    {_money(payment.amount)} from {payment.masked_phone}; {money}{late}; {_name(payment)}, {certain}",
+        f"    asked for {_at(payment.create_time)}{completed}",
+    ]
+
+
+def _name(payment: payment_pb2.Payment) -> str:
+    status = payment_pb2.PaymentStatus.Name(payment.status).removeprefix("PAYMENT_STATUS_")
+    action = payment_pb2.BookingAction.Name(payment.booking_action).removeprefix("BOOKING_ACTION_")
+    reason = payment_pb2.StatusReason.Name(payment.status_reason).removeprefix("STATUS_REASON_")
+    why = f" ({reason})" if payment.status_reason else ""
+    return f"{status}{why}, booking action {action}"
+
+
+def _act(act: pb.CaseAct) -> str:
+    kind = pb.CaseAct.Kind.Name(act.kind).removeprefix("KIND_")
+    receipt = f", receipt {act.mpesa_receipt_number}" if act.mpesa_receipt_number else ""
+    return f"  {_at(act.act_time)}  {kind} by {act.operator}{receipt}: {act.reason}"
+
+
+def _kind(case: pb.Case) -> str:
+    return pb.CaseKind.Name(case.kind).removeprefix("CASE_KIND_")
+
+
+def _money(money: Money) -> str:
+    return f"{money.currency_code} {money.units}"
+
+
+def _at(stamp: Timestamp) -> str:
+    """As people in Kenya read a clock, and said so."""
+    moment: datetime = stamp.ToDatetime(UTC)
+    return f"{moment.astimezone(_NAIROBI):%Y-%m-%d %H:%M} EAT"
+
+
+def _show(console: Console, lines: Iterable[str] | Sequence[str]) -> None:
+    for line in lines:
+        show_line(console, line)

@@ -1,0 +1,224 @@
+"""`payment-service cases` and `payments`: clients of the running service, which need no database and no keys.
+
+What an operator decides is asked for once before it is done, or taken as said with --yes. The service is told how the
+case stood when it was shown, and refuses a decision on an old picture.
+"""
+
+import contextlib
+import os
+import pwd
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+import grpc
+import typer
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import Message
+from mpesa_payments.v1 import operations_service_pb2 as pb
+from mpesa_payments.v1.operations_service_pb2_grpc import OperationsServiceStub
+from rich.console import Console
+
+from payment_service.commands import case_screens as screens
+from payment_service.config import OperatorSettings
+from runtime.grpc_options import CLIENT_OPTIONS
+from runtime.serving import Address, StartRefused, refuse, run
+
+CALL_SECONDS: Final = 30.0
+"""The longest that the service takes for a call."""
+
+cases = typer.Typer(no_args_is_help=True, help="Settle what no evidence decides. Asks the running service.")
+payments = typer.Typer(no_args_is_help=True, help="Find payments of any caller. Asks the running service.")
+
+
+class Output(StrEnum):
+    """How an answer is shown."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class Resolution(StrEnum):
+    """How a case is settled."""
+
+    ACCEPT = "accept"
+    DISMISS = "dismiss"
+
+
+Service = Annotated[str | None, typer.Option("--service", help="HOST:PORT of the service; else PAYMENTS_GRPC_ADDRESS.")]
+As = Annotated[Output, typer.Option("--output", help="Lines for people, or JSON for programs.")]
+Case = Annotated[str, typer.Argument(help="A case's id.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; kept with your name for ever.")]
+Name = Annotated[str | None, typer.Option("--operator", help="Your name; without it, that of your account here.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=1_000, help="How many at most.")]
+
+
+@cases.command("list")
+def list_cases(
+    kind: Annotated[str | None, typer.Option(help="Only this kind, for example LATE_PAYMENT.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Only those that this operator looks after.")] = None,
+    booking: Annotated[str | None, typer.Option(help="Only those about this booking.")] = None,
+    overdue: Annotated[bool, typer.Option("--overdue", help="Only those whose deadline is over.")] = False,
+    limit: Limit = 100,
+    service: Service = None,
+    output: As = Output.TEXT,
+) -> None:
+    """List the open cases, those that are due first at the front."""
+    asked = pb.ListCasesRequest(owner=owner or "", booking_id=booking or "", overdue=overdue, page_size=limit)
+    if kind is not None:
+        asked.kind = _kind(kind)
+    _ask(service, lambda stub: stub.ListCases(asked, timeout=CALL_SECONDS), output, screens.show_cases)
+
+
+@cases.command("show")
+def show_case(case: Case, service: Service = None, output: As = Output.TEXT) -> None:
+    """Show one case: what is known, what to look at, and how it can be settled. Numbers are masked."""
+    asked = pb.GetCaseRequest(case_id=case)
+    _ask(service, lambda stub: stub.GetCase(asked, timeout=CALL_SECONDS), output, screens.show_case)
+
+
+@cases.command("take")
+def take_case(
+    case: Case, reason: Reason, operator: Name = None, service: Service = None, output: As = Output.TEXT
+) -> None:
+    """Look after a case from now on, so that nobody else works on it."""
+
+    async def take(stub: Any) -> pb.TakeCaseResponse:
+        seen = await stub.GetCase(pb.GetCaseRequest(case_id=case), timeout=CALL_SECONDS)
+        asked = pb.TakeCaseRequest(case_id=case, etag=seen.case.etag, operator=operator or _account(), reason=reason)
+        taken: pb.TakeCaseResponse = await stub.TakeCase(asked, timeout=CALL_SECONDS)
+        return taken
+
+    _ask(service, take, output, screens.show_taken)
+
+
+@cases.command("resolve")
+def resolve_case(
+    case: Case,
+    resolution: Annotated[Resolution, typer.Argument(help="What you decide.", case_sensitive=False)],
+    reason: Reason,
+    receipt: Annotated[
+        str | None, typer.Option(help="The M-Pesa receipt of the money, where the case names none.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    etag: Annotated[str | None, typer.Option(help="As shown by `cases show --output json`: nothing else then.")] = None,
+    operator: Name = None,
+    service: Service = None,
+    output: As = Output.TEXT,
+) -> None:
+    """Settle a case. Asks once before it is done; the booking is told at once what follows."""
+
+    async def resolve(stub: Any) -> pb.ResolveCaseResponse:
+        seen = await stub.GetCase(pb.GetCaseRequest(case_id=case), timeout=CALL_SECONDS)
+        if not yes:
+            _confirm(screens.question(seen, resolution.value, receipt))
+        asked = pb.ResolveCaseRequest(
+            case_id=case,
+            etag=etag or seen.case.etag,
+            resolution=pb.CaseResolution.Value(f"CASE_RESOLUTION_{resolution.name}"),
+            operator=operator or _account(),
+            reason=reason,
+            mpesa_receipt_number=receipt or "",
+        )
+        settled: pb.ResolveCaseResponse = await stub.ResolveCase(asked, timeout=CALL_SECONDS)
+        return settled
+
+    _ask(service, resolve, output, screens.show_resolved)
+
+
+@payments.command("find")
+def find_payments(
+    phone: Annotated[str | None, typer.Option(help="The payer's number; - reads it from the next line.")] = None,
+    receipt: Annotated[str | None, typer.Option(help="An M-Pesa receipt, also one in a case.")] = None,
+    booking: Annotated[str | None, typer.Option(help="A booking.")] = None,
+    reference: Annotated[str | None, typer.Option(help="A payment's short id.")] = None,
+    request_id: Annotated[str | None, typer.Option(help="A request id.")] = None,
+    completed_on: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="A day in Nairobi: what did we take?")
+    ] = None,
+    limit: Limit = 50,
+    service: Service = None,
+    output: As = Output.TEXT,
+) -> None:
+    """Find payments by one thing that is known of them, with their cases. Numbers are masked."""
+    asked = pb.FindPaymentsRequest(page_size=limit)
+    known = {"phone_number": phone, "mpesa_receipt_number": receipt, "booking_id": booking, "reference": reference}
+    given = {name: value for name, value in {**known, "request_id": request_id}.items() if value is not None}
+    if len(given) + (completed_on is not None) != 1:
+        refuse(StartRefused("Give one of --phone, --receipt, --booking, --reference, --request-id, --completed-on."))
+    for name, value in given.items():
+        setattr(asked, name, _next_line() if (name, value) == ("phone_number", "-") else value)
+    if completed_on is not None:
+        midnight = completed_on.replace(tzinfo=UTC) - _NAIROBI_AHEAD
+        asked.complete_time.from_time.FromDatetime(midnight)
+        asked.complete_time.before_time.FromDatetime(midnight + timedelta(days=1))
+    _ask(service, lambda stub: stub.FindPayments(asked, timeout=CALL_SECONDS), output, screens.show_found)
+
+
+_NAIROBI_AHEAD = timedelta(hours=3)
+
+
+def _ask(
+    service: str | None,
+    call: Callable[[Any], Coroutine[Any, Any, Message]],
+    output: Output,
+    show: Callable[[Console, Any], None],
+) -> None:
+    """Call the service and show its answer."""
+    try:
+        address = OperatorSettings.load(grpc_address=service).grpc_address
+    except StartRefused as refusal:
+        refuse(refusal)
+
+    async def ask() -> None:
+        async with _operations(address) as stub:
+            answer = await call(stub)
+        if output is Output.JSON:
+            sys.stdout.write(MessageToJson(answer, preserving_proto_field_name=True) + "\n")
+        else:
+            show(Console(), answer)
+
+    run(ask())
+
+
+@contextlib.asynccontextmanager
+async def _operations(address: Address) -> AsyncIterator[OperationsServiceStub]:
+    """The service; what it refuses is its own sentence, and one that does not answer is one as well."""
+    try:
+        async with grpc.aio.insecure_channel(str(address), options=CLIENT_OPTIONS) as channel:
+            yield OperationsServiceStub(channel)
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            why = f"The payment service at {address} does not answer: name another with --service."
+            raise StartRefused(why) from error
+        raise StartRefused(error.details() or f"The payment service failed ({error.code().name}).") from error
+
+
+def _kind(name: str) -> "pb.CaseKind.ValueType":
+    try:
+        return pb.CaseKind.Value(f"CASE_KIND_{name.upper()}")
+    except ValueError:
+        known = ", ".join(one.removeprefix("CASE_KIND_") for one in pb.CaseKind.keys()[1:])
+        refuse(StartRefused(f"--kind has to be one of {known}."))
+
+
+def _confirm(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise StartRefused("Nobody can be asked here whether to do it: say so with --yes.")
+    if not typer.confirm(question):
+        raise StartRefused("Nothing was done.")
+
+
+def _next_line() -> str:
+    """A number that is typed as an argument stands in the shell's history, and for a moment in the process list."""
+    return sys.stdin.readline().strip()
+
+
+def _account() -> str:
+    """Who runs this, by the operating system and not by the environment, which anybody can set."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"user-{os.getuid()}"

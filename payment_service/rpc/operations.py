@@ -1,0 +1,70 @@
+"""The methods of OperationsService: parse, call, render, as in `methods`."""
+
+from collections.abc import Mapping
+from typing import Final
+from uuid import UUID
+
+from mpesa_payments.v1 import operations_service_pb2 as pb
+
+from payment_service.application.casework import find_payments as finding
+from payment_service.application.casework import resolve_case as resolving
+from payment_service.application.casework import show_cases as showing
+from payment_service.application.casework import take_case as taking
+from payment_service.rpc import operations_replies as replies
+from payment_service.rpc import operations_requests as requests
+from payment_service.rpc.calls import Call, Unary
+from payment_service.rpc.cursors import Page, page_token, read_page_token
+from payment_service.rpc.methods import Core
+
+
+async def list_cases(core: Core, _call: Call, message: pb.ListCasesRequest) -> pb.ListCasesResponse:
+    """ListCases."""
+    wanted, page_size = requests.parse_case_list(message, core.clock())
+    filters = f"cases {message.kind} {message.owner} {message.booking_id} {message.overdue}".encode()
+    after = read_page_token(message.page_token, filters, core.page_keys).before if message.page_token else None
+    page = await showing.list_cases(core.reads, wanted, after, page_size)
+    last = page.cases[-1].case_id if page.more else None
+    return replies.cases_listed(page.cases, _next_page(core, last, filters))
+
+
+async def get_case(core: Core, _call: Call, message: pb.GetCaseRequest) -> pb.GetCaseResponse:
+    """GetCase."""
+    return replies.case_found(await showing.get_case(core.reads, requests.parse_case_id(message)))
+
+
+async def take_case(core: Core, _call: Call, message: pb.TakeCaseRequest) -> pb.TakeCaseResponse:
+    """TakeCase."""
+    asked = requests.parse_taking(message)
+    file = await taking.take_case(core.reads, core.clock, asked.case_id, asked.seen, asked.operator, asked.why)
+    return replies.case_taken(file)
+
+
+async def resolve_case(core: Core, _call: Call, message: pb.ResolveCaseRequest) -> pb.ResolveCaseResponse:
+    """ResolveCase."""
+    return replies.case_resolved(await resolving.resolve_case(core.reads, core.facts, requests.parse_decision(message)))
+
+
+async def find_payments(core: Core, _call: Call, message: pb.FindPaymentsRequest) -> pb.FindPaymentsResponse:
+    """FindPayments."""
+    wanted, page_size = requests.parse_search(message, core.reads.sealer)
+    filters = f"payments {wanted!r}".encode()
+    before = read_page_token(message.page_token, filters, core.page_keys).before if message.page_token else None
+    found = await finding.find_payments(core.reads, wanted, before, page_size)
+    last = found.payments[-1].payment_id if found.more else None
+    return replies.payments_found(found, _next_page(core, last, filters))
+
+
+def _next_page(core: Core, last: UUID | None, filters: bytes) -> str:
+    if last is None:
+        return ""
+    return page_token(Page(last, core.reads.feed.bookmark), filters, core.page_keys)
+
+
+OPERATIONS: Final[Mapping[str, Unary]] = {
+    "mpesa_payments.v1.OperationsService/ListCases": Unary(list_cases),
+    "mpesa_payments.v1.OperationsService/GetCase": Unary(get_case),
+    "mpesa_payments.v1.OperationsService/TakeCase": Unary(take_case),
+    "mpesa_payments.v1.OperationsService/ResolveCase": Unary(resolve_case),
+    "mpesa_payments.v1.OperationsService/FindPayments": Unary(find_payments),
+}
+"""Every method for operators."""

@@ -1,0 +1,112 @@
+"""What operators see, as wire messages."""
+
+from collections.abc import Sequence
+
+from mpesa_payments.v1 import money_pb2
+from mpesa_payments.v1 import operations_service_pb2 as pb
+
+from payment_service.application.casework.find_payments import FoundPayments
+from payment_service.application.casework.show_cases import CaseFile, marks_of
+from payment_service.domain.case_rules import Resolution, rules_of
+from payment_service.domain.cases import CaseKind
+from payment_service.domain.views import PaymentView
+from payment_service.rpc.operations_requests import etag_of
+from payment_service.rpc.replies import CURRENCY, payment_message, timestamp
+from payment_service.store.casework import TAKEN, CaseAct, WorkedCase
+from payment_service.store.payment_search import Takings
+
+_KIND = {kind.value: pb.CaseKind.Value(f"CASE_KIND_{kind.value}") for kind in CaseKind}
+_RESOLUTION = {one.value: pb.CaseResolution.Value(f"CASE_RESOLUTION_{one.value}") for one in Resolution}
+_ACT = {act: pb.CaseAct.Kind.Value(f"KIND_{act}") for act in (TAKEN, *(one.value for one in Resolution))}
+
+
+def cases_listed(cases: Sequence[WorkedCase], next_page_token: str) -> pb.ListCasesResponse:
+    """One page of ListCases."""
+    return pb.ListCasesResponse(cases=[_case(case) for case in cases], next_page_token=next_page_token)
+
+
+def case_found(file: CaseFile) -> pb.GetCaseResponse:
+    """The answer to GetCase."""
+    return pb.GetCaseResponse(
+        case=_case(file.case),
+        attempts=[_payment(one) for one in file.attempts],
+        evidence=[
+            pb.CaseEvidence(what=one.what, receive_time=timestamp(one.at), body=one.body) for one in file.evidence
+        ],
+        acts=[_act(act) for act in file.acts],
+    )
+
+
+def case_taken(file: CaseFile) -> pb.TakeCaseResponse:
+    """The answer to TakeCase."""
+    return pb.TakeCaseResponse(case=_case(file.case))
+
+
+def case_resolved(file: CaseFile) -> pb.ResolveCaseResponse:
+    """The answer to ResolveCase."""
+    return pb.ResolveCaseResponse(case=_case(file.case), attempts=[_payment(one) for one in file.attempts])
+
+
+def payments_found(found: FoundPayments, next_page_token: str) -> pb.FindPaymentsResponse:
+    """One page of FindPayments."""
+    return pb.FindPaymentsResponse(
+        payments=[_payment(one) for one in found.payments],
+        cases=[_case(case) for case in found.cases],
+        takings=_takings(found.takings) if found.takings is not None else None,
+        next_page_token=next_page_token,
+    )
+
+
+def _case(case: WorkedCase) -> pb.Case:
+    rules = rules_of(case.kind)
+    message = pb.Case(
+        case_id=str(case.case_id),
+        kind=_KIND.get(case.kind, pb.CASE_KIND_UNSPECIFIED),
+        about_money=case.is_money,
+        payment_id=str(case.payment_id) if case.payment_id is not None else "",
+        reference=case.reference,
+        caller=case.caller or "",
+        booking_id=case.booking_id or "",
+        mpesa_receipt_number=case.receipt or "",
+        open_time=timestamp(case.opened_at),
+        deadline_time=timestamp(case.deadline_at),
+        resolution=_RESOLUTION.get(case.resolution or "", pb.CASE_RESOLUTION_UNSPECIFIED),
+        owner=case.owner or "",
+        allowed_resolutions=[_RESOLUTION[one] for one in rules.resolutions],
+        advice=rules.advice,
+        etag=etag_of(marks_of(case)),
+    )
+    if case.amount is not None:
+        message.amount.CopyFrom(_money(int(case.amount)))
+    if case.settled_at is not None:
+        message.settle_time.CopyFrom(timestamp(case.settled_at))
+    if case.taken_at is not None:
+        message.take_time.CopyFrom(timestamp(case.taken_at))
+    return message
+
+
+def _payment(view: PaymentView) -> pb.FoundPayment:
+    return pb.FoundPayment(caller=view.caller, payment=payment_message(view))
+
+
+def _act(act: CaseAct) -> pb.CaseAct:
+    return pb.CaseAct(
+        kind=_ACT.get(act.act, pb.CaseAct.KIND_UNSPECIFIED),
+        operator=act.operator,
+        reason=act.reason,
+        mpesa_receipt_number=act.mpesa_receipt_number or "",
+        act_time=timestamp(act.acted_at),
+    )
+
+
+def _takings(sums: Takings) -> pb.FindPaymentsResponse.Takings:
+    return pb.FindPaymentsResponse.Takings(
+        payments=sums.payments,
+        received=_money(int(sums.received)),
+        returned_payments=sums.returned_payments,
+        returned=_money(int(sums.returned)),
+    )
+
+
+def _money(shillings: int) -> money_pb2.Money:
+    return money_pb2.Money(currency_code=CURRENCY, units=shillings)

@@ -1,0 +1,175 @@
+"""From the wire messages of OperationsService to domain values: every bad field at once, as in `requests`."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from mpesa_payments.v1 import operations_service_pb2 as pb
+
+from payment_service.application.casework.resolve_case import CaseDecision
+from payment_service.domain.case_rules import CaseMarks, Resolution
+from payment_service.domain.cases import CaseKind
+from payment_service.rpc.fields import (
+    DRIVES_TERMINALS,
+    NAME,
+    NAME_EXPECTED,
+    PAGE_SIZE_DEFAULT,
+    PAGE_SIZE_MAX,
+    Fields,
+    moment_in,
+    phone_number_in,
+    receipt_in,
+    reference_in,
+)
+from payment_service.security.sealing import Sealer
+from payment_service.store.casework import CaseFilter
+from payment_service.store.payment_search import PaymentSearch
+from payment_service.store.payments import PHONE_INDEX
+from runtime.redaction import redact_text
+
+REASON_MAX = 200
+"""Characters: a sentence and a ticket's number."""
+RANGE_MAX = timedelta(days=31)
+"""A month of payments is what one answer adds up."""
+
+_OPERATOR = re.compile(r"[A-Za-z0-9_.:@-]{1,64}")
+_ETAG = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})")
+_KINDS: Mapping[int, CaseKind] = {pb.CaseKind.Value(f"CASE_KIND_{kind.value}"): kind for kind in CaseKind}
+_RESOLUTIONS: Mapping[int, Resolution] = {
+    pb.CaseResolution.Value(f"CASE_RESOLUTION_{one.value}"): one for one in Resolution
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CaseTaking:
+    """Who takes a case, parsed."""
+
+    case_id: UUID
+    seen: CaseMarks
+    operator: str
+    why: str
+
+
+def etag_of(marks: CaseMarks) -> str:
+    """How a case stands, as operators carry it."""
+    return f"{marks.case}.{marks.payments}.{marks.open_cases}"
+
+
+def parse_case_list(message: pb.ListCasesRequest, now: datetime) -> tuple[CaseFilter, int]:
+    """The filter and the page size."""
+    fields = Fields()
+    kind = _KINDS.get(message.kind)
+    fields.require("kind", kind or message.kind == pb.CASE_KIND_UNSPECIFIED, "expected a value of CaseKind, or none")
+    fields.require("owner", not message.owner or _OPERATOR.fullmatch(message.owner), "expected an operator's name")
+    fields.require("booking_id", not message.booking_id or NAME.fullmatch(message.booking_id), NAME_EXPECTED)
+    page_size = _page_size(fields, message.page_size)
+    fields.end()
+    wanted = CaseFilter(
+        kind=kind.value if kind is not None else None,
+        owner=message.owner or None,
+        booking_id=message.booking_id or None,
+        overdue_at=now if message.overdue else None,
+    )
+    return wanted, page_size
+
+
+def parse_case_id(message: pb.GetCaseRequest) -> UUID:
+    """The case that is asked for."""
+    fields = Fields()
+    case_id = _case_id(fields, message.case_id)
+    fields.end()
+    return case_id
+
+
+def parse_taking(message: pb.TakeCaseRequest) -> CaseTaking:
+    """Who takes which case, and why."""
+    fields = Fields()
+    case_id, seen = _case_id(fields, message.case_id), _etag(fields, message.etag)
+    operator, why = _operator(fields, message.operator), _reason(fields, message.reason)
+    fields.end()
+    return CaseTaking(case_id, seen, operator, why)
+
+
+def parse_decision(message: pb.ResolveCaseRequest) -> CaseDecision:
+    """What an operator has decided."""
+    fields = Fields()
+    case_id, seen = _case_id(fields, message.case_id), _etag(fields, message.etag)
+    operator, why = _operator(fields, message.operator), _reason(fields, message.reason)
+    resolution = _RESOLUTIONS.get(message.resolution)
+    fields.require("resolution", resolution, "expected CASE_RESOLUTION_ACCEPT or CASE_RESOLUTION_DISMISS")
+    receipt = receipt_in(fields, message.mpesa_receipt_number) if message.mpesa_receipt_number else None
+    fields.end()
+    assert resolution is not None, "anything else has been refused"
+    return CaseDecision(case_id, seen, resolution, operator, why, receipt)
+
+
+def parse_search(message: pb.FindPaymentsRequest, sealer: Sealer) -> tuple[PaymentSearch, int]:
+    """What is known of the payments, and the page size. The phone number goes no further than its blind index."""
+    fields = Fields()
+    search = PaymentSearch()
+    match message.WhichOneof("known"):
+        case "phone_number":
+            search = PaymentSearch(phone_index=sealer.index(PHONE_INDEX, phone_number_in(fields, message.phone_number)))
+        case "mpesa_receipt_number":
+            search = PaymentSearch(receipt=receipt_in(fields, message.mpesa_receipt_number))
+        case "booking_id":
+            fields.require("booking_id", NAME.fullmatch(message.booking_id), NAME_EXPECTED)
+            search = PaymentSearch(booking_id=message.booking_id)
+        case "reference":
+            search = PaymentSearch(reference=reference_in(fields, message.reference))
+        case "request_id":
+            fields.require("request_id", NAME.fullmatch(message.request_id), NAME_EXPECTED)
+            search = PaymentSearch(request_id=message.request_id)
+        case "complete_time":
+            search = _completed(fields, message.complete_time)
+        case _:
+            ways = "phone_number, mpesa_receipt_number, booking_id, reference, request_id or complete_time"
+            fields.refuse("known", f"expected {ways}")
+    page_size = _page_size(fields, message.page_size)
+    fields.end()
+    return search, page_size
+
+
+def _completed(fields: Fields, within: pb.FindPaymentsRequest.TimeRange) -> PaymentSearch:
+    first = moment_in(fields, "complete_time.from_time", within.from_time)
+    end = moment_in(fields, "complete_time.before_time", within.before_time)
+    if first is not None and end is not None:
+        expected = f"expected a time after from_time, at most {RANGE_MAX.days} days later"
+        fields.require("complete_time.before_time", first < end <= first + RANGE_MAX, expected)
+    return PaymentSearch(completed_from=first, completed_before=end)
+
+
+def _case_id(fields: Fields, text: str) -> UUID:
+    try:
+        case_id = UUID(text)
+    except ValueError:
+        case_id = UUID(int=0)
+    if str(case_id) != text.lower():
+        fields.refuse("case_id", "expected the id of a case, such as 01890a5d-ac96-774b-bcce-b302099a8057")
+    return case_id
+
+
+def _etag(fields: Fields, text: str) -> CaseMarks:
+    found = _ETAG.fullmatch(text)
+    fields.require("etag", found, "expected the etag of the case as you have seen it")
+    return CaseMarks(*map(int, found.groups())) if found is not None else CaseMarks(0, 0, 0)
+
+
+def _operator(fields: Fields, text: str) -> str:
+    good = _OPERATOR.fullmatch(text) and redact_text(text) == text
+    fields.require("operator", good, 'expected a name of 1 to 64 letters, digits or "-_.:@", and no phone number')
+    return text
+
+
+def _reason(fields: Fields, text: str) -> str:
+    reason = text.strip()
+    good = 0 < len(reason) <= REASON_MAX and not DRIVES_TERMINALS.search(reason)
+    fields.require("reason", good, f"expected 1 to {REASON_MAX} characters on one line that say why")
+    return redact_text(reason)
+
+
+def _page_size(fields: Fields, asked: int) -> int:
+    fields.require("page_size", asked >= 0, f"expected 0 to {PAGE_SIZE_MAX}")
+    return min(asked or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)

@@ -1,0 +1,115 @@
+"""`payment-service cases` and `payments` as operators type them: clients of a running service, without its keys."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import re
+from collections.abc import Mapping
+
+import pytest
+
+from development.postgres import find_free_port
+from payment_service.domain.facts import WatchEnded
+from tests.application.casework.casefiles import expired, late
+from tests.commands.test_inspect import command
+from tests.rpc.processes import Process
+
+
+@pytest.fixture
+def environment(process: Process) -> Mapping[str, str]:
+    return {"PAYMENTS_GRPC_ADDRESS": str(process.server.address)}
+
+
+async def test_from_a_phone_number_to_a_settled_case_in_three_commands(
+    process: Process, environment: Mapping[str, str]
+) -> None:
+    payment = await late(process, 1, "RCPT000001")
+    code, found, errors = await command(environment, "payments", "find", "--phone", "0712345678")
+    assert (code, errors) == (0, "")
+    assert f"Payment {payment.payment_id}, reference {payment.reference}, for booking BK-1 of development" in found
+    assert (
+        "KES 500 from 2547*****678; receipt RCPT000001, paid late; COMPLETED (PAID_LATE), booking action REVIEW"
+        in found
+    )
+    (case_id,) = re.findall(r"^ +([0-9a-f-]{36})  LATE_PAYMENT, about money, open", found, re.MULTILINE)
+
+    code, shown, errors = await command(environment, "cases", "show", case_id)
+    assert (code, errors) == (0, "")
+    assert "The money came after the hold. Accept it if the seat can still be given." in shown
+    assert f"To settle it: payment-service cases resolve {case_id} accept --reason …" in shown
+
+    words = ("cases", "resolve", case_id, "accept", "--reason", "has the message, seat is free", "--yes")
+    code, settled, errors = await command(environment, *words)
+    assert (code, errors) == (0, "")
+    assert f"Case {case_id}, LATE_PAYMENT, about money, settled: ACCEPT" in settled
+    assert "booking action CONFIRM, certain" in settled
+
+    code, _, errors = await command(environment, *words[:5], "another reason", "--yes")
+    assert (code, errors) == (1, f"The case has been settled already: ACCEPT, by {getpass.getuser()}.\n")
+    _, listed, _ = await command(environment, "cases", "list")
+    assert listed == "There is none.\n"
+    for text in (found, shown, settled):
+        assert "712345678" not in text
+
+
+async def test_an_answer_is_had_as_json_and_a_case_is_taken(process: Process, environment: Mapping[str, str]) -> None:
+    await late(process, 1, "RCPT000001")
+    _, listed, _ = await command(environment, "cases", "list", "--kind", "late_payment", "--output", "json")
+    (case,) = json.loads(listed)["cases"]
+    assert (case["kind"], case["mpesa_receipt_number"]) == ("CASE_KIND_LATE_PAYMENT", "RCPT000001")
+    code, taken, _ = await command(
+        environment, "cases", "take", case["case_id"], "--reason", "mine", "--operator", "amina"
+    )
+    assert (code, taken.splitlines()[0]) == (0, f"Case {case['case_id']} is amina's now.")
+    stale = ("--reason", "seat is free", "--yes", "--etag", case["etag"])
+    code, _, errors = await command(environment, "cases", "resolve", case["case_id"], "accept", *stale)
+    assert code == 1
+    assert errors == (
+        "Since you have seen the case, this has changed: the case, which amina has now."
+        " Look at it again, then decide.\n"
+    )
+
+
+async def test_what_was_taken_on_a_day_is_added_up(process: Process, environment: Mapping[str, str]) -> None:
+    process.writers.clock.now = process.writers.clock.now.replace(hour=7, minute=0)
+    payment = await late(process, 1, "RCPT000001")
+    assert payment.completed_at is not None
+    day = f"{payment.completed_at:%Y-%m-%d}"
+    _, found, _ = await command(environment, "payments", "find", "--completed-on", day)
+    assert found.splitlines()[-1] == "1 payments, KES 500 received; of these 0, KES 0, have gone back."
+
+
+async def test_what_moves_money_is_not_done_where_nobody_can_be_asked(
+    process: Process, environment: Mapping[str, str]
+) -> None:
+    payment = await expired(process, 1)
+    process.writers.clock.move(49 * 3600)
+    await process.tell(payment, WatchEnded())
+    _, listed, _ = await command(environment, "cases", "list", "--output", "json")
+    (case,) = json.loads(listed)["cases"]
+    resolve = ("cases", "resolve", case["case_id"], "accept", "--reason", "has the message")
+    code, _, errors = await command(environment, *resolve, "--receipt", "RCPT000009")
+    assert (code, errors) == (1, "Nobody can be asked here whether to do it: say so with --yes.\n")
+    code, _, errors = await command(environment, *resolve, "--yes")
+    assert (code, errors.startswith("mpesa_receipt_number: expected the M-Pesa receipt number")) == (1, True)
+    code, _, errors = await command(environment, *resolve[:5], " ", "--yes")
+    assert (code, errors.startswith("reason: expected 1 to 200 characters")) == (1, True)
+    code, _, _ = await command(environment, *resolve, "--receipt", "RCPT000009", "--yes")
+    assert code == 0
+
+
+async def test_what_cannot_be_asked_is_one_sentence(process: Process, environment: Mapping[str, str]) -> None:
+    nowhere = f"127.0.0.1:{find_free_port()}"
+    for words, sentence in (
+        (("cases", "list", "--service", nowhere), f"The payment service at {nowhere} does not answer"),
+        (("cases", "list", "--service", "here"), "The flag for PAYMENTS_GRPC_ADDRESS has a value that cannot be used"),
+        (("cases", "list", "--kind", "late"), "--kind has to be one of CONTRADICTION, "),
+        (("cases", "show", "7"), "case_id: expected the id of a case"),
+        (("payments", "find"), "Give one of --phone, "),
+        (("payments", "find", "--phone", "0712345678", "--booking", "BK-1"), "Give one of --phone, "),
+        (("payments", "find", "--phone", "12"), "phone_number: expected a Kenyan mobile number"),
+    ):
+        code, output, errors = await command(environment, *words)
+        assert (code, output, "Traceback" in errors) == (1, "", False), words
+        assert errors.startswith(sentence), words
