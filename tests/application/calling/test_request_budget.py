@@ -41,7 +41,9 @@ class Processes:
         self._stack.push_async_callback(engine.dispose)
         return engine
 
-    def budget(self, per_second: float = 10.0, kind: Kind = "push", wait_max_seconds: float = 0.2) -> RequestBudget:
+    def budget(
+        self, per_second: float = 10.0, kind: Kind = "push", wait_max_seconds: float = PATIENCE_SECONDS
+    ) -> RequestBudget:
         return RequestBudget(kind, per_second, self.engine(), self.clock, wait_max_seconds)
 
 
@@ -138,7 +140,7 @@ async def test_a_turn_that_comes_back_in_a_pause_is_not_used_in_it(processes: Pr
 
 
 async def test_whoever_waits_goes_before_whoever_would_not(processes: Processes) -> None:
-    budget = processes.budget(wait_max_seconds=PATIENCE_SECONDS)
+    budget = processes.budget()
     await turns(budget)
     waiting = asyncio.create_task(budget.take("600998"))
     await until(budget.blocks["600998"].turn.locked)
@@ -257,7 +259,7 @@ async def test_those_who_wait_are_served_in_the_order_they_came(processes: Proce
 
 
 async def test_a_wait_that_would_be_too_long_ends_and_costs_the_others_nothing(processes: Processes) -> None:
-    budget = processes.budget()
+    budget = processes.budget(wait_max_seconds=0.2)
     await turns(budget)
     with pytest.raises(BudgetExhausted, match="no turn"):
         await budget.take("600998")
@@ -271,7 +273,7 @@ async def test_a_wait_that_would_be_too_long_ends_and_costs_the_others_nothing(p
 
 
 async def test_no_transaction_is_open_while_a_turn_is_waited_for(processes: Processes, database: Database) -> None:
-    budget = processes.budget(wait_max_seconds=PATIENCE_SECONDS)
+    budget = processes.budget()
     await turns(budget)
     waiting = asyncio.create_task(budget.take("600998"))
     while budget.blocks["600998"].taking is not None or budget.blocks["600998"].next_try_at <= processes.clock():
