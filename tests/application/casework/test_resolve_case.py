@@ -11,6 +11,7 @@ import pytest
 from payment_service.application.casework.show_cases import get_case
 from payment_service.application.casework.take_case import take_case
 from payment_service.application.inspecting.check import check_invariants
+from payment_service.application.inspecting.explain_payment import explain_payment
 from payment_service.application.inspecting.invariants import Instruments, Invariant
 from payment_service.application.settling.accept_callbacks import CallbackOutcome, ReceivedCallback, accept_callbacks
 from payment_service.domain.callbacks import CallbackKind
@@ -303,6 +304,19 @@ async def test_two_accepted_duplicates_confirm_once(process: Process, database: 
     assert await rows_of(database, confirms) == [(1,)]
     assert await open_cases(process) == []
     assert await broken(process, database) == []
+
+
+async def test_the_story_of_a_payment_says_who_settled_its_case_and_why(process: Process, database: Database) -> None:
+    payment = await late(process, 1, "RCPT000001")
+    await settle(process, await only_case(process))
+    async with await connect_reader(database.application_url) as conn:
+        story = await explain_payment(process.writers.sealer, conn, payment.payment_id)
+    (settled,) = (moment for moment in story.moments if "settled" in moment.what)
+    assert (settled.what, settled.by) == ("money case LATE_PAYMENT settled", f"operator {OPERATOR}")
+    assert settled.details[0] == f"ACCEPT, receipt RCPT000001: {WHY}"
+    assert [moment.by for moment in story.moments if moment.what.startswith("version 6")] == [
+        "an operator, settling a case"
+    ]
 
 
 async def test_the_check_notices_who_or_why_that_was_altered(process: Process, database: Database) -> None:
