@@ -108,6 +108,12 @@ PROGRAM_FAULT = Alarm(
     "Something failed by a fault of the program, or by what it found stored.",
     "Report the traceback in this line. Nothing is lost by it: what was not done is tried again, or has a case.",
 )
+LOG_DIVERGED = Alarm(
+    "log_diverged",
+    "The log of payments is not the one that this process has read: the database was restored to an earlier point.",
+    "This process ends: see that it is started again. Callers who follow payments get LOG_DIVERGED and have to start"
+    " again. What the restore has lost stands in Safaricom's own list.",
+)
 CALLBACK_GIVEN_UP = Alarm(
     "callback_given_up",
     "A callback could not be applied in about a day of tries. It is kept as dead, with a case.",
@@ -130,6 +136,7 @@ ALARMS: tuple[Alarm, ...] = (
     RESULT_BLAMES_SETUP,
     INITIATOR_REFUSED,
     QUESTION_REFUSED,
+    LOG_DIVERGED,
     CALLBACK_GIVEN_UP,
     CLOCKS_DIFFER,
     STEP_FAILS,

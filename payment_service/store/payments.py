@@ -11,10 +11,10 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import structlog
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from payment_service.alarms import PROGRAM_FAULT
 from payment_service.domain.payment import BookingAction, LatePaymentPolicy, Payment, State, UnpaidProof
 from payment_service.domain.reasons import Reason
 from payment_service.security.sealing import CHECKOUT_REQUEST_ID, PHONE_NUMBER, SealBroken, Sealer
@@ -22,11 +22,10 @@ from payment_service.store.caller_requests import SHARED_LOCKS, UNUSED, UsedId
 from payment_service.store.many_rows import array_of, columns_of, inserting, updating
 from payment_service.store.pipeline import Statement
 from payment_service.store.tables import payments
+from runtime.alarms import raise_alarm
 
 CHECKOUT_INDEX = "checkout"
 PHONE_INDEX = "phone"
-
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +281,7 @@ async def read_prompts(conn: AsyncConnection, sealer: Sealer, ids: Sequence[UUID
         try:
             phone_number = sealer.open(PHONE_NUMBER, row.payment_id.bytes, row.phone_number).decode()
         except SealBroken:
-            _log.exception("phone number does not open", payment_id=str(row.payment_id))
+            raise_alarm(PROGRAM_FAULT, what="phone number does not open", payment_id=str(row.payment_id), exc_info=True)
             continue
         prompts.append(
             Prompt(

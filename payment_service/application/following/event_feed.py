@@ -32,6 +32,7 @@ from uuid import UUID
 import psycopg
 import structlog
 
+from payment_service.alarms import LOG_DIVERGED
 from payment_service.application.following.stored_views import event_view
 from payment_service.domain.errors import LogDiverged
 from payment_service.domain.views import EventView
@@ -39,6 +40,7 @@ from payment_service.security.sealing import Sealer
 from payment_service.store import reads
 from payment_service.store.pipeline import Connection, Statement, run_together
 from payment_service.store.reads import EventRow
+from runtime.alarms import raise_alarm
 
 Key = TypeVar("Key")
 
@@ -292,7 +294,7 @@ class EventFeed:
                 return
             position, tag = self._bookmark.position, self._bookmark.tag
             if position and await reads.tag_at(connection, position) != tag:
-                _log.critical("event log diverged", position=position)
+                raise_alarm(LOG_DIVERGED, position=position)
                 raise LogDiverged
 
     def _hand_out(self, rows: list[EventRow]) -> None:

@@ -9,13 +9,13 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-import structlog
-
+from payment_service.alarms import PROGRAM_FAULT
 from payment_service.domain.payment import STATUS_OF, BookingAction, PhoneWarning, State, Status
 from payment_service.domain.reasons import Reason
 from payment_service.domain.views import EventType, EventView, PaymentView, masked
 from payment_service.security.sealing import PHONE_NUMBER, SealBroken, Sealer
 from payment_service.store.reads import EventRow, PaymentRow
+from runtime.alarms import raise_alarm
 
 UNREADABLE_PHONE: Final = "*" * 12
 """Shown where a number does not open: one damaged row must not stop the log for everybody."""
@@ -26,8 +26,6 @@ _REASONS = {reason.value: reason for reason in Reason}
 _ACTIONS = {action.value: action for action in BookingAction}
 _EVENT_TYPES = {event_type.value: event_type for event_type in EventType}
 _WARNINGS = {warning.value: warning for warning in PhoneWarning}
-
-_log = structlog.get_logger(__name__)
 
 
 def states_of(statuses: frozenset[Status]) -> tuple[str, ...]:
@@ -84,5 +82,5 @@ def _masked_phone(payment_id: UUID, sealed: bytes, sealer: Sealer) -> str:
     try:
         return masked(sealer.open(PHONE_NUMBER, payment_id.bytes, sealed).decode())
     except SealBroken:
-        _log.exception("phone number does not open", payment_id=str(payment_id))
+        raise_alarm(PROGRAM_FAULT, what="phone number does not open", payment_id=str(payment_id), exc_info=True)
         return UNREADABLE_PHONE

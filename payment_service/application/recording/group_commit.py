@@ -45,8 +45,10 @@ import psycopg
 import structlog
 from psycopg import errors
 
+from payment_service.alarms import PROGRAM_FAULT
 from payment_service.domain.errors import BookingLocked, Overloaded, StoreUnavailable
 from payment_service.store.pipeline import Connection
+from runtime.alarms import raise_alarm
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -211,7 +213,7 @@ class GroupCommit(Generic[Item, Answer]):
                 problem = StoreUnavailable()
                 problem.__cause__ = error
             except Exception as error:
-                _log.exception("group failed", group=self._name, items=len(items))
+                raise_alarm(PROGRAM_FAULT, what="group failed", group=self._name, items=len(items), exc_info=True)
                 problem = error
                 break
             else:

@@ -15,7 +15,7 @@ from enum import StrEnum
 import structlog
 from opentelemetry import trace
 
-from payment_service.alarms import RESULT_BLAMES_SETUP
+from payment_service.alarms import PROGRAM_FAULT, RESULT_BLAMES_SETUP
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.application.settling.catching_up import CatchingUp
@@ -87,7 +87,7 @@ async def _accept(tools: AcceptTools, callback: ReceivedCallback) -> CallbackOut
         return CallbackOutcome.NOT_STORED
     except Exception:
         # Its neighbours may be committed already; the gateway offers this one again.
-        _log.exception("callback could not be kept", reference=callback.reference)
+        raise_alarm(PROGRAM_FAULT, what="callback could not be kept", reference=callback.reference, exc_info=True)
         return CallbackOutcome.NOT_STORED
     tools.catching_up.callback_stored(callback.received_at)
     return CallbackOutcome.STORED
@@ -120,7 +120,7 @@ async def _apply(facts: GroupCommit[Submission, Recorded], submission: Submissio
         raise
     except Exception as error:
         # A fault of ours must not lose a callback: it is kept alone, and a background step applies it again.
-        _log.exception("callback kept without being applied", reference=submission.reference)
+        raise_alarm(PROGRAM_FAULT, what="callback kept, not applied", reference=submission.reference, exc_info=error)
         recorded = await facts.submit(replace(submission, only_keep=type(error).__name__))
     if isinstance(submission.fact, ResultReported) and (alarm := meaning_of(submission.fact.code).alarm) is not None:
         raise_alarm(RESULT_BLAMES_SETUP, code=submission.fact.code, check=alarm)

@@ -113,7 +113,10 @@ async def _apply(tools: InboxTools, callback: StoredCallback) -> None:
         # No fault of the callback's: it is still due, and no try is counted.
         return
     except Exception as error:
-        _log.exception("callback could not be applied", reference=callback.reference, tries=callback.tries + 1)
+        # An alarm is raised when it is first kept so, and when it is given up.
+        _log.warning(
+            "callback could not be applied", reference=callback.reference, tries=callback.tries + 1, exc_info=error
+        )
         await _put_off(tools, callback, type(error).__name__)
 
 

@@ -7,13 +7,11 @@ failed as well.
 import asyncio
 from collections.abc import Sequence
 
-import structlog
-
+from payment_service.alarms import PROGRAM_FAULT
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.domain.errors import Overloaded, StoreUnavailable
-
-_log = structlog.get_logger(__name__)
+from runtime.alarms import raise_alarm
 
 
 async def tell_each(facts: GroupCommit[Submission, Recorded], submissions: Sequence[Submission]) -> list[Exception]:
@@ -27,8 +25,9 @@ async def tell_each(facts: GroupCommit[Submission, Recorded], submissions: Seque
         if isinstance(outcome, Exception):
             failures.append(outcome)
             if not isinstance(outcome, StoreUnavailable | Overloaded):
-                _log.error(
-                    "fact could not be recorded",
+                raise_alarm(
+                    PROGRAM_FAULT,
+                    what="fact could not be recorded",
                     payment_id=str(submission.payment_id),
                     fact=type(submission.fact).__name__,
                     cause=type(outcome).__name__,

@@ -92,6 +92,6 @@ async def test_a_doubt_that_cannot_be_ended_holds_up_no_other_and_fails_the_step
     finally:
         await engine.dispose()
     assert len(failed.value.exceptions) == 2
-    assert len([line for line in lines if line["event"] == "fact could not be recorded"]) == 2
+    assert len([line for line in lines if line.get("what") == "fact could not be recorded"]) == 2
     held = "SELECT payment_id FROM payment_transactions WHERE money_case_open ORDER BY payment_id"
     assert await rows_of(database, held) == sorted((payment.payment_id,) for payment in doubted[:2])

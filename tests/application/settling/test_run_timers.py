@@ -165,6 +165,6 @@ async def test_two_payments_that_cannot_be_read_hold_up_no_other(
     with capture_logs() as lines, pytest.raises(ExceptionGroup) as failed:
         await run_timers(steps)
     assert [type(one) for one in failed.value.exceptions] == [SealBroken, SealBroken]
-    told = [line["payment_id"] for line in lines if line["event"] == "fact could not be recorded"]
+    told = [line["payment_id"] for line in lines if line.get("what") == "fact could not be recorded"]
     assert sorted(told) == sorted(str(payment.payment_id) for payment in torn)
     assert {(await row(database, payment))[0] for payment in sound} == {"FAILED"}
