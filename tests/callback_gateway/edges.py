@@ -118,7 +118,12 @@ class Program:
 
     process: asyncio.subprocess.Process
     address: str
-    output: bytes = b""
+    log: Path
+
+    @property
+    def output(self) -> bytes:
+        """All that it has said. In a file: a pipe that nobody reads would hold the program up once it is full."""
+        return self.log.read_bytes()
 
     async def stop(self, signal_number: int) -> list[dict[str, object]]:
         """Signal it, wait for its end, and give the lines it logged."""
@@ -127,9 +132,7 @@ class Program:
         return self.lines()
 
     async def wait(self) -> None:
-        assert self.process.stdout is not None
         async with asyncio.timeout(PATIENCE_SECONDS):
-            self.output += await self.process.stdout.read()
             await self.process.wait()
 
     def lines(self) -> list[dict[str, object]]:
@@ -139,24 +142,27 @@ class Program:
 @contextlib.asynccontextmanager
 async def gateway_program(folder: Path, core_address: str, **environment: str) -> AsyncIterator[Program]:
     """`callback-gateway serve`, serving; killed at the end if it still runs."""
-    keys, ready = folder / "callback_keys.json", folder / f"ready-{secrets.token_hex(4)}.json"
+    keys, mark = folder / "callback_keys.json", secrets.token_hex(4)
+    ready, log = folder / f"ready-{mark}.json", folder / f"gateway-{mark}.log"
     keys.write_text(json.dumps({"current": KEYS.current_id, "keys": {k: v.hex() for k, v in KEYS.keys.items()}}))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "callback_gateway", "serve", "--listen", "127.0.0.1:0", "--core", core_address),
-        *("--callback-keys-file", str(keys), "--ready-file", str(ready)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={"PATH": "/usr/bin:/bin", "http_proxy": "http://127.0.0.1:1", "GATEWAY_LOG_LEVEL": "DEBUG"} | environment,
-    )
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "callback_gateway", "serve", "--listen", "127.0.0.1:0", "--core", core_address),
+            *("--callback-keys-file", str(keys), "--ready-file", str(ready)),
+            stdout=output,
+            stderr=output,
+            env={"PATH": "/usr/bin:/bin", "http_proxy": "http://127.0.0.1:1", "GATEWAY_LOG_LEVEL": "DEBUG"}
+            | environment,
+        )
     try:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not ready.exists():
-            assert process.returncode is None, (await process.communicate())[0]
+            assert process.returncode is None, log.read_text()
             assert time.monotonic() < deadline, "the gateway did not become ready"
             await asyncio.sleep(0.02)
         document = json.loads(ready.read_text())
         assert document["pid"] == process.pid
-        yield Program(process, document["address"])
+        yield Program(process, document["address"], log)
     finally:
         if process.returncode is None:
             process.kill()
