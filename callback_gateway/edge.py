@@ -25,7 +25,7 @@ from callback_gateway.connections import Connections, EdgeConnection
 from callback_gateway.core_health import CoreHealth
 from callback_gateway.forwarding import ForwardQueue, Outcome
 from callback_gateway.spool import Spool
-from runtime.callback_tokens import CallbackKeys, key_unknown, token_accepted
+from runtime.callback_tokens import CallbackKeys, key_unknown, kind_of
 
 CALLBACK_PATH = re.compile(r"/callbacks/(stk|result)/([^/]{1,64})/([^/]{1,64})")
 # A proxy may send the whole address as the target (RFC 9112, section 3.2.2); the path is what counts.
@@ -108,7 +108,7 @@ async def _answer(edge: Edge, request: web.BaseRequest) -> web.Response:
 
 
 async def _take_callback(edge: Edge, request: web.BaseRequest, kind: str, reference: str, token: str) -> web.Response:
-    if not token_accepted(edge.keys, kind, reference, token):
+    if kind_of(edge.keys, kind, reference, token) is None:
         edge.counts["refused"] += 1
         if key_unknown(edge.keys, token):
             edge.unknown_keys.refused()

@@ -86,6 +86,12 @@ INITIATOR_REFUSED = Alarm(
     "Check the initiator's name and password (it expires after 90 days and locks after three wrong tries), that it may"
     " query transactions, and that the certificate is this environment's.",
 )
+REFUND_REFUSED = Alarm(
+    "refund_refused",
+    "M-Pesa refused a refund for a reason that lies in our set-up or our account.",
+    "Do what `check` in this line says. The refund has failed with a case, and no money moved: ask for it again. While"
+    " the initiator is refused no refund is sent for a day, or until its name or password is another.",
+)
 QUESTION_REFUSED = Alarm(
     "question_refused",
     "Safaricom refused to answer a question of ours for a reason that lies in our set-up.",
@@ -137,6 +143,7 @@ ALARMS: tuple[Alarm, ...] = (
     INITIATOR_REFUSED,
     QUESTION_REFUSED,
     LOG_DIVERGED,
+    REFUND_REFUSED,
     CALLBACK_GIVEN_UP,
     CLOCKS_DIFFER,
     STEP_FAILS,

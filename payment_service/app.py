@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from payment_service.application.calling.access_token import AccessToken
 from payment_service.application.calling.exchanges import keep_exchange
 from payment_service.application.calling.first_token import FirstToken, asking_until_had
+from payment_service.application.calling.operator import Operator
 from payment_service.application.calling.request_budget import RequestBudget
 from payment_service.application.calling.safaricom import Safaricom
 from payment_service.application.collecting.create_payment import CreatingTools, Decision, NewPayment, create_payments
@@ -29,6 +30,7 @@ from payment_service.application.following.read_payments import payment_reads
 from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, RecordingTools, Submission, record_facts
+from payment_service.application.refunding.send_refunds import RefundTools, drain_refunds
 from payment_service.application.settling.accept_callbacks import AcceptTools
 from payment_service.application.settling.catching_up import CatchingUp
 from payment_service.config import PaymentSettings
@@ -71,6 +73,7 @@ class _Parts:
 
     core: Core
     writers: _Writers
+    refunds: RefundTools | None
     first_token: FirstToken
     others: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
     """What runs beside the writers, for as long as the service serves."""
@@ -137,7 +140,10 @@ async def _running(parts: _Parts, *, drain_seconds: float) -> AsyncIterator[_Par
                     for task in others:
                         task.cancel()
         finally:
-            await parts.core.initiate.drain(drain_seconds)
+            await asyncio.gather(
+                parts.core.initiate.drain(drain_seconds),
+                *([drain_refunds(parts.refunds, drain_seconds)] if parts.refunds is not None else []),
+            )
             for writer in writers:
                 writer.cancel()
 
@@ -162,6 +168,7 @@ def _parts(
         callback_base_url=settings.callback_base_url.rstrip("/"),
         times=settings.times,
     )
+    refunds = _refunds(settings, credentials, engine, send)
     catching_up = CatchingUp(clock, settings.times)
     initiate = InitiatePayments(writers.creates, send, reads, credentials.default_shortcode)
     core = Core(
@@ -169,13 +176,31 @@ def _parts(
         facts=writers.facts,
         callbacks=AcceptTools(writers.facts, sealer, credentials.callback_keys, catching_up),
         reads=reads,
+        refund_shortcodes=credentials.shortcodes if refunds is not None else (),
         shortcodes=[ShortcodeLimits(s.number, s.amount_min, s.amount_max) for s in credentials.shortcodes.values()],
         page_keys=credentials.keys.fingerprint,
         clock=clock,
         heartbeat_seconds=settings.heartbeat_s,
     )
-    timers = periodic_steps(settings, engine, clock, initiate, credentials.initiator, catching_up)
-    return _Parts(core, writers, FirstToken(send.safaricom.tokens), (feed.run, reads.points.run, *timers))
+    timers = periodic_steps(settings, engine, clock, initiate, refunds, catching_up)
+    steps = (feed.run, reads.points.run, *timers)
+    return _Parts(core, writers, refunds, FirstToken(send.safaricom.tokens), steps)
+
+
+def _refunds(
+    settings: PaymentSettings, credentials: Credentials, engine: AsyncEngine, send: SendTools
+) -> RefundTools | None:
+    """What sends money back, where an initiator is set up for it."""
+    if credentials.initiator is None:
+        return None
+    sealer, clock = send.safaricom.sealer, send.safaricom.clock
+    return RefundTools(
+        engine=engine,
+        facts=send.facts,
+        safaricom=send.safaricom,
+        budget=RequestBudget("refund", settings.refunds_per_second, engine, clock),
+        operator=Operator(credentials.initiator, sealer, send.callback_keys, send.callback_base_url),
+    )
 
 
 def _writers(
@@ -183,7 +208,7 @@ def _writers(
 ) -> _Writers:
     keys, times = credentials.keys, settings.times
     creating = CreatingTools(sealer, keys.chain, keys.fingerprint, credentials.default_shortcode, clock, times)
-    recording = RecordingTools(sealer, keys.chain, keys.fingerprint, clock, times)
+    recording = RecordingTools(sealer, keys.chain, keys.fingerprint, clock, times, settings.refund_times)
     connect = partial(connect_writer, settings.database_url.get_secret_value(), autocommit=True)
     return _Writers(
         creates=GroupCommit("create", connect, partial(create_payments, creating), feed.wake),

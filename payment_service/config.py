@@ -24,6 +24,7 @@ from payment_service.daraja.shortcodes import (
     check_daraja_url,
 )
 from payment_service.domain.payment import Times
+from payment_service.domain.refund import RefundTimes
 from runtime.private_files import why_not_private
 from runtime.serving import Address, StartRefused
 from runtime.settings import AddressSetting, ProgramSettings
@@ -81,6 +82,13 @@ class TimedSettings(InspectionSettings):
             query_after=timedelta(seconds=self.query_after_s),
         )
 
+    @property
+    def refund_times(self) -> RefundTimes:
+        """The same of refunds: a result that is missing is asked for when a push has been asked about twice."""
+        return RefundTimes(
+            lease=timedelta(seconds=self.lease_s), result_within=timedelta(seconds=2 * self.query_after_s)
+        )
+
 
 class PaymentSettings(TimedSettings):
     """Read from PAYMENTS_* in the environment; flags win."""
@@ -117,6 +125,9 @@ class PaymentSettings(TimedSettings):
         le=60_000,
         description="queries a minute for one shortcode, all processes together",
     )
+    refunds_per_second: float = Field(
+        default=5, gt=0, le=1_000, description="refunds a second for one shortcode, all processes together"
+    )
     pull_nominated_number: str = Field(
         default="",
         description="MSISDN the shortcodes are registered with for Pull Transactions; empty: the books are not read",
@@ -125,7 +136,8 @@ class PaymentSettings(TimedSettings):
         default=600, ge=1, le=86_400, description="between two readings of a shortcode's books, seconds"
     )
     initiator_name: str = Field(
-        default="", description="operator of M-Pesa that asks for a transaction's status; empty: none is asked for"
+        default="",
+        description="operator of M-Pesa as whom statuses are asked for and money is sent back; empty: neither",
     )
     initiator_password: SecretStr = Field(default=SecretStr(""), description="password of that operator")
     initiator_certificate_file: Path | None = Field(
@@ -189,7 +201,7 @@ class PaymentSettings(TimedSettings):
         }
         if any(given.values()) and not all(given.values()):
             missing = ", ".join(name for name, is_given in given.items() if not is_given)
-            raise ValueError(f"Transaction Status needs {missing} as well")
+            raise ValueError(f"Transaction Status and refunds need {missing} as well")
         return self
 
     @property
@@ -199,7 +211,7 @@ class PaymentSettings(TimedSettings):
         if not self.pull_nominated_number:
             sentences.append("Pull Transactions is off: PAYMENTS_PULL_NOMINATED_NUMBER is not set.")
         if not self.initiator_name:
-            sentences.append("Transaction Status is off: PAYMENTS_INITIATOR_NAME is not set.")
+            sentences.append("Transaction Status and refunds are off: PAYMENTS_INITIATOR_NAME is not set.")
         return tuple(sentences)
 
 

@@ -14,10 +14,13 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from payment_service.alarms import STEP_FAILS
+from payment_service.application.calling.operator import Operator
 from payment_service.application.calling.request_budget import RequestBudget
 from payment_service.application.collecting.initiate_payment import InitiatePayments
 from payment_service.application.collecting.send_prompt import SendTools
 from payment_service.application.recording.database_clock import DatabaseClock
+from payment_service.application.refunding.run_refund_timers import RefundTimerTools, run_refund_timers
+from payment_service.application.refunding.send_refunds import RefundTools, send_refunds
 from payment_service.application.settling.apply_kept_callbacks import (
     InboxTools,
     apply_pending_callbacks,
@@ -36,7 +39,6 @@ from payment_service.application.settling.watch_provider import ProviderWatch, w
 from payment_service.application.settling.watch_pull import LOOK_SECONDS as PULL_WATCH_SECONDS
 from payment_service.application.settling.watch_pull import PullWatch, watch_pull
 from payment_service.config import PaymentSettings
-from payment_service.daraja.initiator import Initiator
 from payment_service.daraja.shortcodes import ShortcodeKind
 from runtime.alarms import LastingAlarm
 
@@ -61,7 +63,7 @@ def periodic_steps(
     engine: AsyncEngine,
     clock: DatabaseClock,
     initiate: InitiatePayments,
-    initiator: Initiator | None,
+    refunds: RefundTools | None,
     catching_up: CatchingUp,
 ) -> list[Callable[[], Coroutine[Any, Any, None]]]:
     """What happens by itself, each step at its own pace."""
@@ -92,12 +94,15 @@ def periodic_steps(
         partial(every, DOUBT_SECONDS, partial(end_doubts, DoubtTools(engine, send.facts))),
         partial(every, QUERY_STEP_SECONDS, partial(query_pushes, queries)),
         partial(every, WATCH_LOOK_SECONDS, partial(watch_provider, ProviderWatch(engine, clock))),
-        *_readers_of_books(settings, engine, clock, send, initiator),
+        *_readers_of_books(settings, engine, clock, send, refunds.operator if refunds is not None else None),
+        # Timers also for what was sent while there was an initiator.
+        partial(every, STEP_SECONDS, partial(run_refund_timers, RefundTimerTools(engine, send.facts, clock))),
+        *([partial(every, STEP_SECONDS, partial(send_refunds, refunds))] if refunds is not None else []),
     ]
 
 
 def _readers_of_books(
-    settings: PaymentSettings, engine: AsyncEngine, clock: DatabaseClock, send: SendTools, initiator: Initiator | None
+    settings: PaymentSettings, engine: AsyncEngine, clock: DatabaseClock, send: SendTools, operator: Operator | None
 ) -> list[Callable[[], Coroutine[Any, Any, None]]]:
     """What reads the provider's books, by the page and by the transaction, where each is allowed."""
     readers: list[Callable[[], Coroutine[Any, Any, None]]] = []
@@ -114,14 +119,8 @@ def _readers_of_books(
         readers.append(partial(every, PULL_LOOK_SECONDS, partial(pull_transactions, pulling)))
         watch = PullWatch(engine, list(send.safaricom.shortcodes), pulling.interval, clock(), clock)
         readers.append(partial(every, PULL_WATCH_SECONDS, partial(watch_pull, watch)))
-    if initiator is not None:
-        asking = StatusTools(
-            engine=engine,
-            safaricom=send.safaricom,
-            initiator=initiator,
-            callback_keys=send.callback_keys,
-            callback_base_url=send.callback_base_url,
-        )
+    if operator is not None:
+        asking = StatusTools(engine, send.safaricom, operator)
         readers.append(partial(every, STATUS_LOOK_SECONDS, partial(ask_status, asking)))
     return readers
 

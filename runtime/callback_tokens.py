@@ -1,14 +1,15 @@
 """The token in a callback URL: how it is made, and whether it is ours.
 
 Safaricom signs nothing, so the URL itself is the proof that its holder was told of the payment. The token is a MAC
-over the kind of callback and the payment's reference; the gateway refuses a wrong one before it reads the body, and
-the core checks again with the same function. Which payment a reference means, and what a callback changes, is
+over the kind of callback and the reference of the payment or refund; the gateway refuses a wrong one before it reads
+the body, and the core checks again with the same function. What a reference means, and what a callback changes, is
 decided elsewhere.
 """
 
 import hmac
 import re
-from collections.abc import Mapping
+import secrets
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from runtime.key_rings import KeyRing, load_key_ring
@@ -20,6 +21,13 @@ REFERENCE_ALPHABET = "23456789bcdfghjknprtvwxz"
 REFERENCE_LENGTH = 12
 REFERENCE_PATTERN = re.compile(f"[{REFERENCE_ALPHABET}]{{{REFERENCE_LENGTH}}}")
 KIND_PATTERN = re.compile(r"[a-z]{1,16}")
+
+# What is posted to each path. Each kind has tokens of its own, so that what comes to one address never passes for what
+# was to come to another: the word that nobody knows what became of a reversal has the shape of its result.
+KINDS_AT: Mapping[str, Sequence[str]] = {
+    "stk": ("stk",),
+    "result": ("result", "reversal", "reversaltimeout", "reversalstatus"),
+}
 
 # Changes with the meaning of what is signed, so that a token of one version is never valid in another.
 MAC_LABEL = b"mpesa-payments callback v1"
@@ -35,6 +43,11 @@ class CallbackKeys(KeyRing):
     """The keys for callback tokens: new tokens use the current one, any of them is accepted."""
 
 
+def new_reference() -> str:
+    """A reference that nobody can guess."""
+    return "".join(secrets.choice(REFERENCE_ALPHABET) for _ in range(REFERENCE_LENGTH))
+
+
 def callback_token(keys: CallbackKeys, kind: str, reference: str) -> str:
     """The token for a callback URL, made with the current key."""
     if not KIND_PATTERN.fullmatch(kind) or not REFERENCE_PATTERN.fullmatch(reference):
@@ -44,7 +57,14 @@ def callback_token(keys: CallbackKeys, kind: str, reference: str) -> str:
 
 def callback_path(keys: CallbackKeys, kind: str, reference: str) -> str:
     """The path of the callback URL to give to Daraja."""
-    return f"/callbacks/{kind}/{reference}/{callback_token(keys, kind, reference)}"
+    word = next(word for word, kinds in KINDS_AT.items() if kind in kinds)
+    return f"/callbacks/{word}/{reference}/{callback_token(keys, kind, reference)}"
+
+
+def kind_of(keys: CallbackKeys, word: str, reference: str, token: str) -> str | None:
+    """The kind of callback that a path's token is for; None where it is for none of those that come there."""
+    accepted = [kind for kind in KINDS_AT.get(word, ()) if token_accepted(keys, kind, reference, token)]
+    return accepted[0] if accepted else None
 
 
 def token_accepted(keys: CallbackKeys, kind: object, reference: object, token: object) -> bool:

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from payment_service.application.calling.exchanges import exchange_row
 from payment_service.application.recording.record_facts import Submission
+from payment_service.application.recording.request_encoding import KeptRequest
 from payment_service.application.settling.accept_callbacks import (
     AcceptTools,
     CallbackOutcome,
@@ -26,6 +27,7 @@ from payment_service.domain.facts import (
     NotSent,
     PromptAccepted,
     PromptRefused,
+    RefundRequested,
     ResultReported,
     SendClaimed,
     Source,
@@ -34,7 +36,9 @@ from payment_service.domain.facts import (
 )
 from payment_service.domain.payment import CancelRequest, Payment
 from payment_service.domain.reasons import Reason
-from runtime.callback_tokens import callback_token, load_callback_keys
+from payment_service.domain.refund import RefundOrder, RefundReason, RefundRequest
+from payment_service.domain.refund_facts import RefundAccepted, RefundClaimed, RefundReported, RefundVerdict
+from runtime.callback_tokens import callback_token, load_callback_keys, new_reference
 from runtime.key_rings import create_key_ring
 from tests.writers import Writers, a_request, withdraw
 
@@ -170,6 +174,7 @@ async def every_kind(stories: Stories) -> Mapping[str, Payment]:
     await stories.pulled(told["perhaps in the books"], "RCPT000010", in_doubt=True)
     told |= await _doubted(stories)
     told["confirmed by queries"] = await _confirmed_by_queries(stories)
+    told["refunded"] = await _refunded(stories)
     return told
 
 
@@ -209,6 +214,22 @@ async def _refused(stories: Stories) -> Payment:
     await stories.tell(payment, NotSent(first, "DNS"))
     await stories.tell(payment, SendClaimed(second))
     return await stories.tell(payment, PromptRefused(second, "400.002.02", Reason.NOT_SENT))
+
+
+async def _refunded(stories: Stories) -> Payment:
+    """Paid, and the money has gone back by its second refund."""
+    payment = await stories.prompted()
+    await stories.callback(payment.reference, receipt="RCPT000012")
+    for verdict, code in ((RefundVerdict.FAILED, "1"), (RefundVerdict.DONE, "0")):
+        refund_id, claim = uuid4(), uuid4()
+        asked = RefundRequest(f"refund-{refund_id}", payment.payment_id, RefundReason.CANNOT_DELIVER)
+        order = RefundOrder(new_reference(), "174379", RefundReason.CANNOT_DELIVER, None, possible=True)
+        fact, kept = RefundRequested(refund_id), KeptRequest(refund_id, CALLER, asked)
+        await stories.writers.facts.submit(Submission(fact, payment.payment_id, request=kept, refund=order))
+        told = RefundReported(f"callback:{refund_id}", verdict, code, "RCPT000012" if code == "0" else None)
+        for about in (RefundClaimed(claim), RefundAccepted(claim, f"o-{claim}", f"AG-{claim}"), told):
+            await stories.writers.facts.submit(Submission(about, payment.payment_id, refund_id=refund_id))
+    return payment
 
 
 async def _confirmed_by_queries(stories: Stories) -> Payment:

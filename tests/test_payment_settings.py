@@ -36,7 +36,10 @@ def refusal(**changed: object) -> str:
 
 def test_what_the_settings_leave_out_is_said() -> None:
     off = PaymentSettings.load(**GOOD).switched_off
-    assert [sentence.partition(" is off")[0] for sentence in off] == ["Pull Transactions", "Transaction Status"]
+    assert [sentence.partition(" off:")[0] for sentence in off] == [
+        "Pull Transactions is",
+        "Transaction Status and refunds are",
+    ]
     initiator = {"initiator_name": "o", "initiator_password": "hush", "initiator_certificate_file": "c.pem"}
     assert PaymentSettings.load(**GOOD, pull_nominated_number="254722000000", **initiator).switched_off == ()
 

@@ -18,10 +18,12 @@ from typing import Generic, TypeVar, assert_never
 
 from payment_service.daraja.fields import is_id, nairobi_time, read_amount, read_receipt
 from payment_service.daraja.json_reading import NotJson, Several, read_json
+from payment_service.daraja.refund_posts import read_reversal_post, read_reversal_status_post
 from payment_service.daraja.result_codes import meaning_of, read_code
 from payment_service.daraja.status import read_status_result
 from payment_service.domain.callbacks import CallbackKind
 from payment_service.domain.facts import UNREADABLE, NothingTold, ResultReported, Source, Unreadable, Verdict
+from payment_service.domain.refund_facts import RefundPost, RefundReported, RefundTimedOut
 
 T = TypeVar("T")
 
@@ -43,13 +45,21 @@ class _Told(Generic[T]):
     contradictory: bool = False
 
 
-def read_callback(kind: CallbackKind, body: bytes, fact_id: str) -> ResultReported | NothingTold | Unreadable:
-    """What a callback says of a payment, whatever is in there. The fact gets the id that is given."""
+def read_callback(
+    kind: CallbackKind, body: bytes, fact_id: str
+) -> ResultReported | NothingTold | Unreadable | RefundReported | RefundTimedOut | RefundPost:
+    """What a callback says of a payment or a refund, whatever is in there. The fact gets the id that is given."""
     match kind:
         case CallbackKind.STK:
             return _read_stk(body, fact_id)
         case CallbackKind.RESULT:
             return read_status_result(body, fact_id)
+        case CallbackKind.REVERSAL:
+            return read_reversal_post(body, fact_id)
+        case CallbackKind.REVERSAL_TIMEOUT:
+            return RefundTimedOut(fact_id)
+        case CallbackKind.REVERSAL_STATUS:
+            return read_reversal_status_post(body, fact_id)
         case _:
             assert_never(kind)
 

@@ -4,12 +4,18 @@ from enum import StrEnum
 
 
 class CallbackKind(StrEnum):
-    """What a callback answers; the word stands in its path, and its token is made for it."""
+    """What a callback answers. Its token is made for it."""
 
     STK = "stk"
     """A push."""
     RESULT = "result"
     """A question for the status of a transaction."""
+    REVERSAL = "reversal"
+    """A reversal."""
+    REVERSAL_TIMEOUT = "reversaltimeout"
+    """A reversal, of which nobody knows what became."""
+    REVERSAL_STATUS = "reversalstatus"
+    """A question for the status of a reversal."""
 
 
 class CallbackStatus(StrEnum):

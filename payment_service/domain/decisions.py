@@ -16,6 +16,7 @@ from payment_service.domain.payment import (
     BookingAction,
     LatePaymentPolicy,
     Payment,
+    RefundStatus,
     State,
     Times,
     UnpaidProof,
@@ -97,6 +98,9 @@ def booking_action(payment: Payment, around: Surroundings) -> BookingAction:
     """What the booking may do, from the row itself and what its siblings have said."""
     match payment.state:
         case State.REFUNDING | State.REFUNDED:
+            return BookingAction.RELEASE
+        # The seat was given up when the refund was asked for: a refund that failed is made again, or made good by hand.
+        case State.COMPLETED if payment.refund_status is RefundStatus.FAILED:
             return BookingAction.RELEASE
         case State.COMPLETED if payment.said_confirm:
             return BookingAction.CONFIRM
@@ -184,4 +188,7 @@ def _material(payment: Payment) -> tuple[object, ...]:
         payment.blocks_booking,
         payment.said_confirm,
         payment.money_case_open,
+        payment.refund_id,
+        payment.refund_status,
+        payment.refunded_amount,
     )

@@ -12,6 +12,9 @@ from payment_service.domain.facts import (
     NotSent,
     PromptAccepted,
     PromptRefused,
+    RefundDone,
+    RefundFailed,
+    RefundRequested,
     ResultReported,
     SendClaimed,
     Source,
@@ -21,6 +24,7 @@ from payment_service.domain.facts import (
 from payment_service.domain.findings import asked_after_prompt
 from payment_service.domain.payment import PAID_STATES, Payment, State, Times, UnpaidProof
 from payment_service.domain.reasons import Reason
+from payment_service.domain.refunds import with_refund
 
 
 def moved(payment: Payment, target: str, fact: Fact, now: datetime, times: Times) -> Payment:
@@ -71,13 +75,8 @@ def moved(payment: Payment, target: str, fact: Fact, now: datetime, times: Times
             return payment.but(due_at=None, query_at=None)
         case "block":
             return payment.but(blocks_booking=False)
-        case "RG":
-            return payment.but(state=State.REFUNDING)
-        case "RD":
-            return payment.but(state=State.REFUNDED, reason=None)
-        case "back":
-            paid = payment.completed_at is not None
-            return payment.but(state=State.COMPLETED if paid else State.UNCERTAIN)
+        case "RG" | "RD" | "back" if isinstance(fact, RefundRequested | RefundDone | RefundFailed):
+            return with_refund(payment, fact)
         case _:
             raise AssertionError(f"no such cell in the table: {target} for {type(fact).__name__}")
 

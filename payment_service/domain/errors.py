@@ -11,6 +11,7 @@ from uuid import UUID
 
 from payment_service.domain.decisions import Bar
 from payment_service.domain.payment import Payment
+from payment_service.domain.refund import RefundBar
 
 
 class PaymentsError(Exception):
@@ -58,6 +59,14 @@ class CancelTooLate(PaymentsError):
     def __init__(self, payment: Payment) -> None:
         super().__init__()
         self.payment = payment
+
+
+class RefundBarred(PaymentsError):
+    """The money cannot go back as it was asked for."""
+
+    def __init__(self, bar: RefundBar, payment: Payment) -> None:
+        super().__init__()
+        self.bar, self.payment = bar, payment
 
 
 class PaymentNotFound(PaymentsError):

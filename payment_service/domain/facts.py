@@ -239,9 +239,11 @@ class RefundRequested:
 
 @dataclass(frozen=True, slots=True)
 class RefundDone:
-    """The reversal is proven."""
+    """The refund is proven."""
 
     refund_id: UUID
+    amount: int
+    """Whole shillings."""
 
     @property
     def fact_id(self) -> str:
@@ -250,13 +252,27 @@ class RefundDone:
 
 @dataclass(frozen=True, slots=True)
 class RefundFailed:
-    """The reversal is proven not to have happened."""
+    """The refund is proven not to have happened."""
 
     refund_id: UUID
 
     @property
     def fact_id(self) -> str:
         return f"refund-failed:{self.refund_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class RefundInDoubt:
+    """What was learned of a refund contradicts it, or nobody can find out what became of it."""
+
+    refund_id: UUID
+    learned_from: str
+    """The id of the fact about the refund."""
+    is_money: bool
+
+    @property
+    def fact_id(self) -> str:
+        return f"refund-doubt:{self.refund_id}:{self.learned_from}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +336,7 @@ Fact = (
     | RefundRequested
     | RefundDone
     | RefundFailed
+    | RefundInDoubt
     | CaseAccepted
     | CaseDismissed
 )

@@ -29,6 +29,7 @@ from payment_service.domain.facts import (
     ReceiptProven,
     RefundDone,
     RefundFailed,
+    RefundInDoubt,
     RefundRequested,
     ResultReported,
     SendClaimed,
@@ -99,6 +100,8 @@ class Finding(StrEnum):
     REFUND_BY_CASE = "an operator returns money under review"
     REFUND_DONE = "the refund is proven"
     REFUND_FAILED = "the refund is proven to have failed"
+    REFUND_UNCLEAR = "nobody knows what became of the refund, or its results disagree"
+    REFUND_OVERPAID = "money may have gone back twice, or by another way"
     CASE_ACCEPTED = "an operator accepts money in doubt"
     OWN_ACCEPTED = "an operator accepts the payment's own money"
     ACCEPTED_ANOTHERS = "an operator accepts money that is recorded on another payment"
@@ -193,6 +196,8 @@ def finding(payment: Payment, fact: Fact, around: Surroundings, now: datetime, t
             return Finding.REFUND_DONE
         case RefundFailed():
             return Finding.REFUND_FAILED
+        case RefundInDoubt():
+            return Finding.REFUND_OVERPAID if fact.is_money else Finding.REFUND_UNCLEAR
         case CaseAccepted():
             return _accepted(payment, fact, around)
         case CaseDismissed():

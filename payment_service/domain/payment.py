@@ -99,6 +99,14 @@ class UnpaidProof(StrEnum):
     """An operator looked where this service cannot, and settled the case that the outcome is unknown."""
 
 
+class RefundStatus(StrEnum):
+    """What a caller sees of a refund; the names are those of the wire enum."""
+
+    PENDING = "PENDING"
+    DONE = "DONE"
+    FAILED = "FAILED"
+
+
 class PhoneWarning(StrEnum):
     """Something worth knowing about a phone number; never a refusal."""
 
@@ -231,6 +239,11 @@ class Payment:
     money_case_open: bool = False
     review_reason: Reason | None = None
     """What the oldest open case about its money says, or that its booking is paid already: see `shown_reason`."""
+    refund_id: UUID | None = None
+    """The latest refund of this payment."""
+    refund_status: RefundStatus | None = None
+    refunded_amount: int = 0
+    """Whole shillings that are proven to have gone back."""
 
     claim_id: UUID | None = None
     """The latest claim to send."""

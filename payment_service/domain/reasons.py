@@ -78,6 +78,7 @@ LANGUAGES = Sentence._fields
 
 _STARTING = Sentence("We are starting your M-Pesa payment.", "Tunaanzisha malipo yako ya M-Pesa.")
 _RECEIVED = Sentence("Payment received. Thank you.", "Malipo yamepokelewa. Asante.")
+_RETURNING = Sentence("Your money is being returned.", "Pesa zako zinarudishwa.")
 _RETURNED = Sentence("Your money has been returned.", "Pesa zako zimerudishwa.")
 
 _SENTENCES: dict[Reason, Sentence] = {
@@ -246,8 +247,8 @@ def _sentence(status: str, reason: Reason | None, booking_action: str, outcome_c
         return _RECEIVED
     if booking_action == "FOLLOW_SIBLING":
         return _SENTENCES[Reason.SIBLING_PAID]
-    if booking_action == "RELEASE" and status == "REFUNDED":
-        return _RETURNED
+    if booking_action == "RELEASE":
+        return _RETURNED if status == "REFUNDED" else _RETURNING
     if status == "EXPIRED" and outcome_certain:
         return _UNPAID
     return _SENTENCES[reason] if reason is not None else _WITHOUT_REASON[status]

@@ -96,6 +96,8 @@ REFUND_REQUESTED   no       no     no     no     no     no     no       RG      
 REFUND_BY_CASE     no       no     no     no     no     RG     no       RG       no       no       no       no       no      own        own
 REFUND_DONE        $        $      $      $      $      RD     RD+case  RD+case  $        $        $        $        $       RD         -
 REFUND_FAILED      case     case   case   case   case   case   case     case     case     case     case     case     case    back+case  case
+REFUND_UNCLEAR     case     case   case   case   case   case   case     case     case     case     case     case     case    case       case
+REFUND_OVERPAID    $        $      $      $      $      $      $        $        $        $        $        $        $       $          $
 CASE_ACCEPTED      K        K      K      K      K      K      receipt  no       K        K        K        K        K       no         no
 OWN_ACCEPTED       no       no     no     no     no     no     settled  settled  no       no       no       no       no      no         no
 ACCEPTED_ANOTHERS  no       no     no     no     no     no     no       no       no       no       no       no       no      no         no
@@ -146,8 +148,7 @@ _CASE_OF: Mapping[Finding, CaseKind] = {
     Finding.UNREAD_BODY: CaseKind.UNREAD_CALLBACK,
     Finding.WATCH_UNCOVERED: CaseKind.OUTCOME_UNKNOWN,
     Finding.RECEIPT_OVERDUE: CaseKind.RECEIPT_OVERDUE,
-    Finding.REFUND_DONE: CaseKind.REFUND,
-    Finding.REFUND_FAILED: CaseKind.REFUND,
+    **{row: CaseKind.REFUND for row in Finding if row.name.startswith("REFUND_")},
 }
 
 _REASON_OF_CASE: Mapping[str, Reason] = {

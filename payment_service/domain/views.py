@@ -16,10 +16,12 @@ from payment_service.domain.payment import (
     Payment,
     PaymentRequest,
     PhoneWarning,
+    RefundStatus,
     State,
     Status,
 )
 from payment_service.domain.reasons import Reason
+from payment_service.domain.refund import RefundReason
 
 
 class EventType(StrEnum):
@@ -36,6 +38,9 @@ class EventType(StrEnum):
     CANCELLED = "CANCELLED"
     EXPIRED = "EXPIRED"
     UPDATED = "UPDATED"
+    REFUND_REQUESTED = "REFUND_REQUESTED"
+    REFUNDED = "REFUNDED"
+    REFUND_FAILED = "REFUND_FAILED"
 
 
 _TYPE_ON_ENTERING = {
@@ -47,8 +52,8 @@ _TYPE_ON_ENTERING = {
     State.FAILED: EventType.FAILED,
     State.CANCELLED: EventType.CANCELLED,
     State.EXPIRED: EventType.EXPIRED,
-    State.REFUNDING: EventType.UPDATED,
-    State.REFUNDED: EventType.UPDATED,
+    State.REFUNDING: EventType.REFUND_REQUESTED,
+    State.REFUNDED: EventType.REFUNDED,
 }
 
 
@@ -56,9 +61,23 @@ def event_type(before: Payment, after: Payment) -> EventType:
     """The type of the event that tells of this change."""
     if after.state is before.state:
         return EventType.UPDATED
+    if before.state is State.REFUNDING and after.state is not State.REFUNDED:
+        return EventType.REFUND_FAILED
     if after.state is State.COMPLETED and after.paid_late and not before.paid_late:
         return EventType.COMPLETED_LATE
     return _TYPE_ON_ENTERING[after.state]
+
+
+@dataclass(frozen=True, slots=True)
+class RefundView:
+    """A refund as the payment's caller sees it. `amount` is whole shillings."""
+
+    refund_id: UUID
+    status: RefundStatus
+    amount: int
+    reason: RefundReason
+    requested_at: datetime
+    ended_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +108,9 @@ class PaymentView:
     completed_at: datetime | None
     metadata: Mapping[str, str]
     version: int
+    refund: RefundView | None = None
+    """The latest one."""
+    refunded_amount: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from payment_service.domain.errors import (
     PageTokenInvalid,
     PaymentNotFound,
     PaymentsError,
+    RefundBarred,
     RequestIdReused,
     ResolutionRefused,
     ShuttingDown,
@@ -39,6 +40,7 @@ from payment_service.domain.errors import (
     Violation,
 )
 from payment_service.domain.payment import STATUS_OF
+from payment_service.domain.refund import RefundBar
 from runtime.alarms import raise_alarm
 
 DOMAIN: Final = "mpesa-payments"
@@ -49,6 +51,18 @@ STORE_RETRY = timedelta(seconds=1)
 DRAIN_RETRY = timedelta(milliseconds=100)
 """Another process answers at once; a moment for the caller's channel to find it."""
 BUSY_RETRY = timedelta(milliseconds=500)
+
+_WHY_NO_REFUND: Final[Mapping[RefundBar, str]] = {
+    RefundBar.NOT_PAID: "No money of this payment is known to have arrived, so none can go back.",
+    RefundBar.UNDER_REVIEW: "An operator decides about the money of this payment first.",
+    RefundBar.RECEIPT_PENDING: "The receipt number is not known yet. Ask again once mpesa_receipt_number is set.",
+    RefundBar.REFUND_UNDER_WAY: "A refund of this payment is under way already.",
+    RefundBar.REFUNDED: "The money of this payment has gone back already.",
+    RefundBar.ABOVE_WHAT_IS_LEFT: "The amount is more than is left of this payment. Leave it unset for all of that.",
+    RefundBar.PART_NOT_POSSIBLE: "A part of a payment cannot be sent back yet. Leave the amount unset for all of it.",
+    RefundBar.NOT_SET_UP: "Refunds are not set up. The operator of this service has to set PAYMENTS_INITIATOR_NAME,"
+    " PAYMENTS_INITIATOR_PASSWORD_FILE and PAYMENTS_INITIATOR_CERTIFICATE_FILE.",
+}
 
 _log = structlog.get_logger(__name__)
 
@@ -119,6 +133,13 @@ def answer_to(error: Exception, clock: Callable[[], datetime]) -> Answer:
         case CancelTooLate():
             metadata = {"payment_id": str(error.payment.payment_id), "status": STATUS_OF[error.payment.state].value}
             return Answer(code.FAILED_PRECONDITION, "CANCEL_TOO_LATE", text, metadata)
+        case RefundBarred():
+            metadata = {
+                "payment_id": str(error.payment.payment_id),
+                "status": STATUS_OF[error.payment.state].value,
+                "cause": error.bar.value,
+            }
+            return Answer(code.FAILED_PRECONDITION, "REFUND_NOT_POSSIBLE", _WHY_NO_REFUND[error.bar], metadata)
         case PaymentNotFound():
             return Answer(code.NOT_FOUND, "PAYMENT_NOT_FOUND", text)
         case CaseNotFound():

@@ -35,6 +35,7 @@ RULES: Mapping[str, frozenset[Party]] = {
     f"{_PAYMENTS}/InitiatePayment": frozenset({Party.BOOKING}),
     f"{_PAYMENTS}/RetryPayment": frozenset({Party.BOOKING}),
     f"{_PAYMENTS}/CancelPayment": frozenset({Party.BOOKING}),
+    f"{_PAYMENTS}/RefundPayment": frozenset({Party.BOOKING}),
     f"{_PAYMENTS}/GetPayment": frozenset({Party.BOOKING}),
     f"{_PAYMENTS}/ListPayments": frozenset({Party.BOOKING}),
     f"{_PAYMENTS}/WatchPayment": frozenset({Party.BOOKING}),

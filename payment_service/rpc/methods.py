@@ -1,7 +1,7 @@
 """The methods: parse, call, render. What is decided, is decided elsewhere."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -18,6 +18,7 @@ from payment_service.application.following.follow_events import Batch, Start, fo
 from payment_service.application.following.read_payments import PaymentReads
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
+from payment_service.application.refunding import refund_payment as refunding
 from payment_service.application.settling.accept_callbacks import AcceptTools, accept_callbacks
 from payment_service.domain.errors import InvalidRequest
 from payment_service.domain.payment import ShortcodeLimits
@@ -50,6 +51,8 @@ class Core:
     facts: GroupCommit[Submission, Recorded]
     callbacks: AcceptTools
     reads: PaymentReads
+    refund_shortcodes: Collection[str]
+    """Those that money can go back from; none where no initiator is set up."""
     shortcodes: Sequence[ShortcodeLimits]
     page_keys: KeyRing
     clock: Callable[[], datetime]
@@ -82,6 +85,14 @@ async def cancel_payment(core: Core, call: Call, message: pb.CancelPaymentReques
     bookmark = core.reads.feed.bookmark
     answered = await cancelling.cancel_payment(core.facts, core.reads, call.caller, asked)
     return replies.cancelled(answered, bookmark)
+
+
+async def refund_payment(core: Core, call: Call, message: pb.RefundPaymentRequest) -> pb.RefundPaymentResponse:
+    """RefundPayment."""
+    asked = requests.parse_refund(message)
+    bookmark = core.reads.feed.bookmark
+    answered = await refunding.refund_payment(core.facts, core.reads, core.refund_shortcodes, call.caller, asked)
+    return replies.refunded(answered, bookmark)
 
 
 async def get_payment(core: Core, call: Call, message: pb.GetPaymentRequest) -> pb.GetPaymentResponse:
@@ -152,6 +163,7 @@ METHODS: Final[Mapping[str, Unary | Streaming]] = {
     "mpesa_payments.v1.PaymentService/InitiatePayment": Unary(initiate_payment, Lane.INITIATE),
     "mpesa_payments.v1.PaymentService/RetryPayment": Unary(retry_payment, Lane.INITIATE),
     "mpesa_payments.v1.PaymentService/CancelPayment": Unary(cancel_payment),
+    "mpesa_payments.v1.PaymentService/RefundPayment": Unary(refund_payment),
     "mpesa_payments.v1.PaymentService/GetPayment": Unary(get_payment),
     "mpesa_payments.v1.PaymentService/ListPayments": Unary(list_payments),
     "mpesa_payments.v1.PaymentService/WatchPayment": Streaming(watch_payment, replies.followed_payment),

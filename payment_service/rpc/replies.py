@@ -9,9 +9,10 @@ from mpesa_payments.v1 import callback_service_pb2, money_pb2, payment_pb2, paym
 from payment_service.application.following.event_feed import Bookmark
 from payment_service.application.following.follow_events import Batch
 from payment_service.application.settling.accept_callbacks import CallbackOutcome
-from payment_service.domain.payment import BookingAction, PhoneWarning, Status
+from payment_service.domain.payment import BookingAction, PhoneWarning, RefundStatus, Status
 from payment_service.domain.reasons import Reason, customer_message
-from payment_service.domain.views import Answered, EventType, EventView, PaymentView
+from payment_service.domain.refund import RefundReason
+from payment_service.domain.views import Answered, EventType, EventView, PaymentView, RefundView
 from payment_service.rpc.cursors import cursor_text
 
 CURRENCY = "KES"
@@ -20,6 +21,8 @@ _STATUS = {s: payment_pb2.PaymentStatus.Value(f"PAYMENT_STATUS_{s.value}") for s
 _REASON = {r: payment_pb2.StatusReason.Value(f"STATUS_REASON_{r.value}") for r in Reason}
 _ACTION = {a: payment_pb2.BookingAction.Value(f"BOOKING_ACTION_{a.value}") for a in BookingAction}
 _WARNING = {w: payment_pb2.PhoneWarning.Value(f"PHONE_WARNING_{w.value}") for w in PhoneWarning}
+_REFUND_STATUS = {s: payment_pb2.RefundStatus.Value(f"REFUND_STATUS_{s.value}") for s in RefundStatus}
+_REFUND_REASON = {r: payment_pb2.RefundReason.Value(f"REFUND_REASON_{r.value}") for r in RefundReason}
 _EVENT_TYPE = {t: payment_pb2.PaymentEventType.Value(f"PAYMENT_EVENT_TYPE_{t.value}") for t in EventType}
 _OUTCOME = {o: callback_service_pb2.CallbackOutcome.Value(f"CALLBACK_OUTCOME_{o.value}") for o in CallbackOutcome}
 
@@ -41,7 +44,7 @@ def payment_message(view: PaymentView) -> payment_pb2.Payment:
         ),
         booking_action=_ACTION[view.booking_action],
         outcome_certain=view.outcome_certain,
-        amount=money_pb2.Money(currency_code=CURRENCY, units=view.amount),
+        amount=_money(view.amount),
         masked_phone=view.masked_phone,
         mpesa_receipt_number=view.receipt or "",
         paid_late=view.paid_late,
@@ -59,9 +62,30 @@ def payment_message(view: PaymentView) -> payment_pb2.Payment:
         message.phone_warning = _WARNING[view.phone_warning]
     if view.retry_allowed_at is not None:
         message.retry_allowed_time.CopyFrom(timestamp(view.retry_allowed_at))
+    if view.refund is not None:
+        message.refund.CopyFrom(_refund_message(view.refund))
+    if view.refunded_amount:
+        message.refunded_amount.CopyFrom(_money(view.refunded_amount))
     if view.completed_at is not None:
         message.complete_time.CopyFrom(timestamp(view.completed_at))
     return message
+
+
+def _refund_message(view: RefundView) -> payment_pb2.Refund:
+    message = payment_pb2.Refund(
+        refund_id=str(view.refund_id),
+        status=_REFUND_STATUS[view.status],
+        amount=_money(view.amount),
+        reason=_REFUND_REASON[view.reason],
+        request_time=timestamp(view.requested_at),
+    )
+    if view.ended_at is not None:
+        message.end_time.CopyFrom(timestamp(view.ended_at))
+    return message
+
+
+def _money(shillings: int) -> money_pb2.Money:
+    return money_pb2.Money(currency_code=CURRENCY, units=shillings)
 
 
 def event_message(event: EventView, bookmark: Bookmark) -> payment_pb2.PaymentEvent:
@@ -96,6 +120,13 @@ def retried(answered: Answered, bookmark: Bookmark) -> payment_service_pb2.Retry
 def cancelled(answered: Answered, bookmark: Bookmark) -> payment_service_pb2.CancelPaymentResponse:
     """The answer to CancelPayment."""
     return payment_service_pb2.CancelPaymentResponse(
+        payment=payment_message(answered.view), cursor=cursor_text(bookmark), replayed=answered.replayed
+    )
+
+
+def refunded(answered: Answered, bookmark: Bookmark) -> payment_service_pb2.RefundPaymentResponse:
+    """The answer to RefundPayment."""
+    return payment_service_pb2.RefundPaymentResponse(
         payment=payment_message(answered.view), cursor=cursor_text(bookmark), replayed=answered.replayed
     )
 

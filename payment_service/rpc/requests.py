@@ -31,6 +31,7 @@ from payment_service.domain.payment import (
     Status,
 )
 from payment_service.domain.reasons import LANGUAGES
+from payment_service.domain.refund import RefundReason, RefundRequest
 from payment_service.rpc.fields import (
     DRIVES_TERMINALS,
     NAME,
@@ -76,6 +77,9 @@ _KINDS: Mapping[int, CallbackKind] = {
     callback_pb.CALLBACK_KIND_STK: CallbackKind.STK,
     callback_pb.CALLBACK_KIND_RESULT: CallbackKind.RESULT,
 }
+_REFUND_REASONS: Mapping[int, RefundReason] = {
+    payment_pb2.RefundReason.Value(f"REFUND_REASON_{reason.value}"): reason for reason in RefundReason
+}
 _STATUSES: Mapping[int, Status] = {
     payment_pb2.PaymentStatus.Value(f"PAYMENT_STATUS_{status.value}"): status for status in Status
 }
@@ -99,7 +103,7 @@ def parse_initiation(
     fields.require("booking_id", NAME.fullmatch(message.booking_id), NAME_EXPECTED)
     phone_number = phone_number_in(fields, message.phone_number)
     shortcode = message.shortcode or shortcodes[0].number
-    amount = _amount(fields, message)
+    amount = _amount(fields, message.amount) if message.HasField("amount") else _no_amount(fields)
     _check_shortcode(fields, later, shortcode, amount, shortcodes)
     _check_texts(fields, message)
     _check_metadata(fields, later, message)
@@ -149,6 +153,20 @@ def parse_cancel(message: pb.CancelPaymentRequest) -> CancelRequest:
     fields.end()
     assert payment_id is not None, "anything else has been refused"
     return CancelRequest(message.request_id, payment_id)
+
+
+def parse_refund(message: pb.RefundPaymentRequest) -> RefundRequest:
+    """The refund."""
+    fields = Fields()
+    fields.require("request_id", NAME.fullmatch(message.request_id), NAME_EXPECTED)
+    payment_id = payment_id_in(fields, message.payment_id)
+    reason = _REFUND_REASONS.get(message.reason)
+    fields.require("reason", reason, "expected a value of RefundReason other than REFUND_REASON_UNSPECIFIED")
+    amount = _amount(fields, message.amount) if message.HasField("amount") else None
+    fields.end()
+    assert payment_id is not None, "anything else has been refused"
+    assert reason is not None, "anything else has been refused"
+    return RefundRequest(message.request_id, payment_id, reason, amount)
 
 
 def parse_target(message: pb.GetPaymentRequest) -> UUID | str:
@@ -252,11 +270,12 @@ def _phone_warning(phone_number: str) -> PhoneWarning | None:
     return PhoneWarning.NOT_A_SAFARICOM_PREFIX if network not in ("", "Safaricom") else None
 
 
-def _amount(fields: Fields, message: pb.InitiatePaymentRequest) -> int:
-    if not message.HasField("amount"):
-        fields.refuse("amount", "expected whole Kenyan shillings")
-        return 0
-    amount: money_pb2.Money = message.amount
+def _no_amount(fields: Fields) -> int:
+    fields.refuse("amount", "expected whole Kenyan shillings")
+    return 0
+
+
+def _amount(fields: Fields, amount: money_pb2.Money) -> int:
     fields.require("amount.currency_code", amount.currency_code == CURRENCY, 'expected "KES"')
     fields.require("amount.nanos", amount.nanos == 0, "expected 0: M-Pesa moves whole shillings only")
     fields.require("amount.units", amount.units > 0, "expected 1 or more whole shillings")

@@ -86,7 +86,7 @@ class CallbackRow(NamedTuple):
     next_try_at: datetime | None
     last_error: str | None
     owner_id: UUID | None
-    """The payment that has the reference, whatever `payment_id` says."""
+    """The payment that has the reference, or whose refund has it, whatever `payment_id` says."""
     owner_state: str | None
 
 
@@ -144,9 +144,11 @@ WHERE payment_id = ANY(%s) AND operation = 'push' AND classified_as NOT LIKE 'No
 
 _CALLBACK = f"""
 SELECT {selected(CallbackRow._fields, "c", owner_id="p.payment_id", owner_state="p.state")}
-FROM callback_inbox c LEFT JOIN payment_transactions p ON p.reference = c.reference"""
+FROM callback_inbox c LEFT JOIN payment_transactions p ON p.payment_id = COALESCE(
+    (SELECT o.payment_id FROM payment_transactions o WHERE o.reference = c.reference),
+    (SELECT r.payment_id FROM refunds r WHERE r.reference = c.reference))"""
 _CALLBACKS_AFTER = f"{_CALLBACK} WHERE c.callback_id > %s ORDER BY c.callback_id LIMIT %s"
-_CALLBACKS_FOR = f"{_CALLBACK} WHERE c.reference = %s ORDER BY c.received_at LIMIT %s"
+_CALLBACKS_FOR = f"{_CALLBACK} WHERE c.reference = ANY(%s) ORDER BY c.received_at LIMIT %s"
 
 _CALLBACKS_UNSETTLED = f"""
 {_CALLBACK} WHERE c.status = ANY(%s) AND c.status <> 'APPLIED' ORDER BY c.received_at, c.callback_id LIMIT %s"""
@@ -215,9 +217,9 @@ async def callbacks_after(conn: Connection, after: UUID, most: int) -> list[Call
     return [CallbackRow._make(row) for row in await cursor.fetchall()]
 
 
-async def callbacks_for(conn: Connection, reference: str, most: int) -> list[CallbackRow]:
-    """The callbacks that came for a reference, the oldest first."""
-    cursor = await conn.execute(_CALLBACKS_FOR, (reference, most))
+async def callbacks_for(conn: Connection, references: Sequence[str], most: int) -> list[CallbackRow]:
+    """The callbacks that came for some references, the oldest first."""
+    cursor = await conn.execute(_CALLBACKS_FOR, (list(references), most))
     return [CallbackRow._make(row) for row in await cursor.fetchall()]
 
 

@@ -53,6 +53,10 @@ class LoggedEvent(NamedTuple):
     chain_key_id: str
     previous_hash: bytes
     hash: bytes
+    # Said by the fact and the state, which are hashed: a row that says otherwise is found by `check`.
+    refund_id: UUID | None
+    refund_status: str | None
+    refunded_amount: int | Decimal
     position: int = 0
     """In the log; 0 before the log has given it one."""
 
@@ -141,6 +145,9 @@ def event_row(event: NewEvent, ring: KeyRing, previous_hash: bytes) -> LoggedEve
         chain_key_id=ring.current_id,
         previous_hash=previous_hash,
         hash=_NOT_HASHED_YET,
+        refund_id=payment.refund_id,
+        refund_status=payment.refund_status,
+        refunded_amount=payment.refunded_amount,
     )
     return row._replace(hash=link(ring, previous_hash, _hashed(row)))
 

@@ -14,6 +14,7 @@ from uuid_utils.compat import uuid7
 from payment_service.domain.case_rules import deadline_of
 from payment_service.domain.cases import UNAPPLIED, Case, CaseKind, OpenCase
 from payment_service.domain.facts import Fact, ResultReported
+from payment_service.domain.refund_facts import AboutRefund
 from payment_service.store.many_rows import array_of, columns_of, inserting
 from payment_service.store.pipeline import Statement
 from payment_service.store.tables import DOUBTED_SQL, cases, exchanges, receipts
@@ -161,7 +162,7 @@ def receipt_holders(numbers: Sequence[str]) -> Statement:
     return Statement(_RECEIPT_HOLDERS, (array_of(numbers),))
 
 
-def new_case(payment_id: UUID | None, reference: str, case: Case, fact: Fact, now: datetime) -> NewCase:
+def new_case(payment_id: UUID | None, reference: str, case: Case, fact: Fact | AboutRefund, now: datetime) -> NewCase:
     """A case as it is opened, with the money that the fact tells of."""
     result = fact if isinstance(fact, ResultReported) else None
     return NewCase(

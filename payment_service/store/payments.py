@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from payment_service.alarms import PROGRAM_FAULT
-from payment_service.domain.payment import BookingAction, LatePaymentPolicy, Payment, State, UnpaidProof
+from payment_service.domain.payment import BookingAction, LatePaymentPolicy, Payment, RefundStatus, State, UnpaidProof
 from payment_service.domain.reasons import Reason
 from payment_service.security.sealing import CHECKOUT_REQUEST_ID, PHONE_NUMBER, SealBroken, Sealer
 from payment_service.store.caller_requests import SHARED_LOCKS, UNUSED, UsedId
@@ -75,6 +75,9 @@ _COLUMNS = (
     _mutable("said_confirm"),
     _mutable("money_case_open"),
     _mutable("review_reason", read=Reason),
+    _mutable("refund_id"),
+    _mutable("refund_status", read=RefundStatus),
+    _mutable("refunded_amount", read=int),
     _mutable("claim_id"),
     _mutable("lease_expires_at"),
     _mutable("sent_at"),

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Uuid,
 )
 
+from payment_service.store.refund_tables import refunds
 from payment_service.store.tables import metadata, payments, required, when
 
 access_tokens = Table(
@@ -42,7 +43,7 @@ request_budgets = Table(
     when("filled_at", nullable=False),
     when("paused_until"),
     PrimaryKeyConstraint("shortcode", "kind", name="request_budgets_pk"),
-    CheckConstraint("kind IN ('push', 'query')", name="request_budgets_kind_known"),
+    CheckConstraint("kind IN ('push', 'query', 'refund')", name="request_budgets_kind_known"),
 )
 
 pulls = Table(
@@ -105,5 +106,5 @@ initiators = Table(
     CheckConstraint("(asked_reference IS NULL) = (asked_at IS NULL)", name="initiators_question_is_whole"),
 )
 
-whole_schema = metadata
-"""All tables: those of `tables`, and these."""
+whole_schema = refunds.metadata
+"""All tables: those of `tables`, that of refunds, and these."""

@@ -30,6 +30,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from payment_service.store.pipeline import Connection, Statement
+from payment_service.store.refund_tables import refunds
 from payment_service.store.tables import events, log, payments
 from payment_service.store.time_ordered_ids import MADE_WITHIN, first_id_at
 
@@ -61,6 +62,13 @@ class PaymentRow(NamedTuple):
     completed_at: datetime | None
     metadata: Mapping[str, str]
     version: int
+    refunded_amount: int
+    refund_id: UUID | None
+    refund_status: str | None
+    refund_amount: int | None
+    refund_reason: str | None
+    refund_requested_at: datetime | None
+    refund_ended_at: datetime | None
 
 
 class RequestRow(NamedTuple):
@@ -112,6 +120,13 @@ class EventRow(NamedTuple):
     language_code: str
     metadata: Mapping[str, str]
     created_at: datetime
+    refunded_amount: int
+    refund_id: UUID | None
+    refund_status: str | None
+    refund_amount: int | None
+    refund_reason: str | None
+    refund_requested_at: datetime | None
+    refund_ended_at: datetime | None
 
 
 class Place(NamedTuple):
@@ -152,7 +167,15 @@ class EventScope:
     states: tuple[str, ...] = ()
 
 
-_p, _e = payments.c, events.c
+_p, _e, _r = payments.c, events.c, refunds.c
+
+# What of a refund never changes once it has ended; its status, as it was, stands beside its id.
+_REFUND: Mapping[str, ColumnElement[Any]] = {
+    "refund_amount": cast(_r.amount, BigInteger).label("refund_amount"),
+    "refund_reason": _r.reason.label("refund_reason"),
+    "refund_requested_at": _r.requested_at.label("refund_requested_at"),
+    "refund_ended_at": _r.ended_at.label("refund_ended_at"),
+}
 
 _AMOUNT = cast(_p.amount, BigInteger)
 # As `Payment.shown_reason`; an event holds what was shown.
@@ -168,12 +191,28 @@ def _columns(fields: Sequence[str], *tables: Table, **elsewhere: ColumnElement[A
     return [elsewhere[field] if field in elsewhere else named[field] for field in fields]
 
 
-_SHOWN = {"amount": _AMOUNT, "receipt": _p.mpesa_receipt_number, "status_reason": _SHOWN_REASON}
-_PAYMENT = select(*_columns(PaymentRow._fields, payments, **_SHOWN))
+_SHOWN = {
+    "amount": _AMOUNT,
+    "receipt": _p.mpesa_receipt_number,
+    "status_reason": _SHOWN_REASON,
+    "refunded_amount": cast(_p.refunded_amount, BigInteger),
+    **_REFUND,
+}
+_PAYMENT = select(*_columns(PaymentRow._fields, payments, **_SHOWN)).select_from(
+    payments.outerjoin(refunds, _r.refund_id == _p.refund_id)
+)
 _REQUEST = select(*_columns(RequestRow._fields, payments, amount=_AMOUNT, description=_p.transaction_desc))
 _EVENT = select(
-    *_columns(EventRow._fields, events, payments, amount=_AMOUNT, receipt=_e.mpesa_receipt_number)
-).join_from(events, payments, _e.payment_id == _p.payment_id)
+    *_columns(
+        EventRow._fields,
+        events,
+        payments,
+        amount=_AMOUNT,
+        receipt=_e.mpesa_receipt_number,
+        refunded_amount=cast(_e.refunded_amount, BigInteger),
+        **_REFUND,
+    )
+).select_from(events.join(payments, _e.payment_id == _p.payment_id).outerjoin(refunds, _r.refund_id == _e.refund_id))
 
 
 def _text(statement: Select[Any], paramstyle: Literal["pyformat", "numeric_dollar"] = "pyformat") -> str:
@@ -190,8 +229,8 @@ _HEAD = _text(
     select(log.c.log_id, _e.position, _e.tag).select_from(log.outerjoin(events, _e.position == _NEWEST)),
 )
 _TAG_AT = _text(select(_e.tag).where(_e.position == bindparam("position", type_=BigInteger)))
-_BY_IDS = f"{_text(_PAYMENT)} WHERE payment_id = ANY(%(ids)s)"
-_BY_REFERENCES = f"{_text(_PAYMENT)} WHERE reference = ANY(%(references)s)"
+_BY_IDS = f"{_text(_PAYMENT)} WHERE payment_transactions.payment_id = ANY(%(ids)s)"
+_BY_REFERENCES = f"{_text(_PAYMENT)} WHERE payment_transactions.reference = ANY(%(references)s)"
 
 
 def tail(after: int, most: int) -> Statement:

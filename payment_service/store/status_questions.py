@@ -13,24 +13,34 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from payment_service.store.provider_tables import initiators, questions
+from payment_service.store.refund_tables import refunds
 from payment_service.store.tables import inbox
 
 # Of completed payments, those that still have a timer: later ones are before a person, and the index of timers finds
-# them. Of open cases, those about money that may be the payment's, while it has no receipt.
+# them. Of open cases, those about money that may be the payment's, while it has no receipt. Of refunds, those in doubt.
 _NEXT = text("""
-SELECT w.payment_id, w.reference, w.shortcode, w.merchant_request_id, w.receipt, COALESCE(q.tries, 0) FROM (
-    SELECT payment_id, reference, shortcode, merchant_request_id, '' AS receipt FROM payment_transactions
-    WHERE due_at IS NOT NULL AND state = 'COMPLETED' AND mpesa_receipt_number IS NULL
-        AND merchant_request_id IS NOT NULL AND completed_at <= :completed_before
+SELECT payment_id, reference, shortcode, conversation_id, receipt, tries, refund_id FROM (
+    SELECT w.*, COALESCE(q.tries, 0) AS tries, q.next_ask_at, CAST(NULL AS uuid) AS refund_id,
+        CAST(:tries_max AS integer) AS most
+    FROM (
+        SELECT payment_id, reference, shortcode, merchant_request_id AS conversation_id, '' AS receipt
+        FROM payment_transactions
+        WHERE due_at IS NOT NULL AND state = 'COMPLETED' AND mpesa_receipt_number IS NULL
+            AND merchant_request_id IS NOT NULL AND completed_at <= :completed_before
+        UNION ALL
+        SELECT p.payment_id, p.reference, p.shortcode, p.merchant_request_id, c.mpesa_receipt_number
+        FROM cases c JOIN payment_transactions p ON p.reference = c.reference
+        WHERE c.settled_at IS NULL AND c.kind = :unclaimed AND c.mpesa_receipt_number IS NOT NULL
+            AND p.mpesa_receipt_number IS NULL AND p.merchant_request_id IS NOT NULL
+    ) AS w LEFT JOIN daraja_questions q ON q.payment_id = w.payment_id AND q.receipt = w.receipt
     UNION ALL
-    SELECT p.payment_id, p.reference, p.shortcode, p.merchant_request_id, c.mpesa_receipt_number
-    FROM cases c JOIN payment_transactions p ON p.reference = c.reference
-    WHERE c.settled_at IS NULL AND c.kind = :unclaimed AND c.mpesa_receipt_number IS NOT NULL
-        AND p.mpesa_receipt_number IS NULL AND p.merchant_request_id IS NOT NULL
-) AS w LEFT JOIN daraja_questions q ON q.payment_id = w.payment_id AND q.receipt = w.receipt
-WHERE w.shortcode = ANY(CAST(:shortcodes AS text[]))
-    AND (q.payment_id IS NULL OR (q.tries < :tries_max AND q.next_ask_at <= :now))
-ORDER BY q.next_ask_at NULLS FIRST, w.payment_id LIMIT 1""")
+    SELECT payment_id, reference, shortcode, COALESCE(originator_conversation_id, ''), receipt, ask_count, next_ask_at,
+        refund_id, CAST(:refund_tries_max AS integer)
+    FROM refunds WHERE state = 'UNCERTAIN'
+) AS wanted
+WHERE shortcode = ANY(CAST(:shortcodes AS text[]))
+    AND (tries = 0 OR (tries < most AND next_ask_at <= :now))
+ORDER BY next_ask_at NULLS FIRST, payment_id LIMIT 1""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +50,14 @@ class Wanted:
     payment_id: UUID
     reference: str
     shortcode: str
-    merchant_request_id: str
+    conversation_id: str
+    """That it came of; empty where that is not known."""
     receipt: str
     """Empty where it is asked for by the conversation it came of."""
     tries: int
     """So far."""
+    refund_id: UUID | None = None
+    """Set where it is asked for what became of a refund; the receipt is of the payment then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +76,7 @@ async def next_wanted(
     unclaimed: str,
     completed_before: datetime,
     tries_max: int,
+    refund_tries_max: int,
     now: datetime,
 ) -> Wanted | None:
     """The transaction that has waited longest; `unclaimed` is the kind of the cases that are looked at."""
@@ -74,6 +88,7 @@ async def next_wanted(
                 "unclaimed": unclaimed,
                 "completed_before": completed_before,
                 "tries_max": tries_max,
+                "refund_tries_max": refund_tries_max,
                 "now": now,
             },
         )
@@ -95,11 +110,13 @@ async def lock_turn(conn: AsyncConnection, initiator: str, now: datetime) -> Tur
     return Turn(*row)
 
 
-async def results_since(conn: AsyncConnection, kind: str, reference: str, since: datetime) -> list[tuple[bytes, bytes]]:
-    """(body hash, sealed body) of the callbacks of a kind that were stored for a reference since then."""
+async def results_since(
+    conn: AsyncConnection, kinds: Sequence[str], reference: str, since: datetime
+) -> list[tuple[bytes, bytes]]:
+    """(body hash, sealed body) of the callbacks of some kinds that were stored for a reference since then."""
     rows = await conn.execute(
         select(inbox.c.body_hash, inbox.c.body).where(
-            inbox.c.reference == reference, inbox.c.kind == kind, inbox.c.stored_at >= since
+            inbox.c.reference == reference, inbox.c.kind.in_(kinds), inbox.c.stored_at >= since
         )
     )
     return [(row.body_hash, row.body) for row in rows]
@@ -114,6 +131,13 @@ async def begin_question(
         .where(initiators.c.initiator == initiator)
         .values(asked_reference=wanted.reference, asked_at=now, next_ask_at=now, refused_code=None)
     )
+    if wanted.refund_id is not None:
+        await conn.execute(
+            update(refunds)
+            .where(refunds.c.refund_id == wanted.refund_id)
+            .values(ask_count=wanted.tries + 1, next_ask_at=next_ask_at)
+        )
+        return
     tried = {"tries": wanted.tries + 1, "next_ask_at": next_ask_at}
     await conn.execute(
         insert(questions)

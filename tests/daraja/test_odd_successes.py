@@ -8,7 +8,7 @@ import pytest
 from payment_service.daraja.callback import read_callback
 from payment_service.domain.callbacks import CallbackKind
 from payment_service.domain.cases import OpenCase
-from payment_service.domain.facts import DeadlinePassed, WatchEnded
+from payment_service.domain.facts import DeadlinePassed, ResultReported, Unreadable, WatchEnded
 from payment_service.domain.findings import Standing
 from payment_service.domain.payment import State
 from tests.domain import scenes
@@ -28,6 +28,7 @@ def ending(body: bytes) -> tuple[State, str | None, bool]:
         checkout_request_id=told["CheckoutRequestID"],
     )
     fact = read_callback(CallbackKind.STK, body, FACT_ID)
+    assert isinstance(fact, ResultReported | Unreadable)
     outcome = scenes.tell(prompted, fact, scenes.START + scenes.seconds(30))
     payment, case = outcome.payment, outcome.case
     cases = [OpenCase(case.kind, is_money=case.is_money, fact_id=FACT_ID)] if case is not None else []

@@ -7,7 +7,7 @@ import pytest
 from payment_service.daraja.callback import read_callback
 from payment_service.daraja.result_codes import MEANINGS, meaning_of
 from payment_service.domain.callbacks import CallbackKind
-from payment_service.domain.facts import Fact, ResultReported, Verdict
+from payment_service.domain.facts import Fact, ResultReported, Unreadable, Verdict
 from payment_service.domain.reasons import Reason
 
 ENDS_AS_FAILED = {
@@ -50,7 +50,9 @@ ALARMS = {"8", "1101", "1102", "2028", "SFC_IC0003"}
 
 
 def read_stk(body: bytes) -> Fact:
-    return read_callback(CallbackKind.STK, body, "callback:1")
+    read = read_callback(CallbackKind.STK, body, "callback:1")
+    assert isinstance(read, ResultReported | Unreadable)
+    return read
 
 
 @pytest.mark.parametrize(("code", "reason"), ENDS_AS_FAILED.items())

@@ -214,7 +214,7 @@ def standing_in(column: Standing, *, ids: bool = True, start: Payment | None = N
         Standing.CANCELLED: lambda: led(prompted, cancelled()),
         Standing.EXPIRED: lambda: tell(prompted, DeadlinePassed(), prompted.expires_at).payment,
         Standing.REFUNDING: lambda: led(complete, RefundRequested(REFUND)),
-        Standing.REFUNDED: lambda: led(complete, RefundRequested(REFUND), RefundDone(REFUND)),
+        Standing.REFUNDED: lambda: led(complete, RefundRequested(REFUND), RefundDone(REFUND, AMOUNT)),
     }
     return ways[column]()
 
@@ -250,4 +250,4 @@ def clocked(payment: Payment, changes: dict[str, object]) -> Payment:
 
 
 def refund_done() -> Fact:
-    return RefundDone(REFUND)
+    return RefundDone(REFUND, AMOUNT)

@@ -30,7 +30,7 @@ from payment_service.domain.payment import BookingAction, LatePaymentPolicy, Pay
 from payment_service.domain.reasons import Reason
 from payment_service.domain.transitions import Outcome
 from tests.domain import scenes
-from tests.domain.scenes import CHECKOUT, CLAIM, OTHER_ID, OTHER_RECEIPT, RECEIPT, REFUND, START, seconds
+from tests.domain.scenes import AMOUNT, CHECKOUT, CLAIM, OTHER_ID, OTHER_RECEIPT, RECEIPT, REFUND, START, seconds
 
 C, S, P, U0, U1, UR, K0, K, F0, X0, F, X, E, RG, RD = Standing
 WAIT, CONFIRM, OFFER_RETRY, RELEASE, REVIEW = (
@@ -358,7 +358,7 @@ def test_a_block_once_lost_never_returns() -> None:
     paid = scenes.tell(lost, scenes.paid(), START, siblings=[paid_sibling]).payment
     expired = scenes.tell(lost, DeadlinePassed(), lost.expires_at, siblings=[paid_sibling]).payment
     late = scenes.tell(expired, scenes.paid(), lost.expires_at, siblings=[paid_sibling]).payment
-    returned = scenes.led(paid_sibling, RefundRequested(REFUND), RefundDone(REFUND))
+    returned = scenes.led(paid_sibling, RefundRequested(REFUND), RefundDone(REFUND, AMOUNT))
     after_return = scenes.tell(expired, scenes.paid(), lost.expires_at, siblings=[returned]).payment
     assert [p.blocks_booking for p in (lost, paid, expired, late, after_return)] == [False] * 5
 
@@ -391,7 +391,7 @@ def test_confirm_is_remembered_through_everything_that_follows() -> None:
     assert confirmed.said_confirm
     refunding = scenes.led(confirmed, RefundRequested(REFUND))
     back = scenes.led(refunding, RefundFailed(REFUND))
-    returned = scenes.led(refunding, RefundDone(REFUND))
+    returned = scenes.led(refunding, RefundDone(REFUND, AMOUNT))
     assert [p.said_confirm for p in (refunding, back, returned)] == [True] * 3
-    assert [p.booking_action for p in (refunding, back, returned)] == [RELEASE, CONFIRM, RELEASE]
+    assert [p.booking_action for p in (refunding, back, returned)] == [RELEASE] * 3
     assert standing(back) is K

@@ -27,6 +27,7 @@ from payment_service.domain.facts import (
     ReceiptProven,
     RefundDone,
     RefundFailed,
+    RefundInDoubt,
     RefundRequested,
     ResultReported,
     SendClaimed,
@@ -50,7 +51,7 @@ from payment_service.domain.reasons import REVIEWS, Reason, customer_message
 from payment_service.domain.transitions import TABLE, Outcome, apply
 from payment_service.domain.views import event_type
 from tests.domain import scenes
-from tests.domain.scenes import CLAIM, ODD_RECEIPT, OTHER_ID, OTHER_RECEIPT, RECEIPT, REFUND, TIMES
+from tests.domain.scenes import AMOUNT, CLAIM, ODD_RECEIPT, OTHER_ID, OTHER_RECEIPT, RECEIPT, REFUND, TIMES
 
 STALE_CLAIM = UUID(int=0xDEAD)
 
@@ -67,10 +68,11 @@ PLAIN_FACTS: list[Fact] = [
     CancelRequested("cancel:3"),
     SiblingPaid(OTHER_ID),
     *(RefundRequested(refund, by_case) for refund in (REFUND, UUID(int=4)) for by_case in (False, True)),
-    RefundDone(REFUND),
+    RefundDone(REFUND, AMOUNT),
     RefundFailed(REFUND),
     scenes.accept(OTHER_RECEIPT),
     scenes.dismiss(),
+    *(RefundInDoubt(REFUND, "callback:9", is_money) for is_money in (False, True)),
     *(scenes.pulled(receipt, in_doubt=True) for receipt in (RECEIPT, OTHER_RECEIPT)),
 ]
 

@@ -42,7 +42,7 @@ from payment_service.domain.payment import (
     State,
 )
 from tests.domain import scenes
-from tests.domain.scenes import START, TIMES
+from tests.domain.scenes import AMOUNT, START, TIMES
 
 ATTEMPTS_MAX = 4
 TIMERS_MAX = 16
@@ -273,7 +273,7 @@ def wish(kind: str, number: int) -> Fact:
         case "refund by case":
             return RefundRequested(REFUND, by_case=True)
         case "refund done":
-            return RefundDone(REFUND)
+            return RefundDone(REFUND, AMOUNT)
         case _:
             return RefundFailed(REFUND)
 

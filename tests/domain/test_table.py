@@ -25,6 +25,7 @@ from payment_service.domain.facts import (
     ReceiptOverdue,
     RefundDone,
     RefundFailed,
+    RefundInDoubt,
     RefundRequested,
     SendClaimed,
     SiblingPaid,
@@ -39,7 +40,7 @@ from payment_service.domain.query_schedule import worth_asking
 from payment_service.domain.reasons import Reason
 from payment_service.domain.transitions import HEADINGS, TABLE
 from tests.domain import scenes
-from tests.domain.scenes import CLAIM, ODD_RECEIPT, OTHER_ID, OTHER_RECEIPT, RECEIPT, REFUND, START, TIMES
+from tests.domain.scenes import AMOUNT, CLAIM, ODD_RECEIPT, OTHER_ID, OTHER_RECEIPT, RECEIPT, REFUND, START, TIMES
 
 C, S, P, U0, U1, UR, K0, K, F0, X0, F, X, E, RG, RD = Standing
 
@@ -433,7 +434,7 @@ WISH_ROWS = [
     ),
     row(
         "refund done",
-        RefundDone(REFUND),
+        RefundDone(REFUND, AMOUNT),
         ((C, S, P, U0, U1, F0, X0, F, X, E), money(CaseKind.REFUND)),
         ((UR, RG), go(RD)),
         ((K0, K), go(RD, CaseKind.REFUND)),
@@ -445,6 +446,8 @@ WISH_ROWS = [
         ((RG,), go(K, CaseKind.REFUND)),
         (all_but(RG), case(CaseKind.REFUND)),
     ),
+    row("nobody knows of the refund", RefundInDoubt(REFUND, "x", is_money=False), (EVERYWHERE, case(CaseKind.REFUND))),
+    row("perhaps returned twice", RefundInDoubt(REFUND, "x", is_money=True), (EVERYWHERE, money(CaseKind.REFUND))),
 ]
 
 CELLS = [
@@ -521,7 +524,7 @@ def test_the_table_is_total_and_every_word_in_it_is_known() -> None:
     for name, cells in TABLE.items():
         assert set(cells) == set(Standing), name
         assert set(cells.values()) <= words | compound, name
-    assert (len(Finding), len(Standing)) == (42, 15)
+    assert (len(Finding), len(Standing)) == (44, 15)
 
 
 def test_the_facts_above_fall_into_every_row_of_the_table() -> None:
@@ -721,7 +724,7 @@ def test_a_refund_that_failed_leads_back_to_where_it_came_from() -> None:
     assert standing(back.payment) is UR
     assert back.case is not None
     assert back.case.kind is CaseKind.REFUND
-    returned = scenes.tell(reviewed, RefundDone(REFUND), reviewed.updated_at).payment
+    returned = scenes.tell(reviewed, RefundDone(REFUND, AMOUNT), reviewed.updated_at).payment
     assert (standing(returned), returned.reason) == (RD, None)
 
 

@@ -133,6 +133,7 @@ async def running_process(
             facts=writers.facts,
             callbacks=AcceptTools(writers.facts, writers.sealer, CALLBACK_KEYS, catching_up),
             reads=reads,
+            refund_shortcodes=[one.number for one in SHORTCODES],
             shortcodes=SHORTCODES,
             page_keys=writers.keys.fingerprint,
             clock=clock,

@@ -30,6 +30,7 @@ from payment_service.domain.errors import (
     PageTokenInvalid,
     PaymentNotFound,
     PaymentsError,
+    RefundBarred,
     RequestIdReused,
     ResolutionRefused,
     ShuttingDown,
@@ -37,6 +38,7 @@ from payment_service.domain.errors import (
     Violation,
 )
 from payment_service.domain.payment import LatePaymentPolicy, Payment, State
+from payment_service.domain.refund import RefundBar
 from payment_service.rpc.errors import Answer, CallerNotAllowed, ReaderTooSlow, TooManyCalls, answer_to
 from scripts.error_catalogue import main, render_catalogue
 
@@ -81,6 +83,11 @@ EVERY_ERROR: list[tuple[Exception, str, grpc.StatusCode]] = [
     ),
     (BookingBarred(Bar.UNDER_REVIEW, a_payment()), "BOOKING_UNDER_REVIEW", grpc.StatusCode.FAILED_PRECONDITION),
     (CancelTooLate(a_payment(state=State.SENDING)), "CANCEL_TOO_LATE", grpc.StatusCode.FAILED_PRECONDITION),
+    (
+        RefundBarred(RefundBar.NOT_PAID, a_payment()),
+        "REFUND_NOT_POSSIBLE",
+        grpc.StatusCode.FAILED_PRECONDITION,
+    ),
     (PaymentNotFound(), "PAYMENT_NOT_FOUND", grpc.StatusCode.NOT_FOUND),
     (CursorInvalid(), "CURSOR_INVALID", grpc.StatusCode.INVALID_ARGUMENT),
     (LogDiverged(), "LOG_DIVERGED", grpc.StatusCode.INVALID_ARGUMENT),

@@ -157,6 +157,7 @@ READS: dict[str, Read] = {
         unclaimed=CaseKind.UNCLAIMED_MONEY.value,
         completed_before=datetime.now(UTC),
         tries_max=6,
+        refund_tries_max=11,
         now=datetime.now(UTC),
     ),
     "callbacks, due": lambda conn: inbox.due_callbacks(conn, datetime.now(UTC), 40),

@@ -82,7 +82,7 @@ async def test_what_was_certain_before_proofs_were_recorded_stays_certain_by_tha
     writers: Writers, database: Database, tmp_path: Path
 ) -> None:
     await every_kind(Stories(writers, tmp_path))
-    ended = "SELECT payment_id, unpaid_proof FROM payment_transactions WHERE outcome_certain AND state <> 'COMPLETED'"
+    ended = "SELECT payment_id, unpaid_proof FROM payment_transactions WHERE outcome_certain AND completed_at IS NULL"
     migration = importlib.import_module("payment_service.store.migrations.versions.0012_doubts")
     with psycopg.connect(database.owner_url) as owner:
         owner.execute("UPDATE payment_transactions SET unpaid_proof = NULL")

@@ -113,6 +113,19 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     "metadata": {"payment_id": "01a207be-15e6-7274-9063-6df81580c72e",
     "status": "PROCESSING"}}
     """
+    ERROR_REASON_REFUND_NOT_POSSIBLE: _ErrorReason.ValueType  # 16
+    """FAILED_PRECONDITION. The money cannot go back as it was asked for; metadata
+    "payment_id", "status" and "cause": NOT_PAID (there is no money),
+    UNDER_REVIEW (an operator decides first), RECEIPT_PENDING (ask again once
+    the receipt number is known), REFUND_UNDER_WAY, REFUNDED,
+    ABOVE_WHAT_IS_LEFT, PART_NOT_POSSIBLE (leave `amount` unset) or NOT_SET_UP
+    (this service has no M-Pesa initiator: its operator sets
+    PAYMENTS_INITIATOR_NAME, PAYMENTS_INITIATOR_PASSWORD_FILE and
+    PAYMENTS_INITIATOR_CERTIFICATE_FILE). The request id stays free.
+    Sample: {"reason": "REFUND_NOT_POSSIBLE", "domain": "mpesa-payments",
+    "metadata": {"payment_id": "01a207be-15e6-7274-9063-6df81580c72e",
+    "status": "PROCESSING", "cause": "NOT_PAID"}}
+    """
     ERROR_REASON_CASE_NOT_FOUND: _ErrorReason.ValueType  # 20
     """NOT_FOUND. There is no such case.
     Sample: {"reason": "CASE_NOT_FOUND", "domain": "mpesa-payments"}
@@ -235,6 +248,19 @@ payment instead.
 Sample: {"reason": "CANCEL_TOO_LATE", "domain": "mpesa-payments",
 "metadata": {"payment_id": "01a207be-15e6-7274-9063-6df81580c72e",
 "status": "PROCESSING"}}
+"""
+ERROR_REASON_REFUND_NOT_POSSIBLE: ErrorReason.ValueType  # 16
+"""FAILED_PRECONDITION. The money cannot go back as it was asked for; metadata
+"payment_id", "status" and "cause": NOT_PAID (there is no money),
+UNDER_REVIEW (an operator decides first), RECEIPT_PENDING (ask again once
+the receipt number is known), REFUND_UNDER_WAY, REFUNDED,
+ABOVE_WHAT_IS_LEFT, PART_NOT_POSSIBLE (leave `amount` unset) or NOT_SET_UP
+(this service has no M-Pesa initiator: its operator sets
+PAYMENTS_INITIATOR_NAME, PAYMENTS_INITIATOR_PASSWORD_FILE and
+PAYMENTS_INITIATOR_CERTIFICATE_FILE). The request id stays free.
+Sample: {"reason": "REFUND_NOT_POSSIBLE", "domain": "mpesa-payments",
+"metadata": {"payment_id": "01a207be-15e6-7274-9063-6df81580c72e",
+"status": "PROCESSING", "cause": "NOT_PAID"}}
 """
 ERROR_REASON_CASE_NOT_FOUND: ErrorReason.ValueType  # 20
 """NOT_FOUND. There is no such case.

@@ -331,6 +331,74 @@ PHONE_WARNING_NOT_A_SAFARICOM_PREFIX: PhoneWarning.ValueType  # 1
 """The prefix was first given to another network than Safaricom."""
 Global___PhoneWarning: _TypeAlias = PhoneWarning  # noqa: Y015
 
+class _RefundReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RefundReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RefundReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REFUND_REASON_UNSPECIFIED: _RefundReason.ValueType  # 0
+    """Never sent."""
+    REFUND_REASON_CANNOT_DELIVER: _RefundReason.ValueType  # 1
+    """What was paid for cannot be delivered: paid, and no seat."""
+    REFUND_REASON_BOOKING_CANCELLED: _RefundReason.ValueType  # 2
+    """The passenger or the operator of the trip cancelled."""
+    REFUND_REASON_PAID_TWICE: _RefundReason.ValueType  # 3
+    """The booking was paid more than once."""
+    REFUND_REASON_PAID_LATE: _RefundReason.ValueType  # 4
+    """The money came after the hold."""
+    REFUND_REASON_OTHER: _RefundReason.ValueType  # 5
+    """Something else."""
+
+class RefundReason(_RefundReason, metaclass=_RefundReasonEnumTypeWrapper):
+    """Why money goes back. It is kept with the refund."""
+
+REFUND_REASON_UNSPECIFIED: RefundReason.ValueType  # 0
+"""Never sent."""
+REFUND_REASON_CANNOT_DELIVER: RefundReason.ValueType  # 1
+"""What was paid for cannot be delivered: paid, and no seat."""
+REFUND_REASON_BOOKING_CANCELLED: RefundReason.ValueType  # 2
+"""The passenger or the operator of the trip cancelled."""
+REFUND_REASON_PAID_TWICE: RefundReason.ValueType  # 3
+"""The booking was paid more than once."""
+REFUND_REASON_PAID_LATE: RefundReason.ValueType  # 4
+"""The money came after the hold."""
+REFUND_REASON_OTHER: RefundReason.ValueType  # 5
+"""Something else."""
+Global___RefundReason: _TypeAlias = RefundReason  # noqa: Y015
+
+class _RefundStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RefundStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RefundStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REFUND_STATUS_UNSPECIFIED: _RefundStatus.ValueType  # 0
+    """Never sent."""
+    REFUND_STATUS_PENDING: _RefundStatus.ValueType  # 1
+    """The money is on its way back, or it is being found out whether it is."""
+    REFUND_STATUS_DONE: _RefundStatus.ValueType  # 2
+    """The money has gone back to the payer."""
+    REFUND_STATUS_FAILED: _RefundStatus.ValueType  # 3
+    """Safaricom refused it, and no money moved. Ask again with a new request id
+    once the cause is mended; a person looks at it as well.
+    """
+
+class RefundStatus(_RefundStatus, metaclass=_RefundStatusEnumTypeWrapper):
+    """Where a refund stands."""
+
+REFUND_STATUS_UNSPECIFIED: RefundStatus.ValueType  # 0
+"""Never sent."""
+REFUND_STATUS_PENDING: RefundStatus.ValueType  # 1
+"""The money is on its way back, or it is being found out whether it is."""
+REFUND_STATUS_DONE: RefundStatus.ValueType  # 2
+"""The money has gone back to the payer."""
+REFUND_STATUS_FAILED: RefundStatus.ValueType  # 3
+"""Safaricom refused it, and no money moved. Ask again with a new request id
+once the cause is mended; a person looks at it as well.
+"""
+Global___RefundStatus: _TypeAlias = RefundStatus  # noqa: Y015
+
 class _PaymentEventType:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -361,6 +429,12 @@ class _PaymentEventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Paym
     """No result came in time."""
     PAYMENT_EVENT_TYPE_UPDATED: _PaymentEventType.ValueType  # 11
     """The status stayed; another field changed."""
+    PAYMENT_EVENT_TYPE_REFUND_REQUESTED: _PaymentEventType.ValueType  # 12
+    """A refund was asked for: release the booking."""
+    PAYMENT_EVENT_TYPE_REFUNDED: _PaymentEventType.ValueType  # 13
+    """The money has gone back to the payer."""
+    PAYMENT_EVENT_TYPE_REFUND_FAILED: _PaymentEventType.ValueType  # 14
+    """The refund failed: the money is still here, and the booking stays released."""
 
 class PaymentEventType(_PaymentEventType, metaclass=_PaymentEventTypeEnumTypeWrapper):
     """What an event is about. New values may be added; `payment` always tells the
@@ -391,6 +465,12 @@ PAYMENT_EVENT_TYPE_EXPIRED: PaymentEventType.ValueType  # 10
 """No result came in time."""
 PAYMENT_EVENT_TYPE_UPDATED: PaymentEventType.ValueType  # 11
 """The status stayed; another field changed."""
+PAYMENT_EVENT_TYPE_REFUND_REQUESTED: PaymentEventType.ValueType  # 12
+"""A refund was asked for: release the booking."""
+PAYMENT_EVENT_TYPE_REFUNDED: PaymentEventType.ValueType  # 13
+"""The money has gone back to the payer."""
+PAYMENT_EVENT_TYPE_REFUND_FAILED: PaymentEventType.ValueType  # 14
+"""The refund failed: the money is still here, and the booking stays released."""
 Global___PaymentEventType: _TypeAlias = PaymentEventType  # noqa: Y015
 
 @_typing.final
@@ -442,6 +522,8 @@ class Payment(_message.Message):
     COMPLETE_TIME_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    REFUND_FIELD_NUMBER: _builtins.int
+    REFUNDED_AMOUNT_FIELD_NUMBER: _builtins.int
     payment_id: _builtins.str
     """Id of the payment, a UUID made by this service."""
     reference: _builtins.str
@@ -519,6 +601,16 @@ class Payment(_message.Message):
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The caller's own key-value pairs, as given."""
 
+    @_builtins.property
+    def refund(self) -> Global___Refund:
+        """The latest refund of this payment; unset while none was asked for."""
+
+    @_builtins.property
+    def refunded_amount(self) -> _money_pb2.Money:
+        """How much of the money is proven to have gone back to the payer; unset while
+        none has.
+        """
+
     def __init__(
         self,
         *,
@@ -545,14 +637,64 @@ class Payment(_message.Message):
         complete_time: _timestamp_pb2.Timestamp | None = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         version: _builtins.int = ...,
+        refund: Global___Refund | None = ...,
+        refunded_amount: _money_pb2.Money | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "complete_time", b"complete_time", "create_time", b"create_time", "expire_time", b"expire_time", "retry_allowed_time", b"retry_allowed_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "complete_time", b"complete_time", "create_time", b"create_time", "expire_time", b"expire_time", "refund", b"refund", "refunded_amount", b"refunded_amount", "retry_allowed_time", b"retry_allowed_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "attempt", b"attempt", "booking_action", b"booking_action", "booking_id", b"booking_id", "complete_time", b"complete_time", "create_time", b"create_time", "customer_message", b"customer_message", "expire_time", b"expire_time", "masked_phone", b"masked_phone", "metadata", b"metadata", "mpesa_receipt_number", b"mpesa_receipt_number", "outcome_certain", b"outcome_certain", "paid_late", b"paid_late", "payment_id", b"payment_id", "phone_warning", b"phone_warning", "provider_result_code", b"provider_result_code", "reference", b"reference", "retry_allowed_time", b"retry_allowed_time", "retry_of", b"retry_of", "status", b"status", "status_reason", b"status_reason", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "attempt", b"attempt", "booking_action", b"booking_action", "booking_id", b"booking_id", "complete_time", b"complete_time", "create_time", b"create_time", "customer_message", b"customer_message", "expire_time", b"expire_time", "masked_phone", b"masked_phone", "metadata", b"metadata", "mpesa_receipt_number", b"mpesa_receipt_number", "outcome_certain", b"outcome_certain", "paid_late", b"paid_late", "payment_id", b"payment_id", "phone_warning", b"phone_warning", "provider_result_code", b"provider_result_code", "reference", b"reference", "refund", b"refund", "refunded_amount", b"refunded_amount", "retry_allowed_time", b"retry_allowed_time", "retry_of", b"retry_of", "status", b"status", "status_reason", b"status_reason", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Payment: _TypeAlias = Payment  # noqa: Y015
+
+@_typing.final
+class Refund(_message.Message):
+    """Money of one payment that goes back to its payer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUND_ID_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    refund_id: _builtins.str
+    """Id of the refund, a UUID made by this service."""
+    status: Global___RefundStatus.ValueType
+    """Where it stands."""
+    reason: Global___RefundReason.ValueType
+    """Why, as given."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """How much goes back."""
+
+    @_builtins.property
+    def request_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked for."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was done or had failed; unset until then."""
+
+    def __init__(
+        self,
+        *,
+        refund_id: _builtins.str = ...,
+        status: Global___RefundStatus.ValueType = ...,
+        amount: _money_pb2.Money | None = ...,
+        reason: Global___RefundReason.ValueType = ...,
+        request_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "end_time", b"end_time", "request_time", b"request_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "end_time", b"end_time", "reason", b"reason", "refund_id", b"refund_id", "request_time", b"request_time", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Refund: _TypeAlias = Refund  # noqa: Y015
 
 @_typing.final
 class PaymentEvent(_message.Message):

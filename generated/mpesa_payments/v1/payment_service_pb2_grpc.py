@@ -61,6 +61,11 @@ class PaymentServiceStub(object):
                 request_serializer=mpesa__payments_dot_v1_dot_payment__service__pb2.CancelPaymentRequest.SerializeToString,
                 response_deserializer=mpesa__payments_dot_v1_dot_payment__service__pb2.CancelPaymentResponse.FromString,
                 _registered_method=True)
+        self.RefundPayment = channel.unary_unary(
+                '/mpesa_payments.v1.PaymentService/RefundPayment',
+                request_serializer=mpesa__payments_dot_v1_dot_payment__service__pb2.RefundPaymentRequest.SerializeToString,
+                response_deserializer=mpesa__payments_dot_v1_dot_payment__service__pb2.RefundPaymentResponse.FromString,
+                _registered_method=True)
         self.GetPayment = channel.unary_unary(
                 '/mpesa_payments.v1.PaymentService/GetPayment',
                 request_serializer=mpesa__payments_dot_v1_dot_payment__service__pb2.GetPaymentRequest.SerializeToString,
@@ -143,6 +148,25 @@ class PaymentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RefundPayment(self, request, context):
+        """Sends the money of a payment back to its payer.
+
+        Answers once the refund is recorded: the payment is then COMPLETED with a
+        refund PENDING and `booking_action` RELEASE, so free the seat. The money goes
+        back some seconds later, or as soon as M-Pesa can be reached; WatchPayments
+        tells when the payment is REFUNDED, or that the refund failed. A payment that
+        you cannot deliver is refunded by this one call, with reason CANNOT_DELIVER.
+        It never confirms its booking again, whatever becomes of the refund.
+
+        What cannot be refunded is FAILED_PRECONDITION/REFUND_NOT_POSSIBLE, which
+        says why, and changes nothing. Repeating a request id with the same content
+        gives the same answer, at any time, and never a second refund. A payment of
+        another caller is NOT_FOUND, like one that does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetPayment(self, request, context):
         """Reads one payment.
         """
@@ -196,6 +220,11 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.CancelPayment,
                     request_deserializer=mpesa__payments_dot_v1_dot_payment__service__pb2.CancelPaymentRequest.FromString,
                     response_serializer=mpesa__payments_dot_v1_dot_payment__service__pb2.CancelPaymentResponse.SerializeToString,
+            ),
+            'RefundPayment': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefundPayment,
+                    request_deserializer=mpesa__payments_dot_v1_dot_payment__service__pb2.RefundPaymentRequest.FromString,
+                    response_serializer=mpesa__payments_dot_v1_dot_payment__service__pb2.RefundPaymentResponse.SerializeToString,
             ),
             'GetPayment': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPayment,
@@ -311,6 +340,33 @@ class PaymentService(object):
             '/mpesa_payments.v1.PaymentService/CancelPayment',
             mpesa__payments_dot_v1_dot_payment__service__pb2.CancelPaymentRequest.SerializeToString,
             mpesa__payments_dot_v1_dot_payment__service__pb2.CancelPaymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefundPayment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mpesa_payments.v1.PaymentService/RefundPayment',
+            mpesa__payments_dot_v1_dot_payment__service__pb2.RefundPaymentRequest.SerializeToString,
+            mpesa__payments_dot_v1_dot_payment__service__pb2.RefundPaymentResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -61,6 +61,21 @@ class PaymentServiceStub:
     withdrawn already is no error. Repeating a request id with the same content
     gives the same answer, at any time.
     """
+    RefundPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.RefundPaymentRequest, _payment_service_pb2.RefundPaymentResponse]
+    """Sends the money of a payment back to its payer.
+
+    Answers once the refund is recorded: the payment is then COMPLETED with a
+    refund PENDING and `booking_action` RELEASE, so free the seat. The money goes
+    back some seconds later, or as soon as M-Pesa can be reached; WatchPayments
+    tells when the payment is REFUNDED, or that the refund failed. A payment that
+    you cannot deliver is refunded by this one call, with reason CANNOT_DELIVER.
+    It never confirms its booking again, whatever becomes of the refund.
+
+    What cannot be refunded is FAILED_PRECONDITION/REFUND_NOT_POSSIBLE, which
+    says why, and changes nothing. Repeating a request id with the same content
+    gives the same answer, at any time, and never a second refund. A payment of
+    another caller is NOT_FOUND, like one that does not exist.
+    """
     GetPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.GetPaymentRequest, _payment_service_pb2.GetPaymentResponse]
     """Reads one payment."""
     ListPayments: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListPaymentsRequest, _payment_service_pb2.ListPaymentsResponse]
@@ -143,6 +158,27 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         FAILED_PRECONDITION/CANCEL_TOO_LATE and changes nothing. Withdrawing what is
         withdrawn already is no error. Repeating a request id with the same content
         gives the same answer, at any time.
+        """
+
+    @_abc_1.abstractmethod
+    def RefundPayment(
+        self,
+        request: _payment_service_pb2.RefundPaymentRequest,
+        context: _aio.ServicerContext[_payment_service_pb2.RefundPaymentRequest, _abc.Awaitable[_payment_service_pb2.RefundPaymentResponse]],
+    ) -> _abc.Awaitable[_payment_service_pb2.RefundPaymentResponse]:
+        """Sends the money of a payment back to its payer.
+
+        Answers once the refund is recorded: the payment is then COMPLETED with a
+        refund PENDING and `booking_action` RELEASE, so free the seat. The money goes
+        back some seconds later, or as soon as M-Pesa can be reached; WatchPayments
+        tells when the payment is REFUNDED, or that the refund failed. A payment that
+        you cannot deliver is refunded by this one call, with reason CANNOT_DELIVER.
+        It never confirms its booking again, whatever becomes of the refund.
+
+        What cannot be refunded is FAILED_PRECONDITION/REFUND_NOT_POSSIBLE, which
+        says why, and changes nothing. Repeating a request id with the same content
+        gives the same answer, at any time, and never a second refund. A payment of
+        another caller is NOT_FOUND, like one that does not exist.
         """
 
     @_abc_1.abstractmethod

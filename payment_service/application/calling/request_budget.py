@@ -29,7 +29,7 @@ from payment_service.alarms import CLOCKS_DIFFER
 from payment_service.store.request_budgets import StoredBudget, lock_budget, save_budget
 from runtime.alarms import raise_alarm
 
-Kind = Literal["push", "query"]
+Kind = Literal["push", "query", "refund"]
 
 WAIT_MAX_SECONDS = 10.0
 """Half of the time in which a payment has to be sent at all."""

@@ -37,7 +37,7 @@ from payment_service.store.health import DATABASE_NOW
 from payment_service.store.payments import PHONE_INDEX, EarlierPayment, Prompt, RequestColumns, Stored
 from payment_service.store.pipeline import BEGIN, COMMIT, ROLLBACK, Connection, run_together
 from payment_service.telemetry import trace_id
-from runtime.callback_tokens import REFERENCE_ALPHABET, REFERENCE_LENGTH
+from runtime.callback_tokens import REFERENCE_ALPHABET, new_reference
 
 ACCOUNT_CODE_LENGTH = 3
 ACCOUNT_CODE_ALPHABET = REFERENCE_ALPHABET.upper()
@@ -254,7 +254,7 @@ def _first_versions(
             payment_id=new.payment_id,
             caller=new.caller,
             booking_id=new.request.booking_id,
-            reference="".join(secrets.choice(REFERENCE_ALPHABET) for _ in range(REFERENCE_LENGTH)),
+            reference=new_reference(),
             attempt=latest.attempt + 1 if latest else 1,
             retry_of=latest.payment_id if latest else None,
             amount=new.request.amount,

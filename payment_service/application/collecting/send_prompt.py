@@ -9,13 +9,11 @@ path leads back to sending but the proof that nothing was sent.
 """
 
 import asyncio
-import contextlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import assert_never
 from uuid import UUID
 
-import stamina
 import structlog
 from opentelemetry import trace
 from uuid_utils.compat import uuid7
@@ -32,20 +30,16 @@ from payment_service.application.calling.request_budget import BudgetExhausted, 
 from payment_service.application.calling.safaricom import Safaricom
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
+from payment_service.application.recording.record_outcome import record_claim, record_outcome
 from payment_service.daraja import push as daraja_push
 from payment_service.daraja import sending
 from payment_service.daraja.push import PushAnswer
 from payment_service.daraja.shortcodes import PushRequest
-from payment_service.domain.errors import StoreUnavailable
 from payment_service.domain.facts import AnswerLost, Fact, NotSent, PromptAccepted, PromptRefused, SendClaimed
 from payment_service.domain.payment import Payment, State, Times
 from payment_service.store.payments import Prompt
 from payment_service.telemetry import remote_parent
 from runtime.callback_tokens import CallbackKeys, callback_path
-
-RECORD_WAIT_SECONDS = 300.0
-"""How long the outcome of a send is offered to a store that does not answer. After that the lease has long run out
-and the payment is uncertain, which is true: a callback or an operator settles it."""
 
 NO_TURN_WAIT = timedelta(seconds=1)
 """Before trying again when there is no token or no turn."""
@@ -126,7 +120,7 @@ async def drop_claim(tools: SendTools, payment_id: UUID, claim: Claim) -> None:
     """
     dropped = Submission(NotSent(claim.claim_id, CLAIM_DROPPED), payment_id)
     over_at = tools.safaricom.clock() + tools.times.lease
-    while (await _record_outcome(tools, dropped)).payment is None and tools.safaricom.clock() < over_at:
+    while (await record_outcome(tools.facts, dropped)).payment is None and tools.safaricom.clock() < over_at:
         await asyncio.sleep(DROP_AGAIN_SECONDS)
 
 
@@ -159,7 +153,7 @@ async def _claim_and_send(tools: SendTools, request: PushRequest, payment_id: UU
         _log.warning("prompt postponed", payment_id=str(payment_id), cause=repr(error))
         return Tried(again=True, payment=None)
     claim = Claim(uuid7(), token)
-    claimed = await _record(tools, Submission(SendClaimed(claim.claim_id), payment_id), StoreUnavailable)
+    claimed = await record_claim(tools.facts, Submission(SendClaimed(claim.claim_id), payment_id))
     if claimed.payment is None or not claim.holds(claimed.payment):
         tools.budget.give_back(request.shortcode.number)
         return Tried(again=False, payment=claimed.payment)
@@ -189,7 +183,7 @@ async def _send(tools: SendTools, request: PushRequest, held: HeldClaim) -> Trie
             await tools.budget.slow_down(request.shortcode.number, answer.retry_after)
     row = exchange_row(tools.safaricom.sealer, exchange, payment.payment_id)
     outcome = Submission(_fact(answer, claim.claim_id), payment.payment_id, exchange=row)
-    recorded = await _record_outcome(tools, outcome)
+    recorded = await record_outcome(tools.facts, outcome)
     again = recorded.payment is not None and recorded.payment.state is State.CREATED
     return Tried(again, recorded.payment)
 
@@ -217,17 +211,3 @@ def _fact(answer: PushAnswer, claim_id: UUID) -> Fact:
             return AnswerLost(claim_id)
         case _:
             assert_never(answer)
-
-
-async def _record_outcome(tools: SendTools, submission: Submission) -> Recorded:
-    """Record what became of a send, whatever stands in the way of it at first: it cannot be had again."""
-    return await _record(tools, submission, Exception)
-
-
-async def _record(tools: SendTools, submission: Submission, again_on: type[Exception]) -> Recorded:
-    with contextlib.suppress(again_on):
-        return await tools.facts.submit(submission, patient=True)
-    async for attempt in stamina.retry_context(on=again_on, timeout=RECORD_WAIT_SECONDS, attempts=None, wait_max=5.0):
-        with attempt:
-            return await tools.facts.submit(submission, patient=True)
-    raise StoreUnavailable

@@ -10,9 +10,10 @@ from typing import Final
 from uuid import UUID
 
 from payment_service.alarms import PROGRAM_FAULT
-from payment_service.domain.payment import STATUS_OF, BookingAction, PhoneWarning, State, Status
+from payment_service.domain.payment import STATUS_OF, BookingAction, PhoneWarning, RefundStatus, State, Status
 from payment_service.domain.reasons import Reason
-from payment_service.domain.views import EventType, EventView, PaymentView, masked
+from payment_service.domain.refund import RefundReason
+from payment_service.domain.views import EventType, EventView, PaymentView, RefundView, masked
 from payment_service.security.sealing import PHONE_NUMBER, SealBroken, Sealer
 from payment_service.store.reads import EventRow, PaymentRow
 from runtime.alarms import raise_alarm
@@ -25,6 +26,8 @@ _STATUS_OF_NAME = {state.value: status for state, status in STATUS_OF.items()}
 _REASONS = {reason.value: reason for reason in Reason}
 _ACTIONS = {action.value: action for action in BookingAction}
 _EVENT_TYPES = {event_type.value: event_type for event_type in EventType}
+_REFUND_STATUSES = {status.value: status for status in RefundStatus}
+_REFUND_REASONS = {reason.value: reason for reason in RefundReason}
 _WARNINGS = {warning.value: warning for warning in PhoneWarning}
 
 
@@ -71,6 +74,23 @@ def _view(row: PaymentRow | EventRow, status: Status, updated_at: datetime, seal
         completed_at=row.completed_at,
         metadata=row.metadata,
         version=row.version,
+        refund=_refund(row),
+        refunded_amount=row.refunded_amount,
+    )
+
+
+def _refund(row: PaymentRow | EventRow) -> RefundView | None:
+    """The refund beside the payment; one with a word that is not known here is shown as pending."""
+    if row.refund_id is None or row.refund_amount is None or row.refund_requested_at is None:
+        return None
+    status = _REFUND_STATUSES.get(row.refund_status or "", RefundStatus.PENDING)
+    return RefundView(
+        refund_id=row.refund_id,
+        status=status,
+        amount=row.refund_amount,
+        reason=_REFUND_REASONS.get(row.refund_reason or "", RefundReason.OTHER),
+        requested_at=row.refund_requested_at,
+        ended_at=None if status is RefundStatus.PENDING else row.refund_ended_at,
     )
 
 

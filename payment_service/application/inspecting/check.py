@@ -36,6 +36,7 @@ from payment_service.store.audit import CallbackRow, CaseRow, PaymentProofs
 from payment_service.store.event_log import events_of_payments
 from payment_service.store.evidence import ExchangeRow
 from payment_service.store.pipeline import Connection, run_together
+from payment_service.store.refunds import refunds_about
 
 BATCH = 200
 """Rows read at once. A callback's body may have 64 KiB: some 13 MB are held at a time, however much there is."""
@@ -136,6 +137,7 @@ async def _gathered(
     receipts = _grouped(await audit.receipts_of(conn, ids), lambda receipt: receipt.payment_id)
     cases = _grouped(await audit.cases_for(conn, [row.reference for row in batch]), lambda case: case.reference)
     pushes = await audit.pushes_of(conn, ids)
+    refunds = _grouped(await refunds_about(conn, ids), lambda refund: refund.payment_id)
     requests = _grouped(await audit.requests_about(conn, ids), lambda request: request.payment_id)
     same_request_id = await audit.sharing_request_id(conn, ids)
     same_receipt = await audit.sharing_receipt(conn, ids)
@@ -159,6 +161,7 @@ async def _gathered(
                 receipts=receipts.get(row.payment_id, []),
                 cases=cases.get(row.reference, []),
                 pushes=pushes.get(row.payment_id, 0),
+                refunds=refunds.get(row.payment_id, []),
                 later_requests=[(kept, request) for kept, request in later if request is not None],
                 shares_request_id=row.payment_id in same_request_id,
                 shares_receipt=row.payment_id in same_receipt,

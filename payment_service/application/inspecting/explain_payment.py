@@ -15,6 +15,7 @@ from payment_service.application.settling.accept_callbacks import body_row_id, f
 from payment_service.application.settling.opened_bodies import opened_body, payer_number
 from payment_service.domain.callbacks import CallbackKind, CallbackStatus
 from payment_service.domain.errors import PaymentNotFound
+from payment_service.domain.refund import Refund
 from payment_service.domain.views import PaymentView
 from payment_service.security.sealing import (
     CALLBACK_BODY,
@@ -28,6 +29,7 @@ from payment_service.store.event_log import LoggedEvent, events_of_payments
 from payment_service.store.evidence import ExchangeRow, ReceiptRow
 from payment_service.store.inbox import ReplayRow
 from payment_service.store.pipeline import Connection
+from payment_service.store.refunds import refunds_about
 from runtime.redaction import redact_text
 
 ROWS_MAX = 200
@@ -91,7 +93,9 @@ async def explain_payment(sealer: Sealer, conn: Connection, name: UUID | str) ->
     events = await events_of_payments(conn, [payment.payment_id])
     cases = await audit.cases_for(conn, [payment.reference])
     receipts = await audit.receipts_of(conn, [payment.payment_id])
-    callbacks = await audit.callbacks_for(conn, payment.reference, ROWS_MAX + 1)
+    refunds = await refunds_about(conn, [payment.payment_id])
+    told_to = [payment.reference, *(refund.reference for refund in refunds)]
+    callbacks = await audit.callbacks_for(conn, told_to, ROWS_MAX + 1)
     replays = await audit.replays_of(conn, [callback.callback_id for callback in callbacks])
     exchanges = await audit.exchanges_of(conn, payment.payment_id, ROWS_MAX + 1)
     versions = {event.fact_id: event.version for event in events}
@@ -102,6 +106,7 @@ async def explain_payment(sealer: Sealer, conn: Connection, name: UUID | str) ->
         *(replay_moment(replay) for replay in replays),
         *_events(events, payment.caller),
         *(_receipt(receipt) for receipt in receipts),
+        *(_refund(refund) for refund in refunds),
         *(moment for case in cases for moment in _case(case, payment.caller)),
     ]
     left_out = len(callbacks) > ROWS_MAX or len(exchanges) > ROWS_MAX
@@ -136,6 +141,8 @@ def _changes(before: LoggedEvent | None, event: LoggedEvent) -> Iterator[str]:
         ("retry from", "retry_allowed_at"),
         ("receipt", "mpesa_receipt_number"),
         ("late", "paid_late"),
+        ("refund", "refund_status"),
+        ("refunded", "refunded_amount"),
         ("completed", "completed_at"),
         ("expires", "expires_at"),
     )
@@ -156,6 +163,18 @@ def _said(value: object) -> str:
             return f"{value:%H:%M:%S}"
         case _:
             return str(value)
+
+
+def _refund(refund: Refund) -> Moment:
+    """A refund as it stands, at the moment when it was asked for; its steps are told by what was sent and came."""
+    what = f"refund {refund.refund_id} of {refund.amount} asked for, {refund.reason.value}: {refund.state.value} now"
+    ways = (
+        f"receipt {refund.receipt}",
+        f"sent {_said(refund.sent_at)}",
+        f"result code {_said(refund.result_code)}",
+        f"ended {_said(refund.ended_at)}",
+    )
+    return Moment(refund.requested_at, what, _CAUSES["refund"], (", ".join(ways),))
 
 
 def _exchange(

@@ -18,8 +18,17 @@ from payment_service.domain.decisions import booking_action
 from payment_service.domain.edges import edges
 from payment_service.domain.facts import settlement_id
 from payment_service.domain.findings import Surroundings
-from payment_service.domain.payment import ENDED_UNPAID, LIVE_STATES, PAID_STATES, BookingAction, Payment, State
+from payment_service.domain.payment import (
+    ENDED_UNPAID,
+    LIVE_STATES,
+    PAID_STATES,
+    BookingAction,
+    Payment,
+    RefundStatus,
+    State,
+)
 from payment_service.domain.query_schedule import worth_asking
+from payment_service.domain.refund import Refund, RefundState
 from payment_service.security.chain import START
 from payment_service.security.keys import Keys
 from payment_service.security.sealing import Sealer
@@ -54,6 +63,7 @@ class Invariant(StrEnum):
     WAY_OUT = "what is unsettled has a timer or an open case"
     QUERIES = "only what a query can still settle is to be asked about"
     BOOKING = "what the booking is told follows from the rows"
+    REFUNDS = "no more has gone back than came, and a payment says of its refunds what they are"
     CALLBACKS = "a callback that was applied names its payment"
     INBOX = "a callback that is not applied has its next try or an open case, and one that is has none"
     SUCCESS = "a success that came by callback is recorded"
@@ -83,6 +93,7 @@ class Evidence:
     receipts: Sequence[ReceiptRow]
     cases: Sequence[CaseRow]
     pushes: int
+    refunds: Sequence[Refund]
     later_requests: Sequence[tuple[RequestProofs, bytes]]
     """Those about the payment that made none, each with its request, if it opens."""
     shares_request_id: bool
@@ -122,6 +133,9 @@ def _last_event(found: Evidence, _: Instruments) -> Iterator[str]:
         ("completion", payment.completed_at, last.completed_at),
         ("expiry", payment.expires_at, last.expires_at),
         ("change time", payment.updated_at, last.occurred_at),
+        ("refund", payment.refund_id, last.refund_id),
+        ("refund status", payment.refund_status and payment.refund_status.value, last.refund_status),
+        ("refunded amount", payment.refunded_amount, last.refunded_amount),
     ):
         if in_row != in_event:
             yield f"{name}: the row says {in_row}, version {last.version} says {in_event}"
@@ -320,6 +334,24 @@ def _unread(found: Evidence, _: Instruments) -> Iterator[str]:
         yield "a case is open, and it is not held" if is_open else "it is held, and no case is open"
 
 
+def _refunds(found: Evidence, _: Instruments) -> Iterator[str]:
+    """By the refunds' own rows: which receipt each returns, and whether its money has gone back or still may."""
+    if found.payment is None:
+        return
+    came = {receipt.receipt: receipt.amount or found.payment.amount for receipt in found.receipts}
+    for receipt in sorted({refund.receipt for refund in found.refunds}):
+        back = sum(refund.amount for refund in found.refunds if refund.receipt == receipt and refund.counts)
+        if back > came.get(receipt, 0):
+            yield f"refunds of receipt {receipt} add up to {back}, and it brought {came.get(receipt, 0)}"
+    done = sum(refund.amount for refund in found.refunds if refund.state is RefundState.DONE)
+    if done != found.payment.refunded_amount:
+        yield f"the row says that {found.payment.refunded_amount} went back, its refunds {done}"
+    live = [refund.refund_id for refund in found.refunds if refund.counts and refund.ended_at is None]
+    under_way = found.payment.refund_status is RefundStatus.PENDING
+    if live != ([found.payment.refund_id] if under_way else []):
+        yield f"refunds under way: {len(live)}, and the row says {found.payment.refund_status or 'none'}"
+
+
 RULES: Mapping[Invariant, Rule] = {
     Invariant.VERSIONS: _versions,
     Invariant.LAST_EVENT: _last_event,
@@ -342,6 +374,7 @@ RULES: Mapping[Invariant, Rule] = {
     Invariant.WAY_OUT: _way_out,
     Invariant.QUERIES: _queries,
     Invariant.BOOKING: _booking,
+    Invariant.REFUNDS: _refunds,
 }
 """The rules over one payment. Sealed values, callbacks and the books are checked where they are read, in
 `check`."""

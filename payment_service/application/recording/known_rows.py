@@ -5,16 +5,26 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from payment_service.application.recording.refund_ledger import NO_REFUNDS, KnownRefunds, read_refunds
 from payment_service.domain.cases import OpenCase, may_have_ending_case
+from payment_service.domain.facts import (
+    CaseAccepted,
+    CaseSettled,
+    Fact,
+    PromptAccepted,
+    RefundRequested,
+    ResultReported,
+)
 from payment_service.domain.payment import Payment
+from payment_service.domain.refund_facts import AboutRefund
 from payment_service.security.sealing import Sealer
-from payment_service.store import caller_requests, casework, event_log, evidence
+from payment_service.store import caller_requests, casework, event_log, evidence, refunds
 from payment_service.store import payments as store
 from payment_service.store.caller_requests import UsedId
 from payment_service.store.casework import LockedCase
 from payment_service.store.event_log import KnownFact
 from payment_service.store.health import DATABASE_NOW
-from payment_service.store.payments import PaymentNames, Stored
+from payment_service.store.payments import CHECKOUT_INDEX, PaymentNames, Stored
 from payment_service.store.pipeline import BEGIN, Connection, run_together
 
 
@@ -39,6 +49,7 @@ class KnownRows:
     """Those that operators settle, by id."""
     waiting_callbacks: Mapping[UUID, frozenset[bytes]] = field(default_factory=dict)
     """By payment, the hashes of the bodies that are kept and not applied."""
+    refunds: KnownRefunds = NO_REFUNDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +67,53 @@ class NamesTold:
     """With their callers."""
     cases: Mapping[UUID, UUID | None]
     """Those that operators settle, with their payments."""
+    refund_references: Collection[str]
+    of_refunds: bool
+    """Some of the facts are about refunds, or ask for one."""
+
+
+def names_told(
+    sealer: Sealer,
+    told: Sequence[tuple[UUID | None, str | None, Fact | AboutRefund]],
+    request_ids: Sequence[tuple[str, str]],
+) -> NamesTold:
+    """What is named by facts: rows of (payment id, reference of the payment or the refund, fact)."""
+    facts = [fact for _, _, fact in told]
+    return NamesTold(
+        ids=[payment_id for payment_id, _, _ in told if payment_id is not None],
+        references=[name for _, name, fact in told if name is not None and not isinstance(fact, AboutRefund)],
+        fact_ids=[fact.fact_id for fact in facts],
+        receipts=[
+            fact.receipt
+            for fact in facts
+            if isinstance(fact, ResultReported | CaseAccepted) and fact.receipt is not None
+        ],
+        checkouts=[
+            sealer.index(CHECKOUT_INDEX, fact.checkout_request_id)
+            for fact in facts
+            if isinstance(fact, ResultReported | PromptAccepted) and fact.checkout_request_id is not None
+        ],
+        request_ids=request_ids,
+        cases={fact.case_id: payment_id for payment_id, _, fact in told if isinstance(fact, CaseSettled)},
+        refund_references={name for _, name, fact in told if name is not None and isinstance(fact, AboutRefund)},
+        of_refunds=any(isinstance(fact, AboutRefund | RefundRequested) for fact in facts),
+    )
 
 
 async def read_known_rows(conn: Connection, sealer: Sealer, told: NamesTold) -> KnownRows:
     """Begin the transaction, lock the payments that are told of and their siblings, and read what is known of them."""
+    # Before the locks, and outside of the transaction: which payment a refund is of never changes.
+    refund_names = await refunds.named(conn, list(told.refund_references)) if told.refund_references else []
+    ids = [*told.ids, *(name.payment_id for name in refund_names)]
     statements = {
         "begin": BEGIN,
         # Before any row: whoever makes a payment has locked its request id when it comes to the rows.
         "ids": caller_requests.lock_ids(told.request_ids),
-        "locked": store.lock_payments(told.ids, told.references),
-        "to lock": store.payments_to_lock(told.ids, told.references),
+        "locked": store.lock_payments(ids, told.references),
+        "to lock": store.payments_to_lock(ids, told.references),
         "cases": casework.lock_cases(list(told.cases)),
         "now": DATABASE_NOW,
-        "facts": event_log.known_facts(told.ids, told.references, told.fact_ids),
+        "facts": event_log.known_facts(ids, told.references, told.fact_ids),
         "receipts": evidence.receipt_holders(told.receipts),
         "checkouts": store.checkout_holders(told.checkouts),
         "used": caller_requests.used_ids(told.request_ids),
@@ -101,6 +146,9 @@ async def read_known_rows(conn: Connection, sealer: Sealer, told: NamesTold) -> 
         used_ids={(use.caller, use.request_id): use for use in map(UsedId._make, found["used"])},
         open_cases=await _open_cases(conn, [row.payment for row in rows], told.cases.values()),
         cases={case.case_id: case for case in map(LockedCase._make, found["cases"])},
+        refunds=await read_refunds(conn, [row.payment.payment_id for row in rows], refund_names)
+        if told.of_refunds
+        else NO_REFUNDS,
         waiting_callbacks={store.payment_id_of(row): store.waiting_callbacks(row) for row in found["locked"]},
     )
 

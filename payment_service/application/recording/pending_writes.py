@@ -8,6 +8,7 @@ from uuid import UUID
 
 import structlog
 
+from payment_service.application.recording.refund_ledger import RefundLedger
 from payment_service.domain.payment import Payment
 from payment_service.security.sealing import Sealer
 from payment_service.store import caller_requests, casework, event_log, evidence, inbox
@@ -49,7 +50,7 @@ class PendingWrites:
         """Lines for the log; so are those of the cases that are opened."""
         self.opened: list[dict[str, object]] = []
 
-    async def commit(self, conn: Connection, changed: Sequence[tuple[Payment, Stored]]) -> None:
+    async def commit(self, conn: Connection, changed: Sequence[tuple[Payment, Stored]], refunds: RefundLedger) -> None:
         """Write everything, with (payment before, row now) of those that changed, and commit.
 
         What loses a block goes before what gains one; the events go last.
@@ -66,6 +67,7 @@ class PendingWrites:
             *_of_any(inbox.insert_replays, self.replays),
             *_of_any(caller_requests.insert_requests, _sorted(self.requests)),
             *_of_any(evidence.insert_exchanges, self.exchanges),
+            *refunds.statements(),
             *_of_any(evidence.insert_cases, _sorted(self.cases)),
             *_of_any(partial(evidence.end_cases, at=self._now), _sorted(self.ended)),
             *_of_any(casework.insert_acts, self.acts),
@@ -76,11 +78,13 @@ class PendingWrites:
         # Cannot be: the rows were locked, and a second event of one version would have refused the commit.
         for result, pairs in zip(results, updates, strict=False):
             assert result.count == len(pairs), "a locked payment was changed by another writer"
-        self._tell()
+        self._tell(refunds)
 
-    def _tell(self) -> None:
+    def _tell(self, refunds: RefundLedger) -> None:
         for change in self.changes:
             _log.info("payment changed", **change)
+        for change in refunds.changes:
+            _log.info("refund changed", **change)
         for opened in self.opened:
             _log.warning("case opened", **opened)
         for case in self.ended.values():

@@ -13,15 +13,16 @@ connection, from another process, or years later. Nothing here touches the netwo
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
 
 from payment_service.application.recording.database_clock import DatabaseClock
-from payment_service.application.recording.known_rows import KnownRows, NamesTold, read_known_rows
+from payment_service.application.recording.known_rows import KnownRows, names_told, read_known_rows
 from payment_service.application.recording.pending_writes import PendingWrites
+from payment_service.application.recording.refund_ledger import RefundLedger
 from payment_service.application.recording.request_encoding import KeptRequest, conflict, request_row
 from payment_service.domain.callbacks import CallbackStatus
 from payment_service.domain.case_rules import CaseMarks, resolution_of
@@ -40,6 +41,8 @@ from payment_service.domain.facts import (
 )
 from payment_service.domain.findings import Finding, Surroundings
 from payment_service.domain.payment import Payment, State, Times
+from payment_service.domain.refund import Refund, RefundBar, RefundOrder, RefundTimes
+from payment_service.domain.refund_facts import AboutRefund
 from payment_service.domain.transitions import Outcome, apply
 from payment_service.domain.views import event_type
 from payment_service.security.keys import KeyRing
@@ -63,11 +66,15 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One fact about one payment, named by id or by reference, and what is kept beside it."""
+    """One fact about one payment or its refund, named by id or by reference, and what is kept beside it."""
 
-    fact: Fact
+    fact: Fact | AboutRefund
     payment_id: UUID | None = None
     reference: str | None = None
+    """The refund's own, where the fact is about one."""
+    refund_id: UUID | None = None
+    refund: RefundOrder | None = None
+    """What is asked for with `RefundRequested`."""
     exchange: ExchangeRow | None = None
     callback: SealedCallback | None = None
     request: KeptRequest | None = None
@@ -96,6 +103,9 @@ class Recorded:
     """Why what an operator wants is refused."""
     unseen: bool = False
     """The case, or what it is about, is not as the operator has seen it, and nothing was done."""
+    refund: Refund | None = None
+    """As it stands after a fact about it."""
+    refund_bar: RefundBar | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +117,7 @@ class RecordingTools:
     request_fingerprint_keys: KeyRing
     clock: DatabaseClock
     times: Times
+    refund_times: RefundTimes = field(default_factory=RefundTimes)
 
 
 async def record_facts(
@@ -122,36 +133,13 @@ async def record_facts(
         _, reading = await run_together(conn, [BEGIN, DATABASE_NOW])
         known = KnownRows(reading.rows[0][0])
     else:
-        known = await _read(tools, conn, group)
+        told = [(submission.payment_id, submission.reference, submission.fact) for submission in group]
+        request_ids = [submission.request.key for submission in group if submission.request is not None]
+        known = await read_known_rows(conn, tools.sealer, names_told(tools.sealer, told, request_ids))
     ledger = _Ledger(tools, known, tools.clock.learn(asked_at, known.read_at))
     answers = [ledger.take(submission) for submission in group]
     await ledger.write(conn)
     return answers
-
-
-async def _read(tools: RecordingTools, conn: Connection, group: Sequence[Submission]) -> KnownRows:
-    facts = [submission.fact for submission in group]
-    checkouts = [
-        tools.sealer.index(CHECKOUT_INDEX, fact.checkout_request_id)
-        for fact in facts
-        if isinstance(fact, ResultReported | PromptAccepted) and fact.checkout_request_id is not None
-    ]
-    names = NamesTold(
-        ids=[s.payment_id for s in group if s.payment_id is not None],
-        references=[s.reference for s in group if s.reference is not None],
-        fact_ids=[fact.fact_id for fact in facts],
-        receipts=[
-            fact.receipt
-            for fact in facts
-            if isinstance(fact, ResultReported | CaseAccepted) and fact.receipt is not None
-        ],
-        checkouts=checkouts,
-        request_ids=[s.request.key for s in group if s.request is not None],
-        cases={
-            fact.case_id: s.payment_id for s, fact in zip(group, facts, strict=True) if isinstance(fact, CaseSettled)
-        },
-    )
-    return await read_known_rows(conn, tools.sealer, names)
 
 
 class _Ledger:
@@ -167,6 +155,7 @@ class _Ledger:
         self._bookings: dict[tuple[str, str], list[UUID]] = {}
         for payment_id, row in known.by_id.items():
             self._bookings.setdefault((row.payment.caller, row.payment.booking_id), []).append(payment_id)
+        self._refunds = RefundLedger(known.refunds, now, tools.refund_times)
         self._open_cases = {payment_id: list(cases) for payment_id, cases in known.open_cases.items()}
         self._cases = dict(known.cases)
         self._waiting = {payment_id: set(bodies) for payment_id, bodies in known.waiting_callbacks.items()}
@@ -180,12 +169,15 @@ class _Ledger:
             if submission.callback is not None and (kept_for := self._id_of.get(submission.reference or "")):
                 self._waiting[kept_for].add(submission.callback.body_hash)
             return Recorded(None)
+        fact = submission.fact
+        if isinstance(fact, AboutRefund):
+            return self._take_refund_fact(submission, fact)
         if submission.payment_id in self._locked or submission.reference in self._locked:
             return BookingLocked()
         if submission.request is not None:
-            return self._take_request(submission, submission.request)
-        if isinstance(submission.fact, CaseSettled):
-            return self._settle(submission.fact, submission.seen)
+            return self._take_request(submission, fact, submission.request)
+        if isinstance(fact, CaseSettled):
+            return self._settle(fact, submission.seen)
         payment_id = submission.payment_id or self._id_of.get(submission.reference or "")
         row = self._rows.get(payment_id) if payment_id is not None else None
         if submission.exchange is not None:
@@ -195,13 +187,13 @@ class _Ledger:
             return Recorded(None)
         if submission.callback is not None:
             self._waiting[row.payment.payment_id].discard(submission.callback.body_hash)
-        outcome = self._apply(row.payment, submission.fact)
-        unread = isinstance(submission.fact, Unreadable)
+        outcome = self._apply(row.payment, fact)
+        unread = isinstance(fact, Unreadable)
         kept = CallbackStatus.UNREAD if unread else CallbackStatus.APPLIED
         self._keep_callback(submission, row.payment.payment_id, kept)
         return Recorded(outcome.payment, outcome.refused, row.trace_parent, unread=unread)
 
-    def _take_request(self, submission: Submission, request: KeptRequest) -> Recorded:
+    def _take_request(self, submission: Submission, fact: Fact, request: KeptRequest) -> Recorded:
         """Apply what a caller asks for, unless its id has been used; a refusal leaves the id free."""
         row = self._rows.get(request.asked.payment_id)
         if (use := self._used_ids.get(request.key)) is not None:
@@ -211,7 +203,10 @@ class _Ledger:
             return Recorded(payment, replayed=use.kept_id != request.kept_id, reused=reused)
         if row is None or row.payment.caller != request.caller:
             return Recorded(None)
-        outcome = self._apply(row.payment, submission.fact)
+        # What nothing bars, the payment's table lets through.
+        if (bar := self._refunds.ask(row.payment, submission.refund, fact)) is not None:
+            return Recorded(row.payment, refused=True, refund_bar=bar)
+        outcome = self._apply(row.payment, fact)
         if not outcome.refused:
             self._keep_request(request)
         return Recorded(outcome.payment, outcome.refused, row.trace_parent)
@@ -245,10 +240,27 @@ class _Ledger:
         versions = sum(one.version for one in (payment, *self._siblings(payment)))
         return CaseMarks(case.version, versions, len(self._open_cases.get(payment.payment_id, ())))
 
+    def _take_refund_fact(self, submission: Submission, fact: AboutRefund) -> Recorded | BookingLocked:
+        """Apply a fact to a refund, and what it means to the refund's payment."""
+        if submission.payment_id in self._locked or self._refunds.payment_of(submission.reference) in self._locked:
+            return BookingLocked()
+        if submission.exchange is not None:
+            self._writes.exchanges.append(submission.exchange)
+        refund = self._refunds.find(submission.refund_id, submission.reference)
+        if refund is None:
+            self._keep_callback(submission, None, CallbackStatus.UNMATCHED)
+            return Recorded(None)
+        outcome = self._refunds.apply(refund, fact)
+        for told in outcome.told:
+            self._apply(self._rows[refund.payment_id].payment, told)
+        self._keep_callback(submission, refund.payment_id, CallbackStatus.APPLIED)
+        row = self._rows[refund.payment_id]
+        return Recorded(row.payment, outcome.refused, row.trace_parent, refund=outcome.refund)
+
     async def write(self, conn: Connection) -> None:
         """Write everything and commit."""
         changed = [(self._before[i].payment, row) for i, row in self._rows.items() if row is not self._before[i]]
-        await self._writes.commit(conn, changed)
+        await self._writes.commit(conn, changed, self._refunds)
 
     def _apply(self, payment: Payment, fact: Fact) -> Outcome:
         if (payment.payment_id, fact.fact_id) in self._facts:
@@ -338,7 +350,7 @@ class _Ledger:
     def _index(self, checkout_request_id: str) -> bytes:
         return self._tools.sealer.index(CHECKOUT_INDEX, checkout_request_id)
 
-    def _open_case(self, payment_id: UUID | None, reference: str, case: Case, fact: Fact) -> None:
+    def _open_case(self, payment_id: UUID | None, reference: str, case: Case, fact: Fact | AboutRefund) -> None:
         opened = self._writes.cases[reference, fact.fact_id] = new_case(payment_id, reference, case, fact, self._now)
         if payment_id is not None:
             still_open = OpenCase(opened.kind, opened.is_money, opened.fact_id, opened.mpesa_receipt_number)

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from payment_service.domain.errors import RequestIdReused
 from payment_service.domain.payment import CancelRequest, PaymentRequest, RetryRequest
+from payment_service.domain.refund import RefundRequest
 from payment_service.security.keys import KeyRing
 from payment_service.security.sealing import CALLER_REQUEST, REQUEST, Sealer
 from payment_service.store.caller_requests import NewRequest, UsedId
@@ -23,7 +24,7 @@ from payment_service.store.caller_requests import NewRequest, UsedId
 REQUEST_ENCODING = 1
 """Version of the encoding that the fingerprint is made over."""
 
-Asked = PaymentRequest | RetryRequest | CancelRequest
+Asked = PaymentRequest | RetryRequest | CancelRequest | RefundRequest
 
 _METHOD = "method"
 
@@ -34,7 +35,7 @@ class KeptRequest:
 
     kept_id: UUID
     caller: str
-    asked: CancelRequest
+    asked: CancelRequest | RefundRequest
 
     @property
     def key(self) -> tuple[str, str]:
@@ -121,6 +122,11 @@ def _fields(asked: Asked) -> dict[str, object]:
             return _naming("RetryPayment", asked.request_id, asked.payment_id) | {"phone_number": asked.phone_number}
         case CancelRequest():
             return _naming("CancelPayment", asked.request_id, asked.payment_id)
+        case RefundRequest():
+            return _naming("RefundPayment", asked.request_id, asked.payment_id) | {
+                "reason": asked.reason.value,
+                "amount": asked.amount,
+            }
         case _:
             assert_never(asked)
 

@@ -15,20 +15,22 @@ from enum import StrEnum
 import structlog
 from opentelemetry import trace
 
-from payment_service.alarms import PROGRAM_FAULT, RESULT_BLAMES_SETUP
+from payment_service.alarms import PROGRAM_FAULT, REFUND_REFUSED, RESULT_BLAMES_SETUP
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.application.settling.catching_up import CatchingUp
 from payment_service.daraja.callback import read_callback
+from payment_service.daraja.order_codes import order_meaning
 from payment_service.daraja.result_codes import meaning_of
 from payment_service.domain.callbacks import CallbackKind
 from payment_service.domain.errors import Overloaded, StoreUnavailable
-from payment_service.domain.facts import ResultReported, Unreadable, unread_fact_id
+from payment_service.domain.facts import Fact, ResultReported, Unreadable, unread_fact_id
+from payment_service.domain.refund_facts import AboutRefund, RefundReported
 from payment_service.security.sealing import CALLBACK_BODY, Sealer
 from payment_service.store.inbox import SealedCallback, StoredCallback
 from payment_service.telemetry import remote_parent, trace_id
 from runtime.alarms import raise_alarm
-from runtime.callback_tokens import CallbackKeys, token_accepted
+from runtime.callback_tokens import CallbackKeys, kind_of
 
 BODY_INDEX = "callback-body"
 BODY_MAX_BYTES = 65_536
@@ -42,7 +44,7 @@ class ReceivedCallback:
     """One HTTP request as the edge received it."""
 
     kind: CallbackKind | None
-    """None for a kind that we do not know."""
+    """By its path; its token says more exactly what it answers. None for a kind that we do not know."""
     reference: str
     token: str
     body: bytes
@@ -74,13 +76,13 @@ async def accept_callbacks(tools: AcceptTools, callbacks: Sequence[ReceivedCallb
 
 
 async def _accept(tools: AcceptTools, callback: ReceivedCallback) -> CallbackOutcome:
-    kind = callback.kind
-    if kind is None or not token_accepted(tools.keys, kind, callback.reference, callback.token):
+    kind = callback.kind and kind_of(tools.keys, callback.kind, callback.reference, callback.token)
+    if kind is None:
         _log.warning("callback token refused", source_address=callback.source_address)
         return CallbackOutcome.TOKEN_REFUSED
     if len(callback.body) > BODY_MAX_BYTES:
         return CallbackOutcome.NOT_STORED
-    submission = _submission(tools.sealer, kind, callback)
+    submission = _submission(tools.sealer, CallbackKind(kind), callback)
     try:
         await _apply(tools.facts, submission)
     except (StoreUnavailable, Overloaded):
@@ -122,8 +124,7 @@ async def _apply(facts: GroupCommit[Submission, Recorded], submission: Submissio
         # A fault of ours must not lose a callback: it is kept alone, and a background step applies it again.
         raise_alarm(PROGRAM_FAULT, what="callback kept, not applied", reference=submission.reference, exc_info=error)
         recorded = await facts.submit(replace(submission, only_keep=type(error).__name__))
-    if isinstance(submission.fact, ResultReported) and (alarm := meaning_of(submission.fact.code).alarm) is not None:
-        raise_alarm(RESULT_BLAMES_SETUP, code=submission.fact.code, check=alarm)
+    _raise_alarm(submission.fact)
     with remote_parent(recorded.trace_parent), _tracer.start_as_current_span("apply callback", start_time=started):
         _log.info(
             "callback stored",
@@ -132,6 +133,14 @@ async def _apply(facts: GroupCommit[Submission, Recorded], submission: Submissio
             state=recorded.payment and recorded.payment.state.value,
             trace_id=trace_id(recorded.trace_parent),
         )
+
+
+def _raise_alarm(fact: Fact | AboutRefund) -> None:
+    """A result may say that our set-up is at fault."""
+    if isinstance(fact, ResultReported) and (check := meaning_of(fact.code).alarm) is not None:
+        raise_alarm(RESULT_BLAMES_SETUP, code=fact.code, check=check)
+    if isinstance(fact, RefundReported) and (check := order_meaning(fact.code or "").alarm) is not None:
+        raise_alarm(REFUND_REFUSED, code=fact.code, check=check)
 
 
 def _submission(sealer: Sealer, kind: CallbackKind, callback: ReceivedCallback) -> Submission:

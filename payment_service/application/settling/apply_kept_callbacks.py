@@ -23,6 +23,7 @@ from payment_service.application.settling.accept_callbacks import fact_id_of, ke
 from payment_service.domain.cases import Case, CaseKind
 from payment_service.domain.errors import Overloaded
 from payment_service.domain.facts import Fact, Unreadable
+from payment_service.domain.refund_facts import AboutRefund
 from payment_service.security.sealing import SealBroken, Sealer
 from payment_service.store import evidence, inbox
 from payment_service.store.inbox import REPLAY_FAILED, ReplayRow, StoredCallback
@@ -133,7 +134,7 @@ async def _put_off(tools: InboxTools, callback: StoredCallback, error: str) -> N
             raise_alarm(CALLBACK_GIVEN_UP, reference=callback.reference, callback_id=str(callback.callback_id))
 
 
-def _fact(sealer: Sealer, callback: StoredCallback) -> Fact:
+def _fact(sealer: Sealer, callback: StoredCallback) -> Fact | AboutRefund:
     """What the callback says, as far as it can be read: it may be its body that could not be opened."""
     try:
         return kept_submission(sealer, callback).fact

@@ -1,4 +1,4 @@
-"""Asking for single transactions: a receipt that is still pending, and money that may be a payment's.
+"""Asking for single transactions: a receipt that is pending, money that may be a payment's, a refund in doubt.
 
 Transaction Status is asked as an operator of M-Pesa, whose password is locked after the third wrong one in a row. So
 one question is out at a time: the next is asked only when the result of the last has come, or has been waited for long
@@ -10,8 +10,7 @@ a result, and after the wait the next one is asked; the same transaction again w
 a callback like any other, taken, kept and applied where those are; this file only looks whether it has come.
 """
 
-import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
@@ -20,10 +19,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from payment_service.alarms import INITIATOR_REFUSED, QUESTION_REFUSED
 from payment_service.application.calling.access_token import NoAccessToken, get_token, token_doubted
 from payment_service.application.calling.exchanges import keep_exchange
+from payment_service.application.calling.operator import Operator
 from payment_service.application.calling.safaricom import Safaricom
 from payment_service.application.settling.accept_callbacks import body_row_id
 from payment_service.daraja.envelopes import NothingLearned
-from payment_service.daraja.initiator import Initiator
 from payment_service.daraja.status import StatusQuestion, ask_transaction_status, initiator_refused
 from payment_service.domain.callbacks import CallbackKind
 from payment_service.domain.cases import CaseKind
@@ -31,7 +30,6 @@ from payment_service.security.sealing import CALLBACK_BODY, SealBroken
 from payment_service.store import status_questions as questions
 from payment_service.store.status_questions import Turn, Wanted
 from runtime.alarms import raise_alarm
-from runtime.callback_tokens import CallbackKeys, callback_path
 
 LOOK_SECONDS = 2.0
 """Between two looks whether somebody is to be asked for; a result takes 1 to 5 s."""
@@ -44,6 +42,10 @@ ASK_AGAIN_AFTER = timedelta(minutes=1)
 """From the first question for a transaction to the second; doubled with each one more."""
 TRIES_MAX = 6
 """Questions for one transaction, over an hour; then it is for a person, who has a case by then."""
+REFUND_TRIES_MAX = 11
+"""Questions for one refund, over its first day and the next; after the first it is for a person as well."""
+RESULT_KINDS = (CallbackKind.RESULT, CallbackKind.REVERSAL_STATUS)
+"""What the answers to our questions are."""
 REFUSED_PAUSE = timedelta(hours=24)
 """After a result that refuses the operator: the third wrong password would lock it, and an alarm is out."""
 
@@ -56,15 +58,7 @@ class StatusTools:
 
     engine: AsyncEngine
     safaricom: Safaricom
-    initiator: Initiator
-    callback_keys: CallbackKeys = field(repr=False)
-    callback_base_url: str
-
-    @property
-    def initiator_key(self) -> str:
-        """Names the initiator with its password, without giving either away."""
-        secret = self.initiator.name.encode() + b"\0" + self.initiator.password.encode()
-        return self.safaricom.sealer.index("initiator", hashlib.sha256(secret).digest()).hex()
+    operator: Operator
 
 
 async def ask_status(tools: StatusTools) -> bool:
@@ -79,16 +73,16 @@ async def ask_status(tools: StatusTools) -> bool:
         _log.warning("status not asked for", cause=repr(error))
         return False
     async with tools.engine.begin() as conn:
-        if not await _may_ask(tools, conn, await questions.lock_turn(conn, tools.initiator_key, now), now):
+        if not await _may_ask(tools, conn, await questions.lock_turn(conn, tools.operator.key, now), now):
             return False
         # Looked for again under the lock: another process may have asked for it, and have its answer already.
         wanted = await _next_wanted(tools, conn, now)
         if wanted is None:
             return False
         wait = ASK_AGAIN_AFTER * 2**wanted.tries
-        await questions.begin_question(conn, tools.initiator_key, wanted, now, now + wait)
+        await questions.begin_question(conn, tools.operator.key, wanted, now, now + wait)
     answer, exchange = await ask_transaction_status(
-        tools.safaricom.daraja, token.value, tools.initiator, _question(tools, wanted)
+        tools.safaricom.daraja, token.value, tools.operator.initiator, _question(tools, wanted)
     )
     await keep_exchange(tools.engine, tools.safaricom.sealer, exchange, wanted.payment_id)
     if isinstance(answer, NothingLearned):
@@ -107,6 +101,7 @@ async def _next_wanted(tools: StatusTools, conn: AsyncConnection, now: datetime)
         unclaimed=CaseKind.UNCLAIMED_MONEY.value,
         completed_before=now - COMPLETED_FOR,
         tries_max=TRIES_MAX,
+        refund_tries_max=REFUND_TRIES_MAX,
         now=now,
     )
 
@@ -115,10 +110,10 @@ async def _may_ask(tools: StatusTools, conn: AsyncConnection, turn: Turn, now: d
     """Whether the last question is answered, or given up; notes what its result says of the initiator."""
     if turn.asked_reference is None or turn.asked_at is None:
         return now >= turn.next_ask_at
-    results = await questions.results_since(conn, CallbackKind.RESULT, turn.asked_reference, turn.asked_at)
+    results = await questions.results_since(conn, RESULT_KINDS, turn.asked_reference, turn.asked_at)
     code = next((code for row in results if (code := _refusal_in(tools, turn.asked_reference, *row))), None)
     if code is not None:
-        await questions.end_question(conn, tools.initiator_key, now + REFUSED_PAUSE, code)
+        await questions.end_question(conn, tools.operator.key, now + REFUSED_PAUSE, code)
         raise_alarm(INITIATOR_REFUSED, code=code)
         return False
     return bool(results) or now >= turn.asked_at + RESULT_WITHIN
@@ -132,9 +127,13 @@ def _refusal_in(tools: StatusTools, reference: str, body_hash: bytes, sealed: by
 
 
 def _question(tools: StatusTools, wanted: Wanted) -> StatusQuestion:
+    kind = CallbackKind.RESULT if wanted.refund_id is None else CallbackKind.REVERSAL_STATUS
+    # A reversal can be found by itself, and by what it has made of the payment: each is asked for in its turn.
+    by_conversation = wanted.conversation_id and (wanted.refund_id is None or wanted.tries % 2 == 0)
+    by_receipt = wanted.receipt if wanted.refund_id is None or not by_conversation else ""
     return StatusQuestion(
         shortcode=tools.safaricom.shortcodes[wanted.shortcode],
-        receipt=wanted.receipt or None,
-        conversation_id=wanted.merchant_request_id,
-        result_url=tools.callback_base_url + callback_path(tools.callback_keys, CallbackKind.RESULT, wanted.reference),
+        receipt=by_receipt or None,
+        conversation_id=wanted.conversation_id,
+        result_url=tools.operator.url(kind, wanted.reference),
     )

@@ -120,6 +120,18 @@ async def test_only_what_is_younger_is_checked_when_asked(
 OF = "payment_id = %(it)s"
 BREAKAGES: list[tuple[str, str, str, set[Invariant]]] = [
     (
+        "a refund that failed is called done",
+        "refunded",
+        f"UPDATE refunds SET state = 'DONE' WHERE {OF} AND state = 'FAILED'",
+        {Invariant.REFUNDS},
+    ),
+    (
+        "less is said to have gone back than did",
+        "refunded",
+        f"UPDATE payment_transactions SET refunded_amount = 400 WHERE {OF}",
+        {Invariant.REFUNDS, Invariant.LAST_EVENT},
+    ),
+    (
         "an event is removed",
         "completed",
         f"DELETE FROM payment_events WHERE {OF} AND version = 3",

@@ -1,132 +1,27 @@
 """Asking for single transactions, against a simulated M-Pesa that posts its results later."""
 
 import asyncio
-import contextlib
-import secrets
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 import structlog
-from aiohttp import web
 
 from daraja_simulator.initiator import certificate
-from daraja_simulator.settings import DEVELOPMENT_INITIATOR_NAME, DEVELOPMENT_INITIATOR_PASSWORD
+from daraja_simulator.settings import DEVELOPMENT_INITIATOR_NAME
 from payment_service.application.calling.access_token import AccessToken, Token, get_token
 from payment_service.application.settling import ask_status as module
-from payment_service.application.settling.accept_callbacks import (
-    AcceptTools,
-    CallbackOutcome,
-    ReceivedCallback,
-    accept_callbacks,
-)
-from payment_service.application.settling.ask_status import TRIES_MAX, StatusTools, ask_status
-from payment_service.application.settling.catching_up import CatchingUp
+from payment_service.application.settling.ask_status import TRIES_MAX
 from payment_service.daraja.initiator import CertificateUnusable, load_initiator
-from payment_service.daraja.shortcodes import Shortcode
-from payment_service.domain.callbacks import CallbackKind
-from payment_service.domain.facts import DeadlinePassed, PromptAccepted, ResultReported, SendClaimed, Source, Verdict
-from payment_service.domain.payment import Payment
+from payment_service.domain.facts import DeadlinePassed, PromptAccepted, SendClaimed
 from payment_service.security.sealing import EXCHANGE_REQUEST
-from runtime.callback_tokens import CallbackKeys, load_callback_keys
-from runtime.key_rings import create_key_ring
-from tests.application.settling.bookkeeping import PAYBILL, TILL, Bookkeeping, bookkeeping
+from tests.application.settling.bookkeeping import PAYBILL, TILL
+from tests.application.settling.enquiry import PHONE, Enquiry, enquiry
 from tests.databases import Database
-from tests.patience import PATIENCE_SECONDS
 from tests.rows import count, rows_of
-
-PHONE = "254712345678"
-
-
-@dataclass(frozen=True)
-class Enquiry:
-    """A process that asks, and the edge that its results come in by."""
-
-    books: Bookkeeping
-    tools: StatusTools
-    taken: list[CallbackOutcome]
-
-    async def ask(self) -> bool:
-        return await ask_status(self.tools)
-
-    async def ask_and_hear(self) -> None:
-        """Ask, and wait until the result has been taken."""
-        before = len(self.taken)
-        assert await self.ask()
-        await self.heard(before + 1)
-
-    async def heard(self, results: int) -> None:
-        """Wait until so many results have been taken."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while len(self.taken) < results:
-                await asyncio.sleep(0.01)
-
-    async def pending(self, **changed: object) -> tuple[Payment, str]:
-        """A payment that is said to be paid and has no receipt, and the receipt that M-Pesa has for it."""
-        payment, prompt = await self.books.payment(phone_number=PHONE, **changed)
-        claim = UUID(bytes=secrets.token_bytes(16))
-        answer = await self.books.push(prompt)
-        await self.books.tell(
-            payment,
-            SendClaimed(claim),
-            PromptAccepted(claim, answer.merchant_request_id, answer.checkout_request_id),
-            ResultReported(f"callback:{claim}", Source.CALLBACK, Verdict.PAID, "0", amount=500),
-        )
-        assert await self.books.row(payment) == ("COMPLETED", None, "WAIT")
-        self.books.clock.move(20)
-        return payment, self.books.paid[-1]
-
-    async def script(self, **behaviour: Any) -> None:
-        await self.books.tell_simulator("statuses", behaviour=behaviour)
-
-    async def asked(self) -> int:
-        return await count(self.books.database, "daraja_exchanges WHERE operation = 'status'")
-
-
-@contextlib.asynccontextmanager
-async def enquiry(database: Database, folder: Path, shortcode: Shortcode) -> AsyncIterator[Enquiry]:
-    create_key_ring(folder / "callback-keys.json")
-    keys = load_callback_keys(folder / "callback-keys.json")
-    (folder / "certificate.pem").write_text(certificate())
-    async with bookkeeping(database, folder, shortcode) as books, edge(books, keys) as (url, taken):
-        tools = books.reader.tools
-        asking = StatusTools(
-            engine=tools.engine,
-            safaricom=tools.safaricom,
-            initiator=load_initiator(
-                DEVELOPMENT_INITIATOR_NAME, DEVELOPMENT_INITIATOR_PASSWORD, folder / "certificate.pem"
-            ),
-            callback_keys=keys,
-            callback_base_url=url,
-        )
-        yield Enquiry(books, asking, taken)
-
-
-@contextlib.asynccontextmanager
-async def edge(books: Bookkeeping, keys: CallbackKeys) -> AsyncIterator[tuple[str, list[CallbackOutcome]]]:
-    """Takes what is posted to a callback URL, as the gateway hands it on."""
-    writers = books.reader.writers
-    accepting = AcceptTools(writers.facts, writers.sealer, keys, CatchingUp(writers.clock, writers.times))
-    taken: list[CallbackOutcome] = []
-
-    async def take(request: web.Request) -> web.Response:
-        kind, reference, token = (request.match_info[name] for name in ("kind", "reference", "token"))
-        body = await request.read()
-        received = ReceivedCallback(CallbackKind(kind), reference, token, body, "127.0.0.1", books.clock())
-        taken.extend(await accept_callbacks(accepting, [received]))
-        return web.json_response({})
-
-    app = web.Application()
-    app.router.add_post("/callbacks/{kind}/{reference}/{token}", take)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}", taken
-    await runner.cleanup()
 
 
 @pytest.fixture
@@ -254,7 +149,9 @@ async def test_a_wrong_password_is_tried_once_and_never_until_it_locks(enquiring
     payment, receipt = await enquiring.pending()
     await enquiring.pending()
     wrong = load_initiator(DEVELOPMENT_INITIATOR_NAME, "expired", tmp_path / "certificate.pem")
-    refused = replace(enquiring, tools=replace(enquiring.tools, initiator=wrong))
+    refused = replace(
+        enquiring, tools=replace(enquiring.tools, operator=replace(enquiring.tools.operator, initiator=wrong))
+    )
     await refused.ask_and_hear()
     with structlog.testing.capture_logs() as lines:
         assert not await refused.ask()

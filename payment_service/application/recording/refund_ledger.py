@@ -1,0 +1,127 @@
+"""The refunds of a group in memory, beside their payments: what is asked for, what is learned, and what is written.
+
+A refund is locked by its payment's lock. What becomes of it is told to the payment as facts of the payment's own table,
+in the same transaction, so that the two never disagree.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from payment_service.domain.facts import Fact, RefundRequested
+from payment_service.domain.payment import Payment
+from payment_service.domain.refund import Refund, RefundBar, RefundOrder, RefundTimes
+from payment_service.domain.refund_facts import AboutRefund, RefundPost
+from payment_service.domain.refunds import RefundOutcome, apply_refund, bar_to_refund, first_refund
+from payment_service.store import refunds as store
+from payment_service.store.pipeline import Connection, Statement, run_together
+from payment_service.store.refunds import RefundNames
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRefunds:
+    """The refunds of the locked payments, and what their receipts brought."""
+
+    by_id: Mapping[UUID, Refund]
+    received: Mapping[str, int]
+    names: Mapping[str, RefundNames]
+    """By the reference of a refund."""
+
+
+NO_REFUNDS = KnownRefunds({}, {}, {})
+
+
+async def read_refunds(conn: Connection, payment_ids: Sequence[UUID], names: Sequence[RefundNames]) -> KnownRefunds:
+    """What is known of the refunds of payments that are locked."""
+    rows, received = await run_together(conn, [store.refunds_of(payment_ids), store.received_of(payment_ids)])
+    found = map(store.refund_of, rows.rows)
+    return KnownRefunds(
+        by_id={refund.refund_id: refund for refund in found},
+        received={receipt: int(amount) for receipt, amount in received.rows},
+        names={name.reference: name for name in names},
+    )
+
+
+class RefundLedger:
+    """The refunds as they become."""
+
+    def __init__(self, known: KnownRefunds, now: datetime, times: RefundTimes) -> None:
+        self._before, self._received, self._names = known.by_id, known.received, known.names
+        self._now, self._times = now, times
+        self._rows = dict(known.by_id)
+        self.changes: list[dict[str, object]] = []
+        """For the log, once they are committed."""
+
+    def find(self, refund_id: UUID | None, reference: str | None) -> Refund | None:
+        """The refund that is named in one way or the other."""
+        names = self._names.get(reference or "")
+        known_by = refund_id or (names.refund_id if names is not None else None)
+        return self._rows.get(known_by) if known_by is not None else None
+
+    def payment_of(self, reference: str | None) -> UUID | None:
+        """The payment of the refund with this reference."""
+        names = self._names.get(reference or "")
+        return names.payment_id if names is not None else None
+
+    def ask(self, payment: Payment, order: RefundOrder | None, fact: Fact) -> RefundBar | None:
+        """Record a refund where one is asked for, unless something bars it."""
+        if order is None or not isinstance(fact, RefundRequested):
+            return None
+        receipt = order.receipt or payment.receipt
+        left = self._left(receipt)
+        bar = bar_to_refund(payment, order, left, by_case=fact.by_case)
+        if bar is not None or receipt is None:
+            return bar or RefundBar.RECEIPT_PENDING
+        refund = Refund(
+            refund_id=fact.refund_id,
+            payment_id=payment.payment_id,
+            caller=payment.caller,
+            reference=order.reference,
+            shortcode=order.shortcode,
+            receipt=receipt,
+            amount=order.amount or left,
+            reason=order.reason,
+            requested_at=self._now,
+        )
+        self._rows[refund.refund_id] = first_refund(refund, self._times)
+        self._changed("RefundRequested", None, refund)
+        return None
+
+    def apply(self, refund: Refund, fact: AboutRefund) -> RefundOutcome:
+        """Take one fact about a refund; what it means for the payment is in the outcome."""
+        read = fact.read(refund) if isinstance(fact, RefundPost) else fact
+        outcome = apply_refund(refund, read, self._now, self._times)
+        self._rows[refund.refund_id] = outcome.refund
+        if outcome.refund.state is not refund.state:
+            self._changed(type(read).__name__, refund, outcome.refund)
+        return outcome
+
+    def statements(self) -> list[Statement]:
+        """What is to be written, in the order of the ids."""
+        rows = [self._rows[refund_id] for refund_id in sorted(self._rows)]
+        new = [row for row in rows if row.refund_id not in self._before]
+        changed = [
+            (before, row) for row in rows if (before := self._before.get(row.refund_id)) is not None and before != row
+        ]
+        return [
+            *([store.insert_refunds(new)] if new else []),
+            *([store.update_refunds(changed)] if changed else []),
+        ]
+
+    def _left(self, receipt: str | None) -> int:
+        """What of a receipt's money has not gone back, and is not promised to."""
+        promised = sum(row.amount for row in self._rows.values() if row.receipt == receipt and row.counts)
+        return self._received.get(receipt or "", 0) - promised
+
+    def _changed(self, cause: str, before: Refund | None, after: Refund) -> None:
+        self.changes.append(
+            {
+                "refund_id": str(after.refund_id),
+                "payment_id": str(after.payment_id),
+                "from_state": before.state.value if before is not None else None,
+                "to_state": after.state.value,
+                "code": after.result_code,
+                "cause": cause,
+            }
+        )

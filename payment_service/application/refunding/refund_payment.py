@@ -1,0 +1,56 @@
+"""Recording that the money of a payment is to go back.
+
+Whether it may is decided under the payment's lock. Nothing is sent here: that the refund is recorded is committed
+first, and any process sends it from its row.
+"""
+
+from collections.abc import Collection
+
+from uuid_utils.compat import uuid7
+
+from payment_service.application.following.read_payments import PaymentReads, get_payment, reading
+from payment_service.application.recording.group_commit import GroupCommit
+from payment_service.application.recording.record_facts import Recorded, Submission
+from payment_service.application.recording.request_encoding import KeptRequest
+from payment_service.domain.errors import PaymentNotFound, RefundBarred
+from payment_service.domain.facts import RefundRequested
+from payment_service.domain.refund import RefundBar, RefundOrder, RefundRequest
+from payment_service.domain.views import Answered
+from payment_service.store.reads import request_of
+from runtime.callback_tokens import new_reference
+
+
+async def refund_payment(
+    facts: GroupCommit[Submission, Recorded],
+    reads: PaymentReads,
+    shortcodes: Collection[str],
+    caller: str,
+    asked: RefundRequest,
+) -> Answered:
+    """The payment as it stands once its refund is recorded. `shortcodes` are those that money can go back from.
+
+    Raises PaymentNotFound, RefundBarred, RequestIdReused, Overloaded or StoreUnavailable; none of them leaves a row.
+    """
+    async with reading(reads) as connection:
+        made = await request_of(connection, caller, asked.payment_id)
+    # Another caller's payment does not exist, as far as this one can tell.
+    if made is None:
+        raise PaymentNotFound
+    kept = KeptRequest(uuid7(), caller, asked)
+    order = RefundOrder(
+        reference=new_reference(),
+        shortcode=made.shortcode,
+        reason=asked.reason,
+        amount=asked.amount,
+        possible=made.shortcode in shortcodes,
+    )
+    fact = RefundRequested(kept.kept_id)
+    recorded = await facts.submit(Submission(fact, asked.payment_id, request=kept, refund=order))
+    if recorded.reused is not None:
+        raise recorded.reused
+    if recorded.payment is None:
+        raise PaymentNotFound
+    if recorded.refused:
+        raise RefundBarred(recorded.refund_bar or RefundBar.NOT_PAID, recorded.payment)
+    view, _ = await get_payment(reads, caller, asked.payment_id)
+    return Answered(view, recorded.replayed)

@@ -1,0 +1,170 @@
+"""Sending refunds: at most one request on the wire for a refund, and never a second after an unknown fate.
+
+The order is that of a prompt (`collecting.send_prompt`). A turn and a token are had first. Then the claim is committed:
+from here on the refund counts as sent. Then one POST, without retries, and its outcome is recorded. If this process
+dies after the claim, the lease runs out and the refund is uncertain: it is asked about by Transaction Status.
+
+A refund is sent as an operator of M-Pesa, whose password is locked after the third wrong one in a row. A result that
+refuses the operator stops the sending for a day; a corrected password is another initiator here, and is tried at once.
+"""
+
+import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import assert_never
+from uuid import UUID
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+from uuid_utils.compat import uuid7
+
+from payment_service.alarms import PROGRAM_FAULT, REFUND_REFUSED
+from payment_service.application.calling.access_token import NoAccessToken, Token, get_token, token_refused
+from payment_service.application.calling.exchanges import exchange_row
+from payment_service.application.calling.operator import Operator
+from payment_service.application.calling.request_budget import BudgetExhausted, RequestBudget
+from payment_service.application.calling.safaricom import Safaricom
+from payment_service.application.recording.group_commit import GroupCommit
+from payment_service.application.recording.record_facts import Recorded, Submission
+from payment_service.application.recording.record_outcome import record_claim, record_outcome
+from payment_service.application.settling.ask_status import REFUSED_PAUSE
+from payment_service.daraja import orders, sending
+from payment_service.daraja.orders import OrderAnswer
+from payment_service.daraja.reversal import ReversalOrder, order_reversal
+from payment_service.domain.callbacks import CallbackKind
+from payment_service.domain.refund import Refund, RefundState
+from payment_service.domain.refund_facts import (
+    RefundAccepted,
+    RefundAnswer,
+    RefundAnswerLost,
+    RefundClaimed,
+    RefundNotSent,
+    RefundRefused,
+)
+from payment_service.store import refunds as store
+from runtime.alarms import raise_alarm
+
+AT_ONCE = 16
+"""Refunds that one process has on the wire; the budget says how many leave in a second."""
+RECORD_MARGIN_SECONDS = 2.0
+"""Lease that must be left beyond the longest request, for recording its outcome."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RefundTools:
+    """What sending refunds needs, and the sends of this process that are under way."""
+
+    engine: AsyncEngine
+    facts: GroupCommit[Submission, Recorded]
+    safaricom: Safaricom
+    budget: RequestBudget
+    operator: Operator
+    under_way: dict[UUID, asyncio.Task[None]] = field(default_factory=dict)
+
+
+async def send_refunds(tools: RefundTools) -> int:
+    """Begin to send the refunds that wait for it; how many. Each send is a task that outlives the step."""
+    free = AT_ONCE - len(tools.under_way)
+    now = tools.safaricom.clock()
+    async with tools.engine.connect() as conn:
+        if free <= 0 or await store.initiator_refused(conn, tools.operator.key, now - REFUSED_PAUSE):
+            return 0
+        waiting = await store.refunds_to_send(conn, list(tools.safaricom.shortcodes), now, AT_ONCE)
+    begun = [refund for refund in waiting if refund.refund_id not in tools.under_way][:free]
+    for refund in begun:
+        task = asyncio.create_task(_claim_and_send(tools, refund), name="send-refund")
+        tools.under_way[refund.refund_id] = task
+        task.add_done_callback(partial(_sent, tools, refund.refund_id))
+    return len(begun)
+
+
+async def drain_refunds(tools: RefundTools, seconds: float) -> None:
+    """Wait for the sends under way. What is not done in time is left to its lease: uncertain, and asked about."""
+    under_way: Collection[asyncio.Task[None]] = list(tools.under_way.values())
+    if under_way:
+        _, late = await asyncio.wait(under_way, timeout=seconds)
+        for task in late:
+            task.cancel()
+
+
+def _sent(tools: RefundTools, refund_id: UUID, task: asyncio.Task[None]) -> None:
+    del tools.under_way[refund_id]
+    if not task.cancelled() and (error := task.exception()) is not None:
+        raise_alarm(PROGRAM_FAULT, refund_id=str(refund_id), exc_info=error)
+
+
+async def _claim_and_send(tools: RefundTools, refund: Refund) -> None:
+    # Before a claim is made: what must not be sent is found out while nothing is claimed.
+    order = _order(tools, refund)
+    try:
+        token = await _turn_and_token(tools, refund.shortcode)
+    except (BudgetExhausted, NoAccessToken) as error:
+        _log.warning("refund postponed", refund_id=str(refund.refund_id), cause=repr(error))
+        return
+    claim_id = uuid7()
+    claim = RefundClaimed(claim_id, tools.operator.key)
+    claimed = await record_claim(tools.facts, Submission(claim, refund.payment_id, refund_id=refund.refund_id))
+    now = claimed.refund
+    if now is None or now.state is not RefundState.SENDING or now.claim_id != claim_id:
+        # Another process sends it, or it has ended.
+        tools.budget.give_back(refund.shortcode)
+        return
+    await _send(tools, now, order, token)
+
+
+async def _turn_and_token(tools: RefundTools, shortcode: str) -> Token:
+    await tools.budget.take(shortcode)
+    try:
+        return await get_token(tools.safaricom.tokens)
+    except NoAccessToken:
+        tools.budget.give_back(shortcode)
+        raise
+
+
+async def _send(tools: RefundTools, refund: Refund, order: ReversalOrder, token: Token) -> None:
+    """One request under a committed claim, and its outcome recorded."""
+    assert refund.claim_id is not None, "only what is claimed is sent"
+    daraja = tools.safaricom.daraja
+    longest = timedelta(seconds=daraja.push_timeouts.total_seconds + RECORD_MARGIN_SECONDS)
+    send_before = refund.lease_expires_at and refund.lease_expires_at - longest
+    answer, exchange = await order_reversal(
+        daraja, token.value, tools.operator.initiator, order, send_before=send_before
+    )
+    if isinstance(answer, sending.NotSent):
+        if answer.token_refused:
+            token_refused(tools.safaricom.tokens, token.generation)
+        if answer.retry_after is not None:
+            await tools.budget.slow_down(refund.shortcode, answer.retry_after)
+    elif isinstance(answer, orders.Refused):
+        raise_alarm(REFUND_REFUSED, refund_id=str(refund.refund_id), code=answer.code, check=answer.alarm)
+    row = exchange_row(tools.safaricom.sealer, exchange, refund.payment_id)
+    outcome = _fact(answer, refund.claim_id)
+    await record_outcome(tools.facts, Submission(outcome, refund.payment_id, refund_id=refund.refund_id, exchange=row))
+
+
+def _order(tools: RefundTools, refund: Refund) -> ReversalOrder:
+    return ReversalOrder(
+        shortcode=tools.safaricom.shortcodes[refund.shortcode],
+        receipt=refund.receipt,
+        amount=refund.amount,
+        result_url=tools.operator.url(CallbackKind.REVERSAL, refund.reference),
+        timeout_url=tools.operator.url(CallbackKind.REVERSAL_TIMEOUT, refund.reference),
+    )
+
+
+def _fact(answer: OrderAnswer, claim_id: UUID) -> RefundAnswer:
+    match answer:
+        case orders.Accepted():
+            return RefundAccepted(claim_id, answer.originator_conversation_id, answer.conversation_id)
+        case orders.Refused():
+            return RefundRefused(claim_id, answer.code)
+        case sending.NotSent():
+            return RefundNotSent(claim_id, answer.code)
+        case sending.Uncertain():
+            return RefundAnswerLost(claim_id)
+        case _:
+            assert_never(answer)

@@ -1,0 +1,44 @@
+"""What a post about a reversal says of the refund that it was sent for, in the words of the domain."""
+
+from typing import assert_never
+
+from payment_service.daraja.orders import Failed, Unproven
+from payment_service.daraja.reversal import (
+    AlreadyReversed,
+    ReversalResult,
+    Reversed,
+    read_reversal_result,
+    read_reversal_status,
+)
+from payment_service.domain.refund import Refund
+from payment_service.domain.refund_facts import RefundPost, RefundReported, RefundVerdict
+
+_DONE, _ALREADY_REVERSED = "0", "R000001"
+
+
+def read_reversal_post(body: bytes, fact_id: str) -> RefundReported:
+    """The result of a reversal."""
+    return _reported(read_reversal_result(body), fact_id)
+
+
+def read_reversal_status_post(body: bytes, fact_id: str) -> RefundPost:
+    """The answer to a question about a reversal: to be compared with what was asked for."""
+
+    def read(refund: Refund) -> RefundReported:
+        return _reported(read_reversal_status(body, refund.receipt, refund.originator_conversation_id), fact_id)
+
+    return RefundPost(fact_id, read)
+
+
+def _reported(result: ReversalResult, fact_id: str) -> RefundReported:
+    match result:
+        case Reversed():
+            return RefundReported(fact_id, RefundVerdict.DONE, _DONE, result.original_receipt)
+        case AlreadyReversed():
+            return RefundReported(fact_id, RefundVerdict.ALREADY_REVERSED, _ALREADY_REVERSED)
+        case Failed():
+            return RefundReported(fact_id, RefundVerdict.FAILED, result.code)
+        case Unproven():
+            return RefundReported(fact_id, RefundVerdict.UNPROVEN, None)
+        case _:
+            assert_never(result)

@@ -1,0 +1,120 @@
+"""A refund: the nouns. What can be learned about one stands in `refund_facts`, what follows from it in `refunds`."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+
+class RefundState(StrEnum):
+    """Where a refund stands."""
+
+    REQUESTED = "REQUESTED"
+    """Recorded; nothing is sent, or what was sent provably reached nobody."""
+    SENDING = "SENDING"
+    """A claim is committed; a request may be on the wire."""
+    ACCEPTED = "ACCEPTED"
+    """Safaricom took the request; its result is to come."""
+    UNCERTAIN = "UNCERTAIN"
+    """The money may have moved: it is asked about, and never sent again."""
+    DONE = "DONE"
+    FAILED = "FAILED"
+
+
+class RefundReason(StrEnum):
+    """Why money is returned; the names are those of the wire enum."""
+
+    CANNOT_DELIVER = "CANNOT_DELIVER"
+    BOOKING_CANCELLED = "BOOKING_CANCELLED"
+    PAID_TWICE = "PAID_TWICE"
+    PAID_LATE = "PAID_LATE"
+    OTHER = "OTHER"
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """One refund: all that decisions about it are made from."""
+
+    refund_id: UUID
+    payment_id: UUID
+    caller: str
+    reference: str
+    """Of the refund itself: its callbacks come to it, and nothing else does."""
+    shortcode: str
+    receipt: str
+    """Of the money that goes back."""
+    amount: int
+    """Whole shillings."""
+    reason: RefundReason
+    requested_at: datetime
+
+    state: RefundState = RefundState.REQUESTED
+    result_code: str | None = None
+    claim_id: UUID | None = None
+    """The latest claim to send."""
+    sent_as: str | None = None
+    """Names the initiator that it was claimed for, without giving name or password away."""
+    lease_expires_at: datetime | None = None
+    sent_at: datetime | None = None
+    not_sent_count: int = 0
+    send_at: datetime | None = None
+    """When a refund that is not under way is to be sent."""
+    originator_conversation_id: str | None = None
+    conversation_id: str | None = None
+    """What Safaricom calls the request; results repeat them."""
+    ended_at: datetime | None = None
+    due_at: datetime | None = None
+    """When a timer has something to do for this refund."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether its money has gone back, or still may."""
+        return self.state is not RefundState.FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class RefundTimes:
+    """How long each thing about a refund may take."""
+
+    lease: timedelta = timedelta(seconds=45)
+    """How long a claim to send lasts: the whole request (30 s) and room to record its outcome."""
+    result_within: timedelta = timedelta(minutes=2)
+    """From the send until a result that has not come is asked for; it takes some seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefundRequest:
+    """What the caller asked for, parsed: the money of a payment back to its payer."""
+
+    request_id: str
+    payment_id: UUID
+    reason: RefundReason
+    amount: int | None = None
+    """Whole shillings; None: all that is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefundOrder:
+    """A refund that is to be recorded, if nothing bars it."""
+
+    reference: str
+    shortcode: str
+    reason: RefundReason
+    amount: int | None
+    possible: bool
+    """This service is set up to send money back from the shortcode."""
+    receipt: str | None = None
+    """Of the money that goes back; None: the payment's own."""
+
+
+class RefundBar(StrEnum):
+    """Why money cannot go back as it was asked for; the names are given to callers."""
+
+    NOT_PAID = "NOT_PAID"
+    UNDER_REVIEW = "UNDER_REVIEW"
+    RECEIPT_PENDING = "RECEIPT_PENDING"
+    REFUND_UNDER_WAY = "REFUND_UNDER_WAY"
+    REFUNDED = "REFUNDED"
+    ABOVE_WHAT_IS_LEFT = "ABOVE_WHAT_IS_LEFT"
+    PART_NOT_POSSIBLE = "PART_NOT_POSSIBLE"
+    NOT_SET_UP = "NOT_SET_UP"

@@ -1,0 +1,309 @@
+"""Refunds: the table that decides what may happen to one, as `transitions` does for payments.
+
+A refund is a request that moves money, so it is sent under the rules of a push. The claim to send is committed before
+the first byte leaves, and a send whose fate is unknown is never made again: it is asked about. `apply_refund` is pure,
+and gives back what a fact means for the payment: that its money is returned, or that it provably is not.
+
+The rules behind the cells:
+
+* A refund is done when a result names the very receipt that was to be reversed. A result without it proves nothing.
+* Only a listed refusal ends a refund as failed. A post to the timeout address says that nobody knows.
+* Money that is proven to be returned is never denied, whatever the refund said before.
+* What nobody can find out within a day is for a person.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import assert_never
+
+from payment_service.domain.facts import Fact, RefundDone, RefundFailed, RefundInDoubt, RefundRequested
+from payment_service.domain.findings import Standing, standing
+from payment_service.domain.payment import Payment, RefundStatus, State
+from payment_service.domain.refund import Refund, RefundBar, RefundOrder, RefundState, RefundTimes
+from payment_service.domain.refund_facts import (
+    RefundAccepted,
+    RefundAnswerLost,
+    RefundClaimed,
+    RefundDue,
+    RefundFact,
+    RefundNotSent,
+    RefundRefused,
+    RefundReported,
+    RefundTimedOut,
+    RefundVerdict,
+)
+
+SEND_WITHIN = timedelta(hours=24)
+"""From the request until a refund that could never be sent has failed: the caller or a person asks again."""
+SEND_BACKOFF = timedelta(seconds=1)
+"""Before the second send of a refund that reached nobody; doubled before each later one."""
+SEND_BACKOFF_MAX = timedelta(minutes=10)
+DOUBT_MAX = timedelta(hours=24)
+"""From the send until a person looks at a refund whose fate is unknown; results were seen after 25 hours."""
+
+
+class RefundFinding(StrEnum):
+    """The rows of the table: what the facts can say."""
+
+    CLAIM = "a process may send the refund"
+    ACCEPTED = "Safaricom accepted the request"
+    OTHERWISE = "Safaricom accepted another request than the recorded one"
+    REFUSED = "Safaricom refused the request"
+    NOT_SENT = "the request reached nobody"
+    LOST = "the answer was lost, the sender died, or no result came in time"
+    UNPROVEN = "a result that proves nothing, or word that there will be none"
+    DONE = "the reversal of the receipt is proven"
+    ALREADY = "the receipt has been reversed, by whichever request"
+    FAILED = "a listed refusal in a result"
+    FOREIGN = "a result of another transaction"
+    NEVER_SENT = "it could not be sent within a day"
+    DOUBTED = "its fate is unknown for a day"
+    NOTHING = "nothing new"
+
+
+# One word per cell:
+#   -         nothing happens        ids     only Safaricom's ids are recorded
+#   R S A U D F   go to that state (`_STATES`)
+#   case $    the state stays; a case, or a case about money, is opened
+#   X+case X+$    go to X and open one
+#   no        the one who asked is refused
+_TABLE = """
+            R        S        A        U        D      F
+CLAIM       S        no       no       no       no     no
+ACCEPTED    U+$      A        ids      ids      ids    $
+OTHERWISE   U+$      $        $        $        $      $
+REFUSED     -        F        case     F        case   -
+NOT_SENT    -        R        case     F        case   -
+LOST        -        U        U        -        -      -
+UNPROVEN    case     U        U        -        -      -
+DONE        D+case   D        D        D        -      D+$
+ALREADY     D+case   D+case   D+case   D        -      D+$
+FAILED      case     F        F        F        $      -
+FOREIGN     $        $        $        $        $      $
+NEVER_SENT  F        -        -        -        -      -
+DOUBTED     -        -        -        case     -      -
+NOTHING     -        -        -        -        -      -
+"""
+
+_STATES = {
+    "R": RefundState.REQUESTED,
+    "S": RefundState.SENDING,
+    "A": RefundState.ACCEPTED,
+    "U": RefundState.UNCERTAIN,
+    "D": RefundState.DONE,
+    "F": RefundState.FAILED,
+}
+
+
+def _parsed(table: str) -> Mapping[RefundFinding, Mapping[RefundState, str]]:
+    header, *rows = (line.split() for line in table.strip().splitlines())
+    columns = [_STATES[heading] for heading in header]
+    return {RefundFinding[name]: dict(zip(columns, cells, strict=True)) for name, *cells in rows}
+
+
+REFUND_TABLE = _parsed(_TABLE)
+"""The cell for every finding and state; total, which a test proves."""
+
+ENDED = frozenset({RefundState.DONE, RefundState.FAILED})
+
+
+@dataclass(frozen=True, slots=True)
+class RefundOutcome:
+    """What applying one fact to a refund led to. `refused` changed nothing."""
+
+    refund: Refund
+    told: tuple[Fact, ...] = ()
+    """What it means for the payment; a case is opened by the payment's table."""
+    refused: bool = False
+
+
+def apply_refund(refund: Refund, fact: RefundFact, now: datetime, times: RefundTimes) -> RefundOutcome:
+    """What follows from a fact. The same fact told again changes nothing."""
+    cell = REFUND_TABLE[refund_finding(refund, fact, now, times)][refund.state]
+    if cell == "no":
+        return RefundOutcome(refund, refused=True)
+    if cell == "-":
+        return RefundOutcome(refund)
+    target, _, mark = cell.partition("+")
+    after = _with_ids(refund, fact)
+    if target in _STATES:
+        after = _moved(after, _STATES[target], fact, now, times)
+    shown = isinstance(fact, RefundDue) and after.state is RefundState.UNCERTAIN and refund.state is after.state
+    after = replace(after, due_at=None if shown else _due_at(after, times))
+    return RefundOutcome(after, (*_told(refund, after), *_doubt(refund, fact, mark or target)))
+
+
+def with_refund(payment: Payment, fact: RefundRequested | RefundDone | RefundFailed) -> Payment:
+    """The payment with what a fact says of its refund, where the table of payments lets it count."""
+    told = payment.but(refund_id=fact.refund_id)
+    match fact:
+        case RefundRequested():
+            return told.but(state=State.REFUNDING, refund_status=RefundStatus.PENDING)
+        case RefundDone():
+            returned = payment.refunded_amount + fact.amount
+            return told.but(
+                state=State.REFUNDED, reason=None, refund_status=RefundStatus.DONE, refunded_amount=returned
+            )
+        case RefundFailed():
+            paid = payment.completed_at is not None
+            before = State.COMPLETED if paid else State.UNCERTAIN
+            return told.but(state=before, refund_status=RefundStatus.FAILED)
+        case _:
+            assert_never(fact)
+
+
+def bar_to_refund(payment: Payment, order: RefundOrder, left: int, *, by_case: bool) -> RefundBar | None:
+    """Why the money of a payment cannot go back as it is asked for. Whether it may at all, its own table decides."""
+    column = standing(payment)
+    if column is Standing.REFUNDING:
+        return RefundBar.REFUND_UNDER_WAY
+    if column is Standing.REFUNDED:
+        return RefundBar.REFUNDED
+    if column is Standing.UNDER_REVIEW and not by_case:
+        return RefundBar.UNDER_REVIEW
+    if column is Standing.RECEIPT_PENDING:
+        return RefundBar.RECEIPT_PENDING
+    if column is not Standing.COMPLETED and column is not Standing.UNDER_REVIEW:
+        return RefundBar.NOT_PAID
+    if not order.possible:
+        return RefundBar.NOT_SET_UP
+    if order.amount is not None and order.amount != left:
+        return RefundBar.PART_NOT_POSSIBLE if order.amount < left else RefundBar.ABOVE_WHAT_IS_LEFT
+    return None
+
+
+def first_refund(refund: Refund, times: RefundTimes) -> Refund:
+    """A refund as it is recorded, to be sent at once."""
+    to_be_sent = replace(refund, send_at=refund.requested_at)
+    return replace(to_be_sent, due_at=_due_at(to_be_sent, times))
+
+
+def refund_finding(refund: Refund, fact: RefundFact, now: datetime, times: RefundTimes) -> RefundFinding:
+    """The row of the table that a fact falls into for this refund."""
+    match fact:
+        case RefundClaimed():
+            return RefundFinding.CLAIM
+        case RefundAccepted():
+            return RefundFinding.ACCEPTED if fact.claim_id == refund.claim_id else RefundFinding.OTHERWISE
+        case RefundRefused():
+            return RefundFinding.REFUSED if fact.claim_id == refund.claim_id else RefundFinding.NOTHING
+        case RefundNotSent():
+            return RefundFinding.NOT_SENT if fact.claim_id == refund.claim_id else RefundFinding.NOTHING
+        case RefundAnswerLost():
+            return RefundFinding.LOST if fact.claim_id == refund.claim_id else RefundFinding.NOTHING
+        case RefundReported():
+            return _result(refund, fact)
+        case RefundTimedOut():
+            return RefundFinding.UNPROVEN
+        case RefundDue():
+            return _due(refund, now, times)
+        case _:
+            assert_never(fact)
+
+
+def _result(refund: Refund, fact: RefundReported) -> RefundFinding:
+    """The token of its address has bound a result to this refund; what it names must not say otherwise."""
+    if fact.receipt not in (None, refund.receipt):
+        return RefundFinding.FOREIGN
+    match fact.verdict:
+        case RefundVerdict.DONE:
+            return RefundFinding.DONE if fact.receipt is not None else RefundFinding.UNPROVEN
+        case RefundVerdict.ALREADY_REVERSED:
+            return RefundFinding.ALREADY
+        case RefundVerdict.FAILED:
+            return RefundFinding.FAILED
+        case RefundVerdict.UNPROVEN:
+            return RefundFinding.UNPROVEN
+        case _:
+            assert_never(fact.verdict)
+
+
+def _due(refund: Refund, now: datetime, times: RefundTimes) -> RefundFinding:
+    if refund.due_at is None or now < refund.due_at:
+        return RefundFinding.NOTHING
+    match refund.state:
+        case RefundState.REQUESTED:
+            return RefundFinding.NEVER_SENT if now >= refund.requested_at + SEND_WITHIN else RefundFinding.NOTHING
+        case RefundState.SENDING | RefundState.ACCEPTED:
+            return RefundFinding.LOST
+        case RefundState.UNCERTAIN:
+            return RefundFinding.DOUBTED
+        case RefundState.DONE | RefundState.FAILED:
+            return RefundFinding.NOTHING
+        case _:
+            assert_never(refund.state)
+
+
+def _due_at(refund: Refund, times: RefundTimes) -> datetime | None:
+    """When the refund's state has lasted too long; a doubt that a person has been shown is not timed again."""
+    match refund.state:
+        case RefundState.REQUESTED:
+            return refund.requested_at + SEND_WITHIN
+        case RefundState.SENDING:
+            return refund.lease_expires_at
+        case RefundState.ACCEPTED:
+            return refund.sent_at and refund.sent_at + times.result_within
+        case RefundState.UNCERTAIN:
+            return refund.sent_at and refund.sent_at + DOUBT_MAX
+        case RefundState.DONE | RefundState.FAILED:
+            return None
+        case _:
+            assert_never(refund.state)
+
+
+def _with_ids(refund: Refund, fact: RefundFact) -> Refund:
+    """Safaricom's names of the request, from its answer; those in results are of the same request or foreign."""
+    if not isinstance(fact, RefundAccepted) or fact.claim_id != refund.claim_id:
+        return refund
+    return replace(
+        refund,
+        originator_conversation_id=refund.originator_conversation_id or fact.originator_conversation_id,
+        conversation_id=refund.conversation_id or fact.conversation_id,
+    )
+
+
+def _moved(refund: Refund, state: RefundState, fact: RefundFact, now: datetime, times: RefundTimes) -> Refund:
+    code = fact.code if isinstance(fact, RefundReported | RefundRefused | RefundNotSent) else refund.result_code
+    moved = replace(refund, state=state, result_code=code)
+    match state:
+        case RefundState.SENDING if isinstance(fact, RefundClaimed):
+            return replace(
+                moved,
+                claim_id=fact.claim_id,
+                sent_as=fact.sent_as,
+                lease_expires_at=now + times.lease,
+                sent_at=now,
+                send_at=None,
+            )
+        case RefundState.REQUESTED:
+            wait = min(SEND_BACKOFF * 2 ** min(refund.not_sent_count, 16), SEND_BACKOFF_MAX)
+            return replace(
+                moved, sent_at=None, lease_expires_at=None, send_at=now + wait, not_sent_count=refund.not_sent_count + 1
+            )
+        case RefundState.ACCEPTED | RefundState.UNCERTAIN:
+            # Evidence of a send dates it, even where no claim of ours does.
+            return replace(moved, sent_at=refund.sent_at or now, send_at=None)
+        case RefundState.DONE | RefundState.FAILED:
+            return replace(moved, send_at=None, ended_at=now)
+        case _:
+            return moved
+
+
+def _told(before: Refund, after: Refund) -> tuple[Fact, ...]:
+    if after.state is before.state:
+        return ()
+    match after.state:
+        case RefundState.DONE:
+            return (RefundDone(after.refund_id, after.amount),)
+        case RefundState.FAILED:
+            return (RefundFailed(after.refund_id),)
+        case _:
+            return ()
+
+
+def _doubt(refund: Refund, fact: RefundFact, mark: str) -> tuple[Fact, ...]:
+    if mark not in ("case", "$"):
+        return ()
+    return (RefundInDoubt(refund.refund_id, fact.fact_id, is_money=mark == "$"),)

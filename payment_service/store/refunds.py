@@ -1,0 +1,123 @@
+"""Refunds: those of the locked payments, what is written of them, and which are to be sent, timed or asked about.
+
+Only `application.record_facts` calls the functions that write a refund's state. That a receipt's refunds never add up
+to more than was received is held by the table itself: constraint `refunds_within_receipt`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import bindparam, exists, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from payment_service.domain.refund import Refund, RefundReason, RefundState
+from payment_service.store.many_rows import array_of, columns_of, inserting, updating
+from payment_service.store.pipeline import Connection, Statement
+from payment_service.store.refund_tables import refunds
+
+_FIELDS = tuple(field.name for field in fields(Refund))
+_MUTABLE = _FIELDS[_FIELDS.index("state") :]
+_SELECTED = ", ".join(_FIELDS)
+
+_INSERT = inserting(refunds, _FIELDS)
+_UPDATE = updating(refunds, "refund_id", "state", _MUTABLE)
+_OF_PAYMENTS = f"SELECT {_SELECTED} FROM refunds WHERE payment_id = ANY($1::uuid[]) ORDER BY refund_id"
+_ABOUT = f"SELECT {_SELECTED} FROM refunds WHERE payment_id = ANY(%s) ORDER BY requested_at, refund_id"
+_RECEIVED = """
+SELECT r.receipt, COALESCE(r.amount, p.amount) FROM mpesa_receipts r JOIN payment_transactions p USING (payment_id)
+WHERE r.payment_id = ANY($1::uuid[])"""
+_NAMED = "SELECT reference, refund_id, payment_id FROM refunds WHERE reference = ANY(%s)"
+
+_DUE = (
+    select(refunds.c.refund_id, refunds.c.payment_id)
+    .where(refunds.c.due_at <= bindparam("now"))
+    .order_by(refunds.c.due_at)
+    .limit(bindparam("most"))
+)
+_TO_SEND = (
+    select(*(refunds.c[name] for name in _FIELDS))
+    .where(refunds.c.send_at <= bindparam("now"), refunds.c.shortcode.in_(bindparam("shortcodes", expanding=True)))
+    .order_by(refunds.c.send_at)
+    .limit(bindparam("most"))
+)
+
+
+class RefundNames(NamedTuple):
+    """What a refund goes by, and its payment."""
+
+    reference: str
+    refund_id: UUID
+    payment_id: UUID
+
+
+class DueRefund(NamedTuple):
+    """A refund whose timer has run out."""
+
+    refund_id: UUID
+    payment_id: UUID
+
+
+def insert_refunds(rows: Sequence[Refund]) -> Statement:
+    """Record refunds. One too many for its receipt is an error: `refunds_within_receipt`."""
+    return Statement(_INSERT, columns_of([[getattr(row, name) for name in _FIELDS] for row in rows]))
+
+
+def update_refunds(pairs: Sequence[tuple[Refund, Refund]]) -> Statement:
+    """Write refunds as they are now, each only if its row still has the state that it was read with."""
+    rows = [[after.refund_id, before.state, *(getattr(after, name) for name in _MUTABLE)] for before, after in pairs]
+    return Statement(_UPDATE, columns_of(rows))
+
+
+def refunds_of(payment_ids: Sequence[UUID]) -> Statement:
+    """The refunds of the given payments; rows for `refund_of`."""
+    return Statement(_OF_PAYMENTS, (array_of(payment_ids),))
+
+
+def received_of(payment_ids: Sequence[UUID]) -> Statement:
+    """(receipt, what it brought) of the given payments."""
+    return Statement(_RECEIVED, (array_of(payment_ids),))
+
+
+def refund_of(row: Sequence[Any]) -> Refund:
+    """The refund of a row that was selected here."""
+    values = dict(zip(_FIELDS, row, strict=True))
+    values |= {
+        "amount": int(values["amount"]),
+        "reason": RefundReason(values["reason"]),
+        "state": RefundState(values["state"]),
+    }
+    return Refund(**values)
+
+
+async def named(conn: Connection, references: Sequence[str]) -> list[RefundNames]:
+    """The refunds that have these references. A refund's names never change."""
+    cursor = await conn.execute(_NAMED, (list(references),))
+    return [RefundNames._make(row) for row in await cursor.fetchall()]
+
+
+async def refunds_about(conn: Connection, payment_ids: Sequence[UUID]) -> list[Refund]:
+    """The refunds of the given payments, the oldest first."""
+    cursor = await conn.execute(_ABOUT, (list(payment_ids),))
+    return [refund_of(row) for row in await cursor.fetchall()]
+
+
+async def due_refunds(conn: AsyncConnection, now: datetime, most: int) -> list[DueRefund]:
+    """Refunds whose timer has run out, the longest first."""
+    return [DueRefund._make(row) for row in await conn.execute(_DUE, {"now": now, "most": most})]
+
+
+async def initiator_refused(conn: AsyncConnection, sent_as: str, since: datetime) -> bool:
+    """Whether M-Pesa has refused this initiator with a refund since then."""
+    refused = exists().where(
+        refunds.c.sent_as == sent_as, refunds.c.ended_at >= since, refunds.c.result_code.in_(("2001", "8006"))
+    )
+    return bool(await conn.scalar(select(refused)))
+
+
+async def refunds_to_send(conn: AsyncConnection, shortcodes: Sequence[str], now: datetime, most: int) -> list[Refund]:
+    """Refunds that may be sent now, the longest waiting first."""
+    rows = await conn.execute(_TO_SEND, {"now": now, "most": most, "shortcodes": list(shortcodes)})
+    return [refund_of(row) for row in rows]

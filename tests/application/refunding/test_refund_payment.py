@@ -1,0 +1,200 @@
+"""Asking for a refund: what is refused and why, that an id asks once, and that the stream tells of each step."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from uuid import UUID
+
+import grpc
+import pytest
+from mpesa_payments.v1 import money_pb2, payment_pb2
+from mpesa_payments.v1 import payment_service_pb2 as pb
+
+from payment_service.application.recording.record_facts import Submission
+from payment_service.domain.payment import Payment
+from payment_service.domain.refund import RefundBar
+from payment_service.domain.refund_facts import (
+    RefundAccepted,
+    RefundClaimed,
+    RefundReported,
+    RefundVerdict,
+)
+from tests.databases import Database
+from tests.rows import count, rows_of
+from tests.rpc.answers import refusal_of, refused
+from tests.rpc.processes import Process, paid, sent
+
+RECEIPT = "TKA1B2C3D4"
+
+
+def asked(payment: Payment, request_id: str = "r-1", **changed: object) -> pb.RefundPaymentRequest:
+    reason = changed.pop("reason", payment_pb2.REFUND_REASON_CANNOT_DELIVER)
+    return pb.RefundPaymentRequest(
+        request_id=request_id,
+        payment_id=str(payment.payment_id),
+        reason=reason,  # type: ignore[arg-type]  # a number of the enum
+        **changed,  # type: ignore[arg-type]  # the fields are those of the message
+    )
+
+
+def shillings(units: int, nanos: int = 0) -> money_pb2.Money:
+    return money_pb2.Money(currency_code="KES", units=units, nanos=nanos)
+
+
+async def completed(process: Process, receipt: str = RECEIPT) -> Payment:
+    return await process.tell(await process.create(), *sent(1), paid(receipt))
+
+
+async def test_a_refund_releases_the_booking_at_once_and_its_end_is_told(process: Process, database: Database) -> None:
+    payment = await completed(process)
+    await process.caught_up()
+    answer = await process.payments.RefundPayment(asked(payment))
+    told = answer.payment
+    assert told.status == payment_pb2.PAYMENT_STATUS_COMPLETED
+    assert told.booking_action == payment_pb2.BOOKING_ACTION_RELEASE
+    assert told.customer_message == "Your money is being returned."
+    assert (told.refund.status, told.refund.amount.units, told.refund.reason) == (
+        payment_pb2.REFUND_STATUS_PENDING,
+        500,
+        payment_pb2.REFUND_REASON_CANNOT_DELIVER,
+    )
+    assert not told.HasField("refunded_amount")
+    refund_id = UUID(told.refund.refund_id)
+    claim = UUID(int=9)
+    for fact in (
+        RefundClaimed(claim),
+        RefundAccepted(claim, "originator-1", "AG_1"),
+        RefundReported("callback:1", RefundVerdict.DONE, "0", RECEIPT),
+    ):
+        await process.writers.facts.submit(Submission(fact, payment.payment_id, refund_id=refund_id))
+    await process.caught_up()
+    events: list[payment_pb2.PaymentEvent] = []
+    async for message in process.payments.WatchPayments(pb.WatchPaymentsRequest(cursor=answer.cursor)):
+        events += message.events
+        if any(event.payment.status == payment_pb2.PAYMENT_STATUS_REFUNDED for event in events):
+            break
+    types = [event.type for event in events]
+    assert types == [payment_pb2.PAYMENT_EVENT_TYPE_REFUND_REQUESTED, payment_pb2.PAYMENT_EVENT_TYPE_REFUNDED]
+    asked_for, done = (event.payment for event in events)
+    assert (asked_for.refund.status, asked_for.refund.HasField("end_time")) == (
+        payment_pb2.REFUND_STATUS_PENDING,
+        False,
+    )
+    assert (done.refund.status, done.refunded_amount.units) == (payment_pb2.REFUND_STATUS_DONE, 500)
+    assert done.refund.HasField("end_time")
+    assert done.status == payment_pb2.PAYMENT_STATUS_REFUNDED
+    assert done.customer_message == "Your money has been returned."
+    read = (await process.payments.GetPayment(pb.GetPaymentRequest(payment_id=told.payment_id))).payment
+    assert read == done
+    listed = await process.payments.ListPayments(pb.ListPaymentsRequest(booking_id=payment.booking_id))
+    assert list(listed.payments) == [done]
+    assert await rows_of(database, "SELECT state FROM refunds") == [("DONE",)]
+
+
+async def test_one_request_id_asks_for_one_refund_however_often_it_comes(process: Process, database: Database) -> None:
+    payment = await completed(process)
+    answers = await asyncio.gather(*(process.payments.RefundPayment(asked(payment)) for _ in range(8)))
+    assert sorted(answer.replayed for answer in answers) == [False] + [True] * 7
+    assert len({answer.payment.refund.refund_id for answer in answers}) == 1
+    assert await count(database, "refunds") == 1
+    reused = await refused(process.payments.RefundPayment(asked(payment, reason=payment_pb2.REFUND_REASON_OTHER)))
+    assert (reused.reason, reused.metadata["fields"]) == ("REQUEST_ID_REUSED", "reason")
+    other_method = await refused(
+        process.payments.CancelPayment(pb.CancelPaymentRequest(request_id="r-1", payment_id=str(payment.payment_id)))
+    )
+    assert other_method.metadata["fields"] == "method"
+
+
+async def test_of_several_requests_at_once_one_is_recorded(process: Process, database: Database) -> None:
+    payment = await completed(process)
+    results = await asyncio.gather(
+        *(process.payments.RefundPayment(asked(payment, f"r-{number}")) for number in range(6)), return_exceptions=True
+    )
+    causes = [refusal_of(error).metadata["cause"] for error in results if isinstance(error, grpc.aio.AioRpcError)]
+    assert causes == ["REFUND_UNDER_WAY"] * 5
+    assert await count(database, "refunds") == 1
+    assert await count(database, "caller_requests") == 1
+
+
+async def _unpaid(process: Process) -> Payment:
+    return await process.tell(await process.create(), *sent(2))
+
+
+async def _pending(process: Process) -> Payment:
+    return await process.tell(await process.create(), *sent(3), replace(paid(RECEIPT), receipt=None))
+
+
+async def _reviewed(process: Process) -> Payment:
+    return await process.tell(await process.create(), *sent(4), paid(RECEIPT, 499))
+
+
+async def _refunded(process: Process) -> Payment:
+    payment = await completed(process)
+    answer = await process.payments.RefundPayment(asked(payment, "earlier"))
+    refund_id = UUID(answer.payment.refund.refund_id)
+    done = RefundReported("callback:1", RefundVerdict.DONE, "0", RECEIPT)
+    for fact in (RefundClaimed(UUID(int=1)), done):
+        await process.writers.facts.submit(Submission(fact, payment.payment_id, refund_id=refund_id))
+    return payment
+
+
+BARRED: Mapping[RefundBar, Callable[[Process], Awaitable[Payment]]] = {
+    RefundBar.NOT_PAID: _unpaid,
+    RefundBar.RECEIPT_PENDING: _pending,
+    RefundBar.UNDER_REVIEW: _reviewed,
+    RefundBar.REFUNDED: _refunded,
+}
+
+
+@pytest.mark.parametrize("bar", list(BARRED))
+async def test_what_cannot_be_refunded_is_refused_with_its_cause(process: Process, bar: RefundBar) -> None:
+    payment = await BARRED[bar](process)
+    refusal = await refused(process.payments.RefundPayment(asked(payment)))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "REFUND_NOT_POSSIBLE")
+    assert (refusal.metadata["payment_id"], refusal.metadata["cause"]) == (str(payment.payment_id), bar.value)
+
+
+async def test_a_payment_of_another_caller_does_not_exist(process: Process) -> None:
+    payment = await process.tell(await process.create(caller="another"), *sent(1), paid(RECEIPT))
+    refusal = await refused(process.payments.RefundPayment(asked(payment)))
+    assert refusal.reason == "PAYMENT_NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    ("units", "cause"), [(499, "PART_NOT_POSSIBLE"), (501, "ABOVE_WHAT_IS_LEFT"), (2**62, "ABOVE_WHAT_IS_LEFT")]
+)
+async def test_an_amount_other_than_all_that_is_left_is_refused_and_the_id_stays_free(
+    process: Process, database: Database, units: int, cause: str
+) -> None:
+    payment = await completed(process)
+    refusal = await refused(process.payments.RefundPayment(asked(payment, amount=shillings(units))))
+    assert refusal.metadata["cause"] == cause
+    assert await count(database, "refunds") == 0
+    answer = await process.payments.RefundPayment(asked(payment, amount=shillings(500)))
+    assert (answer.replayed, answer.payment.refund.amount.units) == (False, 500)
+
+
+async def test_everything_wrong_with_a_request_is_told_at_once(process: Process) -> None:
+    bad = pb.RefundPaymentRequest(request_id="", payment_id="x", amount=shillings(0, nanos=500_000_000))
+    refusal = await refused(process.payments.RefundPayment(bad))
+    assert refusal.fields.keys() == {"request_id", "payment_id", "reason", "amount.units", "amount.nanos"}
+    payment = await completed(process)
+    negative = await refused(process.payments.RefundPayment(asked(payment, amount=shillings(-5))))
+    assert list(negative.fields) == ["amount.units"]
+
+
+async def test_a_refund_that_failed_can_be_asked_for_again_and_the_booking_stays_released(process: Process) -> None:
+    payment = await completed(process)
+    first = (await process.payments.RefundPayment(asked(payment))).payment.refund
+    failed = RefundReported("callback:1", RefundVerdict.FAILED, "1")
+    for fact in (RefundClaimed(UUID(int=1)), failed):
+        await process.writers.facts.submit(Submission(fact, payment.payment_id, refund_id=UUID(first.refund_id)))
+    read = (await process.payments.GetPayment(pb.GetPaymentRequest(payment_id=str(payment.payment_id)))).payment
+    assert (read.status, read.refund.status) == (
+        payment_pb2.PAYMENT_STATUS_COMPLETED,
+        payment_pb2.REFUND_STATUS_FAILED,
+    )
+    assert read.booking_action == payment_pb2.BOOKING_ACTION_RELEASE
+    second = (await process.payments.RefundPayment(asked(payment, "r-2"))).payment.refund
+    assert second.refund_id != first.refund_id
+    assert second.status == payment_pb2.REFUND_STATUS_PENDING
