@@ -67,6 +67,12 @@ def has_action(action: str) -> Holds:
     return lambda payment: action_of(payment) == action
 
 
+def refund_is(status: str) -> Holds:
+    """Whether the latest refund stands so."""
+    wanted = payment_pb2.RefundStatus.Value(f"REFUND_STATUS_{status}")
+    return lambda payment: payment.refund.status == wanted
+
+
 def has_receipt(payment: payment_pb2.Payment) -> bool:
     return bool(payment.mpesa_receipt_number)
 
@@ -142,6 +148,15 @@ class Caller:
         """CancelPayment, with a request id of its own."""
         request = pb.CancelPaymentRequest(request_id=str(uuid.uuid4()), payment_id=payment.payment_id)
         return await self.stub.CancelPayment(request, timeout=PATIENCE_SECONDS)
+
+    async def refund(self, payment: payment_pb2.Payment, **fields: Any) -> pb.RefundPaymentResponse:
+        """RefundPayment of all of it, with a request id of its own unless it is given."""
+        defaults: dict[str, Any] = {
+            "request_id": str(uuid.uuid4()),
+            "payment_id": payment.payment_id,
+            "reason": payment_pb2.REFUND_REASON_CANNOT_DELIVER,
+        }
+        return await self.stub.RefundPayment(pb.RefundPaymentRequest(**(defaults | fields)), timeout=PATIENCE_SECONDS)
 
     async def get(self, payment_id: str) -> payment_pb2.Payment:
         """GetPayment; waits for a process that is starting."""

@@ -1,9 +1,20 @@
 """All cases, in the order of the table: the essential ones, then the others by what they are about."""
 
-from conformance.cases import answers, asking, attempts, callbacks, casework, essentials, late, outages, streams
+from conformance.cases import (
+    answers,
+    asking,
+    attempts,
+    callbacks,
+    casework,
+    essentials,
+    late,
+    outages,
+    refunds,
+    streams,
+)
 from conformance.running import DECLARED
 
-_GROUPS = (essentials, answers, callbacks, asking, late, attempts, casework, streams, outages)
+_GROUPS = (essentials, answers, callbacks, asking, late, attempts, casework, refunds, streams, outages)
 _ORDER = [module.__name__ for module in _GROUPS]
 
 CASES = sorted(DECLARED, key=lambda one: _ORDER.index(one.play.__module__))

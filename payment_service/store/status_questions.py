@@ -36,7 +36,7 @@ SELECT payment_id, reference, shortcode, conversation_id, receipt, tries, refund
     UNION ALL
     SELECT payment_id, reference, shortcode, COALESCE(originator_conversation_id, ''), receipt, ask_count, next_ask_at,
         refund_id, CAST(:refund_tries_max AS integer)
-    FROM refunds WHERE state = 'UNCERTAIN'
+    FROM refunds WHERE state = 'UNCERTAIN' AND sent_at <= :refund_sent_before
 ) AS wanted
 WHERE shortcode = ANY(CAST(:shortcodes AS text[]))
     AND (tries = 0 OR (tries < most AND next_ask_at <= :now))
@@ -76,6 +76,7 @@ async def next_wanted(
     unclaimed: str,
     completed_before: datetime,
     tries_max: int,
+    refund_sent_before: datetime,
     refund_tries_max: int,
     now: datetime,
 ) -> Wanted | None:
@@ -88,6 +89,7 @@ async def next_wanted(
                 "unclaimed": unclaimed,
                 "completed_before": completed_before,
                 "tries_max": tries_max,
+                "refund_sent_before": refund_sent_before,
                 "refund_tries_max": refund_tries_max,
                 "now": now,
             },

@@ -157,6 +157,7 @@ READS: dict[str, Read] = {
         unclaimed=CaseKind.UNCLAIMED_MONEY.value,
         completed_before=datetime.now(UTC),
         tries_max=6,
+        refund_sent_before=datetime.now(UTC),
         refund_tries_max=11,
         now=datetime.now(UTC),
     ),

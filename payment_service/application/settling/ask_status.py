@@ -42,6 +42,8 @@ ASK_AGAIN_AFTER = timedelta(minutes=1)
 """From the first question for a transaction to the second; doubled with each one more."""
 TRIES_MAX = 6
 """Questions for one transaction, over an hour; then it is for a person, who has a case by then."""
+REFUND_SENT_FOR = timedelta(seconds=5)
+"""From the send of a refund until it is asked about: sooner it may not have ended."""
 REFUND_TRIES_MAX = 11
 """Questions for one refund, over its first day and the next; after the first it is for a person as well."""
 RESULT_KINDS = (CallbackKind.RESULT, CallbackKind.REVERSAL_STATUS)
@@ -101,6 +103,7 @@ async def _next_wanted(tools: StatusTools, conn: AsyncConnection, now: datetime)
         unclaimed=CaseKind.UNCLAIMED_MONEY.value,
         completed_before=now - COMPLETED_FOR,
         tries_max=TRIES_MAX,
+        refund_sent_before=now - REFUND_SENT_FOR,
         refund_tries_max=REFUND_TRIES_MAX,
         now=now,
     )

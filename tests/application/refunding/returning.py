@@ -14,6 +14,7 @@ from payment_service.application.recording.record_facts import Submission
 from payment_service.application.recording.request_encoding import KeptRequest
 from payment_service.application.refunding.run_refund_timers import RefundTimerTools, run_refund_timers
 from payment_service.application.refunding.send_refunds import RefundTools, send_refunds
+from payment_service.application.settling.ask_status import REFUND_SENT_FOR
 from payment_service.domain.facts import RefundRequested, ResultReported, Source, Verdict
 from payment_service.domain.payment import Payment
 from payment_service.domain.refund import RefundOrder, RefundReason, RefundRequest
@@ -94,6 +95,11 @@ class Returning:
         """The timers, some time later."""
         self.enquiring.books.clock.move(seconds)
         await run_refund_timers(RefundTimerTools(self.tools.engine, self.tools.facts, self.enquiring.books.clock))
+
+    async def asked(self) -> None:
+        """Ask about a refund when its time has come, and wait for the answer."""
+        self.enquiring.books.clock.move(REFUND_SENT_FOR.total_seconds())
+        await self.enquiring.ask_and_hear()
 
     async def ended(self, orders: int = 1) -> None:
         """Wait until M-Pesa has dealt with so many orders, and told so if it does."""

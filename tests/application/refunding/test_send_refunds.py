@@ -79,7 +79,7 @@ async def test_a_refund_whose_answer_and_result_are_lost_is_asked_about_and_neve
     assert await refunds.state(refund_id) == ("UNCERTAIN", None)
     assert await refunds.payment_of(refund_id) == UNDER_WAY
     assert await refunds.send() == 0
-    await refunds.enquiring.ask_and_hear()
+    await refunds.asked()
     assert await refunds.state(refund_id) == ("DONE", "R000001")
     assert await refunds.payment_of(refund_id) == REFUNDED
     assert (len(refunds.orders), len(refunds.returns)) == (1, 1)
@@ -91,7 +91,7 @@ async def test_the_word_that_nobody_knows_is_no_failure(refunds: Returning) -> N
     refund_id = await refunds.refunded(result="queue_timeout")
     await refunds.enquiring.heard(1)
     assert await refunds.state(refund_id) == ("UNCERTAIN", None)
-    await refunds.enquiring.ask_and_hear()
+    await refunds.asked()
     assert await refunds.state(refund_id) == ("DONE", "0")
     assert (len(refunds.orders), len(refunds.returns)) == (1, 1)
 
@@ -112,7 +112,7 @@ async def test_done_without_the_receipt_that_went_back_proves_nothing(refunds: R
     refund_id = await refunds.refunded(quirks=["reversal.no_original"])
     await refunds.enquiring.heard(1)
     assert await refunds.state(refund_id) == ("UNCERTAIN", None)
-    await refunds.enquiring.ask_and_hear()
+    await refunds.asked()
     assert await refunds.state(refund_id) == ("DONE", "0")
 
 
@@ -122,7 +122,7 @@ async def test_a_refund_that_is_said_to_be_done_and_is_not_fails_by_what_its_con
     refund_id = await refunds.refunded(carries_out=False)
     await refunds.enquiring.heard(1)
     assert await refunds.state(refund_id) == ("UNCERTAIN", None)
-    await refunds.enquiring.ask_and_hear()
+    await refunds.asked()
     assert await refunds.state(refund_id) == ("FAILED", "DECLINED")
     assert await refunds.payment_of(refund_id) == STILL_HERE
     assert await refunds.cases() == [("REFUND", False)]
@@ -146,7 +146,7 @@ async def test_a_process_that_dies_after_its_claim_sends_nothing_twice(refunds: 
     await refunds.later(46)
     assert await refunds.state(refund_id) == ("UNCERTAIN", None)
     assert await refunds.send() == 0
-    await refunds.enquiring.ask_and_hear()
+    await refunds.asked()
     await refunds.later(DOUBT_MAX.total_seconds())
     assert await refunds.state(refund_id) == ("UNCERTAIN", None)
     assert await refunds.cases() == [("REFUND", False)]
@@ -161,7 +161,7 @@ async def test_an_accepted_refund_without_a_result_is_asked_about(refunds: Retur
     assert await refunds.state(refund_id) == ("ACCEPTED", None)
     await refunds.later(2)
     assert await refunds.state(refund_id) == ("UNCERTAIN", None)
-    await refunds.enquiring.ask_and_hear()
+    await refunds.asked()
     assert await refunds.state(refund_id) == ("DONE", "0")
 
 
