@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import re
 from collections.abc import Mapping
 
 import pytest
+from mpesa_payments.v1 import operations_service_pb2 as pb
+from mpesa_payments.v1 import payment_pb2 as pb_payment
 
 from development.postgres import find_free_port
 from payment_service.domain.facts import WatchEnded
-from tests.application.casework.casefiles import expired, late
+from tests.application.casework.casefiles import expired, late, open_cases
 from tests.commands.test_inspect import command
 from tests.rpc.processes import Process
 
@@ -97,6 +100,27 @@ async def test_what_moves_money_is_not_done_where_nobody_can_be_asked(
     assert (code, errors.startswith("reason: expected 1 to 200 characters")) == (1, True)
     code, _, _ = await command(environment, *resolve, "--receipt", "RCPT000009", "--yes")
     assert code == 0
+
+
+@pytest.mark.parametrize(("answer", "code", "action"), [("n", 1, "REVIEW"), ("y", 0, "CONFIRM")])
+async def test_an_operator_at_a_terminal_is_asked_once(
+    process: Process, environment: Mapping[str, str], answer: str, code: int, action: str
+) -> None:
+    await late(process, 1, "RCPT000001")
+    (case_id,) = [str(case.case_id) for case in await open_cases(process)]
+    ours, theirs = os.openpty()
+    os.write(ours, f"{answer}\n".encode())
+    words = ("cases", "resolve", case_id, "accept", "--reason", "seat is free")
+    ended, output, errors = await command(environment, *words, stdin=theirs)
+    os.close(ours)
+    os.close(theirs)
+    assert output.startswith(
+        "Accept KES 500, receipt RCPT000001, for booking BK-1,"
+        " which has COMPLETED (PAID_LATE), booking action REVIEW now? [y/N]: "
+    )
+    assert (ended, "Nothing was done." in errors) == (code, code == 1)
+    found = await process.operations.FindPayments(pb.FindPaymentsRequest(booking_id="BK-1"))
+    assert pb_payment.BookingAction.Name(found.payments[0].payment.booking_action) == f"BOOKING_ACTION_{action}"
 
 
 async def test_what_cannot_be_asked_is_one_sentence(process: Process, environment: Mapping[str, str]) -> None:

@@ -37,11 +37,13 @@ def environment(writers: Writers, database: Database, tmp_path: Path) -> Mapping
     }
 
 
-async def command(environment: Mapping[str, str], *words: str) -> tuple[int, str, str]:
+async def command(
+    environment: Mapping[str, str], *words: str, stdin: int = asyncio.subprocess.DEVNULL
+) -> tuple[int, str, str]:
     """Run `payment-service` with these words: exit code, output, errors."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "payment_service", *words),
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=stdin,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={"PATH": "/usr/bin:/bin", **environment},

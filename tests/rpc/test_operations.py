@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -11,15 +12,18 @@ from uuid import uuid4
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from mpesa_payments.v1 import callback_service_pb2 as callback_pb
 from mpesa_payments.v1 import operations_service_pb2 as pb
 from mpesa_payments.v1 import payment_pb2, payment_service_pb2
 
 from payment_service.domain.facts import WatchEnded
+from runtime.callback_tokens import callback_token
 from tests.application.casework.casefiles import expired, late, pulled
 from tests.databases import Database
 from tests.rows import count
 from tests.rpc.answers import refused
 from tests.rpc.processes import Process, paid, sent
+from tests.sending import CALLBACK_KEYS
 
 ACCEPT, DISMISS = pb.CASE_RESOLUTION_ACCEPT, pb.CASE_RESOLUTION_DISMISS
 
@@ -140,6 +144,23 @@ async def test_payments_are_found_by_whatever_is_known_of_them(process: Process)
 
 
 async def test_a_receipt_in_a_case_about_no_payment_is_found_too(process: Process) -> None:
+    reference, items = "bcdfghjknprt", [{"Name": "MpesaReceiptNumber", "Value": "RCPT000001"}]
+    result = {"ResultCode": 0, "ResultDesc": "paid", "CallbackMetadata": {"Item": items}}
+    callback = callback_pb.Callback(
+        kind=callback_pb.CALLBACK_KIND_STK,
+        reference=reference,
+        token=callback_token(CALLBACK_KEYS, "stk", reference),
+        body=json.dumps({"Body": {"stkCallback": result}}).encode(),
+    )
+    await process.callbacks.SubmitCallbacks(callback_pb.SubmitCallbacksRequest(callbacks=[callback]))
+    answer = await found(process, mpesa_receipt_number="RCPT000001")
+    assert list(answer.payments) == []
+    assert [(case.kind, case.payment_id, case.reference) for case in answer.cases] == [
+        (pb.CASE_KIND_UNKNOWN_PAYMENT, "", reference)
+    ]
+
+
+async def test_a_receipt_that_an_operator_has_found_is_found_again(process: Process) -> None:
     payment = await expired(process, 1)
     process.writers.clock.move(49 * 3600)
     await process.tell(payment, WatchEnded())
