@@ -30,10 +30,10 @@ def blocks(language: str) -> list[str]:
 async def test_the_examples_of_the_readme_run(tmp_path: Path, empty_database: tuple[EmbeddedServer, str]) -> None:
     curls = [block for block in blocks("sh") if "buf curl" in block]
     (snippet,) = blocks("python")
-    assert [line.count("127.0.0.1:50051") for line in (*curls, snippet)] == [1, 1, 1]
+    assert [line.count("127.0.0.1:50051") for line in (*curls, snippet)] == [1, 1, 1, 1]
     async with running_dev(tmp_path, url_in_a_file(tmp_path, empty_database[1])) as dev:
         address = (await dev.ready())["address"]
-        ask, watch = (curl.replace("127.0.0.1:50051", address).replace(".venv/bin", BIN) for curl in curls)
+        ask, watch, refund = (curl.replace("127.0.0.1:50051", address).replace(".venv/bin", BIN) for curl in curls)
 
         first, second = json.loads(await shell(ask)), json.loads(await shell(ask))
         assert first["payment"]["paymentId"] == second["payment"]["paymentId"]
@@ -47,6 +47,12 @@ async def test_the_examples_of_the_readme_run(tmp_path: Path, empty_database: tu
         assert "PAYMENT_STATUS_COMPLETED Payment received" in printed
         assert re.search(r"Confirm the booking; receipt [A-Z0-9]{10}$", printed)
         assert first["payment"]["paymentId"] in watched
+
+        refund = refund.replace("PAYMENT-ID", first["payment"]["paymentId"])
+        asked, again = json.loads(await shell(refund)), json.loads(await shell(refund))
+        assert asked["payment"]["bookingAction"] == "BOOKING_ACTION_RELEASE"
+        assert asked["payment"]["refund"]["refundId"] == again["payment"]["refund"]["refundId"]
+        assert again["replayed"] is True
 
 
 async def read_until_completed(line: str) -> str:

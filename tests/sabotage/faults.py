@@ -32,6 +32,8 @@ PUSHES = "tests/end_to_end/test_push_answers.py"
 START = "tests/end_to_end/test_start.py"
 CASEWORK = "tests/application/casework/test_resolve_case.py"
 SETTLED_CASES = "tests/domain/test_settling_cases.py"
+REFUNDS = "tests/domain/test_refunds.py"
+SENT_REFUNDS = "tests/application/refunding/test_send_refunds.py"
 
 FAULTS = (
     Fault(
@@ -146,7 +148,7 @@ FAULTS = (
     Fault(
         "the gateway does not look at the token",
         "callback_gateway/edge.py",
-        "    if not token_accepted(edge.keys, kind, reference, token):",
+        "    if kind_of(edge.keys, kind, reference, token) is None:",
         "    if not token:",
         ("tests/callback_gateway/test_callbacks.py",),
     ),
@@ -218,8 +220,8 @@ FAULTS = (
     Fault(
         "the core does not look at the token",
         "payment_service/application/settling/accept_callbacks.py",
-        "if kind is None or not token_accepted(tools.keys, kind, callback.reference, callback.token):",
-        "if not callback.token:",
+        "kind = callback.kind and kind_of(tools.keys, callback.kind, callback.reference, callback.token)",
+        "kind = callback.kind if callback.token else None",
         ("tests/application/settling/test_accept_callbacks.py::test_each_callback_stands_for_itself",),
     ),
     Fault(
@@ -999,8 +1001,8 @@ FAULTS = (
     Fault(
         "a read gives another reason than the event",
         "payment_service/store/reads.py",
-        '"status_reason": _SHOWN_REASON}',
-        '"status_reason": _p.status_reason}',
+        '"status_reason": _SHOWN_REASON,',
+        '"status_reason": _p.status_reason,',
         ("tests/application/settling/test_end_doubts.py",),
     ),
     Fault(
@@ -1103,5 +1105,61 @@ FAULTS = (
         "        if case.operator is None or done != case.settled_by:",
         "        if case.operator is None:",
         (f"{CASEWORK}::test_the_check_notices_who_or_why_that_was_altered",),
+    ),
+    Fault(
+        "a refund whose answer was lost is sent again",
+        "payment_service/domain/refunds.py",
+        "LOST        -        U        U        -        -      -",
+        "LOST        -        R        U        -        -      -",
+        (f"{REFUNDS}::test_a_refund_is_sent_again_only_after_proof_that_it_was_not_and_what_is_done_stays_so",),
+    ),
+    Fault(
+        "a refund is done by a result that names no receipt",
+        "payment_service/domain/refunds.py",
+        "            return RefundFinding.DONE if fact.receipt is not None else RefundFinding.UNPROVEN",
+        "            return RefundFinding.DONE",
+        (f"{REFUNDS}::test_a_cell_does_what_it_promises",),
+    ),
+    Fault(
+        "a refund is done by a result of another receipt",
+        "payment_service/domain/refunds.py",
+        "    if fact.receipt not in (None, refund.receipt):",
+        "    if fact.receipt == refund.payment_id:",
+        (f"{REFUNDS}::test_a_cell_does_what_it_promises",),
+    ),
+    Fault(
+        "the word that nobody knows of a refund is read as its result",
+        "payment_service/daraja/callback.py",
+        "            return RefundTimedOut(fact_id)",
+        "            return read_reversal_post(body, fact_id)",
+        (f"{SENT_REFUNDS}::test_the_token_of_one_address_is_worth_nothing_at_another",),
+    ),
+    Fault(
+        "several refunds may promise the same money",
+        "payment_service/store/migrations/versions/0014_refunds.py",
+        "promised + NEW.amount > received",
+        "NEW.amount > received",
+        ("tests/store/test_refunds.py::test_two_transactions_at_once_cannot_promise_more_than_a_receipt_brought",),
+    ),
+    Fault(
+        "a booking is confirmed again when its refund fails",
+        "payment_service/domain/decisions.py",
+        "        case State.COMPLETED if payment.refund_status is RefundStatus.FAILED:",
+        "        case State.COMPLETED if payment.refund_status is RefundStatus.DONE:",
+        (f"{REFUNDS}::test_a_seat_that_was_given_up_is_not_confirmed_when_the_refund_fails",),
+    ),
+    Fault(
+        "a refund is sent by whoever wanted its claim",
+        "payment_service/application/refunding/send_refunds.py",
+        "    if now is None or now.state is not RefundState.SENDING or now.claim_id != claim_id:",
+        "    if now is None:",
+        (f"{SENT_REFUNDS}::test_of_several_processes_one_sends_a_refund",),
+    ),
+    Fault(
+        "refunds are sent on after the initiator was refused",
+        "payment_service/store/refunds.py",
+        "refunds.c.ended_at >= since,",
+        "refunds.c.ended_at < since,",
+        (f"{SENT_REFUNDS}::test_a_refused_initiator_is_tried_once_and_a_corrected_one_at_once",),
     ),
 )
