@@ -27,8 +27,8 @@ _SECRET_KEY = re.compile(r"phone|msisdn|token|passw|passkey|secret|authorization
 _SHORTEST_MASKED = 9
 _DIGITS_OR_HEX = re.compile(r"\d[\d .()+-]{7}|[0-9a-fA-F]{33}")
 _WORDS = ("ws_co", "/callbacks/", "://", "bearer", "basic", "passw", "passkey", "secret", "token", "authori")
-# A secret that is masked already is taken whole, so that a text masked twice reads as one masked once.
-_MASKED = re.escape(MASK)
+# A secret that is masked or blanked already is taken whole, so that a text masked twice reads as one masked once.
+_MASKED = r"\[[a-z]{1,16}\]"
 # Every repetition that something must follow has a bound. Without it, a text that repeats its beginning is read to its
 # end again and again, and 16,000 characters take seconds.
 _SEPARATED_DIGITS = r"(?:[ .-]?\d)"

@@ -62,6 +62,10 @@ def test_what_is_masked_twice_reads_as_masked_once(text: str) -> None:
     assert redact_text(once) == once
 
 
+def test_what_was_blanked_before_it_was_kept_reads_as_masked() -> None:
+    assert redact_text('{"Password": "[blanked]", "Amount": 1}') == '{"Password": "[masked]", "Amount": 1}'
+
+
 @pytest.mark.parametrize(
     ("text", "secret"),
     [
