@@ -24,7 +24,8 @@ from runtime.serving import Address, ending_on_refusal
 page = Address("127.0.0.1", int(sys.argv[1])) if len(sys.argv) > 1 else None
 with ending_on_refusal(), exporting("kettle", page, "KETTLE_METRICS_ADDRESS") as served:
     raise_alarm(Alarm("kettle_dry", "No water.", "Fill it."))
-    LastingAlarm(Alarm("kettle_hot", "It boils.", "Wait.")).set(True)
+    hot = LastingAlarm(Alarm("kettle_hot", "It boils.", "Wait."))
+    hot.set(True)
     with trace.get_tracer("kettle").start_as_current_span("boil"):
         pass
     if served is not None:
