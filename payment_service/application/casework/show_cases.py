@@ -72,7 +72,7 @@ async def get_case(using: PaymentReads, case_id: UUID) -> CaseFile:
         mine = next((row for row in attempts if row.payment_id == case.payment_id), None)
         number = payer_number(using.sealer, mine.payment_id, mine.phone_number) if mine is not None else None
         driver = await driver_connection(connection)
-        callbacks = await audit.callbacks_for(driver, case.reference, ROWS_MAX)
+        callbacks = await audit.callbacks_for(driver, [case.reference], ROWS_MAX)
         exchanges = []
         if case.payment_id is not None:
             exchanges = await audit.exchanges_of(driver, case.payment_id, ROWS_MAX)
