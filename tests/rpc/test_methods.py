@@ -152,7 +152,7 @@ async def test_callbacks_are_answered_one_by_one(process: Process, database: Dat
 
 async def test_a_page_of_full_payments_fits_into_a_message(process: Process) -> None:
     full = {f"key-{number:02}": "€" * 200 for number in range(16)}
-    for number in range(400):
+    for number in range(480):
         await process.create(request_id=f"full-{number}", booking_id=f"full-{number}", metadata=full)
     found, token = [], ""
     while True:
@@ -161,7 +161,7 @@ async def test_a_page_of_full_payments_fits_into_a_message(process: Process) -> 
         token = page.next_page_token
         if not token:
             break
-    assert len(found) == len(set(found)) == 400
+    assert len(found) == len(set(found)) == 480
 
 
 async def test_lists_leave_room_for_watches(process: Process, database: Database) -> None:
