@@ -50,7 +50,8 @@ RULES: Mapping[CaseKind, CaseRules] = {
     CaseKind.LATE_PAYMENT: CaseRules(
         (_ACCEPT,),
         _PASSENGER_WAITS,
-        "The money came after the hold. Accept it if the seat can still be given.",
+        "The money came after the hold. Accept it if the seat can still be given; if not, have the booking service send"
+        " it back (RefundPayment), which ends the case.",
     ),
     CaseKind.WRONG_AMOUNT: CaseRules(
         (_ACCEPT, _DISMISS),
@@ -95,8 +96,8 @@ RULES: Mapping[CaseKind, CaseRules] = {
     CaseKind.DUPLICATE_PAYMENT: CaseRules(
         (_DISMISS, _ACCEPT),
         _MONEY_WAITS,
-        "Another attempt of the booking was paid, too. If that one has confirmed the booking, send this money back and"
-        " dismiss; if none has, accept one of them.",
+        "Another attempt of the booking was paid, too. If that one has confirmed the booking, have this money sent back"
+        " (RefundPayment), which ends the case; if none has, accept one of them.",
     ),
     CaseKind.SECOND_RECEIPT: CaseRules(
         (_DISMISS,),

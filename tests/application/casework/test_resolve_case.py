@@ -23,7 +23,7 @@ from payment_service.domain.errors import (
     InvalidRequest,
     ResolutionRefused,
 )
-from payment_service.domain.facts import Unreadable, WatchEnded
+from payment_service.domain.facts import RefundDone, RefundRequested, Unreadable, WatchEnded
 from payment_service.domain.payment import BookingAction, State
 from payment_service.store.engines import connect_reader
 from runtime.callback_tokens import callback_token
@@ -144,6 +144,17 @@ async def test_an_unread_callback_is_settled_by_what_a_person_reads_in_it(proces
     assert attempt(settled) == "CONFIRM"
     assert await rows_of(database, "SELECT unread_callback FROM payment_transactions") == [(False,)]
     assert await broken(process, database) == []
+
+
+async def test_money_that_has_provably_gone_back_leaves_nothing_to_settle(process: Process, database: Database) -> None:
+    payment, refund = await late(process, 1, "RCPT000001"), uuid4()
+    asked = await process.tell(payment, RefundRequested(refund))
+    assert (asked.booking_action, len(await open_cases(process))) == (BookingAction.RELEASE, 1)
+    done = await process.tell(payment, RefundDone(refund, 500))
+    assert (done.state, done.money_case_open) == (State.REFUNDED, False)
+    assert await open_cases(process) == []
+    ended = "SELECT kind, settled_by, resolution FROM cases"
+    assert await rows_of(database, ended) == [("LATE_PAYMENT", f"refund-done:{refund}", None)]
 
 
 # Refused, and nothing changed.
