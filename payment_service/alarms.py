@@ -98,6 +98,12 @@ QUESTION_REFUSED = Alarm(
     "Do what `check` in this line says; `question` names what was asked. Until then the news of payments comes by other"
     " ways, and later.",
 )
+TAKEN_BACK = Alarm(
+    "taken_back",
+    "Safaricom's books show that a payer has the money of a payment back, and no refund of ours sent it.",
+    "Settle the case: `payment-service cases list --kind TAKEN_BACK`. If it is the payment's own money, the payment has"
+    " become REFUNDED, and its booking is told to RELEASE. See that nobody travels on a seat that is not paid.",
+)
 CLOCKS_DIFFER = Alarm(
     "clocks_differ",
     "Another process has dated a budget of requests in the future, so the clocks of our machines differ.",
@@ -144,6 +150,7 @@ ALARMS: tuple[Alarm, ...] = (
     QUESTION_REFUSED,
     LOG_DIVERGED,
     REFUND_REFUSED,
+    TAKEN_BACK,
     CALLBACK_GIVEN_UP,
     CLOCKS_DIFFER,
     STEP_FAILS,

@@ -31,6 +31,7 @@ from payment_service.domain.facts import (
     ResultReported,
     SendClaimed,
     Source,
+    TakenBack,
     Verdict,
     WatchEnded,
 )
@@ -111,6 +112,14 @@ class Stories:
         exchange = Exchange(PULLED, 200, sent, json.dumps(row).encode(), now, timedelta(milliseconds=80), "OURS")
         await self.tell(payment, replace(fact, in_doubt=in_doubt), exchange)
 
+    async def taken_back(self, payment: Payment, receipt: str) -> None:
+        """A row of Safaricom's books that says that a payment's money went back to its payer."""
+        row = {"transactionId": receipt, "transactiontype": "organization-reversal", "amount": "500.00"}
+        fact = TakenBack(f"taken-back:{receipt}", Source.PULL, receipt, 500)
+        sent, now = json.dumps({"ShortCode": "174379"}).encode(), self.writers.clock()
+        exchange = Exchange(PULLED, 200, sent, json.dumps(row).encode(), now, timedelta(milliseconds=80), "TAKEN_BACK")
+        await self.tell(payment, fact, exchange)
+
     async def body(self, reference: str, body: bytes, received_at: datetime | None = None) -> None:
         token = callback_token(self._accepting.keys, "stk", reference)
         received = ReceivedCallback(
@@ -170,6 +179,9 @@ async def every_kind(stories: Stories) -> Mapping[str, Payment]:
     await stories.tell(told["watched in silence"], WatchEnded())
     told["in the books"] = await stories.unanswered()
     await stories.pulled(told["in the books"], "RCPT000009")
+    told["taken back"] = await stories.prompted()
+    await stories.callback(told["taken back"].reference, receipt="RCPT000020")
+    await stories.taken_back(told["taken back"], "RCPT000021")
     told["perhaps in the books"] = await stories.unanswered()
     await stories.pulled(told["perhaps in the books"], "RCPT000010", in_doubt=True)
     told |= await _doubted(stories)

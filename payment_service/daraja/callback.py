@@ -22,7 +22,7 @@ from payment_service.daraja.refund_posts import read_reversal_post, read_reversa
 from payment_service.daraja.result_codes import meaning_of, read_code
 from payment_service.daraja.status import read_status_result
 from payment_service.domain.callbacks import CallbackKind
-from payment_service.domain.facts import UNREADABLE, NothingTold, ResultReported, Source, Unreadable, Verdict
+from payment_service.domain.facts import UNREADABLE, NothingTold, ResultReported, Source, TakenBack, Unreadable, Verdict
 from payment_service.domain.refund_facts import RefundPost, RefundReported, RefundTimedOut
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class _Told(Generic[T]):
 
 def read_callback(
     kind: CallbackKind, body: bytes, fact_id: str
-) -> ResultReported | NothingTold | Unreadable | RefundReported | RefundTimedOut | RefundPost:
+) -> ResultReported | TakenBack | NothingTold | Unreadable | RefundReported | RefundTimedOut | RefundPost:
     """What a callback says of a payment or a refund, whatever is in there. The fact gets the id that is given."""
     match kind:
         case CallbackKind.STK:

@@ -20,6 +20,7 @@ _MASK = re.compile(r"([0-9]{0,12})(\*+)([0-9]{0,12})")
 _HASH = re.compile(r"([0-9a-f]{0,64})(\*+)([0-9a-f]{0,64})|[0-9a-f]{64}")
 _NUMBER = re.compile(r"[0-9]{9,12}")
 _DATE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]{1,9})?(Z|[+-][0-9:]{4,6})?")
+_REVERSAL = re.compile(r"\brev(?:$|ers)", re.IGNORECASE)
 _REFERENCE_MAX_CHARACTERS = 64
 _DIGITS_SHOWN_MIN = 4
 """Fewer of a number would fit every thousandth passenger."""
@@ -56,6 +57,7 @@ def read_row(value: object) -> PulledRow | None:
         account_reference=reference,
         readings=_readings(value.get("trxDate")),
         received=_says_received(value),
+        reversal=_says_reversal(value),
         payer=_payer(value.get("msisdn")),
     )
 
@@ -69,6 +71,13 @@ def _says_received(value: Mapping[str, object]) -> bool:
     absent denies nothing. There are others, of banks and of credit, that nobody has listed."""
     kind = value.get("transactiontype")
     return kind is None or (isinstance(kind, str) and kind.lower().startswith("c2b"))
+
+
+def _says_reversal(value: Mapping[str, object]) -> bool:
+    """organization-reversal and its like, also cut to 16 characters. No recording shows what it is called, so a word
+    that begins as "reversal" does is enough."""
+    kind = value.get("transactiontype")
+    return isinstance(kind, str) and _REVERSAL.search(kind) is not None
 
 
 def _reference(value: object) -> str:

@@ -1,8 +1,9 @@
 """Transaction Status, asked by receipt or by conversation: the question, and the result that Safaricom posts later.
 
 From "Daraja: Transaction Status" and recorded results. How a question is asked stands in `questions`, and how a result
-is taken apart, in `results`. Only one kind of result is evidence: a completed transaction with its receipt, its amount
-and the conversation it came of. Whatever else a result says, it says of the question, not of the payment.
+is taken apart, in `results`. Only one kind of result is evidence: a transaction that is completed, or was and has been
+reversed, with its receipt, its amount and the conversation it came of. Whatever else a result says, it says of the
+question, not of the payment.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from payment_service.daraja.initiator import Initiator
 from payment_service.daraja.questions import Asked, ask
 from payment_service.daraja.results import DONE, INITIATOR_REFUSED_CODES, read_result
 from payment_service.daraja.shortcodes import Shortcode
-from payment_service.domain.facts import NothingTold, ResultReported, Source, Verdict
+from payment_service.domain.facts import NothingTold, ResultReported, Source, TakenBack, Verdict
 
 STATUS_PATH = "/mpesa/transactionstatus/v1/query"
 
@@ -23,7 +24,7 @@ TOKEN_ALARM = (
     " this environment. Prompts are not affected."
 )
 
-_COMPLETED = "completed"
+_COMPLETED, _REVERSED = "completed", "reversed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,8 @@ async def ask_transaction_status(
     )
 
 
-def read_status_result(body: bytes, fact_id: str) -> ResultReported | NothingTold:
-    """The money that a result tells of, or why it tells of none."""
+def read_status_result(body: bytes, fact_id: str) -> ResultReported | TakenBack | NothingTold:
+    """The money that a result tells of, come or gone, or why it tells of none."""
     result = read_result(body)
     if result.code is None:
         return NothingTold(fact_id, "no Result with a ResultCode")
@@ -73,10 +74,12 @@ def read_status_result(body: bytes, fact_id: str) -> ResultReported | NothingTol
         return NothingTold(fact_id, f"the question was answered with code {result.code}")
     receipt, amount = read_receipt(result.only("ReceiptNo")), result.amount("Amount")
     conversation, status = result.only("OriginatorConversationID"), result.only("TransactionStatus")
-    if not isinstance(status, str) or status.lower() != _COMPLETED:
+    if not isinstance(status, str) or status.lower() not in (_COMPLETED, _REVERSED):
         return NothingTold(fact_id, "no completed transaction")
     if receipt is None or amount is None or not isinstance(conversation, str) or not is_id(conversation):
-        return NothingTold(fact_id, "a completed transaction without receipt, amount or conversation")
+        return NothingTold(fact_id, "a transaction without receipt, amount or conversation")
+    if status.lower() == _REVERSED:
+        return TakenBack(fact_id, Source.STATUS, receipt, amount, receipt=receipt, conversation_id=conversation)
     return ResultReported(
         fact_id=fact_id,
         source=Source.STATUS,

@@ -109,6 +109,12 @@ RULES: Mapping[CaseKind, CaseRules] = {
         _MONEY_WAITS,
         "A refund did not go as asked. Compare it with the M-Pesa portal; dismiss when the money is where it belongs.",
     ),
+    CaseKind.TAKEN_BACK: CaseRules(
+        (_DISMISS,),
+        _PASSENGER_WAITS,
+        "Safaricom has sent the money back to the payer, and we did not ask for it. Look the receipt up in the M-Pesa"
+        " portal, and ask the passenger. See that the seat is free or paid for in another way, and dismiss.",
+    ),
     CaseKind.UNKNOWN_PAYMENT: CaseRules(
         (_DISMISS,),
         _MONEY_WAITS,

@@ -39,6 +39,8 @@ class CaseKind(StrEnum):
     OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
     """The watch has ended, and nothing proves that the payment was not paid."""
     REFUND = "REFUND"
+    TAKEN_BACK = "TAKEN_BACK"
+    """The books show that the payer has the money back, and no refund of ours sent it."""
 
 
 UNAPPLIED = frozenset({CaseKind.UNKNOWN_PAYMENT, CaseKind.CALLBACK_GIVEN_UP})

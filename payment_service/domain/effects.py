@@ -18,6 +18,7 @@ from payment_service.domain.facts import (
     ResultReported,
     SendClaimed,
     Source,
+    TakenBack,
     Verdict,
     WatchEnded,
 )
@@ -77,6 +78,8 @@ def moved(payment: Payment, target: str, fact: Fact, now: datetime, times: Times
             return payment.but(blocks_booking=False)
         case "RG" | "RD" | "back" if isinstance(fact, RefundRequested | RefundDone | RefundFailed):
             return with_refund(payment, fact)
+        case "RD" if isinstance(fact, TakenBack):
+            return payment.but(state=State.REFUNDED, reason=Reason.TAKEN_BACK)
         case _:
             raise AssertionError(f"no such cell in the table: {target} for {type(fact).__name__}")
 

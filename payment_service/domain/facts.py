@@ -276,6 +276,24 @@ class RefundInDoubt:
 
 
 @dataclass(frozen=True, slots=True)
+class TakenBack:
+    """The books show that money of a payment went back to its payer. Where no refund of ours sent it, Safaricom did, at
+    the payer's request."""
+
+    fact_id: str
+    source: Source
+    shown_as: str | None
+    """The receipt number that it is listed under: the reversal's own, or that of the payment."""
+    amount: int | str
+    receipt: str | None = None
+    """Of the money that went back, where that is told."""
+    conversation_id: str | None = None
+    """That of the payment, where that is told; it must be right."""
+    in_doubt: bool = False
+    """It may be other money than what the payment stands on."""
+
+
+@dataclass(frozen=True, slots=True)
 class CaseAccepted:
     """An operator settled a case: its money is this payment's, and enough."""
 
@@ -337,6 +355,7 @@ Fact = (
     | RefundDone
     | RefundFailed
     | RefundInDoubt
+    | TakenBack
     | CaseAccepted
     | CaseDismissed
 )

@@ -35,6 +35,7 @@ from payment_service.domain.facts import (
     SendClaimed,
     SiblingPaid,
     Source,
+    TakenBack,
     Unreadable,
     Verdict,
     WatchEnded,
@@ -102,6 +103,8 @@ class Finding(StrEnum):
     REFUND_FAILED = "the refund is proven to have failed"
     REFUND_UNCLEAR = "nobody knows what became of the refund, or its results disagree"
     REFUND_OVERPAID = "money may have gone back twice, or by another way"
+    TAKEN_BACK = "the books show the money as returned, and we did not ask for it"
+    TAKEN_BACK_IN_DOUBT = "the books show some money as returned, and it may be other money than the payment's"
     CASE_ACCEPTED = "an operator accepts money in doubt"
     OWN_ACCEPTED = "an operator accepts the payment's own money"
     ACCEPTED_ANOTHERS = "an operator accepts money that is recorded on another payment"
@@ -198,6 +201,8 @@ def finding(payment: Payment, fact: Fact, around: Surroundings, now: datetime, t
             return Finding.REFUND_FAILED
         case RefundInDoubt():
             return Finding.REFUND_OVERPAID if fact.is_money else Finding.REFUND_UNCLEAR
+        case TakenBack():
+            return _taken_back(payment, fact, around)
         case CaseAccepted():
             return _accepted(payment, fact, around)
         case CaseDismissed():
@@ -342,6 +347,19 @@ def _paid(payment: Payment, fact: ResultReported, around: Surroundings) -> Findi
     if fact.receipt is None:
         return Finding.PAID_NO_RECEIPT
     return Finding.PAID_KNOWN_RECEIPT if known else Finding.PAID_NEW_RECEIPT
+
+
+def _taken_back(payment: Payment, fact: TakenBack, around: Surroundings) -> Finding:
+    """Only what can be no other money than the payment's own takes the payment away."""
+    if fact.conversation_id not in (None, payment.merchant_request_id):
+        return Finding.NO_NEWS
+    if any(case.kind == CaseKind.TAKEN_BACK and case.receipt == fact.shown_as for case in around.open_cases):
+        return Finding.NO_NEWS
+    another = fact.receipt is not None and payment.receipt not in (None, fact.receipt)
+    paid_twice = any(case.kind == CaseKind.SECOND_RECEIPT for case in around.open_cases)
+    if fact.in_doubt or another or (paid_twice and fact.receipt is None):
+        return Finding.TAKEN_BACK_IN_DOUBT
+    return Finding.TAKEN_BACK
 
 
 def _accepted(payment: Payment, fact: CaseAccepted, around: Surroundings) -> Finding:

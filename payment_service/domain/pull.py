@@ -14,13 +14,13 @@ only for a payment whose time has passed without news.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
 
-from payment_service.domain.facts import UNREADABLE, ResultReported, Source, Verdict
+from payment_service.domain.facts import UNREADABLE, ResultReported, Source, TakenBack, Verdict
 
 ACCOUNT_REFERENCE_UNIQUE_FOR = timedelta(days=7)
 """Money is matched by it within two days; a week leaves room for a slow operator."""
@@ -76,6 +76,8 @@ class PulledRow:
     received: bool
     """It says itself that a customer paid to us. Types are cut short, and many are unlisted: another one proves no
     payment, and excludes none."""
+    reversal: bool = False
+    """It says itself that a payment to us went back to its payer."""
     payer: VisibleDigits | HashedNumber | None = None
     """Never a key, only one more thing that has to agree."""
 
@@ -91,6 +93,8 @@ class Candidate:
     amount: int
     prompted_at: datetime
     """When its prompt was sent; for one that was never sent, when it was made."""
+    refunded: bool = False
+    """A refund of its money was asked for, or the money has gone back already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,10 @@ class Belonging(StrEnum):
     """Recorded already, as the books have it."""
     OURS = "OURS"
     IN_DOUBT = "IN_DOUBT"
+    TAKEN_BACK = "TAKEN_BACK"
+    """One payment's money, which went back without a refund of ours."""
+    REFUNDED = "REFUNDED"
+    """Money that went back, as is known."""
     NOT_OURS = "NOT_OURS"
     """Another system's, or no payment at all."""
 
@@ -130,27 +138,35 @@ class Shelf:
     holders: Mapping[str, Holder]
     """By receipt number."""
     lookalikes: Sequence[Lookalike] = ()
+    received: Mapping[UUID, Sequence[int | None]] = field(default_factory=dict)
+    """For rows of money that went back: what the receipts of each payment brought, as far as that is known."""
 
 
-def belonging(row: PulledRow, shelf: Shelf, now: datetime) -> tuple[Belonging, list[tuple[Candidate, ResultReported]]]:
+def belonging(
+    row: PulledRow, shelf: Shelf, now: datetime
+) -> tuple[Belonging, list[tuple[Candidate, ResultReported | TakenBack]]]:
     """Whose row it is, and the facts to tell."""
     named = shelf.named.get(row.account_reference, ()) if row.account_reference else ()
     holder = shelf.holders.get(row.receipt) if row.receipt is not None else None
+    if row.reversal:
+        return _went_back(row, named, holder, shelf, now)
     if holder is not None:
         return _recorded(row, named, holder, now)
     if not named:
         alike = [] if row.account_reference else [one.candidate for one in shelf.lookalikes if _alike(row, one)]
-        doubts = [(candidate, _fact(row, candidate, now, in_doubt=True)) for candidate in alike]
-        return (Belonging.IN_DOUBT if doubts else Belonging.NOT_OURS), doubts
+        return (Belonging.IN_DOUBT if alike else Belonging.NOT_OURS), [
+            (candidate, _fact(row, candidate, now, in_doubt=True)) for candidate in alike
+        ]
     fits = len(named) == 1 and named[0].shortcode == shelf.shortcode and _moment(row, named[0], now) is not None
     fits = fits and row.received and row.receipt is not None
-    facts = [(candidate, _fact(row, candidate, now, in_doubt=not fits)) for candidate in named]
-    return (Belonging.OURS if fits else Belonging.IN_DOUBT), facts
+    return (Belonging.OURS if fits else Belonging.IN_DOUBT), [
+        (candidate, _fact(row, candidate, now, in_doubt=not fits)) for candidate in named
+    ]
 
 
 def _recorded(
     row: PulledRow, named: Sequence[Candidate], holder: Holder, now: datetime
-) -> tuple[Belonging, list[tuple[Candidate, ResultReported]]]:
+) -> tuple[Belonging, list[tuple[Candidate, ResultReported | TakenBack]]]:
     """A receipt that is recorded. The books may still say otherwise: of its amount, or of whom it is for."""
     owner = holder.candidate
     others = [candidate for candidate in named if candidate.payment_id != owner.payment_id]
@@ -160,6 +176,39 @@ def _recorded(
     if row.amount in (recorded, UNREADABLE):
         return Belonging.KNOWN, []
     return Belonging.OURS, [(owner, _fact(row, owner, now, in_doubt=False))]
+
+
+def _went_back(
+    row: PulledRow, named: Sequence[Candidate], holder: Holder | None, shelf: Shelf, now: datetime
+) -> tuple[Belonging, list[tuple[Candidate, ResultReported | TakenBack]]]:
+    """A reversal. It has a receipt of its own beside the payment's reference, or is listed under the payment's receipt.
+
+    One that a refund of ours has led to is no news. Any other takes the money from the only payment that it can mean.
+    """
+    meant = [holder.candidate] if holder is not None else list(named)
+    open_to_it = [candidate for candidate in meant if not candidate.refunded]
+    if not open_to_it:
+        return (Belonging.REFUNDED if meant else Belonging.NOT_OURS), []
+    only = meant[0]
+    brought = [holder.amount] if holder is not None else (shelf.received.get(only.payment_id) or [None])
+    fits = len(meant) == len(brought) == 1 and only.shortcode == shelf.shortcode and _moment(row, only, now) is not None
+    fits = fits and row.amount == (only.amount if brought[0] is None else brought[0])
+    fits = fits and (not named or only in named)
+    receipt = row.receipt if holder is not None else None
+    return (Belonging.TAKEN_BACK if fits else Belonging.IN_DOUBT), [
+        (candidate, _taken_back(row, receipt, in_doubt=not fits)) for candidate in open_to_it
+    ]
+
+
+def _taken_back(row: PulledRow, receipt: str | None, *, in_doubt: bool) -> TakenBack:
+    return TakenBack(
+        fact_id=f"{'taken-back-doubt' if in_doubt else 'taken-back'}:{row.key}",
+        source=Source.PULL,
+        shown_as=row.receipt,
+        amount=row.amount,
+        receipt=receipt,
+        in_doubt=in_doubt,
+    )
 
 
 def _alike(row: PulledRow, alike: Lookalike) -> bool:

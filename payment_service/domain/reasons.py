@@ -42,6 +42,7 @@ class Reason(StrEnum):
     IDS_DIFFER = "IDS_DIFFER"
     MONEY_IN_DOUBT = "MONEY_IN_DOUBT"
     RECEIPT_OVERDUE = "RECEIPT_OVERDUE"
+    TAKEN_BACK = "TAKEN_BACK"
 
 
 UNDER_REVIEW = frozenset({Reason.REVIEW, Reason.AMOUNT_DIFFERS})
@@ -195,6 +196,10 @@ _SENTENCES: dict[Reason, Sentence] = {
         "M-Pesa says you have paid, but the receipt has not come. We are checking it; please do not pay again.",
         "M-Pesa inasema umelipa, lakini risiti haijafika. Tunakagua; tafadhali usilipe tena.",
     ),
+    Reason.TAKEN_BACK: Sentence(
+        "M-Pesa has returned your money, so this booking is not paid.",
+        "M-Pesa imekurudishia pesa zako, kwa hivyo safari hii haijalipiwa.",
+    ),
 }
 
 _FAILED = Sentence("The payment failed. You have not been charged.", "Malipo hayakufaulu. Hujatozwa.")
@@ -247,6 +252,8 @@ def _sentence(status: str, reason: Reason | None, booking_action: str, outcome_c
         return _RECEIVED
     if booking_action == "FOLLOW_SIBLING":
         return _SENTENCES[Reason.SIBLING_PAID]
+    if booking_action == "RELEASE" and reason is Reason.TAKEN_BACK:
+        return _SENTENCES[reason]
     if booking_action == "RELEASE":
         return _RETURNED if status == "REFUNDED" else _RETURNING
     if status == "EXPIRED" and outcome_certain:

@@ -13,6 +13,7 @@ The rules behind the cells:
 * Silence is no evidence. An end without money is certain by what proves it, never by the time that has passed.
 * A send whose fate is unknown is never sent again: no cell leads from SENDING back to CREATED but for the proof that
   nothing was sent.
+* Money that went back is no payment any more, whoever sent it back: nobody travels on it in silence.
 * Contradictions change no state. They open a case, and a person looks.
 """
 
@@ -98,6 +99,8 @@ REFUND_DONE        $        $      $      $      $      RD     RD+case  RD+case 
 REFUND_FAILED      case     case   case   case   case   case   case     case     case     case     case     case     case    back+case  case
 REFUND_UNCLEAR     case     case   case   case   case   case   case     case     case     case     case     case     case    case       case
 REFUND_OVERPAID    $        $      $      $      $      $      $        $        $        $        $        $        $       $          $
+TAKEN_BACK         $        $      $      $      $      RD+$   RD+$     RD+$     $        $        $        $        $       -          -
+TAKEN_BACK_IN_DOUBT $       $      $      $      $      $      $        $        $        $        $        $        $       -          -
 CASE_ACCEPTED      K        K      K      K      K      K      receipt  no       K        K        K        K        K       no         no
 OWN_ACCEPTED       no       no     no     no     no     no     settled  settled  no       no       no       no       no      no         no
 ACCEPTED_ANOTHERS  no       no     no     no     no     no     no       no       no       no       no       no       no      no         no
@@ -149,6 +152,8 @@ _CASE_OF: Mapping[Finding, CaseKind] = {
     Finding.WATCH_UNCOVERED: CaseKind.OUTCOME_UNKNOWN,
     Finding.RECEIPT_OVERDUE: CaseKind.RECEIPT_OVERDUE,
     **{row: CaseKind.REFUND for row in Finding if row.name.startswith("REFUND_")},
+    Finding.TAKEN_BACK: CaseKind.TAKEN_BACK,
+    Finding.TAKEN_BACK_IN_DOUBT: CaseKind.TAKEN_BACK,
 }
 
 _REASON_OF_CASE: Mapping[str, Reason] = {
@@ -157,6 +162,7 @@ _REASON_OF_CASE: Mapping[str, Reason] = {
     CaseKind.UNCLAIMED_MONEY: Reason.MONEY_IN_DOUBT,
     CaseKind.PAID_AFTER_END: Reason.MONEY_IN_DOUBT,
     CaseKind.REFUND: Reason.MONEY_IN_DOUBT,
+    CaseKind.TAKEN_BACK: Reason.MONEY_IN_DOUBT,
     CaseKind.WRONG_AMOUNT: Reason.AMOUNT_DIFFERS,
     CaseKind.SECOND_RECEIPT: Reason.PAID_TWICE,
     CaseKind.DUPLICATE_PAYMENT: Reason.PAID_TWICE,

@@ -131,6 +131,9 @@ SELECT {_CASE}
 FROM cases c LEFT JOIN case_acts a ON a.case_id = c.case_id AND a.case_version = c.version AND a.act = c.resolution
 WHERE c.reference = ANY(%s) ORDER BY c.opened_at, c.case_id"""
 
+_REFUNDED_OF = """
+SELECT payment_id FROM payment_transactions WHERE payment_id = ANY(%s) AND state IN ('REFUNDING', 'REFUNDED')"""
+
 # Whatever it was recorded as: on any payment, or in a money case of one of these.
 _RECORDED_MONEY = """
 SELECT receipt FROM mpesa_receipts WHERE receipt = ANY(%(receipts)s)
@@ -203,6 +206,12 @@ async def recorded_money(conn: Connection, ids: Iterable[UUID], receipts: Iterab
     """Those of the receipt numbers that are recorded: on any payment, or in a money case of the given ones."""
     cursor = await conn.execute(_RECORDED_MONEY, {"ids": list(ids), "receipts": list(receipts)})
     return frozenset(receipt for (receipt,) in await cursor.fetchall())
+
+
+async def refunded_of(conn: Connection, ids: Iterable[UUID]) -> frozenset[UUID]:
+    """Those of the payments whose money has gone back, or is to go back."""
+    cursor = await conn.execute(_REFUNDED_OF, (list(ids),))
+    return frozenset(payment_id for (payment_id,) in await cursor.fetchall())
 
 
 async def pushes_of(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, int]:

@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 
 from payment_service.domain.case_rules import deadline_of
 from payment_service.domain.cases import UNAPPLIED, Case, CaseKind, OpenCase
-from payment_service.domain.facts import Fact, ResultReported
+from payment_service.domain.facts import Fact, ResultReported, TakenBack
 from payment_service.domain.refund_facts import AboutRefund
 from payment_service.store.many_rows import array_of, columns_of, inserting
 from payment_service.store.pipeline import Statement
@@ -164,7 +164,8 @@ def receipt_holders(numbers: Sequence[str]) -> Statement:
 
 def new_case(payment_id: UUID | None, reference: str, case: Case, fact: Fact | AboutRefund, now: datetime) -> NewCase:
     """A case as it is opened, with the money that the fact tells of."""
-    result = fact if isinstance(fact, ResultReported) else None
+    money = fact if isinstance(fact, ResultReported | TakenBack) else None
+    receipt = money.shown_as if isinstance(money, TakenBack) else None if money is None else money.receipt
     return NewCase(
         case_id=uuid7(),
         payment_id=payment_id,
@@ -172,8 +173,8 @@ def new_case(payment_id: UUID | None, reference: str, case: Case, fact: Fact | A
         kind=case.kind,
         is_money=case.is_money,
         fact_id=fact.fact_id,
-        mpesa_receipt_number=result.receipt if result is not None else None,
-        amount=result.amount if result is not None and isinstance(result.amount, int) else None,
+        mpesa_receipt_number=receipt,
+        amount=money.amount if money is not None and isinstance(money.amount, int) else None,
         opened_at=now,
         deadline_at=deadline_of(case.kind, now),
     )

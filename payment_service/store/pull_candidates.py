@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from payment_service.domain.payment import State
 from payment_service.domain.pull import CLOCKS_APART_MAX, PROMPT_LIVES_MAX, Candidate, Holder, Lookalike, PulledRow
 from payment_service.security.sealing import PHONE_NUMBER, Sealer
 from payment_service.store.tables import UNSETTLED_SQL, cases, payments, receipts
@@ -21,6 +22,7 @@ _CANDIDATE = (
     payments.c.amount,
     payments.c.sent_at,
     payments.c.created_at,
+    payments.c.state,
 )
 
 
@@ -57,6 +59,15 @@ async def holders_of(conn: AsyncConnection, numbers: Sequence[str]) -> Mapping[s
         receipt: Holder(_candidate(*candidate), None if amount is None else int(amount))
         for *candidate, receipt, amount in await conn.execute(statement)
     }
+
+
+async def received_by(conn: AsyncConnection, ids: Sequence[UUID]) -> Mapping[UUID, Sequence[int | None]]:
+    """What each receipt that is recorded on these payments has brought, where that could be read."""
+    statement = select(receipts.c.payment_id, receipts.c.amount).where(receipts.c.payment_id.in_(ids))
+    received: dict[UUID, list[int | None]] = {}
+    for payment_id, amount in await conn.execute(statement):
+        received.setdefault(payment_id, []).append(None if amount is None else int(amount))
+    return received
 
 
 async def lookalikes(
@@ -105,5 +116,7 @@ def _candidate(
     amount: Decimal,
     sent_at: datetime | None,
     created_at: datetime,
+    state: str,
 ) -> Candidate:
-    return Candidate(payment_id, reference, account_reference, shortcode, int(amount), sent_at or created_at)
+    refunded = state in (State.REFUNDING, State.REFUNDED)
+    return Candidate(payment_id, reference, account_reference, shortcode, int(amount), sent_at or created_at, refunded)

@@ -358,6 +358,26 @@ def test_only_the_listed_types_say_that_a_customer_paid(kind: object, received: 
 
 
 @pytest.mark.parametrize(
+    ("kind", "reversal"),
+    [
+        ("organization-reversal", True),
+        ("organization-rev", True),
+        ("Reversal", True),
+        ("Pay Utility Reversal", True),
+        ("c2b-pay-bill-debit", False),
+        ("revenue-share", False),
+        ("prevented", False),
+        (None, False),
+        (5, False),
+    ],
+)
+def test_a_type_that_says_reversal_is_money_that_went_back(kind: object, reversal: bool) -> None:
+    row = read_row(ROW | {"transactiontype": kind})
+    assert row is not None
+    assert row.reversal is reversal
+
+
+@pytest.mark.parametrize(
     ("reference", "read"), [("SEAT7", "SEAT7"), (" SEAT7 ", "SEAT7"), ("", ""), (None, ""), (7, "7"), ("x" * 65, "")]
 )
 def test_a_reference_is_a_text_a_number_or_none(reference: object, read: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from payment_service.daraja.envelopes import NothingLearned
 from payment_service.daraja.questions import Asked, read_acknowledgement
 from payment_service.daraja.status import TOKEN_ALARM, initiator_refused, read_status_result
-from payment_service.domain.facts import UNREADABLE, NothingTold, ResultReported, Source, Verdict
+from payment_service.domain.facts import UNREADABLE, NothingTold, ResultReported, Source, TakenBack, Verdict
 
 CONVERSATION = "3dff-467b-6c7c-1c812ec1a4247770823"
 VALUES: dict[str, Any] = {
@@ -85,6 +85,16 @@ def test_an_amount_is_whole_shillings_or_wrong(amount: object, read: object) -> 
 )
 def test_a_time_is_read_in_three_forms_and_else_left_out(time: object, moment: datetime | None) -> None:
     assert told(body({"ResultParameter": pairs(FinalisedTime=time)})).transaction_at == moment
+
+
+@pytest.mark.parametrize("status", ["Reversed", "reversed"])
+def test_a_reversed_transaction_is_money_that_went_back(status: str) -> None:
+    content = body({"ResultParameter": pairs(TransactionStatus=status)})
+    assert read_status_result(content, "callback:1") == TakenBack(
+        "callback:1", Source.STATUS, "TKA1B2C3D4", 480, receipt="TKA1B2C3D4", conversation_id=CONVERSATION
+    )
+    nameless = body({"ResultParameter": pairs(TransactionStatus=status, OriginatorConversationID=None)})
+    assert isinstance(read_status_result(nameless, "callback:1"), NothingTold)
 
 
 @pytest.mark.parametrize(

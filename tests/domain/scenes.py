@@ -31,6 +31,7 @@ from payment_service.domain.facts import (
     ResultReported,
     SendClaimed,
     Source,
+    TakenBack,
     Verdict,
     WatchEnded,
 )
@@ -120,6 +121,14 @@ def pulled(receipt: str = RECEIPT, amount: int | str = AMOUNT, *, in_doubt: bool
 def status_paid(conversation: str | None, receipt: str = RECEIPT, amount: int | str = AMOUNT) -> ResultReported:
     """The result of asking for a transaction's status, with the conversation that the transaction came of."""
     return result(Verdict.PAID, "0", source=Source.STATUS, merchant=conversation, amount=amount, receipt=receipt)
+
+
+def taken_back(
+    receipt: str | None = None, *, in_doubt: bool = False, shown_as: str = "TKR7E8V9E0", conversation: str | None = None
+) -> TakenBack:
+    """The books show money as returned; `receipt` is the payment's, where that is told."""
+    source = Source.PULL if conversation is None else Source.STATUS
+    return TakenBack(f"taken-back:{next(_ids)}", source, shown_as, AMOUNT, receipt, conversation, in_doubt)
 
 
 def query_paid(checkout: str | None = None) -> ResultReported:

@@ -70,6 +70,8 @@ PLAIN_FACTS: list[Fact] = [
     *(RefundRequested(refund, by_case) for refund in (REFUND, UUID(int=4)) for by_case in (False, True)),
     RefundDone(REFUND, AMOUNT),
     RefundFailed(REFUND),
+    *(scenes.taken_back(receipt, in_doubt=in_doubt) for receipt in (None, RECEIPT) for in_doubt in (False, True)),
+    scenes.taken_back(RECEIPT, conversation=scenes.MERCHANT),
     scenes.accept(OTHER_RECEIPT),
     scenes.dismiss(),
     *(RefundInDoubt(REFUND, "callback:9", is_money) for is_money in (False, True)),

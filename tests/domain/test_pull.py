@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from payment_service.domain.facts import UNREADABLE, Source
+from payment_service.domain.facts import UNREADABLE, ResultReported, Source
 from payment_service.domain.pull import (
     Belonging,
     Candidate,
@@ -51,6 +51,7 @@ def told(row: PulledRow, on: Shelf) -> tuple[Belonging, list[tuple[int, bool]]]:
     """What was found, and for each fact the payment's number and whether it is told in doubt."""
     found, facts = belonging(row, on, NOW)
     for _, fact in facts:
+        assert isinstance(fact, ResultReported)
         assert (fact.source, fact.receipt, fact.amount) == (Source.PULL, row.receipt, row.amount)
         assert fact.fact_id == f"{'pull-doubt' if fact.in_doubt else 'pull'}:{row.key}"
     return found, [(candidate.payment_id.int, fact.in_doubt) for candidate, fact in facts]
@@ -151,4 +152,5 @@ def test_the_first_reading_since_the_prompt_is_when_it_moved() -> None:
     true = START + seconds(20)
     for readings in ((true - timedelta(hours=3), true), (true, true + timedelta(hours=3))):
         _, ((_, fact),) = belonging(replace(ROW, readings=readings), shelf([MINE]), NOW + timedelta(hours=9))
+        assert isinstance(fact, ResultReported)
         assert fact.transaction_at == true

@@ -49,6 +49,7 @@ TIMERS_MAX = 16
 """Four sends that reach nobody are nine timers, then loss, expiry and watch; more would be a circle."""
 
 REFUND = scenes.REFUND
+WISHES = ("cancel", "refund", "refund by case", "refund done", "refund failed", "taken back")
 RECEIPTS = [f"TK{number:08d}" for number in range(3)]
 
 
@@ -189,7 +190,7 @@ happenings = st.one_of(
     st.tuples(st.just("paid"), st.booleans()),
     st.tuples(st.just("pulled"), st.tuples(st.sampled_from(RECEIPTS), st.booleans())),
     st.tuples(st.just("timer"), st.none()),
-    st.tuples(st.just("wish"), st.sampled_from(["cancel", "refund", "refund by case", "refund done", "refund failed"])),
+    st.tuples(st.just("wish"), st.sampled_from(WISHES)),
     st.tuples(st.just("case closed"), st.none()),
 )
 
@@ -274,6 +275,8 @@ def wish(kind: str, number: int) -> Fact:
             return RefundRequested(REFUND, by_case=True)
         case "refund done":
             return RefundDone(REFUND, AMOUNT)
+        case "taken back":
+            return scenes.taken_back()
         case _:
             return RefundFailed(REFUND)
 

@@ -448,6 +448,28 @@ WISH_ROWS = [
     ),
     row("nobody knows of the refund", RefundInDoubt(REFUND, "x", is_money=False), (EVERYWHERE, case(CaseKind.REFUND))),
     row("perhaps returned twice", RefundInDoubt(REFUND, "x", is_money=True), (EVERYWHERE, money(CaseKind.REFUND))),
+    *(
+        row(
+            name,
+            fact,
+            ((UR, K0, K), go(RD, CaseKind.TAKEN_BACK, money=True)),
+            ((RG, RD), NOTHING),
+            (all_but(UR, K0, K, RG, RD), money(CaseKind.TAKEN_BACK)),
+        )
+        for name, fact in (
+            ("taken back, as the books show", scenes.taken_back()),
+            ("taken back, with the payment's receipt", scenes.taken_back(RECEIPT)),
+        )
+    ),
+    *(
+        row(name, fact, ((RG, RD), NOTHING), (all_but(RG, RD), money(CaseKind.TAKEN_BACK)))
+        for name, fact in (("some money was taken back", scenes.taken_back(in_doubt=True)),)
+    ),
+    row(
+        "another conversation's money was taken back",
+        scenes.taken_back(RECEIPT, conversation="x"),
+        (EVERYWHERE, NOTHING),
+    ),
 ]
 
 CELLS = [
@@ -524,7 +546,7 @@ def test_the_table_is_total_and_every_word_in_it_is_known() -> None:
     for name, cells in TABLE.items():
         assert set(cells) == set(Standing), name
         assert set(cells.values()) <= words | compound, name
-    assert (len(Finding), len(Standing)) == (44, 15)
+    assert (len(Finding), len(Standing)) == (46, 15)
 
 
 def test_the_facts_above_fall_into_every_row_of_the_table() -> None:

@@ -8,7 +8,17 @@ import pytest
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
 from development.slowness import slowness
-from tests.end_to_end.town import Grounds, a_phone, action_of, events_to_the_end, events_until, initiate, told_by
+from tests.end_to_end.town import (
+    Grounds,
+    a_phone,
+    action_of,
+    events_to_the_end,
+    events_until,
+    initiate,
+    reason_of,
+    status_of,
+    told_by,
+)
 from tests.parts import channel
 from tests.rows import rows_of
 
@@ -42,6 +52,21 @@ async def test_a_payment_of_a_process_that_died_is_settled_by_another_ones_readi
     assert await grounds.cases(story.payment) == []
     kept = "SELECT count(*) FROM daraja_exchanges WHERE operation = 'pulled' AND payment_id = %s"
     assert await rows_of(grounds.database, kept, (story.payment.payment_id,)) == [(1,)]
+
+
+async def test_a_booking_is_released_when_its_payer_has_the_money_back(grounds: Grounds) -> None:
+    phone = a_phone()
+    await grounds.simulator.script(phone, LOST)
+    async with grounds.site.running_core(**BOOKS) as core, channel(core.address) as client:
+        payments = PaymentServiceStub(client)
+        started = await initiate(payments, phone)
+        await events_to_the_end(payments, started)
+        await grounds.simulator.control("takebacks", phone=phone)
+        events = await events_until(payments, started, lambda payment: status_of(payment) == "REFUNDED")
+        story = await told_by(grounds, payments, events)
+    assert story.path == ["PENDING", "PROCESSING", "COMPLETED", "REFUNDED"]
+    assert (reason_of(story.payment), action_of(story.payment)) == ("TAKEN_BACK", "RELEASE")
+    assert await grounds.cases(story.payment) == [("TAKEN_BACK", True)]
 
 
 async def test_a_receipt_that_the_callback_did_not_bring_is_asked_for(grounds: Grounds) -> None:

@@ -264,7 +264,7 @@ async def told_by(
     assert [event.payment.version for event in events] == list(range(first, first + len(events)))
     assert len({event.event_id for event in events}) == len(events)
     assert events[-1].payment == payment, "the stream's last word and the service's own differ"
-    paid = payment.status == payment_pb2.PAYMENT_STATUS_COMPLETED
+    paid = payment.status in (payment_pb2.PAYMENT_STATUS_COMPLETED, payment_pb2.PAYMENT_STATUS_REFUNDED)
     assert {push["receipt"] for push in pushes} - {""} == ({payment.mpesa_receipt_number} - {""} if paid else set())
     return Story(events, payment, pushes)
 

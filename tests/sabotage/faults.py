@@ -34,6 +34,7 @@ CASEWORK = "tests/application/casework/test_resolve_case.py"
 SETTLED_CASES = "tests/domain/test_settling_cases.py"
 REFUNDS = "tests/domain/test_refunds.py"
 SENT_REFUNDS = "tests/application/refunding/test_send_refunds.py"
+TAKEN_BACK = "tests/domain/test_taken_back.py"
 
 FAULTS = (
     Fault(
@@ -1161,5 +1162,33 @@ FAULTS = (
         "refunds.c.ended_at >= since,",
         "refunds.c.ended_at < since,",
         (f"{SENT_REFUNDS}::test_a_refused_initiator_is_tried_once_and_a_corrected_one_at_once",),
+    ),
+    Fault(
+        "a refund of ours in the books is taken for money that the payer took back",
+        "payment_service/domain/pull.py",
+        "    open_to_it = [candidate for candidate in meant if not candidate.refunded]",
+        "    open_to_it = meant",
+        (f"{TAKEN_BACK}::test_a_reversal_that_a_refund_of_ours_has_led_to_is_no_news",),
+    ),
+    Fault(
+        "a booking travels on money that its payer has back",
+        "payment_service/domain/pull.py",
+        "    if row.reversal:",
+        "    if row.reversal and row.received:",
+        (f"{SETTLING}/test_taken_back.py::test_money_that_the_payer_has_back_releases_its_booking_and_calls_a_person",),
+    ),
+    Fault(
+        "a second payment that went back takes the first one with it",
+        "payment_service/domain/findings.py",
+        "    if fact.in_doubt or another or (paid_twice and fact.receipt is None):",
+        "    if fact.in_doubt:",
+        (f"{TAKEN_BACK}::test_only_the_money_that_a_payment_stands_on_takes_it_away",),
+    ),
+    Fault(
+        "a transaction that was reversed is taken for money",
+        "payment_service/daraja/status.py",
+        "    if status.lower() == _REVERSED:",
+        "    if receipt == _REVERSED:",
+        ("tests/daraja/test_status.py::test_a_reversed_transaction_is_money_that_went_back",),
     ),
 )

@@ -64,6 +64,8 @@ class _CaseKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CaseKind.Val
     """The watch is over, and nothing proves that the payment was not paid."""
     CASE_KIND_REFUND: _CaseKind.ValueType  # 16
     """A refund did not go as asked."""
+    CASE_KIND_TAKEN_BACK: _CaseKind.ValueType  # 17
+    """The payer has the money back, and no refund of ours sent it."""
 
 class CaseKind(_CaseKind, metaclass=_CaseKindEnumTypeWrapper):
     """Why a person has to look. New kinds may be added."""
@@ -104,6 +106,8 @@ CASE_KIND_OUTCOME_UNKNOWN: CaseKind.ValueType  # 15
 """The watch is over, and nothing proves that the payment was not paid."""
 CASE_KIND_REFUND: CaseKind.ValueType  # 16
 """A refund did not go as asked."""
+CASE_KIND_TAKEN_BACK: CaseKind.ValueType  # 17
+"""The payer has the money back, and no refund of ours sent it."""
 Global___CaseKind: _TypeAlias = CaseKind  # noqa: Y015
 
 class _CaseResolution:

@@ -146,6 +146,11 @@ class _StatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StatusRe
     """The money is said to have been received, and its receipt number has not
     come in time; an operator decides, unless it comes after all.
     """
+    STATUS_REASON_TAKEN_BACK: _StatusReason.ValueType  # 30
+    """The payer has the money back, and no refund of ours sent it: M-Pesa returned
+    it, most often at the payer's request. `status` is REFUNDED and
+    `booking_action` RELEASE, whatever it was before: the seat is not paid.
+    """
 
 class StatusReason(_StatusReason, metaclass=_StatusReasonEnumTypeWrapper):
     """Why a payment has its status. New values may be added: treat one you do not
@@ -222,6 +227,11 @@ it is; an operator decides, unless proof comes first.
 STATUS_REASON_RECEIPT_OVERDUE: StatusReason.ValueType  # 29
 """The money is said to have been received, and its receipt number has not
 come in time; an operator decides, unless it comes after all.
+"""
+STATUS_REASON_TAKEN_BACK: StatusReason.ValueType  # 30
+"""The payer has the money back, and no refund of ours sent it: M-Pesa returned
+it, most often at the payer's request. `status` is REFUNDED and
+`booking_action` RELEASE, whatever it was before: the seat is not paid.
 """
 Global___StatusReason: _TypeAlias = StatusReason  # noqa: Y015
 
@@ -607,8 +617,8 @@ class Payment(_message.Message):
 
     @_builtins.property
     def refunded_amount(self) -> _money_pb2.Money:
-        """How much of the money is proven to have gone back to the payer; unset while
-        none has.
+        """How much of the money is proven to have gone back to the payer by refunds;
+        unset while none has. What was taken back (reason TAKEN_BACK) is not in it.
         """
 
     def __init__(

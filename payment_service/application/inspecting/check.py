@@ -21,6 +21,7 @@ from payment_service.domain.callbacks import CallbackKind, CallbackStatus
 from payment_service.domain.cases import UNAPPLIED
 from payment_service.domain.facts import ResultReported, Verdict, unread_fact_id
 from payment_service.domain.payment import PAID_STATES, Payment
+from payment_service.domain.pull import PulledRow
 from payment_service.security.sealing import (
     CALLBACK_BODY,
     CALLER_REQUEST,
@@ -259,7 +260,7 @@ def _recorded_otherwise(row: CallbackRow, result: ResultReported, cases: Sequenc
 async def _check_exchanges(
     tools: Instruments, conn: Connection, batch: Sequence[ExchangeRow], tallies: Tallies
 ) -> None:
-    rows: list[tuple[str, UUID, str | None]] = []
+    rows: list[tuple[str, UUID, PulledRow | None]] = []
     for exchange in batch:
         subject, row_id = (
             f"{exchange.payment_id or 'no payment'}, exchange {exchange.exchange_id}",
@@ -271,14 +272,19 @@ async def _check_exchanges(
             row = read_row(lenient_json(answer))
             # A row whose receipt cannot be read has its case, and nothing else to be found by.
             if row is None or row.receipt is not None:
-                rows.append((subject, exchange.payment_id, row.receipt if row is not None else None))
+                rows.append((subject, exchange.payment_id, row))
     if not rows:
         return
-    recorded = await audit.recorded_money(conn, {payment_id for _, payment_id, _ in rows}, {row[2] for row in rows})
-    for subject, _, receipt in rows:
+    ids = {payment_id for _, payment_id, _ in rows}
+    recorded = await audit.recorded_money(conn, ids, {row.receipt for _, _, row in rows if row is not None})
+    refunded = await audit.refunded_of(conn, ids)
+    for subject, payment_id, row in rows:
         tallies[Invariant.BOOKS].checked += 1
-        if receipt not in recorded:
-            tallies[Invariant.BOOKS].add(subject, f"receipt {receipt or '(none)'} is recorded nowhere")
+        # That a refund of ours is listed is told by the refund.
+        known = row is not None and row.reversal and payment_id in refunded
+        if not known and (row is None or row.receipt not in recorded):
+            receipt = row.receipt if row is not None else "(none)"
+            tallies[Invariant.BOOKS].add(subject, f"receipt {receipt} is recorded nowhere")
 
 
 def _grouped(rows: Sequence[_Row], key: Callable[[_Row], _Key]) -> dict[_Key, list[_Row]]:

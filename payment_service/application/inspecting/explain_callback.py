@@ -17,7 +17,7 @@ from payment_service.application.settling.accept_callbacks import body_row_id, f
 from payment_service.application.settling.opened_bodies import opened_body, payer_number
 from payment_service.daraja.callback import read_callback
 from payment_service.domain.callbacks import CallbackKind
-from payment_service.domain.facts import ResultReported
+from payment_service.domain.facts import ResultReported, TakenBack
 from payment_service.security.sealing import CALLBACK_BODY, SealBroken, Sealer
 from payment_service.store import audit, reads
 from payment_service.store.audit import CallbackRow
@@ -102,6 +102,8 @@ def _says(row: CallbackRow, sealer: Sealer) -> str:
     except SealBroken:
         return "[does not open]"
     fact = read_callback(CallbackKind(row.kind), body, fact_id_of(row.body_hash))
+    if isinstance(fact, TakenBack):
+        return redact_text(f"TAKEN BACK, KES {fact.amount}, receipt {fact.receipt}")
     if not isinstance(fact, ResultReported):
         return "nothing that can be read"
     amount = [f"KES {fact.amount}"] if fact.amount is not None else []

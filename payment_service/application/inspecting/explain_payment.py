@@ -47,6 +47,8 @@ _CAUSES: Mapping[str, str] = {
     "query": "Daraja, answering a query",
     "pull": "Safaricom's books",
     "pull-doubt": "Safaricom's books, which name no payment beyond doubt",
+    "taken-back": "Safaricom's books: the payer has the money back",
+    "taken-back-doubt": "Safaricom's books: some money went back to the payer",
     "sibling": "another attempt, which was paid",
     "refund": "whoever asked for the refund",
     "refund-done": "Safaricom, by the refund's result",

@@ -28,6 +28,7 @@ from payment_service.domain.payment import (
     State,
 )
 from payment_service.domain.query_schedule import worth_asking
+from payment_service.domain.reasons import Reason
 from payment_service.domain.refund import Refund, RefundState
 from payment_service.security.chain import START
 from payment_service.security.keys import Keys
@@ -68,6 +69,7 @@ class Invariant(StrEnum):
     INBOX = "a callback that is not applied has its next try or an open case, and one that is has none"
     SUCCESS = "a success that came by callback is recorded"
     BOOKS = "money that the provider's books show for a payment is recorded"
+    TAKEN_BACK = "a payment that was taken back without a refund of ours has its case"
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +354,16 @@ def _refunds(found: Evidence, _: Instruments) -> Iterator[str]:
         yield f"refunds under way: {len(live)}, and the row says {found.payment.refund_status or 'none'}"
 
 
+def _taken_back(found: Evidence, _: Instruments) -> Iterator[str]:
+    payment = found.payment
+    if payment is None or payment.reason is not Reason.TAKEN_BACK:
+        return
+    if payment.state is not State.REFUNDED:
+        yield f"it was taken back, and is {payment.state.value}"
+    if not any(case.kind == CaseKind.TAKEN_BACK for case in found.cases):
+        yield "no case tells a person of it"
+
+
 RULES: Mapping[Invariant, Rule] = {
     Invariant.VERSIONS: _versions,
     Invariant.LAST_EVENT: _last_event,
@@ -375,6 +387,7 @@ RULES: Mapping[Invariant, Rule] = {
     Invariant.QUERIES: _queries,
     Invariant.BOOKING: _booking,
     Invariant.REFUNDS: _refunds,
+    Invariant.TAKEN_BACK: _taken_back,
 }
 """The rules over one payment. Sealed values, callbacks and the books are checked where they are read, in
 `check`."""

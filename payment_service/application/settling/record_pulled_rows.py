@@ -20,7 +20,7 @@ from payment_service.daraja.client import Exchange
 from payment_service.daraja.pull import Page
 from payment_service.daraja.pull_rows import ListedRow
 from payment_service.domain.errors import Overloaded, StoreUnavailable
-from payment_service.domain.facts import ResultReported
+from payment_service.domain.facts import ResultReported, TakenBack
 from payment_service.domain.pull import ACCOUNT_REFERENCE_UNIQUE_FOR, Belonging, Candidate, Shelf, belonging
 from payment_service.domain.pull_spans import Reading
 from payment_service.security.sealing import Sealer
@@ -71,7 +71,7 @@ async def _record(
     counts: Counter[str],
 ) -> None:
     shelf = await _shelf(tools, shortcode, rows, now)
-    told: dict[tuple[str, str], tuple[Candidate, ResultReported, ListedRow, Belonging]] = {}
+    told: dict[tuple[str, str], tuple[Candidate, ResultReported | TakenBack, ListedRow, Belonging]] = {}
     for listed in rows:
         found, facts = belonging(listed.row, shelf, now)
         counts[found.value.lower()] += 1
@@ -98,16 +98,25 @@ async def _shelf(tools: RecordTools, shortcode: str, rows: Sequence[ListedRow], 
     listed = [one.row for one in rows]
     references = sorted({row.account_reference for row in listed if row.account_reference})
     async with tools.engine.connect() as conn:
+        named = await candidates.candidates_named(conn, references, now - ACCOUNT_REFERENCE_UNIQUE_FOR)
+        returned = {row.account_reference for row in listed if row.reversal}
+        meant = [one.payment_id for reference in returned for one in named.get(reference, ())]
         return Shelf(
             shortcode=shortcode,
-            named=await candidates.candidates_named(conn, references, now - ACCOUNT_REFERENCE_UNIQUE_FOR),
+            named=named,
+            received=await candidates.received_by(conn, meant) if meant else {},
             holders=await candidates.holders_of(conn, [row.receipt for row in listed if row.receipt is not None]),
             lookalikes=await candidates.lookalikes(conn, tools.sealer, shortcode, listed, now),
         )
 
 
 def _submission(
-    sealer: Sealer, exchange: Exchange, candidate: Candidate, fact: ResultReported, listed: ListedRow, found: Belonging
+    sealer: Sealer,
+    exchange: Exchange,
+    candidate: Candidate,
+    fact: ResultReported | TakenBack,
+    listed: ListedRow,
+    found: Belonging,
 ) -> Submission:
     """The fact, and beside its payment the one row of the page that it is from."""
     kept = replace(exchange, operation=PULLED, answer_body=listed.body, classified_as=found.value)

@@ -421,6 +421,21 @@ BREAKAGES: list[tuple[str, str, str, set[Invariant]]] = [
         f"DELETE FROM cases WHERE {OF}",
         {Invariant.BOOKS, Invariant.MONEY_CASES},
     ),
+    (
+        "nobody is told that money was taken back",
+        "taken back",
+        f"DELETE FROM cases WHERE {OF}",
+        {Invariant.TAKEN_BACK, Invariant.MONEY_CASES},
+    ),
+    (
+        "a payment stands although the books show that its money went back",
+        "taken back",
+        (
+            f"UPDATE payment_transactions SET state = 'COMPLETED', money_case_open = false WHERE {OF}"
+            f";DELETE FROM cases WHERE {OF}"
+        ),
+        {Invariant.TAKEN_BACK, Invariant.BOOKS, Invariant.BOOKING, Invariant.LAST_EVENT},
+    ),
 ]
 
 

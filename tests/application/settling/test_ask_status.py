@@ -44,6 +44,15 @@ async def test_a_pending_receipt_is_asked_for_and_filled_in(enquiring: Enquiry) 
     assert b'"OriginalConversationID"' in kept
 
 
+async def test_a_transaction_that_is_reversed_takes_its_payment_away(enquiring: Enquiry) -> None:
+    payment, receipt = await enquiring.pending()
+    await enquiring.books.tell_simulator("takebacks", phone=PHONE)
+    await enquiring.ask_and_hear()
+    assert await enquiring.books.row(payment) == ("REFUNDED", None, "RELEASE")
+    assert await enquiring.books.cases() == [(payment.reference, "TAKEN_BACK", True, receipt)]
+    assert not await enquiring.ask(), "there is nothing more to ask for"
+
+
 async def test_it_is_not_asked_for_while_the_callback_may_still_bring_it(enquiring: Enquiry) -> None:
     await enquiring.pending()
     enquiring.books.clock.move(-15)
