@@ -11,10 +11,11 @@ from conformance.cases import (
     outages,
     refunds,
     streams,
+    taken_back,
 )
 from conformance.running import DECLARED
 
-_GROUPS = (essentials, answers, callbacks, asking, late, attempts, casework, refunds, streams, outages)
+_GROUPS = (essentials, answers, callbacks, asking, late, attempts, casework, refunds, taken_back, streams, outages)
 _ORDER = [module.__name__ for module in _GROUPS]
 
 CASES = sorted(DECLARED, key=lambda one: _ORDER.index(one.play.__module__))
