@@ -7,8 +7,17 @@ each kind may be settled, and until when, stands in `case_rules`.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from payment_service.domain.facts import Fact, ReceiptProven, RefundDone, ResultReported, unread_fact_id
-from payment_service.domain.payment import LIVE_STATES, Payment, State
+from payment_service.domain.facts import (
+    REFUND_DUE,
+    Fact,
+    ReceiptProven,
+    RefundDone,
+    RefundFailed,
+    RefundInDoubt,
+    ResultReported,
+    unread_fact_id,
+)
+from payment_service.domain.payment import LIVE_STATES, Payment, RefundStatus, State
 
 
 class CaseKind(StrEnum):
@@ -82,6 +91,9 @@ def ends_by_itself(case: OpenCase, after: Payment, fact: Fact, proven_receipt: s
             return after.receipt is not None or after.paid_twice or after.unpaid_proof is not None
         case CaseKind.LATE_PAYMENT | CaseKind.DUPLICATE_PAYMENT:
             return isinstance(fact, RefundDone) and after.state is State.REFUNDED
+        case CaseKind.REFUND if isinstance(fact, RefundDone | RefundFailed):
+            # Nobody knew for a day, and now it is known.
+            return case.fact_id == RefundInDoubt(fact.refund_id, REFUND_DUE, is_money=False).fact_id
         case CaseKind.UNREAD_CALLBACK:
             return isinstance(fact, ResultReported) and case.fact_id == unread_fact_id(fact.fact_id)
         case _:
@@ -90,6 +102,6 @@ def ends_by_itself(case: OpenCase, after: Payment, fact: Fact, proven_receipt: s
 
 def may_have_ending_case(payment: Payment) -> bool:
     """Whether a case that a fact can end may be open for a payment."""
-    doubted = payment.money_case_open or payment.unread_callback
+    doubted = payment.money_case_open or payment.unread_callback or payment.refund_status is RefundStatus.PENDING
     # Also money whose receipt is still to come: it may have come after the watch had ended with a case.
     return doubted or (payment.state not in LIVE_STATES and not payment.outcome_certain)

@@ -261,6 +261,10 @@ class RefundFailed:
         return f"refund-failed:{self.refund_id}"
 
 
+REFUND_DUE = "refund-due"
+"""The id of the fact that a timer of the refund has run out."""
+
+
 @dataclass(frozen=True, slots=True)
 class RefundInDoubt:
     """What was learned of a refund contradicts it, or nobody can find out what became of it."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
+from payment_service.domain.facts import REFUND_DUE
 from payment_service.domain.refund import Refund
 
 
@@ -107,7 +108,7 @@ class RefundDue:
 
     @property
     def fact_id(self) -> str:
-        return "refund-due"
+        return REFUND_DUE
 
 
 @dataclass(frozen=True, slots=True)

@@ -1191,4 +1191,11 @@ FAULTS = (
         "    if receipt == _REVERSED:",
         ("tests/daraja/test_status.py::test_a_reversed_transaction_is_money_that_went_back",),
     ),
+    Fault(
+        "the case of a refund that nobody knew of stays when it is known",
+        "payment_service/domain/cases.py",
+        "        case CaseKind.REFUND if isinstance(fact, RefundDone | RefundFailed):",
+        "        case CaseKind.REFUND if isinstance(fact, RefundFailed):",
+        (f"{SENT_REFUNDS}::test_a_result_that_comes_after_a_day_ends_the_case_that_nobody_knew",),
+    ),
 )

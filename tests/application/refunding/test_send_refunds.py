@@ -12,10 +12,14 @@ from pathlib import Path
 from uuid import uuid4
 
 import httpx
+import psycopg
 import pytest
 import structlog
 
 from daraja_simulator.settings import DEVELOPMENT_INITIATOR_NAME
+from payment_service.application.inspecting.check import check_invariants
+from payment_service.application.inspecting.explain_payment import explain_payment
+from payment_service.application.inspecting.invariants import Instruments
 from payment_service.application.recording.record_facts import Submission
 from payment_service.application.settling.accept_callbacks import CallbackOutcome
 from payment_service.daraja.initiator import load_initiator
@@ -230,3 +234,33 @@ async def test_an_event_and_a_version_tell_of_each_step_a_caller_sees(refunds: R
     told = await rows_of(database, query + " ORDER BY version", (refund_id,))
     assert told == [("REFUND_REQUESTED", "PENDING", 0), ("REFUNDED", "DONE", 500)]
     assert await count(database, "daraja_exchanges WHERE operation = 'reversal' AND classified_as = 'Accepted'") == 1
+
+
+async def test_the_story_of_a_payment_tells_of_its_refund_and_nothing_stored_breaks_a_promise(
+    refunds: Returning,
+) -> None:
+    refund_id = await refunds.refunded(answer="lost", result="never")
+    await refunds.ended()
+    await refunds.asked()
+    writers = refunds.enquiring.books.reader.writers
+    async with await psycopg.AsyncConnection.connect(refunds.enquiring.books.database.owner_url) as owner:
+        story = await explain_payment(writers.sealer, owner, refunds.payments[refund_id].payment_id)
+        broken = await check_invariants(Instruments(writers.sealer, writers.keys), owner)
+    told = [moment.what for moment in story.moments]
+    assert any(what.startswith(f"refund {refund_id} of 500 asked for, OTHER: DONE now") for what in told)
+    assert any(what.startswith("reversal: no answer") for what in told)
+    assert any(what.startswith("callback") for what in told)
+    assert [tally.shown for tally in broken.values() if tally.violations] == []
+
+
+async def test_a_result_that_comes_after_a_day_ends_the_case_that_nobody_knew(refunds: Returning) -> None:
+    refund_id = await refunds.refunded(result="held")
+    await refunds.ended()
+    await refunds.later(121)
+    await refunds.later(DOUBT_MAX.total_seconds())
+    open_cases = "cases WHERE settled_at IS NULL"
+    assert await count(refunds.enquiring.books.database, open_cases) == 1
+    await refunds.enquiring.books.tell_simulator("results/release")
+    await refunds.enquiring.heard(1)
+    assert await refunds.payment_of(refund_id) == REFUNDED
+    assert await count(refunds.enquiring.books.database, open_cases) == 0
