@@ -207,5 +207,5 @@ async def test_no_command_reads_with_the_keys_of_another_installation(
     ):
         code, output, errors = await command(others, *words)
         assert (code, output) == (1, "")
-        assert "The sealing key in PAYMENTS_KEYS_FILE does not open what this database holds" in errors
+        assert "The sealing key in PAYMENTS_KEYS_FILE is not the one that this database" in errors
         assert "Traceback" not in errors
