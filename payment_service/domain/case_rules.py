@@ -112,8 +112,10 @@ RULES: Mapping[CaseKind, CaseRules] = {
     CaseKind.TAKEN_BACK: CaseRules(
         (_DISMISS,),
         _PASSENGER_WAITS,
-        "Safaricom has sent the money back to the payer, and we did not ask for it. Look the receipt up in the M-Pesa"
-        " portal, and ask the passenger. See that the seat is free or paid for in another way, and dismiss.",
+        "Safaricom has sent money back to the payer, and we did not ask for it. Look the receipt up in the M-Pesa"
+        " portal. If the payment is REFUNDED, see that its seat is free or paid for in another way, and dismiss. If it"
+        " is not, and the money was its own, have it refunded: M-Pesa answers that it has gone back already. If it was"
+        " other money, dismiss.",
     ),
     CaseKind.UNKNOWN_PAYMENT: CaseRules(
         (_DISMISS,),

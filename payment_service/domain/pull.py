@@ -7,6 +7,9 @@ and the time. Only when exactly one payment fits is a row a plain success, which
 the table judges as any other; where more than one could be meant, or something
 does not fit, the type of the row among it, it is money in doubt: a person looks, and nothing is guessed.
 
+Money that went back to its payer has a row, too. It is never new money: a refund of
+ours has led to it, or it was taken back.
+
 A till's rows carry no reference. Amount, time and the visible digits of the
 payer's number may all agree by chance, so together they are a doubt at most, and
 only for a payment whose time has passed without news.

@@ -149,6 +149,30 @@ async def test_a_payment_whose_refund_had_failed_is_taken_back_as_any_other(data
         assert await violations(books) == []
 
 
+async def test_money_that_went_back_before_it_was_known_confirms_nothing_and_can_be_closed_by_a_refund(
+    database: Database, tmp_path: Path
+) -> None:
+    async with returning(database, tmp_path) as refunds:
+        books = refunds.enquiring.books
+        await books.script(PHONE, pull="never")
+        payment, _ = await books.lost(phone_number=PHONE)
+        await take_back(books)
+        await books.reader.read()
+        assert await told(books, payment) == ("UNCERTAIN", "REVIEW", "CONFIRMING")
+        receipt = books.paid[0]
+        await books.tell(
+            payment, ResultReported("callback:1", Source.CALLBACK, Verdict.PAID, "0", amount=500, receipt=receipt)
+        )
+        assert (await told(books, payment))[:2] == ("COMPLETED", "REVIEW")
+        refund_id = await refunds.ask(payment)
+        await refunds.send()
+        await refunds.enquiring.heard(1)
+        assert await refunds.state(refund_id) == ("DONE", "R000001")
+        assert (await told(books, payment))[:2] == ("REFUNDED", "RELEASE")
+        assert len(refunds.returns) == 1, "the money went back once"
+        assert await violations(books) == []
+
+
 async def test_of_two_receipts_of_one_payment_none_is_guessed(books: Bookkeeping) -> None:
     payment, prompt = await books.lost(phone_number=PHONE)
     await books.push(prompt)
