@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from conformance.judgement import expect, until
+from conformance.judgement import NotSo, until
 
 # For a prompt that only the case itself ends: it stays open longer than any case takes, and no query tells of its end.
 UNTIL_TOLD = {"callback": "never", "callback_delay_seconds": 3600, "queries": ["being_processed"] * 100}
@@ -35,7 +35,8 @@ class Simulator:
     async def control(self, path: str, **body: Any) -> dict[str, Any]:
         """POST to the control API."""
         answer = await self.http.post(f"/control/{path}", json=body)
-        expect(f"the simulator takes {path}", answer.status_code, 200)
+        if answer.status_code != 200:
+            raise NotSo(f"the simulator does not take {path}: {answer.text}")
         return dict(answer.json())
 
     async def phone(self, *behaviours: Mapping[str, Any]) -> str:

@@ -37,7 +37,8 @@ async def happy_path(town: Installation) -> Seen:
 @case
 async def callback_before_the_answer(town: Installation) -> Seen:
     """The callback arrives while the push is still being answered."""
-    phone = await town.simulator.phone({"callback": "before_answer", "answer_delay_seconds": 0.5})
+    # Time for the callback on a slow machine, and less than the caller waits.
+    phone = await town.simulator.phone({"callback": "before_answer", "answer_delay_seconds": 4})
     account = await town.lived(phone)
     return account.must(path="PENDING → COMPLETED", action="CONFIRM", pushes=1, prompts=1, debited=500).seen()
 
