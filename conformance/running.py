@@ -48,8 +48,8 @@ class Group:
 
 
 TOGETHER = Group("together", MANY_QUERIES, at_once=8)
-ASKED_SOON = Group("asked_soon", {**MANY_QUERIES, **SOON_ASKED}, at_once=8)
-GIVEN_UP_SOON = Group("given_up_soon", {**MANY_QUERIES, **SOON_ASKED, **SOON_GIVEN_UP}, at_once=8)
+ASKED_SOON = Group("asked_soon", {**MANY_QUERIES, **SOON_ASKED}, at_once=4)
+GIVEN_UP_SOON = Group("given_up_soon", {**MANY_QUERIES, **SOON_ASKED, **SOON_GIVEN_UP}, at_once=4)
 ALONE = Group("alone", NO_BOOKS, at_once=1)
 
 
@@ -117,7 +117,9 @@ async def run_cases(folder: Path, cases: Sequence[Case], report: Report) -> list
     groups = dict.fromkeys(one.group for one in cases)
     async with embedded_postgres(folder / "postgres") as server, contextlib.AsyncExitStack() as stack:
         installations = [running_installation(folder / group.name, server, group.settings) for group in groups]
-        started = await asyncio.gather(*(stack.enter_async_context(one) for one in installations))
+        async with asyncio.TaskGroup() as starts:
+            starting = [starts.create_task(stack.enter_async_context(one)) for one in installations]
+        started = [start.result() for start in starting]
         played = await asyncio.gather(
             *(
                 _run_group([one for one in cases if one.group == group], group.at_once, where, report)

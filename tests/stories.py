@@ -202,6 +202,8 @@ async def _doubted(stories: Stories) -> dict[str, Payment]:
     told["declined, then unread"] = await stories.prompted()
     await stories.callback(told["declined, then unread"].reference, code=1032)
     await stories.body(told["declined, then unread"].reference, b"not JSON")
+    told["daily limit"] = await stories.prompted()
+    await stories.callback(told["daily limit"].reference, code=4)
     told["completed, then unread"] = await stories.prompted()
     await stories.callback(told["completed, then unread"].reference, receipt="RCPTUNREAD")
     await stories.body(told["completed, then unread"].reference, b"not JSON")

@@ -32,7 +32,7 @@ async def paid_after_expiry(town: Installation, **fields: Any) -> Account:
 async def late_money_after_the_hold(town: Installation) -> Seen:
     """The booking's hold is over when the money comes, and its caller asked for review."""
     hold = Timestamp()
-    hold.FromDatetime(datetime.now(UTC) + timedelta(seconds=slowness()))
+    hold.FromDatetime(datetime.now(UTC) + timedelta(seconds=4 * slowness()))
     account = await paid_after_expiry(town, hold_expire_time=hold)
     return account.must(action="REVIEW").seen()
 

@@ -28,7 +28,7 @@ BACKEND_KILLS = 5
 SPOOLED = 40
 PAID_MEANWHILE = 30
 # Long enough for every prompt to be sent and every service to be stopped.
-EXPIRY_SECONDS = 15 * slowness()
+EXPIRY_SECONDS = 30 * slowness()
 PAID_PATH = "PENDING → PROCESSING → COMPLETED"
 
 

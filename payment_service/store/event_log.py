@@ -64,7 +64,6 @@ class LoggedEvent(NamedTuple):
 _COLUMNS = LoggedEvent._fields[:-1]
 """What is written; the position is the table's to give."""
 _HASHED_WIDTH = _COLUMNS.index("tag") + 1
-_AMOUNT = _COLUMNS.index("amount")
 _NOT_HASHED_YET = b""
 
 _APPEND = inserting(events, _COLUMNS)
@@ -175,15 +174,16 @@ async def events_of_payments(conn: Connection, ids: Sequence[UUID]) -> list[Logg
 
 def event_holds(event: LoggedEvent, ring: KeyRing) -> bool:
     """Whether an event's hash is that of its content: the counterpart of `event_row`."""
-    # In UTC, and the amount as the whole number that it was decided with; a fraction was never written here.
-    values = [value.astimezone(UTC) if isinstance(value, datetime) else value for value in event]
-    values[_AMOUNT] = int(event.amount) if event.amount == int(event.amount) else event.amount
-    fields = _hashed(LoggedEvent._make(values))
+    # The amount as the whole number that it was decided with; a fraction was never written here.
+    amount = int(event.amount) if event.amount == int(event.amount) else event.amount
+    fields = _hashed(event._replace(amount=amount))
     return link_holds(ring, event.chain_key_id, event.chain_encoding, event.previous_hash, fields, event.hash)
 
 
 def _hashed(event: LoggedEvent) -> Sequence[object]:
-    return (*event[: _HASHED_WIDTH - 1], event.tag.hex())
+    """The columns that the hash is over. Times in UTC: in which zone one was decided is not stored."""
+    values = (*event[: _HASHED_WIDTH - 1], event.tag.hex())
+    return [value.astimezone(UTC) if isinstance(value, datetime) else value for value in values]
 
 
 def _written(rows: Sequence[LoggedEvent]) -> list[str]:

@@ -17,13 +17,12 @@ from conformance.cases import CASES, essentials
 from conformance.judgement import NotSo, expect
 from conformance.running import Result
 from conformance.table import PLAIN_WIDTH, show_table
-from development.slowness import slowness
 
-RUN_SECONDS = 540 * slowness()
+RUN_SECONDS = 1_100
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 async def test_every_case_passes_against_the_real_programs(tmp_path: Path) -> None:
     machine = dict(os.environ)  # noqa: TID251 -- passed on to another program, not read
     process = await asyncio.create_subprocess_exec(

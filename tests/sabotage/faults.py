@@ -506,6 +506,13 @@ FAULTS = (
         ("tests/runtime/test_redaction.py::test_what_is_masked_twice_reads_as_masked_once",),
     ),
     Fault(
+        "the log hashes a time in the zone in which it was decided",
+        "payment_service/store/event_log.py",
+        "return [value.astimezone(UTC) if isinstance(value, datetime) else value for value in values]",
+        "return values",
+        ("tests/application/inspecting/test_check.py::test_what_the_service_leaves_behind_keeps_every_promise",),
+    ),
+    Fault(
         "a query takes a success back",
         "payment_service/domain/transitions.py",
         "FAILURE_QUERIED    U1       F0|X0  F0|X0  F0|X0  F0|X0  -      case     case ",
