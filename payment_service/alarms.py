@@ -92,6 +92,12 @@ REFUND_REFUSED = Alarm(
     "Do what `check` in this line says. The refund has failed with a case, and no money moved: ask for it again. While"
     " the initiator is refused no refund is sent for a day, or until its name or password is another.",
 )
+REFUND_HELD_UP = Alarm(
+    "refund_held_up",
+    "A refund could not be sent, and the cause will not pass by itself or has lasted for 15 minutes.",
+    "Do what `check` in this line says; `code` is what the request was answered with. With a code about the access"
+    " token, see that the app has the Reversal product. The refund is sent again by itself, and fails after a day.",
+)
 QUESTION_REFUSED = Alarm(
     "question_refused",
     "Safaricom refused to answer a question of ours for a reason that lies in our set-up.",
@@ -150,6 +156,7 @@ ALARMS: tuple[Alarm, ...] = (
     QUESTION_REFUSED,
     LOG_DIVERGED,
     REFUND_REFUSED,
+    REFUND_HELD_UP,
     TAKEN_BACK,
     CALLBACK_GIVEN_UP,
     CLOCKS_DIFFER,

@@ -20,8 +20,8 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
-from payment_service.alarms import PROGRAM_FAULT, REFUND_REFUSED
-from payment_service.application.calling.access_token import NoAccessToken, Token, get_token, token_refused
+from payment_service.alarms import PROGRAM_FAULT, REFUND_HELD_UP, REFUND_REFUSED
+from payment_service.application.calling.access_token import NoAccessToken, Token, get_token, token_doubted
 from payment_service.application.calling.exchanges import exchange_row
 from payment_service.application.calling.operator import Operator
 from payment_service.application.calling.request_budget import BudgetExhausted, RequestBudget
@@ -50,6 +50,9 @@ AT_ONCE = 16
 """Refunds that one process has on the wire; the budget says how many leave in a second."""
 RECORD_MARGIN_SECONDS = 2.0
 """Lease that must be left beyond the longest request, for recording its outcome."""
+
+HELD_UP_AFTER = timedelta(minutes=15)
+"""From the request until each send in vain is told to a person; what lasts a moment has passed by then."""
 
 _log = structlog.get_logger(__name__)
 
@@ -135,15 +138,25 @@ async def _send(tools: RefundTools, refund: Refund, order: ReversalOrder, token:
         daraja, token.value, tools.operator.initiator, order, send_before=send_before
     )
     if isinstance(answer, sending.NotSent):
-        if answer.token_refused:
-            token_refused(tools.safaricom.tokens, token.generation)
-        if answer.retry_after is not None:
-            await tools.budget.slow_down(refund.shortcode, answer.retry_after)
+        await _heed(tools, refund, answer, token)
     elif isinstance(answer, orders.Refused):
         raise_alarm(REFUND_REFUSED, refund_id=str(refund.refund_id), code=answer.code, check=answer.alarm)
     row = exchange_row(tools.safaricom.sealer, exchange, refund.payment_id)
     outcome = _fact(answer, refund.claim_id)
     await record_outcome(tools.facts, Submission(outcome, refund.payment_id, refund_id=refund.refund_id, exchange=row))
+
+
+async def _heed(tools: RefundTools, refund: Refund, answer: sending.NotSent, token: Token) -> None:
+    """What follows from a request that reached nobody, beside that it is made again."""
+    if answer.token_refused:
+        # Prompts go on: it may be that only the app's Reversal is missing.
+        token_doubted(tools.safaricom.tokens, token.generation)
+    if answer.retry_after is not None:
+        await tools.budget.slow_down(refund.shortcode, answer.retry_after)
+    token_is_not_the_cause = answer.token_refused and refund.not_sent_count > 0
+    waits_long = tools.safaricom.clock() >= refund.requested_at + HELD_UP_AFTER
+    if answer.alarm is not None or token_is_not_the_cause or waits_long:
+        raise_alarm(REFUND_HELD_UP, refund_id=str(refund.refund_id), code=answer.code, check=answer.alarm)
 
 
 def _order(tools: RefundTools, refund: Refund) -> ReversalOrder:

@@ -17,6 +17,7 @@ import pytest
 import structlog
 
 from daraja_simulator.settings import DEVELOPMENT_INITIATOR_NAME
+from payment_service.application.calling.access_token import get_token
 from payment_service.application.inspecting.check import check_invariants
 from payment_service.application.inspecting.explain_payment import explain_payment
 from payment_service.application.inspecting.invariants import Instruments
@@ -186,6 +187,37 @@ async def test_a_refund_that_reached_nobody_is_sent_again(refunds: Returning) ->
     await refunds.enquiring.heard(1)
     assert await refunds.payment_of(refund_id) == REFUNDED
     assert len(refunds.returns) == 1
+
+
+async def test_an_app_without_reversals_holds_up_no_prompt_and_a_person_hears_of_it(refunds: Returning) -> None:
+    books = refunds.enquiring.books
+    refund_id = await refunds.ask(await refunds.paid())
+    tokens = refunds.tools.safaricom.tokens
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(4):
+            await refunds.script(error="no_apiproduct_match")
+            assert await refunds.send() == 1
+            assert await refunds.state(refund_id) == ("REQUESTED", "401.002.01")
+            books.clock.move(10)
+            assert (await get_token(tokens)).value, "prompts have a token"
+    alarms = [line["alarm"] for line in lines if "alarm" in line]
+    assert set(alarms) == {"refund_held_up"}
+    assert await refunds.send() == 1
+    await refunds.enquiring.heard(1)
+    assert await refunds.payment_of(refund_id) == REFUNDED
+
+
+async def test_a_refund_that_waits_long_is_told_to_a_person(refunds: Returning) -> None:
+    refund_id = await refunds.ask(await refunds.paid())
+    with structlog.testing.capture_logs() as lines:
+        await refunds.script(error="spike_arrest")
+        assert await refunds.send() == 1
+        assert [line for line in lines if "alarm" in line] == []
+        refunds.enquiring.books.clock.move(15 * 60)
+        await refunds.script(error="spike_arrest")
+        assert await refunds.send() == 1
+    told = [(line["alarm"], line["refund_id"], line["code"]) for line in lines if "alarm" in line]
+    assert told == [("refund_held_up", str(refund_id), "500.003.02")]
 
 
 async def test_a_refused_initiator_is_tried_once_and_a_corrected_one_at_once(
