@@ -98,10 +98,10 @@ def booking_action(payment: Payment, around: Surroundings) -> BookingAction:
     """What the booking may do, from the row itself and what its siblings have said."""
     match payment.state:
         case State.REFUNDING | State.REFUNDED:
-            return BookingAction.RELEASE
+            return _without_the_money(payment, around)
         # The seat was given up when the refund was asked for: a refund that failed is made again, or made good by hand.
         case State.COMPLETED if payment.refund_status is RefundStatus.FAILED:
-            return BookingAction.RELEASE
+            return _without_the_money(payment, around)
         case State.COMPLETED if payment.said_confirm:
             return BookingAction.CONFIRM
         case _ if payment.money_case_open:
@@ -117,6 +117,12 @@ def booking_action(payment: Payment, around: Surroundings) -> BookingAction:
             return BookingAction.FOLLOW_SIBLING
         case _:
             return BookingAction.OFFER_RETRY
+
+
+def _without_the_money(payment: Payment, around: Surroundings) -> BookingAction:
+    """Money that goes back frees the seat, unless the seat is that of another attempt."""
+    beside_confirmed = not payment.said_confirm and any(sibling.said_confirm for sibling in around.siblings)
+    return BookingAction.FOLLOW_SIBLING if beside_confirmed else BookingAction.RELEASE
 
 
 def _review_reason(after: Payment) -> Reason | None:

@@ -217,7 +217,8 @@ def apply(payment: Payment, fact: Fact, around: Surroundings, now: datetime, tim
         after = after.but(reason=Reason.SIBLING_PAID)
     if row in _UNPAID:
         after = with_evidence(after, fact, now, times)
-    if after.state is State.COMPLETED and payment.state is not State.COMPLETED:
+    if after.state is State.COMPLETED and payment.state not in (State.COMPLETED, State.REFUNDING):
+        # A refund that failed brings no money: its payment was paid before.
         arrival = _money_case_on_arrival(after, fact, around)
         case = arrival or case
     ended = _ended_cases(after, row, fact, around)

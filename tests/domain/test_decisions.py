@@ -386,6 +386,33 @@ def test_no_payment_says_confirm_beside_one_that_did_even_when_its_own_case_is_c
     assert with_ids.shown_reason is None
 
 
+def test_a_refund_never_frees_the_seat_that_another_attempt_has_confirmed() -> None:
+    confirmed = sibling_in(K)
+    paid = scenes.standing_in(P)
+    told = []
+    for fact in (scenes.paid(), RefundRequested(REFUND, by_case=True), RefundFailed(REFUND)):
+        paid = scenes.tell(paid, fact, paid.updated_at, siblings=[confirmed]).payment
+        told.append(paid.booking_action)
+    again = RefundRequested(UUID(int=1), by_case=True)
+    for refund in (again, RefundDone(again.refund_id, AMOUNT)):
+        paid = scenes.tell(paid, refund, paid.updated_at, siblings=[confirmed]).payment
+        told.append(paid.booking_action)
+    assert standing(paid) is RD
+    assert told == [REVIEW, *[BookingAction.FOLLOW_SIBLING] * 4]
+
+
+@pytest.mark.parametrize("twice", [True, False])
+def test_a_refund_of_late_or_double_money_that_fails_is_a_case_of_the_refund(twice: bool) -> None:
+    siblings = [sibling_in(K)] if twice else []
+    late = scenes.standing_in(E)
+    for fact in (scenes.paid(), RefundRequested(REFUND, by_case=True)):
+        late = scenes.tell(late, fact, late.updated_at + LONG, siblings=siblings).payment
+    failed = scenes.tell(late, RefundFailed(REFUND), late.updated_at + LONG, siblings=siblings)
+    assert standing(failed.payment) is K
+    assert failed.case is not None
+    assert (failed.case.kind, failed.case.is_money) == (CaseKind.REFUND, False)
+
+
 def test_confirm_is_remembered_through_everything_that_follows() -> None:
     confirmed = scenes.standing_in(K)
     assert confirmed.said_confirm

@@ -1164,6 +1164,27 @@ FAULTS = (
         (f"{SENT_REFUNDS}::test_of_several_processes_one_sends_a_refund",),
     ),
     Fault(
+        "refunds that are refused for their token stop the prompts",
+        "payment_service/application/refunding/send_refunds.py",
+        "Token, get_token, token_doubted",
+        "Token, get_token, token_refused as token_doubted",
+        (f"{SENT_REFUNDS}::test_an_app_without_reversals_holds_up_no_prompt_and_a_person_hears_of_it",),
+    ),
+    Fault(
+        "the refund of one attempt frees the seat that another has confirmed",
+        "payment_service/domain/decisions.py",
+        "return BookingAction.FOLLOW_SIBLING if beside_confirmed else BookingAction.RELEASE",
+        "return BookingAction.RELEASE if beside_confirmed else BookingAction.RELEASE",
+        ("tests/domain/test_decisions.py::test_a_refund_never_frees_the_seat_that_another_attempt_has_confirmed",),
+    ),
+    Fault(
+        "a refund that fails is taken for money that has arrived",
+        "payment_service/domain/transitions.py",
+        "payment.state not in (State.COMPLETED, State.REFUNDING):",
+        "payment.state is not State.COMPLETED:",
+        ("tests/domain/test_decisions.py::test_a_refund_of_late_or_double_money_that_fails_is_a_case_of_the_refund",),
+    ),
+    Fault(
         "refunds are sent on after the initiator was refused",
         "payment_service/store/refunds.py",
         "refunds.c.ended_at >= since,",

@@ -149,7 +149,8 @@ class _StatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StatusRe
     STATUS_REASON_TAKEN_BACK: _StatusReason.ValueType  # 30
     """The payer has the money back, and no refund of ours sent it: M-Pesa returned
     it, most often at the payer's request. `status` is REFUNDED and
-    `booking_action` RELEASE, whatever it was before: the seat is not paid.
+    `booking_action` RELEASE, whatever it was before: the seat is not paid, unless
+    another attempt has confirmed it (FOLLOW_SIBLING).
     """
 
 class StatusReason(_StatusReason, metaclass=_StatusReasonEnumTypeWrapper):
@@ -231,7 +232,8 @@ come in time; an operator decides, unless it comes after all.
 STATUS_REASON_TAKEN_BACK: StatusReason.ValueType  # 30
 """The payer has the money back, and no refund of ours sent it: M-Pesa returned
 it, most often at the payer's request. `status` is REFUNDED and
-`booking_action` RELEASE, whatever it was before: the seat is not paid.
+`booking_action` RELEASE, whatever it was before: the seat is not paid, unless
+another attempt has confirmed it (FOLLOW_SIBLING).
 """
 Global___StatusReason: _TypeAlias = StatusReason  # noqa: Y015
 
@@ -254,15 +256,17 @@ class _BookingActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Booking
     same seat. Only RELEASE frees it earlier.
     """
     BOOKING_ACTION_RELEASE: _BookingAction.ValueType  # 4
-    """The money goes back to the payer: release the booking."""
+    """The money goes back to the payer: release the booking. An attempt whose
+    booking is confirmed by another one says FOLLOW_SIBLING instead.
+    """
     BOOKING_ACTION_REVIEW: _BookingAction.ValueType  # 5
     """Money is in doubt or unexpected: do nothing until an operator has decided.
     `status_reason` says why. When the doubt ends, it is again what it was.
     """
     BOOKING_ACTION_FOLLOW_SIBLING: _BookingAction.ValueType  # 6
     """Another attempt of the booking is paid, and this one ended without money, or
-    an operator has settled what became of its own: do what that payment's
-    `booking_action` says. A retry is refused.
+    its own money goes back, or an operator has settled what became of it: do
+    what that payment's `booking_action` says. A retry is refused.
     """
 
 class BookingAction(_BookingAction, metaclass=_BookingActionEnumTypeWrapper):
@@ -283,15 +287,17 @@ another one, not before `retry_allowed_time`. Keep the seat until
 same seat. Only RELEASE frees it earlier.
 """
 BOOKING_ACTION_RELEASE: BookingAction.ValueType  # 4
-"""The money goes back to the payer: release the booking."""
+"""The money goes back to the payer: release the booking. An attempt whose
+booking is confirmed by another one says FOLLOW_SIBLING instead.
+"""
 BOOKING_ACTION_REVIEW: BookingAction.ValueType  # 5
 """Money is in doubt or unexpected: do nothing until an operator has decided.
 `status_reason` says why. When the doubt ends, it is again what it was.
 """
 BOOKING_ACTION_FOLLOW_SIBLING: BookingAction.ValueType  # 6
 """Another attempt of the booking is paid, and this one ended without money, or
-an operator has settled what became of its own: do what that payment's
-`booking_action` says. A retry is refused.
+its own money goes back, or an operator has settled what became of it: do
+what that payment's `booking_action` says. A retry is refused.
 """
 Global___BookingAction: _TypeAlias = BookingAction  # noqa: Y015
 
@@ -440,7 +446,7 @@ class _PaymentEventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Paym
     PAYMENT_EVENT_TYPE_UPDATED: _PaymentEventType.ValueType  # 11
     """The status stayed; another field changed."""
     PAYMENT_EVENT_TYPE_REFUND_REQUESTED: _PaymentEventType.ValueType  # 12
-    """A refund was asked for: release the booking."""
+    """A refund was asked for: do what `booking_action` says."""
     PAYMENT_EVENT_TYPE_REFUNDED: _PaymentEventType.ValueType  # 13
     """The money has gone back to the payer."""
     PAYMENT_EVENT_TYPE_REFUND_FAILED: _PaymentEventType.ValueType  # 14
@@ -476,7 +482,7 @@ PAYMENT_EVENT_TYPE_EXPIRED: PaymentEventType.ValueType  # 10
 PAYMENT_EVENT_TYPE_UPDATED: PaymentEventType.ValueType  # 11
 """The status stayed; another field changed."""
 PAYMENT_EVENT_TYPE_REFUND_REQUESTED: PaymentEventType.ValueType  # 12
-"""A refund was asked for: release the booking."""
+"""A refund was asked for: do what `booking_action` says."""
 PAYMENT_EVENT_TYPE_REFUNDED: PaymentEventType.ValueType  # 13
 """The money has gone back to the payer."""
 PAYMENT_EVENT_TYPE_REFUND_FAILED: PaymentEventType.ValueType  # 14

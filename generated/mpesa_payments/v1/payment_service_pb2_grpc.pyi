@@ -65,7 +65,8 @@ class PaymentServiceStub:
     """Sends the money of a payment back to its payer.
 
     Answers once the refund is recorded: the payment is then COMPLETED with a
-    refund PENDING and `booking_action` RELEASE, so free the seat. The money goes
+    refund PENDING and `booking_action` RELEASE, so free the seat; or, where the
+    booking is confirmed by another attempt, FOLLOW_SIBLING. The money goes
     back some seconds later, or as soon as M-Pesa can be reached; WatchPayments
     tells when the payment is REFUNDED, or that the refund failed. A payment that
     you cannot deliver is refunded by this one call, with reason CANNOT_DELIVER.
@@ -169,7 +170,8 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sends the money of a payment back to its payer.
 
         Answers once the refund is recorded: the payment is then COMPLETED with a
-        refund PENDING and `booking_action` RELEASE, so free the seat. The money goes
+        refund PENDING and `booking_action` RELEASE, so free the seat; or, where the
+        booking is confirmed by another attempt, FOLLOW_SIBLING. The money goes
         back some seconds later, or as soon as M-Pesa can be reached; WatchPayments
         tells when the payment is REFUNDED, or that the refund failed. A payment that
         you cannot deliver is refunded by this one call, with reason CANNOT_DELIVER.
