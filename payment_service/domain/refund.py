@@ -65,11 +65,23 @@ class Refund:
     ended_at: datetime | None = None
     due_at: datetime | None = None
     """When a timer has something to do for this refund."""
+    posted_at: datetime | None = None
+    """When the first post about it came: M-Pesa had the request by then."""
 
     @property
     def counts(self) -> bool:
         """Whether its money has gone back, or still may."""
         return self.state is not RefundState.FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class RefundSurroundings:
+    """What decides beside the refund itself."""
+
+    awaited: bool = True
+    """Its payment is being refunded, by this refund."""
+    returned: bool = False
+    """Another refund of its receipt is done. M-Pesa reverses a payment only once, so this one returns nothing more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +127,7 @@ class RefundBar(StrEnum):
     RECEIPT_PENDING = "RECEIPT_PENDING"
     REFUND_UNDER_WAY = "REFUND_UNDER_WAY"
     REFUNDED = "REFUNDED"
+    AMOUNT_UNKNOWN = "AMOUNT_UNKNOWN"
     ABOVE_WHAT_IS_LEFT = "ABOVE_WHAT_IS_LEFT"
     PART_NOT_POSSIBLE = "PART_NOT_POSSIBLE"
     NOT_SET_UP = "NOT_SET_UP"

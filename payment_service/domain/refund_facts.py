@@ -112,6 +112,15 @@ class RefundDue:
 
 
 @dataclass(frozen=True, slots=True)
+class RefundOvertaken:
+    """Another refund of the receipt is done, so this one is not needed any more."""
+
+    @property
+    def fact_id(self) -> str:
+        return "refund-overtaken"
+
+
+@dataclass(frozen=True, slots=True)
 class RefundPost:
     """A post whose meaning depends on what the refund was: it is read once that is known."""
 
@@ -120,7 +129,7 @@ class RefundPost:
 
 
 RefundAnswer = RefundAccepted | RefundRefused | RefundNotSent | RefundAnswerLost
-RefundFact = RefundClaimed | RefundAnswer | RefundReported | RefundTimedOut | RefundDue
+RefundFact = RefundClaimed | RefundAnswer | RefundReported | RefundTimedOut | RefundDue | RefundOvertaken
 
 AboutRefund = RefundFact | RefundPost
 """What is told of a refund, not of its payment."""

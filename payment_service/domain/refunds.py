@@ -9,10 +9,12 @@ The rules behind the cells:
 * A refund is done when a result names the very receipt that was to be reversed. A result without it proves nothing.
 * Only a listed refusal ends a refund as failed. A post to the timeout address says that nobody knows.
 * Money that is proven to be returned is never denied, whatever the refund said before.
+* M-Pesa reverses a payment once. When one refund of a receipt is done, none of its others is sent or counted.
+* An answer that nothing was sent is not believed once a post has shown that M-Pesa had the request.
 * What nobody can find out within a day is for a person.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -21,7 +23,7 @@ from typing import assert_never
 from payment_service.domain.facts import Fact, RefundDone, RefundFailed, RefundInDoubt, RefundRequested
 from payment_service.domain.findings import Standing, standing
 from payment_service.domain.payment import Payment, RefundStatus, State
-from payment_service.domain.refund import Refund, RefundBar, RefundOrder, RefundState, RefundTimes
+from payment_service.domain.refund import Refund, RefundBar, RefundOrder, RefundState, RefundSurroundings, RefundTimes
 from payment_service.domain.refund_facts import (
     RefundAccepted,
     RefundAnswerLost,
@@ -29,6 +31,7 @@ from payment_service.domain.refund_facts import (
     RefundDue,
     RefundFact,
     RefundNotSent,
+    RefundOvertaken,
     RefundRefused,
     RefundReported,
     RefundTimedOut,
@@ -48,14 +51,19 @@ class RefundFinding(StrEnum):
     """The rows of the table: what the facts can say."""
 
     CLAIM = "a process may send the refund"
+    UNWANTED = "a process may send the refund, and its payment does not wait for it"
     ACCEPTED = "Safaricom accepted the request"
     OTHERWISE = "Safaricom accepted another request than the recorded one"
     REFUSED = "Safaricom refused the request"
     NOT_SENT = "the request reached nobody"
+    DENIED = "Safaricom's answer denies a request that a post has told of"
     LOST = "the answer was lost, the sender died, or no result came in time"
     UNPROVEN = "a result that proves nothing, or word that there will be none"
     DONE = "the reversal of the receipt is proven"
     ALREADY = "the receipt has been reversed, by whichever request"
+    TWICE = "the reversal of the receipt is proven, and so it is by another refund"
+    ELSEWHERE = "the receipt has been reversed, by another refund of ours"
+    OVERTAKEN = "another refund of the receipt is done"
     FAILED = "a listed refusal in a result"
     FOREIGN = "a result of another transaction"
     NEVER_SENT = "it could not be sent within a day"
@@ -72,14 +80,19 @@ class RefundFinding(StrEnum):
 _TABLE = """
             R        S        A        U        D      F
 CLAIM       S        no       no       no       no     no
+UNWANTED    no       no       no       no       no     no
 ACCEPTED    U+$      A        ids      ids      ids    $
 OTHERWISE   U+$      $        $        $        $      $
 REFUSED     -        F        case     F        case   -
 NOT_SENT    -        R        case     F        case   -
+DENIED      -        U+case   case     case     case   -
 LOST        -        U        U        -        -      -
 UNPROVEN    case     U        U        -        -      -
 DONE        D+case   D        D        D        -      D+$
 ALREADY     D+case   D+case   D+case   D        -      D+$
+TWICE       F+$      F+$      F+$      F+$      -      $
+ELSEWHERE   F        F        F        F        -      -
+OVERTAKEN   F        -        -        -        -      -
 FAILED      case     F        F        F        $      -
 FOREIGN     $        $        $        $        $      $
 NEVER_SENT  F        -        -        -        -      -
@@ -119,20 +132,37 @@ class RefundOutcome:
     refused: bool = False
 
 
-def apply_refund(refund: Refund, fact: RefundFact, now: datetime, times: RefundTimes) -> RefundOutcome:
+_ALONE = RefundSurroundings()
+
+
+def apply_refund(
+    refund: Refund, fact: RefundFact, now: datetime, times: RefundTimes, around: RefundSurroundings = _ALONE
+) -> RefundOutcome:
     """What follows from a fact. The same fact told again changes nothing."""
-    cell = REFUND_TABLE[refund_finding(refund, fact, now, times)][refund.state]
+    cell = REFUND_TABLE[refund_finding(refund, fact, now, around)][refund.state]
     if cell == "no":
         return RefundOutcome(refund, refused=True)
+    after = _with_post(refund, fact, now)
     if cell == "-":
-        return RefundOutcome(refund)
+        return RefundOutcome(after)
     target, _, mark = cell.partition("+")
-    after = _with_ids(refund, fact)
+    after = _with_ids(after, fact)
     if target in _STATES:
         after = _moved(after, _STATES[target], fact, now, times)
     shown = isinstance(fact, RefundDue) and after.state is RefundState.UNCERTAIN and refund.state is after.state
     after = replace(after, due_at=None if shown else _due_at(after, times))
-    return RefundOutcome(after, (*_told(refund, after), *_doubt(refund, fact, mark or target)))
+    return RefundOutcome(after, (*_told(refund, after, around), *_doubt(refund, fact, mark or target)))
+
+
+def refund_surroundings(refund: Refund, payment: Payment, refunds: Collection[Refund]) -> RefundSurroundings:
+    """What decides beside a refund: its payment, and the other refunds of its receipt, which may be among `refunds`."""
+    return RefundSurroundings(
+        awaited=payment.state is State.REFUNDING and payment.refund_id == refund.refund_id,
+        returned=any(
+            other.state is RefundState.DONE and other.receipt == refund.receipt and other.refund_id != refund.refund_id
+            for other in refunds
+        ),
+    )
 
 
 def with_refund(payment: Payment, fact: RefundRequested | RefundDone | RefundFailed) -> Payment:
@@ -154,7 +184,7 @@ def with_refund(payment: Payment, fact: RefundRequested | RefundDone | RefundFai
             assert_never(fact)
 
 
-def bar_to_refund(payment: Payment, order: RefundOrder, left: int, *, by_case: bool) -> RefundBar | None:
+def bar_to_refund(payment: Payment, order: RefundOrder, left: int | None, *, by_case: bool) -> RefundBar | None:
     """Why the money of a payment cannot go back as it is asked for. Whether it may at all, its own table decides."""
     column = standing(payment)
     if column is Standing.REFUNDING:
@@ -169,6 +199,10 @@ def bar_to_refund(payment: Payment, order: RefundOrder, left: int, *, by_case: b
         return RefundBar.NOT_PAID
     if not order.possible:
         return RefundBar.NOT_SET_UP
+    if left is None:
+        return RefundBar.AMOUNT_UNKNOWN
+    if left <= 0:
+        return RefundBar.ABOVE_WHAT_IS_LEFT
     if order.amount is not None and order.amount != left:
         return RefundBar.PART_NOT_POSSIBLE if order.amount < left else RefundBar.ABOVE_WHAT_IS_LEFT
     return None
@@ -180,38 +214,51 @@ def first_refund(refund: Refund, times: RefundTimes) -> Refund:
     return replace(to_be_sent, due_at=_due_at(to_be_sent, times))
 
 
-def refund_finding(refund: Refund, fact: RefundFact, now: datetime, times: RefundTimes) -> RefundFinding:
+def refund_finding(
+    refund: Refund, fact: RefundFact, now: datetime, around: RefundSurroundings = _ALONE
+) -> RefundFinding:
     """The row of the table that a fact falls into for this refund."""
     match fact:
         case RefundClaimed():
-            return RefundFinding.CLAIM
+            return RefundFinding.CLAIM if around.awaited and not around.returned else RefundFinding.UNWANTED
         case RefundAccepted():
             return RefundFinding.ACCEPTED if fact.claim_id == refund.claim_id else RefundFinding.OTHERWISE
         case RefundRefused():
-            return RefundFinding.REFUSED if fact.claim_id == refund.claim_id else RefundFinding.NOTHING
+            return _denial(refund, fact, RefundFinding.REFUSED)
         case RefundNotSent():
-            return RefundFinding.NOT_SENT if fact.claim_id == refund.claim_id else RefundFinding.NOTHING
+            return _denial(refund, fact, RefundFinding.NOT_SENT)
         case RefundAnswerLost():
             return RefundFinding.LOST if fact.claim_id == refund.claim_id else RefundFinding.NOTHING
         case RefundReported():
-            return _result(refund, fact)
+            return _result(refund, fact, around)
         case RefundTimedOut():
             return RefundFinding.UNPROVEN
+        case RefundOvertaken():
+            return RefundFinding.OVERTAKEN
         case RefundDue():
-            return _due(refund, now, times)
+            return _due(refund, now)
         case _:
             assert_never(fact)
 
 
-def _result(refund: Refund, fact: RefundReported) -> RefundFinding:
+def _denial(refund: Refund, fact: RefundRefused | RefundNotSent, says: RefundFinding) -> RefundFinding:
+    """An answer that nothing moves: it says so of its own claim, and only where no post has shown the contrary."""
+    if fact.claim_id != refund.claim_id:
+        return RefundFinding.NOTHING
+    return says if refund.posted_at is None else RefundFinding.DENIED
+
+
+def _result(refund: Refund, fact: RefundReported, around: RefundSurroundings) -> RefundFinding:
     """The token of its address has bound a result to this refund; what it names must not say otherwise."""
     if fact.receipt not in (None, refund.receipt):
         return RefundFinding.FOREIGN
     match fact.verdict:
         case RefundVerdict.DONE:
-            return RefundFinding.DONE if fact.receipt is not None else RefundFinding.UNPROVEN
+            if fact.receipt is None:
+                return RefundFinding.UNPROVEN
+            return RefundFinding.TWICE if around.returned else RefundFinding.DONE
         case RefundVerdict.ALREADY_REVERSED:
-            return RefundFinding.ALREADY
+            return RefundFinding.ELSEWHERE if around.returned else RefundFinding.ALREADY
         case RefundVerdict.FAILED:
             return RefundFinding.FAILED
         case RefundVerdict.UNPROVEN:
@@ -220,7 +267,7 @@ def _result(refund: Refund, fact: RefundReported) -> RefundFinding:
             assert_never(fact.verdict)
 
 
-def _due(refund: Refund, now: datetime, times: RefundTimes) -> RefundFinding:
+def _due(refund: Refund, now: datetime) -> RefundFinding:
     if refund.due_at is None or now < refund.due_at:
         return RefundFinding.NOTHING
     match refund.state:
@@ -251,6 +298,13 @@ def _due_at(refund: Refund, times: RefundTimes) -> datetime | None:
             return None
         case _:
             assert_never(refund.state)
+
+
+def _with_post(refund: Refund, fact: RefundFact, now: datetime) -> Refund:
+    """Noted even where the post says nothing new: an answer that comes later may deny what it has shown."""
+    if not isinstance(fact, RefundReported | RefundTimedOut) or refund.posted_at is not None:
+        return refund
+    return replace(refund, posted_at=now)
 
 
 def _with_ids(refund: Refund, fact: RefundFact) -> Refund:
@@ -291,8 +345,9 @@ def _moved(refund: Refund, state: RefundState, fact: RefundFact, now: datetime, 
             return moved
 
 
-def _told(before: Refund, after: Refund) -> tuple[Fact, ...]:
-    if after.state is before.state:
+def _told(before: Refund, after: Refund, around: RefundSurroundings) -> tuple[Fact, ...]:
+    # A payment whose money another refund has returned is told nothing of the one that was not needed.
+    if after.state is before.state or around.returned:
         return ()
     match after.state:
         case RefundState.DONE:

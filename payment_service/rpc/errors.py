@@ -58,6 +58,8 @@ _WHY_NO_REFUND: Final[Mapping[RefundBar, str]] = {
     RefundBar.RECEIPT_PENDING: "The receipt number is not known yet. Ask again once mpesa_receipt_number is set.",
     RefundBar.REFUND_UNDER_WAY: "A refund of this payment is under way already.",
     RefundBar.REFUNDED: "The money of this payment has gone back already.",
+    RefundBar.AMOUNT_UNKNOWN: "Nobody could read how much of this payment came, so it cannot be refunded from here. Ask"
+    " the operator of this service to compare the receipt with the M-Pesa portal, and to send the money back there.",
     RefundBar.ABOVE_WHAT_IS_LEFT: "The amount is more than is left of this payment. Leave it unset for all of that.",
     RefundBar.PART_NOT_POSSIBLE: "A part of a payment cannot be sent back yet. Leave the amount unset for all of it.",
     RefundBar.NOT_SET_UP: "Refunds are not set up. The operator of this service has to set PAYMENTS_INITIATOR_NAME,"

@@ -44,6 +44,7 @@ refunds = Table(
     # How often it has been asked about: no part of its state, so asking takes no lock of the payment.
     required("ask_count", Integer(), "0"),
     when("next_ask_at"),
+    when("posted_at"),
     PrimaryKeyConstraint("refund_id", name="refunds_pk"),
     UniqueConstraint("reference", name="refunds_one_per_reference"),
     CheckConstraint("amount > 0 AND amount = trunc(amount)", name="refunds_amount_whole"),

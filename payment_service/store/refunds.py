@@ -27,8 +27,7 @@ _UPDATE = updating(refunds, "refund_id", "state", _MUTABLE)
 _OF_PAYMENTS = f"SELECT {_SELECTED} FROM refunds WHERE payment_id = ANY($1::uuid[]) ORDER BY refund_id"
 _ABOUT = f"SELECT {_SELECTED} FROM refunds WHERE payment_id = ANY(%s) ORDER BY requested_at, refund_id"
 _RECEIVED = """
-SELECT r.receipt, COALESCE(r.amount, p.amount) FROM mpesa_receipts r JOIN payment_transactions p USING (payment_id)
-WHERE r.payment_id = ANY($1::uuid[])"""
+SELECT receipt, amount FROM mpesa_receipts WHERE payment_id = ANY($1::uuid[])"""
 _NAMED = "SELECT reference, refund_id, payment_id FROM refunds WHERE reference = ANY(%s)"
 
 _DUE = (
@@ -77,7 +76,7 @@ def refunds_of(payment_ids: Sequence[UUID]) -> Statement:
 
 
 def received_of(payment_ids: Sequence[UUID]) -> Statement:
-    """(receipt, what it brought) of the given payments."""
+    """(receipt, what it brought; null where nobody could read it) of the given payments."""
     return Statement(_RECEIVED, (array_of(payment_ids),))
 
 

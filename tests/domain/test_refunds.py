@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from payment_service.domain.facts import RefundDone, RefundFailed, RefundInDoubt, RefundRequested
 from payment_service.domain.findings import Standing
 from payment_service.domain.payment import BookingAction, RefundStatus, State
-from payment_service.domain.refund import Refund, RefundReason, RefundState, RefundTimes
+from payment_service.domain.refund import Refund, RefundReason, RefundState, RefundSurroundings, RefundTimes
 from payment_service.domain.refund_facts import (
     RefundAccepted,
     RefundAnswerLost,
@@ -25,6 +25,7 @@ from payment_service.domain.refund_facts import (
     RefundDue,
     RefundFact,
     RefundNotSent,
+    RefundOvertaken,
     RefundRefused,
     RefundReported,
     RefundTimedOut,
@@ -168,6 +169,61 @@ def test_a_cell_does_what_it_promises(name: str, state: RefundState) -> None:
     again = tell(outcome.refund, fact)
     if not isinstance(fact, RefundClaimed) and expected.to is not None:
         assert again.refund == outcome.refund
+
+
+RETURNED = RefundSurroundings(awaited=False, returned=True)
+"""Another refund of the receipt is done, and the payment says so."""
+
+BESIDE: dict[str, tuple[RefundFact, Mapping[RefundState, Expected]]] = {
+    "claimed": (RefundClaimed(OTHER_CLAIM), dict.fromkeys(RefundState, REFUSED)),
+    "overtaken": (RefundOvertaken(), {R: to(F), S: NOTHING, A: NOTHING, U: NOTHING, D: NOTHING, F: NOTHING}),
+    "done": (
+        DONE,
+        {state: to(F, money=True) for state in (R, S, A, U)} | {D: NOTHING, F: MONEY},
+    ),
+    "already reversed": (
+        reported(RefundVerdict.ALREADY_REVERSED, "R000001"),
+        {state: to(F) for state in (R, S, A, U)} | {D: NOTHING, F: NOTHING},
+    ),
+}
+
+
+@pytest.mark.parametrize("state", list(RefundState))
+@pytest.mark.parametrize("name", list(BESIDE))
+def test_a_receipt_that_another_refund_has_returned_is_neither_sent_back_nor_counted_again(
+    name: str, state: RefundState
+) -> None:
+    fact, expected = BESIDE[name][0], BESIDE[name][1][state]
+    outcome = apply_refund(standing_in(state), fact, START, TIMES, RETURNED)
+    assert outcome.refund.state is (expected.to or state)
+    assert outcome.refused is expected.refused
+    # The payment is returned already: only what may be money that went back twice is told of it.
+    assert list(outcome.told) == [RefundInDoubt(REFUND, fact.fact_id, is_money=True)] * expected.case
+
+
+def test_a_refund_that_its_payment_does_not_wait_for_is_not_sent() -> None:
+    outcome = apply_refund(requested(), RefundClaimed(CLAIM), START, TIMES, RefundSurroundings(awaited=False))
+    assert (outcome.refused, outcome.refund) == (True, requested())
+
+
+TIMED_OUT = RefundTimedOut("callback:2")
+FOREIGN = reported(RefundVerdict.DONE, receipt=OTHER_RECEIPT)
+
+
+@pytest.mark.parametrize("answer", [RefundRefused(CLAIM, "403.001.01"), RefundNotSent(CLAIM, "429")])
+@pytest.mark.parametrize(
+    "before",
+    [(TIMED_OUT,), (RefundAnswerLost(CLAIM), TIMED_OUT), (reported(RefundVerdict.UNPROVEN),), (FOREIGN,)],
+)
+def test_an_answer_that_nothing_was_sent_is_not_believed_after_a_post(
+    before: tuple[RefundFact, ...], answer: RefundFact
+) -> None:
+    """M-Pesa had the request, so its money may have moved: no failure is told, and nothing is sent again."""
+    posted = led(requested(), RefundClaimed(CLAIM), *before)
+    outcome = tell(posted, answer)
+    assert outcome.refund.state is U
+    assert outcome.told == (RefundInDoubt(REFUND, answer.fact_id, is_money=False),)
+    assert tell(outcome.refund, DONE).refund.state is D
 
 
 def test_the_table_is_total() -> None:

@@ -33,6 +33,7 @@ START = "tests/end_to_end/test_start.py"
 CASEWORK = "tests/application/casework/test_resolve_case.py"
 SETTLED_CASES = "tests/domain/test_settling_cases.py"
 REFUNDS = "tests/domain/test_refunds.py"
+RECORDED_REFUNDS = "tests/application/refunding/test_recorded_refunds.py"
 SENT_REFUNDS = "tests/application/refunding/test_send_refunds.py"
 TAKEN_BACK = "tests/domain/test_taken_back.py"
 
@@ -1144,7 +1145,7 @@ FAULTS = (
     ),
     Fault(
         "several refunds may promise the same money",
-        "payment_service/store/migrations/versions/0014_refunds.py",
+        "payment_service/store/migrations/versions/0015_refund_posts.py",
         "promised + NEW.amount > received",
         "NEW.amount > received",
         ("tests/store/test_refunds.py::test_two_transactions_at_once_cannot_promise_more_than_a_receipt_brought",),
@@ -1225,5 +1226,49 @@ FAULTS = (
         "        case CaseKind.REFUND if isinstance(fact, RefundDone | RefundFailed):",
         "        case CaseKind.REFUND if isinstance(fact, RefundFailed):",
         (f"{SENT_REFUNDS}::test_a_result_that_comes_after_a_day_ends_the_case_that_nobody_knew",),
+    ),
+    Fault(
+        "a refund is sent that its payment does not wait for",
+        "payment_service/domain/refunds.py",
+        "RefundFinding.CLAIM if around.awaited and not around.returned else RefundFinding.UNWANTED",
+        "RefundFinding.CLAIM",
+        (f"{REFUNDS}::test_a_refund_that_its_payment_does_not_wait_for_is_not_sent",),
+    ),
+    Fault(
+        "a refund waits to be sent whose receipt another one has returned",
+        "payment_service/domain/refunds.py",
+        "OVERTAKEN   F        -        -        -        -      -",
+        "OVERTAKEN   -        -        -        -        -      -",
+        (f"{RECORDED_REFUNDS}::test_a_refund_that_turns_out_to_be_done_after_all_is_not_sent_a_second_time",),
+    ),
+    Fault(
+        "two refunds of one receipt both count",
+        "payment_service/domain/refunds.py",
+        "            return RefundFinding.TWICE if around.returned else RefundFinding.DONE",
+        "            return RefundFinding.DONE",
+        (
+            f"{RECORDED_REFUNDS}::test_two_refunds_of_one_receipt_that_are_both_said_to_be_done_count_once_with_a_case_about_money",
+        ),
+    ),
+    Fault(
+        "an answer that nothing was sent is believed against a post",
+        "payment_service/domain/refunds.py",
+        "    return says if refund.posted_at is None else RefundFinding.DENIED",
+        "    return says",
+        (f"{REFUNDS}::test_an_answer_that_nothing_was_sent_is_not_believed_after_a_post",),
+    ),
+    Fault(
+        "an amount that nobody could read is refunded as the one asked for",
+        "payment_service/store/refunds.py",
+        "SELECT receipt, amount FROM mpesa_receipts",
+        "SELECT receipt, COALESCE(amount, 500) FROM mpesa_receipts",
+        (f"{RECORDED_REFUNDS}::test_money_whose_amount_nobody_could_read_is_not_refunded_as_the_amount_asked_for",),
+    ),
+    Fault(
+        "a refund of nothing is recorded",
+        "payment_service/domain/refunds.py",
+        "    if left <= 0:",
+        "    if left < 0:",
+        (f"{RECORDED_REFUNDS}::test_a_receipt_whose_money_is_promised_already_is_refused_as_too_much",),
     ),
 )

@@ -117,8 +117,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. The money cannot go back as it was asked for; metadata
     "payment_id", "status" and "cause": NOT_PAID (there is no money),
     UNDER_REVIEW (an operator decides first), RECEIPT_PENDING (ask again once
-    the receipt number is known), REFUND_UNDER_WAY, REFUNDED,
-    ABOVE_WHAT_IS_LEFT, PART_NOT_POSSIBLE (leave `amount` unset) or NOT_SET_UP
+    the receipt number is known), REFUND_UNDER_WAY, REFUNDED, AMOUNT_UNKNOWN
+    (nobody could read how much came: the operator of this service sends it back
+    in the M-Pesa portal), ABOVE_WHAT_IS_LEFT, PART_NOT_POSSIBLE (leave `amount` unset) or NOT_SET_UP
     (this service has no M-Pesa initiator: its operator sets
     PAYMENTS_INITIATOR_NAME, PAYMENTS_INITIATOR_PASSWORD_FILE and
     PAYMENTS_INITIATOR_CERTIFICATE_FILE). The request id stays free.
@@ -253,8 +254,9 @@ ERROR_REASON_REFUND_NOT_POSSIBLE: ErrorReason.ValueType  # 16
 """FAILED_PRECONDITION. The money cannot go back as it was asked for; metadata
 "payment_id", "status" and "cause": NOT_PAID (there is no money),
 UNDER_REVIEW (an operator decides first), RECEIPT_PENDING (ask again once
-the receipt number is known), REFUND_UNDER_WAY, REFUNDED,
-ABOVE_WHAT_IS_LEFT, PART_NOT_POSSIBLE (leave `amount` unset) or NOT_SET_UP
+the receipt number is known), REFUND_UNDER_WAY, REFUNDED, AMOUNT_UNKNOWN
+(nobody could read how much came: the operator of this service sends it back
+in the M-Pesa portal), ABOVE_WHAT_IS_LEFT, PART_NOT_POSSIBLE (leave `amount` unset) or NOT_SET_UP
 (this service has no M-Pesa initiator: its operator sets
 PAYMENTS_INITIATOR_NAME, PAYMENTS_INITIATOR_PASSWORD_FILE and
 PAYMENTS_INITIATOR_CERTIFICATE_FILE). The request id stays free.

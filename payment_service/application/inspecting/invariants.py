@@ -340,7 +340,7 @@ def _refunds(found: Evidence, _: Instruments) -> Iterator[str]:
     """By the refunds' own rows: which receipt each returns, and whether its money has gone back or still may."""
     if found.payment is None:
         return
-    came = {receipt.receipt: receipt.amount or found.payment.amount for receipt in found.receipts}
+    came = {receipt.receipt: receipt.amount or 0 for receipt in found.receipts}
     for receipt in sorted({refund.receipt for refund in found.refunds}):
         back = sum(refund.amount for refund in found.refunds if refund.receipt == receipt and refund.counts)
         if back > came.get(receipt, 0):

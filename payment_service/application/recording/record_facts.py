@@ -250,7 +250,7 @@ class _Ledger:
         if refund is None:
             self._keep_callback(submission, None, CallbackStatus.UNMATCHED)
             return Recorded(None)
-        outcome = self._refunds.apply(refund, fact)
+        outcome = self._refunds.apply(refund, fact, self._rows[refund.payment_id].payment)
         for told in outcome.told:
             self._apply(self._rows[refund.payment_id].payment, told)
         self._keep_callback(submission, refund.payment_id, CallbackStatus.APPLIED)

@@ -11,9 +11,15 @@ from uuid import UUID
 
 from payment_service.domain.facts import Fact, RefundRequested
 from payment_service.domain.payment import Payment
-from payment_service.domain.refund import Refund, RefundBar, RefundOrder, RefundTimes
-from payment_service.domain.refund_facts import AboutRefund, RefundPost
-from payment_service.domain.refunds import RefundOutcome, apply_refund, bar_to_refund, first_refund
+from payment_service.domain.refund import Refund, RefundBar, RefundOrder, RefundState, RefundTimes
+from payment_service.domain.refund_facts import AboutRefund, RefundFact, RefundOvertaken, RefundPost
+from payment_service.domain.refunds import (
+    RefundOutcome,
+    apply_refund,
+    bar_to_refund,
+    first_refund,
+    refund_surroundings,
+)
 from payment_service.store import refunds as store
 from payment_service.store.pipeline import Connection, Statement, run_together
 from payment_service.store.refunds import RefundNames
@@ -25,6 +31,7 @@ class KnownRefunds:
 
     by_id: Mapping[UUID, Refund]
     received: Mapping[str, int]
+    """Only of those whose amount is known."""
     names: Mapping[str, RefundNames]
     """By the reference of a refund."""
 
@@ -38,7 +45,7 @@ async def read_refunds(conn: Connection, payment_ids: Sequence[UUID], names: Seq
     found = map(store.refund_of, rows.rows)
     return KnownRefunds(
         by_id={refund.refund_id: refund for refund in found},
-        received={receipt: int(amount) for receipt, amount in received.rows},
+        received={receipt: int(amount) for receipt, amount in received.rows if amount is not None},
         names={name.reference: name for name in names},
     )
 
@@ -69,9 +76,9 @@ class RefundLedger:
         if order is None or not isinstance(fact, RefundRequested):
             return None
         receipt = order.receipt or payment.receipt
-        left = self._left(receipt)
+        left = self._left(receipt) if receipt is not None else 0
         bar = bar_to_refund(payment, order, left, by_case=fact.by_case)
-        if bar is not None or receipt is None:
+        if bar is not None or receipt is None or left is None:
             return bar or RefundBar.RECEIPT_PENDING
         refund = Refund(
             refund_id=fact.refund_id,
@@ -88,13 +95,21 @@ class RefundLedger:
         self._changed("RefundRequested", None, refund)
         return None
 
-    def apply(self, refund: Refund, fact: AboutRefund) -> RefundOutcome:
-        """Take one fact about a refund; what it means for the payment is in the outcome."""
-        read = fact.read(refund) if isinstance(fact, RefundPost) else fact
-        outcome = apply_refund(refund, read, self._now, self._times)
+    def apply(self, refund: Refund, fact: AboutRefund, payment: Payment) -> RefundOutcome:
+        """Take one fact about a refund of a payment; what it means for the payment is in the outcome."""
+        outcome = self._take(refund, fact.read(refund) if isinstance(fact, RefundPost) else fact, payment)
+        if outcome.refund.state is RefundState.DONE and refund.state is not RefundState.DONE:
+            for other in [row for row in self._rows.values() if row.receipt == refund.receipt]:
+                if other.refund_id != refund.refund_id:
+                    self._take(other, RefundOvertaken(), payment)
+        return outcome
+
+    def _take(self, refund: Refund, fact: RefundFact, payment: Payment) -> RefundOutcome:
+        around = refund_surroundings(refund, payment, self._rows.values())
+        outcome = apply_refund(refund, fact, self._now, self._times, around)
         self._rows[refund.refund_id] = outcome.refund
         if outcome.refund.state is not refund.state:
-            self._changed(type(read).__name__, refund, outcome.refund)
+            self._changed(type(fact).__name__, refund, outcome.refund)
         return outcome
 
     def statements(self) -> list[Statement]:
@@ -109,10 +124,11 @@ class RefundLedger:
             *([store.update_refunds(changed)] if changed else []),
         ]
 
-    def _left(self, receipt: str | None) -> int:
-        """What of a receipt's money has not gone back, and is not promised to."""
+    def _left(self, receipt: str) -> int | None:
+        """What of a receipt's money is neither returned nor promised to be; None where nobody knows how much came."""
         promised = sum(row.amount for row in self._rows.values() if row.receipt == receipt and row.counts)
-        return self._received.get(receipt or "", 0) - promised
+        received = self._received.get(receipt)
+        return received - promised if received is not None else None
 
     def _changed(self, cause: str, before: Refund | None, after: Refund) -> None:
         self.changes.append(

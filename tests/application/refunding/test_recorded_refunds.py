@@ -1,0 +1,118 @@
+"""What is recorded of refunds whose facts come late, twice or out of order, with the real writer and database."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+import grpc
+from mpesa_payments.v1 import payment_pb2
+from mpesa_payments.v1 import payment_service_pb2 as pb
+
+from payment_service.application.inspecting.check import check_invariants
+from payment_service.application.inspecting.invariants import Instruments
+from payment_service.application.recording.record_facts import Recorded, Submission
+from payment_service.domain.facts import UNREADABLE
+from payment_service.domain.payment import Payment
+from payment_service.domain.refund import RefundState
+from payment_service.domain.refund_facts import AboutRefund, RefundClaimed, RefundReported, RefundVerdict
+from payment_service.store.engines import connect_reader, connect_writer
+from payment_service.store.pipeline import run_together
+from payment_service.store.refunds import insert_refunds
+from tests.application.casework.casefiles import attempt, only_case, settle
+from tests.databases import Database
+from tests.rows import count
+from tests.rpc.answers import refused
+from tests.rpc.processes import Process, paid, sent
+from tests.store.test_refunds import refund_of
+
+RECEIPT = "TKA1B2C3D4"
+DONE = RefundReported("callback:done", RefundVerdict.DONE, "0", RECEIPT)
+
+
+def asked(payment: Payment, request_id: str = "r-1") -> pb.RefundPaymentRequest:
+    reason = payment_pb2.REFUND_REASON_CANNOT_DELIVER
+    return pb.RefundPaymentRequest(request_id=request_id, payment_id=str(payment.payment_id), reason=reason)
+
+
+async def completed(process: Process) -> Payment:
+    return await process.tell(await process.create(), *sent(1), paid(RECEIPT))
+
+
+async def ask(process: Process, payment: Payment, request_id: str = "r-1") -> UUID:
+    answer = await process.payments.RefundPayment(asked(payment, request_id))
+    return UUID(answer.payment.refund.refund_id)
+
+
+async def tell(process: Process, payment: Payment, refund_id: UUID, *facts: AboutRefund) -> Recorded:
+    for fact in facts:
+        recorded = await process.writers.facts.submit(Submission(fact, payment.payment_id, refund_id=refund_id))
+    return recorded
+
+
+async def broken(process: Process, database: Database) -> list[str]:
+    """What the check finds in all that is stored."""
+    async with await connect_reader(database.application_url) as conn:
+        tallies = await check_invariants(Instruments(process.writers.sealer, process.writers.keys), conn)
+    return [one.what for tally in tallies.values() for one in tally.shown]
+
+
+async def test_a_refund_that_turns_out_to_be_done_after_all_is_not_sent_a_second_time(
+    process: Process, database: Database
+) -> None:
+    payment = await completed(process)
+    first = await ask(process, payment)
+    failed = RefundReported("callback:failed", RefundVerdict.FAILED, "1")
+    await tell(process, payment, first, RefundClaimed(uuid4()), failed)
+    second = await ask(process, payment, "r-2")
+    told = await tell(process, payment, first, DONE)
+    assert told.payment is not None
+    assert (told.payment.state, told.payment.refunded_amount, told.payment.refund_id) == ("REFUNDED", 500, first)
+    claimed = await tell(process, payment, second, RefundClaimed(uuid4()))
+    assert claimed.refused
+    assert claimed.refund is not None
+    assert claimed.refund.state is RefundState.FAILED
+    assert await broken(process, database) == []
+
+
+async def test_two_refunds_of_one_receipt_that_are_both_said_to_be_done_count_once_with_a_case_about_money(
+    process: Process, database: Database
+) -> None:
+    payment = await completed(process)
+    first = await ask(process, payment)
+    failed = RefundReported("callback:failed", RefundVerdict.FAILED, "1")
+    await tell(process, payment, first, RefundClaimed(uuid4()), failed)
+    second = await ask(process, payment, "r-2")
+    await tell(process, payment, second, RefundClaimed(uuid4()))
+    await tell(process, payment, first, DONE)
+    told = await tell(process, payment, second, replace(DONE, fact_id="callback:again"))
+    assert told.payment is not None
+    assert (told.payment.state, told.payment.refunded_amount) == ("REFUNDED", 500)
+    about_money = f"fact_id = 'refund-doubt:{second}:callback:again' AND is_money AND kind = 'REFUND'"
+    assert await count(database, f"cases WHERE {about_money}") == 1
+    assert await broken(process, database) == []
+
+
+async def test_money_whose_amount_nobody_could_read_is_not_refunded_as_the_amount_asked_for(
+    process: Process, database: Database
+) -> None:
+    """400.50 came where 500 were asked for: to send 500 back would give money away."""
+    payment = await process.tell(await process.create(), *sent(1))
+    file = await only_case(process, payment, replace(paid(RECEIPT), amount=UNREADABLE))
+    assert attempt(await settle(process, file)) == "CONFIRM"
+    refusal = await refused(process.payments.RefundPayment(asked(payment)))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "REFUND_NOT_POSSIBLE")
+    assert refusal.metadata["cause"] == "AMOUNT_UNKNOWN"
+    assert "portal" in refusal.message
+    assert await count(database, "refunds") == 0
+
+
+async def test_a_receipt_whose_money_is_promised_already_is_refused_as_too_much(
+    process: Process, database: Database
+) -> None:
+    payment = await completed(process)
+    conn = await connect_writer(database.application_url, autocommit=True)
+    await run_together(conn, [insert_refunds([refund_of(payment)])])
+    await conn.close()
+    refusal = await refused(process.payments.RefundPayment(asked(payment)))
+    assert (refusal.reason, refusal.metadata["cause"]) == ("REFUND_NOT_POSSIBLE", "ABOVE_WHAT_IS_LEFT")
