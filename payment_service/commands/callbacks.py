@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import os
-import pwd
 from functools import partial
 from uuid import UUID
 
@@ -14,6 +12,7 @@ from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.application.settling.apply_kept_callbacks import CallbackNotFound, InboxTools, replay_callback
+from payment_service.commands.account import account
 from payment_service.commands.inspect import no_callback
 from payment_service.commands.screens import show_replayed
 from payment_service.config import TimedSettings
@@ -48,7 +47,7 @@ async def replay(settings: TimedSettings, callback_id: UUID, reason: str, consol
         await check_database(engine)
         await check_keys(engine, keys)
         tools = InboxTools(engine, facts, sealer, clock)
-        recorded = await replay_callback(tools, callback_id, _operator(), redact_text(reason.strip()))
+        recorded = await replay_callback(tools, callback_id, account(), redact_text(reason.strip()))
     except CallbackNotFound:
         raise no_callback(callback_id) from None
     except StartRefused:
@@ -64,11 +63,3 @@ async def replay(settings: TimedSettings, callback_id: UUID, reason: str, consol
             await writing
         await engine.dispose()
     show_replayed(console, callback_id, recorded)
-
-
-def _operator() -> str:
-    """Who runs this, by the operating system and not by the environment, which anybody can set."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"user {os.getuid()}"

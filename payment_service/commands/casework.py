@@ -5,8 +5,6 @@ case stood when it was shown, and refuses a decision on an old picture.
 """
 
 import contextlib
-import os
-import pwd
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
@@ -22,6 +20,7 @@ from mpesa_payments.v1.operations_service_pb2_grpc import OperationsServiceStub
 from rich.console import Console
 
 from payment_service.commands import case_screens as screens
+from payment_service.commands.account import account
 from payment_service.config import OperatorSettings
 from runtime.grpc_options import CLIENT_OPTIONS
 from runtime.serving import Address, StartRefused, refuse, run
@@ -87,7 +86,7 @@ def take_case(
 
     async def take(stub: Any) -> pb.TakeCaseResponse:
         seen = await stub.GetCase(pb.GetCaseRequest(case_id=case), timeout=CALL_SECONDS)
-        asked = pb.TakeCaseRequest(case_id=case, etag=seen.case.etag, operator=operator or _account(), reason=reason)
+        asked = pb.TakeCaseRequest(case_id=case, etag=seen.case.etag, operator=operator or account(), reason=reason)
         taken: pb.TakeCaseResponse = await stub.TakeCase(asked, timeout=CALL_SECONDS)
         return taken
 
@@ -118,7 +117,7 @@ def resolve_case(
             case_id=case,
             etag=etag or seen.case.etag,
             resolution=pb.CaseResolution.Value(f"CASE_RESOLUTION_{resolution.name}"),
-            operator=operator or _account(),
+            operator=operator or account(),
             reason=reason,
             mpesa_receipt_number=receipt or "",
         )
@@ -214,11 +213,3 @@ def _confirm(question: str) -> None:
 def _next_line() -> str:
     """A number that is typed as an argument stands in the shell's history, and for a moment in the process list."""
     return sys.stdin.readline().strip()
-
-
-def _account() -> str:
-    """Who runs this, by the operating system and not by the environment, which anybody can set."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"user-{os.getuid()}"

@@ -1,6 +1,5 @@
 """`payment-service callbacks` as operators run it: processes, with the service's environment, on its database."""
 
-import getpass
 import re
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from payment_service.application.settling import apply_kept_callbacks as settle_callbacks
 from payment_service.application.settling.apply_kept_callbacks import InboxTools, apply_pending_callbacks
+from payment_service.commands.account import account
 from payment_service.domain.payment import Payment
 from payment_service.store.engines import read_engine
 from tests.commands.test_inspect import command
@@ -101,7 +101,7 @@ async def test_what_is_not_applied_is_listed_shown_replayed_and_explained(
         assert (code, errors) == (0, "")
         assert said == f"Callback {dead}: applied to payment {payment.payment_id}, which is COMPLETED now.\n"
     _, story, _ = await command(environment, "explain", payment.reference)
-    assert story.count(f"callback replayed, APPLIED  [operator {getpass.getuser()}]  mended; [masked]\n") == 2
+    assert story.count(f"callback replayed, APPLIED  [operator {account()}]  mended; [masked]\n") == 2
     assert "money case" not in story
     assert "case CALLBACK_GIVEN_UP settled  [this service]" in story
     assert "version 4: PROMPTED → COMPLETED" in story

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import re
@@ -13,6 +12,7 @@ from mpesa_payments.v1 import operations_service_pb2 as pb
 from mpesa_payments.v1 import payment_pb2 as pb_payment
 
 from development.postgres import find_free_port
+from payment_service.commands.account import account
 from payment_service.domain.facts import WatchEnded
 from tests.application.casework.casefiles import expired, late, open_cases
 from tests.commands.test_inspect import command
@@ -49,7 +49,7 @@ async def test_from_a_phone_number_to_a_settled_case_in_three_commands(
     assert "booking action CONFIRM, certain" in settled
 
     code, _, errors = await command(environment, *words[:5], "another reason", "--yes")
-    assert (code, errors) == (1, f"The case has been settled already: ACCEPT, by {getpass.getuser()}.\n")
+    assert (code, errors) == (1, f"The case has been settled already: ACCEPT, by {account()}.\n")
     _, listed, _ = await command(environment, "cases", "list")
     assert listed == "There is none.\n"
     for text in (found, shown, settled):
