@@ -105,8 +105,9 @@ async def _keep_running(system: System, ready_file: Path | None) -> NoReturn:
         restarts.append(time.monotonic())
         typer.echo(f"{part.name} {ended}; its log is in {_short(part.log)}.previous. It is started again.")
         again = await start_again(system, part)
-        write_ready_file(ready_file, _for_programs(system))
+        # Who waits for the file finds it said.
         typer.echo(f"{part.name} serves again, as process {again.ready['pid']}.")
+        write_ready_file(ready_file, _for_programs(system))
 
 
 def _for_programs(system: System) -> dict[str, object]:
