@@ -32,7 +32,9 @@ class OperationsServiceStub(object):
 
     Operators see the payments of all callers. No answer has a phone number in
     clear. Until operators have certificates of their own, whoever calls says who
-    acts in the field `operator` of each act; it is kept and not proven.
+    acts in the field `operator` of each act; it is kept and not proven. Until
+    then, everybody who reaches this port may find all payments and settle a case
+    so that its booking is told CONFIRM.
     """
 
     def __init__(self, channel):
@@ -75,7 +77,9 @@ class OperationsServiceServicer(object):
 
     Operators see the payments of all callers. No answer has a phone number in
     clear. Until operators have certificates of their own, whoever calls says who
-    acts in the field `operator` of each act; it is kept and not proven.
+    acts in the field `operator` of each act; it is kept and not proven. Until
+    then, everybody who reaches this port may find all payments and settle a case
+    so that its booking is told CONFIRM.
     """
 
     def ListCases(self, request, context):
@@ -174,7 +178,9 @@ class OperationsService(object):
 
     Operators see the payments of all callers. No answer has a phone number in
     clear. Until operators have certificates of their own, whoever calls says who
-    acts in the field `operator` of each act; it is kept and not proven.
+    acts in the field `operator` of each act; it is kept and not proven. Until
+    then, everybody who reaches this port may find all payments and settle a case
+    so that its booking is told CONFIRM.
     """
 
     @staticmethod

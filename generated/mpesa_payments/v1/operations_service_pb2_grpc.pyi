@@ -19,7 +19,9 @@ class OperationsServiceStub:
 
     Operators see the payments of all callers. No answer has a phone number in
     clear. Until operators have certificates of their own, whoever calls says who
-    acts in the field `operator` of each act; it is kept and not proven.
+    acts in the field `operator` of each act; it is kept and not proven. Until
+    then, everybody who reaches this port may find all payments and settle a case
+    so that its booking is told CONFIRM.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -63,7 +65,9 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Operators see the payments of all callers. No answer has a phone number in
     clear. Until operators have certificates of their own, whoever calls says who
-    acts in the field `operator` of each act; it is kept and not proven.
+    acts in the field `operator` of each act; it is kept and not proven. Until
+    then, everybody who reaches this port may find all payments and settle a case
+    so that its booking is told CONFIRM.
     """
 
     @_abc_1.abstractmethod
