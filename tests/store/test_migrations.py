@@ -6,8 +6,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
 
 from development.postgres import EmbeddedServer
+from payment_service.store import migrations
+from payment_service.store.engines import engine_url
 from payment_service.store.migrations import differences, ensure_application_role, migrate
 from tests.databases import Database
 from tests.rows import rows_of
@@ -28,6 +34,46 @@ async def test_migrating_again_and_at_once_is_harmless(empty_database: tuple[Emb
     await asyncio.to_thread(migrate, owner_url)
     with psycopg.connect(owner_url) as owner:
         assert owner.execute("SELECT count(*) FROM event_log").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("revision", ["0004", "0006", "0007", "0011", "0012"])
+async def test_an_upgrade_that_is_broken_off_in_an_index_can_be_run_again(
+    empty_database: tuple[EmbeddedServer, str], revision: str
+) -> None:
+    """A build waits for whoever reads since before, and gives up: what was done before the index is committed then."""
+    _, owner_url = empty_database
+    await asyncio.to_thread(_upgrade, owner_url, revision)
+    with psycopg.connect(owner_url) as reader:
+        reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        reader.execute("SELECT 1")
+        broken_off = asyncio.create_task(asyncio.to_thread(migrate, owner_url))
+        with psycopg.connect(owner_url, autocommit=True) as owner:
+            while not broken_off.done():
+                owner.execute(
+                    "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND query LIKE 'CREATE INDEX CONCURRENTLY%' AND wait_event = 'virtualxid'"
+                )
+                await asyncio.sleep(0.01)
+            with pytest.raises(OperationalError):
+                await broken_off
+            invalid = owner.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid").fetchone()
+            assert invalid == (1,), "the build was under way"
+    await asyncio.to_thread(migrate, owner_url)
+    assert await asyncio.to_thread(differences, owner_url) == []
+    with psycopg.connect(owner_url) as owner:
+        assert owner.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid").fetchone() == (0,)
+
+
+def _upgrade(owner_url: str, revision: str) -> None:
+    """The schema as an earlier release left it."""
+    engine = create_engine(engine_url(owner_url))
+    with engine.connect() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        connection.commit()
+    engine.dispose()
 
 
 async def test_the_application_logs_in_with_its_latest_password(empty_database: tuple[EmbeddedServer, str]) -> None:

@@ -11,14 +11,15 @@ down_revision = "0007"
 branch_labels = None
 depends_on = None
 
-# A payment that ended before stays as certain as it was: its proof was not recorded then.
+# A payment that ended before stays as certain as it was: its proof was not recorded then. Columns are committed before
+# the indexes are built, so they may be there from an upgrade that was broken off.
 COLUMNS = """
 ALTER TABLE payment_transactions
-    ADD COLUMN unpaid_seen_at TIMESTAMP WITH TIME ZONE,
-    ADD COLUMN unpaid_proof TEXT,
-    ADD COLUMN unread_callback BOOLEAN DEFAULT false NOT NULL;
+    ADD COLUMN IF NOT EXISTS unpaid_seen_at TIMESTAMP WITH TIME ZONE,
+    ADD COLUMN IF NOT EXISTS unpaid_proof TEXT,
+    ADD COLUMN IF NOT EXISTS unread_callback BOOLEAN DEFAULT false NOT NULL;
 
-ALTER TABLE cases ADD COLUMN settled_by TEXT;
+ALTER TABLE cases ADD COLUMN IF NOT EXISTS settled_by TEXT;
 """
 
 INDEXES = {

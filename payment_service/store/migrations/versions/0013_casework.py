@@ -11,16 +11,17 @@ down_revision = "0012"
 branch_labels = None
 depends_on = None
 
-# Cases that were opened before, or are by a process of the release before, have a day from then on.
+# Cases that were opened before, or are by a process of the release before, have a day from then on. All this is
+# committed before the indexes are built, so it may be there from an upgrade that was broken off.
 TABLES = """
 ALTER TABLE cases
-    ADD COLUMN version INTEGER DEFAULT 1 NOT NULL,
-    ADD COLUMN deadline_at TIMESTAMP WITH TIME ZONE DEFAULT now() + interval '24 hours' NOT NULL,
-    ADD COLUMN owner TEXT,
-    ADD COLUMN taken_at TIMESTAMP WITH TIME ZONE,
-    ADD COLUMN resolution TEXT;
+    ADD COLUMN IF NOT EXISTS version INTEGER DEFAULT 1 NOT NULL,
+    ADD COLUMN IF NOT EXISTS deadline_at TIMESTAMP WITH TIME ZONE DEFAULT now() + interval '24 hours' NOT NULL,
+    ADD COLUMN IF NOT EXISTS owner TEXT,
+    ADD COLUMN IF NOT EXISTS taken_at TIMESTAMP WITH TIME ZONE,
+    ADD COLUMN IF NOT EXISTS resolution TEXT;
 
-CREATE TABLE case_acts (
+CREATE TABLE IF NOT EXISTS case_acts (
     act_id UUID NOT NULL,
     case_id UUID NOT NULL,
     case_version INTEGER NOT NULL,
