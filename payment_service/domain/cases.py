@@ -55,6 +55,9 @@ class CaseKind(StrEnum):
 UNAPPLIED = frozenset({CaseKind.UNKNOWN_PAYMENT, CaseKind.CALLBACK_GIVEN_UP})
 """Cases about a callback that has not been applied. They do not make its fact a known one, and end when it is."""
 
+OWN_MONEY = frozenset({CaseKind.LATE_PAYMENT, CaseKind.DUPLICATE_PAYMENT})
+"""Cases about the money that their payment is complete by. Until one of them ends, nobody keeps it in silence."""
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -89,7 +92,7 @@ def ends_by_itself(case: OpenCase, after: Payment, fact: Fact, proven_receipt: s
             return after.receipt is not None
         case CaseKind.OUTCOME_UNKNOWN:
             return after.receipt is not None or after.paid_twice or after.unpaid_proof is not None
-        case CaseKind.LATE_PAYMENT | CaseKind.DUPLICATE_PAYMENT:
+        case kind if kind in OWN_MONEY:
             return isinstance(fact, RefundDone) and after.state is State.REFUNDED
         case CaseKind.REFUND if isinstance(fact, RefundDone | RefundFailed):
             # Nobody knew for a day, and now it is known.

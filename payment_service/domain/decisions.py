@@ -72,6 +72,11 @@ def duplicate(around: Surroundings) -> bool:
     return any(s.state in (State.COMPLETED, State.REFUNDING) or s.said_confirm for s in around.siblings)
 
 
+def money_named(payment: Payment) -> bool:
+    """Whether a receipt names the money, or what is as good as one."""
+    return payment.receipt is not None or payment.paid_twice
+
+
 def late(payment: Payment) -> bool:
     """Whether the news of the money reached us after the booking's hold, and the caller wants it looked at."""
     held_until = payment.hold_expire_at or payment.expires_at
@@ -110,7 +115,7 @@ def booking_action(payment: Payment, around: Surroundings) -> BookingAction:
         case State.COMPLETED if any(sibling.said_confirm for sibling in around.siblings):
             return BookingAction.FOLLOW_SIBLING
         case State.COMPLETED:
-            return BookingAction.CONFIRM if payment.receipt or payment.paid_twice else BookingAction.WAIT
+            return BookingAction.CONFIRM if money_named(payment) else BookingAction.WAIT
         case state if state in LIVE_STATES:
             return BookingAction.WAIT
         case _ if payment.reason is Reason.SIBLING_PAID:
@@ -138,7 +143,7 @@ def _outcome_certain(before: Payment, after: Payment, around: Surroundings) -> b
     """
     match after.state:
         case State.COMPLETED:
-            return after.receipt is not None or after.paid_twice
+            return money_named(after)
         case State.REFUNDING | State.REFUNDED:
             return True
         case state if state in LIVE_STATES:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import assert_never
 from uuid import UUID
 
-from payment_service.domain.cases import CaseKind, OpenCase
+from payment_service.domain.cases import OWN_MONEY, CaseKind, OpenCase
 from payment_service.domain.facts import (
     UNREADABLE,
     AnswerLost,
@@ -367,10 +367,9 @@ def _accepted(payment: Payment, fact: CaseAccepted, around: Surroundings) -> Fin
     case = _settled_case(fact, around)
     if case is None:
         return Finding.NO_NEWS
-    if case.kind == CaseKind.DUPLICATE_PAYMENT and any(sibling.said_confirm for sibling in around.siblings):
-        return Finding.ACCEPTED_BESIDE
-    if case.kind in (CaseKind.LATE_PAYMENT, CaseKind.DUPLICATE_PAYMENT):
-        return Finding.OWN_ACCEPTED
+    if case.kind in OWN_MONEY:
+        beside = any(sibling.said_confirm for sibling in around.siblings)
+        return Finding.ACCEPTED_BESIDE if beside else Finding.OWN_ACCEPTED
     if fact.receipt is None:
         return Finding.ACCEPTED_UNNAMED
     anothers = around.receipt_holder not in (None, payment.payment_id)

@@ -21,8 +21,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from payment_service.domain.cases import Case, CaseKind, OpenCase, ends_by_itself
-from payment_service.domain.decisions import certain_by_now, decided, duplicate, late
+from payment_service.domain.cases import OWN_MONEY, Case, CaseKind, OpenCase, ends_by_itself
+from payment_service.domain.decisions import certain_by_now, decided, duplicate, late, money_named
 from payment_service.domain.effects import is_query, moved, said_before, with_evidence, with_ids
 from payment_service.domain.facts import (
     CaseAccepted,
@@ -217,10 +217,8 @@ def apply(payment: Payment, fact: Fact, around: Surroundings, now: datetime, tim
         after = after.but(reason=Reason.SIBLING_PAID)
     if row in _UNPAID:
         after = with_evidence(after, fact, now, times)
-    if after.state is State.COMPLETED and payment.state not in (State.COMPLETED, State.REFUNDING):
-        # A refund that failed brings no money: its payment was paid before.
-        arrival = _money_case_on_arrival(after, fact, around)
-        case = arrival or case
+    if after.state is State.COMPLETED:
+        case = _money_case_on_arrival(payment, after, fact, around) or case
     ended = _ended_cases(after, row, fact, around)
     after = _held(after, case, ended, around)
     after = decided(payment, after, around, now, times)
@@ -273,11 +271,18 @@ def _held(after: Payment, opened: Case | None, ended: tuple[OpenCase, ...], arou
     return after
 
 
-def _money_case_on_arrival(after: Payment, fact: Fact, around: Surroundings) -> Case | None:
+def _money_case_on_arrival(before: Payment, after: Payment, fact: Fact, around: Surroundings) -> Case | None:
     """Money has just arrived: is it one too many for the booking, or too late for its hold?
 
-    An operator who accepts money knows that it is late.
+    An operator who accepts money knows that it is late. Another attempt may confirm the booking while the money waits
+    for its receipt: then nobody has decided about what is one too many now.
     """
+    if before.state in (State.COMPLETED, State.REFUNDING):
+        named = money_named(after) and not money_named(before)
+        looked_at = any(case.kind in OWN_MONEY for case in around.open_cases)
+        beside = any(sibling.said_confirm for sibling in around.siblings)
+        too_many = named and beside and not looked_at and not after.said_confirm
+        return Case(CaseKind.DUPLICATE_PAYMENT, is_money=True) if too_many else None
     if duplicate(around):
         return Case(CaseKind.DUPLICATE_PAYMENT, is_money=True)
     if late(after) and not isinstance(fact, CaseAccepted):

@@ -13,7 +13,15 @@ import pytest
 
 from payment_service.domain.case_rules import RULES, Resolution, deadline_of, rules_of
 from payment_service.domain.cases import CaseKind, OpenCase
-from payment_service.domain.facts import CaseAccepted, CaseDismissed, DeadlinePassed, Fact, SiblingPaid, WatchEnded
+from payment_service.domain.facts import (
+    CaseAccepted,
+    CaseDismissed,
+    DeadlinePassed,
+    Fact,
+    ResultReported,
+    SiblingPaid,
+    WatchEnded,
+)
 from payment_service.domain.findings import Finding, Standing, standing
 from payment_service.domain.payment import LIVE_STATES, PAID_STATES, BookingAction, Payment, State, UnpaidProof
 from payment_service.domain.transitions import Outcome
@@ -192,6 +200,39 @@ def test_a_duplicate_is_not_dismissed_into_a_confirmation() -> None:
     assert (dismissed.refused, dismissed.row) == (True, Finding.DISMISSED_OWN)
     accepted = scenes.tell(paid_too, scenes.accept(), START, siblings=[sibling], open_cases=[case])
     assert accepted.payment.booking_action is BookingAction.CONFIRM
+
+
+@pytest.mark.parametrize("accepted_first", ["late", "second"])
+def test_of_a_late_payment_and_a_second_one_only_the_first_accepted_is_kept(accepted_first: str) -> None:
+    expired = scenes.standing_in(E)
+    late = scenes.tell(expired, scenes.paid(), expired.updated_at + timedelta(hours=1)).payment
+    prompted = scenes.standing_in(P, start=scenes.created(payment_id=OTHER_ID, attempt=2))
+    second = scenes.tell(prompted, scenes.paid(OTHER_RECEIPT), START, siblings=[late]).payment
+    of_late, of_second = open_case(CaseKind.LATE_PAYMENT), open_case(CaseKind.DUPLICATE_PAYMENT)
+    one, other = ((late, of_late), (second, of_second))[:: 1 if accepted_first == "late" else -1]
+    kept = scenes.tell(one[0], scenes.accept(), START, siblings=[other[0]], open_cases=[one[1]]).payment
+    assert kept.booking_action is BookingAction.CONFIRM
+    beside = scenes.tell(other[0], scenes.accept(), START, siblings=[kept], open_cases=[other[1]])
+    assert (beside.refused, beside.row) == (True, Finding.ACCEPTED_BESIDE)
+    assert (beside.payment.money_case_open, beside.ended) == (True, ())
+
+
+@pytest.mark.parametrize("proof", [scenes.paid(OTHER_RECEIPT), scenes.query_paid()], ids=["receipt", "second answer"])
+def test_a_receipt_that_comes_after_another_attempt_has_confirmed_calls_a_person(proof: ResultReported) -> None:
+    """The second payment was accepted when neither had confirmed, and then the first one was."""
+    late = scenes.standing_in(K0, start=scenes.created(payment_id=OTHER_ID, attempt=2))
+    duplicate = open_case(CaseKind.DUPLICATE_PAYMENT)
+    prompted = scenes.standing_in(P)
+    pending = scenes.tell(prompted, scenes.query_paid(), START, siblings=[late]).payment
+    accepted = scenes.tell(pending, scenes.accept(), START, siblings=[late], open_cases=[duplicate]).payment
+    assert (standing(accepted), accepted.booking_action) == (K0, BookingAction.WAIT)
+    at = START + timedelta(minutes=5)
+    outcome = scenes.tell(accepted, proof, at, siblings=[confirmed_sibling()])
+    assert outcome.case is not None
+    assert (outcome.case.kind, outcome.case.is_money) == (CaseKind.DUPLICATE_PAYMENT, True)
+    assert (outcome.payment.booking_action, outcome.payment.said_confirm) == (BookingAction.REVIEW, False)
+    again = scenes.tell(pending, proof, at, siblings=[confirmed_sibling()], open_cases=[duplicate])
+    assert (again.case, again.ended, again.payment.money_case_open) == (None, (), True), "a person looks already"
 
 
 def test_money_accepted_beside_a_paid_attempt_is_a_duplicate() -> None:

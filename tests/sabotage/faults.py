@@ -822,7 +822,7 @@ FAULTS = (
     Fault(
         "a receipt that is pending counts as certain",
         "payment_service/domain/decisions.py",
-        "            return after.receipt is not None or after.paid_twice",
+        "            return money_named(after)",
         "            return after.completed_at is not None",
         ("tests/domain/test_decisions.py::test_what_the_booking_may_do_in_every_standing",),
     ),
@@ -1270,5 +1270,26 @@ FAULTS = (
         "    if left <= 0:",
         "    if left < 0:",
         (f"{RECORDED_REFUNDS}::test_a_receipt_whose_money_is_promised_already_is_refused_as_too_much",),
+    ),
+    Fault(
+        "an upgrade that was broken off is never finished",
+        "payment_service/store/migrations/versions/0013_casework.py",
+        "ADD COLUMN IF NOT EXISTS resolution TEXT",
+        "ADD COLUMN resolution TEXT",
+        ("tests/store/test_migrations.py::test_an_upgrade_that_is_broken_off_in_an_index_can_be_run_again",),
+    ),
+    Fault(
+        "a late payment is accepted beside the one that confirmed",
+        "payment_service/domain/findings.py",
+        "        return Finding.ACCEPTED_BESIDE if beside else Finding.OWN_ACCEPTED",
+        "        return Finding.OWN_ACCEPTED",
+        (f"{SETTLED_CASES}::test_of_a_late_payment_and_a_second_one_only_the_first_accepted_is_kept",),
+    ),
+    Fault(
+        "a receipt that comes one too late for its booking calls nobody",
+        "payment_service/domain/transitions.py",
+        "too_many = named and beside and not looked_at",
+        "too_many = named and beside and looked_at",
+        (f"{SETTLED_CASES}::test_a_receipt_that_comes_after_another_attempt_has_confirmed_calls_a_person",),
     ),
 )

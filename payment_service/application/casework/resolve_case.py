@@ -14,6 +14,7 @@ from payment_service.application.following.read_payments import PaymentReads
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.domain.case_rules import CaseMarks, Resolution, rules_of
+from payment_service.domain.cases import OWN_MONEY
 from payment_service.domain.errors import InvalidRequest, ResolutionRefused, Violation
 from payment_service.domain.facts import CaseAccepted, CaseDismissed, CaseSettled
 from payment_service.domain.findings import Finding
@@ -94,4 +95,4 @@ def _check(case: WorkedCase, asked: CaseDecision, fact: CaseSettled) -> None:
 
 
 def _names_own_money(case: WorkedCase) -> bool:
-    return case.kind in ("LATE_PAYMENT", "DUPLICATE_PAYMENT")
+    return case.kind in OWN_MONEY
