@@ -1181,8 +1181,8 @@ FAULTS = (
     Fault(
         "a refund that fails is taken for money that has arrived",
         "payment_service/domain/transitions.py",
-        "payment.state not in (State.COMPLETED, State.REFUNDING):",
-        "payment.state is not State.COMPLETED:",
+        "before.state in (State.COMPLETED, State.REFUNDING):",
+        "before.state is State.COMPLETED:",
         ("tests/domain/test_decisions.py::test_a_refund_of_late_or_double_money_that_fails_is_a_case_of_the_refund",),
     ),
     Fault(
