@@ -121,7 +121,8 @@ async def test_wrong_credentials_bring_no_token_and_an_alarm() -> None:
     assert isinstance(answer, TokenUnavailable)
     assert answer.alarm is not None
     assert exchange.classified_as == f"TokenUnavailable {answer.code}"
-    assert [line["log_level"] for line in lines] == ["error"]
+    # A slow machine may warn of other things beside it.
+    assert [line["alarm"] for line in lines if line["log_level"] == "error"] == [answer.alarm.name]
 
 
 @pytest.mark.parametrize(
