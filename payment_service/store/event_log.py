@@ -82,7 +82,8 @@ _APPEND_OF_INSERTED = inserting(
 _KNOWN_FACTS = f"""
 WITH told AS (
     SELECT payment_id, reference FROM payment_transactions WHERE payment_id = ANY($1::uuid[])
-    UNION SELECT payment_id, reference FROM payment_transactions WHERE reference = ANY($2::text[]))
+    UNION SELECT payment_id, reference FROM payment_transactions WHERE reference = ANY($2::text[])
+    UNION SELECT payment_id, reference FROM refunds WHERE reference = ANY($2::text[]))
 SELECT told.payment_id, known.fact_id, false FROM told CROSS JOIN LATERAL (
     SELECT fact_id FROM payment_events e WHERE e.payment_id = told.payment_id AND e.fact_id = ANY($3::text[]) OFFSET 0
 ) AS known
@@ -162,7 +163,10 @@ def append_of_inserted(rows: Sequence[LoggedEvent]) -> Statement:
 
 
 def known_facts(ids: Sequence[UUID], references: Sequence[str], fact_ids: Sequence[str]) -> Statement:
-    """Those of the facts that have already led to an event or a case; rows of `KnownFact`."""
+    """Those of the facts that have already led to an event or a case; rows of `KnownFact`.
+
+    The references are those of payments and of refunds: the case of a callback that was not applied has the callback's.
+    """
     return Statement(_KNOWN_FACTS, (array_of(ids), array_of(references), array_of(fact_ids)))
 
 

@@ -10,13 +10,14 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, insert, select, update
+from sqlalchemy import ColumnElement, Select, exists, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
 
 from payment_service.domain.callbacks import CallbackKind, CallbackStatus
 from payment_service.store.many_rows import columns_of, inserting
 from payment_service.store.pipeline import Statement
+from payment_service.store.refund_tables import refunds
 from payment_service.store.tables import inbox, payments, replays
 
 
@@ -141,10 +142,9 @@ async def due_callbacks(conn: AsyncConnection, now: datetime, most: int) -> list
 
 
 async def matched_callbacks(conn: AsyncConnection, most: int) -> list[StoredCallback]:
-    """Callbacks that were parked without a payment, and have one now."""
-    matched = _STORED.join_from(inbox, payments, payments.c.reference == _c.reference).where(
-        _c.status == CallbackStatus.UNMATCHED
-    )
+    """Callbacks that were parked without a payment or a refund, and have it now."""
+    found = [exists().where(table.c.reference == _c.reference) for table in (payments, refunds)]
+    matched = _STORED.where(_c.status == CallbackStatus.UNMATCHED, or_(*found))
     return await _fetched(conn, matched.order_by(_c.received_at).limit(most))
 
 

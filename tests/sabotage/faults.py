@@ -1292,4 +1292,27 @@ FAULTS = (
         "too_many = named and beside and looked_at",
         (f"{SETTLED_CASES}::test_a_receipt_that_comes_after_another_attempt_has_confirmed_calls_a_person",),
     ),
+    Fault(
+        "a post about a refund breaks when it comes again after its case was dismissed",
+        "payment_service/application/recording/known_rows.py",
+        "[*told.fact_ids, *_doubts(told, refund_names)]",
+        "told.fact_ids",
+        (f"{RECORDED_REFUNDS}::test_a_post_that_comes_again_after_its_case_was_dismissed_is_no_news",),
+    ),
+    Fault(
+        "the case of a refund's callback stays when the callback is applied",
+        "payment_service/store/event_log.py",
+        "    UNION SELECT payment_id, reference FROM refunds WHERE reference = ANY($2::text[]))",
+        "    )",
+        (f"{RECORDED_REFUNDS}::test_the_case_of_a_given_up_result_of_a_refund_ends_when_it_is_replayed",),
+    ),
+    Fault(
+        "a refund's parked callback is never applied",
+        "payment_service/store/inbox.py",
+        "for table in (payments, refunds)]",
+        "for table in (payments, payments)]",
+        (
+            f"{RECORDED_REFUNDS}::test_the_result_of_a_refund_that_the_database_had_lost_is_applied_once_it_is_there_again",
+        ),
+    ),
 )

@@ -12,6 +12,7 @@ from payment_service.domain.facts import (
     CaseSettled,
     Fact,
     PromptAccepted,
+    RefundInDoubt,
     RefundRequested,
     ResultReported,
 )
@@ -26,6 +27,7 @@ from payment_service.store.event_log import KnownFact
 from payment_service.store.health import DATABASE_NOW
 from payment_service.store.payments import CHECKOUT_INDEX, PaymentNames, Stored
 from payment_service.store.pipeline import BEGIN, Connection, run_together
+from payment_service.store.refunds import RefundNames
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +69,22 @@ class NamesTold:
     """With their callers."""
     cases: Mapping[UUID, UUID | None]
     """Those that operators settle, with their payments."""
-    refund_references: Collection[str]
+    refund_facts: Sequence[tuple[UUID | None, str | None, str]]
+    """Of facts about refunds, the refund's id or its reference, and the fact's id."""
     of_refunds: bool
     """Some of the facts are about refunds, or ask for one."""
 
 
 def names_told(
     sealer: Sealer,
-    told: Sequence[tuple[UUID | None, str | None, Fact | AboutRefund]],
+    told: Sequence[tuple[UUID | None, UUID | None, str | None, Fact | AboutRefund]],
     request_ids: Sequence[tuple[str, str]],
 ) -> NamesTold:
-    """What is named by facts: rows of (payment id, reference of the payment or the refund, fact)."""
-    facts = [fact for _, _, fact in told]
+    """What is named by facts: rows of (payment id, refund id, reference of the payment or the refund, fact)."""
+    facts = [fact for *_, fact in told]
     return NamesTold(
-        ids=[payment_id for payment_id, _, _ in told if payment_id is not None],
-        references=[name for _, name, fact in told if name is not None and not isinstance(fact, AboutRefund)],
+        ids=[payment_id for payment_id, *_ in told if payment_id is not None],
+        references=[name for *_, name, fact in told if name is not None and not isinstance(fact, AboutRefund)],
         fact_ids=[fact.fact_id for fact in facts],
         receipts=[
             fact.receipt
@@ -94,8 +97,8 @@ def names_told(
             if isinstance(fact, ResultReported | PromptAccepted) and fact.checkout_request_id is not None
         ],
         request_ids=request_ids,
-        cases={fact.case_id: payment_id for payment_id, _, fact in told if isinstance(fact, CaseSettled)},
-        refund_references={name for _, name, fact in told if name is not None and isinstance(fact, AboutRefund)},
+        cases={fact.case_id: payment_id for payment_id, *_, fact in told if isinstance(fact, CaseSettled)},
+        refund_facts=[(by_id, name, fact.fact_id) for _, by_id, name, fact in told if isinstance(fact, AboutRefund)],
         of_refunds=any(isinstance(fact, AboutRefund | RefundRequested) for fact in facts),
     )
 
@@ -103,7 +106,8 @@ def names_told(
 async def read_known_rows(conn: Connection, sealer: Sealer, told: NamesTold) -> KnownRows:
     """Begin the transaction, lock the payments that are told of and their siblings, and read what is known of them."""
     # Before the locks, and outside of the transaction: which payment a refund is of never changes.
-    refund_names = await refunds.named(conn, list(told.refund_references)) if told.refund_references else []
+    references = list({name for _, name, _ in told.refund_facts if name is not None})
+    refund_names = await refunds.named(conn, references) if references else []
     ids = [*told.ids, *(name.payment_id for name in refund_names)]
     statements = {
         "begin": BEGIN,
@@ -113,7 +117,9 @@ async def read_known_rows(conn: Connection, sealer: Sealer, told: NamesTold) -> 
         "to lock": store.payments_to_lock(ids, told.references),
         "cases": casework.lock_cases(list(told.cases)),
         "now": DATABASE_NOW,
-        "facts": event_log.known_facts(ids, told.references, told.fact_ids),
+        "facts": event_log.known_facts(
+            ids, [*told.references, *references], [*told.fact_ids, *_doubts(told, refund_names)]
+        ),
         "receipts": evidence.receipt_holders(told.receipts),
         "checkouts": store.checkout_holders(told.checkouts),
         "used": caller_requests.used_ids(told.request_ids),
@@ -151,6 +157,13 @@ async def read_known_rows(conn: Connection, sealer: Sealer, told: NamesTold) -> 
         else NO_REFUNDS,
         waiting_callbacks={store.payment_id_of(row): store.waiting_callbacks(row) for row in found["locked"]},
     )
+
+
+def _doubts(told: NamesTold, names: Sequence[RefundNames]) -> list[str]:
+    """The ids under which what facts about refunds say may have come to their payments already."""
+    by_reference = {name.reference: name.refund_id for name in names}
+    known_by = [(by_id or by_reference.get(name or ""), fact_id) for by_id, name, fact_id in told.refund_facts]
+    return [RefundInDoubt(known, fact_id, is_money=False).fact_id for known, fact_id in known_by if known is not None]
 
 
 def _of_whole_bookings(

@@ -133,7 +133,7 @@ async def record_facts(
         _, reading = await run_together(conn, [BEGIN, DATABASE_NOW])
         known = KnownRows(reading.rows[0][0])
     else:
-        told = [(submission.payment_id, submission.reference, submission.fact) for submission in group]
+        told = [(one.payment_id, one.refund_id, one.reference, one.fact) for one in group]
         request_ids = [submission.request.key for submission in group if submission.request is not None]
         known = await read_known_rows(conn, tools.sealer, names_told(tools.sealer, told, request_ids))
     ledger = _Ledger(tools, known, tools.clock.learn(asked_at, known.read_at))

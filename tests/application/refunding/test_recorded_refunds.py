@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import grpc
+import psycopg
+import pytest
 from mpesa_payments.v1 import payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 
 from payment_service.application.inspecting.check import check_invariants
 from payment_service.application.inspecting.invariants import Instruments
 from payment_service.application.recording.record_facts import Recorded, Submission
+from payment_service.application.settling.apply_kept_callbacks import (
+    TRIES_MAX,
+    InboxTools,
+    apply_pending_callbacks,
+    match_parked_callbacks,
+    replay_callback,
+)
+from payment_service.domain.case_rules import Resolution
 from payment_service.domain.facts import UNREADABLE
 from payment_service.domain.payment import Payment
 from payment_service.domain.refund import RefundState
@@ -19,9 +31,10 @@ from payment_service.domain.refund_facts import AboutRefund, RefundClaimed, Refu
 from payment_service.store.engines import connect_reader, connect_writer
 from payment_service.store.pipeline import run_together
 from payment_service.store.refunds import insert_refunds
-from tests.application.casework.casefiles import attempt, only_case, settle
+from tests.application.casework.casefiles import attempt, only_case, open_cases, settle
+from tests.application.refunding.returning import Returning, returning
 from tests.databases import Database
-from tests.rows import count
+from tests.rows import count, rows_of
 from tests.rpc.answers import refused
 from tests.rpc.processes import Process, paid, sent
 from tests.store.test_refunds import refund_of
@@ -116,3 +129,73 @@ async def test_a_receipt_whose_money_is_promised_already_is_refused_as_too_much(
     await conn.close()
     refusal = await refused(process.payments.RefundPayment(asked(payment)))
     assert (refusal.reason, refusal.metadata["cause"]) == ("REFUND_NOT_POSSIBLE", "ABOVE_WHAT_IS_LEFT")
+
+
+async def test_a_post_that_comes_again_after_its_case_was_dismissed_is_no_news(
+    process: Process, database: Database
+) -> None:
+    payment = await completed(process)
+    refund_id = await ask(process, payment)
+    foreign = replace(DONE, receipt="TKZ9Y8X7W6")
+    await tell(process, payment, refund_id, RefundClaimed(uuid4()), foreign)
+    await settle(process, await only_case(process), Resolution.DISMISS)
+    events = await count(database, "payment_events")
+    await tell(process, payment, refund_id, foreign)
+    assert (await count(database, "payment_events"), await open_cases(process)) == (events, [])
+
+
+# Callbacks of refunds that wait in the inbox.
+
+
+@pytest.fixture
+async def refunds(database: Database, tmp_path: Path) -> AsyncIterator[Returning]:
+    async with returning(database, tmp_path) as running:
+        yield running
+
+
+def inbox_of(refunds: Returning) -> InboxTools:
+    books = refunds.enquiring.books
+    return InboxTools(refunds.tools.engine, refunds.tools.facts, books.reader.writers.sealer, books.clock)
+
+
+def by_hand(database: Database, statement: str, *parameters: object) -> None:
+    with psycopg.connect(database.owner_url, autocommit=True) as owner:
+        owner.execute(statement, parameters)
+
+
+async def test_the_result_of_a_refund_that_the_database_had_lost_is_applied_once_it_is_there_again(
+    refunds: Returning, database: Database
+) -> None:
+    refund_id = await refunds.refunded(result="held")
+    await refunds.ended()
+    ((reference,),) = await rows_of(database, "SELECT reference FROM refunds")
+    rename = "UPDATE refunds SET reference = %s WHERE refund_id = %s"
+    by_hand(database, rename, "bcdfghjknprt", refund_id)
+    await refunds.enquiring.books.tell_simulator("results/release")
+    await refunds.enquiring.heard(1)
+    assert await rows_of(database, "SELECT status FROM callback_inbox") == [("UNMATCHED",)]
+    assert await match_parked_callbacks(inbox_of(refunds)) == 0
+    by_hand(database, rename, reference, refund_id)
+    assert await match_parked_callbacks(inbox_of(refunds)) == 1
+    assert await refunds.state(refund_id) == ("DONE", "0")
+    assert await rows_of(database, "SELECT kind FROM cases WHERE settled_at IS NULL") == []
+
+
+async def test_the_case_of_a_given_up_result_of_a_refund_ends_when_it_is_replayed(
+    refunds: Returning, database: Database
+) -> None:
+    refund_id = await refunds.refunded(result="held")
+    await refunds.ended()
+    by_hand(database, "ALTER TABLE refunds ADD CONSTRAINT torn CHECK (state <> 'DONE')")
+    await refunds.enquiring.books.tell_simulator("results/release")
+    await refunds.enquiring.heard(1)
+    for _ in range(TRIES_MAX):
+        refunds.enquiring.books.clock.move(7_200)
+        await apply_pending_callbacks(inbox_of(refunds))
+    given_up = "SELECT kind FROM cases WHERE settled_at IS NULL AND kind = 'CALLBACK_GIVEN_UP'"
+    assert await rows_of(database, given_up) == [("CALLBACK_GIVEN_UP",)]
+    by_hand(database, "ALTER TABLE refunds DROP CONSTRAINT torn")
+    ((callback_id,),) = await rows_of(database, "SELECT callback_id FROM callback_inbox")
+    await replay_callback(inbox_of(refunds), callback_id, "amina", "mended")
+    assert await refunds.state(refund_id) == ("DONE", "0")
+    assert await rows_of(database, given_up) == []
