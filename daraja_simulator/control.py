@@ -56,6 +56,7 @@ from daraja_simulator.reading import (
     UnreadableScript,
     error_name,
     json_body,
+    listed_behaviours,
     optional,
     parse_raw_answer,
     parse_raw_body,
@@ -116,11 +117,7 @@ async def show_errors(_: World, __: web.Request) -> dict[str, Any]:
 
 
 async def script_phone(world: World, request: web.Request) -> dict[str, Any]:
-    body = await json_body(request)
-    listed = body["behaviours"] if set(body) == {"behaviours"} else [body]
-    if not isinstance(listed, list):
-        raise UnreadableScript("behaviours must be a list")
-    behaviours = [parse_behaviour(item, _ENDING_NAMES) for item in listed]
+    behaviours = [parse_behaviour(item, _ENDING_NAMES) for item in await listed_behaviours(request)]
     if any(behaviour.answer is Answer.CLOSED_UNREAD for behaviour in behaviours):
         raise UnreadableScript("closed_unread is for /control/faults: an unread push has no phone yet")
     queue = world.scripts[request.match_info["phone"]]

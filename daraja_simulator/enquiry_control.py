@@ -34,7 +34,7 @@ from daraja_simulator.control import Control
 from daraja_simulator.enquiries import parse_pull_behaviour, parse_query_answers
 from daraja_simulator.initiator import Initiator, certificate
 from daraja_simulator.ledger import debit_row, totals
-from daraja_simulator.reading import COUNT_MAX, UnreadableScript, json_body, typed, whole
+from daraja_simulator.reading import COUNT_MAX, UnreadableScript, json_body, listed_behaviours, typed, whole
 from daraja_simulator.result_scripts import parse_result_behaviour
 from daraja_simulator.returns import Return, return_row
 from daraja_simulator.world import World
@@ -98,12 +98,8 @@ async def clear_status_faults(world: World, _: web.Request) -> dict[str, Any]:
 
 
 async def script_statuses(world: World, request: web.Request) -> dict[str, Any]:
-    body = await json_body(request)
-    listed = body["behaviours"] if set(body) == {"behaviours"} else [body]
-    if not isinstance(listed, list):
-        raise UnreadableScript("behaviours must be a list")
     scripts = world.enquiries.status_scripts[request.match_info["phone"]]
-    scripts.extend([parse_result_behaviour(item) for item in listed])
+    scripts.extend([parse_result_behaviour(item) for item in await listed_behaviours(request)])
     return {"queued": len(scripts)}
 
 

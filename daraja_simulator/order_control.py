@@ -24,7 +24,7 @@ from aiohttp import web
 from daraja_simulator.control import Control, push_named
 from daraja_simulator.enquiry_control import cleared
 from daraja_simulator.order_scripts import parse_order_behaviour
-from daraja_simulator.reading import UnreadableScript, json_body, typed, whole
+from daraja_simulator.reading import UnreadableScript, json_body, listed_behaviours, typed, whole
 from daraja_simulator.results import post_result
 from daraja_simulator.returns import order_row, order_totals, return_row
 from daraja_simulator.world import World
@@ -55,12 +55,8 @@ async def clear_order_faults(world: World, _: web.Request) -> dict[str, Any]:
 
 
 async def script_orders(world: World, request: web.Request) -> dict[str, Any]:
-    body = await json_body(request)
-    listed = body["behaviours"] if set(body) == {"behaviours"} else [body]
-    if not isinstance(listed, list):
-        raise UnreadableScript("behaviours must be a list")
     scripts = world.order_scripts.by_phone[request.match_info["phone"]]
-    scripts.extend([parse_order_behaviour(item) for item in listed])
+    scripts.extend([parse_order_behaviour(item) for item in await listed_behaviours(request)])
     return {"queued": len(scripts)}
 
 

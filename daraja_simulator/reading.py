@@ -78,6 +78,15 @@ async def json_body(request: web.Request) -> dict[str, Any]:
     return value
 
 
+async def listed_behaviours(request: web.Request) -> list[object]:
+    """The behaviours that a request lists as {"behaviours": […]}; any other object is one behaviour itself."""
+    body = await json_body(request)
+    listed = body["behaviours"] if set(body) == {"behaviours"} else [body]
+    if not isinstance(listed, list):
+        raise UnreadableScript("behaviours must be a list")
+    return listed
+
+
 def error_name(script: Mapping[str, Any]) -> str:
     """The refusal asked for; a bad token where none is."""
     return one_of(script, "error", ERRORS.keys()) or "invalid_access_token"
