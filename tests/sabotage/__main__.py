@@ -65,6 +65,8 @@ def main() -> int:
     parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="faults at a time, each in its own copy")
     words = parser.parse_args()
     chosen = [fault for fault in FAULTS if not words.parts or any(part in fault.name for part in words.parts)]
+    if not chosen:
+        parser.error(f"no fault has {' or '.join(words.parts)} in its name")
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="sabotage-") as folder:
         copies = [Path(folder) / f"copy-{number}" for number in range(max(1, words.jobs))]
