@@ -108,7 +108,8 @@ TAKEN_BACK = Alarm(
     "taken_back",
     "Safaricom's books show that a payer has the money of a payment back, and no refund of ours sent it.",
     "Settle the case: `payment-service cases list --kind TAKEN_BACK`. If it is the payment's own money, the payment has"
-    " become REFUNDED, and its booking is told to RELEASE. See that nobody travels on a seat that is not paid.",
+    " become REFUNDED, and its booking is told to RELEASE, or to follow another attempt that has confirmed it. See that"
+    " nobody travels on a seat that is not paid.",
 )
 CLOCKS_DIFFER = Alarm(
     "clocks_differ",

@@ -33,7 +33,7 @@ def read_reversal_status_post(body: bytes, fact_id: str) -> RefundPost:
 def _reported(result: ReversalResult, fact_id: str) -> RefundReported:
     match result:
         case Reversed():
-            return RefundReported(fact_id, RefundVerdict.DONE, _DONE, result.original_receipt)
+            return RefundReported(fact_id, RefundVerdict.DONE, _DONE, result.original_receipt, result.amount)
         case AlreadyReversed():
             return RefundReported(fact_id, RefundVerdict.ALREADY_REVERSED, _ALREADY_REVERSED)
         case Failed():

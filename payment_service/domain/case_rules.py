@@ -107,7 +107,8 @@ RULES: Mapping[CaseKind, CaseRules] = {
     CaseKind.REFUND: CaseRules(
         (_DISMISS,),
         _MONEY_WAITS,
-        "A refund did not go as asked. Compare it with the M-Pesa portal; dismiss when the money is where it belongs.",
+        "A refund did not go as asked. Compare it with the M-Pesa portal; dismiss when the money is where it belongs,"
+        " and not while the refund is under way.",
     ),
     CaseKind.TAKEN_BACK: CaseRules(
         (_DISMISS,),

@@ -124,6 +124,15 @@ def booking_action(payment: Payment, around: Surroundings) -> BookingAction:
             return BookingAction.OFFER_RETRY
 
 
+def booking_action_now_and_told(payment: Payment, siblings: Sequence[Payment]) -> tuple[BookingAction, BookingAction]:
+    """What follows from the rows now, and what followed when the payment last changed.
+
+    A payment is told nothing new when another attempt confirms the booking after that.
+    """
+    before = tuple(one for one in siblings if not one.said_confirm or one.updated_at <= payment.updated_at)
+    return booking_action(payment, Surroundings(tuple(siblings))), booking_action(payment, Surroundings(before))
+
+
 def _without_the_money(payment: Payment, around: Surroundings) -> BookingAction:
     """Money that goes back frees the seat, unless the seat is that of another attempt."""
     beside_confirmed = not payment.said_confirm and any(sibling.said_confirm for sibling in around.siblings)

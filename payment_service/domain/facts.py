@@ -143,6 +143,10 @@ class ResultReported:
         """When the news reached us; never in the future, whatever the clock of the edge says."""
         return min(now, self.asked_at or self.received_at or now)
 
+    def brought(self, asked: int | None) -> int | None:
+        """What the receipt brought, as far as it is known: what was asked for, where no amount is said."""
+        return self.amount if isinstance(self.amount, int) else asked if self.amount is None else None
+
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:

@@ -112,7 +112,7 @@ class Finding(StrEnum):
     ACCEPTED_UNNAMED = "an operator accepts money, and no receipt names it"
     CASE_DISMISSED = "an operator dismisses a case"
     DISMISSED_UNPAID = "an operator finds that nothing was paid"
-    DISMISSED_OWN = "an operator dismisses money that the payment stands on"
+    DISMISSED_OWN = "an operator dismisses money that the payment stands on, or a refund under way"
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,7 +378,7 @@ def _accepted(payment: Payment, fact: CaseAccepted, around: Surroundings) -> Fin
 
 def _dismissed(payment: Payment, fact: CaseDismissed, around: Surroundings) -> Finding:
     """A person's word takes a doubt away, never the money that a payment is complete by or waits for."""
-    case = _settled_case(fact, around)
+    case, column = _settled_case(fact, around), standing(payment)
     match case.kind if case is not None else None:
         case None:
             return Finding.NO_NEWS
@@ -386,7 +386,9 @@ def _dismissed(payment: Payment, fact: CaseDismissed, around: Surroundings) -> F
             return Finding.DISMISSED_UNPAID
         case CaseKind.LATE_PAYMENT | CaseKind.RECEIPT_OVERDUE:
             return Finding.DISMISSED_OWN
-        case CaseKind.WRONG_AMOUNT if standing(payment) is Standing.UNDER_REVIEW:
+        case CaseKind.WRONG_AMOUNT if column is Standing.UNDER_REVIEW:
+            return Finding.DISMISSED_OWN
+        case CaseKind.REFUND if column is Standing.REFUNDING:
             return Finding.DISMISSED_OWN
         case CaseKind.DUPLICATE_PAYMENT if not any(sibling.said_confirm for sibling in around.siblings):
             return Finding.DISMISSED_OWN

@@ -80,6 +80,10 @@ LANGUAGES = Sentence._fields
 _STARTING = Sentence("We are starting your M-Pesa payment.", "Tunaanzisha malipo yako ya M-Pesa.")
 _RECEIVED = Sentence("Payment received. Thank you.", "Malipo yamepokelewa. Asante.")
 _RETURNING = Sentence("Your money is being returned.", "Pesa zako zinarudishwa.")
+_PAID_BESIDE = Sentence(
+    "This booking is paid by another payment. Please do not pay again.",
+    "Safari hii imeshalipiwa kwa malipo mengine. Tafadhali usilipe tena.",
+)
 _RETURNED = Sentence("Your money has been returned.", "Pesa zako zimerudishwa.")
 
 _SENTENCES: dict[Reason, Sentence] = {
@@ -250,6 +254,8 @@ def _sentence(status: str, reason: Reason | None, booking_action: str, outcome_c
         return _SENTENCES[reason if reason in REVIEWS else Reason.REVIEW]
     if booking_action == "CONFIRM":
         return _RECEIVED
+    if booking_action == "FOLLOW_SIBLING" and status in ("COMPLETED", "REFUNDED"):
+        return _RETURNED if status == "REFUNDED" else _PAID_BESIDE
     if booking_action == "FOLLOW_SIBLING":
         return _SENTENCES[Reason.SIBLING_PAID]
     if booking_action == "RELEASE" and reason is Reason.TAKEN_BACK:

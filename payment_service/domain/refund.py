@@ -1,5 +1,6 @@
 """A refund: the nouns. What can be learned about one stands in `refund_facts`, what follows from it in `refunds`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -72,6 +73,15 @@ class Refund:
     def counts(self) -> bool:
         """Whether its money has gone back, or still may."""
         return self.state is not RefundState.FAILED
+
+
+def needed_refunds(refunds: Sequence[Refund]) -> list[Refund]:
+    """Those whose money has gone back or still may, but for what another refund of its receipt has made needless.
+
+    A needless one may be on its way still: M-Pesa reverses a payment only once.
+    """
+    returned = {refund.receipt for refund in refunds if refund.state is RefundState.DONE}
+    return [one for one in refunds if one.state is RefundState.DONE or (one.counts and one.receipt not in returned)]
 
 
 @dataclass(frozen=True, slots=True)

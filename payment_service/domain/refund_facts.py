@@ -93,6 +93,8 @@ class RefundReported:
     code: str | None
     receipt: str | None = None
     """The reversed one, as the result names it."""
+    amount: int | str | None = None
+    """Whole shillings, or a text that is no such number, as the result says it; None where it says none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ class RefundFinding(StrEnum):
     ELSEWHERE = "the receipt has been reversed, by another refund of ours"
     OVERTAKEN = "another refund of the receipt is done"
     FAILED = "a listed refusal in a result"
-    FOREIGN = "a result of another transaction"
+    FOREIGN = "a result of another transaction, or of another amount"
     NEVER_SENT = "it could not be sent within a day"
     DOUBTED = "its fate is unknown for a day"
     NOTHING = "nothing new"
@@ -226,7 +226,8 @@ def refund_finding(
         case RefundRefused():
             return _denial(refund, fact, RefundFinding.REFUSED)
         case RefundNotSent():
-            return _denial(refund, fact, RefundFinding.NOT_SENT)
+            # What is not needed any more is not sent again.
+            return _denial(refund, fact, RefundFinding.ELSEWHERE if around.returned else RefundFinding.NOT_SENT)
         case RefundAnswerLost():
             return RefundFinding.LOST if fact.claim_id == refund.claim_id else RefundFinding.NOTHING
         case RefundReported():
@@ -250,7 +251,7 @@ def _denial(refund: Refund, fact: RefundRefused | RefundNotSent, says: RefundFin
 
 def _result(refund: Refund, fact: RefundReported, around: RefundSurroundings) -> RefundFinding:
     """The token of its address has bound a result to this refund; what it names must not say otherwise."""
-    if fact.receipt not in (None, refund.receipt):
+    if fact.receipt not in (None, refund.receipt) or fact.amount not in (None, refund.amount):
         return RefundFinding.FOREIGN
     match fact.verdict:
         case RefundVerdict.DONE:

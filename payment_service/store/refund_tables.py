@@ -67,5 +67,6 @@ refunds = Table(
         "ended_at",
         postgresql_where=text("result_code IN ('2001', '8006')"),
     ),
+    Index("refunds_proven_initiators", "sent_as", "ended_at", postgresql_where=text("state = 'DONE'")),
     Index("refunds_to_ask_about", "next_ask_at", postgresql_where=text("state = 'UNCERTAIN'")),
 )

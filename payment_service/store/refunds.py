@@ -108,12 +108,16 @@ async def due_refunds(conn: AsyncConnection, now: datetime, most: int) -> list[D
     return [DueRefund._make(row) for row in await conn.execute(_DUE, {"now": now, "most": most})]
 
 
-async def initiator_refused(conn: AsyncConnection, sent_as: str, since: datetime) -> bool:
-    """Whether M-Pesa has refused this initiator with a refund since then."""
-    refused = exists().where(
-        refunds.c.sent_as == sent_as, refunds.c.ended_at >= since, refunds.c.result_code.in_(("2001", "8006"))
-    )
-    return bool(await conn.scalar(select(refused)))
+async def initiator_proven(conn: AsyncConnection, sent_as: str, since: datetime) -> bool:
+    """Whether M-Pesa has carried out a refund of this initiator since then: its password is right."""
+    done = exists().where(refunds.c.sent_as == sent_as, refunds.c.state == "DONE", refunds.c.ended_at >= since)
+    return bool(await conn.scalar(select(done)))
+
+
+async def order_on_its_way(conn: AsyncConnection, sent_as: str) -> bool:
+    """Whether a refund of this initiator is on the wire, or waits for its result."""
+    under_way = refunds.c.due_at.is_not(None) & refunds.c.state.in_(("SENDING", "ACCEPTED"))
+    return bool(await conn.scalar(select(exists().where(refunds.c.sent_as == sent_as, under_way))))
 
 
 async def refunds_to_send(conn: AsyncConnection, shortcodes: Sequence[str], now: datetime, most: int) -> list[Refund]:

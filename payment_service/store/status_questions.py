@@ -5,10 +5,10 @@ SQL only; `application.ask_status` decides.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import select, text, update
+from sqlalchemy import exists, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -110,6 +110,16 @@ async def lock_turn(conn: AsyncConnection, initiator: str, now: datetime) -> Tur
         )
     ).one()
     return Turn(*row)
+
+
+async def initiator_refused(conn: AsyncConnection, initiator: str, now: datetime, pause: timedelta) -> bool:
+    """Whether M-Pesa has refused this initiator within the pause: by the result of a question, or of a refund."""
+    asked, sent = initiators.c, refunds.c
+    question = exists().where(asked.initiator == initiator, asked.refused_code.is_not(None), asked.next_ask_at > now)
+    refund = exists().where(
+        sent.sent_as == initiator, sent.ended_at >= now - pause, sent.result_code.in_(("2001", "8006"))
+    )
+    return bool(await conn.scalar(select(question | refund)))
 
 
 async def results_since(

@@ -90,11 +90,18 @@ def test_nobody_whose_booking_is_confirmed_is_asked_for_anything() -> None:
             assert customer_message(status.value, reason, action.value, certain, "en") == "Payment received. Thank you."
 
 
+# Of money that came, too, the passenger reads what becomes of it.
+FOLLOWED = {
+    Status.COMPLETED: "This booking is paid by another payment. Please do not pay again.",
+    Status.REFUNDED: "Your money has been returned.",
+}
+
+
 def test_an_attempt_beaten_by_its_sibling_invites_nobody_to_pay() -> None:
     for status, reason, action, certain in EVERYTHING:
         if action is BookingAction.FOLLOW_SIBLING:
             english = customer_message(status.value, reason, action.value, certain, "en")
-            assert english == "This booking is already paid. Do not enter your PIN."
+            assert english == FOLLOWED.get(status, "This booking is already paid. Do not enter your PIN.")
 
 
 def test_who_is_certainly_unpaid_is_not_told_to_wait() -> None:

@@ -6,7 +6,7 @@ The expectations are written a second time here, in other words than the table's
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -123,6 +123,14 @@ def to(state: RefundState, case: bool = False, money: bool = False) -> Expected:
 CELLS: dict[str, tuple[RefundFact, Mapping[RefundState, Expected]]] = {
     "claimed": (RefundClaimed(OTHER_CLAIM), {R: to(S), S: REFUSED, A: REFUSED, U: REFUSED, D: REFUSED, F: REFUSED}),
     "accepted": (ACCEPTED, {R: to(U, money=True), S: to(A), A: NOTHING, U: NOTHING, D: NOTHING, F: MONEY}),
+    "done with another amount": (
+        replace(DONE, amount=AMOUNT - 1),
+        {R: MONEY, S: MONEY, A: MONEY, U: MONEY, D: MONEY, F: MONEY},
+    ),
+    "done with an amount nobody can read": (
+        replace(DONE, amount="unreadable"),
+        {R: MONEY, S: MONEY, A: MONEY, U: MONEY, D: MONEY, F: MONEY},
+    ),
     "another send accepted": (
         RefundAccepted(OTHER_CLAIM, "originator-2", None),
         {R: to(U, money=True), S: MONEY, A: MONEY, U: MONEY, D: MONEY, F: MONEY},
@@ -208,6 +216,13 @@ def test_a_refund_that_its_payment_does_not_wait_for_is_not_sent() -> None:
 
 TIMED_OUT = RefundTimedOut("callback:2")
 FOREIGN = reported(RefundVerdict.DONE, receipt=OTHER_RECEIPT)
+
+
+def test_a_refund_that_is_not_needed_any_more_is_not_sent_again() -> None:
+    """Another refund of the receipt was done while this one was being sent, and this one reached nobody."""
+    sending = led(requested(), RefundClaimed(CLAIM))
+    outcome = apply_refund(sending, RefundNotSent(CLAIM, "429"), START, TIMES, RETURNED)
+    assert (outcome.refund.state, outcome.refund.send_at, outcome.told) == (F, None, ())
 
 
 @pytest.mark.parametrize("answer", [RefundRefused(CLAIM, "403.001.01"), RefundNotSent(CLAIM, "429")])

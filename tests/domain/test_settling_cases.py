@@ -80,7 +80,8 @@ def refusal_due(kind: CaseKind, resolution: Resolution, column: Standing) -> Fin
         return Finding.CASE_ACCEPTED if column in (K, RG, RD) else None
     if kind in (CaseKind.LATE_PAYMENT, CaseKind.RECEIPT_OVERDUE, CaseKind.DUPLICATE_PAYMENT):
         return Finding.DISMISSED_OWN
-    return Finding.DISMISSED_OWN if kind is CaseKind.WRONG_AMOUNT and column is UR else None
+    under_way = (kind, column) in ((CaseKind.WRONG_AMOUNT, UR), (CaseKind.REFUND, RG))
+    return Finding.DISMISSED_OWN if under_way else None
 
 
 WALK = list(itertools.product(CaseKind, Resolution, Standing))

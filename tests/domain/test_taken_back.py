@@ -114,6 +114,16 @@ def test_a_confirmed_booking_is_released_and_a_person_hears_of_it() -> None:
         assert word in customer_message("REFUNDED", after.shown_reason, "RELEASE", after.outcome_certain, language)
 
 
+@pytest.mark.parametrize("kind", [CaseKind.LATE_PAYMENT, CaseKind.DUPLICATE_PAYMENT])
+def test_nobody_has_to_decide_about_money_that_the_payer_has_back(kind: CaseKind) -> None:
+    outcome = scenes.tell(
+        held(scenes.standing_in(Standing.COMPLETED)), scenes.taken_back(), NOW, open_cases=[open_case(kind)]
+    )
+    assert [case.kind for case in outcome.ended] == [kind]
+    assert outcome.case is not None
+    assert outcome.case.kind is CaseKind.TAKEN_BACK
+
+
 def test_a_dismissed_case_gives_the_booking_no_money_back() -> None:
     taken = scenes.led(scenes.standing_in(Standing.COMPLETED), scenes.taken_back())
     after = scenes.tell(taken, scenes.dismiss(), NOW, open_cases=[open_case(CaseKind.TAKEN_BACK)]).payment

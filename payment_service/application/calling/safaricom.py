@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from payment_service.application.calling.access_token import AccessToken
+from payment_service.application.calling.access_token import AccessToken, NoAccessToken, Token, get_token
+from payment_service.application.calling.request_budget import RequestBudget
 from payment_service.daraja.client import DarajaClient
 from payment_service.daraja.shortcodes import Shortcode
 from payment_service.security.sealing import Sealer
@@ -24,3 +25,16 @@ class Safaricom:
     sealer: Sealer
     """Seals what goes over the wire, and opens what is sealed of a payment."""
     clock: Callable[[], datetime]
+
+
+async def turn_and_token(safaricom: Safaricom, budget: RequestBudget, shortcode: str) -> Token:
+    """What a send waits for before it claims anything.
+
+    Raises BudgetExhausted, or NoAccessToken; the turn is given back then.
+    """
+    await budget.take(shortcode)
+    try:
+        return await get_token(safaricom.tokens)
+    except NoAccessToken:
+        budget.give_back(shortcode)
+        raise

@@ -26,7 +26,7 @@ _WHY: Final[Mapping[Finding, str]] = {
     Finding.ACCEPTED_UNNAMED: "No receipt names the money: find it, and give it as the M-Pesa receipt number.",
     Finding.CASE_ACCEPTED: "The payment has a receipt already, or its money has gone back: this is other money.",
     Finding.OWN_ACCEPTED: "The payment's money is going back, or is not there: there is nothing to accept.",
-    Finding.DISMISSED_OWN: "The payment stands on this money, so it cannot be dismissed.",
+    Finding.DISMISSED_OWN: "The payment stands on this money, or its refund is under way: it cannot be dismissed.",
 }
 _RECEIPT_EXPECTED = "expected the M-Pesa receipt number of the money: this case does not name one"
 _RECEIPT_DIFFERS = "expected nothing, or the receipt that the case is about"

@@ -18,19 +18,13 @@ import structlog
 from opentelemetry import trace
 from uuid_utils.compat import uuid7
 
-from payment_service.application.calling.access_token import (
-    NoAccessToken,
-    Token,
-    get_token,
-    token_at_hand,
-    token_refused,
-)
+from payment_service.application.calling.access_token import NoAccessToken, Token, token_at_hand, token_refused
 from payment_service.application.calling.exchanges import exchange_row
 from payment_service.application.calling.request_budget import BudgetExhausted, RequestBudget
-from payment_service.application.calling.safaricom import Safaricom
+from payment_service.application.calling.safaricom import Safaricom, turn_and_token
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
-from payment_service.application.recording.record_outcome import record_claim, record_outcome
+from payment_service.application.recording.record_outcome import record_claim, record_outcome, send_before
 from payment_service.daraja import push as daraja_push
 from payment_service.daraja import sending
 from payment_service.daraja.push import PushAnswer
@@ -46,9 +40,6 @@ NO_TURN_WAIT = timedelta(seconds=1)
 
 TRY_AGAIN_WAIT = timedelta(milliseconds=200)
 """The shortest wait between two tries, however long ago the next one was due."""
-
-RECORD_MARGIN_SECONDS = 2.0
-"""Lease that must be left beyond the longest request, for recording its outcome."""
 
 CLAIM_DROPPED = "CLAIM_DROPPED"
 """The code of a send that was claimed and never begun."""
@@ -148,7 +139,7 @@ async def send_prompt(
 
 async def _claim_and_send(tools: SendTools, request: PushRequest, payment_id: UUID) -> Tried:
     try:
-        token = await _turn_and_token(tools, request.shortcode.number)
+        token = await turn_and_token(tools.safaricom, tools.budget, request.shortcode.number)
     except (BudgetExhausted, NoAccessToken) as error:
         _log.warning("prompt postponed", payment_id=str(payment_id), cause=repr(error))
         return Tried(again=True, payment=None)
@@ -160,22 +151,12 @@ async def _claim_and_send(tools: SendTools, request: PushRequest, payment_id: UU
     return await _send(tools, request, HeldClaim(claim, claimed.payment))
 
 
-async def _turn_and_token(tools: SendTools, shortcode: str) -> Token:
-    await tools.budget.take(shortcode)
-    try:
-        return await get_token(tools.safaricom.tokens)
-    except NoAccessToken:
-        tools.budget.give_back(shortcode)
-        raise
-
-
 async def _send(tools: SendTools, request: PushRequest, held: HeldClaim) -> Tried:
     """One push under a committed claim, and its outcome recorded."""
     claim, payment = held.claim, held.payment
     daraja = tools.safaricom.daraja
-    longest = timedelta(seconds=daraja.push_timeouts.total_seconds + RECORD_MARGIN_SECONDS)
-    send_before = payment.lease_expires_at and payment.lease_expires_at - longest
-    answer, exchange = await daraja_push.push(daraja, claim.token.value, request, send_before=send_before)
+    before = send_before(payment.lease_expires_at, daraja.push_timeouts.total_seconds)
+    answer, exchange = await daraja_push.push(daraja, claim.token.value, request, send_before=before)
     if isinstance(answer, sending.NotSent):
         if answer.token_refused:
             token_refused(tools.safaricom.tokens, claim.token.generation)

@@ -14,10 +14,9 @@ from enum import StrEnum
 from payment_service.application.recording.request_encoding import fingerprint_holds
 from payment_service.application.settling.opened_bodies import NATIONAL_DIGITS
 from payment_service.domain.cases import CaseKind
-from payment_service.domain.decisions import booking_action
+from payment_service.domain.decisions import booking_action_now_and_told
 from payment_service.domain.edges import edges
 from payment_service.domain.facts import settlement_id
-from payment_service.domain.findings import Surroundings
 from payment_service.domain.payment import (
     ENDED_UNPAID,
     LIVE_STATES,
@@ -29,7 +28,7 @@ from payment_service.domain.payment import (
 )
 from payment_service.domain.query_schedule import worth_asking
 from payment_service.domain.reasons import Reason
-from payment_service.domain.refund import Refund, RefundState
+from payment_service.domain.refund import Refund, RefundState, needed_refunds
 from payment_service.security.chain import START
 from payment_service.security.keys import Keys
 from payment_service.security.sealing import Sealer
@@ -310,8 +309,8 @@ def _booking(found: Evidence, _: Instruments) -> Iterator[str]:
     payment = found.payment
     if payment is None:
         return
-    due = booking_action(payment, Surroundings(found.siblings))
-    if due is not payment.booking_action:
+    due, told = booking_action_now_and_told(payment, found.siblings)
+    if payment.booking_action not in (due, told):
         yield f"it is told {payment.booking_action.value}, and the rows say {due.value}"
     if payment.outcome_certain and (payment.state in LIVE_STATES or due is BookingAction.WAIT):
         yield f"it is certain, and {payment.state.value}, and the rows say {due.value}"
@@ -340,15 +339,16 @@ def _refunds(found: Evidence, _: Instruments) -> Iterator[str]:
     """By the refunds' own rows: which receipt each returns, and whether its money has gone back or still may."""
     if found.payment is None:
         return
-    came = {receipt.receipt: receipt.amount or 0 for receipt in found.receipts}
-    for receipt in sorted({refund.receipt for refund in found.refunds}):
-        back = sum(refund.amount for refund in found.refunds if refund.receipt == receipt and refund.counts)
-        if back > came.get(receipt, 0):
-            yield f"refunds of receipt {receipt} add up to {back}, and it brought {came.get(receipt, 0)}"
-    done = sum(refund.amount for refund in found.refunds if refund.state is RefundState.DONE)
-    if done != found.payment.refunded_amount:
-        yield f"the row says that {found.payment.refunded_amount} went back, its refunds {done}"
-    live = [refund.refund_id for refund in found.refunds if refund.counts and refund.ended_at is None]
+    done = [refund for refund in found.refunds if refund.state is RefundState.DONE]
+    needed = needed_refunds(found.refunds)
+    for receipt, came in ((receipt.receipt, receipt.amount) for receipt in found.receipts):
+        back = sum(refund.amount for refund in needed if refund.receipt == receipt)
+        if came is not None and back > came:
+            yield f"refunds of receipt {receipt} add up to {back}, and it brought {came}"
+    sent_back = sum(refund.amount for refund in done)
+    if sent_back != found.payment.refunded_amount:
+        yield f"the row says that {found.payment.refunded_amount} went back, its refunds {sent_back}"
+    live = [refund.refund_id for refund in needed if refund.ended_at is None]
     under_way = found.payment.refund_status is RefundStatus.PENDING
     if live != ([found.payment.refund_id] if under_way else []):
         yield f"refunds under way: {len(live)}, and the row says {found.payment.refund_status or 'none'}"

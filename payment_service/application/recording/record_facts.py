@@ -325,7 +325,7 @@ class _Ledger:
         if after.checkout_request_id is not None and before.checkout_request_id is None:
             self._checkout_holder[self._index(after.checkout_request_id)] = after.payment_id
         if isinstance(fact, CaseAccepted) and fact.receipt is not None and after.receipt != before.receipt:
-            self._count_receipt(after.payment_id, fact.receipt, fact.amount)
+            self._count_receipt(after.payment_id, fact.receipt, fact.amount or after.amount)
         if not isinstance(fact, ResultReported) or fact.verdict is not Verdict.PAID or fact.receipt is None:
             return
         if outcome.case is None and not outcome.changed(before):
@@ -335,8 +335,8 @@ class _Ledger:
         anothers = fact.in_doubt or (outcome.case is not None and outcome.case.kind is CaseKind.FOREIGN_IDS)
         if fact.receipt not in self._receipt_holder and not anothers:
             self._receipt_holder[fact.receipt] = after.payment_id
-            amount = fact.amount if isinstance(fact.amount, int) else None
             counted = after.receipt == fact.receipt
+            amount = fact.brought(after.amount if counted else None)
             self._writes.receipts[fact.receipt] = ReceiptRow(fact.receipt, after.payment_id, amount, counted, self._now)
 
     def _count_receipt(self, payment_id: UUID, receipt: str, amount: int | None) -> None:

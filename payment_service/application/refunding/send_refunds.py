@@ -4,31 +4,32 @@ The order is that of a prompt (`collecting.send_prompt`). A turn and a token are
 from here on the refund counts as sent. Then one POST, without retries, and its outcome is recorded. If this process
 dies after the claim, the lease runs out and the refund is uncertain: it is asked about by Transaction Status.
 
-A refund is sent as an operator of M-Pesa, whose password is locked after the third wrong one in a row. A result that
-refuses the operator stops the sending for a day; a corrected password is another initiator here, and is tried at once.
+A refund is sent as an operator of M-Pesa, whose password is locked after the third wrong one in a row. So refunds leave
+one at a time until one of them is done, and again when none was for an hour. A result that refuses the operator, of a
+refund or of a question, stops both for a day; a corrected password is another initiator here, and is tried at once.
 """
 
 import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import assert_never
 from uuid import UUID
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from uuid_utils.compat import uuid7
 
 from payment_service.alarms import PROGRAM_FAULT, REFUND_HELD_UP, REFUND_REFUSED
-from payment_service.application.calling.access_token import NoAccessToken, Token, get_token, token_doubted
+from payment_service.application.calling.access_token import NoAccessToken, Token, token_doubted
 from payment_service.application.calling.exchanges import exchange_row
 from payment_service.application.calling.operator import Operator
 from payment_service.application.calling.request_budget import BudgetExhausted, RequestBudget
-from payment_service.application.calling.safaricom import Safaricom
+from payment_service.application.calling.safaricom import Safaricom, turn_and_token
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
-from payment_service.application.recording.record_outcome import record_claim, record_outcome
+from payment_service.application.recording.record_outcome import record_claim, record_outcome, send_before
 from payment_service.application.settling.ask_status import REFUSED_PAUSE
 from payment_service.daraja import orders, sending
 from payment_service.daraja.orders import OrderAnswer
@@ -44,12 +45,13 @@ from payment_service.domain.refund_facts import (
     RefundRefused,
 )
 from payment_service.store import refunds as store
+from payment_service.store.status_questions import initiator_refused
 from runtime.alarms import raise_alarm
 
 AT_ONCE = 16
 """Refunds that one process has on the wire; the budget says how many leave in a second."""
-RECORD_MARGIN_SECONDS = 2.0
-"""Lease that must be left beyond the longest request, for recording its outcome."""
+PROVEN_FOR = timedelta(hours=1)
+"""From a refund that is done until its initiator counts as untried again: its password may have been changed."""
 
 HELD_UP_AFTER = timedelta(minutes=15)
 """From the request until each send in vain is told to a person; what lasts a moment has passed by then."""
@@ -71,10 +73,10 @@ class RefundTools:
 
 async def send_refunds(tools: RefundTools) -> int:
     """Begin to send the refunds that wait for it; how many. Each send is a task that outlives the step."""
-    free = AT_ONCE - len(tools.under_way)
     now = tools.safaricom.clock()
     async with tools.engine.connect() as conn:
-        if free <= 0 or await store.initiator_refused(conn, tools.operator.key, now - REFUSED_PAUSE):
+        free = await _places(tools, conn, now)
+        if free <= 0:
             return 0
         waiting = await store.refunds_to_send(conn, list(tools.safaricom.shortcodes), now, AT_ONCE)
     begun = [refund for refund in waiting if refund.refund_id not in tools.under_way][:free]
@@ -83,6 +85,15 @@ async def send_refunds(tools: RefundTools) -> int:
         tools.under_way[refund.refund_id] = task
         task.add_done_callback(partial(_sent, tools, refund.refund_id))
     return len(begun)
+
+
+async def _places(tools: RefundTools, conn: AsyncConnection, now: datetime) -> int:
+    """How many refunds may leave now. Processes that look in the same milliseconds may each send a first one."""
+    if await initiator_refused(conn, tools.operator.key, now, REFUSED_PAUSE):
+        return 0
+    if await store.initiator_proven(conn, tools.operator.key, now - PROVEN_FOR):
+        return AT_ONCE - len(tools.under_way)
+    return 0 if tools.under_way or await store.order_on_its_way(conn, tools.operator.key) else 1
 
 
 async def drain_refunds(tools: RefundTools, seconds: float) -> None:
@@ -104,7 +115,7 @@ async def _claim_and_send(tools: RefundTools, refund: Refund) -> None:
     # Before a claim is made: what must not be sent is found out while nothing is claimed.
     order = _order(tools, refund)
     try:
-        token = await _turn_and_token(tools, refund.shortcode)
+        token = await turn_and_token(tools.safaricom, tools.budget, refund.shortcode)
     except (BudgetExhausted, NoAccessToken) as error:
         _log.warning("refund postponed", refund_id=str(refund.refund_id), cause=repr(error))
         return
@@ -119,24 +130,12 @@ async def _claim_and_send(tools: RefundTools, refund: Refund) -> None:
     await _send(tools, now, order, token)
 
 
-async def _turn_and_token(tools: RefundTools, shortcode: str) -> Token:
-    await tools.budget.take(shortcode)
-    try:
-        return await get_token(tools.safaricom.tokens)
-    except NoAccessToken:
-        tools.budget.give_back(shortcode)
-        raise
-
-
 async def _send(tools: RefundTools, refund: Refund, order: ReversalOrder, token: Token) -> None:
     """One request under a committed claim, and its outcome recorded."""
     assert refund.claim_id is not None, "only what is claimed is sent"
     daraja = tools.safaricom.daraja
-    longest = timedelta(seconds=daraja.push_timeouts.total_seconds + RECORD_MARGIN_SECONDS)
-    send_before = refund.lease_expires_at and refund.lease_expires_at - longest
-    answer, exchange = await order_reversal(
-        daraja, token.value, tools.operator.initiator, order, send_before=send_before
-    )
+    before = send_before(refund.lease_expires_at, daraja.push_timeouts.total_seconds)
+    answer, exchange = await order_reversal(daraja, token.value, tools.operator.initiator, order, send_before=before)
     if isinstance(answer, sending.NotSent):
         await _heed(tools, refund, answer, token)
     elif isinstance(answer, orders.Refused):

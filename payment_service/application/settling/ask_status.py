@@ -69,6 +69,8 @@ async def ask_status(tools: StatusTools) -> bool:
     async with tools.engine.connect() as conn:
         if await _next_wanted(tools, conn, now) is None:
             return False
+        if await questions.initiator_refused(conn, tools.operator.key, now, REFUSED_PAUSE):
+            return False
     try:
         token = await get_token(tools.safaricom.tokens)
     except NoAccessToken as error:

@@ -31,7 +31,7 @@ from payment_service.domain.refund_facts import AboutRefund, RefundClaimed, Refu
 from payment_service.store.engines import connect_reader, connect_writer
 from payment_service.store.pipeline import run_together
 from payment_service.store.refunds import insert_refunds
-from tests.application.casework.casefiles import attempt, only_case, open_cases, settle
+from tests.application.casework.casefiles import attempt, expired, only_case, open_cases, settle
 from tests.application.refunding.returning import Returning, returning
 from tests.databases import Database
 from tests.rows import count, rows_of
@@ -88,6 +88,45 @@ async def test_a_refund_that_turns_out_to_be_done_after_all_is_not_sent_a_second
     assert await broken(process, database) == []
 
 
+async def test_a_refund_that_another_has_made_needless_on_its_way_breaks_no_promise(
+    process: Process, database: Database
+) -> None:
+    payment = await completed(process)
+    first = await ask(process, payment)
+    failed = RefundReported("callback:failed", RefundVerdict.FAILED, "1")
+    await tell(process, payment, first, RefundClaimed(uuid4()), failed)
+    second = await ask(process, payment, "r-2")
+    await tell(process, payment, second, RefundClaimed(uuid4()))
+    told = await tell(process, payment, first, DONE)
+    assert told.payment is not None
+    assert (told.payment.state, told.payment.refunded_amount) == ("REFUNDED", 500)
+    assert await broken(process, database) == []
+
+
+async def test_an_attempt_that_was_refunded_before_another_confirmed_breaks_no_promise(
+    process: Process, database: Database
+) -> None:
+    first = await expired(process, 1)
+    process.writers.clock.move(60)
+    second = await process.tell(await process.create(request_id="r-2", booking_id=first.booking_id), *sent(2))
+    await process.tell(first, paid(RECEIPT))
+    refund_id = await ask(process, first, "r-3")
+    told = await tell(process, first, refund_id, RefundClaimed(uuid4()), DONE)
+    assert told.payment is not None
+    assert told.payment.booking_action == "RELEASE"
+    process.writers.clock.move(1)
+    second = await process.tell(second, paid("TKA9Z8Y7X6"))
+    assert (second.state, second.booking_action) == ("COMPLETED", "CONFIRM")
+    assert await broken(process, database) == []
+
+
+async def test_a_receipt_whose_callback_named_no_amount_can_be_refunded(process: Process) -> None:
+    payment = await process.tell(await process.create(), *sent(1), replace(paid(RECEIPT), amount=None))
+    assert payment.booking_action == "CONFIRM"
+    answer = await process.payments.RefundPayment(asked(payment))
+    assert answer.payment.refund.amount.units == 500
+
+
 async def test_two_refunds_of_one_receipt_that_are_both_said_to_be_done_count_once_with_a_case_about_money(
     process: Process, database: Database
 ) -> None:
@@ -137,7 +176,7 @@ async def test_a_post_that_comes_again_after_its_case_was_dismissed_is_no_news(
     payment = await completed(process)
     refund_id = await ask(process, payment)
     foreign = replace(DONE, receipt="TKZ9Y8X7W6")
-    await tell(process, payment, refund_id, RefundClaimed(uuid4()), foreign)
+    await tell(process, payment, refund_id, RefundClaimed(uuid4()), foreign, DONE)
     await settle(process, await only_case(process), Resolution.DISMISS)
     events = await count(database, "payment_events")
     await tell(process, payment, refund_id, foreign)

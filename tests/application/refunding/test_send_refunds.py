@@ -223,9 +223,7 @@ async def test_a_refund_that_waits_long_is_told_to_a_person(refunds: Returning) 
 async def test_a_refused_initiator_is_tried_once_and_a_corrected_one_at_once(
     refunds: Returning, tmp_path: Path
 ) -> None:
-    wrong = load_initiator(DEVELOPMENT_INITIATOR_NAME, "expired", tmp_path / "certificate.pem")
-    operator = replace(refunds.tools.operator, initiator=wrong)
-    refused = replace(refunds, tools=replace(refunds.tools, operator=operator))
+    refused = with_wrong_password(refunds, tmp_path)
     first = await refused.refunded()
     await refunds.enquiring.heard(1)
     assert await refunds.state(first) == ("FAILED", "2001")
@@ -235,6 +233,52 @@ async def test_a_refused_initiator_is_tried_once_and_a_corrected_one_at_once(
     assert await refunds.send() == 1
     await refunds.enquiring.heard(2)
     assert await refunds.payment_of(second) == REFUNDED
+
+
+def with_wrong_password(refunds: Returning, folder: Path) -> Returning:
+    wrong = load_initiator(DEVELOPMENT_INITIATOR_NAME, "expired", folder / "certificate.pem")
+    operator = replace(refunds.tools.operator, initiator=wrong)
+    asking = replace(refunds.enquiring.tools, operator=operator)
+    return replace(
+        refunds,
+        enquiring=replace(refunds.enquiring, tools=asking),
+        tools=replace(refunds.tools, operator=operator),
+    )
+
+
+async def test_a_wrong_password_is_tried_once_however_many_refunds_wait(refunds: Returning, tmp_path: Path) -> None:
+    refused = with_wrong_password(refunds, tmp_path)
+    paid = [await refunds.paid(phone_number=f"25471200000{number}") for number in range(4)]
+    waiting = [await refused.ask(payment) for payment in paid]
+    assert [await refused.send(), await refused.send()] == [1, 0]
+    await refunds.enquiring.heard(1)
+    assert await refused.send() == 0
+    states = [await refunds.state(refund_id) for refund_id in waiting]
+    assert sorted(states, key=str) == [("FAILED", "2001"), *[("REQUESTED", None)] * 3]
+    await refunds.enquiring.pending()
+    assert not await refused.enquiring.ask(), "a question would be the second wrong password"
+
+
+async def test_refunds_leave_side_by_side_once_one_of_them_is_done(refunds: Returning) -> None:
+    for number in range(4):
+        await refunds.ask(await refunds.paid(phone_number=f"25471200000{number}"))
+    assert await refunds.send() == 1
+    await refunds.enquiring.heard(1)
+    assert await refunds.send() == 3
+    await refunds.enquiring.heard(4)
+
+
+async def test_an_initiator_that_a_question_was_refused_sends_no_refund(refunds: Returning, tmp_path: Path) -> None:
+    refused = with_wrong_password(refunds, tmp_path)
+    refund_id = await refunds.ask(await refunds.paid(phone_number="254712000001"))
+    await refunds.enquiring.pending()
+    await refused.enquiring.ask_and_hear()
+    refunds.enquiring.books.clock.move(61)
+    assert not await refused.enquiring.ask()
+    assert await refused.send() == 0
+    assert await refunds.send() == 1
+    await refunds.enquiring.heard(2)
+    assert await refunds.payment_of(refund_id) == REFUNDED
 
 
 async def test_the_token_of_one_address_is_worth_nothing_at_another(refunds: Returning) -> None:
