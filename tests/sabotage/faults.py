@@ -1195,8 +1195,8 @@ FAULTS = (
     Fault(
         "a refund is done by a result of another receipt",
         "payment_service/domain/refunds.py",
-        "    if fact.receipt not in (None, refund.receipt):",
-        "    if fact.receipt == refund.payment_id:",
+        "    if fact.receipt not in (None, refund.receipt) or",
+        "    if fact.receipt == refund.payment_id or",
         (f"{REFUNDS}::test_a_cell_does_what_it_promises",),
     ),
     Fault(
@@ -1230,8 +1230,8 @@ FAULTS = (
     Fault(
         "refunds that are refused for their token stop the prompts",
         "payment_service/application/refunding/send_refunds.py",
-        "Token, get_token, token_doubted",
-        "Token, get_token, token_refused as token_doubted",
+        "NoAccessToken, Token, token_doubted",
+        "NoAccessToken, Token, token_refused as token_doubted",
         (f"{SENT_REFUNDS}::test_an_app_without_reversals_holds_up_no_prompt_and_a_person_hears_of_it",),
     ),
     Fault(
@@ -1250,9 +1250,9 @@ FAULTS = (
     ),
     Fault(
         "refunds are sent on after the initiator was refused",
-        "payment_service/store/refunds.py",
-        "refunds.c.ended_at >= since,",
-        "refunds.c.ended_at < since,",
+        "payment_service/store/status_questions.py",
+        "sent.ended_at >= now - pause",
+        "sent.ended_at < now - pause",
         (f"{SENT_REFUNDS}::test_a_refused_initiator_is_tried_once_and_a_corrected_one_at_once",),
     ),
     Fault(
