@@ -50,8 +50,8 @@ RULES: Mapping[CaseKind, CaseRules] = {
     CaseKind.LATE_PAYMENT: CaseRules(
         (_ACCEPT,),
         _PASSENGER_WAITS,
-        "The money came after the hold. Accept it if the seat can still be given; if not, have the booking service send"
-        " it back (RefundPayment), which ends the case.",
+        "The money came after the hold. Accept it if the seat can still be given and no other attempt has confirmed the"
+        " booking; if not, have the booking service send it back (RefundPayment), which ends the case.",
     ),
     CaseKind.WRONG_AMOUNT: CaseRules(
         (_ACCEPT, _DISMISS),
