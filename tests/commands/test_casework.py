@@ -39,7 +39,7 @@ async def test_from_a_phone_number_to_a_settled_case_in_three_commands(
 
     code, shown, errors = await command(environment, "cases", "show", case_id)
     assert (code, errors) == (0, "")
-    assert "The money came after the hold. Accept it if the seat can still be given; if not, " in shown
+    assert "The money came after the hold. Accept it if the seat can still be given and no other attempt has" in shown
     assert f"To settle it: payment-service cases resolve {case_id} accept --reason …" in shown
 
     words = ("cases", "resolve", case_id, "accept", "--reason", "has the message, seat is free", "--yes")
