@@ -12,7 +12,7 @@ from rich.console import Console
 
 from payment_service.app import serve as serve_payments
 from payment_service.commands.callbacks import replay as replay_one
-from payment_service.commands.casework import cases, payments
+from payment_service.commands.casework import cases, payments, prompts
 from payment_service.commands.inspect import NotAllHolds
 from payment_service.commands.inspect import check as check_payments
 from payment_service.commands.inspect import explain as explain_payment
@@ -33,6 +33,7 @@ callbacks = typer.Typer(no_args_is_help=True, help="Look after callbacks that co
 app.add_typer(callbacks, name="callbacks")
 app.add_typer(cases, name="cases")
 app.add_typer(payments, name="payments")
+app.add_typer(prompts, name="prompts")
 
 Inspection = TypeVar("Inspection", bound=InspectionSettings)
 

@@ -24,6 +24,7 @@ from payment_service.application.calling.request_budget import RequestBudget
 from payment_service.application.calling.safaricom import Safaricom
 from payment_service.application.collecting.create_payment import CreatingTools, Decision, NewPayment, create_payments
 from payment_service.application.collecting.initiate_payment import InitiatePayments
+from payment_service.application.collecting.prompt_switch import check_prompts_allowed
 from payment_service.application.collecting.send_prompt import SendTools
 from payment_service.application.following.event_feed import EventFeed
 from payment_service.application.following.read_payments import payment_reads
@@ -167,6 +168,7 @@ def _parts(
         callback_keys=credentials.callback_keys,
         callback_base_url=settings.callback_base_url.rstrip("/"),
         times=settings.times,
+        check_allowed=partial(check_prompts_allowed, engine),
     )
     refunds = _refunds(settings, credentials, engine, send)
     catching_up = CatchingUp(clock, settings.times)

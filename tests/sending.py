@@ -8,6 +8,7 @@ from payment_service.application.calling.access_token import AccessToken
 from payment_service.application.calling.exchanges import keep_exchange
 from payment_service.application.calling.request_budget import RequestBudget
 from payment_service.application.calling.safaricom import Safaricom
+from payment_service.application.collecting.prompt_switch import check_prompts_allowed
 from payment_service.application.collecting.send_prompt import SendTools
 from payment_service.daraja.client import open_daraja
 from payment_service.daraja.shortcodes import Shortcode, ShortcodeKind
@@ -40,5 +41,6 @@ async def sending(writers: Writers, database_url: str) -> AsyncIterator[SendTool
             callback_keys=CALLBACK_KEYS,
             callback_base_url=NOBODY,
             times=writers.times,
+            check_allowed=partial(check_prompts_allowed, engine),
         )
     await engine.dispose()

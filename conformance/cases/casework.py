@@ -10,12 +10,12 @@ from mpesa_payments.v1 import operations_service_pb2 as pb
 from mpesa_payments.v1.operations_service_pb2_grpc import OperationsServiceStub
 
 from conformance.account import Account, Seen
-from conformance.caller import Caller, has_action, has_reason, refusal_of
+from conformance.caller import Caller, a_request, has_action, has_reason, refusal_of, refused
 from conformance.cases.late import paid_after_expiry
 from conformance.installation import Installation
 from conformance.judgement import PATIENCE_SECONDS, expect
-from conformance.running import case, case_given_up_soon
-from conformance.simulator import a_number
+from conformance.running import case, case_alone, case_given_up_soon
+from conformance.simulator import UNTIL_TOLD, a_number
 
 
 def operations(caller: Caller) -> OperationsServiceStub:
@@ -97,3 +97,32 @@ async def a_payment_that_nobody_knows_is_not_found(town: Installation) -> Seen:
     )
     expect("payments", len(found.payments), 0)
     return Seen("nothing found", "nothing paid")
+
+
+@case_alone
+async def prompts_stopped_by_an_operator(arena: Installation) -> Seen:
+    """An operator stops all new prompts while one is on a phone; the passenger pays; then prompts are allowed again."""
+    phone, other = await arena.simulator.phone(UNTIL_TOLD), a_number()
+    request = a_request(phone)
+    started = await arena.first.ask(request)
+    await arena.simulator.prompted(phone)
+    await turn_prompt_switch(arena, pb.TurnPromptSwitchRequest.TURN_STOP)
+    try:
+        barred = await refused(arena.first.initiate(other))
+        repeat = await arena.second.ask(request)
+        await arena.simulator.settle(phone, ending="paid")
+        account = await arena.account(started)
+    finally:
+        await turn_prompt_switch(arena, pb.TurnPromptSwitchRequest.TURN_ALLOW)
+    expect("another payment", barred.name, "FAILED_PRECONDITION/PROMPTS_STOPPED")
+    expect("pushes to its phone", await arena.simulator.pushes(phone=other), [])
+    expect("a repeat of the first call", repeat.replayed, True)
+    (await arena.lived(other)).must(status="COMPLETED", action="CONFIRM", prompts=1, debited=500)
+    account.must(status="COMPLETED", action="CONFIRM", prompts=1, debited=500)
+    return account.seen(f"another meanwhile: {barred.reason}, and later COMPLETED")
+
+
+async def turn_prompt_switch(arena: Installation, turn: pb.TurnPromptSwitchRequest.Turn.ValueType) -> None:
+    """Stop all new prompts, or allow them."""
+    asked = pb.TurnPromptSwitchRequest(turn=turn, operator="amina", reason="wrong prices")
+    await operations(arena.second).TurnPromptSwitch(asked, timeout=PATIENCE_SECONDS)

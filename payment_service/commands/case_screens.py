@@ -50,6 +50,14 @@ def show_resolved(console: Console, answer: pb.ResolveCaseResponse) -> None:
         _show(console, _payment(attempt, mine=attempt.payment.payment_id == case.payment_id))
 
 
+def show_prompt_switch(console: Console, answer: pb.GetPromptSwitchResponse | pb.TurnPromptSwitchResponse) -> None:
+    """Whether new prompts are stopped, and who has said so."""
+    switch = answer.prompt_switch
+    standing = "New prompts are stopped" if switch.stopped else "New prompts are allowed"
+    said = f", since {_at(switch.turn_time)}, by {switch.operator}: {switch.reason}" if switch.operator else "."
+    _show(console, [standing + said])
+
+
 def show_found(console: Console, answer: pb.FindPaymentsResponse) -> None:
     """The payments, each with its cases, then the cases about none of them."""
     for found in answer.payments:

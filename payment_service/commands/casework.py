@@ -1,4 +1,4 @@
-"""`payment-service cases` and `payments`: clients of the running service, which need no database and no keys.
+"""`payment-service cases`, `payments` and `prompts`: clients of the running service, without a database and keys.
 
 What an operator decides is asked for once before it is done, or taken as said with --yes. The service is told how the
 case stood when it was shown, and refuses a decision on an old picture.
@@ -30,6 +30,10 @@ CALL_SECONDS: Final = 30.0
 
 cases = typer.Typer(no_args_is_help=True, help="Settle what no evidence decides. Asks the running service.")
 payments = typer.Typer(no_args_is_help=True, help="Find payments of any caller. Asks the running service.")
+
+prompts = typer.Typer(
+    no_args_is_help=True, help="Stop all new prompts, and allow them again. Asks the running service."
+)
 
 
 class Output(StrEnum):
@@ -154,6 +158,56 @@ def find_payments(
         asked.complete_time.from_time.FromDatetime(midnight)
         asked.complete_time.before_time.FromDatetime(midnight + timedelta(days=1))
     _ask(service, lambda stub: stub.FindPayments(asked, timeout=CALL_SECONDS), output, screens.show_found)
+
+
+@prompts.command("show")
+def show_prompts(service: Service = None, output: As = Output.TEXT) -> None:
+    """Show whether new prompts are stopped, by whom and why."""
+    asked = pb.GetPromptSwitchRequest()
+    _ask(service, lambda stub: stub.GetPromptSwitch(asked, timeout=CALL_SECONDS), output, screens.show_prompt_switch)
+
+
+@prompts.command("stop")
+def stop_prompts(
+    reason: Reason,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    operator: Name = None,
+    service: Service = None,
+    output: As = Output.TEXT,
+) -> None:
+    """Stop all new prompts, of all callers. Payments that exist go on: a prompt that is on a phone can be paid."""
+    _turn(pb.TurnPromptSwitchRequest.TURN_STOP, "Stop all new prompts?", reason, yes, operator, service, output)
+
+
+@prompts.command("allow")
+def allow_prompts(
+    reason: Reason,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    operator: Name = None,
+    service: Service = None,
+    output: As = Output.TEXT,
+) -> None:
+    """Allow new prompts again."""
+    _turn(pb.TurnPromptSwitchRequest.TURN_ALLOW, "Allow new prompts again?", reason, yes, operator, service, output)
+
+
+def _turn(
+    turn: "pb.TurnPromptSwitchRequest.Turn.ValueType",
+    question: str,
+    reason: str,
+    yes: bool,
+    operator: str | None,
+    service: str | None,
+    output: Output,
+) -> None:
+    async def turn_switch(stub: Any) -> pb.TurnPromptSwitchResponse:
+        if not yes:
+            _confirm(question)
+        asked = pb.TurnPromptSwitchRequest(turn=turn, operator=operator or account(), reason=reason)
+        turned: pb.TurnPromptSwitchResponse = await stub.TurnPromptSwitch(asked, timeout=CALL_SECONDS)
+        return turned
+
+    _ask(service, turn_switch, output, screens.show_prompt_switch)
 
 
 _NAIROBI_AHEAD = timedelta(hours=3)

@@ -7,6 +7,7 @@ it. What status and details it becomes on the wire is decided in
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from payment_service.domain.decisions import Bar
@@ -51,6 +52,14 @@ class BookingBarred(PaymentsError):
     def __init__(self, bar: Bar, payment: Payment) -> None:
         super().__init__()
         self.bar, self.payment = bar, payment
+
+
+class PromptsStopped(PaymentsError):
+    """An operator has stopped all new prompts."""
+
+    def __init__(self, since: datetime, reason: str) -> None:
+        super().__init__(f"An operator of this service has stopped all new prompts: {reason}")
+        self.since, self.reason = since, reason
 
 
 class CancelTooLate(PaymentsError):

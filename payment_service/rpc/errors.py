@@ -32,6 +32,7 @@ from payment_service.domain.errors import (
     PageTokenInvalid,
     PaymentNotFound,
     PaymentsError,
+    PromptsStopped,
     RefundBarred,
     RequestIdReused,
     ResolutionRefused,
@@ -142,6 +143,9 @@ def answer_to(error: Exception, clock: Callable[[], datetime]) -> Answer:
                 "cause": error.bar.value,
             }
             return Answer(code.FAILED_PRECONDITION, "REFUND_NOT_POSSIBLE", _WHY_NO_REFUND[error.bar], metadata)
+        case PromptsStopped():
+            metadata = {"since": error.since.isoformat(), "why": error.reason}
+            return Answer(code.FAILED_PRECONDITION, "PROMPTS_STOPPED", text, metadata)
         case PaymentNotFound():
             return Answer(code.NOT_FOUND, "PAYMENT_NOT_FOUND", text)
         case CaseNotFound():

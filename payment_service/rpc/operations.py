@@ -10,6 +10,7 @@ from payment_service.application.casework import find_payments as finding
 from payment_service.application.casework import resolve_case as resolving
 from payment_service.application.casework import show_cases as showing
 from payment_service.application.casework import take_case as taking
+from payment_service.application.collecting import prompt_switch as switching
 from payment_service.rpc import operations_replies as replies
 from payment_service.rpc import operations_requests as requests
 from payment_service.rpc.calls import Call, Unary
@@ -54,6 +55,20 @@ async def find_payments(core: Core, _call: Call, message: pb.FindPaymentsRequest
     return replies.payments_found(found, _next_page(core, last, filters))
 
 
+async def get_prompt_switch(core: Core, _call: Call, _message: pb.GetPromptSwitchRequest) -> pb.GetPromptSwitchResponse:
+    """GetPromptSwitch."""
+    turn = await switching.read_switch(core.reads)
+    return pb.GetPromptSwitchResponse(prompt_switch=replies.prompt_switch(turn))
+
+
+async def turn_prompt_switch(
+    core: Core, _call: Call, message: pb.TurnPromptSwitchRequest
+) -> pb.TurnPromptSwitchResponse:
+    """TurnPromptSwitch."""
+    turn = await switching.turn_prompt_switch(core.reads, requests.parse_switch_turn(message, core.clock()))
+    return pb.TurnPromptSwitchResponse(prompt_switch=replies.prompt_switch(turn))
+
+
 def _next_page(core: Core, last: UUID | None, filters: bytes) -> str:
     if last is None:
         return ""
@@ -66,5 +81,7 @@ OPERATIONS: Final[Mapping[str, Unary]] = {
     "mpesa_payments.v1.OperationsService/TakeCase": Unary(take_case),
     "mpesa_payments.v1.OperationsService/ResolveCase": Unary(resolve_case),
     "mpesa_payments.v1.OperationsService/FindPayments": Unary(find_payments),
+    "mpesa_payments.v1.OperationsService/GetPromptSwitch": Unary(get_prompt_switch),
+    "mpesa_payments.v1.OperationsService/TurnPromptSwitch": Unary(turn_prompt_switch),
 }
 """Every method for operators."""

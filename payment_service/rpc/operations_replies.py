@@ -14,6 +14,7 @@ from payment_service.rpc.operations_requests import etag_of
 from payment_service.rpc.replies import CURRENCY, payment_message, timestamp
 from payment_service.store.casework import TAKEN, CaseAct, WorkedCase
 from payment_service.store.payment_search import Takings
+from payment_service.store.prompt_switch import SwitchTurn
 
 _KIND = {kind.value: pb.CaseKind.Value(f"CASE_KIND_{kind.value}") for kind in CaseKind}
 _RESOLUTION = {one.value: pb.CaseResolution.Value(f"CASE_RESOLUTION_{one.value}") for one in Resolution}
@@ -54,6 +55,15 @@ def payments_found(found: FoundPayments, next_page_token: str) -> pb.FindPayment
         cases=[_case(case) for case in found.cases],
         takings=_takings(found.takings) if found.takings is not None else None,
         next_page_token=next_page_token,
+    )
+
+
+def prompt_switch(turn: SwitchTurn | None) -> pb.PromptSwitch:
+    """How the switch for new prompts was turned last."""
+    if turn is None:
+        return pb.PromptSwitch()
+    return pb.PromptSwitch(
+        stopped=turn.stopped, operator=turn.operator, reason=turn.reason, turn_time=timestamp(turn.turned_at)
     )
 
 

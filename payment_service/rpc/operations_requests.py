@@ -27,6 +27,7 @@ from payment_service.security.sealing import Sealer
 from payment_service.store.casework import CaseFilter
 from payment_service.store.payment_search import PaymentSearch
 from payment_service.store.payments import PHONE_INDEX
+from payment_service.store.prompt_switch import SwitchTurn
 from runtime.redaction import redact_text
 
 REASON_MAX = 200
@@ -40,6 +41,12 @@ _KINDS: Mapping[int, CaseKind] = {pb.CaseKind.Value(f"CASE_KIND_{kind.value}"): 
 _RESOLUTIONS: Mapping[int, Resolution] = {
     pb.CaseResolution.Value(f"CASE_RESOLUTION_{one.value}"): one for one in Resolution
 }
+
+_TURNS: Mapping[int, bool] = {
+    pb.TurnPromptSwitchRequest.TURN_STOP: True,
+    pb.TurnPromptSwitchRequest.TURN_ALLOW: False,
+}
+"""Whether prompts are stopped after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,16 @@ def parse_decision(message: pb.ResolveCaseRequest) -> CaseDecision:
     fields.end()
     assert resolution is not None, "anything else has been refused"
     return CaseDecision(case_id, seen, resolution, operator, why, receipt)
+
+
+def parse_switch_turn(message: pb.TurnPromptSwitchRequest, now: datetime) -> SwitchTurn:
+    """How the switch for new prompts is to be turned."""
+    fields = Fields()
+    stopped = _TURNS.get(message.turn)
+    fields.require("turn", stopped is not None, "expected TURN_STOP or TURN_ALLOW")
+    operator, why = _operator(fields, message.operator), _reason(fields, message.reason)
+    fields.end()
+    return SwitchTurn(bool(stopped), operator, why, now)
 
 
 def parse_search(message: pb.FindPaymentsRequest, sealer: Sealer) -> tuple[PaymentSearch, int]:

@@ -1,14 +1,16 @@
-"""The tables of what all processes share when they call Safaricom: token, budgets, how far each list is read.
+"""The tables of what all processes share when they call Safaricom: token, budgets, the switch, how far lists are read.
 
 They hold no payment. The migrations make them; a test holds the two together.
 """
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Double,
     ForeignKey,
+    Identity,
     Integer,
     LargeBinary,
     PrimaryKeyConstraint,
@@ -104,6 +106,17 @@ initiators = Table(
     Column("refused_code", Text()),
     PrimaryKeyConstraint("initiator", name="initiators_pk"),
     CheckConstraint("(asked_reference IS NULL) = (asked_at IS NULL)", name="initiators_question_is_whole"),
+)
+
+prompt_switch = Table(
+    "prompt_switch",
+    metadata,
+    Column("position", BigInteger(), Identity(always=True), nullable=False),
+    required("stopped", Boolean()),
+    required("operator", Text()),
+    required("reason", Text()),
+    when("turned_at", nullable=False),
+    PrimaryKeyConstraint("position", name="prompt_switch_pk"),
 )
 
 whole_schema = refunds.metadata

@@ -137,3 +137,17 @@ async def test_what_cannot_be_asked_is_one_sentence(process: Process, environmen
         code, output, errors = await command(environment, *words)
         assert (code, output, "Traceback" in errors) == (1, "", False), words
         assert errors.startswith(sentence), words
+
+
+async def test_prompts_are_stopped_and_allowed_again(process: Process, environment: Mapping[str, str]) -> None:
+    assert (await command(environment, "prompts", "show"))[1] == "New prompts are allowed.\n"
+    code, _, errors = await command(environment, "prompts", "stop", "--reason", "wrong prices")
+    assert (code, errors) == (1, "Nobody can be asked here whether to do it: say so with --yes.\n")
+    code, shown, _ = await command(
+        environment, "prompts", "stop", "--reason", "wrong prices", "--operator", "amina", "--yes"
+    )
+    assert code == 0
+    assert re.fullmatch(r"New prompts are stopped, since .* EAT, by amina: wrong prices\n", shown), shown
+    assert (await command(environment, "prompts", "show"))[1] == shown
+    _, allowed, _ = await command(environment, "prompts", "allow", "--reason", "mended", "--yes", "--output", "json")
+    assert "stopped" not in json.loads(allowed)["prompt_switch"]

@@ -30,6 +30,7 @@ from payment_service.domain.errors import (
     PageTokenInvalid,
     PaymentNotFound,
     PaymentsError,
+    PromptsStopped,
     RefundBarred,
     RequestIdReused,
     ResolutionRefused,
@@ -83,6 +84,7 @@ EVERY_ERROR: list[tuple[Exception, str, grpc.StatusCode]] = [
     ),
     (BookingBarred(Bar.UNDER_REVIEW, a_payment()), "BOOKING_UNDER_REVIEW", grpc.StatusCode.FAILED_PRECONDITION),
     (CancelTooLate(a_payment(state=State.SENDING)), "CANCEL_TOO_LATE", grpc.StatusCode.FAILED_PRECONDITION),
+    (PromptsStopped(NOW, "wrong prices"), "PROMPTS_STOPPED", grpc.StatusCode.FAILED_PRECONDITION),
     (
         RefundBarred(RefundBar.NOT_PAID, a_payment()),
         "REFUND_NOT_POSSIBLE",

@@ -23,8 +23,10 @@ from tests.databases import Database
 from tests.rows import count
 from tests.rpc.answers import refused
 from tests.rpc.processes import Process, paid, sent
+from tests.rpc.test_methods import a_message
 from tests.sending import CALLBACK_KEYS
 
+STOP = pb.TurnPromptSwitchRequest.TURN_STOP
 ACCEPT, DISMISS = pb.CASE_RESOLUTION_ACCEPT, pb.CASE_RESOLUTION_DISMISS
 
 
@@ -259,6 +261,10 @@ BAD: dict[str, tuple[Broken, set[str]]] = {
         ),
         {"operator", "reason"},
     ),
+    "a switch that goes nowhere": (
+        lambda p: p.operations.TurnPromptSwitch(pb.TurnPromptSwitchRequest(operator="a b")),
+        {"turn", "operator", "reason"},
+    ),
     "a kind of nowhere": (
         lambda p: p.operations.ListCases(pb.ListCasesRequest(kind=99, owner="a b", booking_id="?")),  # type: ignore[arg-type]  # a newer client's kind
         {"kind", "owner", "booking_id"},
@@ -291,6 +297,44 @@ async def test_a_reason_with_a_phone_number_is_kept_without_it(process: Process,
     case = (await found(process, mpesa_receipt_number="RCPT000001")).cases[0]
     (act,) = (await process.operations.GetCase(pb.GetCaseRequest(case_id=case.case_id))).acts
     assert act.reason == "called [masked] back"
+
+
+async def test_stopped_prompts_bar_new_payments_and_nothing_else(process: Process) -> None:
+    first = await process.payments.InitiatePayment(a_message())
+    waiting = await process.create(booking_id="BK-2", request_id="req-2")
+    withdrawn = await process.create(booking_id="BK-3", request_id="req-3")
+    cancel = payment_service_pb2.CancelPaymentRequest(request_id="cancel-3", payment_id=str(withdrawn.payment_id))
+    await process.payments.CancelPayment(cancel)
+    assert not (await process.operations.GetPromptSwitch(pb.GetPromptSwitchRequest())).prompt_switch.stopped
+
+    stopped = await turned(process, STOP)
+    assert (stopped.stopped, stopped.operator, stopped.reason) == (True, "amina", "wrong prices")
+    assert await turned(process, STOP, operator="brian", reason="me too") == stopped, "who was first, stays known"
+    asked = a_message(request_id="req-4", booking_id="BK-4")
+    retry = payment_service_pb2.RetryPaymentRequest(request_id="retry-3", payment_id=str(withdrawn.payment_id))
+    for call in (process.payments.InitiatePayment(asked), process.payments.RetryPayment(retry)):
+        refusal = await refused(call)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "PROMPTS_STOPPED")
+        assert refusal.metadata["why"] == "wrong prices"
+    again = await process.payments.InitiatePayment(a_message())
+    assert (again.payment.payment_id, again.replayed) == (first.payment.payment_id, True)
+    assert (await process.tell(waiting, *sent(2), paid("RCPT000002"))).receipt == "RCPT000002"
+
+    allowed = await turned(process, pb.TurnPromptSwitchRequest.TURN_ALLOW, reason="prices are right")
+    assert (allowed.stopped, allowed.reason) == (False, "prices are right")
+    assert (await process.payments.InitiatePayment(asked)).payment.payment_id
+
+
+async def turned(
+    process: Process,
+    turn: pb.TurnPromptSwitchRequest.Turn.ValueType,
+    operator: str = "amina",
+    reason: str = "wrong prices",
+) -> pb.PromptSwitch:
+    asked = pb.TurnPromptSwitchRequest(turn=turn, operator=operator, reason=reason)
+    switch = (await process.operations.TurnPromptSwitch(asked)).prompt_switch
+    assert (await process.operations.GetPromptSwitch(pb.GetPromptSwitchRequest())).prompt_switch == switch
+    return switch
 
 
 def test_the_wire_has_every_kind_and_every_resolution() -> None:

@@ -23,6 +23,7 @@ class Fault:
     hangs_after: float | None = None
 
 
+FIRST_CLAIM = "tests/application/collecting/test_first_claim.py"
 RECORDING = "tests/application/recording/test_record_facts.py"
 CLOCK = "tests/application/recording/test_database_clock.py"
 CERTAINTY = "tests/domain/test_certainty.py"
@@ -1377,5 +1378,26 @@ FAULTS = (
         (
             f"{RECORDED_REFUNDS}::test_the_result_of_a_refund_that_the_database_had_lost_is_applied_once_it_is_there_again",
         ),
+    ),
+    Fault(
+        "a new payment is made while prompts are stopped",
+        "payment_service/application/collecting/create_payment.py",
+        "elif found.stopped is not None:",
+        "elif found.stopped is not None and not found.stopped.stopped:",
+        ("tests/rpc/test_operations.py::test_stopped_prompts_bar_new_payments_and_nothing_else",),
+    ),
+    Fault(
+        "a prompt that waits is sent while prompts are stopped",
+        "payment_service/application/collecting/send_prompt.py",
+        "await tools.check_allowed()",
+        "pass",
+        (f"{FIRST_CLAIM}::test_a_prompt_that_waits_is_not_sent_while_prompts_are_stopped",),
+    ),
+    Fault(
+        "who stops the prompts a second time takes the place of the first",
+        "payment_service/store/prompt_switch.py",
+        "LIMIT 1), false) <> :stopped",
+        "LIMIT 1), false) <> :stopped OR true",
+        ("tests/rpc/test_operations.py::test_stopped_prompts_bar_new_payments_and_nothing_else",),
     ),
 )

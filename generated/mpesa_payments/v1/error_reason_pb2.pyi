@@ -127,6 +127,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     "metadata": {"payment_id": "01a207be-15e6-7274-9063-6df81580c72e",
     "status": "PROCESSING", "cause": "NOT_PAID"}}
     """
+    ERROR_REASON_PROMPTS_STOPPED: _ErrorReason.ValueType  # 17
+    """FAILED_PRECONDITION. An operator has stopped all new prompts; metadata
+    "since" and "why" (the operator's words). Nothing was made, and the request
+    id stays free. Payments that exist go on as ever: watch them. Offer another
+    way to pay, or ask again when the operator has allowed prompts.
+    Sample: {"reason": "PROMPTS_STOPPED", "domain": "mpesa-payments",
+    "metadata": {"since": "2026-11-28T09:30:00+00:00", "why": "wrong prices"}}
+    """
     ERROR_REASON_CASE_NOT_FOUND: _ErrorReason.ValueType  # 20
     """NOT_FOUND. There is no such case.
     Sample: {"reason": "CASE_NOT_FOUND", "domain": "mpesa-payments"}
@@ -263,6 +271,14 @@ PAYMENTS_INITIATOR_CERTIFICATE_FILE). The request id stays free.
 Sample: {"reason": "REFUND_NOT_POSSIBLE", "domain": "mpesa-payments",
 "metadata": {"payment_id": "01a207be-15e6-7274-9063-6df81580c72e",
 "status": "PROCESSING", "cause": "NOT_PAID"}}
+"""
+ERROR_REASON_PROMPTS_STOPPED: ErrorReason.ValueType  # 17
+"""FAILED_PRECONDITION. An operator has stopped all new prompts; metadata
+"since" and "why" (the operator's words). Nothing was made, and the request
+id stays free. Payments that exist go on as ever: watch them. Offer another
+way to pay, or ask again when the operator has allowed prompts.
+Sample: {"reason": "PROMPTS_STOPPED", "domain": "mpesa-payments",
+"metadata": {"since": "2026-11-28T09:30:00+00:00", "why": "wrong prices"}}
 """
 ERROR_REASON_CASE_NOT_FOUND: ErrorReason.ValueType  # 20
 """NOT_FOUND. There is no such case.

@@ -815,3 +815,161 @@ class FindPaymentsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FindPaymentsResponse: _TypeAlias = FindPaymentsResponse  # noqa: Y015
+
+@_typing.final
+class PromptSwitch(_message.Message):
+    """Whether new prompts are stopped."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STOPPED_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TURN_TIME_FIELD_NUMBER: _builtins.int
+    stopped: _builtins.bool
+    """True while they are."""
+    operator: _builtins.str
+    """Who has turned the switch last; empty where nobody ever has."""
+    reason: _builtins.str
+    """Why, in the operator's words."""
+    @_builtins.property
+    def turn_time(self) -> _timestamp_pb2.Timestamp:
+        """When; unset where nobody ever has."""
+
+    def __init__(
+        self,
+        *,
+        stopped: _builtins.bool = ...,
+        operator: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        turn_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["turn_time", b"turn_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operator", b"operator", "reason", b"reason", "stopped", b"stopped", "turn_time", b"turn_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptSwitch: _TypeAlias = PromptSwitch  # noqa: Y015
+
+@_typing.final
+class GetPromptSwitchRequest(_message.Message):
+    """Asks how the switch stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPromptSwitchRequest: _TypeAlias = GetPromptSwitchRequest  # noqa: Y015
+
+@_typing.final
+class GetPromptSwitchResponse(_message.Message):
+    """How the switch stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPT_SWITCH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def prompt_switch(self) -> Global___PromptSwitch:
+        """The switch."""
+
+    def __init__(
+        self,
+        *,
+        prompt_switch: Global___PromptSwitch | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prompt_switch", b"prompt_switch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompt_switch", b"prompt_switch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPromptSwitchResponse: _TypeAlias = GetPromptSwitchResponse  # noqa: Y015
+
+@_typing.final
+class TurnPromptSwitchRequest(_message.Message):
+    """Turns the switch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Turn:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _TurnEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[TurnPromptSwitchRequest._Turn.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        TURN_UNSPECIFIED: TurnPromptSwitchRequest._Turn.ValueType  # 0
+        """Refused."""
+        TURN_STOP: TurnPromptSwitchRequest._Turn.ValueType  # 1
+        """Stop all new prompts."""
+        TURN_ALLOW: TurnPromptSwitchRequest._Turn.ValueType  # 2
+        """Allow them again."""
+
+    class Turn(_Turn, metaclass=_TurnEnumTypeWrapper):
+        """What to do."""
+
+    TURN_UNSPECIFIED: TurnPromptSwitchRequest.Turn.ValueType  # 0
+    """Refused."""
+    TURN_STOP: TurnPromptSwitchRequest.Turn.ValueType  # 1
+    """Stop all new prompts."""
+    TURN_ALLOW: TurnPromptSwitchRequest.Turn.ValueType  # 2
+    """Allow them again."""
+
+    TURN_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    turn: Global___TurnPromptSwitchRequest.Turn.ValueType
+    """Required. What to do."""
+    operator: _builtins.str
+    """Required. Who does it: 1 to 64 letters, digits or "-_.:@". Believed as it
+    is, until operators have certificates.
+    """
+    reason: _builtins.str
+    """Required. Why, 1 to 200 characters. Callers whose calls are refused are told
+    these words. Put no personal data here.
+    """
+    def __init__(
+        self,
+        *,
+        turn: Global___TurnPromptSwitchRequest.Turn.ValueType = ...,
+        operator: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operator", b"operator", "reason", b"reason", "turn", b"turn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TurnPromptSwitchRequest: _TypeAlias = TurnPromptSwitchRequest  # noqa: Y015
+
+@_typing.final
+class TurnPromptSwitchResponse(_message.Message):
+    """The switch once it is turned."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPT_SWITCH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def prompt_switch(self) -> Global___PromptSwitch:
+        """The switch."""
+
+    def __init__(
+        self,
+        *,
+        prompt_switch: Global___PromptSwitch | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prompt_switch", b"prompt_switch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompt_switch", b"prompt_switch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TurnPromptSwitchResponse: _TypeAlias = TurnPromptSwitchResponse  # noqa: Y015

@@ -68,6 +68,16 @@ class OperationsServiceStub(object):
                 request_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.FindPaymentsRequest.SerializeToString,
                 response_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.FindPaymentsResponse.FromString,
                 _registered_method=True)
+        self.GetPromptSwitch = channel.unary_unary(
+                '/mpesa_payments.v1.OperationsService/GetPromptSwitch',
+                request_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.GetPromptSwitchRequest.SerializeToString,
+                response_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.GetPromptSwitchResponse.FromString,
+                _registered_method=True)
+        self.TurnPromptSwitch = channel.unary_unary(
+                '/mpesa_payments.v1.OperationsService/TurnPromptSwitch',
+                request_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.TurnPromptSwitchRequest.SerializeToString,
+                response_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.TurnPromptSwitchResponse.FromString,
+                _registered_method=True)
 
 
 class OperationsServiceServicer(object):
@@ -135,6 +145,27 @@ class OperationsServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetPromptSwitch(self, request, context):
+        """Tells whether new prompts are stopped, by whom and why.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TurnPromptSwitch(self, request, context):
+        """Stops all new prompts, of all callers, or allows them again; who did so and
+        why is kept for ever. While they are stopped, InitiatePayment and
+        RetryPayment are refused with PROMPTS_STOPPED, unless they repeat an earlier
+        call, and what waits to be sent is not sent: it ends as any payment that
+        could not be sent in time. All else goes on: callbacks, queries, streams,
+        cases and refunds. A prompt that is on a phone can be paid.
+
+        A repetition changes nothing, and gives the switch as it was turned first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperationsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -162,6 +193,16 @@ def add_OperationsServiceServicer_to_server(servicer, server):
                     servicer.FindPayments,
                     request_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.FindPaymentsRequest.FromString,
                     response_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.FindPaymentsResponse.SerializeToString,
+            ),
+            'GetPromptSwitch': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPromptSwitch,
+                    request_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.GetPromptSwitchRequest.FromString,
+                    response_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.GetPromptSwitchResponse.SerializeToString,
+            ),
+            'TurnPromptSwitch': grpc.unary_unary_rpc_method_handler(
+                    servicer.TurnPromptSwitch,
+                    request_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.TurnPromptSwitchRequest.FromString,
+                    response_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.TurnPromptSwitchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -308,6 +349,60 @@ class OperationsService(object):
             '/mpesa_payments.v1.OperationsService/FindPayments',
             mpesa__payments_dot_v1_dot_operations__service__pb2.FindPaymentsRequest.SerializeToString,
             mpesa__payments_dot_v1_dot_operations__service__pb2.FindPaymentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPromptSwitch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mpesa_payments.v1.OperationsService/GetPromptSwitch',
+            mpesa__payments_dot_v1_dot_operations__service__pb2.GetPromptSwitchRequest.SerializeToString,
+            mpesa__payments_dot_v1_dot_operations__service__pb2.GetPromptSwitchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TurnPromptSwitch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mpesa_payments.v1.OperationsService/TurnPromptSwitch',
+            mpesa__payments_dot_v1_dot_operations__service__pb2.TurnPromptSwitchRequest.SerializeToString,
+            mpesa__payments_dot_v1_dot_operations__service__pb2.TurnPromptSwitchResponse.FromString,
             options,
             channel_credentials,
             insecure,

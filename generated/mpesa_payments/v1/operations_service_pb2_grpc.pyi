@@ -57,6 +57,18 @@ class OperationsServiceStub:
     """Finds payments of any caller, the newest first, by one thing that is known
     of them, with their cases.
     """
+    GetPromptSwitch: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.GetPromptSwitchRequest, _operations_service_pb2.GetPromptSwitchResponse]
+    """Tells whether new prompts are stopped, by whom and why."""
+    TurnPromptSwitch: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.TurnPromptSwitchRequest, _operations_service_pb2.TurnPromptSwitchResponse]
+    """Stops all new prompts, of all callers, or allows them again; who did so and
+    why is kept for ever. While they are stopped, InitiatePayment and
+    RetryPayment are refused with PROMPTS_STOPPED, unless they repeat an earlier
+    call, and what waits to be sent is not sent: it ends as any payment that
+    could not be sent in time. All else goes on: callbacks, queries, streams,
+    cases and refunds. A prompt that is on a phone can be paid.
+
+    A repetition changes nothing, and gives the switch as it was turned first.
+    """
 
 class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
     """For operators: the cases that people settle, and payments found by what a
@@ -130,6 +142,30 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_operations_service_pb2.FindPaymentsResponse]:
         """Finds payments of any caller, the newest first, by one thing that is known
         of them, with their cases.
+        """
+
+    @_abc_1.abstractmethod
+    def GetPromptSwitch(
+        self,
+        request: _operations_service_pb2.GetPromptSwitchRequest,
+        context: _aio.ServicerContext[_operations_service_pb2.GetPromptSwitchRequest, _abc.Awaitable[_operations_service_pb2.GetPromptSwitchResponse]],
+    ) -> _abc.Awaitable[_operations_service_pb2.GetPromptSwitchResponse]:
+        """Tells whether new prompts are stopped, by whom and why."""
+
+    @_abc_1.abstractmethod
+    def TurnPromptSwitch(
+        self,
+        request: _operations_service_pb2.TurnPromptSwitchRequest,
+        context: _aio.ServicerContext[_operations_service_pb2.TurnPromptSwitchRequest, _abc.Awaitable[_operations_service_pb2.TurnPromptSwitchResponse]],
+    ) -> _abc.Awaitable[_operations_service_pb2.TurnPromptSwitchResponse]:
+        """Stops all new prompts, of all callers, or allows them again; who did so and
+        why is kept for ever. While they are stopped, InitiatePayment and
+        RetryPayment are refused with PROMPTS_STOPPED, unless they repeat an earlier
+        call, and what waits to be sent is not sent: it ends as any payment that
+        could not be sent in time. All else goes on: callbacks, queries, streams,
+        cases and refunds. A prompt that is on a phone can be paid.
+
+        A repetition changes nothing, and gives the switch as it was turned first.
         """
 
 def add_OperationsServiceServicer_to_server(servicer: OperationsServiceServicer, server: _aio.Server) -> None: ...

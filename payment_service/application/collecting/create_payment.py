@@ -19,7 +19,7 @@ from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.request_encoding import REQUEST_ENCODING, conflict, encoded, fingerprint
 from payment_service.domain.decisions import bar_to_new_attempt, first_row
-from payment_service.domain.errors import BookingBarred, RequestIdReused, StoreUnavailable
+from payment_service.domain.errors import BookingBarred, PromptsStopped, RequestIdReused, StoreUnavailable
 from payment_service.domain.facts import SendClaimed
 from payment_service.domain.findings import Surroundings
 from payment_service.domain.payment import Payment, PaymentRequest, PhoneWarning, RetryRequest, Times
@@ -36,6 +36,7 @@ from payment_service.store.event_log import LoggedEvent, NewEvent
 from payment_service.store.health import DATABASE_NOW
 from payment_service.store.payments import PHONE_INDEX, EarlierPayment, Prompt, RequestColumns, Stored
 from payment_service.store.pipeline import BEGIN, COMMIT, ROLLBACK, Connection, run_together
+from payment_service.store.prompt_switch import LATEST_TURN, SwitchTurn, stopping_turn
 from payment_service.telemetry import trace_id
 from runtime.callback_tokens import REFERENCE_ALPHABET, new_reference
 
@@ -79,7 +80,7 @@ class Created:
     """What to send; None for a replay: whoever made the payment sends it."""
 
 
-Decision = Created | RequestIdReused | BookingBarred | None
+Decision = Created | RequestIdReused | BookingBarred | PromptsStopped | None
 """None: skipped by the insert, to be decided again."""
 
 
@@ -111,8 +112,8 @@ async def create_payment(
 
     Many callers at once share transactions. `retry` is what was asked where the request was made from one.
 
-    Raises RequestIdReused, BookingBarred, Overloaded or StoreUnavailable. None of them leaves a row but the last, which
-    cannot know: the store may have stopped answering in the middle of a commit.
+    Raises RequestIdReused, BookingBarred, PromptsStopped, Overloaded or StoreUnavailable. None of them leaves a row but
+    the last, which cannot know: the store may have stopped answering in the middle of a commit.
     """
     new = NewPayment(payment_id or uuid7(), caller, request, warning, trace_parent, retry or request, claim_id)
     for _ in range(ROUNDS_MAX):
@@ -120,7 +121,7 @@ async def create_payment(
         match decision:
             case Created():
                 return decision
-            case RequestIdReused() | BookingBarred():
+            case RequestIdReused() | BookingBarred() | PromptsStopped():
                 raise decision
             case None:
                 continue
@@ -143,6 +144,8 @@ async def create_payments(tools: CreatingTools, conn: Connection, group: Sequenc
             decisions.append(_replayed(tools, new, before))
         elif (bar := bar_to_new_attempt(siblings, now)) is not None:
             decisions.append(BookingBarred(*bar))
+        elif found.stopped is not None:
+            decisions.append(PromptsStopped(found.stopped.turned_at, found.stopped.reason))
         else:
             stored, made = _first_versions(tools, new, siblings, now)
             account_reference = next((a for a in drawn[new.payment_id] if a not in taken), stored.payment.reference)
@@ -184,7 +187,7 @@ async def _looked_up_again(
     unsure = [
         (new.caller, new.request.request_id)
         for new, decision in zip(group, decisions, strict=True)
-        if decision is None or isinstance(decision, BookingBarred)
+        if decision is None or isinstance(decision, BookingBarred | PromptsStopped)
     ]
     if not unsure:
         return decisions
@@ -215,6 +218,8 @@ class _Found:
     """All payments of the bookings."""
     account_references: set[str]
     """Those of the drawn ones that are in use."""
+    stopped: SwitchTurn | None
+    """Who has stopped all new prompts."""
 
 
 async def _read(
@@ -227,16 +232,17 @@ async def _read(
         store.payments_of_bookings([(new.caller, new.request.booking_id) for new in group]),
         store.payments_of_requests([(new.caller, new.request.request_id) for new in group]),
         DATABASE_NOW,
+        LATEST_TURN,
     ]
     if candidates:
         since = tools.clock() - ACCOUNT_REFERENCE_UNIQUE_FOR
         statements.append(store.account_references_in_use(candidates, since))
-    _, bookings, requests, reading, *references = await run_together(conn, statements)
+    _, bookings, requests, reading, switch, *references = await run_together(conn, statements)
     made = [store.earlier_payment(row, tools.sealer) for row in requests.rows]
     earlier = {(before.use.caller, before.use.request_id): before for before in made}
     taken = {row[0] for result in references for row in result.rows}
     attempts = [store.stored(row, tools.sealer).payment for row in bookings.rows]
-    return _Found(reading.rows[0][0], earlier, _by_booking(attempts), taken)
+    return _Found(reading.rows[0][0], earlier, _by_booking(attempts), taken, stopping_turn(switch.rows))
 
 
 def _first_versions(

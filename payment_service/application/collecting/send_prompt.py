@@ -9,6 +9,7 @@ path leads back to sending but the proof that nothing was sent.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -29,6 +30,7 @@ from payment_service.daraja import push as daraja_push
 from payment_service.daraja import sending
 from payment_service.daraja.push import PushAnswer
 from payment_service.daraja.shortcodes import PushRequest
+from payment_service.domain.errors import PromptsStopped, StoreUnavailable
 from payment_service.domain.facts import AnswerLost, Fact, NotSent, PromptAccepted, PromptRefused, SendClaimed
 from payment_service.domain.payment import Payment, State, Times
 from payment_service.store.payments import Prompt
@@ -60,6 +62,8 @@ class SendTools:
     callback_keys: CallbackKeys = field(repr=False)
     callback_base_url: str
     times: Times
+    check_allowed: Callable[[], Awaitable[None]]
+    """Raises PromptsStopped once an operator has stopped all new prompts, and StoreUnavailable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +142,28 @@ async def send_prompt(
 
 
 async def _claim_and_send(tools: SendTools, request: PushRequest, payment_id: UUID) -> Tried:
+    shortcode = request.shortcode.number
     try:
-        token = await turn_and_token(tools.safaricom, tools.budget, request.shortcode.number)
+        token = await turn_and_token(tools.safaricom, tools.budget, shortcode)
     except (BudgetExhausted, NoAccessToken) as error:
-        _log.warning("prompt postponed", payment_id=str(payment_id), cause=repr(error))
-        return Tried(again=True, payment=None)
+        return _postponed(payment_id, error)
+    try:
+        # Last of all, so that what has waited for its turn is stopped as well.
+        await tools.check_allowed()
+    except (PromptsStopped, StoreUnavailable) as error:
+        tools.budget.give_back(shortcode)
+        return _postponed(payment_id, error)
     claim = Claim(uuid7(), token)
     claimed = await record_claim(tools.facts, Submission(SendClaimed(claim.claim_id), payment_id))
     if claimed.payment is None or not claim.holds(claimed.payment):
-        tools.budget.give_back(request.shortcode.number)
+        tools.budget.give_back(shortcode)
         return Tried(again=False, payment=claimed.payment)
     return await _send(tools, request, HeldClaim(claim, claimed.payment))
+
+
+def _postponed(payment_id: UUID, error: Exception) -> Tried:
+    _log.warning("prompt postponed", payment_id=str(payment_id), cause=repr(error))
+    return Tried(again=True, payment=None)
 
 
 async def _send(tools: SendTools, request: PushRequest, held: HeldClaim) -> Tried:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -11,6 +12,7 @@ import pytest
 from payment_service.application.calling.access_token import Token
 from payment_service.application.collecting.create_payment import Decision, NewPayment
 from payment_service.application.collecting.initiate_payment import InitiatePayments
+from payment_service.application.collecting.prompt_switch import turn_prompt_switch
 from payment_service.application.collecting.send_prompt import HeldClaim, SendTools, claim_at_once, send_prompt
 from payment_service.application.following.event_feed import EventFeed
 from payment_service.application.following.read_payments import PaymentReads, payment_reads
@@ -18,6 +20,7 @@ from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.domain.errors import StoreUnavailable
 from payment_service.domain.payment import State
 from payment_service.store.engines import connect_writer
+from payment_service.store.prompt_switch import SwitchTurn
 from tests.databases import Database
 from tests.patience import PATIENCE_SECONDS
 from tests.rows import rows_of
@@ -83,3 +86,32 @@ async def test_a_claim_that_is_too_late_to_send_is_given_up_and_not_forgotten(
     assert payment is not None
     assert payment.state is State.CREATED, "nothing was sent, and any process may say so"
     assert await rows_of(database, "SELECT count(*) FROM daraja_exchanges WHERE http_status IS NOT NULL") == [(0,)]
+
+
+async def test_a_prompt_that_waits_is_not_sent_while_prompts_are_stopped(writers: Writers, database: Database) -> None:
+    async with ready_to_send(writers, database) as tools:
+        created = await writers.create(CALLER, a_request(), None, None)
+        prompt, now = created.prompt, writers.clock()
+        assert prompt is not None
+        await turn(writers, database, tools, stopped=True)
+
+        async def once() -> None:
+            writers.clock.move(2)
+            await tools.check_allowed()
+
+        assert await send_prompt(replace(tools, check_allowed=once), prompt, now + timedelta(seconds=1)) is None
+        assert await facts_told(database) == ["PaymentCreated"]
+
+        await turn(writers, database, tools, stopped=False)
+        now = writers.clock()
+        await send_prompt(replace(tools, check_allowed=once), prompt, now + timedelta(seconds=1))
+    assert await facts_told(database) == ["PaymentCreated", "SendClaimed", "NotSent"]
+
+
+async def turn(writers: Writers, database: Database, tools: SendTools, *, stopped: bool) -> None:
+    wanted = SwitchTurn(stopped, "amina", "wrong prices", writers.clock())
+    assert await turn_prompt_switch(resting_reads(writers, database, tools), wanted) == wanted
+
+
+async def facts_told(database: Database) -> list[str]:
+    return [kind for (kind,) in await rows_of(database, "SELECT fact_kind FROM payment_events ORDER BY position")]
