@@ -43,6 +43,7 @@ SETTINGS: Mapping[str, str] = {
     # Hundreds of times what a callback takes: one that comes is never overtaken by a query.
     "PAYMENTS_QUERY_AFTER_S": str(60 * slowness()),
     "PAYMENTS_QUERIES_PER_MINUTE": str(QUERIES_PER_MINUTE),
+    "PAYMENTS_AUTOMATIC_REFUND_MAX_KES": "500",
 }
 SOON_ASKED: Mapping[str, str] = {"PAYMENTS_QUERY_AFTER_S": str(slowness())}
 SOON_GIVEN_UP: Mapping[str, str] = {"PAYMENTS_EXPIRE_AFTER_S": str(5 * slowness())}

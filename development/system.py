@@ -64,6 +64,7 @@ SIMULATED_SETTINGS: Mapping[str, str] = {
     "PAYMENTS_PULL_NOMINATED_NUMBER": "254700000000",
     "PAYMENTS_PULL_INTERVAL_S": "5",
     "PAYMENTS_INITIATOR_NAME": SIMULATOR_INITIATOR_NAME,
+    "PAYMENTS_AUTOMATIC_REFUND_MAX_KES": "1000",
 }
 
 # A port found free can be taken before the service binds it; five clashes in a row are something else.

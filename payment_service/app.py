@@ -39,6 +39,7 @@ from payment_service.credentials import Credentials, load_credentials, prove_cre
 from payment_service.daraja.client import DarajaClient, open_daraja
 from payment_service.daraja.transport import Timeouts
 from payment_service.database import check_application_role, check_database, check_keys, remember_keys
+from payment_service.domain.automatic_refunds import AutomaticRefunds
 from payment_service.domain.payment import ShortcodeLimits
 from payment_service.readiness import reporting_readiness
 from payment_service.rpc.calls import Limits
@@ -210,7 +211,12 @@ def _writers(
 ) -> _Writers:
     keys, times = credentials.keys, settings.times
     creating = CreatingTools(sealer, keys.chain, keys.fingerprint, credentials.default_shortcode, clock, times)
-    recording = RecordingTools(sealer, keys.chain, keys.fingerprint, clock, times, settings.refund_times)
+    automatic = AutomaticRefunds(
+        amount_max=settings.automatic_refund_max_kes,
+        duplicates=settings.automatic_refund_of_duplicates,
+        shortcodes=credentials.shortcodes if credentials.initiator is not None else (),
+    )
+    recording = RecordingTools(sealer, keys.chain, keys.fingerprint, clock, times, settings.refund_times, automatic)
     connect = partial(connect_writer, settings.database_url.get_secret_value(), autocommit=True)
     return _Writers(
         creates=GroupCommit("create", connect, partial(create_payments, creating), feed.wake),

@@ -128,6 +128,16 @@ class PaymentSettings(TimedSettings):
     refunds_per_second: float = Field(
         default=5, gt=0, le=1_000, description="refunds a second for one shortcode, all processes together"
     )
+    automatic_refund_max_kes: int = Field(
+        default=0,
+        ge=0,
+        le=AMOUNT_MAX,
+        description="up to which amount late money goes back by itself, where its caller said REFUND; 0: never",
+    )
+    automatic_refund_of_duplicates: bool = Field(
+        default=False,
+        description="up to that amount, also the second payment of a booking that another attempt has confirmed",
+    )
     pull_nominated_number: str = Field(
         default="",
         description="MSISDN the shortcodes are registered with for Pull Transactions; empty: the books are not read",

@@ -16,6 +16,7 @@ from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.application.settling.catching_up import CatchingUp
+from payment_service.domain.automatic_refunds import AutomaticRefunds
 from payment_service.domain.payment import CancelRequest, PaymentRequest, PhoneWarning, RetryRequest, Times
 from payment_service.security.keys import Keys, create_keys, load_keys
 from payment_service.security.sealing import Sealer
@@ -86,13 +87,21 @@ async def running_writers(
     times: Times | None = None,
     committed: Callable[[], None] = lambda: None,
     shortcode: str = "174379",
+    automatic_refunds: AutomaticRefunds | None = None,
 ) -> AsyncIterator[Writers]:
     """Writers that share nothing with others but the database and the keys."""
     create_keys(keys_folder / "keys.json")
     keys = load_keys(keys_folder / "keys.json")
     sealer, clock, times = Sealer(keys), clock or Clock(), times or Times()
     creating = create_payment.CreatingTools(sealer, keys.chain, keys.fingerprint, shortcode, clock, times)
-    recording = record_facts.RecordingTools(sealer, keys.chain, keys.fingerprint, clock, times)
+    recording = record_facts.RecordingTools(
+        sealer,
+        keys.chain,
+        keys.fingerprint,
+        clock,
+        times,
+        automatic_refunds=automatic_refunds or AutomaticRefunds(),
+    )
     connect = partial(connect_writer, database_url, autocommit=True)
     creates: GroupCommit[NewPayment, Decision] = GroupCommit(
         "create", connect, partial(create_payment.create_payments, creating), committed

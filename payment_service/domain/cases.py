@@ -14,6 +14,7 @@ from payment_service.domain.facts import (
     RefundDone,
     RefundFailed,
     RefundInDoubt,
+    RefundRequested,
     ResultReported,
     TakenBack,
     unread_fact_id,
@@ -94,7 +95,8 @@ def ends_by_itself(case: OpenCase, after: Payment, fact: Fact, proven_receipt: s
         case CaseKind.OUTCOME_UNKNOWN:
             return after.receipt is not None or after.paid_twice or after.unpaid_proof is not None
         case kind if kind in OWN_MONEY:
-            return isinstance(fact, RefundDone | TakenBack) and after.state is State.REFUNDED
+            sent_back = isinstance(fact, RefundRequested) and fact.by_itself is not None
+            return sent_back or (isinstance(fact, RefundDone | TakenBack) and after.state is State.REFUNDED)
         case CaseKind.REFUND if isinstance(fact, RefundDone | RefundFailed):
             # Nobody knew for a day, and now it is known.
             return case.fact_id == RefundInDoubt(fact.refund_id, REFUND_DUE, is_money=False).fact_id

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 
+from payment_service.domain.automatic_refunds import came_late
 from payment_service.domain.findings import Surroundings
 from payment_service.domain.payment import (
     ENDED_UNPAID,
@@ -78,11 +79,8 @@ def money_named(payment: Payment) -> bool:
 
 
 def late(payment: Payment) -> bool:
-    """Whether the news of the money reached us after the booking's hold, and the caller wants it looked at."""
-    held_until = payment.hold_expire_at or payment.expires_at
-    known_at = payment.completed_at
-    too_late = known_at is not None and known_at > held_until
-    return too_late and payment.late_payment_policy is LatePaymentPolicy.REVIEW
+    """Whether the money came after the booking's hold, and its caller does not want it however late it is."""
+    return came_late(payment) and payment.late_payment_policy is not LatePaymentPolicy.CONFIRM
 
 
 def bar_to_new_attempt(siblings: Sequence[Payment], now: datetime) -> tuple[Bar, Payment] | None:

@@ -235,6 +235,8 @@ class RefundRequested:
 
     refund_id: UUID
     by_case: bool = False
+    by_itself: Reason | None = None
+    """Why it goes back without a person; None where somebody asked for it."""
 
     @property
     def fact_id(self) -> str:

@@ -80,6 +80,7 @@ class LatePaymentPolicy(StrEnum):
 
     REVIEW = "REVIEW"
     CONFIRM = "CONFIRM"
+    REFUND = "REFUND"
 
 
 class UnpaidProof(StrEnum):

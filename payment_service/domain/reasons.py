@@ -84,6 +84,14 @@ _PAID_BESIDE = Sentence(
     "This booking is paid by another payment. Please do not pay again.",
     "Safari hii imeshalipiwa kwa malipo mengine. Tafadhali usilipe tena.",
 )
+_LATE_RETURNING = Sentence(
+    "Your payment came after the time for it had ended. Your money is being returned.",
+    "Malipo yako yamefika baada ya muda kuisha. Pesa zako zinarudishwa.",
+)
+_SECOND_RETURNING = Sentence(
+    "This booking was paid twice. The second payment is being returned to you.",
+    "Safari hii imelipiwa mara mbili. Malipo ya pili yanarudishwa kwako.",
+)
 _RETURNED = Sentence("Your money has been returned.", "Pesa zako zimerudishwa.")
 
 _SENTENCES: dict[Reason, Sentence] = {
@@ -236,6 +244,8 @@ REVIEWS = frozenset(
     }
 )
 """Reasons of a review; their sentences say that somebody is checking."""
+_SENT_BACK = frozenset({Reason.PAID_LATE, Reason.PAID_TWICE})
+"""Reasons of money that goes back by itself, where no review is open about it."""
 
 
 def customer_message(
@@ -254,14 +264,18 @@ def _sentence(status: str, reason: Reason | None, booking_action: str, outcome_c
         return _SENTENCES[reason if reason in REVIEWS else Reason.REVIEW]
     if booking_action == "CONFIRM":
         return _RECEIVED
-    if booking_action == "FOLLOW_SIBLING" and status in ("COMPLETED", "REFUNDED"):
-        return _RETURNED if status == "REFUNDED" else _PAID_BESIDE
+    if booking_action == "FOLLOW_SIBLING" and status == "COMPLETED":
+        return _SECOND_RETURNING if reason in _SENT_BACK else _PAID_BESIDE
+    if booking_action == "FOLLOW_SIBLING" and status == "REFUNDED":
+        return _RETURNED
     if booking_action == "FOLLOW_SIBLING":
         return _SENTENCES[Reason.SIBLING_PAID]
     if booking_action == "RELEASE" and reason is Reason.TAKEN_BACK:
         return _SENTENCES[reason]
+    if booking_action == "RELEASE" and status == "REFUNDED":
+        return _RETURNED
     if booking_action == "RELEASE":
-        return _RETURNED if status == "REFUNDED" else _RETURNING
+        return _LATE_RETURNING if reason is Reason.PAID_LATE else _RETURNING
     if status == "EXPIRED" and outcome_certain:
         return _UNPAID
     return _SENTENCES[reason] if reason is not None else _WITHOUT_REASON[status]

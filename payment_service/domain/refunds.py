@@ -170,7 +170,8 @@ def with_refund(payment: Payment, fact: RefundRequested | RefundDone | RefundFai
     told = payment.but(refund_id=fact.refund_id)
     match fact:
         case RefundRequested():
-            return told.but(state=State.REFUNDING, refund_status=RefundStatus.PENDING)
+            reason = fact.by_itself or payment.reason
+            return told.but(state=State.REFUNDING, reason=reason, refund_status=RefundStatus.PENDING)
         case RefundDone():
             returned = payment.refunded_amount + fact.amount
             return told.but(

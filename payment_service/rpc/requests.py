@@ -72,6 +72,7 @@ _POLICIES = {
     payment_pb2.LATE_PAYMENT_POLICY_UNSPECIFIED: LatePaymentPolicy.REVIEW,
     payment_pb2.LATE_PAYMENT_POLICY_REVIEW: LatePaymentPolicy.REVIEW,
     payment_pb2.LATE_PAYMENT_POLICY_CONFIRM: LatePaymentPolicy.CONFIRM,
+    payment_pb2.LATE_PAYMENT_POLICY_REFUND: LatePaymentPolicy.REFUND,
 }
 _KINDS: Mapping[int, CallbackKind] = {
     callback_pb.CALLBACK_KIND_STK: CallbackKind.STK,
@@ -113,7 +114,7 @@ def parse_initiation(
     if hold_expire_at is not None and not now < hold_expire_at <= now + HOLD_MAX:
         later.refuse("hold_expire_time", "expected a time from now to one year ahead")
     policy = _POLICIES.get(message.late_payment_policy)
-    fields.require("late_payment_policy", policy, "expected LATE_PAYMENT_POLICY_REVIEW or LATE_PAYMENT_POLICY_CONFIRM")
+    fields.require("late_payment_policy", policy, "expected LATE_PAYMENT_POLICY_REVIEW, _CONFIRM or _REFUND")
     if fields.violations:
         # One answer tells everything that is wrong.
         raise InvalidRequest([*fields.violations, *later.violations])

@@ -109,8 +109,8 @@ _READERS = tuple(
     if (column := _COLUMN_OF.get(name)) is not None and column.read is not None
 )
 _NAMES = tuple("checkout_request_id" if name == _FIELDS[_CHECKOUT] else _COLUMN_OF[name].name for name in _FIELDS)
-_SELECTED = ", ".join(f"p.{name}" for name in (*_NAMES, "chain_hash", "trace_parent"))
-_STORED_WIDTH = len(_FIELDS) + 2
+_SELECTED = ", ".join(f"p.{name}" for name in (*_NAMES, "chain_hash", "trace_parent", "shortcode"))
+_STORED_WIDTH = len(_FIELDS) + 3
 """Columns of `_SELECTED`; what else a statement selects stands behind them."""
 _PAYMENT_ID = _FIELDS.index("payment_id")
 
@@ -204,6 +204,7 @@ class Stored:
     sealed_checkout_id: bytes | None
     chain_hash: bytes
     trace_parent: str | None
+    shortcode: str
 
 
 class PaymentNames(NamedTuple):
@@ -317,14 +318,14 @@ def insert_payments(sealer: Sealer, new: Sequence[tuple[Stored, RequestColumns]]
 
 def stored(row: Sequence[Any], sealer: Sealer) -> Stored:
     """The payment of a row that was selected by one of the functions above."""
-    *values, chain_hash, trace_parent = row[:_STORED_WIDTH]
+    *values, chain_hash, trace_parent, shortcode = row[:_STORED_WIDTH]
     sealed = values[_CHECKOUT]
     for place, read in _READERS:
         if values[place] is not None:
             values[place] = read(values[place])
     if sealed is not None:
         values[_CHECKOUT] = sealer.open(CHECKOUT_REQUEST_ID, payment_id_of(row).bytes, sealed).decode()
-    return Stored(Payment(*values), sealed, chain_hash, trace_parent)
+    return Stored(Payment(*values), sealed, chain_hash, trace_parent, shortcode)
 
 
 def waiting_callbacks(row: Sequence[Any]) -> frozenset[bytes]:

@@ -95,13 +95,16 @@ FOLLOWED = {
     Status.COMPLETED: "This booking is paid by another payment. Please do not pay again.",
     Status.REFUNDED: "Your money has been returned.",
 }
+SECOND_RETURNING = "This booking was paid twice. The second payment is being returned to you."
 
 
 def test_an_attempt_beaten_by_its_sibling_invites_nobody_to_pay() -> None:
     for status, reason, action, certain in EVERYTHING:
         if action is BookingAction.FOLLOW_SIBLING:
             english = customer_message(status.value, reason, action.value, certain, "en")
-            assert english == FOLLOWED.get(status, "This booking is already paid. Do not enter your PIN.")
+            sent_back = status is Status.COMPLETED and reason in (Reason.PAID_LATE, Reason.PAID_TWICE)
+            usual = FOLLOWED.get(status, "This booking is already paid. Do not enter your PIN.")
+            assert english == (SECOND_RETURNING if sent_back else usual)
 
 
 def test_who_is_certainly_unpaid_is_not_told_to_wait() -> None:

@@ -24,6 +24,7 @@ from payment_service.application.following.read_payments import payment_reads
 from payment_service.application.recording.record_facts import Submission
 from payment_service.application.settling.accept_callbacks import AcceptTools
 from payment_service.application.settling.catching_up import CatchingUp
+from payment_service.domain.automatic_refunds import AutomaticRefunds
 from payment_service.domain.facts import Fact, PromptAccepted, ResultReported, SendClaimed, Source, Verdict
 from payment_service.domain.payment import Payment, ShortcodeLimits, Times
 from payment_service.domain.reasons import Reason
@@ -103,6 +104,7 @@ async def running_process(
     subscriber_events_max: int = 512,
     times: Times | None = None,
     drain_seconds: float = 5.0,
+    automatic_refunds: AutomaticRefunds | None = None,
 ) -> AsyncIterator[Process]:
     """A process on a database; several may run at once."""
     clock = Clock()
@@ -115,7 +117,14 @@ async def running_process(
     connector = partial(connect_writer, database_url, autocommit=True)
     async with contextlib.AsyncExitStack() as stack:
         writers = await stack.enter_async_context(
-            running_writers(database_url, folder, clock=clock, times=times, committed=committed)
+            running_writers(
+                database_url,
+                folder,
+                clock=clock,
+                times=times,
+                committed=committed,
+                automatic_refunds=automatic_refunds,
+            )
         )
         feed = EventFeed(connector, writers.sealer, subscriber_events_max=subscriber_events_max)
         waker.append(feed)

@@ -34,6 +34,8 @@ START = "tests/end_to_end/test_start.py"
 CASEWORK = "tests/application/casework/test_resolve_case.py"
 SETTLED_CASES = "tests/domain/test_settling_cases.py"
 REFUNDS = "tests/domain/test_refunds.py"
+AUTOMATIC = "tests/domain/test_automatic_refunds.py"
+AUTOMATIC_RECORDED = "tests/application/refunding/test_automatic_refunds.py"
 RECORDED_REFUNDS = "tests/application/refunding/test_recorded_refunds.py"
 SENT_REFUNDS = "tests/application/refunding/test_send_refunds.py"
 TAKEN_BACK = "tests/domain/test_taken_back.py"
@@ -405,7 +407,7 @@ FAULTS = (
     Fault(
         "one receipt pays for two payments",
         "payment_service/application/recording/record_facts.py",
-        "receipt_holder=self._receipt_holder.get(receipt) if receipt else None,",
+        "receipt_holder=self._holders.of_receipt(fact),",
         "receipt_holder=None,",
         (
             "tests/application/recording/test_record_facts.py::test_one_receipt_told_of_two_payments_at_once_counts_once",
@@ -1139,7 +1141,7 @@ FAULTS = (
     ),
     Fault(
         "money of a receipt that counts in doubt counts for nothing when it is accepted",
-        "payment_service/application/recording/record_facts.py",
+        "payment_service/application/recording/holders.py",
         "            self._writes.counted[receipt] = payment_id\n            return",
         "            return",
         (f"{CASEWORK}::test_a_wrong_amount_that_is_accepted_counts_from_then_on",),
@@ -1399,5 +1401,43 @@ FAULTS = (
         "LIMIT 1), false) <> :stopped",
         "LIMIT 1), false) <> :stopped OR true",
         ("tests/rpc/test_operations.py::test_stopped_prompts_bar_new_payments_and_nothing_else",),
+    ),
+    Fault(
+        "late money of any amount goes back by itself",
+        "payment_service/domain/automatic_refunds.py",
+        "or after.amount > allowed.amount_max",
+        "or after.amount < 0",
+        (
+            f"{AUTOMATIC}::test_above_the_set_amount_a_person_decides",
+            f"{AUTOMATIC_RECORDED}::test_a_case_waits_for_a_person_where_nothing_goes_back_by_itself",
+        ),
+    ),
+    Fault(
+        "a seat is released while another attempt may still confirm it",
+        "payment_service/domain/automatic_refunds.py",
+        "return None if any(_may_be_paid_in_time(one, after) for one in siblings) else Reason.PAID_LATE",
+        "return Reason.PAID_LATE",
+        (f"{AUTOMATIC}::test_a_seat_is_not_released_while_another_attempt_may_confirm_it",),
+    ),
+    Fault(
+        "money that an operator has accepted goes back when its receipt comes",
+        "payment_service/domain/automatic_refunds.py",
+        "if not doubts or any(kind",
+        "if any(kind",
+        (f"{AUTOMATIC}::test_an_operator_who_accepted_the_money_keeps_it_when_its_receipt_comes",),
+    ),
+    Fault(
+        "late money that goes back by itself stays a case for operators",
+        "payment_service/domain/cases.py",
+        "return sent_back or (isinstance",
+        "return (isinstance",
+        (f"{AUTOMATIC_RECORDED}::test_late_money_goes_back_in_the_transaction_that_records_it",),
+    ),
+    Fault(
+        "late money without a receipt is never sent back",
+        "payment_service/application/recording/record_facts.py",
+        "        self._send_back(payment, outcome.payment)\n",
+        "        if payment.state is not State.COMPLETED:\n            self._send_back(payment, outcome.payment)\n",
+        (f"{AUTOMATIC_RECORDED}::test_money_without_a_receipt_goes_back_when_the_receipt_comes",),
     ),
 )

@@ -127,9 +127,13 @@ class _StatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StatusRe
     without money; `booking_action` is FOLLOW_SIBLING then.
     """
     STATUS_REASON_PAID_LATE: _StatusReason.ValueType  # 24
-    """The money was received after the booking's hold; an operator decides."""
+    """The money was received after the booking's hold; an operator decides. With
+    `refund` and another `booking_action` than REVIEW, it goes back by itself.
+    """
     STATUS_REASON_PAID_TWICE: _StatusReason.ValueType  # 25
-    """The booking was paid more than once; an operator decides."""
+    """The booking was paid more than once; an operator decides. With `refund` and
+    another `booking_action` than REVIEW, this payment goes back by itself.
+    """
     STATUS_REASON_AMOUNT_DIFFERS: _StatusReason.ValueType  # 26
     """The amount that arrived is not the amount that was asked for; an operator
     decides.
@@ -210,9 +214,13 @@ nobody should enter a PIN for it. The reason stays when this attempt ends
 without money; `booking_action` is FOLLOW_SIBLING then.
 """
 STATUS_REASON_PAID_LATE: StatusReason.ValueType  # 24
-"""The money was received after the booking's hold; an operator decides."""
+"""The money was received after the booking's hold; an operator decides. With
+`refund` and another `booking_action` than REVIEW, it goes back by itself.
+"""
 STATUS_REASON_PAID_TWICE: StatusReason.ValueType  # 25
-"""The booking was paid more than once; an operator decides."""
+"""The booking was paid more than once; an operator decides. With `refund` and
+another `booking_action` than REVIEW, this payment goes back by itself.
+"""
 STATUS_REASON_AMOUNT_DIFFERS: StatusReason.ValueType  # 26
 """The amount that arrived is not the amount that was asked for; an operator
 decides.
@@ -313,6 +321,13 @@ class _LatePaymentPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Lat
     """An operator decides; `booking_action` is REVIEW."""
     LATE_PAYMENT_POLICY_CONFIRM: _LatePaymentPolicy.ValueType  # 2
     """The booking is confirmed however late the money is."""
+    LATE_PAYMENT_POLICY_REFUND: _LatePaymentPolicy.ValueType  # 3
+    """The money goes back to the payer by itself, as by RefundPayment with reason
+    PAID_LATE, once its receipt number is known; until then, and wherever it
+    cannot, an operator decides, as with REVIEW: above the amount up to which
+    this service may send money back by itself, with money that is in another
+    doubt as well, and while another attempt of the booking may yet be paid.
+    """
 
 class LatePaymentPolicy(_LatePaymentPolicy, metaclass=_LatePaymentPolicyEnumTypeWrapper):
     """What happens with money that becomes known after `hold_expire_time`."""
@@ -323,6 +338,13 @@ LATE_PAYMENT_POLICY_REVIEW: LatePaymentPolicy.ValueType  # 1
 """An operator decides; `booking_action` is REVIEW."""
 LATE_PAYMENT_POLICY_CONFIRM: LatePaymentPolicy.ValueType  # 2
 """The booking is confirmed however late the money is."""
+LATE_PAYMENT_POLICY_REFUND: LatePaymentPolicy.ValueType  # 3
+"""The money goes back to the payer by itself, as by RefundPayment with reason
+PAID_LATE, once its receipt number is known; until then, and wherever it
+cannot, an operator decides, as with REVIEW: above the amount up to which
+this service may send money back by itself, with money that is in another
+doubt as well, and while another attempt of the booking may yet be paid.
+"""
 Global___LatePaymentPolicy: _TypeAlias = LatePaymentPolicy  # noqa: Y015
 
 class _PhoneWarning:
@@ -446,7 +468,9 @@ class _PaymentEventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Paym
     PAYMENT_EVENT_TYPE_UPDATED: _PaymentEventType.ValueType  # 11
     """The status stayed; another field changed."""
     PAYMENT_EVENT_TYPE_REFUND_REQUESTED: _PaymentEventType.ValueType  # 12
-    """A refund was asked for: do what `booking_action` says."""
+    """A refund was asked for, or the money goes back by itself: do what
+    `booking_action` says.
+    """
     PAYMENT_EVENT_TYPE_REFUNDED: _PaymentEventType.ValueType  # 13
     """The money has gone back to the payer."""
     PAYMENT_EVENT_TYPE_REFUND_FAILED: _PaymentEventType.ValueType  # 14
@@ -482,7 +506,9 @@ PAYMENT_EVENT_TYPE_EXPIRED: PaymentEventType.ValueType  # 10
 PAYMENT_EVENT_TYPE_UPDATED: PaymentEventType.ValueType  # 11
 """The status stayed; another field changed."""
 PAYMENT_EVENT_TYPE_REFUND_REQUESTED: PaymentEventType.ValueType  # 12
-"""A refund was asked for: do what `booking_action` says."""
+"""A refund was asked for, or the money goes back by itself: do what
+`booking_action` says.
+"""
 PAYMENT_EVENT_TYPE_REFUNDED: PaymentEventType.ValueType  # 13
 """The money has gone back to the payer."""
 PAYMENT_EVENT_TYPE_REFUND_FAILED: PaymentEventType.ValueType  # 14
@@ -681,7 +707,7 @@ class Refund(_message.Message):
     status: Global___RefundStatus.ValueType
     """Where it stands."""
     reason: Global___RefundReason.ValueType
-    """Why, as given."""
+    """Why, as given; PAID_LATE or PAID_TWICE where it goes back by itself."""
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
         """How much goes back."""

@@ -88,7 +88,9 @@ class InitiatePaymentRequest(_message.Message):
     language_code: _builtins.str
     """Language of `customer_message`: "en" or "sw". When empty, "en"."""
     late_payment_policy: _payment_pb2.LatePaymentPolicy.ValueType
-    """What happens with money that comes after `hold_expire_time`."""
+    """What happens with money that comes after `hold_expire_time`. A retry of the
+    payment has the same policy.
+    """
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
         """Required. Whole shillings."""

@@ -277,11 +277,12 @@ def _first_versions(
         fact = SendClaimed(new.claim_id)
         claimed = apply(payment, fact, Surroundings(), now, tools.times).payment
         changes.append(NewEvent(event_type(payment, claimed), fact.fact_id, type(fact).__name__, payment, claimed))
+    shortcode = new.request.shortcode or tools.default_shortcode
     chain_hash, events = START, []
     for change in changes:
         events.append(event_log.event_row(change, tools.event_chain_keys, chain_hash))
         chain_hash = events[-1].hash
-    return Stored(changes[-1].after, None, chain_hash, new.trace_parent), events
+    return Stored(changes[-1].after, None, chain_hash, new.trace_parent, shortcode), events
 
 
 def _report(created: Created) -> None:

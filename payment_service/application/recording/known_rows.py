@@ -16,7 +16,7 @@ from payment_service.domain.facts import (
     RefundRequested,
     ResultReported,
 )
-from payment_service.domain.payment import Payment
+from payment_service.domain.payment import LatePaymentPolicy, Payment
 from payment_service.domain.refund_facts import AboutRefund
 from payment_service.security.sealing import Sealer
 from payment_service.store import caller_requests, casework, event_log, evidence, refunds
@@ -153,10 +153,15 @@ async def read_known_rows(conn: Connection, sealer: Sealer, told: NamesTold) -> 
         open_cases=await _open_cases(conn, [row.payment for row in rows], told.cases.values()),
         cases={case.case_id: case for case in map(LockedCase._make, found["cases"])},
         refunds=await read_refunds(conn, [row.payment.payment_id for row in rows], refund_names)
-        if told.of_refunds
+        if told.of_refunds or (told.receipts and any(_may_go_back(row.payment) for row in rows))
         else NO_REFUNDS,
         waiting_callbacks={store.payment_id_of(row): store.waiting_callbacks(row) for row in found["locked"]},
     )
+
+
+def _may_go_back(payment: Payment) -> bool:
+    """Whether money that comes now, for this payment or beside it, may go back by itself."""
+    return payment.said_confirm or payment.late_payment_policy is LatePaymentPolicy.REFUND
 
 
 def _doubts(told: NamesTold, names: Sequence[RefundNames]) -> list[str]:

@@ -20,24 +20,22 @@ from uuid import UUID
 import structlog
 
 from payment_service.application.recording.database_clock import DatabaseClock
+from payment_service.application.recording.holders import Holders
 from payment_service.application.recording.known_rows import KnownRows, names_told, read_known_rows
 from payment_service.application.recording.pending_writes import PendingWrites
 from payment_service.application.recording.refund_ledger import RefundLedger
 from payment_service.application.recording.request_encoding import KeptRequest, conflict, request_row
+from payment_service.domain.automatic_refunds import AutomaticRefunds, goes_back
 from payment_service.domain.callbacks import CallbackStatus
 from payment_service.domain.case_rules import CaseMarks, resolution_of
 from payment_service.domain.cases import Case, CaseKind, OpenCase
 from payment_service.domain.errors import BookingLocked, RequestIdReused
 from payment_service.domain.facts import (
-    CaseAccepted,
     CaseSettled,
     Fact,
-    PromptAccepted,
-    ResultReported,
     SendClaimed,
     SiblingPaid,
     Unreadable,
-    Verdict,
 )
 from payment_service.domain.findings import Finding, Surroundings
 from payment_service.domain.payment import Payment, State, Times
@@ -51,10 +49,10 @@ from payment_service.store import event_log
 from payment_service.store.caller_requests import used_by
 from payment_service.store.casework import LockedCase, settling_act
 from payment_service.store.event_log import NewEvent
-from payment_service.store.evidence import EndedCase, ExchangeRow, ReceiptRow, new_case
+from payment_service.store.evidence import EndedCase, ExchangeRow, new_case
 from payment_service.store.health import DATABASE_NOW
 from payment_service.store.inbox import ReplayRow, SealedCallback, new_callback
-from payment_service.store.payments import CHECKOUT_INDEX, Stored
+from payment_service.store.payments import Stored
 from payment_service.store.pipeline import BEGIN, Connection, run_together
 from payment_service.telemetry import trace_id
 
@@ -118,6 +116,7 @@ class RecordingTools:
     clock: DatabaseClock
     times: Times
     refund_times: RefundTimes = field(default_factory=RefundTimes)
+    automatic_refunds: AutomaticRefunds = field(default_factory=AutomaticRefunds)
 
 
 async def record_facts(
@@ -150,8 +149,6 @@ class _Ledger:
         self._before, self._id_of, self._locked = known.by_id, known.id_of, known.locked
         self._rows: dict[UUID, Stored] = dict(known.by_id)
         self._facts, self._unapplied = set(known.facts), known.unapplied
-        self._receipt_holder = dict(known.receipt_holder)
-        self._checkout_holder = dict(known.checkout_holder)
         self._bookings: dict[tuple[str, str], list[UUID]] = {}
         for payment_id, row in known.by_id.items():
             self._bookings.setdefault((row.payment.caller, row.payment.booking_id), []).append(payment_id)
@@ -161,6 +158,9 @@ class _Ledger:
         self._waiting = {payment_id: set(bodies) for payment_id, bodies in known.waiting_callbacks.items()}
         self._used_ids = dict(known.used_ids)
         self._writes = PendingWrites(tools.sealer, now)
+        self._holders = Holders(
+            tools.sealer, now, known.receipt_holder, known.checkout_holder, self._writes, self._refunds
+        )
 
     def take(self, submission: Submission) -> Recorded | BookingLocked:
         """Apply one fact, and note what is to be kept beside it."""
@@ -191,7 +191,8 @@ class _Ledger:
         unread = isinstance(fact, Unreadable)
         kept = CallbackStatus.UNREAD if unread else CallbackStatus.APPLIED
         self._keep_callback(submission, row.payment.payment_id, kept)
-        return Recorded(outcome.payment, outcome.refused, row.trace_parent, unread=unread)
+        now = self._rows[row.payment.payment_id].payment
+        return Recorded(now, outcome.refused, row.trace_parent, unread=unread)
 
     def _take_request(self, submission: Submission, fact: Fact, request: KeptRequest) -> Recorded:
         """Apply what a caller asks for, unless its id has been used; a refusal leaves the id free."""
@@ -227,7 +228,7 @@ class _Ledger:
             outcome = self._apply(payment, fact)
             if outcome.refused:
                 return Recorded(payment, refused=True, barred_by=outcome.row)
-            payment = outcome.payment
+            payment = self._rows[payment.payment_id].payment
         else:
             self._end_case(case.reference, case.fact_id, fact)
         self._cases[case.case_id] = case._replace(settled_at=self._now, settled_by=fact.fact_id)
@@ -273,15 +274,24 @@ class _Ledger:
         if outcome.payment.state is State.COMPLETED and payment.state is not State.COMPLETED:
             for sibling in self._siblings(payment):
                 self._apply(sibling, SiblingPaid(payment.payment_id))
+        self._send_back(payment, outcome.payment)
         return outcome
 
+    def _send_back(self, before: Payment, after: Payment) -> None:
+        """Begin the refund of money that goes back by itself, in the transaction that records the money."""
+        allowed, cases = self._tools.automatic_refunds, self._open_cases.get(after.payment_id, ())
+        why = goes_back(before, after, self._siblings(after), cases, allowed)
+        if why is None:
+            return
+        shortcode = self._rows[after.payment_id].shortcode
+        if (fact := self._refunds.send_back(after, shortcode, why, allowed.shortcodes)) is not None:
+            self._apply(after, fact)
+
     def _surroundings(self, payment: Payment, fact: Fact) -> Surroundings:
-        receipt = fact.receipt if isinstance(fact, ResultReported | CaseAccepted) else None
-        checkout = fact.checkout_request_id if isinstance(fact, ResultReported | PromptAccepted) else None
         return Surroundings(
             siblings=self._siblings(payment),
-            receipt_holder=self._receipt_holder.get(receipt) if receipt else None,
-            checkout_holder=self._checkout_holder.get(self._index(checkout)) if checkout else None,
+            receipt_holder=self._holders.of_receipt(fact),
+            checkout_holder=self._holders.of_checkout(fact),
             open_cases=tuple(self._open_cases.get(payment.payment_id, ())),
             callback_waiting=bool(self._waiting[payment.payment_id]),
         )
@@ -316,39 +326,9 @@ class _Ledger:
         for case in outcome.ended:
             self._open_cases[before.payment_id].remove(case)
             self._end_case(before.reference, case.fact_id, fact)
-        self._note_holders(before, fact, outcome)
+        self._holders.note(before, fact, outcome)
         if after is not before:
             self._rows[before.payment_id] = replace(row, payment=after, chain_hash=chain_hash)
-
-    def _note_holders(self, before: Payment, fact: Fact, outcome: Outcome) -> None:
-        after = outcome.payment
-        if after.checkout_request_id is not None and before.checkout_request_id is None:
-            self._checkout_holder[self._index(after.checkout_request_id)] = after.payment_id
-        if isinstance(fact, CaseAccepted) and fact.receipt is not None and after.receipt != before.receipt:
-            self._count_receipt(after.payment_id, fact.receipt, fact.amount or after.amount)
-        if not isinstance(fact, ResultReported) or fact.verdict is not Verdict.PAID or fact.receipt is None:
-            return
-        if outcome.case is None and not outcome.changed(before):
-            # What is no news proves no owner either: the receipt is left to whoever proves to be it.
-            return
-        # A receipt that came with foreign ids, or in doubt, stands in its case only: its true owner may still be told.
-        anothers = fact.in_doubt or (outcome.case is not None and outcome.case.kind is CaseKind.FOREIGN_IDS)
-        if fact.receipt not in self._receipt_holder and not anothers:
-            self._receipt_holder[fact.receipt] = after.payment_id
-            counted = after.receipt == fact.receipt
-            amount = fact.brought(after.amount if counted else None)
-            self._writes.receipts[fact.receipt] = ReceiptRow(fact.receipt, after.payment_id, amount, counted, self._now)
-
-    def _count_receipt(self, payment_id: UUID, receipt: str, amount: int | None) -> None:
-        """An operator has accepted it; it may have been recorded when it was in doubt."""
-        if receipt in self._receipt_holder:
-            self._writes.counted[receipt] = payment_id
-            return
-        self._receipt_holder[receipt] = payment_id
-        self._writes.receipts[receipt] = ReceiptRow(receipt, payment_id, amount, counted=True, seen_at=self._now)
-
-    def _index(self, checkout_request_id: str) -> bytes:
-        return self._tools.sealer.index(CHECKOUT_INDEX, checkout_request_id)
 
     def _open_case(self, payment_id: UUID | None, reference: str, case: Case, fact: Fact | AboutRefund) -> None:
         opened = self._writes.cases[reference, fact.fact_id] = new_case(payment_id, reference, case, fact, self._now)

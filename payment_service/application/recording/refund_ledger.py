@@ -4,14 +4,24 @@ A refund is locked by its payment's lock. What becomes of it is told to the paym
 in the same transaction, so that the two never disagree.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from uuid_utils.compat import uuid7
+
 from payment_service.domain.facts import Fact, RefundRequested
 from payment_service.domain.payment import Payment
-from payment_service.domain.refund import Refund, RefundBar, RefundOrder, RefundState, RefundTimes
+from payment_service.domain.reasons import Reason
+from payment_service.domain.refund import (
+    Refund,
+    RefundBar,
+    RefundOrder,
+    RefundReason,
+    RefundState,
+    RefundTimes,
+)
 from payment_service.domain.refund_facts import AboutRefund, RefundFact, RefundOvertaken, RefundPost
 from payment_service.domain.refunds import (
     RefundOutcome,
@@ -23,6 +33,7 @@ from payment_service.domain.refunds import (
 from payment_service.store import refunds as store
 from payment_service.store.pipeline import Connection, Statement, run_together
 from payment_service.store.refunds import RefundNames
+from runtime.callback_tokens import new_reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +65,7 @@ class RefundLedger:
     """The refunds as they become."""
 
     def __init__(self, known: KnownRefunds, now: datetime, times: RefundTimes) -> None:
-        self._before, self._received, self._names = known.by_id, known.received, known.names
+        self._before, self._received, self._names = known.by_id, dict(known.received), known.names
         self._now, self._times = now, times
         self._rows = dict(known.by_id)
         self.changes: list[dict[str, object]] = []
@@ -70,6 +81,22 @@ class RefundLedger:
         """The payment of the refund with this reference."""
         names = self._names.get(reference or "")
         return names.payment_id if names is not None else None
+
+    def receive(self, receipt: str, amount: int) -> None:
+        """So much has come with this receipt."""
+        self._received[receipt] = amount
+
+    def send_back(self, payment: Payment, shortcode: str, why: Reason, shortcodes: Collection[str]) -> Fact | None:
+        """Record a refund that nobody asked for, unless something bars it: what it means for the payment."""
+        order = RefundOrder(
+            reference=new_reference(),
+            shortcode=shortcode,
+            reason=RefundReason(why.value),
+            amount=None,
+            possible=shortcode in shortcodes,
+        )
+        fact = RefundRequested(uuid7(), by_itself=why)
+        return fact if self.ask(payment, order, fact) is None else None
 
     def ask(self, payment: Payment, order: RefundOrder | None, fact: Fact) -> RefundBar | None:
         """Record a refund where one is asked for, unless something bars it."""

@@ -1,0 +1,182 @@
+"""Money that goes back by itself, with the real writers: in the transaction that records it, once, or a case."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from payment_service.application.casework.show_cases import get_case
+from payment_service.application.inspecting.check import check_invariants
+from payment_service.application.inspecting.invariants import Instruments
+from payment_service.application.recording.record_facts import Submission
+from payment_service.domain.automatic_refunds import AutomaticRefunds
+from payment_service.domain.errors import CaseAlreadySettled, CaseChanged, ResolutionRefused
+from payment_service.domain.facts import DeadlinePassed
+from payment_service.domain.payment import BookingAction, LatePaymentPolicy, Payment, State
+from payment_service.domain.refund_facts import RefundClaimed, RefundReported, RefundVerdict
+from payment_service.store.engines import connect_reader
+from tests.application.casework.casefiles import only_case, open_cases, settle
+from tests.databases import Database
+from tests.rows import count, rows_of
+from tests.rpc.processes import Process, paid, running_process, sent
+
+ALLOWED = AutomaticRefunds(500, duplicates=True, shortcodes=["174379"])
+REFUND = LatePaymentPolicy.REFUND
+RECEIPT = "RCPT000001"
+REFUNDS = "SELECT payment_id, receipt, amount, reason, state FROM refunds"
+LAST_EVENTS = """
+SELECT event_type, booking_action, status_reason, fact_kind FROM payment_events ORDER BY position DESC LIMIT 2"""
+
+
+@contextlib.asynccontextmanager
+async def returning(database: Database, folder: Path, allowed: AutomaticRefunds = ALLOWED) -> AsyncIterator[Process]:
+    """A process that sends money back by itself."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    async with running_process(database.application_url, folder, automatic_refunds=allowed) as process:
+        yield process
+
+
+async def expired(process: Process, amount: int = 500, policy: LatePaymentPolicy = REFUND) -> Payment:
+    payment = await process.tell(await process.create(amount=amount, late_payment_policy=policy), *sent(1))
+    process.writers.clock.move(121)
+    return await process.tell(payment, DeadlinePassed())
+
+
+async def broken(process: Process, database: Database) -> list[str]:
+    tools = Instruments(process.writers.sealer, process.writers.keys)
+    async with await connect_reader(database.application_url) as conn:
+        tallies = await check_invariants(tools, conn)
+    return [f"{invariant.value}: {one.what}" for invariant, tally in tallies.items() for one in tally.shown]
+
+
+async def test_late_money_goes_back_in_the_transaction_that_records_it(database: Database, tmp_path: Path) -> None:
+    async with returning(database, tmp_path) as process:
+        payment = await process.tell(await expired(process), paid(RECEIPT))
+        assert (payment.state, payment.booking_action) == (State.REFUNDING, BookingAction.RELEASE)
+        assert await rows_of(database, REFUNDS) == [(payment.payment_id, RECEIPT, 500, "PAID_LATE", "REQUESTED")]
+        assert await rows_of(database, LAST_EVENTS) == [
+            ("REFUND_REQUESTED", "RELEASE", "PAID_LATE", "RefundRequested"),
+            ("COMPLETED_LATE", "REVIEW", "PAID_LATE", "ResultReported"),
+        ]
+        assert await open_cases(process) == []
+        # The same money told again, by the same callback or by another way, sends nothing more back.
+        for again in (paid(RECEIPT), replace(paid(RECEIPT), fact_id="pull:1")):
+            assert (await process.tell(payment, again)).version == payment.version
+        assert await count(database, "refunds") == 1
+        refund = payment.refund_id
+        for fact in (
+            RefundClaimed(payment.payment_id),
+            RefundReported("callback:1", RefundVerdict.DONE, "0", RECEIPT),
+        ):
+            await process.writers.facts.submit(Submission(fact, payment.payment_id, refund_id=refund))
+        assert await rows_of(database, "SELECT state, status, refunded_amount FROM payment_transactions") == [
+            ("REFUNDED", "REFUNDED", 500)
+        ]
+        assert await broken(process, database) == []
+
+
+@pytest.mark.parametrize(
+    "allowed",
+    [AutomaticRefunds(499, shortcodes=["174379"]), AutomaticRefunds(0, shortcodes=["174379"]), AutomaticRefunds(500)],
+    ids=["above the amount", "off", "no initiator"],
+)
+async def test_a_case_waits_for_a_person_where_nothing_goes_back_by_itself(
+    database: Database, tmp_path: Path, allowed: AutomaticRefunds
+) -> None:
+    async with returning(database, tmp_path, allowed) as process:
+        payment = await expired(process)
+        file = await only_case(process, payment, paid(RECEIPT))
+        assert (file.case.kind, file.attempts[0].booking_action) == ("LATE_PAYMENT", BookingAction.REVIEW)
+        assert await count(database, "refunds") == 0
+        assert await broken(process, database) == []
+
+
+async def test_money_without_a_receipt_goes_back_when_the_receipt_comes(database: Database, tmp_path: Path) -> None:
+    async with returning(database, tmp_path) as process:
+        pending = await process.tell(await expired(process), replace(paid(RECEIPT), receipt=None, fact_id="first"))
+        assert (pending.state, pending.booking_action) == (State.COMPLETED, BookingAction.REVIEW)
+        assert await count(database, "refunds") == 0
+        payment = await process.tell(pending, paid(RECEIPT))
+        assert (payment.state, payment.booking_action) == (State.REFUNDING, BookingAction.RELEASE)
+        assert await rows_of(database, REFUNDS) == [(payment.payment_id, RECEIPT, 500, "PAID_LATE", "REQUESTED")]
+        assert await open_cases(process) == []
+        assert await broken(process, database) == []
+
+
+async def test_the_callback_and_the_books_at_once_through_two_processes_send_it_back_once(
+    database: Database, tmp_path: Path
+) -> None:
+    async with returning(database, tmp_path) as one, returning(database, tmp_path) as two:
+        payment = await expired(one)
+        two.writers.clock.now = one.writers.clock.now
+        told = [Submission(replace(paid(RECEIPT), fact_id=f"news:{n}"), payment.payment_id) for n in range(12)]
+        answers = await asyncio.gather(
+            *((one, two)[n % 2].writers.facts.submit(submission) for n, submission in enumerate(told)),
+            return_exceptions=True,
+        )
+        assert not [answer for answer in answers if isinstance(answer, BaseException)]
+        assert await count(database, "refunds") == 1
+        assert await broken(one, database) == []
+
+
+async def test_an_operator_who_accepts_and_the_automatic_refund_exclude_each_other(
+    database: Database, tmp_path: Path
+) -> None:
+    """The receipt and the operator's decision come at the same moment, through two processes."""
+    async with returning(database, tmp_path) as one, returning(database, tmp_path) as two:
+        payment = await expired(one)
+        two.writers.clock.now = one.writers.clock.now
+        file = await only_case(one, payment, replace(paid(RECEIPT), receipt=None, fact_id="first"))
+        receipt = two.writers.facts.submit(Submission(paid(RECEIPT), payment.payment_id))
+        settled, _ = await asyncio.gather(settle(one, file), receipt, return_exceptions=True)
+        now = await one.tell(await one.tell(payment), replace(paid(RECEIPT), fact_id="again"))
+        refunds = await count(database, "refunds")
+        if isinstance(settled, CaseAlreadySettled | CaseChanged | ResolutionRefused):
+            assert (now.booking_action, refunds) == (BookingAction.RELEASE, 1)
+        else:
+            assert not isinstance(settled, BaseException)
+            assert (now.booking_action, refunds) == (BookingAction.CONFIRM, 0)
+        assert await broken(one, database) == []
+
+
+async def test_a_decision_on_a_case_that_the_refund_has_ended_is_refused(database: Database, tmp_path: Path) -> None:
+    async with returning(database, tmp_path) as process:
+        payment = await expired(process)
+        file = await only_case(process, payment, replace(paid(RECEIPT), receipt=None, fact_id="first"))
+        await process.tell(payment, paid(RECEIPT))
+        with pytest.raises((CaseAlreadySettled, CaseChanged)):
+            await settle(process, file)
+        ended = await get_case(process.core.reads, file.case.case_id)
+        assert ended.case.settled_by is not None
+        assert ended.case.settled_by.startswith("refund:")
+        assert await count(database, "refunds") == 1
+
+
+@pytest.mark.parametrize("allowed", [ALLOWED, replace(ALLOWED, duplicates=False)], ids=["set", "not set"])
+async def test_the_second_payment_of_a_confirmed_booking_goes_back_where_it_is_set(
+    database: Database, tmp_path: Path, allowed: AutomaticRefunds
+) -> None:
+    async with returning(database, tmp_path, allowed) as process:
+        first = await process.tell(await process.create(booking_id="BK-1"), *sent(1))
+        process.writers.clock.move(301)
+        await process.tell(first, DeadlinePassed())
+        second = await process.tell(
+            await process.create(booking_id="BK-1"), *sent(2), replace(paid("RCPT000002"), fact_id="second")
+        )
+        assert second.booking_action is BookingAction.CONFIRM
+        paid_twice = await process.tell(first, paid(RECEIPT))
+        if allowed.duplicates:
+            assert (paid_twice.state, paid_twice.booking_action) == (State.REFUNDING, BookingAction.FOLLOW_SIBLING)
+            assert await rows_of(database, REFUNDS) == [(first.payment_id, RECEIPT, 500, "PAID_TWICE", "REQUESTED")]
+            assert await open_cases(process) == []
+        else:
+            assert (paid_twice.state, paid_twice.booking_action) == (State.COMPLETED, BookingAction.REVIEW)
+            assert await count(database, "refunds") == 0
+        told = await rows_of(database, "SELECT booking_action FROM payment_transactions WHERE attempt = 2")
+        assert told == [("CONFIRM",)]
+        assert await broken(process, database) == []
