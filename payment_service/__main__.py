@@ -18,6 +18,7 @@ from payment_service.commands.inspect import check as check_payments
 from payment_service.commands.inspect import explain as explain_payment
 from payment_service.commands.inspect import list_callbacks as list_unsettled
 from payment_service.commands.inspect import show_callback as show_one
+from payment_service.commands.refunds import refunds
 from payment_service.config import InspectionSettings, OwnerSettings, PaymentSettings, TimedSettings
 from payment_service.credentials import load_credentials
 from payment_service.database import upgrade_database
@@ -34,6 +35,7 @@ app.add_typer(callbacks, name="callbacks")
 app.add_typer(cases, name="cases")
 app.add_typer(payments, name="payments")
 app.add_typer(prompts, name="prompts")
+app.add_typer(refunds, name="refunds")
 
 Inspection = TypeVar("Inspection", bound=InspectionSettings)
 

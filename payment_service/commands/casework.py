@@ -4,29 +4,18 @@ What an operator decides is asked for once before it is done, or taken as said w
 case stood when it was shown, and refuses a decision on an old picture.
 """
 
-import contextlib
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
-import grpc
 import typer
-from google.protobuf.json_format import MessageToJson
-from google.protobuf.message import Message
 from mpesa_payments.v1 import operations_service_pb2 as pb
-from mpesa_payments.v1.operations_service_pb2_grpc import OperationsServiceStub
-from rich.console import Console
 
 from payment_service.commands import case_screens as screens
 from payment_service.commands.account import account
-from payment_service.config import OperatorSettings
-from runtime.grpc_options import CLIENT_OPTIONS
-from runtime.serving import Address, StartRefused, refuse, run
-
-CALL_SECONDS: Final = 30.0
-"""The longest that the service takes for a call."""
+from payment_service.commands.asking import CALL_SECONDS, As, Name, Output, Reason, Service, ask, confirm
+from runtime.serving import StartRefused, refuse
 
 cases = typer.Typer(no_args_is_help=True, help="Settle what no evidence decides. Asks the running service.")
 payments = typer.Typer(no_args_is_help=True, help="Find payments of any caller. Asks the running service.")
@@ -36,13 +25,6 @@ prompts = typer.Typer(
 )
 
 
-class Output(StrEnum):
-    """How an answer is shown."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
 class Resolution(StrEnum):
     """How a case is settled."""
 
@@ -50,11 +32,7 @@ class Resolution(StrEnum):
     DISMISS = "dismiss"
 
 
-Service = Annotated[str | None, typer.Option("--service", help="HOST:PORT of the service; else PAYMENTS_GRPC_ADDRESS.")]
-As = Annotated[Output, typer.Option("--output", help="Lines for people, or JSON for programs.")]
 Case = Annotated[str, typer.Argument(help="A case's id.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why; kept with your name for ever.")]
-Name = Annotated[str | None, typer.Option("--operator", help="Your name; without it, that of your account here.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=1_000, help="How many at most.")]
 
 
@@ -72,14 +50,14 @@ def list_cases(
     asked = pb.ListCasesRequest(owner=owner or "", booking_id=booking or "", overdue=overdue, page_size=limit)
     if kind is not None:
         asked.kind = _kind(kind)
-    _ask(service, lambda stub: stub.ListCases(asked, timeout=CALL_SECONDS), output, screens.show_cases)
+    ask(service, lambda stub: stub.ListCases(asked, timeout=CALL_SECONDS), output, screens.show_cases)
 
 
 @cases.command("show")
 def show_case(case: Case, service: Service = None, output: As = Output.TEXT) -> None:
     """Show one case: what is known, what to look at, and how it can be settled. Numbers are masked."""
     asked = pb.GetCaseRequest(case_id=case)
-    _ask(service, lambda stub: stub.GetCase(asked, timeout=CALL_SECONDS), output, screens.show_case)
+    ask(service, lambda stub: stub.GetCase(asked, timeout=CALL_SECONDS), output, screens.show_case)
 
 
 @cases.command("take")
@@ -94,7 +72,7 @@ def take_case(
         taken: pb.TakeCaseResponse = await stub.TakeCase(asked, timeout=CALL_SECONDS)
         return taken
 
-    _ask(service, take, output, screens.show_taken)
+    ask(service, take, output, screens.show_taken)
 
 
 @cases.command("resolve")
@@ -116,7 +94,7 @@ def resolve_case(
     async def resolve(stub: Any) -> pb.ResolveCaseResponse:
         seen = await stub.GetCase(pb.GetCaseRequest(case_id=case), timeout=CALL_SECONDS)
         if not yes:
-            _confirm(screens.question(seen, resolution.value, receipt))
+            confirm(screens.question(seen, resolution.value, receipt))
         asked = pb.ResolveCaseRequest(
             case_id=case,
             etag=etag or seen.case.etag,
@@ -128,7 +106,7 @@ def resolve_case(
         settled: pb.ResolveCaseResponse = await stub.ResolveCase(asked, timeout=CALL_SECONDS)
         return settled
 
-    _ask(service, resolve, output, screens.show_resolved)
+    ask(service, resolve, output, screens.show_resolved)
 
 
 @payments.command("find")
@@ -157,14 +135,14 @@ def find_payments(
         midnight = completed_on.replace(tzinfo=UTC) - _NAIROBI_AHEAD
         asked.complete_time.from_time.FromDatetime(midnight)
         asked.complete_time.before_time.FromDatetime(midnight + timedelta(days=1))
-    _ask(service, lambda stub: stub.FindPayments(asked, timeout=CALL_SECONDS), output, screens.show_found)
+    ask(service, lambda stub: stub.FindPayments(asked, timeout=CALL_SECONDS), output, screens.show_found)
 
 
 @prompts.command("show")
 def show_prompts(service: Service = None, output: As = Output.TEXT) -> None:
     """Show whether new prompts are stopped, by whom and why."""
     asked = pb.GetPromptSwitchRequest()
-    _ask(service, lambda stub: stub.GetPromptSwitch(asked, timeout=CALL_SECONDS), output, screens.show_prompt_switch)
+    ask(service, lambda stub: stub.GetPromptSwitch(asked, timeout=CALL_SECONDS), output, screens.show_prompt_switch)
 
 
 @prompts.command("stop")
@@ -202,51 +180,15 @@ def _turn(
 ) -> None:
     async def turn_switch(stub: Any) -> pb.TurnPromptSwitchResponse:
         if not yes:
-            _confirm(question)
+            confirm(question)
         asked = pb.TurnPromptSwitchRequest(turn=turn, operator=operator or account(), reason=reason)
         turned: pb.TurnPromptSwitchResponse = await stub.TurnPromptSwitch(asked, timeout=CALL_SECONDS)
         return turned
 
-    _ask(service, turn_switch, output, screens.show_prompt_switch)
+    ask(service, turn_switch, output, screens.show_prompt_switch)
 
 
 _NAIROBI_AHEAD = timedelta(hours=3)
-
-
-def _ask(
-    service: str | None,
-    call: Callable[[Any], Coroutine[Any, Any, Message]],
-    output: Output,
-    show: Callable[[Console, Any], None],
-) -> None:
-    """Call the service and show its answer."""
-    try:
-        address = OperatorSettings.load(grpc_address=service).grpc_address
-    except StartRefused as refusal:
-        refuse(refusal)
-
-    async def ask() -> None:
-        async with _operations(address) as stub:
-            answer = await call(stub)
-        if output is Output.JSON:
-            sys.stdout.write(MessageToJson(answer, preserving_proto_field_name=True) + "\n")
-        else:
-            show(Console(), answer)
-
-    run(ask())
-
-
-@contextlib.asynccontextmanager
-async def _operations(address: Address) -> AsyncIterator[OperationsServiceStub]:
-    """The service; what it refuses is its own sentence, and one that does not answer is one as well."""
-    try:
-        async with grpc.aio.insecure_channel(str(address), options=CLIENT_OPTIONS) as channel:
-            yield OperationsServiceStub(channel)
-    except grpc.aio.AioRpcError as error:
-        if error.code() is grpc.StatusCode.UNAVAILABLE:
-            why = f"The payment service at {address} does not answer: name another with --service."
-            raise StartRefused(why) from error
-        raise StartRefused(error.details() or f"The payment service failed ({error.code().name}).") from error
 
 
 def _kind(name: str) -> "pb.CaseKind.ValueType":
@@ -255,13 +197,6 @@ def _kind(name: str) -> "pb.CaseKind.ValueType":
     except ValueError:
         known = ", ".join(one.removeprefix("CASE_KIND_") for one in pb.CaseKind.keys()[1:])
         refuse(StartRefused(f"--kind has to be one of {known}."))
-
-
-def _confirm(question: str) -> None:
-    if not sys.stdin.isatty():
-        raise StartRefused("Nobody can be asked here whether to do it: say so with --yes.")
-    if not typer.confirm(question):
-        raise StartRefused("Nothing was done.")
 
 
 def _next_line() -> str:

@@ -1,6 +1,6 @@
 """A refund: the nouns. What can be learned about one stands in `refund_facts`, what follows from it in `refunds`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -84,6 +84,12 @@ def needed_refunds(refunds: Sequence[Refund]) -> list[Refund]:
     return [one for one in refunds if one.state is RefundState.DONE or (one.counts and one.receipt not in returned)]
 
 
+def left_of(receipt: str, received: int | None, refunds: Iterable[Refund]) -> int | None:
+    """What of a receipt's money is neither returned nor promised to be; None where nobody knows how much came."""
+    promised = sum(refund.amount for refund in refunds if refund.receipt == receipt and refund.counts)
+    return received - promised if received is not None else None
+
+
 @dataclass(frozen=True, slots=True)
 class RefundSurroundings:
     """What decides beside the refund itself."""
@@ -113,6 +119,9 @@ class RefundRequest:
     reason: RefundReason
     amount: int | None = None
     """Whole shillings; None: all that is left."""
+    operator: str | None = None
+    """Who asks for it, and why in their own words, where an operator does."""
+    why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,4 +149,5 @@ class RefundBar(StrEnum):
     AMOUNT_UNKNOWN = "AMOUNT_UNKNOWN"
     ABOVE_WHAT_IS_LEFT = "ABOVE_WHAT_IS_LEFT"
     PART_NOT_POSSIBLE = "PART_NOT_POSSIBLE"
+    SEVERAL_PAID = "SEVERAL_PAID"
     NOT_SET_UP = "NOT_SET_UP"

@@ -21,7 +21,7 @@ from payment_service.domain.payment import (
     Status,
 )
 from payment_service.domain.reasons import Reason
-from payment_service.domain.refund import RefundReason
+from payment_service.domain.refund import Refund, RefundReason, RefundState
 
 
 class EventType(StrEnum):
@@ -78,6 +78,21 @@ class RefundView:
     reason: RefundReason
     requested_at: datetime
     ended_at: datetime | None
+
+
+def refund_view(refund: Refund) -> RefundView:
+    """A refund as it stands, as it is seen from outside."""
+    return RefundView(
+        refund_id=refund.refund_id,
+        status=_REFUND_STATUSES.get(refund.state, RefundStatus.PENDING),
+        amount=refund.amount,
+        reason=refund.reason,
+        requested_at=refund.requested_at,
+        ended_at=refund.ended_at,
+    )
+
+
+_REFUND_STATUSES = {RefundState.DONE: RefundStatus.DONE, RefundState.FAILED: RefundStatus.FAILED}
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,7 @@ _WHY_NO_REFUND: Final[Mapping[RefundBar, str]] = {
     " the operator of this service to compare the receipt with the M-Pesa portal, and to send the money back there.",
     RefundBar.ABOVE_WHAT_IS_LEFT: "The amount is more than is left of this payment. Leave it unset for all of that.",
     RefundBar.PART_NOT_POSSIBLE: "A part of a payment cannot be sent back yet. Leave the amount unset for all of it.",
+    RefundBar.SEVERAL_PAID: "More than one payment of this booking holds money. Settle its case first.",
     RefundBar.NOT_SET_UP: "Refunds are not set up. The operator of this service has to set PAYMENTS_INITIATOR_NAME,"
     " PAYMENTS_INITIATOR_PASSWORD_FILE and PAYMENTS_INITIATOR_CERTIFICATE_FILE.",
 }

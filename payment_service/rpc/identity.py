@@ -49,6 +49,7 @@ RULES: Mapping[str, frozenset[Party]] = {
     f"{_OPERATIONS}/FindPayments": frozenset({Party.OPERATOR}),
     f"{_OPERATIONS}/GetPromptSwitch": frozenset({Party.OPERATOR}),
     f"{_OPERATIONS}/TurnPromptSwitch": frozenset({Party.OPERATOR}),
+    f"{_OPERATIONS}/RefundBooking": frozenset({Party.OPERATOR}),
 }
 """Which parties may use a method; one that is not listed is used by nobody."""
 

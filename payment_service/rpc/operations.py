@@ -11,6 +11,7 @@ from payment_service.application.casework import resolve_case as resolving
 from payment_service.application.casework import show_cases as showing
 from payment_service.application.casework import take_case as taking
 from payment_service.application.collecting import prompt_switch as switching
+from payment_service.application.refunding import refund_booking as refunding
 from payment_service.rpc import operations_replies as replies
 from payment_service.rpc import operations_requests as requests
 from payment_service.rpc.calls import Call, Unary
@@ -69,6 +70,14 @@ async def turn_prompt_switch(
     return pb.TurnPromptSwitchResponse(prompt_switch=replies.prompt_switch(turn))
 
 
+async def refund_booking(core: Core, _call: Call, message: pb.RefundBookingRequest) -> pb.RefundBookingResponse:
+    """RefundBooking."""
+    asked = requests.parse_booking_refund(message)
+    return replies.booking_refunded(
+        await refunding.refund_booking(core.facts, core.reads, core.refund_shortcodes, asked)
+    )
+
+
 def _next_page(core: Core, last: UUID | None, filters: bytes) -> str:
     if last is None:
         return ""
@@ -83,5 +92,6 @@ OPERATIONS: Final[Mapping[str, Unary]] = {
     "mpesa_payments.v1.OperationsService/FindPayments": Unary(find_payments),
     "mpesa_payments.v1.OperationsService/GetPromptSwitch": Unary(get_prompt_switch),
     "mpesa_payments.v1.OperationsService/TurnPromptSwitch": Unary(turn_prompt_switch),
+    "mpesa_payments.v1.OperationsService/RefundBooking": Unary(refund_booking),
 }
 """Every method for operators."""

@@ -7,11 +7,13 @@ from mpesa_payments.v1 import operations_service_pb2 as pb
 
 from payment_service.application.casework.find_payments import FoundPayments
 from payment_service.application.casework.show_cases import CaseFile, marks_of
+from payment_service.application.refunding.refund_booking import BookingRefund
 from payment_service.domain.case_rules import Resolution, rules_of
 from payment_service.domain.cases import CaseKind
-from payment_service.domain.views import PaymentView
+from payment_service.domain.refund import RefundState
+from payment_service.domain.views import PaymentView, refund_view
 from payment_service.rpc.operations_requests import etag_of
-from payment_service.rpc.replies import CURRENCY, payment_message, timestamp
+from payment_service.rpc.replies import CURRENCY, payment_message, refund_message, timestamp
 from payment_service.store.casework import TAKEN, CaseAct, WorkedCase
 from payment_service.store.payment_search import Takings
 from payment_service.store.prompt_switch import SwitchTurn
@@ -64,6 +66,19 @@ def prompt_switch(turn: SwitchTurn | None) -> pb.PromptSwitch:
         return pb.PromptSwitch()
     return pb.PromptSwitch(
         stopped=turn.stopped, operator=turn.operator, reason=turn.reason, turn_time=timestamp(turn.turned_at)
+    )
+
+
+def booking_refunded(found: BookingRefund) -> pb.RefundBookingResponse:
+    """The answer to RefundBooking."""
+    refund = found.refund
+    failed = refund is not None and refund.state is RefundState.FAILED
+    return pb.RefundBookingResponse(
+        payment=_payment(found.view),
+        amount=_money(found.amount),
+        refund=refund_message(refund_view(refund)) if refund is not None else None,
+        provider_result_code=(refund.result_code or "") if refund is not None and failed else "",
+        shortcode=found.shortcode,
     )
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from mpesa_payments.v1 import operations_service_pb2 as pb
 
 from payment_service.application.casework.resolve_case import CaseDecision
+from payment_service.application.refunding.refund_booking import BookingRefundRequest
 from payment_service.domain.case_rules import CaseMarks, Resolution
 from payment_service.domain.cases import CaseKind
 from payment_service.rpc.fields import (
@@ -23,6 +24,7 @@ from payment_service.rpc.fields import (
     receipt_in,
     reference_in,
 )
+from payment_service.rpc.requests import REFUND_REASONS
 from payment_service.security.sealing import Sealer
 from payment_service.store.casework import CaseFilter
 from payment_service.store.payment_search import PaymentSearch
@@ -147,6 +149,23 @@ def parse_search(message: pb.FindPaymentsRequest, sealer: Sealer) -> tuple[Payme
     page_size = _page_size(fields, message.page_size)
     fields.end()
     return search, page_size
+
+
+def parse_booking_refund(message: pb.RefundBookingRequest) -> BookingRefundRequest:
+    """Which booking's money is to go back, who asks for it, and why."""
+    fields = Fields()
+    fields.require("booking_id", NAME.fullmatch(message.booking_id), NAME_EXPECTED)
+    reason = REFUND_REASONS.get(message.refund_reason)
+    fields.require("refund_reason", reason, "expected a value of RefundReason other than REFUND_REASON_UNSPECIFIED")
+    operator, why = message.operator, message.reason
+    # Who only looks has nothing to give account of; what is given is checked, so that a look tells of it in time.
+    if operator or not message.validate_only:
+        operator = _operator(fields, operator)
+    if why or not message.validate_only:
+        why = _reason(fields, why)
+    fields.end()
+    assert reason is not None, "anything else has been refused"
+    return BookingRefundRequest(message.booking_id, reason, operator, why, message.validate_only)
 
 
 def _completed(fields: Fields, within: pb.FindPaymentsRequest.TimeRange) -> PaymentSearch:

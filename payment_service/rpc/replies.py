@@ -63,7 +63,7 @@ def payment_message(view: PaymentView) -> payment_pb2.Payment:
     if view.retry_allowed_at is not None:
         message.retry_allowed_time.CopyFrom(timestamp(view.retry_allowed_at))
     if view.refund is not None:
-        message.refund.CopyFrom(_refund_message(view.refund))
+        message.refund.CopyFrom(refund_message(view.refund))
     if view.refunded_amount:
         message.refunded_amount.CopyFrom(_money(view.refunded_amount))
     if view.completed_at is not None:
@@ -71,7 +71,8 @@ def payment_message(view: PaymentView) -> payment_pb2.Payment:
     return message
 
 
-def _refund_message(view: RefundView) -> payment_pb2.Refund:
+def refund_message(view: RefundView) -> payment_pb2.Refund:
+    """A refund."""
     message = payment_pb2.Refund(
         refund_id=str(view.refund_id),
         status=_REFUND_STATUS[view.status],

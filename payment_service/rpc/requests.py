@@ -78,7 +78,7 @@ _KINDS: Mapping[int, CallbackKind] = {
     callback_pb.CALLBACK_KIND_STK: CallbackKind.STK,
     callback_pb.CALLBACK_KIND_RESULT: CallbackKind.RESULT,
 }
-_REFUND_REASONS: Mapping[int, RefundReason] = {
+REFUND_REASONS: Mapping[int, RefundReason] = {
     payment_pb2.RefundReason.Value(f"REFUND_REASON_{reason.value}"): reason for reason in RefundReason
 }
 _STATUSES: Mapping[int, Status] = {
@@ -161,7 +161,7 @@ def parse_refund(message: pb.RefundPaymentRequest) -> RefundRequest:
     fields = Fields()
     fields.require("request_id", NAME.fullmatch(message.request_id), NAME_EXPECTED)
     payment_id = payment_id_in(fields, message.payment_id)
-    reason = _REFUND_REASONS.get(message.reason)
+    reason = REFUND_REASONS.get(message.reason)
     fields.require("reason", reason, "expected a value of RefundReason other than REFUND_REASON_UNSPECIFIED")
     amount = _amount(fields, message.amount) if message.HasField("amount") else None
     fields.end()

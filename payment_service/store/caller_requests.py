@@ -24,6 +24,9 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from payment_service.store.many_rows import columns_of, inserting, selected
 from payment_service.store.pipeline import Statement
 from payment_service.store.tables import caller_requests
@@ -120,3 +123,10 @@ def used_ids(ids: Sequence[tuple[str, str]]) -> Statement:
 def insert_requests(rows: Sequence[NewRequest]) -> Statement:
     """Keep requests. An id that is there already is an error: `caller_requests_pk`."""
     return Statement(_INSERT, columns_of(rows))
+
+
+async def kept_ids(conn: AsyncConnection, caller: str, request_ids: Sequence[str]) -> dict[str, UUID]:
+    """Under which id the requests of a caller are kept that made no payment, by request id."""
+    kept = caller_requests.c
+    named = select(kept.request_id, kept.kept_id).where(kept.caller == caller, kept.request_id.in_(request_ids))
+    return {row.request_id: row.kept_id for row in await conn.execute(named)}

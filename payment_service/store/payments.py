@@ -20,7 +20,7 @@ from payment_service.domain.reasons import Reason
 from payment_service.security.sealing import CHECKOUT_REQUEST_ID, PHONE_NUMBER, SealBroken, Sealer
 from payment_service.store.caller_requests import SHARED_LOCKS, UNUSED, UsedId
 from payment_service.store.many_rows import array_of, columns_of, inserting, updating
-from payment_service.store.pipeline import Statement
+from payment_service.store.pipeline import Connection, Statement
 from payment_service.store.tables import payments
 from runtime.alarms import raise_alarm
 
@@ -169,6 +169,8 @@ SELECT {_SELECTED} FROM payment_transactions p
 JOIN (SELECT DISTINCT * FROM unnest($1::text[], $2::text[]) AS pairs (caller, booking_id)) AS wanted
 ON p.booking_id = wanted.booking_id AND p.caller || '' = wanted.caller"""
 
+_OF_BOOKING = f"SELECT {_SELECTED} FROM payment_transactions p WHERE p.booking_id = %s ORDER BY p.payment_id LIMIT %s"
+
 # The locks are a condition on no row, so they are taken once, before any row is looked for.
 _OF_REQUESTS = f"""
 SELECT {_SELECTED}, request_id, p.request, p.request_fingerprint, p.request_key_id, p.account_reference, p.shortcode
@@ -276,6 +278,12 @@ def account_references_in_use(candidates: Sequence[str], since: datetime) -> Sta
 def checkout_holders(indexes: Sequence[bytes]) -> Statement:
     """(blind index, payment id) of those CheckoutRequestIDs that are recorded somewhere."""
     return Statement(_CHECKOUT_HOLDERS, (array_of(indexes),))
+
+
+async def read_attempts(conn: Connection, sealer: Sealer, booking_id: str, most: int) -> list[Payment]:
+    """The payments of a booking, the oldest first; of every caller that has a booking of this name."""
+    cursor = await conn.execute(_OF_BOOKING, (booking_id, most))
+    return [stored(row, sealer).payment for row in await cursor.fetchall()]
 
 
 async def read_prompts(conn: AsyncConnection, sealer: Sealer, ids: Sequence[UUID]) -> list[Prompt]:

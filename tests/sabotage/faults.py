@@ -37,6 +37,7 @@ REFUNDS = "tests/domain/test_refunds.py"
 AUTOMATIC = "tests/domain/test_automatic_refunds.py"
 AUTOMATIC_RECORDED = "tests/application/refunding/test_automatic_refunds.py"
 RECORDED_REFUNDS = "tests/application/refunding/test_recorded_refunds.py"
+BOOKING_REFUNDS = "tests/application/refunding/test_refund_booking.py"
 SENT_REFUNDS = "tests/application/refunding/test_send_refunds.py"
 TAKEN_BACK = "tests/domain/test_taken_back.py"
 
@@ -1439,5 +1440,35 @@ FAULTS = (
         "        self._send_back(payment, outcome.payment)\n",
         "        if payment.state is not State.COMPLETED:\n            self._send_back(payment, outcome.payment)\n",
         (f"{AUTOMATIC_RECORDED}::test_money_without_a_receipt_goes_back_when_the_receipt_comes",),
+    ),
+    Fault(
+        "a refund by booking is not recognised when it is asked for again",
+        "payment_service/domain/booking_refunds.py",
+        "for request_id in ids if request_id in used]",
+        "for request_id in ids if request_id not in ids]",
+        (f"{BOOKING_REFUNDS}::test_whoever_asks_however_often_there_is_one_refund",),
+    ),
+    Fault(
+        "a look at a booking's refund asks for it",
+        "payment_service/application/refunding/refund_booking.py",
+        "    if asked.only_look:",
+        "    if asked.only_look and tried.refund:",
+        (f"{BOOKING_REFUNDS}::test_a_look_says_what_would_go_back_and_leaves_nothing",),
+    ),
+    Fault(
+        "of two paid attempts of a booking the later one is refunded unasked",
+        "payment_service/domain/booking_refunds.py",
+        "if len(holding) > 1:",
+        "if len(holding) > 2:",
+        (f"{BOOKING_REFUNDS}::test_what_cannot_be_refunded_is_refused_with_its_cause_and_leaves_nothing",),
+    ),
+    Fault(
+        "a trip goes on when the float is gone",
+        "payment_service/commands/trip_plan.py",
+        "one.standing is Standing.FAILED and one.code == FLOAT_GONE for one in ended",
+        "one.standing is Standing.DONE and one.code == FLOAT_GONE for one in ended",
+        (
+            "tests/commands/test_trip_refunds.py::test_a_run_stops_when_the_float_is_gone_and_when_refusals_follow_each_other",
+        ),
     ),
 )

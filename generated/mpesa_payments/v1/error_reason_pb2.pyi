@@ -119,7 +119,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     UNDER_REVIEW (an operator decides first), RECEIPT_PENDING (ask again once
     the receipt number is known), REFUND_UNDER_WAY, REFUNDED, AMOUNT_UNKNOWN
     (nobody could read how much came: the operator of this service sends it back
-    in the M-Pesa portal), ABOVE_WHAT_IS_LEFT, PART_NOT_POSSIBLE (leave `amount` unset) or NOT_SET_UP
+    in the M-Pesa portal), ABOVE_WHAT_IS_LEFT, PART_NOT_POSSIBLE (leave `amount` unset), SEVERAL_PAID
+    (of OperationsService: a person decides first, which money is whose) or NOT_SET_UP
     (this service has no M-Pesa initiator: its operator sets
     PAYMENTS_INITIATOR_NAME, PAYMENTS_INITIATOR_PASSWORD_FILE and
     PAYMENTS_INITIATOR_CERTIFICATE_FILE). The request id stays free.
@@ -264,7 +265,8 @@ ERROR_REASON_REFUND_NOT_POSSIBLE: ErrorReason.ValueType  # 16
 UNDER_REVIEW (an operator decides first), RECEIPT_PENDING (ask again once
 the receipt number is known), REFUND_UNDER_WAY, REFUNDED, AMOUNT_UNKNOWN
 (nobody could read how much came: the operator of this service sends it back
-in the M-Pesa portal), ABOVE_WHAT_IS_LEFT, PART_NOT_POSSIBLE (leave `amount` unset) or NOT_SET_UP
+in the M-Pesa portal), ABOVE_WHAT_IS_LEFT, PART_NOT_POSSIBLE (leave `amount` unset), SEVERAL_PAID
+(of OperationsService: a person decides first, which money is whose) or NOT_SET_UP
 (this service has no M-Pesa initiator: its operator sets
 PAYMENTS_INITIATOR_NAME, PAYMENTS_INITIATOR_PASSWORD_FILE and
 PAYMENTS_INITIATOR_CERTIFICATE_FILE). The request id stays free.

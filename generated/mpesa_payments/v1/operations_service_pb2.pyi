@@ -973,3 +973,91 @@ class TurnPromptSwitchResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TurnPromptSwitchResponse: _TypeAlias = TurnPromptSwitchResponse  # noqa: Y015
+
+@_typing.final
+class RefundBookingRequest(_message.Message):
+    """Asks for the money of one booking to go back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOOKING_ID_FIELD_NUMBER: _builtins.int
+    REFUND_REASON_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    booking_id: _builtins.str
+    """Required. The booking."""
+    refund_reason: _payment_pb2.RefundReason.ValueType
+    """Required. Why, as the payment's caller is told."""
+    operator: _builtins.str
+    """Who asks: 1 to 64 letters, digits or "-_.:@". Required, except with
+    `validate_only`. Believed as it is, until operators have certificates.
+    """
+    reason: _builtins.str
+    """Why, in the operator's words, 1 to 200 characters; kept with the request.
+    Required, except with `validate_only`. Put no personal data here.
+    """
+    validate_only: _builtins.bool
+    """True: nothing is sent back, and the answer says what would be."""
+    def __init__(
+        self,
+        *,
+        booking_id: _builtins.str = ...,
+        refund_reason: _payment_pb2.RefundReason.ValueType = ...,
+        operator: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "operator", b"operator", "reason", b"reason", "refund_reason", b"refund_reason", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefundBookingRequest: _TypeAlias = RefundBookingRequest  # noqa: Y015
+
+@_typing.final
+class RefundBookingResponse(_message.Message):
+    """The money of a booking, as it goes back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    REFUND_FIELD_NUMBER: _builtins.int
+    PROVIDER_RESULT_CODE_FIELD_NUMBER: _builtins.int
+    SHORTCODE_FIELD_NUMBER: _builtins.int
+    provider_result_code: _builtins.str
+    """What Safaricom's code for a refund that has failed is: "1" is too little
+    money in the account that it is paid from. Otherwise empty.
+    """
+    shortcode: _builtins.str
+    """The shortcode that the money came to, and goes back from."""
+    @_builtins.property
+    def payment(self) -> Global___FoundPayment:
+        """The booking's payment that the money is of."""
+
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """How much goes back, or would."""
+
+    @_builtins.property
+    def refund(self) -> _payment_pb2.Refund:
+        """The latest refund of the payment by this method; unset while there is none."""
+
+    def __init__(
+        self,
+        *,
+        payment: Global___FoundPayment | None = ...,
+        amount: _money_pb2.Money | None = ...,
+        refund: _payment_pb2.Refund | None = ...,
+        provider_result_code: _builtins.str = ...,
+        shortcode: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "payment", b"payment", "refund", b"refund"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "payment", b"payment", "provider_result_code", b"provider_result_code", "refund", b"refund", "shortcode", b"shortcode"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefundBookingResponse: _TypeAlias = RefundBookingResponse  # noqa: Y015

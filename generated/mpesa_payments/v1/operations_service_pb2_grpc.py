@@ -78,6 +78,11 @@ class OperationsServiceStub(object):
                 request_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.TurnPromptSwitchRequest.SerializeToString,
                 response_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.TurnPromptSwitchResponse.FromString,
                 _registered_method=True)
+        self.RefundBooking = channel.unary_unary(
+                '/mpesa_payments.v1.OperationsService/RefundBooking',
+                request_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.RefundBookingRequest.SerializeToString,
+                response_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.RefundBookingResponse.FromString,
+                _registered_method=True)
 
 
 class OperationsServiceServicer(object):
@@ -166,6 +171,25 @@ class OperationsServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RefundBooking(self, request, context):
+        """Sends the money of a booking back to its payer, or looks whether it can be:
+        a whole trip is refunded by one call for each of its bookings. Which payment
+        of the booking that is, the service finds.
+
+        Safe to repeat, by whomever and whenever: a payment is refunded by this
+        method once. While that refund is under way or done, each call gives it as
+        it is; only after one that has failed, the next call asks again. A booking
+        without any payment is NOT_FOUND/PAYMENT_NOT_FOUND; what cannot be refunded
+        is FAILED_PRECONDITION/REFUND_NOT_POSSIBLE with its cause, as for
+        RefundPayment, and SEVERAL_PAID where more than one payment of the booking
+        holds money: settle its case first. If a call with another reason, operator
+        or amount asks at the same moment, one of the two is
+        ALREADY_EXISTS/REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperationsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -203,6 +227,11 @@ def add_OperationsServiceServicer_to_server(servicer, server):
                     servicer.TurnPromptSwitch,
                     request_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.TurnPromptSwitchRequest.FromString,
                     response_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.TurnPromptSwitchResponse.SerializeToString,
+            ),
+            'RefundBooking': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefundBooking,
+                    request_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.RefundBookingRequest.FromString,
+                    response_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.RefundBookingResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -403,6 +432,33 @@ class OperationsService(object):
             '/mpesa_payments.v1.OperationsService/TurnPromptSwitch',
             mpesa__payments_dot_v1_dot_operations__service__pb2.TurnPromptSwitchRequest.SerializeToString,
             mpesa__payments_dot_v1_dot_operations__service__pb2.TurnPromptSwitchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefundBooking(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mpesa_payments.v1.OperationsService/RefundBooking',
+            mpesa__payments_dot_v1_dot_operations__service__pb2.RefundBookingRequest.SerializeToString,
+            mpesa__payments_dot_v1_dot_operations__service__pb2.RefundBookingResponse.FromString,
             options,
             channel_credentials,
             insecure,

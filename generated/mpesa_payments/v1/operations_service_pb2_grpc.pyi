@@ -69,6 +69,21 @@ class OperationsServiceStub:
 
     A repetition changes nothing, and gives the switch as it was turned first.
     """
+    RefundBooking: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.RefundBookingRequest, _operations_service_pb2.RefundBookingResponse]
+    """Sends the money of a booking back to its payer, or looks whether it can be:
+    a whole trip is refunded by one call for each of its bookings. Which payment
+    of the booking that is, the service finds.
+
+    Safe to repeat, by whomever and whenever: a payment is refunded by this
+    method once. While that refund is under way or done, each call gives it as
+    it is; only after one that has failed, the next call asks again. A booking
+    without any payment is NOT_FOUND/PAYMENT_NOT_FOUND; what cannot be refunded
+    is FAILED_PRECONDITION/REFUND_NOT_POSSIBLE with its cause, as for
+    RefundPayment, and SEVERAL_PAID where more than one payment of the booking
+    holds money: settle its case first. If a call with another reason, operator
+    or amount asks at the same moment, one of the two is
+    ALREADY_EXISTS/REQUEST_ID_REUSED.
+    """
 
 class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
     """For operators: the cases that people settle, and payments found by what a
@@ -166,6 +181,27 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
         cases and refunds. A prompt that is on a phone can be paid.
 
         A repetition changes nothing, and gives the switch as it was turned first.
+        """
+
+    @_abc_1.abstractmethod
+    def RefundBooking(
+        self,
+        request: _operations_service_pb2.RefundBookingRequest,
+        context: _aio.ServicerContext[_operations_service_pb2.RefundBookingRequest, _abc.Awaitable[_operations_service_pb2.RefundBookingResponse]],
+    ) -> _abc.Awaitable[_operations_service_pb2.RefundBookingResponse]:
+        """Sends the money of a booking back to its payer, or looks whether it can be:
+        a whole trip is refunded by one call for each of its bookings. Which payment
+        of the booking that is, the service finds.
+
+        Safe to repeat, by whomever and whenever: a payment is refunded by this
+        method once. While that refund is under way or done, each call gives it as
+        it is; only after one that has failed, the next call asks again. A booking
+        without any payment is NOT_FOUND/PAYMENT_NOT_FOUND; what cannot be refunded
+        is FAILED_PRECONDITION/REFUND_NOT_POSSIBLE with its cause, as for
+        RefundPayment, and SEVERAL_PAID where more than one payment of the booking
+        holds money: settle its case first. If a call with another reason, operator
+        or amount asks at the same moment, one of the two is
+        ALREADY_EXISTS/REQUEST_ID_REUSED.
         """
 
 def add_OperationsServiceServicer_to_server(servicer: OperationsServiceServicer, server: _aio.Server) -> None: ...

@@ -21,6 +21,7 @@ from payment_service.domain.refund import (
     RefundReason,
     RefundState,
     RefundTimes,
+    left_of,
 )
 from payment_service.domain.refund_facts import AboutRefund, RefundFact, RefundOvertaken, RefundPost
 from payment_service.domain.refunds import (
@@ -103,7 +104,7 @@ class RefundLedger:
         if order is None or not isinstance(fact, RefundRequested):
             return None
         receipt = order.receipt or payment.receipt
-        left = self._left(receipt) if receipt is not None else 0
+        left = left_of(receipt, self._received.get(receipt), self._rows.values()) if receipt is not None else 0
         bar = bar_to_refund(payment, order, left, by_case=fact.by_case)
         if bar is not None or receipt is None or left is None:
             return bar or RefundBar.RECEIPT_PENDING
@@ -150,12 +151,6 @@ class RefundLedger:
             *([store.insert_refunds(new)] if new else []),
             *([store.update_refunds(changed)] if changed else []),
         ]
-
-    def _left(self, receipt: str) -> int | None:
-        """What of a receipt's money is neither returned nor promised to be; None where nobody knows how much came."""
-        promised = sum(row.amount for row in self._rows.values() if row.receipt == receipt and row.counts)
-        received = self._received.get(receipt)
-        return received - promised if received is not None else None
 
     def _changed(self, cause: str, before: Refund | None, after: Refund) -> None:
         self.changes.append(

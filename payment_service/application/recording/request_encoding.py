@@ -126,6 +126,8 @@ def _fields(asked: Asked) -> dict[str, object]:
             return _naming("RefundPayment", asked.request_id, asked.payment_id) | {
                 "reason": asked.reason.value,
                 "amount": asked.amount,
+                "operator": asked.operator,
+                "why": asked.why,
             }
         case _:
             assert_never(asked)

@@ -1,0 +1,135 @@
+"""Sending the money of a booking back, as operators ask for it: looked at first, then asked for, once and for all.
+
+This only finds the payment and names the request. That it is refunded once is held by the request id, which is made of
+the payment, and by all that holds for every refund.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from payment_service.application.following.read_payments import PaymentReads, reading
+from payment_service.application.following.stored_views import payment_view
+from payment_service.application.recording.group_commit import GroupCommit
+from payment_service.application.recording.record_facts import Recorded, Submission
+from payment_service.application.refunding.refund_payment import refund_payment
+from payment_service.domain.booking_refunds import RefundTry, latest_try, payment_to_refund, request_ids
+from payment_service.domain.errors import PaymentNotFound, RefundBarred
+from payment_service.domain.payment import Payment
+from payment_service.domain.refund import Refund, RefundBar, RefundOrder, RefundReason, RefundRequest, left_of
+from payment_service.domain.refunds import bar_to_refund
+from payment_service.domain.views import PaymentView
+from payment_service.store import reads
+from payment_service.store.audit import receipts_of
+from payment_service.store.caller_requests import kept_ids
+from payment_service.store.engines import driver_connection
+from payment_service.store.payments import read_attempts
+from payment_service.store.reads import PaymentRow
+from payment_service.store.refunds import refunds_about
+
+ATTEMPTS_MAX = 200
+"""Payments of one booking that are looked through; a caller that tries so often is at fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class BookingRefundRequest:
+    """What an operator asks for, parsed."""
+
+    booking_id: str
+    reason: RefundReason
+    operator: str
+    why: str
+    only_look: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BookingRefund:
+    """The money of a booking: what goes back, or would, and what has become of it."""
+
+    view: PaymentView
+    shortcode: str
+    amount: int
+    refund: Refund | None
+    """The latest one; None while there is none."""
+
+
+async def refund_booking(
+    facts: GroupCommit[Submission, Recorded],
+    using: PaymentReads,
+    shortcodes: Collection[str],
+    asked: BookingRefundRequest,
+) -> BookingRefund:
+    """The refund of a booking as it stands, asked for now unless it has been or is only looked at.
+
+    Raises PaymentNotFound, RefundBarred, RequestIdReused, Overloaded or StoreUnavailable; none of them leaves a row.
+    """
+    money = await _money_of(using, asked.booking_id)
+    tried = money.tried
+    if tried.refund is not None and tried.settled:
+        return _answer(using, money, tried.refund.amount)
+    amount = _amount_to_return(money, shortcodes, asked)
+    if asked.only_look:
+        return _answer(using, money, amount)
+    request = RefundRequest(
+        request_id=tried.next_request_id,
+        payment_id=money.payment.payment_id,
+        reason=asked.reason,
+        operator=asked.operator,
+        why=asked.why,
+    )
+    await refund_payment(facts, using, shortcodes, money.payment.caller, request)
+    return _answer(using, await _money_of(using, asked.booking_id), amount)
+
+
+@dataclass(frozen=True, slots=True)
+class _Money:
+    """The payment of a booking whose money goes back, and what is known of its refunds."""
+
+    row: PaymentRow
+    payment: Payment
+    shortcode: str
+    received: Mapping[str, int]
+    """By receipt, where the amount is known."""
+    refunds: Sequence[Refund]
+    tried: RefundTry
+
+
+async def _money_of(using: PaymentReads, booking_id: str) -> _Money:
+    """What stands of a booking now. Raises PaymentNotFound, or RefundBarred where no one payment can be meant."""
+    async with using.lists, reading(using) as connection:
+        driver = await driver_connection(connection)
+        attempts = await read_attempts(driver, using.sealer, booking_id, ATTEMPTS_MAX)
+        if not attempts:
+            raise PaymentNotFound(f"There is no payment of booking {booking_id}.")
+        payment = payment_to_refund(attempts)
+        if isinstance(payment, RefundBar):
+            raise RefundBarred(payment, attempts[-1])
+        (row,) = await reads.payments_named(connection, [payment.payment_id])
+        made = await reads.request_of(connection, payment.caller, payment.payment_id)
+        refunds = await refunds_about(driver, [payment.payment_id])
+        receipts = await receipts_of(driver, [payment.payment_id])
+        names = request_ids(payment.payment_id, len(refunds))
+        used = await kept_ids(connection, payment.caller, names)
+    assert made is not None, "its row has been read"
+    return _Money(
+        row=row,
+        payment=payment,
+        shortcode=made.shortcode,
+        received={receipt.receipt: int(receipt.amount) for receipt in receipts if receipt.amount is not None},
+        refunds=refunds,
+        tried=latest_try(names, used, refunds),
+    )
+
+
+def _amount_to_return(money: _Money, shortcodes: Collection[str], asked: BookingRefundRequest) -> int:
+    """How much goes back; raises what bars it. The writer decides once more, under the payment's lock."""
+    receipt = money.payment.receipt
+    left = left_of(receipt, money.received.get(receipt), money.refunds) if receipt is not None else None
+    order = RefundOrder("", money.shortcode, asked.reason, None, possible=money.shortcode in shortcodes)
+    bar = bar_to_refund(money.payment, order, left, by_case=False)
+    if bar is not None or left is None:
+        raise RefundBarred(bar or RefundBar.AMOUNT_UNKNOWN, money.payment)
+    return left
+
+
+def _answer(using: PaymentReads, money: _Money, amount: int) -> BookingRefund:
+    return BookingRefund(payment_view(money.row, using.sealer), money.shortcode, amount, money.tried.refund)

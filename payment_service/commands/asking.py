@@ -1,0 +1,83 @@
+"""How commands ask the running service: where it is, how its answers are shown, and what is asked of people first."""
+
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+import grpc
+import typer
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import Message
+from mpesa_payments.v1.operations_service_pb2_grpc import OperationsServiceStub
+from rich.console import Console
+
+from payment_service.config import OperatorSettings
+from runtime.grpc_options import CLIENT_OPTIONS
+from runtime.serving import Address, StartRefused, refuse, run
+
+CALL_SECONDS: Final = 30.0
+"""The longest that the service takes for a call."""
+
+
+class Output(StrEnum):
+    """How an answer is shown."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+Service = Annotated[str | None, typer.Option("--service", help="HOST:PORT of the service; else PAYMENTS_GRPC_ADDRESS.")]
+As = Annotated[Output, typer.Option("--output", help="Lines for people, or JSON for programs.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; kept with your name for ever.")]
+Name = Annotated[str | None, typer.Option("--operator", help="Your name; without it, that of your account here.")]
+
+
+def ask(
+    service: str | None,
+    call: Callable[[Any], Coroutine[Any, Any, Message]],
+    output: Output,
+    show: Callable[[Console, Any], None],
+) -> None:
+    """Call the service and show its answer."""
+    address = service_address(service)
+
+    async def one() -> None:
+        async with operations(address) as stub:
+            answer = await call(stub)
+        if output is Output.JSON:
+            sys.stdout.write(MessageToJson(answer, preserving_proto_field_name=True) + "\n")
+        else:
+            show(Console(), answer)
+
+    run(one())
+
+
+def service_address(given: str | None) -> Address:
+    """Where the service is, by the flag or by the environment; the program ends where neither can be used."""
+    try:
+        return OperatorSettings.load(grpc_address=given).grpc_address
+    except StartRefused as refusal:
+        refuse(refusal)
+
+
+@contextlib.asynccontextmanager
+async def operations(address: Address) -> AsyncIterator[OperationsServiceStub]:
+    """The service; what it refuses is its own sentence, and one that does not answer is one as well."""
+    try:
+        async with grpc.aio.insecure_channel(str(address), options=CLIENT_OPTIONS) as channel:
+            yield OperationsServiceStub(channel)
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            why = f"The payment service at {address} does not answer: name another with --service."
+            raise StartRefused(why) from error
+        raise StartRefused(error.details() or f"The payment service failed ({error.code().name}).") from error
+
+
+def confirm(question: str) -> None:
+    """Ask a person once whether to do it; StartRefused unless they say so."""
+    if not sys.stdin.isatty():
+        raise StartRefused("Nobody can be asked here whether to do it: say so with --yes.")
+    if not typer.confirm(question):
+        raise StartRefused("Nothing was done.")

@@ -1,0 +1,130 @@
+"""`payment-service refunds`: a whole trip is refunded from a list of its bookings. A client of the running service."""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from payment_service.commands import trip_screens as screens
+from payment_service.commands.account import account
+from payment_service.commands.asking import As, Name, Output, Reason, Service, confirm, operations, service_address
+from payment_service.commands.booking_list import ListedBooking, load_bookings
+from payment_service.commands.screens import show_line
+from payment_service.commands.trip_plan import TO_ASK_FOR, Passenger, Standing, sum_of
+from payment_service.commands.trip_run import Act, TripRun, plan
+from runtime.serving import StartRefused, refuse, run
+
+INTERRUPTED = 130
+"""The exit code of a program that was ended from the keyboard."""
+
+refunds = typer.Typer(no_args_is_help=True, help="Refund a whole trip. Asks the running service.")
+
+File = Annotated[Path, typer.Option("--file", help="CSV in UTF-8 with the one column booking_id.")]
+
+
+class _NotAll(Exception):
+    """Not every booking of the list is refunded."""
+
+
+@refunds.command("start")
+def start(
+    file: File,
+    reason: Reason,
+    per_minute: Annotated[
+        int, typer.Option("--per-minute", min=1, max=600, help="How many refunds are asked for in a minute, at most.")
+    ] = 120,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    operator: Name = None,
+    service: Service = None,
+    output: As = Output.TEXT,
+) -> None:
+    """Send the money of a trip's bookings back: looked at first, asked about once, then a few at a time.
+
+    Safe to start again with the same file, after a kill or beside a run of somebody else: each payment is refunded
+    once. Exit code 1 where not every booking is refunded by the end.
+    """
+    bookings = _bookings(file)
+    act = Act(operator or account(), reason)
+    address = service_address(service)
+
+    async def refund() -> None:
+        async with operations(address) as stub:
+            trip = await plan(stub, bookings, act)
+            if dry_run and output is Output.JSON:
+                _report(trip, "", output)
+            else:
+                _show(screens.plan_lines(file.name, list(trip.values())), output)
+            if dry_run:
+                return
+            to_send = sum_of(trip.values(), *TO_ASK_FOR)
+            if to_send.bookings and not yes:
+                confirm(screens.question(to_send, reason))
+            running = TripRun(stub, act, per_minute, trip, _Progress())
+            await running.go()
+            _report(trip, running.stopped, output)
+        if sum_of(trip.values(), Standing.DONE).bookings < len(trip):
+            raise _NotAll
+
+    try:
+        run(refund())
+    except _NotAll:
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        sys.stderr.write(f"Interrupted. What has been asked for goes on. {screens.AGAIN}\n")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+@refunds.command("show")
+def show(file: File, service: Service = None, output: As = Output.TEXT) -> None:
+    """Show how the money of each booking of a list stands. Changes nothing."""
+    bookings = _bookings(file)
+    address = service_address(service)
+
+    async def look() -> None:
+        async with operations(address) as stub:
+            trip = await plan(stub, bookings, Act())
+        if output is Output.JSON:
+            _report(trip, "", output)
+        else:
+            _show(screens.passenger_lines(list(trip.values())), output)
+
+    run(look())
+
+
+def _bookings(file: Path) -> list[ListedBooking]:
+    try:
+        return load_bookings(file)
+    except StartRefused as refusal:
+        refuse(refusal)
+
+
+class _Progress:
+    """Says how far a run is, each time that something has changed."""
+
+    def __init__(self) -> None:
+        self._said = ""
+
+    def __call__(self, trip: Sequence[Passenger]) -> None:
+        line = screens.progress_line(trip)
+        if line != self._said:
+            self._said = line
+            sys.stderr.write(f"{line}\n")
+
+
+def _report(trip: Mapping[str, Passenger], stopped: str, output: Output) -> None:
+    found = list(trip.values())
+    if output is Output.JSON:
+        sys.stdout.write(screens.as_json(found, stopped) + "\n")
+    else:
+        _show(screens.report_lines(found, stopped), output)
+
+
+def _show(lines: Iterable[str], output: Output) -> None:
+    """Lines for people; beside a report for programs they go the other way."""
+    console = Console(stderr=output is Output.JSON)
+    for line in lines:
+        show_line(console, line)

@@ -1,0 +1,107 @@
+"""The bookings of a trip and how the money of each stands: what is to go back, what has gone, what cannot, and why.
+
+Made from the service's answers alone. The service decides about each booking; here they are only added up.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from mpesa_payments.v1 import operations_service_pb2 as pb
+from mpesa_payments.v1 import payment_pb2
+
+from payment_service.commands.booking_list import ListedBooking
+
+FLOAT_GONE: Final = "1"
+"""M-Pesa's code for too little money in the account that a refund is paid from."""
+
+
+class Standing(StrEnum):
+    """How the money of one booking stands."""
+
+    TO_REFUND = "TO_REFUND"
+    UNDER_WAY = "UNDER_WAY"
+    DONE = "DONE"
+    FAILED = "FAILED"
+    """Safaricom refused the latest refund; asked for once more, there is another."""
+    NOT_POSSIBLE = "NOT_POSSIBLE"
+
+
+_OF_STATUS: Mapping[int, Standing] = {
+    payment_pb2.REFUND_STATUS_DONE: Standing.DONE,
+    payment_pb2.REFUND_STATUS_FAILED: Standing.FAILED,
+}
+TO_ASK_FOR = frozenset({Standing.TO_REFUND, Standing.FAILED})
+
+
+@dataclass(frozen=True, slots=True)
+class Passenger:
+    """One booking of the list, and how its money stands."""
+
+    listed: ListedBooking
+    standing: Standing
+    amount: int = 0
+    """Whole shillings that go back."""
+    shortcode: str = ""
+    payment_id: str = ""
+    masked_phone: str = ""
+    code: str = ""
+    """Safaricom's, of a refund that has failed."""
+    why: str = ""
+    """Of one that is not possible."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """So many bookings, and so many shillings."""
+
+    bookings: int
+    amount: int
+
+
+def passenger(listed: ListedBooking, answer: pb.RefundBookingResponse) -> Passenger:
+    """A booking as the service has answered."""
+    standing = Standing.TO_REFUND
+    if answer.HasField("refund"):
+        standing = _OF_STATUS.get(answer.refund.status, Standing.UNDER_WAY)
+    return Passenger(
+        listed=listed,
+        standing=standing,
+        amount=answer.amount.units,
+        shortcode=answer.shortcode,
+        payment_id=answer.payment.payment.payment_id,
+        masked_phone=answer.payment.payment.masked_phone,
+        code=answer.provider_result_code,
+    )
+
+
+def not_possible(listed: ListedBooking, why: str) -> Passenger:
+    """A booking that the service refuses to refund."""
+    return Passenger(listed, Standing.NOT_POSSIBLE, why=why)
+
+
+def sum_of(trip: Iterable[Passenger], *standings: Standing) -> Sum:
+    """What stands so, added up."""
+    found = [one for one in trip if one.standing in standings]
+    return Sum(len(found), sum(one.amount for one in found))
+
+
+def to_ask_for(trip: Iterable[Passenger]) -> list[Passenger]:
+    """Those whose money is still to be asked for, in the order of the list."""
+    return [one for one in trip if one.standing in TO_ASK_FOR]
+
+
+def why_to_stop(ended: Sequence[Passenger]) -> str:
+    """Why no other refund is to be asked for, by those that have ended in this run, the latest last; empty to go on."""
+    if any(one.standing is Standing.FAILED and one.code == FLOAT_GONE for one in ended):
+        return "M-Pesa says that too little money is left in the account that refunds are paid from."
+    last = ended[-REFUSALS_MAX:]
+    if len(last) == REFUSALS_MAX and all(one.standing is Standing.FAILED for one in last):
+        codes = ", ".join(dict.fromkeys(one.code or "none" for one in last))
+        return f"{REFUSALS_MAX} refunds in a row were refused, with code {codes}."
+    return ""
+
+
+REFUSALS_MAX = 3
+"""Refunds in a row that M-Pesa refuses, after which the others would be as well."""

@@ -1,0 +1,178 @@
+"""Sending a trip's money back through the service: a few at a time, to the end or until there is a reason to stop.
+
+Nothing is kept here. What has been asked for is known to the service, by the payment; so this may die at any moment,
+and run again, also twice at once: each payment is refunded once.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from mpesa_payments.v1 import operations_service_pb2 as pb
+from mpesa_payments.v1 import payment_pb2
+
+from payment_service.commands.asking import CALL_SECONDS
+from payment_service.commands.booking_list import ListedBooking, ListRefused
+from payment_service.commands.trip_plan import Passenger, Standing, not_possible, passenger, to_ask_for, why_to_stop
+from runtime.serving import StartRefused
+
+LOOKS_AT_ONCE = 8
+UNDER_WAY_MAX = 10
+"""Refunds of a trip that wait for their result: so few stand before a passenger's own, and so few fail together when
+the float is gone."""
+LOOK_SECONDS = 0.5
+"""Between two looks at those under way; a result takes 1 to 5 s."""
+RESULT_SECONDS = 60.0
+"""From asking for a refund until its result is not waited for any more: the service asks M-Pesa about it."""
+AWAY_SECONDS = 60.0
+"""For which a service that does not answer is waited for: longer than a restart."""
+
+_AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+_WRONG_LINE = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Who sends money back, and why."""
+
+    operator: str = ""
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class TripRun:
+    """One run over a trip. `trip` is as it stands by now, in the order of the list."""
+
+    stub: Any
+    act: Act
+    per_minute: int
+    trip: dict[str, Passenger]
+    """By booking."""
+    tell: Callable[[Sequence[Passenger]], None]
+    stopped: str = ""
+    """Why the rest is not asked for."""
+    asked_at: dict[str, float] = field(default_factory=dict)
+    """By booking, in the loop's time: those whose result is waited for."""
+    ended: list[Passenger] = field(default_factory=list)
+
+    async def go(self) -> None:
+        """Ask for all that is to be asked for, and wait for the results; `stopped` says why where it ends sooner."""
+        try:
+            await self._go()
+        except StartRefused as error:
+            self.stopped = str(error)
+        except grpc.aio.AioRpcError:
+            self.stopped = f"The payment service has not answered for {AWAY_SECONDS:.0f} seconds."
+
+    async def _go(self) -> None:
+        loop = asyncio.get_running_loop()
+        waiting = [one.listed for one in to_ask_for(self.trip.values())]
+        self.asked_at = {b: loop.time() for b, one in self.trip.items() if one.standing is Standing.UNDER_WAY}
+        turns, filled_at = 1.0, loop.time()
+        while waiting or self._awaited(loop.time()):
+            now = loop.time()
+            turns, filled_at = min(UNDER_WAY_MAX, turns + (now - filled_at) * self.per_minute / 60), now
+            while waiting and turns >= 1 and len(self._awaited(now)) < UNDER_WAY_MAX:
+                turns -= 1
+                await self._ask(waiting.pop(0))
+            await asyncio.sleep(LOOK_SECONDS)
+            await self._look(self._awaited(loop.time()))
+            if self.stopped or (stop := why_to_stop(self.ended)):
+                self.stopped, waiting = self.stopped or stop, []
+            self.tell(list(self.trip.values()))
+
+    def _awaited(self, now: float) -> list[str]:
+        return [booking for booking, asked_at in self.asked_at.items() if now < asked_at + RESULT_SECONDS]
+
+    async def _ask(self, listed: ListedBooking) -> None:
+        self._note(await look_at(self.stub, listed, self.act, only_look=False, patience=AWAY_SECONDS))
+        if self.trip[listed.booking_id].standing is Standing.UNDER_WAY:
+            self.asked_at[listed.booking_id] = asyncio.get_running_loop().time()
+
+    async def _look(self, bookings: Sequence[str]) -> None:
+        listed = [self.trip[booking].listed for booking in bookings]
+        for found in await look_at_all(self.stub, listed, self.act, patience=AWAY_SECONDS):
+            self._note(found)
+
+    def _note(self, found: Passenger) -> None:
+        booking = found.listed.booking_id
+        self.trip[booking] = found
+        if found.standing is not Standing.UNDER_WAY:
+            self.asked_at.pop(booking, None)
+            self.ended.append(found)
+
+
+async def plan(stub: Any, bookings: Sequence[ListedBooking], act: Act) -> dict[str, Passenger]:
+    """How the money of each booking stands, by booking. Raises ListRefused where a line names no payment."""
+    found = await look_at_all(stub, bookings, act)
+    return {one.listed.booking_id: one for one in found}
+
+
+async def look_at_all(stub: Any, bookings: Sequence[ListedBooking], act: Act, patience: float = 0.0) -> list[Passenger]:
+    """How the money of each booking stands, in their order. Raises ListRefused with every line that is wrong."""
+    places = asyncio.Semaphore(LOOKS_AT_ONCE)
+    wrong: list[tuple[int, str]] = []
+
+    async def look(listed: ListedBooking) -> Passenger | None:
+        async with places:
+            try:
+                return await look_at(stub, listed, act, only_look=True, patience=patience)
+            except _LineWrong as error:
+                wrong.append((listed.line, str(error)))
+                return None
+
+    found = await asyncio.gather(*(look(listed) for listed in bookings))
+    if wrong:
+        raise ListRefused(wrong)
+    return [one for one in found if one is not None]
+
+
+class _LineWrong(Exception):
+    """The service knows no such booking."""
+
+
+async def look_at(stub: Any, listed: ListedBooking, act: Act, *, only_look: bool, patience: float) -> Passenger:
+    """How the money of one booking stands, once its refund is asked for unless it is only looked at."""
+    asked = pb.RefundBookingRequest(
+        booking_id=listed.booking_id,
+        refund_reason=payment_pb2.REFUND_REASON_BOOKING_CANCELLED,
+        operator=act.operator,
+        reason=act.reason,
+        validate_only=only_look,
+    )
+    try:
+        return passenger(listed, await _patiently(stub, asked, patience))
+    except grpc.aio.AioRpcError as error:
+        said = error.details() or error.code().name
+        match error.code():
+            case grpc.StatusCode.FAILED_PRECONDITION:
+                return not_possible(listed, said)
+            case grpc.StatusCode.ALREADY_EXISTS:
+                # Somebody else asks for the same at this moment: it is one refund, and this looks what becomes of it.
+                return await look_at(stub, listed, act, only_look=True, patience=patience)
+            case code if code in _WRONG_LINE and (code is not grpc.StatusCode.INVALID_ARGUMENT or _about_line(said)):
+                raise _LineWrong(said) from error
+            case code if code in _AWAY:
+                raise
+        raise StartRefused(said) from error
+
+
+def _about_line(said: str) -> bool:
+    """Of a request that cannot be used, only the booking comes from the list."""
+    return said.startswith("booking_id:") and ";" not in said
+
+
+async def _patiently(stub: Any, asked: pb.RefundBookingRequest, patience: float) -> pb.RefundBookingResponse:
+    """One call, made again while the service is away: what it asks for is asked for once."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + patience
+    while True:
+        try:
+            answer: pb.RefundBookingResponse = await stub.RefundBooking(asked, timeout=CALL_SECONDS)
+            return answer
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in _AWAY or loop.time() >= end:
+                raise
+        await asyncio.sleep(LOOK_SECONDS)

@@ -1,0 +1,108 @@
+"""What an operator sees of a trip that is refunded: before it, while it runs, and after it. No number is in clear."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from payment_service.commands.trip_plan import Passenger, Standing, Sum, sum_of
+
+AGAIN: Final = "Start it again with the same file: nobody is refunded twice."
+
+_SAID: Final = {
+    Standing.TO_REFUND: "to be refunded",
+    Standing.UNDER_WAY: "under way",
+    Standing.DONE: "refunded",
+    Standing.FAILED: "failed, and asked for again",
+    Standing.NOT_POSSIBLE: "cannot be refunded from here",
+}
+
+
+def plan_lines(file: str, trip: Sequence[Passenger]) -> Iterator[str]:
+    """How a trip stands before anything is sent: how many, how much, and what cannot go back, with the reason."""
+    yield f"{len(trip)} bookings in {file}"
+    yield from _sums(trip, _SAID)
+    yield from _barred(trip)
+
+
+def passenger_lines(trip: Sequence[Passenger]) -> Iterator[str]:
+    """Each booking with how its money stands."""
+    for one in trip:
+        money = f"  KES {one.amount} to {one.masked_phone}" if one.masked_phone else ""
+        code = f", code {one.code}" if one.code else ""
+        why = f"  {one.why}" if one.why else ""
+        yield f"line {one.listed.line}  {one.listed.booking_id}{money}  {one.standing.value}{code}{why}"
+    yield progress_line(trip)
+
+
+def question(to_send: Sum, reason: str) -> str:
+    """What an operator is asked once."""
+    return f'Send {_money(to_send)} back to {to_send.bookings} passengers, because "{reason}"?'
+
+
+def progress_line(trip: Sequence[Passenger]) -> str:
+    """How far it is."""
+    counted = {one: sum_of(trip, one).bookings for one in Standing}
+    to_come = counted[Standing.TO_REFUND]
+    failed = f", {counted[Standing.FAILED]} failed" if counted[Standing.FAILED] else ""
+    return f"{counted[Standing.DONE]} refunded, {counted[Standing.UNDER_WAY]} under way, {to_come} to come{failed}"
+
+
+def report_lines(trip: Sequence[Passenger], stopped: str) -> Iterator[str]:
+    """How a trip stands after a run."""
+    if stopped:
+        yield f"Stopped: {stopped}"
+    yield from _sums(trip, _SAID | {Standing.TO_REFUND: "left", Standing.FAILED: "failed"})
+    yield from (
+        f"  line {one.listed.line}  {one.listed.booking_id}  KES {one.amount}, code {one.code or 'none'}"
+        for one in trip
+        if one.standing is Standing.FAILED
+    )
+    yield from _barred(trip)
+    if sum_of(trip, Standing.TO_REFUND, Standing.FAILED).bookings:
+        yield AGAIN
+    if sum_of(trip, Standing.UNDER_WAY).bookings:
+        yield "What is under way ends by itself: `payment-service refunds show` with the same file says how."
+
+
+def as_json(trip: Sequence[Passenger], stopped: str) -> str:
+    """The same for programs."""
+    sums = {one: sum_of(trip, one) for one in Standing}
+    return json.dumps(
+        {
+            "stopped": stopped,
+            "sums": {one.value: {"bookings": of.bookings, "amount_kes": of.amount} for one, of in sums.items()},
+            "bookings": [
+                {
+                    "line": one.listed.line,
+                    "booking_id": one.listed.booking_id,
+                    "state": one.standing.value,
+                    "amount_kes": one.amount,
+                    "payment_id": one.payment_id,
+                    "shortcode": one.shortcode,
+                    "masked_phone": one.masked_phone,
+                    "provider_result_code": one.code,
+                    "why": one.why,
+                }
+                for one in trip
+            ],
+        },
+        indent=2,
+    )
+
+
+def _sums(trip: Sequence[Passenger], said: dict[Standing, str]) -> Iterator[str]:
+    for standing, words in said.items():
+        found = sum_of(trip, standing)
+        if found.bookings:
+            money = f", {_money(found)}" if standing is not Standing.NOT_POSSIBLE else ""
+            yield f"  {words}: {found.bookings}{money}"
+
+
+def _barred(trip: Sequence[Passenger]) -> Iterator[str]:
+    for one in trip:
+        if one.standing is Standing.NOT_POSSIBLE:
+            yield f"  line {one.listed.line}  {one.listed.booking_id}  {one.why}"
+
+
+def _money(found: Sum) -> str:
+    return f"KES {found.amount:,}"

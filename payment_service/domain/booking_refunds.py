@@ -1,0 +1,52 @@
+"""Refunds by booking, as operators ask for them: which payment, under which request id, and what has become of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from payment_service.domain.findings import Standing, standing
+from payment_service.domain.payment import Payment
+from payment_service.domain.refund import Refund, RefundBar, RefundState
+
+_HOLDS_MONEY = frozenset({Standing.COMPLETED, Standing.RECEIPT_PENDING, Standing.UNDER_REVIEW, Standing.REFUNDING})
+
+
+@dataclass(frozen=True, slots=True)
+class RefundTry:
+    """How a payment's refund by booking stands: the latest one, and the request id of the next."""
+
+    refund: Refund | None
+    next_request_id: str
+
+    @property
+    def settled(self) -> bool:
+        """No other is to be asked for: this one is under way, or done."""
+        return self.refund is not None and self.refund.state is not RefundState.FAILED
+
+
+def payment_to_refund(attempts: Sequence[Payment]) -> Payment | RefundBar:
+    """Of all payments of a booking, the oldest first, the one whose money goes back.
+
+    One that holds money; else the latest that has been returned; else the latest, of which there is nothing to return.
+    """
+    holding = [one for one in attempts if standing(one) in _HOLDS_MONEY]
+    if len(holding) > 1:
+        return RefundBar.SEVERAL_PAID
+    returned = [one for one in attempts if standing(one) is Standing.REFUNDED]
+    return (holding or returned or attempts)[-1]
+
+
+def request_ids(payment_id: UUID, refunds: int) -> list[str]:
+    """The request ids that may have been used for a payment of so many refunds, and the next one.
+
+    They are made of the payment alone. So whoever asks, from whichever list of bookings, however often and from however
+    many machines at once, asks for one refund; only after one that has failed there is another id.
+    """
+    return [f"operations:{payment_id}:{number}" for number in range(refunds + 1)]
+
+
+def latest_try(ids: Sequence[str], used: Mapping[str, UUID], refunds: Sequence[Refund]) -> RefundTry:
+    """How the refund by booking stands; `used` is which refund each used id has made."""
+    by_id = {refund.refund_id: refund for refund in refunds}
+    tried = [used[request_id] for request_id in ids if request_id in used]
+    return RefundTry(by_id.get(tried[-1]) if tried else None, ids[len(tried)])

@@ -1,0 +1,137 @@
+"""Refunds by booking: which payment it is, that it is asked for once by whomever, and what stands in the way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+from uuid import UUID
+
+import grpc
+import pytest
+from mpesa_payments.v1 import operations_service_pb2 as pb
+from mpesa_payments.v1 import payment_pb2
+
+from payment_service.application.recording.record_facts import Submission
+from payment_service.domain.payment import Payment
+from payment_service.domain.refund_facts import RefundClaimed, RefundRefused, RefundReported, RefundVerdict
+from payment_service.security.sealing import CALLER_REQUEST
+from tests.application.casework.casefiles import late
+from tests.databases import Database
+from tests.rows import count, rows_of
+from tests.rpc.answers import refused
+from tests.rpc.processes import Process, paid, sent
+from tests.rpc.processes import refused as no_money
+
+RECEIPT = "TKA1B2C3D4"
+WHY = "the bus to Kisumu broke down"
+
+
+def asked(booking_id: str = "BK-1", **changed: Any) -> pb.RefundBookingRequest:
+    fields: dict[str, Any] = {
+        "booking_id": booking_id,
+        "refund_reason": payment_pb2.REFUND_REASON_BOOKING_CANCELLED,
+        "operator": "amina",
+        "reason": WHY,
+    }
+    return pb.RefundBookingRequest(**(fields | changed))
+
+
+async def completed(
+    process: Process, number: int = 1, booking_id: str = "BK-1", caller: str = "development"
+) -> Payment:
+    made = await process.create(caller, booking_id=booking_id, request_id=f"p-{caller}-{number}")
+    return await process.tell(made, *sent(number), paid(f"{RECEIPT[:-1]}{number}"))
+
+
+async def failed(process: Process, answer: pb.RefundBookingResponse) -> None:
+    """M-Pesa refuses the refund: too little money."""
+    payment_id, refund_id = UUID(answer.payment.payment.payment_id), UUID(answer.refund.refund_id)
+    claim = UUID(refund_id.hex)
+    for fact in (RefundClaimed(claim), RefundRefused(claim, "1")):
+        await process.writers.facts.submit(Submission(fact, payment_id, refund_id=refund_id))
+
+
+async def test_a_look_says_what_would_go_back_and_leaves_nothing(process: Process, database: Database) -> None:
+    payment = await completed(process)
+    answer = await process.operations.RefundBooking(
+        pb.RefundBookingRequest(
+            booking_id="BK-1", refund_reason=payment_pb2.REFUND_REASON_BOOKING_CANCELLED, validate_only=True
+        )
+    )
+    assert (answer.payment.payment.payment_id, answer.amount.units) == (str(payment.payment_id), 500)
+    assert (answer.HasField("refund"), answer.shortcode) == (False, "174379")
+    assert await count(database, "refunds") == 0
+    assert await count(database, "caller_requests") == 0
+
+
+async def test_whoever_asks_however_often_there_is_one_refund(process: Process, database: Database) -> None:
+    await completed(process)
+    first = await process.operations.RefundBooking(asked())
+    assert first.refund.status == payment_pb2.REFUND_STATUS_PENDING
+    assert first.payment.payment.booking_action == payment_pb2.BOOKING_ACTION_RELEASE
+    others = [asked(), asked(operator="brian", reason="asked for by the manager"), asked(validate_only=True)]
+    answers = await asyncio.gather(*(process.operations.RefundBooking(other) for other in others * 3))
+    assert {answer.refund.refund_id for answer in answers} == {first.refund.refund_id}
+    assert await count(database, "refunds") == 1
+    ((kept_id, sealed),) = await rows_of(database, "SELECT kept_id, request FROM caller_requests")
+    kept = json.loads(process.writers.sealer.open(CALLER_REQUEST, kept_id.bytes, sealed))
+    assert (kept["operator"], kept["why"]) == ("amina", WHY)
+
+
+async def test_after_a_refund_that_failed_the_next_call_asks_again(process: Process, database: Database) -> None:
+    await completed(process)
+    first = await process.operations.RefundBooking(asked())
+    await failed(process, first)
+    look = await process.operations.RefundBooking(asked(validate_only=True))
+    assert (look.refund.refund_id, look.refund.status) == (first.refund.refund_id, payment_pb2.REFUND_STATUS_FAILED)
+    assert (look.provider_result_code, look.amount.units) == ("1", 500)
+    answers = await asyncio.gather(*(process.operations.RefundBooking(asked()) for _ in range(5)))
+    assert len({answer.refund.refund_id for answer in answers}) == 1
+    assert answers[0].refund.status == payment_pb2.REFUND_STATUS_PENDING
+    assert await rows_of(database, "SELECT state FROM refunds ORDER BY requested_at, refund_id") == [
+        ("FAILED",),
+        ("REQUESTED",),
+    ]
+
+
+async def test_what_cannot_be_refunded_is_refused_with_its_cause_and_leaves_nothing(
+    process: Process, database: Database
+) -> None:
+    refusal = await refused(process.operations.RefundBooking(asked("BK-9")))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "PAYMENT_NOT_FOUND")
+    await process.create(booking_id="BK-1")
+    await late(process, 2, "RCPT000002")
+    await completed(process, 3, "BK-3")
+    await completed(process, 4, "BK-3", "another")
+    for booking_id, cause in (("BK-1", "NOT_PAID"), ("BK-3", "SEVERAL_PAID")):
+        for only_look in (True, False):
+            refusal = await refused(process.operations.RefundBooking(asked(booking_id, validate_only=only_look)))
+            assert (refusal.reason, refusal.metadata["cause"]) == ("REFUND_NOT_POSSIBLE", cause)
+    assert await count(database, "refunds") == 0
+
+
+async def test_of_several_attempts_the_paid_one_is_refunded_and_later_the_returned_one_is_shown(
+    process: Process,
+) -> None:
+    unpaid = await process.tell(await process.create(booking_id="BK-1"), *sent(1), no_money())
+    payment = await completed(process, 2)
+    assert payment.payment_id != unpaid.payment_id
+    answer = await process.operations.RefundBooking(asked())
+    assert answer.payment.payment.payment_id == str(payment.payment_id)
+    refund_id = UUID(answer.refund.refund_id)
+    for fact in (
+        RefundClaimed(refund_id),
+        RefundReported("callback:9", RefundVerdict.DONE, "0", payment.receipt),
+    ):
+        await process.writers.facts.submit(Submission(fact, payment.payment_id, refund_id=refund_id))
+    look = await process.operations.RefundBooking(asked(validate_only=True))
+    assert (look.refund.status, look.amount.units) == (payment_pb2.REFUND_STATUS_DONE, 500)
+
+
+@pytest.mark.parametrize("field", ["booking_id", "refund_reason", "operator", "reason"])
+async def test_each_bad_field_is_named(process: Process, field: str) -> None:
+    request = asked()
+    request.ClearField(field)  # type: ignore[arg-type]  # one of the fields
+    refusal = await refused(process.operations.RefundBooking(request))
+    assert (refusal.reason, list(refusal.fields)) == ("INVALID_REQUEST", [field])

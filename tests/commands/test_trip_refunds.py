@@ -1,0 +1,128 @@
+"""A trip before anything is asked of the service: how its list is read, and what its parts add up to."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from mpesa_payments.v1 import operations_service_pb2 as pb
+from mpesa_payments.v1 import payment_pb2
+from mpesa_payments.v1.money_pb2 import Money
+
+from payment_service.commands.booking_list import BOOKINGS_MAX, ListedBooking, ListRefused, parse_bookings
+from payment_service.commands.trip_plan import (
+    Passenger,
+    Standing,
+    Sum,
+    not_possible,
+    passenger,
+    sum_of,
+    to_ask_for,
+    why_to_stop,
+)
+from payment_service.commands.trip_screens import as_json, plan_lines, progress_line, report_lines
+
+DONE, FAILED = payment_pb2.REFUND_STATUS_DONE, payment_pb2.REFUND_STATUS_FAILED
+
+
+def test_a_list_is_read_in_its_order_whatever_wrote_it() -> None:
+    wanted = [ListedBooking(2, "BK-2"), ListedBooking(4, "BK-1")]
+    assert parse_bookings("booking_id\nBK-2\n\nBK-1\n") == wanted
+    assert parse_bookings('booking_id\r\n"BK-2"\r\n\r\nBK-1') == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "line 1: expected the heading booking_id, and one booking on each line below it"),
+        ("BK-1\nBK-2\n", "line 1: expected the heading booking_id and no other column, found BK-1"),
+        (
+            "booking_id,amount\nBK-1,500\n",
+            "line 1: expected the heading booking_id and no other column, found booking_id, amount",
+        ),
+        ("booking_id\n", "line 1: expected one booking on each line below the heading, found none"),
+        ("booking_id\nBK-1\nBK-2,500\n", "line 3: expected one value, found 2"),
+        ("booking_id\nBK-1\nBK-2\nBK-1\n", "line 4: booking BK-1 stands on line 2 already"),
+        ('booking_id\n"BK-1\n', "line 2: expected CSV: "),
+        ("booking_id\n" + "BK-1\n" * (BOOKINGS_MAX + 1), f"line {BOOKINGS_MAX + 2}: expected at most {BOOKINGS_MAX}"),
+    ],
+)
+def test_what_is_wrong_with_a_list_is_named_by_its_line(text: str, said: str) -> None:
+    with pytest.raises(ListRefused) as refusal:
+        parse_bookings(text)
+    assert f"\n{said}" in str(refusal.value)
+
+
+def test_everything_that_is_wrong_is_named_at_once_up_to_a_page() -> None:
+    with pytest.raises(ListRefused) as refusal:
+        parse_bookings("booking_id\n" + "BK-1\n" * 30)
+    lines = str(refusal.value).splitlines()
+    assert (len(lines), lines[1], lines[-1]) == (22, "line 3: booking BK-1 stands on line 2 already", "and 9 more")
+
+
+def answered(booking: int, status: int | None = None, code: str = "") -> Passenger:
+    refund = payment_pb2.Refund(status=status) if status is not None else None  # type: ignore[arg-type]  # a number of the enum
+    answer = pb.RefundBookingResponse(
+        payment=pb.FoundPayment(payment=payment_pb2.Payment(masked_phone="2547*****678")),
+        amount=Money(currency_code="KES", units=1_500),
+        refund=refund,
+        provider_result_code=code,
+        shortcode="174379",
+    )
+    return passenger(ListedBooking(booking + 1, f"BK-{booking}"), answer)
+
+
+TRIP = [
+    answered(1),
+    answered(2, payment_pb2.REFUND_STATUS_PENDING),
+    answered(3, DONE),
+    answered(4, FAILED, "1"),
+    not_possible(ListedBooking(6, "BK-5"), "An operator decides first."),
+]
+
+
+def test_the_plan_says_how_many_how_much_and_what_cannot_go_back_and_why() -> None:
+    assert [one.standing for one in TRIP] == list(Standing)
+    assert [one.listed.booking_id for one in to_ask_for(TRIP)] == ["BK-1", "BK-4"]
+    assert sum_of(TRIP, Standing.TO_REFUND, Standing.FAILED) == Sum(2, 3_000)
+    assert list(plan_lines("bookings.csv", TRIP)) == [
+        "5 bookings in bookings.csv",
+        "  to be refunded: 1, KES 1,500",
+        "  under way: 1, KES 1,500",
+        "  refunded: 1, KES 1,500",
+        "  failed, and asked for again: 1, KES 1,500",
+        "  cannot be refunded from here: 1",
+        "  line 6  BK-5  An operator decides first.",
+    ]
+
+
+def test_the_report_says_why_it_stopped_what_failed_and_what_is_left() -> None:
+    assert list(report_lines(TRIP, "The float is gone.")) == [
+        "Stopped: The float is gone.",
+        "  left: 1, KES 1,500",
+        "  under way: 1, KES 1,500",
+        "  refunded: 1, KES 1,500",
+        "  failed: 1, KES 1,500",
+        "  cannot be refunded from here: 1",
+        "  line 5  BK-4  KES 1500, code 1",
+        "  line 6  BK-5  An operator decides first.",
+        "Start it again with the same file: nobody is refunded twice.",
+        "What is under way ends by itself: `payment-service refunds show` with the same file says how.",
+    ]
+    assert progress_line(TRIP) == "1 refunded, 1 under way, 1 to come, 1 failed"
+    report = json.loads(as_json(TRIP, "The float is gone."))
+    assert report["sums"]["DONE"] == {"bookings": 1, "amount_kes": 1500}
+    assert [(one["line"], one["state"]) for one in report["bookings"]] == [
+        (2, "TO_REFUND"),
+        (3, "UNDER_WAY"),
+        (4, "DONE"),
+        (5, "FAILED"),
+        (6, "NOT_POSSIBLE"),
+    ]
+
+
+def test_a_run_stops_when_the_float_is_gone_and_when_refusals_follow_each_other() -> None:
+    done, refused = answered(1, DONE), answered(2, FAILED, "21")
+    assert why_to_stop([]) == why_to_stop([done, refused, refused]) == why_to_stop([refused, refused, done]) == ""
+    assert why_to_stop([done, answered(3, FAILED, "1")]).startswith("M-Pesa says that too little money is left")
+    assert why_to_stop([done, refused, refused, refused]) == "3 refunds in a row were refused, with code 21."
