@@ -139,6 +139,17 @@ class Caller:
         """InitiatePayment for a new request."""
         return await self.ask(a_request(phone, **fields))
 
+    async def prompt(self, phone: str, **fields: Any) -> pb.InitiatePaymentResponse:
+        """InitiatePayment for a new request, and the payment once its push is answered and the phone has the prompt.
+
+        Where the push is answered late, the call has been answered before.
+        """
+        started = await self.initiate(phone, **fields)
+        if status_of(started.payment) == "PENDING":
+            events = await self.followed(started, has_status("PROCESSING"), "the answer to the push")
+            started.payment.CopyFrom(events[-1].payment)
+        return started
+
     async def retry(self, payment: payment_pb2.Payment, **fields: Any) -> pb.RetryPaymentResponse:
         """RetryPayment, with a request id of its own unless it is given."""
         defaults = {"request_id": str(uuid.uuid4()), "payment_id": payment.payment_id}

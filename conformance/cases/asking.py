@@ -16,6 +16,8 @@ from conformance.simulator import NO_NEWS, UNTIL_TOLD
 from development.slowness import slowness
 
 NONSENSE = ("html", "empty", "wrong_types")
+# The answer to the push is lost long before the passenger pays, and no callback comes.
+LOST = {"answer": "lost", "callback": "never", "callback_delay_seconds": 2 * slowness()}
 # More than can be asked before a prompt is given up.
 NOTHING_ELSE = ["html"] * 100
 UNTOLD = 10
@@ -55,7 +57,7 @@ async def query_answered_with_nonsense(town: Installation) -> Seen:
 @case
 async def answer_and_callback_lost(town: Installation) -> Seen:
     """The answer to the push is lost and no callback comes: there is no id to ask by, but the books have the money."""
-    account = await town.lived(await town.simulator.phone({"answer": "lost", "callback": "never"}))
+    account = await town.lived(await town.simulator.phone(LOST))
     account.must(path="PENDING → PROCESSING → COMPLETED", action="CONFIRM", pushes=1, prompts=1, debited=500)
     return account.seen(ledger="no callback")
 
@@ -71,7 +73,7 @@ async def receipt_is_in_the_books(town: Installation) -> Seen:
 @case
 async def books_have_the_money_under_another_type(town: Installation) -> Seen:
     """Answer and callback are lost, and the books show the money under a transaction type that nobody lists."""
-    phone = await town.simulator.phone({"answer": "lost", "callback": "never", "quirks": ["pull.type_other"]})
+    phone = await town.simulator.phone({**LOST, "quirks": ["pull.type_other"]})
     account = await town.account(await town.first.initiate(phone), has_action("REVIEW"))
     account.must(action="REVIEW", pushes=1, prompts=1, debited=500)
     return account.seen("a person decides", "no callback")
@@ -81,7 +83,7 @@ async def books_have_the_money_under_another_type(town: Installation) -> Seen:
 async def books_say_nothing_was_found(town: Installation) -> Seen:
     """Answer and callback are lost. The books say for a while that they found nothing, or that Pull does not work."""
     await town.simulator.control("pulls", behaviour={"quirks": ["pull.not_working"]}, count=5)
-    account = await town.lived(await town.simulator.phone({"answer": "lost", "callback": "never"}))
+    account = await town.lived(await town.simulator.phone(LOST))
     account.must(path="PENDING → PROCESSING → COMPLETED", action="CONFIRM", pushes=1, prompts=1, debited=500)
     expect("how often nothing was found", await town.simulator.shown_hits("pull.not_working") > 0, True)
     return account.seen(ledger="no callback")
@@ -91,7 +93,7 @@ async def books_say_nothing_was_found(town: Installation) -> Seen:
 async def nothing_is_heard_in_time(town: Installation) -> Seen:
     """No callback comes and no query is answered until the payment is given up; then the passenger pays."""
     phone = await town.simulator.phone({**UNTIL_TOLD, "queries": NOTHING_ELSE})
-    started = await town.first.initiate(phone)
+    started = await town.first.prompt(phone)
     (await town.account(started, has_status("EXPIRED"))).must(action="OFFER_RETRY", certain=False, debited=0)
     await town.simulator.settle(phone, ending="paid")
     account = await town.account(started, has_status("COMPLETED"))
@@ -106,7 +108,7 @@ async def queries_share_one_budget(arena: Installation) -> Seen:
     asked_before, began = (await arena.simulator.shown("totals"))["queries_asked"], time.monotonic()
     phones = [await arena.simulator.phone(NO_NEWS) for _ in range(UNTOLD)]
     callers = itertools.cycle(askers)
-    await asyncio.gather(*(next(callers).initiate(phone) for phone in phones))
+    await asyncio.gather(*(next(callers).prompt(phone) for phone in phones))
 
     async def enough_settled() -> int | None:
         statuses = [status_of(payment) for payment in await arena.first.listed(page_size=UNTOLD)]
@@ -135,7 +137,7 @@ async def silent_for_the_whole_watch(arena: Installation) -> Seen:
         "brief", {**SOON_ASKED, **SOON_GIVEN_UP, "PAYMENTS_WATCH_FOR_S": str(WATCH_SECONDS)}
     )
     phones = [await arena.simulator.phone({**UNTIL_TOLD, "queries": NOTHING_ELSE}) for _ in range(5)]
-    started = await asyncio.gather(*(brief.initiate(phone) for phone in phones))
+    started = await asyncio.gather(*(brief.prompt(phone) for phone in phones))
     for one in started:
         (await arena.account(one)).must(status="EXPIRED", certain=False, prompts=1, debited=0)
     # The watch is counted from the send, which was before.

@@ -34,6 +34,7 @@ async def fifty_callers_one_booking(town: Installation) -> Seen:
     refusals = {refusal_of(answer).name for answer in answers if isinstance(answer, grpc.aio.AioRpcError)}
     expect("payments made", len(started), 1)
     expect("refusals", refusals, {"FAILED_PRECONDITION/BOOKING_HAS_LIVE_PAYMENT"})
+    await town.first.followed(started[0], has_status("PROCESSING"), "the answer to the push")
     prompts = [push for phone in phones for push in await town.simulator.pushes(phone=phone)]
     expect("pushes to all fifty phones", len(prompts), 1)
     await town.simulator.settle(prompts[0]["phone"], ending="paid")
@@ -49,7 +50,7 @@ async def late_money_beside_a_live_attempt(town: Installation) -> Seen:
     first = await town.first.initiate(phone)
     failed = await town.account(first, has_status("FAILED"))
     second_phone = await town.simulator.phone(UNTIL_TOLD)
-    second = await town.second.initiate(second_phone, booking_id=failed.payment.booking_id)
+    second = await town.second.prompt(second_phone, booking_id=failed.payment.booking_id)
     await town.simulator.settle(phone, ending="paid")
     late = await town.account(first, has_status("COMPLETED"))
     late.must(late=True, action="CONFIRM", debited=500)
@@ -135,7 +136,7 @@ async def retry_on_another_phone(town: Installation) -> Seen:
 async def cancel_after_the_prompt(town: Installation) -> Seen:
     """CancelPayment comes while the prompt is on the phone; then the passenger pays."""
     phone = await town.simulator.phone(UNTIL_TOLD)
-    started = await town.first.initiate(phone)
+    started = await town.first.prompt(phone)
     late = await refused(town.second.cancel(started.payment))
     expect("the refusal", late.name, "FAILED_PRECONDITION/CANCEL_TOO_LATE")
     await town.simulator.settle(phone, ending="paid")
@@ -172,8 +173,7 @@ async def nobody_is_asked_to_pay_what_is_paid(town: Installation) -> Seen:
     """Attempt 2 is on the phone when the money of attempt 1 comes: what attempt 2 says must invite nobody to pay."""
     failed = await town.lived(a_number("001"))
     phone = await town.simulator.phone(UNTIL_TOLD)
-    second = await town.second.initiate(phone, booking_id=failed.payment.booking_id)
-    await town.simulator.prompted(phone)
+    second = await town.second.prompt(phone, booking_id=failed.payment.booking_id)
     await town.simulator.settle(failed.ledger[0]["phone"], ending="paid")
     told = await town.account(second, has_reason("SIBLING_PAID"))
     said = "This booking is already paid. Do not enter your PIN."

@@ -48,7 +48,7 @@ async def ids_of_another_payment(town: Installation) -> Seen:
     """A success comes to one payment's address with the ids of another payment."""
     other = await town.lived(a_number())
     phone = await town.simulator.phone(UNTIL_TOLD)
-    started = await town.first.initiate(phone)
+    started = await town.first.prompt(phone)
     foreign = {
         "MerchantRequestID": other.ledger[0]["merchant_request_id"],
         "CheckoutRequestID": other.ledger[0]["checkout_request_id"],
@@ -65,7 +65,7 @@ async def receipt_of_another_payment(town: Installation) -> Seen:
     """A success comes with the receipt number of another payment; then the true one."""
     other = await town.lived(a_number())
     phone = await town.simulator.phone(UNTIL_TOLD)
-    started = await town.first.initiate(phone)
+    started = await town.first.prompt(phone)
     stolen = {"MpesaReceiptNumber": other.receipt}
     await town.simulator.settle(phone, ending="paid", pays=False, callback_items=stolen)
     (await town.account(started, has_action("REVIEW"))).must(status="PROCESSING", receipt="", debited=0)
@@ -118,7 +118,7 @@ async def odd_but_true(town: Installation) -> Seen:
 async def garbage_with_a_true_token(town: Installation) -> Seen:
     """Bodies that are empty, cut, nested 30,000 deep, or say two things are posted to the payment's true address."""
     phone = await town.simulator.phone(UNTIL_TOLD)
-    started = await town.first.initiate(phone)
+    started = await town.first.prompt(phone)
     push = await town.simulator.prompted(phone)
     paid = b'{"Body":{"stkCallback":{"ResultCode":0}}}'
     bodies = [b"", b"0", paid[:-2], paid * 2, b"[" * 30_000, paid[:-3] + b',"ResultCode":1}}}', b"\xff\xfe", b"null"]
@@ -176,7 +176,7 @@ async def two_receipts_in_one_success(town: Installation) -> Seen:
 async def unread_callback_keeps_the_end_open(town: Installation) -> Seen:
     """A callback that cannot be read comes, and then one that says wrong PIN."""
     phone = await town.simulator.phone(UNTIL_TOLD)
-    started = await town.first.initiate(phone)
+    started = await town.first.prompt(phone)
     push = await town.simulator.prompted(phone)
     expect("the answer", (await town.edge.post(push["callback_url"], content=b"{paid?")).status_code, 200)
     await town.simulator.settle(phone, ending="wrong_pin")
@@ -189,7 +189,7 @@ async def unread_callback_keeps_the_end_open(town: Installation) -> Seen:
 async def code_that_is_a_phone_number(town: Installation) -> Seen:
     """The result code of a callback is a phone number; later the money moves."""
     phone = await town.simulator.phone(UNTIL_TOLD)
-    started = await town.first.initiate(phone)
+    started = await town.first.prompt(phone)
     push = await town.simulator.prompted(phone)
     said = {**json.loads(success_body(push, ""))["Body"]["stkCallback"], "ResultCode": int(phone)}
     del said["CallbackMetadata"]

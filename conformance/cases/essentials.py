@@ -112,7 +112,7 @@ async def failure_then_success(town: Installation) -> Seen:
 async def expiry_then_success(town: Installation) -> Seen:
     """No result comes in time; the passenger pays after the payment was given up."""
     phone = await town.simulator.phone(UNTIL_TOLD)
-    started = await town.first.initiate(phone)
+    started = await town.first.prompt(phone)
     expired = await town.account(started, has_status("EXPIRED"))
     expired.must(action="OFFER_RETRY", certain=False, debited=0)
     expect("the answer to the callback", await town.simulator.settle(phone, ending="paid"), [200])
@@ -126,8 +126,7 @@ async def forged_callbacks(town: Installation) -> Seen:
     """A perfect success is posted with a token that is wrong, missing, another payment's, or of another path."""
     phone = await town.simulator.phone(UNTIL_TOLD)
     other = await town.simulator.phone(UNTIL_TOLD)
-    started, _ = await town.first.initiate(phone), await town.first.initiate(other)
-    before = (await town.first.followed(started, has_status("PROCESSING"), "the answer to the push"))[-1].payment
+    started, _ = await town.first.prompt(phone), await town.first.prompt(other)
     push, other_push = await town.simulator.prompted(phone), await town.simulator.prompted(other)
     stem, _, token = push["callback_url"].rpartition("/")
     stolen = other_push["callback_url"].rpartition("/")[2]
@@ -137,7 +136,7 @@ async def forged_callbacks(town: Installation) -> Seen:
     forged += [f"{stem.replace('/stk/', '/result/')}/{token}"]
     answers = [(await town.edge.post(url, content=body)).status_code for url in forged]
     expect("answers to the forged callbacks", answers, [404] * len(forged))
-    expect("the payment afterwards", await town.first.get(before.payment_id), before)
+    expect("the payment afterwards", await town.first.get(started.payment.payment_id), started.payment)
     await town.simulator.settle(phone, ending="paid")
     account = await town.account(started)
     account.must(status="COMPLETED", action="CONFIRM", prompts=1, debited=500)

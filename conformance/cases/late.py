@@ -24,7 +24,7 @@ REFUND = payment_pb2.LATE_PAYMENT_POLICY_REFUND
 async def paid_after_expiry(town: Installation, **fields: Any) -> Account:
     """A payment that expired, and whose passenger paid after all."""
     phone = await town.simulator.phone(UNTIL_TOLD)
-    started = await town.first.initiate(phone, **fields)
+    started = await town.first.prompt(phone, **fields)
     (await town.account(started, has_status("EXPIRED"))).must(action="OFFER_RETRY", certain=False)
     await town.simulator.settle(phone, ending="paid")
     account = await town.account(started, has_status("COMPLETED"))

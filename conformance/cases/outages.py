@@ -137,7 +137,7 @@ async def stopped_with_a_push_on_the_wire(arena: Installation) -> Seen:
 async def payment_service_away(arena: Installation) -> Seen:
     """The callback comes while the payment service is down, and never again."""
     phone = await arena.simulator.phone(UNTIL_TOLD)
-    started = await arena.first.initiate(phone)
+    started = await arena.first.prompt(phone)
     await arena.stop("first")
     expect("the answer meanwhile", await arena.simulator.settle(phone, ending="paid"), [200])
     await arena.start_again("first")
@@ -150,7 +150,7 @@ async def payment_service_away(arena: Installation) -> Seen:
 async def gateway_killed_with_a_full_spool(arena: Installation) -> Seen:
     """The service is down, forty callbacks come, the gateway is killed with -9; then both come up again."""
     phones = [await arena.simulator.phone(UNTIL_TOLD) for _ in range(SPOOLED)]
-    started = await asyncio.gather(*(arena.first.initiate(phone) for phone in phones))
+    started = await asyncio.gather(*(arena.first.prompt(phone) for phone in phones))
     await arena.stop("first")
     answers = await asyncio.gather(*(arena.simulator.settle(phone, ending="paid") for phone in phones))
     expect("the answers meanwhile", answers, [[200]] * SPOOLED)
@@ -177,8 +177,7 @@ async def safaricom_away(arena: Installation) -> Seen:
 async def row_locked_from_a_console(arena: Installation) -> Seen:
     """Somebody locks one payment's row from a console; forty other passengers pay meanwhile, then the lock goes."""
     phone = await arena.simulator.phone(UNTIL_TOLD)
-    locked = await arena.first.initiate(phone)
-    await arena.simulator.prompted(phone)
+    locked = await arena.first.prompt(phone)
     lock = "SELECT 1 FROM payment_transactions WHERE payment_id = %s FOR UPDATE"
     async with transaction_left_open(arena.server, arena.database, lock, locked.payment.payment_id):
         settled = asyncio.ensure_future(arena.simulator.settle(phone, ending="paid"))
@@ -197,9 +196,7 @@ async def outage_across_the_expiry(arena: Installation) -> Seen:
     """Thirty passengers pay while the service is away, and it comes back after their payments should have expired."""
     brief = await arena.add_service("brief", {"PAYMENTS_EXPIRE_AFTER_S": str(EXPIRY_SECONDS)})
     phones = [await arena.simulator.phone(UNTIL_TOLD) for _ in range(PAID_MEANWHILE)]
-    started = await asyncio.gather(*(brief.initiate(phone) for phone in phones))
-    for phone in phones:
-        await arena.simulator.prompted(phone)
+    started = await asyncio.gather(*(brief.prompt(phone) for phone in phones))
     for name in ("first", "second", "brief"):
         await arena.stop(name)
     answers = await asyncio.gather(*(arena.simulator.settle(phone, ending="paid") for phone in phones))

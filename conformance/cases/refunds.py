@@ -17,11 +17,13 @@ from conformance.running import case, case_asked_soon
 from conformance.simulator import UNTIL_TOLD
 
 
-async def paid_by(town: Installation, phone: str) -> tuple[Started, Account]:
-    """A payment that is confirmed."""
-    started = await town.first.initiate(phone)
-    account = await town.account(started)
-    return started, account.must(action="CONFIRM", debited=500)
+async def paid_before(town: Installation) -> tuple[str, Started]:
+    """A payment that is confirmed, and its phone. The callback comes after the answer to the push is recorded."""
+    phone = await town.simulator.phone(UNTIL_TOLD)
+    started = await town.first.prompt(phone)
+    await town.simulator.settle(phone, ending="paid")
+    (await town.account(started)).must(action="CONFIRM", debited=500)
+    return phone, started
 
 
 async def orders_of(town: Installation, phone: str) -> list[dict[str, Any]]:
@@ -41,8 +43,7 @@ async def told_so(town: Installation, started: Started, phone: str, holds: Holds
 @case
 async def refund_carried_out(town: Installation) -> Seen:
     """A booking service cannot deliver what was paid for, and asks for the money to go back."""
-    phone = await town.simulator.phone()
-    started, _ = await paid_by(town, phone)
+    phone, started = await paid_before(town)
     answer = await town.second.refund(started.payment)
     expect("the refund as it was answered", refund_is("PENDING")(answer.payment), True)
     account = await told_so(town, started, phone, has_status("REFUNDED"), 500)
@@ -54,8 +55,7 @@ async def refund_carried_out(town: Installation) -> Seen:
 @case
 async def refund_asked_for_again_and_again(town: Installation) -> Seen:
     """RefundPayment comes five times with one request id, and five times with others, through two processes."""
-    phone = await town.simulator.phone()
-    started, _ = await paid_by(town, phone)
+    phone, started = await paid_before(town)
     one = str(uuid.uuid4())
     ids = [one if number % 2 else str(uuid.uuid4()) for number in range(10)]
     calls = [
@@ -75,8 +75,7 @@ async def refund_asked_for_again_and_again(town: Installation) -> Seen:
 async def refund_of_what_nobody_paid(town: Installation) -> Seen:
     """RefundPayment comes while the prompt is on the phone; then the passenger pays, and the booking is confirmed."""
     phone = await town.simulator.phone(UNTIL_TOLD)
-    started = await town.first.initiate(phone)
-    await town.simulator.prompted(phone)
+    started = await town.first.prompt(phone)
     refusal = await refused(town.first.refund(started.payment))
     expect("the refusal", refusal.name, "FAILED_PRECONDITION/REFUND_NOT_POSSIBLE")
     expect("its cause", refusal.metadata["cause"], "NOT_PAID")
@@ -89,8 +88,7 @@ async def refund_of_what_nobody_paid(town: Installation) -> Seen:
 @case
 async def refund_refused_by_mpesa(town: Installation) -> Seen:
     """M-Pesa has too little money for the refund; then there is enough, and the caller asks once more."""
-    phone = await town.simulator.phone()
-    started, _ = await paid_by(town, phone)
+    phone, started = await paid_before(town)
     await town.simulator.control(f"phones/{phone}/orders", carries_out=False, result_code=1)
     await town.first.refund(started.payment)
     failed = await told_so(town, started, phone, refund_is("FAILED"), 0)
@@ -104,8 +102,7 @@ async def refund_refused_by_mpesa(town: Installation) -> Seen:
 @case_asked_soon
 async def refund_whose_answer_is_lost(town: Installation) -> Seen:
     """M-Pesa takes the refund and carries it out; its answer and its result are lost."""
-    phone = await town.simulator.phone()
-    started, _ = await paid_by(town, phone)
+    phone, started = await paid_before(town)
     await town.simulator.control(f"phones/{phone}/orders", answer="lost", result="never")
     await town.first.refund(started.payment)
     account = await told_so(town, started, phone, has_status("REFUNDED"), 500)
@@ -115,8 +112,7 @@ async def refund_whose_answer_is_lost(town: Installation) -> Seen:
 @case_asked_soon
 async def refund_that_nobody_knows_of(town: Installation) -> Seen:
     """M-Pesa carries the refund out, and posts to the timeout address that nobody knows what became of it."""
-    phone = await town.simulator.phone()
-    started, _ = await paid_by(town, phone)
+    phone, started = await paid_before(town)
     await town.simulator.control(f"phones/{phone}/orders", result="queue_timeout")
     await town.first.refund(started.payment)
     account = await told_so(town, started, phone, has_status("REFUNDED"), 500)

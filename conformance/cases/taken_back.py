@@ -7,7 +7,7 @@ from mpesa_payments.v1 import operations_service_pb2 as pb
 from conformance.account import Account, Seen
 from conformance.caller import has_status
 from conformance.cases.casework import operations, the_case
-from conformance.cases.refunds import paid_by
+from conformance.cases.refunds import paid_before
 from conformance.installation import Installation
 from conformance.judgement import PATIENCE_SECONDS, expect
 from conformance.running import case
@@ -15,8 +15,7 @@ from conformance.running import case
 
 async def taken_back(town: Installation) -> Account:
     """A payment that was confirmed, and whose payer has the money back."""
-    phone = await town.simulator.phone()
-    started, _ = await paid_by(town, phone)
+    phone, started = await paid_before(town)
     await town.simulator.control("takebacks", phone=phone)
     account = await town.account(started, has_status("REFUNDED"), "that the money went back")
     return account.must(path="PENDING → PROCESSING → COMPLETED → REFUNDED", reason="TAKEN_BACK", action="RELEASE")
@@ -34,8 +33,7 @@ async def payer_takes_the_money_back(town: Installation) -> Seen:
 @case
 async def books_show_a_refund_of_ours(town: Installation) -> Seen:
     """The books list the reversal that a refund has led to, and later one that a payer has asked for."""
-    phone = await town.simulator.phone()
-    started, _ = await paid_by(town, phone)
+    _, started = await paid_before(town)
     await town.first.refund(started.payment)
     account = await town.account(started, has_status("REFUNDED"), "the refund")
     # The books are read in the order of time: when the later reversal is known, the earlier one has been read.

@@ -17,8 +17,9 @@ from conformance.cases import CASES, essentials
 from conformance.judgement import NotSo, expect
 from conformance.running import Result
 from conformance.table import PLAIN_WIDTH, show_table
+from development.slowness import slowness
 
-RUN_SECONDS = 1_100
+RUN_SECONDS = 1_100 * slowness()
 
 
 @pytest.mark.slow

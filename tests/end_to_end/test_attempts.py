@@ -18,9 +18,9 @@ from tests.end_to_end.town import (
     a_phone_that,
     a_request,
     events_to_the_end,
-    initiate,
     lived,
     payment_when,
+    prompt,
     reason_of,
     status_of,
 )
@@ -79,7 +79,7 @@ async def test_a_retry_waits_until_the_old_prompt_is_gone_and_is_told_how_long(t
 async def test_a_prompt_on_the_phone_cannot_be_withdrawn(town: Town) -> None:
     phone = a_phone()
     await town.simulator.script(phone, UNTIL_TOLD)
-    started = await initiate(town.patient, phone)
+    started = await prompt(town.patient, phone)
     for payments in (town.patient, town.other):
         late = await refused(cancel(payments, started.payment.payment_id))
         assert (late.code, late.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "CANCEL_TOO_LATE")

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from runtime.callback_tokens import REFERENCE_ALPHABET, callback_path, load_callback_keys
-from tests.end_to_end.town import UNTIL_TOLD, Town, a_phone, action_of, get, initiate, reason_of, status_of
+from tests.end_to_end.town import UNTIL_TOLD, Town, a_phone, action_of, get, initiate, prompt, reason_of, status_of
 from tests.patience import PATIENCE_SECONDS
 from tests.rows import count, rows_of
 
@@ -74,7 +74,7 @@ async def prompted(town: Town) -> AsyncIterator[tuple[str, dict[str, Any]]]:
     """A payment whose passenger is deciding: its id, and its push. At the end the passenger pays."""
     phone = a_phone()
     await town.simulator.script(phone, UNTIL_TOLD)
-    started = await initiate(town.patient, phone)
+    started = await prompt(town.patient, phone)
     assert status_of(started.payment) == "PROCESSING"
     payment_id = started.payment.payment_id
     yield payment_id, await town.simulator.prompted(phone)

@@ -29,7 +29,7 @@ INITIATOR: dict[str, Any] = {
     "initiator_name": "development-initiator",
     "initiator_password": "development-initiator-password",
 }
-LOST = {"answer": "lost", "callback": "never", "callback_delay_seconds": 0.5 * slowness()}
+LOST = {"answer": "lost", "callback": "never", "callback_delay_seconds": 2 * slowness()}
 
 
 async def test_a_payment_of_a_process_that_died_is_settled_by_another_ones_reading(grounds: Grounds) -> None:

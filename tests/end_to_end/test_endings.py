@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from development.slowness import slowness
 from tests.end_to_end.town import (
     UNTIL_TOLD,
     HastyTown,
@@ -16,6 +17,7 @@ from tests.end_to_end.town import (
     events_to_the_end,
     initiate,
     lived,
+    prompt,
     reason_of,
     told_by,
     until,
@@ -80,7 +82,7 @@ async def test_a_busy_phone_is_not_prompted_and_the_payment_fails_at_once(town: 
 async def test_a_second_booking_cannot_prompt_a_phone_whose_prompt_is_open(town: Town) -> None:
     phone = a_phone()
     await town.simulator.script(phone, UNTIL_TOLD)
-    first = await initiate(town.patient, phone)
+    first = await prompt(town.patient, phone)
     second = await lived(town, town.patient, phone)
     assert (second.path, reason_of(second.payment)) == (["PENDING", "FAILED"], "PHONE_BUSY")
     assert await town.simulator.settle(phone, ending="paid") == [200]
@@ -107,7 +109,7 @@ async def test_what_is_no_proof_leaves_the_payment_uncertain_until_it_expires(ha
 
 async def test_a_callback_that_overtakes_the_answer_completes_the_payment(town: Town) -> None:
     phone = a_phone()
-    await town.simulator.script(phone, {"callback": "before_answer", "answer_delay_seconds": 0.5})
+    await town.simulator.script(phone, {"callback": "before_answer", "answer_delay_seconds": 2 * slowness()})
     started = await initiate(town.patient, phone)
     events = await events_to_the_end(town.patient, started)
     await town.kept_exchange(started.payment)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
+from development.slowness import slowness
 from tests.end_to_end.town import (
     Grounds,
     a_phone_that,
@@ -27,7 +28,7 @@ PAYS_UNHEARD = "998"
 async def test_money_that_nobody_tells_of_is_found_confirmed_and_explained(grounds: Grounds) -> None:
     phone = a_phone_that(PAYS_UNHEARD)
     # The budget is the sandbox's, as shipped: five queries a minute, which the simulator holds us to.
-    async with grounds.site.running_core(query_after_s=1) as core, channel(core.address) as client:
+    async with grounds.site.running_core(query_after_s=slowness()) as core, channel(core.address) as client:
         payments = PaymentServiceStub(client)
         started = await initiate(payments, phone)
         events = await events_until(payments, started, lambda payment: action_of(payment) == "CONFIRM")

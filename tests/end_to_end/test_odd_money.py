@@ -21,6 +21,7 @@ from tests.end_to_end.town import (
     get,
     initiate,
     lived,
+    prompt,
     reason_of,
     status_of,
     told_by,
@@ -40,7 +41,7 @@ async def paid_after_the_end(hasty: HastyTown, **fields: Any) -> Story:
     """A payment that expired, and whose passenger paid after all."""
     phone = a_phone()
     await hasty.simulator.script(phone, UNTIL_TOLD)
-    started = await initiate(hasty.payments, phone, **fields)
+    started = await prompt(hasty.payments, phone, **fields)
     events = await events_until(hasty.payments, started, ends)
     assert status_of(events[-1].payment) == "EXPIRED"
     assert await hasty.simulator.settle(phone, ending="paid") == [200]
@@ -99,8 +100,9 @@ async def test_money_after_a_failure_completes_the_payment_and_opens_a_case(town
 @pytest.mark.parametrize("amount", [499, 501, 1, 500.5, "500.50", "five", True, [], -500, 1e300])
 async def test_a_wrong_amount_is_for_an_operator(town: Town, amount: object) -> None:
     phone = a_phone()
-    await town.simulator.script(phone, {"callback_items": {"Amount": amount}})
-    started = await initiate(town.patient, phone)
+    await town.simulator.script(phone, UNTIL_TOLD)
+    started = await prompt(town.patient, phone)
+    assert await town.simulator.settle(phone, ending="paid", callback_items={"Amount": amount}) == [200]
     events = await events_until(town.patient, started, lambda payment: reason_of(payment) == "AMOUNT_DIFFERS")
     assert (status_of(events[-1].payment), action_of(events[-1].payment)) == ("PROCESSING", "REVIEW")
     assert events[-1].payment == await get(town.patient, started.payment.payment_id)

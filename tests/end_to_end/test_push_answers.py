@@ -19,6 +19,7 @@ from tests.end_to_end.town import (
     events_until,
     initiate,
     lived,
+    prompt,
     reason_of,
     status_of,
     told_by,
@@ -146,7 +147,7 @@ async def test_a_late_answer_ends_the_callers_wait_but_not_the_send(town: Town) 
 async def test_an_expired_payment_learns_of_its_refusal_and_is_then_certain(hasty: HastyTown) -> None:
     phone = a_phone()
     await hasty.simulator.script(phone, UNTIL_TOLD)
-    started = await initiate(hasty.payments, phone)
+    started = await prompt(hasty.payments, phone)
     await events_until(hasty.payments, started, lambda payment: status_of(payment) == "EXPIRED")
     assert await hasty.simulator.settle(phone, ending="wrong_pin") == [200]
     events = await events_until(hasty.payments, started, lambda payment: payment.outcome_certain)

@@ -24,6 +24,7 @@ from tests.end_to_end.town import (
     initiate,
     lived,
     payment_when,
+    prompt,
     status_of,
     told_by,
 )
@@ -152,7 +153,7 @@ async def test_a_booking_has_one_live_payment_and_the_refused_id_stays_free(town
     payments = town.patient if through == "the same process" else town.other
     phone = a_phone()
     await town.simulator.script(phone, UNTIL_TOLD)
-    live = await initiate(town.patient, phone)
+    live = await prompt(town.patient, phone)
     again = a_request(a_phone(), booking_id=live.payment.booking_id)
     refusal = await refused(payments.InitiatePayment(again, timeout=PATIENCE_SECONDS))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "BOOKING_HAS_LIVE_PAYMENT")

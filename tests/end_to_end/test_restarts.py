@@ -27,6 +27,7 @@ from tests.end_to_end.town import (
     initiate,
     lived,
     payment_when,
+    prompt,
     reason_of,
     status_of,
     told_by,
@@ -81,8 +82,8 @@ async def state_becomes(grounds: Grounds, request: pb.InitiatePaymentRequest, st
 
 async def test_a_stop_with_a_push_on_the_wire_finishes_it_and_answers_its_caller(grounds: Grounds) -> None:
     phone = a_phone()
-    # Time for the stop, and not so long that the caller, who waits 5 s, is answered before.
-    await grounds.simulator.script(phone, {"answer_delay_seconds": 2.0, "callback": "never"})
+    # Time for the stop to begin.
+    await grounds.simulator.script(phone, {"answer_delay_seconds": 2 * slowness(), "callback": "never"})
     request = a_request(phone)
     async with running(grounds) as core:
         call = asyncio.ensure_future(core.payments.InitiatePayment(request, timeout=PATIENCE_SECONDS))
@@ -90,12 +91,14 @@ async def test_a_stop_with_a_push_on_the_wire_finishes_it_and_answers_its_caller
         assert await state_in(grounds, request) == ("SENDING", 2)
         await core.process.stop()
         answered = await call
-    assert status_of(answered.payment) == "PROCESSING"
+    # PENDING on a machine so slow that the 5 s for which the caller waits were over before.
+    assert status_of(answered.payment) in ("PENDING", "PROCESSING")
     assert await state_in(grounds, request) == ("PROMPTED", 3)
     async with running(grounds) as again:
-        assert await get(again.payments, answered.payment.payment_id) == answered.payment
+        found = await get(again.payments, answered.payment.payment_id)
+        assert (status_of(found), found.version) == ("PROCESSING", 3)
         replay = await again.payments.InitiatePayment(request, timeout=PATIENCE_SECONDS)
-        assert (replay.replayed, replay.payment) == (True, answered.payment)
+        assert (replay.replayed, replay.payment) == (True, found)
     assert len(await grounds.simulator.pushes(phone=phone)) == 1
 
 
@@ -145,7 +148,7 @@ async def test_a_callback_while_the_core_is_away_is_accepted_and_settles_the_pay
     await grounds.simulator.script(phone, UNTIL_TOLD)
     async with contextlib.AsyncExitStack() as stack:
         async with running(grounds, listen) as core, gateway(grounds, core) as killed:
-            started = await initiate(core.payments, phone)
+            started = await prompt(core.payments, phone)
             await core.process.kill()
             assert await grounds.simulator.settle(phone, ending="paid") == [200]
             assert (await grounds.edge.get("/readyz")).status_code == 200
@@ -165,7 +168,7 @@ async def test_without_a_spool_such_a_callback_is_answered_503_and_stored_when_i
     async with contextlib.AsyncExitStack() as stack:
         async with running(grounds, listen) as core:
             await stack.enter_async_context(gateway(grounds, core, spool_folder="", spool_keys_file=""))
-            started = await initiate(core.payments, phone)
+            started = await prompt(core.payments, phone)
         assert await grounds.simulator.settle(phone, ending="paid") == [503]
         assert (await grounds.edge.get("/readyz")).status_code == 503
         assert (await grounds.edge.get("/healthz")).status_code == 200
@@ -229,7 +232,7 @@ async def test_a_push_whose_process_died_is_never_sent_again_and_its_callback_se
     phone = a_phone()
     await grounds.simulator.script(phone, {"answer_delay_seconds": 30, "callback": "never"})
     request = a_request(phone)
-    async with running(grounds, lease_s=4 * slowness(), push_timeout_s=1.5 * slowness()) as doomed:
+    async with running(grounds, lease_s=3 * slowness() + 3, push_timeout_s=3 * slowness()) as doomed:
         call = asyncio.ensure_future(doomed.payments.InitiatePayment(request, timeout=PATIENCE_SECONDS))
         await grounds.simulator.prompted(phone)
         await doomed.process.kill()

@@ -208,6 +208,15 @@ async def initiate(payments: PaymentServiceStub, phone: str, **fields: Any) -> p
     return await payments.InitiatePayment(a_request(phone, **fields), timeout=PATIENCE_SECONDS)
 
 
+async def prompt(payments: PaymentServiceStub, phone: str, **fields: Any) -> pb.InitiatePaymentResponse:
+    """Ask for a payment; it is returned once its push is answered, which may be later than the call is."""
+    started = await initiate(payments, phone, **fields)
+    if status_of(started.payment) == "PENDING":
+        events = await events_until(payments, started, lambda payment: status_of(payment) != "PENDING")
+        started.payment.CopyFrom(events[-1].payment)
+    return started
+
+
 async def get(payments: PaymentServiceStub, payment_id: str) -> payment_pb2.Payment:
     return (await payments.GetPayment(pb.GetPaymentRequest(payment_id=payment_id), timeout=PATIENCE_SECONDS)).payment
 
