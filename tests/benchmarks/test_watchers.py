@@ -52,8 +52,8 @@ async def test_only_exactly_its_own_event_counts(tmp_path: Path) -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     times = tmp_path / "times.json"
-    words = ["-m", "benchmarks.watchers", f"--address=127.0.0.1:{port}", "--timeout=60", f"--times-file={times}"]
-    pipe = asyncio.subprocess.PIPE
+    flags = [f"--address=127.0.0.1:{port}", f"--timeout={PATIENCE_SECONDS}", f"--times-file={times}"]
+    words, pipe = ["-m", "benchmarks.watchers", *flags], asyncio.subprocess.PIPE
     watchers = await asyncio.create_subprocess_exec(sys.executable, *words, cwd=PROJECT, stdin=pipe, stdout=pipe)
     assert watchers.stdin is not None
     assert watchers.stdout is not None

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from development.postgres import find_free_port
+from development.slowness import slowness
 from payment_service.security.keys import create_keys
 from runtime.key_rings import create_key_ring
 
@@ -20,7 +21,7 @@ def command(*words: str, settings: Mapping[str, str] | None = None) -> subproces
         [sys.executable, "-m", "payment_service", *words],
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=90 * slowness(),
         env={"PATH": "/usr/bin:/bin", **(settings or {})},
     )
 

@@ -13,6 +13,7 @@ from daraja_simulator.settings import (
     DEVELOPMENT_INITIATOR_NAME,
     DEVELOPMENT_INITIATOR_PASSWORD,
 )
+from development.slowness import slowness
 from payment_service.daraja.client import DarajaClient, open_daraja
 from payment_service.daraja.initiator import Initiator, load_initiator
 from payment_service.daraja.token import TokenIssued, fetch_token
@@ -21,7 +22,7 @@ from tests.daraja_simulator.merchant import Merchant, merchant_of
 from tests.daraja_simulator.simulators import in_process
 from tests.patience import PATIENCE_SECONDS
 
-PATIENT = Timeouts(connect_seconds=5.0, total_seconds=15.0)
+PATIENT = Timeouts(connect_seconds=5.0 * slowness(), total_seconds=15.0 * slowness())
 
 
 @dataclass(frozen=True, slots=True)

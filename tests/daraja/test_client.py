@@ -21,6 +21,7 @@ from daraja_simulator.settings import (
     DEVELOPMENT_PASSKEY,
     SANDBOX_PASSKEY,
 )
+from development.slowness import slowness
 from payment_service.daraja import client as client_module
 from payment_service.daraja.client import DarajaClient, Exchange, open_daraja
 from payment_service.daraja.push import Accepted, PushAnswer, Refused, push
@@ -35,8 +36,8 @@ PAYBILL = Shortcode("174379", ShortcodeKind.PAYBILL, SANDBOX_PASSKEY)
 TILL = Shortcode("600584", ShortcodeKind.TILL, DEVELOPMENT_PASSKEY, till_number="300584")
 PHONE = "254722000555"
 CALLBACK_URL = "http://127.0.0.1:9/callbacks/stk/bcdf23/0a1b2c3d4e5f"
-PATIENT = Timeouts(connect_seconds=5.0, total_seconds=15.0)
-HASTY = Timeouts(connect_seconds=5.0, total_seconds=2.0)
+PATIENT = Timeouts(connect_seconds=5.0 * slowness(), total_seconds=15.0 * slowness())
+HASTY = Timeouts(connect_seconds=5.0 * slowness(), total_seconds=2.0 * slowness())
 
 
 def now() -> datetime:

@@ -21,14 +21,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from development.slowness import slowness
 from payment_service.daraja import transport
 from payment_service.daraja.transport import HttpAnswer, NoAnswer, Timeouts, exchange, open_http
 
 BODY = b'{"Amount": 1}'
-TIMEOUTS = Timeouts(connect_seconds=5.0, total_seconds=20.0)
+TIMEOUTS = Timeouts(connect_seconds=5.0 * slowness(), total_seconds=20.0 * slowness())
 # For a connection that cannot be had, and for an answer that does not come.
 SHORT = Timeouts(connect_seconds=0.3, total_seconds=20.0)
-SILENCE = Timeouts(connect_seconds=5.0, total_seconds=2.0)
+SILENCE = Timeouts(connect_seconds=5.0 * slowness(), total_seconds=2.0 * slowness())
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from runtime.serving import Address, AddressTaken, is_address_taken, parse_address, write_ready_file
+from tests.patience import PATIENCE_SECONDS
 
 PROGRAM = """
 import asyncio, pathlib, sys
@@ -89,7 +90,7 @@ def start(tmp_path: Path, mode: str) -> tuple["subprocess.Popen[str]", Path]:
 
 
 def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not path.exists():
         assert time.monotonic() < deadline, f"{path.name} did not appear"
         time.sleep(0.02)
@@ -98,7 +99,7 @@ def wait_for(path: Path) -> None:
 @pytest.mark.parametrize("mode", ["refuse", "refuse in a group"])
 def test_a_refused_start_is_one_sentence_and_exit_code_1(tmp_path: Path, mode: str) -> None:
     process, _ = start(tmp_path, mode)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, out, err) == (1, "", "There is no money. Bring some.\n")
 
 
@@ -108,7 +109,7 @@ def test_a_signal_ends_the_program_with_0(tmp_path: Path, number: int) -> None:
     wait_for(ready)
     assert json.loads(ready.read_text()) == {"pid": process.pid, "loop": "uvloop"}
     process.send_signal(number)
-    assert process.communicate(timeout=20) == ("", "")
+    assert process.communicate(timeout=PATIENCE_SECONDS) == ("", "")
     assert process.returncode == 0
 
 
@@ -118,7 +119,7 @@ def test_a_second_signal_ends_the_program_at_once(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     wait_for(ready.with_name("ready.json.draining"))
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
+    process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 128 + signal.SIGTERM
 
 
@@ -128,6 +129,8 @@ def test_a_process_may_open_as_many_descriptors_as_the_system_allows() -> None:
         "raise_descriptor_limit(500, 'KIOSK_MAX'); print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])\n"
         "with ending_on_refusal(): raise_descriptor_limit(513, 'KIOSK_MAX')"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
+    )
     assert (done.returncode, done.stdout) == (1, "512\n")
     assert "512 descriptors, and KIOSK_MAX asks for 513" in done.stderr

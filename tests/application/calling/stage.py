@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from daraja_simulator.settings import DEVELOPMENT_CONSUMER_KEY, DEVELOPMENT_CONSUMER_SECRET
 from daraja_simulator.world import World
+from development.slowness import slowness
 from payment_service.application.calling.access_token import AccessToken, TokenTimes
 from payment_service.daraja.client import Exchange, open_daraja
 from payment_service.daraja.transport import Timeouts
@@ -15,7 +16,7 @@ from payment_service.store.engines import read_engine
 from tests.databases import Database
 
 APP = "sandbox:app"
-TIMES = TokenTimes(wait=timedelta(seconds=10), poll=timedelta(milliseconds=20))
+TIMES = TokenTimes(wait=timedelta(seconds=10 * slowness()), poll=timedelta(milliseconds=20))
 
 
 @dataclass(slots=True)
@@ -50,7 +51,7 @@ async def instance(
     async def keep(exchange: Exchange) -> None:
         kept.append(exchange)
 
-    timeouts = Timeouts(connect_seconds=2.0, total_seconds=8.0)
+    timeouts = Timeouts(connect_seconds=2.0 * slowness(), total_seconds=8.0 * slowness())
     engine = read_engine(database.application_url)
     async with open_daraja(
         url,

@@ -4,6 +4,7 @@ An instance is what a process has: its own engine, its own copy of the token, it
 """
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -13,6 +14,7 @@ import structlog
 from sqlalchemy import text
 
 from daraja_simulator.settings import SANDBOX_PASSKEY
+from development.slowness import slowness
 from payment_service.application.calling.access_token import (
     AccessToken,
     NoAccessToken,
@@ -167,7 +169,7 @@ async def test_what_a_late_lease_holder_brings_is_not_stored(stage: Stage) -> No
 
 async def test_a_failure_is_told_to_everybody_who_waits_and_not_repeated_in_a_hurry(stage: Stage) -> None:
     stage.world.tokens.request_faults.append("invalid_authentication")
-    stage.first.times = TokenTimes(wait=timedelta(seconds=1), poll=timedelta(milliseconds=20))
+    stage.first.times = TokenTimes(wait=timedelta(seconds=slowness()), poll=timedelta(milliseconds=20))
     failed = await asyncio.gather(*(get_token(stage.first) for _ in range(5)), return_exceptions=True)
     assert [repr(error) for error in failed] == ["CredentialsRefused('400.008.01')"] * 5
     with pytest.raises(NoAccessToken, match="NO_TOKEN_IN_TIME"):
@@ -212,9 +214,11 @@ async def test_a_token_sealed_with_another_key_is_replaced(stage: Stage, tmp_pat
 
 
 async def test_no_transaction_is_open_while_daraja_is_asked(stage: Stage) -> None:
+    stage.world.settings = replace(stage.world.settings, latency_seconds=2 * slowness())
     getting = asyncio.create_task(get_token(stage.first))
-    while not stage.tokens_issued:
-        await asyncio.sleep(0.005)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not stage.tokens_issued:
+            await asyncio.sleep(0.005)
     async with stage.second.engine.begin() as conn:
         open_ones = await conn.execute(
             text(
