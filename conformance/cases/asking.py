@@ -136,10 +136,13 @@ async def silent_for_the_whole_watch(arena: Installation) -> Seen:
     brief = await arena.add_service(
         "brief", {**SOON_ASKED, **SOON_GIVEN_UP, "PAYMENTS_WATCH_FOR_S": str(WATCH_SECONDS)}
     )
+    # A prompt that another process sends has the times of that one.
+    for name in ("first", "second"):
+        await arena.stop(name)
     phones = [await arena.simulator.phone({**UNTIL_TOLD, "queries": NOTHING_ELSE}) for _ in range(5)]
     started = await asyncio.gather(*(brief.prompt(phone) for phone in phones))
     for one in started:
-        (await arena.account(one)).must(status="EXPIRED", certain=False, prompts=1, debited=0)
+        (await arena.account(one, by=brief)).must(status="EXPIRED", certain=False, prompts=1, debited=0)
     # The watch is counted from the send, which was before.
     ended_at = datetime.now(UTC)
 
@@ -148,7 +151,8 @@ async def silent_for_the_whole_watch(arena: Installation) -> Seen:
 
     await until(watched, "the end of the watch")
     for one in started:
-        (await arena.account(one)).must(status="EXPIRED", certain=False, prompts=1, debited=0)
+        (await arena.account(one, by=brief)).must(status="EXPIRED", certain=False, prompts=1, debited=0)
+    await asyncio.gather(*(arena.start_again(name) for name in ("first", "second")))
     await arena.stop("brief")
     for phone in phones[:2]:
         expect("the answer to the callback", await arena.simulator.settle(phone, ending="paid"), [200])
