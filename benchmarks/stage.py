@@ -68,7 +68,13 @@ class Stage:
 @contextlib.asynccontextmanager
 async def running_stage(folder: Path) -> AsyncIterator[Stage]:
     """Start all parts, and stop them at the end."""
-    plan = Plan(folder / "service", simulator_options=SIMULATOR_OPTIONS, settings=SETTINGS, inherit_settings=False)
+    plan = Plan(
+        folder / "service",
+        simulator_options=SIMULATOR_OPTIONS,
+        settings=SETTINGS,
+        plaintext=True,
+        inherit_settings=False,
+    )
     async with running_system(plan) as system, contextlib.AsyncExitStack() as stack:
         assert system.postgres_process_id is not None, "the benchmark runs on the embedded PostgreSQL"
         postgres = Metered("postgresql", system.postgres_process_id, tree=True)

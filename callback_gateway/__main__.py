@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from callback_gateway.app import load_core_tls
 from callback_gateway.app import serve as serve_gateway
 from callback_gateway.config import GatewaySettings
 from runtime.callback_tokens import load_callback_keys
@@ -26,19 +27,25 @@ def callback_gateway() -> None:
 def serve(
     listen: Annotated[str | None, typer.Option(help="HOST:PORT; port 0 picks a free one.")] = None,
     core: Annotated[str | None, typer.Option(help="HOST:PORT of the payment service.")] = None,
+    plaintext: Annotated[
+        bool | None, typer.Option("--plaintext", help="Call a payment service on this machine without TLS.")
+    ] = None,
     callback_keys_file: Annotated[Path | None, typer.Option(help="Keys for callback tokens.")] = None,
     ready_file: Annotated[Path | None, typer.Option(help="Written as JSON once the gateway serves.")] = None,
     check_config: Annotated[bool, typer.Option("--check-config", help="Show the settings, check, and leave.")] = False,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Settings are GATEWAY_* in the environment; flags win."""
     try:
-        settings = GatewaySettings.load(listen_address=listen, core_address=core, callback_keys_file=callback_keys_file)
+        settings = GatewaySettings.load(
+            listen_address=listen, core_address=core, plaintext=plaintext, callback_keys_file=callback_keys_file
+        )
     except StartRefused as refusal:
         refuse(refusal)
     if check_config:
         sys.stdout.write(render_settings(settings))
         with ending_on_refusal():
             load_callback_keys(settings.callback_keys_file)
+            load_core_tls(settings)
         return
     configure_logs("callback-gateway", settings.log_level)
     with ending_on_refusal(), exporting("callback-gateway", settings.metrics_address, "GATEWAY_METRICS_ADDRESS"):

@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
-import grpc
 import structlog
 from aiohttp import web
 from mpesa_payments.v1.callback_service_pb2_grpc import CallbackServiceStub
@@ -20,7 +20,6 @@ from callback_gateway.forwarding import ForwardQueue, forward_callbacks
 from callback_gateway.spool import Spool
 from callback_gateway.spool_folder import open_spool_folder
 from runtime.callback_tokens import CallbackKeys, load_callback_keys
-from runtime.grpc_options import CLIENT_OPTIONS
 from runtime.serving import (
     Address,
     AddressTaken,
@@ -29,6 +28,7 @@ from runtime.serving import (
     stop_requested,
     write_ready_file,
 )
+from runtime.tls import TlsContent, open_channel, read_tls
 
 # A burst of callbacks opens its connections at once; the kernel holds those not accepted yet.
 LISTEN_BACKLOG = 1_024
@@ -56,6 +56,11 @@ async def serve(settings: GatewaySettings, ready_file: Path | None) -> None:
         log.info("gateway drains")
 
 
+def load_core_tls(settings: GatewaySettings) -> TlsContent | None:
+    """What the gateway shows to the payment service; StartRefused where a file cannot be used."""
+    return None if settings.core_tls is None else read_tls(settings.core_tls, datetime.now(UTC))
+
+
 @contextlib.asynccontextmanager
 async def run_gateway(settings: GatewaySettings, keys: CallbackKeys) -> AsyncIterator[Address]:
     """A serving gateway at the address; it has drained when the block is left."""
@@ -64,7 +69,7 @@ async def run_gateway(settings: GatewaySettings, keys: CallbackKeys) -> AsyncIte
     queue = ForwardQueue(settings.callbacks_waiting_max, settings.forward_time_s)
     async with (
         _running_spool(settings) as spool,
-        grpc.aio.insecure_channel(str(settings.core_address), options=CLIENT_OPTIONS) as channel,
+        open_channel(settings.core_address, load_core_tls(settings)) as channel,
     ):
         edge = Edge(
             keys=keys,

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from runtime.serving import Address
-from runtime.settings import AddressSetting, ProgramSettings
+from runtime.settings import AddressSetting, FileSetting, ProgramSettings
+from runtime.tls import TlsFiles, TlsSettingsMissing, tls_files
 
 
 class GatewaySettings(ProgramSettings):
@@ -20,6 +21,17 @@ class GatewaySettings(ProgramSettings):
     )
     core_address: AddressSetting = Field(
         default=Address("127.0.0.1", 50051), description="HOST:PORT of the payment service's gRPC server"
+    )
+    plaintext: bool = Field(
+        default=False,
+        description="true: the payment service is called without encryption, on this machine's loopback only",
+    )
+    core_certificate_file: FileSetting = Field(
+        default=None, description="PEM file of the certificate that names this gateway to the payment service"
+    )
+    core_key_file: FileSetting = Field(default=None, description="PEM file of that certificate's key")
+    core_ca_file: FileSetting = Field(
+        default=None, description="PEM file of the authority that has signed the payment service's certificate"
     )
     callback_keys_file: Path = Field(
         description="file of the keys for callback tokens, the same as the payment service's"
@@ -48,12 +60,12 @@ class GatewaySettings(ProgramSettings):
         default=1_024, ge=1, le=100_000, description="most callbacks waiting for the payment service at a time"
     )
 
-    spool_folder: Path | None = Field(
+    spool_folder: FileSetting = Field(
         default=None,
         description="folder on a lasting volume, of this gateway alone, for callbacks that the payment service cannot "
         "take now; empty: those are answered 503",
     )
-    spool_keys_file: Path | None = Field(
+    spool_keys_file: FileSetting = Field(
         default=None,
         description="file of the keys that the spool is sealed with, on a lasting volume; made at the first start",
     )
@@ -66,12 +78,6 @@ class GatewaySettings(ProgramSettings):
         default=1.5, gt=0, le=30, description="longest time for a callback to be safe in the spool, seconds"
     )
 
-    @field_validator("spool_folder", "spool_keys_file", mode="before")
-    @classmethod
-    def _empty_is_none(cls, value: object) -> object:
-        # As a path, nothing would be the folder that the gateway was started in.
-        return None if value == "" else value
-
     @model_validator(mode="after")
     def _spool_has_keys(self) -> Self:
         if self.spool_folder is not None and self.spool_keys_file is None:
@@ -81,10 +87,31 @@ class GatewaySettings(ProgramSettings):
             )
         return self
 
-    @field_validator("core_address")
-    @classmethod
-    def _core_is_on_this_machine(cls, address: Address) -> Address:
-        # The channel is not encrypted, and what it carries are tokens and phone numbers.
-        if not address.is_loopback:
-            raise ValueError("expected an address on this machine (loopback), since the connection is not encrypted")
-        return address
+    @model_validator(mode="after")
+    def _core_is_called_safely(self) -> Self:
+        """What the channel carries are tokens and phone numbers, so without encryption it stays on this machine."""
+        if self.plaintext and any((self.core_certificate_file, self.core_key_file, self.core_ca_file)):
+            raise ValueError("GATEWAY_PLAINTEXT is set beside files for TLS: unset one or the other")
+        if self.plaintext and not self.core_address.is_loopback:
+            raise ValueError(
+                f"GATEWAY_CORE_ADDRESS ({self.core_address}) has to be an address on this machine (loopback), since"
+                " GATEWAY_PLAINTEXT leaves the connection unencrypted"
+            )
+        try:
+            _ = self.core_tls
+        except TlsSettingsMissing as missing:
+            raise ValueError(
+                f"{missing}. To call a service on this machine in plaintext, set GATEWAY_PLAINTEXT=true or --plaintext"
+            ) from None
+        return self
+
+    @property
+    def core_tls(self) -> TlsFiles | None:
+        """What the gateway shows to the payment service; None in plaintext."""
+        if self.plaintext:
+            return None
+        return tls_files(
+            ("GATEWAY_CORE_CERTIFICATE_FILE", self.core_certificate_file),
+            ("GATEWAY_CORE_KEY_FILE", self.core_key_file),
+            ("GATEWAY_CORE_CA_FILE", self.core_ca_file),
+        )

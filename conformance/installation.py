@@ -160,6 +160,7 @@ async def running_installation(
         database_url=database_url,
         simulator_options=SIMULATOR_OPTIONS,
         settings={**SETTINGS, **settings},
+        plaintext=True,
         inherit_settings=False,
     )
     async with running_system(plan) as system, contextlib.AsyncExitStack() as stack:

@@ -19,7 +19,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import grpc
 import httpx
 import typer
 from google.protobuf.json_format import Parse
@@ -38,7 +37,6 @@ from development.demo_stories import (
 from development.demo_summary import Replies, compare, show_summary
 from development.foreground import run_in_foreground
 from development.system import Plan, System, running_system, until_a_part_ends
-from runtime.grpc_options import CLIENT_OPTIONS
 
 SETTINGS = {
     "PAYMENTS_EXPIRE_AFTER_S": str(EXPIRE_AFTER_SECONDS),
@@ -135,12 +133,12 @@ def _introduce(console: Console, system: System, seconds: float) -> None:
 async def _perform(system: System) -> tuple[list[Replies], list[payment_pb2.PaymentEvent], dict[str, Any]]:
     """Everyone pays at once; ends with the stream's last word, or when that is overdue."""
     events: list[payment_pb2.PaymentEvent] = []
-    async with _viewer(system.grpc_address) as record, _simulator(system) as simulator:
+    async with _viewer(system) as record, _simulator(system) as simulator:
         for story in STORIES:
             if story.script:
                 answer = await simulator.post(f"/control/phones/{story.phone}/script", json=dict(story.script))
                 answer.raise_for_status()
-        async with grpc.aio.insecure_channel(system.grpc_address, options=CLIENT_OPTIONS) as channel:
+        async with system.channel() as channel:
             service = payment_service_pb2_grpc.PaymentServiceStub(channel)
             async with asyncio.TaskGroup() as group:
                 group.create_task(_listen(record, events))
@@ -184,14 +182,15 @@ def _is_settled(payment: payment_pb2.Payment) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _viewer(address: str) -> AsyncIterator[asyncio.StreamReader]:
+async def _viewer(system: System) -> AsyncIterator[asyncio.StreamReader]:
     """The view prints to our standard output by itself; the pipe carries the same events to us."""
     sys.stdout.flush()
     reading_end, writing_end = os.pipe()
     with os.fdopen(reading_end, "rb") as pipe:
         try:
             view = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "development.view", address, f"--record-fd={writing_end}"),
+                *(sys.executable, "-P", "-m", "development.view", system.grpc_address, f"--record-fd={writing_end}"),
+                *([] if system.certificates is None else [f"--certificates={system.certificates.folder}"]),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(writing_end,),
             )

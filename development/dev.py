@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import typer
 
+from development.certificates import AUTHORITY, BOOKING
 from development.foreground import run_in_foreground
 from development.parts import PartFailed
 from development.system import SERVICE, Plan, System, ended_part, running_system, start_again
@@ -37,6 +38,7 @@ def dev(
     database_url: str | None = None,
     database_url_file: Path | None = None,
     daraja_url: str | None = None,
+    plaintext: bool = False,
     ready_file: Path | None = None,
 ) -> None:
     """Run everything until SIGTERM or SIGINT; what stops it from starting is one sentence and exit code 1."""
@@ -50,6 +52,7 @@ def dev(
         metrics_port=metrics_port,
         database_url=owner_url,
         daraja_url=daraja_url,
+        plaintext=plaintext,
     )
     run_in_foreground(_run(plan, ready_file))
 
@@ -122,6 +125,7 @@ def _for_programs(system: System) -> dict[str, object]:
         "logs": str(system.logs),
         "processes": {part.name: part.ready["pid"] for part in system.parts},
         **{name: str(path) for name, path in system.files.items()},
+        "certificates": None if system.certificates is None else str(system.certificates.folder),
     }
 
 
@@ -133,8 +137,9 @@ def _where_everything_is(plan: Plan, system: System) -> str:
         f'{{"requestId": "first-{secrets.token_hex(4)}", "bookingId": "TRIP-{secrets.token_hex(2).upper()}",'
         f' "phoneNumber": "{phone}", "amount": {{"currencyCode": "KES", "units": 500}}}}'
     )
-    service = f"http://{system.grpc_address}/mpesa_payments.v1.PaymentService"
-    curl = f"{bin_dir}/buf curl --protocol grpc --http2-prior-knowledge"
+    curl, url = _buf_curl(system, f"{bin_dir}/buf curl --protocol grpc")
+    service = f"{url}/mpesa_payments.v1.PaymentService"
+    seen = "" if system.certificates is None else f" --certificates {_short(system.certificates.folder)}"
     named = ("database_url_file", "keys_file")
     inspecting = " ".join(f"PAYMENTS_{name.upper()}={_short(system.files[name])}" for name in named)
     processes = ", ".join(f"{part.name} {part.ready['pid']}" for part in system.parts)
@@ -152,9 +157,11 @@ def _where_everything_is(plan: Plan, system: System) -> str:
         "Ask for a payment (again and again it is the same one, since the request id stays):",
         f"  {curl} -d {shlex.quote(request)} {service}/InitiatePayment",
         "Watch every payment:",
-        f"  {bin_dir}/python -m development.view {system.grpc_address}",
+        f"  {bin_dir}/python -m development.view {system.grpc_address}{seen}",
         "Check all that is stored; or, with `explain` and a payment's id, read its whole story:",
         f"  {inspecting} {bin_dir}/payment-service check",
+        "List the cases that wait for an operator:",
+        f"  {_operating(system)} {bin_dir}/payment-service cases list",
         "Rehearse the crash of a part: kill -9 its process (without -9, its stop). It is started again.",
     ]
     if system.simulated:
@@ -167,6 +174,24 @@ def _where_everything_is(plan: Plan, system: System) -> str:
         lines.append("The database is your own.")
     lines += ["", "Stop with Ctrl-C."]
     return "\n".join(lines)
+
+
+def _buf_curl(system: System, words: str) -> tuple[str, str]:
+    """How the booking service calls from a shell: the command so far, and the URL that its last word begins with."""
+    if system.certificates is None:
+        return f"{words} --http2-prior-knowledge", f"http://{system.grpc_address}"
+    certificates = system.certificates
+    shown = f"--cert {_short(certificates.certificate(BOOKING))} --key {_short(certificates.key(BOOKING))}"
+    return f"{words} --cacert {_short(certificates.certificate(AUTHORITY))} {shown}", f"https://{system.grpc_address}"
+
+
+def _operating(system: System) -> str:
+    """The settings with which an operator's command asks this service."""
+    where = f"PAYMENTS_GRPC_ADDRESS={system.grpc_address}"
+    if system.certificates is None:
+        return f"{where} PAYMENTS_PLAINTEXT=true"
+    settings = system.certificates.operator_settings
+    return " ".join([where, *(f"{name}={_short(Path(path))}" for name, path in settings.items())])
 
 
 def _short(path: Path) -> str:

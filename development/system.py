@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import quote, urlsplit
 
+import grpc.aio
 import psycopg
 
+from development.certificates import BOOKING, Certificates, make_certificates
 from development.parts import (
     House,
     Part,
@@ -40,7 +42,8 @@ from development.postgres import (
     find_free_port,
     hold_ownership,
 )
-from runtime.serving import Address, AddressTaken, StartRefused
+from runtime.serving import Address, AddressTaken, StartRefused, parse_address
+from runtime.tls import open_channel
 
 HOST = "127.0.0.1"
 DATABASE = "payments"
@@ -66,6 +69,8 @@ SIMULATED_SETTINGS: Mapping[str, str] = {
     "PAYMENTS_INITIATOR_NAME": SIMULATOR_INITIATOR_NAME,
     "PAYMENTS_AUTOMATIC_REFUND_MAX_KES": "1000",
 }
+
+_PLAINTEXT = ["--plaintext"]
 
 # A port found free can be taken before the service binds it; five clashes in a row are something else.
 PORT_ATTEMPTS = 5
@@ -93,6 +98,8 @@ class Plan:
     daraja_url: str | None = None
     simulator_options: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    # Without it, callers and gateway show certificates that are made for this machine.
+    plaintext: bool = False
     # Whether PAYMENTS_* and GATEWAY_* of the caller's environment reach the parts.
     inherit_settings: bool = True
 
@@ -107,6 +114,8 @@ class System:
     metrics_url: str | None
     simulated: bool
     files: Mapping[str, Path]
+    certificates: Certificates | None
+    """None in plaintext."""
     logs: Path
     notice: str | None
     house: House
@@ -114,6 +123,15 @@ class System:
     """Those that run now: one that is started again takes the place of the one that ended."""
     # None where the database is somebody else's.
     postgres_process_id: int | None
+
+    def channel(self, caller: str = BOOKING) -> grpc.aio.Channel:
+        """To the service, as one of its callers."""
+        return channel_to(self.grpc_address, self.certificates, caller)
+
+
+def channel_to(address: str, certificates: Certificates | None, caller: str = BOOKING) -> grpc.aio.Channel:
+    """To one process of the service, as one of its callers."""
+    return open_channel(parse_address(address), None if certificates is None else certificates.content(caller))
 
 
 @contextlib.asynccontextmanager
@@ -133,13 +151,14 @@ async def running_system(plan: Plan) -> AsyncIterator[System]:
             else:
                 owner_url = plan.database_url
             files = await _prepare(house, owner_url)
+            certificates = None if plan.plaintext else make_certificates(data_dir / "certificates")
             parts: list[Part] = []
             stack.push_async_callback(_stop_in_order, parts)
             daraja_url = plan.daraja_url or await _start_simulator(house, plan, parts)
             if plan.daraja_url is None:
                 files |= _simulator_credentials(data_dir)
             metrics = None if plan.metrics_port is None else f"{HOST}:{plan.metrics_port or find_free_port()}"
-            await _start_service_and_gateway(house, plan, files, daraja_url, metrics, parts)
+            await _start_service_and_gateway(house, plan, files, certificates, daraja_url, metrics, parts)
             addresses = {part.name: str(part.ready["address"]) for part in parts}
             yield System(
                 grpc_address=addresses[SERVICE],
@@ -148,6 +167,7 @@ async def running_system(plan: Plan) -> AsyncIterator[System]:
                 metrics_url=f"http://{metrics}/metrics" if metrics is not None else None,
                 simulated=plan.daraja_url is None,
                 files=files,
+                certificates=certificates,
                 logs=data_dir / "logs",
                 notice=server.notice if server is not None else None,
                 house=house,
@@ -274,16 +294,25 @@ async def _start_simulator(house: House, plan: Plan, parts: list[Part]) -> str:
 
 
 async def _start_service_and_gateway(
-    house: House, plan: Plan, files: Mapping[str, Path], daraja_url: str, metrics: str | None, parts: list[Part]
+    house: House,
+    plan: Plan,
+    files: Mapping[str, Path],
+    certificates: Certificates | None,
+    daraja_url: str,
+    metrics: str | None,
+    parts: list[Part],
 ) -> None:
     """Each needs the other's address, so the service's port is chosen first, and chosen anew if it is gone by then."""
     for attempt in range(1, PORT_ATTEMPTS + 1):
         grpc_port = plan.grpc_port or find_free_port()
         words = ["callback_gateway", "serve", f"--listen={HOST}:{plan.gateway_port}", f"--core={HOST}:{grpc_port}"]
         words.append(f"--callback-keys-file={files['callback_keys_file']}")
-        gateway = await start_part(house, GATEWAY, words, _spool_settings(house.data_dir))
+        words += _PLAINTEXT if certificates is None else []
+        edge = _spool_settings(house.data_dir) | ({} if certificates is None else certificates.gateway_settings)
+        gateway = await start_part(house, GATEWAY, words, edge)
         parts.append(gateway)
         settings = {f"PAYMENTS_{name.upper()}": str(path) for name, path in files.items() if "owner" not in name}
+        settings |= {} if certificates is None else certificates.service_settings
         settings |= {"PAYMENTS_DARAJA_BASE_URL": daraja_url, **plan.settings}
         usual = {"PAYMENTS_CALLBACK_BASE_URL": f"http://{gateway.ready['address']}"}
         if plan.daraja_url is None:
@@ -293,6 +322,7 @@ async def _start_service_and_gateway(
         for name, value in usual.items():
             settings.setdefault(name, house.environment.get(name) or value)
         words = ["payment_service", "serve", f"--listen={HOST}:{grpc_port}"]
+        words += _PLAINTEXT if certificates is None else []
         try:
             parts.append(await start_part(house, SERVICE, words, settings))
         except PartFailed as failure:

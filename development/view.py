@@ -13,6 +13,8 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 from google.protobuf.descriptor import EnumDescriptor
@@ -21,8 +23,9 @@ from mpesa_payments.v1 import payment_pb2, payment_service_pb2, payment_service_
 from rich.console import Console
 from rich.text import Text
 
-from runtime.grpc_options import CLIENT_OPTIONS
-from runtime.serving import stop_requested
+from development.certificates import NOTIFICATION, Certificates
+from development.system import channel_to
+from runtime.serving import StartRefused, stop_requested
 
 # Connecting is retried for as long as this; afterwards the stream itself says when it is cut.
 CONNECT_TIMEOUT_SECONDS = 20.0
@@ -38,12 +41,24 @@ _COLOURS = {
 LABEL_WIDTH, STATUS_WIDTH = 34, 10
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the events come from, and what the notification service shows there."""
+
+    address: str
+    certificates: Certificates | None
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m development.view", description="Print every payment event.")
     parser.add_argument("address", help="HOST:PORT of the payment service")
+    parser.add_argument(
+        "--certificates", type=Path, help="folder of the development certificates; without it, plaintext"
+    )
     parser.add_argument("--from-now", action="store_true", help="leave out what has already happened")
     parser.add_argument("--record-fd", type=int, help="open file descriptor for the events as lines of JSON")
     options = parser.parse_args()
+    certificates = None if options.certificates is None else Certificates(options.certificates)
     record = None if options.record_fd is None else os.fdopen(options.record_fd, "w", encoding="utf-8", buffering=1)
 
     def keep(event: payment_pb2.PaymentEvent) -> None:
@@ -51,7 +66,10 @@ def main() -> int:
             record.write(MessageToJson(event, indent=None) + "\n")
 
     try:
-        asyncio.run(_watch_until_stopped(options.address, options.from_now, keep))
+        asyncio.run(_watch_until_stopped(Source(options.address, certificates), options.from_now, keep))
+    except StartRefused as refusal:
+        sys.stderr.write(f"{refusal}\n")
+        return 1
     except (grpc.aio.AioRpcError, TimeoutError) as error:
         reason = error.details() if isinstance(error, grpc.aio.AioRpcError) else "nobody answers"
         sys.stderr.write(f"The stream from {options.address} has ended: {reason}\n")
@@ -59,10 +77,12 @@ def main() -> int:
     return 0
 
 
-async def _watch_until_stopped(address: str, from_now: bool, keep: Callable[[payment_pb2.PaymentEvent], None]) -> None:
+async def _watch_until_stopped(
+    source: Source, from_now: bool, keep: Callable[[payment_pb2.PaymentEvent], None]
+) -> None:
     stop = stop_requested()
     console = Console(highlight=False)
-    watching = asyncio.create_task(_watch(address, from_now, console, keep))
+    watching = asyncio.create_task(_watch(source, from_now, console, keep))
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({watching, stopped}, return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
@@ -73,22 +93,22 @@ async def _watch_until_stopped(address: str, from_now: bool, keep: Callable[[pay
 
 
 async def _watch(
-    address: str, from_now: bool, console: Console, keep: Callable[[payment_pb2.PaymentEvent], None]
+    source: Source, from_now: bool, console: Console, keep: Callable[[payment_pb2.PaymentEvent], None]
 ) -> None:
-    async for event, received_at in events(address, from_now):
+    async for event, received_at in events(source, from_now):
         # soft_wrap: a line is a line, however narrow the terminal and whatever reads it.
         console.print(line(event, received_at), soft_wrap=True)
         keep(event)
 
 
-async def events(address: str, from_now: bool) -> AsyncIterator[tuple[payment_pb2.PaymentEvent, float]]:
+async def events(source: Source, from_now: bool) -> AsyncIterator[tuple[payment_pb2.PaymentEvent, float]]:
     """Every event with the time it came, in Unix seconds."""
     request = payment_service_pb2.WatchPaymentsRequest(
         position=payment_service_pb2.WatchPaymentsRequest.POSITION_LATEST
         if from_now
         else payment_service_pb2.WatchPaymentsRequest.POSITION_EARLIEST
     )
-    async with grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS) as channel:
+    async with channel_to(source.address, source.certificates, NOTIFICATION) as channel:
         await asyncio.wait_for(channel.channel_ready(), CONNECT_TIMEOUT_SECONDS)
         async for message in payment_service_pb2_grpc.PaymentServiceStub(channel).WatchPayments(request):
             received_at = time.time()

@@ -10,6 +10,7 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
+from payment_service.app import load_door
 from payment_service.app import serve as serve_payments
 from payment_service.commands.callbacks import replay as replay_one
 from payment_service.commands.casework import cases, payments, prompts
@@ -57,12 +58,15 @@ def payment_service() -> None:
 @app.command()
 def serve(
     listen: Annotated[str | None, typer.Option(help="HOST:PORT; port 0 picks a free one.")] = None,
+    plaintext: Annotated[
+        bool | None, typer.Option("--plaintext", help="Take calls without TLS, from this machine's loopback only.")
+    ] = None,
     ready_file: Annotated[Path | None, typer.Option(help="Written as JSON once the service serves.")] = None,
     check_config: Annotated[bool, typer.Option("--check-config", help="Show the settings, check, and leave.")] = False,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Settings are PAYMENTS_* in the environment; flags win."""
     try:
-        settings = PaymentSettings.load(grpc_address=listen)
+        settings = PaymentSettings.load(grpc_address=listen, plaintext=plaintext)
     except StartRefused as refusal:
         refuse(refusal)
     if check_config:
@@ -70,6 +74,7 @@ def serve(
         sys.stdout.writelines(f"{sentence}\n" for sentence in settings.switched_off)
         with ending_on_refusal():
             load_credentials(settings)
+            load_door(settings)
         return
     configure_logs("payment-service", settings.log_level)
     with ending_on_refusal(), exporting("payment-service", settings.metrics_address, "PAYMENTS_METRICS_ADDRESS"):
@@ -173,6 +178,9 @@ def dev(
         Path | None, typer.Option(help="A file with that URL and its password, for you alone (mode 600).")
     ] = None,
     daraja_url: Annotated[str | None, typer.Option(help="A Daraja instead of the simulator.")] = None,
+    plaintext: Annotated[
+        bool, typer.Option("--plaintext", help="Without TLS; else certificates are made in the data folder.")
+    ] = False,
     ready_file: Annotated[Path | None, typer.Option(help="Written as JSON once everything serves.")] = None,
 ) -> None:
     """Run every part on this machine: PostgreSQL, the simulator, the gateway and the service."""
@@ -187,6 +195,7 @@ def dev(
         database_url,
         database_url_file,
         daraja_url,
+        plaintext,
         ready_file,
     )
 

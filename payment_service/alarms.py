@@ -127,6 +127,13 @@ PROGRAM_FAULT = Alarm(
     "Something failed by a fault of the program, or by what it found stored.",
     "Report the traceback in this line. Nothing is lost by it: what was not done is tried again, or has a case.",
 )
+TLS_FILES_UNUSABLE = Alarm(
+    "tls_files_unusable",
+    "The files of the service's certificate have changed, and cannot be used as they are. What was read before stays in"
+    " force.",
+    "Put right what the line names: `payment-service serve --check-config` tries the same files. Replace the"
+    " certificate and its key together; the next connection reads them.",
+)
 LOG_DIVERGED = Alarm(
     "log_diverged",
     "The log of payments is not the one that this process has read: the database was restored to an earlier point.",
@@ -162,5 +169,6 @@ ALARMS: tuple[Alarm, ...] = (
     CALLBACK_GIVEN_UP,
     CLOCKS_DIFFER,
     STEP_FAILS,
+    TLS_FILES_UNUSABLE,
     PROGRAM_FAULT,
 )

@@ -9,6 +9,7 @@ import gc
 import hashlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from payment_service.alarms import TLS_FILES_UNUSABLE
 from payment_service.application.calling.access_token import AccessToken
 from payment_service.application.calling.exchanges import keep_exchange
 from payment_service.application.calling.first_token import FirstToken, asking_until_had
@@ -43,12 +45,14 @@ from payment_service.domain.automatic_refunds import AutomaticRefunds
 from payment_service.domain.payment import ShortcodeLimits
 from payment_service.readiness import reporting_readiness
 from payment_service.rpc.calls import Limits
+from payment_service.rpc.identity import PLAINTEXT, Door, load_callers
 from payment_service.rpc.methods import Core
 from payment_service.rpc.server import serving
 from payment_service.schedule import periodic_steps
 from payment_service.security.sealing import Sealer
 from payment_service.store.engines import connect_feed, connect_writer, read_engine
 from runtime.serving import stop_requested, write_ready_file
+from runtime.tls import read_tls, server_credentials
 
 FEED_START_SECONDS = 30.0
 RECORD_SECONDS = 10.0
@@ -85,7 +89,7 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
     """Serve until told to stop, then finish what is in hand. Raises StartRefused with a sentence that says why not."""
     stop = stop_requested()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    credentials, clock = load_credentials(settings), DatabaseClock()
+    credentials, door, clock = load_credentials(settings), load_door(settings), DatabaseClock()
     database_url = settings.database_url.get_secret_value()
     # Callers' reads have connections of their own, so that a flood of them delays no timer and no token.
     engine, readers = read_engine(database_url), read_engine(database_url, connections=8, wait_seconds=20)
@@ -105,6 +109,7 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
             serving(
                 parts.core,
                 settings.grpc_address,
+                door,
                 setting="--listen or PAYMENTS_GRPC_ADDRESS",
                 limits=Limits(streams=settings.watchers_max),
                 drain_seconds=settings.drain_s,
@@ -123,6 +128,15 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
         await engine.dispose()
         await readers.dispose()
     _log.info("payment service stopped")
+
+
+def load_door(settings: PaymentSettings) -> Door:
+    """How calls come in, from the files that the settings name; StartRefused where one cannot be used."""
+    files = settings.server_tls
+    if files is None or settings.callers_file is None:
+        return PLAINTEXT
+    content = read_tls(files, datetime.now(UTC))
+    return Door(server_credentials(files, content, TLS_FILES_UNUSABLE), load_callers(settings.callers_file))
 
 
 @contextlib.asynccontextmanager

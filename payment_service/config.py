@@ -27,7 +27,8 @@ from payment_service.domain.payment import Times
 from payment_service.domain.refund import RefundTimes
 from runtime.private_files import why_not_private
 from runtime.serving import Address, StartRefused
-from runtime.settings import AddressSetting, ProgramSettings
+from runtime.settings import AddressSetting, FileSetting, ProgramSettings
+from runtime.tls import TlsFiles, TlsSettingsMissing, tls_files
 
 LEASE_MARGIN_S = 2.5
 """What a claim must leave beyond the longest push: 2 s for recording its outcome, and a moment until it begins."""
@@ -37,11 +38,33 @@ SANDBOX_QUERIES, PRODUCTION_QUERIES = 5.0, 60.0
 
 
 class OperatorSettings(ProgramSettings):
-    """What a client of the running service takes, from the same PAYMENTS_* as the service: where it is."""
+    """What a client of the running service takes, from the same PAYMENTS_* as the service: where it is, who we are."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(env_prefix="PAYMENTS_")
 
     grpc_address: AddressSetting = Field(default=Address("127.0.0.1", 50051), description="HOST:PORT of the service")
+    plaintext: bool = Field(
+        default=False,
+        description="true: calls are neither encrypted nor told apart, and stay on the loopback",
+    )
+    client_certificate_file: FileSetting = Field(
+        default=None, description="PEM file of the certificate that names whoever runs an operator's command"
+    )
+    client_key_file: FileSetting = Field(default=None, description="PEM file of that certificate's key")
+    service_ca_file: FileSetting = Field(
+        default=None, description="PEM file of the authority that has signed the service's certificate"
+    )
+
+    @property
+    def client_tls(self) -> TlsFiles | None:
+        """What an operator's command shows to the service; None in plaintext. TlsSettingsMissing says what lacks."""
+        if self.plaintext:
+            return None
+        return tls_files(
+            ("PAYMENTS_CLIENT_CERTIFICATE_FILE", self.client_certificate_file),
+            ("PAYMENTS_CLIENT_KEY_FILE", self.client_key_file),
+            ("PAYMENTS_SERVICE_CA_FILE", self.service_ca_file),
+        )
 
 
 class InspectionSettings(OperatorSettings):
@@ -100,6 +123,17 @@ class PaymentSettings(TimedSettings):
     grpc_address: AddressSetting = Field(
         default=Address("127.0.0.1", 50051), description="HOST:PORT to serve gRPC on; port 0 picks a free one"
     )
+    tls_certificate_file: FileSetting = Field(
+        default=None,
+        description="PEM file of the service's certificate, and of those between it and its authority",
+    )
+    tls_key_file: FileSetting = Field(default=None, description="PEM file of that certificate's key")
+    tls_client_ca_file: FileSetting = Field(
+        default=None, description="PEM file of the authority that signs the certificates of callers"
+    )
+    callers_file: FileSetting = Field(
+        default=None, description="JSON file of the callers: the name, SPIFFE URI and party of each"
+    )
     callback_keys_file: Path = Field(description="file of the keys for callback tokens, the same as the gateway's")
     shortcodes_file: Path = Field(description="JSON file of the shortcodes that receive money, with their passkeys")
     daraja_base_url: str = Field(default=SANDBOX_URL, description="Daraja: sandbox, production, or a simulator")
@@ -155,14 +189,6 @@ class PaymentSettings(TimedSettings):
     )
     watchers_max: int = Field(default=12_000, ge=1, le=100_000, description="open streams this process may serve")
 
-    @field_validator("grpc_address")
-    @classmethod
-    def _only_loopback(cls, address: Address) -> Address:
-        # Calls are not encrypted and callers not told apart, so none may come from elsewhere.
-        if not address.is_loopback:
-            raise ValueError("expected an address on this machine (loopback), since calls are not encrypted")
-        return address
-
     @field_validator("database_url")
     @classmethod
     def _database_of_postgresql(cls, url: SecretStr) -> SecretStr:
@@ -201,6 +227,37 @@ class PaymentSettings(TimedSettings):
                 f" ({self.expire_after_s:g}): a payment that has not expired is not surely unpaid"
             )
         return self
+
+    @model_validator(mode="after")
+    def _calls_are_protected(self) -> Self:
+        """Plaintext stays on this machine: its calls are not encrypted, and its callers not told apart."""
+        given = [self.tls_certificate_file, self.tls_key_file, self.tls_client_ca_file, self.callers_file]
+        if self.plaintext and any(given):
+            raise ValueError("PAYMENTS_PLAINTEXT is set beside files for TLS: unset one or the other")
+        if self.plaintext and not self.grpc_address.is_loopback:
+            raise ValueError(
+                f"PAYMENTS_GRPC_ADDRESS ({self.grpc_address}) has to be an address on this machine (loopback), since"
+                " PAYMENTS_PLAINTEXT leaves calls unencrypted"
+            )
+        try:
+            if self.server_tls is not None and self.callers_file is None:
+                raise TlsSettingsMissing(["PAYMENTS_CALLERS_FILE"])
+        except TlsSettingsMissing as missing:
+            raise ValueError(
+                f"{missing}. To take calls in plaintext, and from here only, set PAYMENTS_PLAINTEXT=true or --plaintext"
+            ) from None
+        return self
+
+    @property
+    def server_tls(self) -> TlsFiles | None:
+        """What the service shows to callers; None in plaintext."""
+        if self.plaintext:
+            return None
+        return tls_files(
+            ("PAYMENTS_TLS_CERTIFICATE_FILE", self.tls_certificate_file),
+            ("PAYMENTS_TLS_KEY_FILE", self.tls_key_file),
+            ("PAYMENTS_TLS_CLIENT_CA_FILE", self.tls_client_ca_file),
+        )
 
     @model_validator(mode="after")
     def _initiator_is_whole(self) -> Self:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, get_args
 
-from pydantic import PlainValidator, SecretStr, ValidationError
+from pydantic import BeforeValidator, PlainValidator, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -29,6 +29,15 @@ def _read_address(value: object) -> Address:
 
 # The type of a setting that says where to listen or connect, as HOST:PORT.
 AddressSetting = Annotated[Address, NoDecode, PlainValidator(_read_address)]
+
+
+def _empty_is_none(value: object) -> object:
+    # As a path, nothing would be the folder that the program was started in.
+    return None if value == "" else value
+
+
+# The type of a setting that names a file, or none.
+FileSetting = Annotated[Path | None, BeforeValidator(_empty_is_none)]
 
 
 class SettingsUnusable(StartRefused):

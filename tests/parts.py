@@ -111,6 +111,7 @@ class Site:
     def core_environment(self, **settings: object) -> dict[str, str]:
         """The settings of a payment service of this site; `settings` are names without the prefix."""
         values: dict[str, object] = {
+            "plaintext": True,
             "database_url": self.database_url,
             "keys_file": self.folder / "keys.json",
             "callback_keys_file": self.folder / "callback-keys.json",
@@ -132,6 +133,7 @@ class Site:
         """A gateway of this site with a spool, as a context manager; `settings` are names without the prefix."""
         arguments = ["callback_gateway", "serve", "--listen", listen, "--core", core_address]
         values: dict[str, object] = {
+            "plaintext": True,
             "callback_keys_file": self.folder / "callback-keys.json",
             "forward_time_s": 3 * slowness(),
             "spool_folder": self.folder / "callback-spool",

@@ -15,6 +15,7 @@ from runtime.settings import SettingsUnusable, render_settings
 from tests.patience import PATIENCE_SECONDS
 
 GOOD: dict[str, object] = {
+    "plaintext": True,
     "database_url": "postgresql://user:hush@127.0.0.1:5/payments",
     "keys_file": "keys.json",
     "callback_keys_file": "callback-keys.json",
@@ -195,3 +196,28 @@ def test_shortcodes_that_are_no_list_of_objects_are_named(tmp_path: Path, conten
     (tmp_path / "shortcodes.json").write_text(content)
     with pytest.raises(StartRefused, match=r"it is no list|no object"):
         load_shortcodes(tmp_path / "shortcodes.json")
+
+
+TLS: dict[str, object] = {
+    "tls_certificate_file": "service.pem",
+    "tls_key_file": "service-key.pem",
+    "tls_client_ca_file": "authority.pem",
+    "callers_file": "callers.json",
+}
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:50051", "[::]:50051", "payments.example:50051", "127.0.0.1:50051"])
+def test_with_certificates_every_address_is_served(address: str) -> None:
+    settings = PaymentSettings.load(**GOOD | TLS | {"plaintext": False, "grpc_address": address})
+    assert str(settings.grpc_address) == address
+    assert settings.server_tls is not None
+
+
+def test_plaintext_has_to_be_asked_for_and_stays_on_this_machine() -> None:
+    sentence = refusal(plaintext=False)
+    for setting in TLS:
+        assert f"PAYMENTS_{setting.upper()}" in sentence or setting == "callers_file"
+    assert "PAYMENTS_PLAINTEXT=true" in sentence
+    assert "PAYMENTS_CALLERS_FILE" in refusal(**TLS | {"plaintext": False, "callers_file": ""})
+    assert "loopback" in refusal(grpc_address="0.0.0.0:50051")
+    assert "PAYMENTS_PLAINTEXT is set beside files for TLS" in refusal(**TLS)

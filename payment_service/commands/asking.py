@@ -3,6 +3,8 @@
 import contextlib
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
@@ -14,8 +16,8 @@ from mpesa_payments.v1.operations_service_pb2_grpc import OperationsServiceStub
 from rich.console import Console
 
 from payment_service.config import OperatorSettings
-from runtime.grpc_options import CLIENT_OPTIONS
 from runtime.serving import Address, StartRefused, refuse, run
+from runtime.tls import TlsContent, TlsSettingsMissing, open_channel, read_tls
 
 CALL_SECONDS: Final = 30.0
 """The longest that the service takes for a call."""
@@ -41,10 +43,10 @@ def ask(
     show: Callable[[Console, Any], None],
 ) -> None:
     """Call the service and show its answer."""
-    address = service_address(service)
+    where = reached(service)
 
     async def one() -> None:
-        async with operations(address) as stub:
+        async with operations(where) as stub:
             answer = await call(stub)
         if output is Output.JSON:
             sys.stdout.write(MessageToJson(answer, preserving_proto_field_name=True) + "\n")
@@ -54,23 +56,35 @@ def ask(
     run(one())
 
 
-def service_address(given: str | None) -> Address:
-    """Where the service is, by the flag or by the environment; the program ends where neither can be used."""
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Where the service is, and what it is shown; without that, plaintext."""
+
+    address: Address
+    shown: TlsContent | None
+
+
+def reached(given: str | None) -> Reached:
+    """The service by the flag or by the environment; the program ends where the settings cannot be used."""
     try:
-        return OperatorSettings.load(grpc_address=given).grpc_address
+        settings = OperatorSettings.load(grpc_address=given)
+        files = settings.client_tls
+        return Reached(settings.grpc_address, None if files is None else read_tls(files, datetime.now(UTC)))
+    except TlsSettingsMissing as missing:
+        refuse(StartRefused(f"{missing}; or PAYMENTS_PLAINTEXT=true for a service that takes calls without TLS."))
     except StartRefused as refusal:
         refuse(refusal)
 
 
 @contextlib.asynccontextmanager
-async def operations(address: Address) -> AsyncIterator[OperationsServiceStub]:
+async def operations(where: Reached) -> AsyncIterator[OperationsServiceStub]:
     """The service; what it refuses is its own sentence, and one that does not answer is one as well."""
     try:
-        async with grpc.aio.insecure_channel(str(address), options=CLIENT_OPTIONS) as channel:
+        async with open_channel(where.address, where.shown) as channel:
             yield OperationsServiceStub(channel)
     except grpc.aio.AioRpcError as error:
         if error.code() is grpc.StatusCode.UNAVAILABLE:
-            why = f"The payment service at {address} does not answer: name another with --service."
+            why = f"The payment service at {where.address} does not answer: name another with --service."
             raise StartRefused(why) from error
         raise StartRefused(error.details() or f"The payment service failed ({error.code().name}).") from error
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from payment_service.commands import trip_screens as screens
 from payment_service.commands.account import account
-from payment_service.commands.asking import As, Name, Output, Reason, Service, confirm, operations, service_address
+from payment_service.commands.asking import As, Name, Output, Reason, Service, confirm, operations, reached
 from payment_service.commands.booking_list import ListedBooking, load_bookings
 from payment_service.commands.screens import show_line
 from payment_service.commands.trip_plan import TO_ASK_FOR, Passenger, Standing, sum_of
@@ -49,10 +49,10 @@ def start(
     """
     bookings = _bookings(file)
     act = Act(operator or account(), reason)
-    address = service_address(service)
+    where = reached(service)
 
     async def refund() -> None:
-        async with operations(address) as stub:
+        async with operations(where) as stub:
             trip = await plan(stub, bookings, act)
             if dry_run and output is Output.JSON:
                 _report(trip, "", output)
@@ -82,10 +82,10 @@ def start(
 def show(file: File, service: Service = None, output: As = Output.TEXT) -> None:
     """Show how the money of each booking of a list stands. Changes nothing."""
     bookings = _bookings(file)
-    address = service_address(service)
+    where = reached(service)
 
     async def look() -> None:
-        async with operations(address) as stub:
+        async with operations(where) as stub:
             trip = await plan(stub, bookings, Act())
         if output is Output.JSON:
             _report(trip, "", output)

@@ -21,7 +21,7 @@ from opentelemetry import trace
 
 from payment_service.domain.errors import InvalidRequest, ShuttingDown, StoreUnavailable, Violation
 from payment_service.rpc.errors import ReaderTooSlow, TooManyCalls, answer_to
-from payment_service.rpc.identity import allowed_caller
+from payment_service.rpc.identity import PLAINTEXT, Allowed, Context, Door
 from payment_service.telemetry import TRACEPARENT, note_status, start_server_span
 
 UNARY_WAIT_SECONDS = 30.0
@@ -32,7 +32,6 @@ REQUEST_MAX_BYTES = 65_536
 
 Core = TypeVar("Core")
 Batch = TypeVar("Batch")
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Lane(StrEnum):
@@ -42,6 +41,16 @@ class Lane(StrEnum):
     UNARY = "UNARY"
     CALLBACKS = "CALLBACKS"
     STREAM = "STREAM"
+    CHECK = "CHECK"
+    """Of health."""
+    PROBE = "PROBE"
+    """Watches of health, and reflection."""
+
+
+ENDLESS = frozenset({Lane.PROBE})
+"""A drain does not wait for these."""
+PROBES = frozenset({Lane.CHECK, Lane.PROBE})
+"""Answered while the process drains as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,9 @@ class Limits:
     """Apart from the reads: however many of those there are, they throw no callback away."""
     streams: int = 12_000
     """Some 30 KiB each."""
+    checks: int = 256
+    """Apart from the watches: however many of those there are, a gateway hears that the service is well."""
+    probes: int = 256
 
     def by_lane(self) -> Mapping[Lane, int]:
         """The same, by lane."""
@@ -63,32 +75,41 @@ class Limits:
             Lane.UNARY: self.unary,
             Lane.CALLBACKS: self.callbacks,
             Lane.STREAM: self.streams,
+            Lane.CHECK: self.checks,
+            Lane.PROBE: self.probes,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Who calls, and until when: `deadline` is in the loop's time."""
+    """Who calls, whose payments it sees (None: everybody's), and until when: `deadline` is in the loop's time."""
 
     caller: str
+    sees: str | None
     deadline: float
 
 
 @dataclass(slots=True)
 class Gate:
-    """How many calls are open, and whether new ones are let in."""
+    """Who may call, how many calls are open, and whether new ones are let in."""
 
     most: Mapping[Lane, int]
     clock: Callable[[], datetime]
+    door: Door = PLAINTEXT
     draining: bool = False
     refused: int = 0
     """Calls that came while draining."""
     open_calls: dict[Lane, int] = field(default_factory=lambda: dict.fromkeys(Lane, 0))
 
+    @property
+    def in_hand(self) -> Mapping[Lane, int]:
+        """What a drain waits for."""
+        return {lane: count for lane, count in self.open_calls.items() if count and lane not in ENDLESS}
+
     @contextlib.contextmanager
     def place(self, lane: Lane) -> Iterator[None]:
         """A place for one call, or ShuttingDown or TooManyCalls."""
-        if self.draining:
+        if self.draining and lane not in PROBES:
             self.refused += 1
             raise ShuttingDown
         if self.open_calls[lane] >= self.most[lane]:
@@ -127,11 +148,12 @@ def unary_handler(
         span = start_server_span(name, _traceparent(context))
         with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
             try:
+                # Before any limit: a stranger takes no caller's place.
+                allowed = gate.door.allowed(name, context)
                 with gate.place(method.lane):
-                    caller = allowed_caller(name)
-                    request = _parsed(content, request_class, method.request_max_bytes)
+                    request = parsed(content, request_class, method.request_max_bytes)
                     async with _bound(context) as deadline:
-                        reply = await method.handle(core, Call(caller, deadline), request)
+                        reply = await method.handle(core, _call(allowed, deadline), request)
                 note_status(span, "OK")
                 return reply.SerializeToString()
             except asyncio.CancelledError:
@@ -150,9 +172,10 @@ def streaming_handler(
 
     async def serve(content: bytes, context: Context) -> None:
         try:
+            allowed = gate.door.allowed(name, context)
             with gate.place(Lane.STREAM):
-                call = Call(allowed_caller(name), deadline=float("inf"))
-                request = _parsed(content, request_class, method.request_max_bytes)
+                call = _call(allowed, float("inf"))
+                request = parsed(content, request_class, method.request_max_bytes)
                 async with aclosing(method.handle(core, call, request)) as batches:
                     async for batch in batches:
                         await _write(context, method.render(batch).SerializeToString())
@@ -164,6 +187,15 @@ def streaming_handler(
     return serve
 
 
+async def abort(error: Exception, context: Context, gate: Gate) -> NoReturn:
+    """End a call that has no span with the answer to an error."""
+    await _abort(error, context, gate, trace.INVALID_SPAN)
+
+
+def _call(allowed: Allowed, deadline: float) -> Call:
+    return Call(allowed.name, allowed.sees, deadline)
+
+
 async def _abort(error: Exception, context: Context, gate: Gate, span: trace.Span) -> NoReturn:
     if isinstance(error, grpc.aio.AbortError):
         raise error
@@ -172,7 +204,8 @@ async def _abort(error: Exception, context: Context, gate: Gate, span: trace.Spa
     await context.abort(answer.code, answer.message, answer.trailing_metadata())
 
 
-def _parsed(content: bytes, request_class: type[Message], most: int) -> Message:
+def parsed(content: bytes, request_class: type[Message], most: int = REQUEST_MAX_BYTES) -> Any:
+    """The message, or InvalidRequest."""
     if len(content) > most:
         raise InvalidRequest([Violation("request", f"expected at most {most} bytes")])
     try:

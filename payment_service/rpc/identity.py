@@ -1,60 +1,129 @@
-"""Who calls, and what a caller may use.
+"""Who calls, what a caller may use, and whose payments it sees.
 
-A connection in plaintext proves nothing about who is at its other end, so it is
-served on this machine's loopback only, where everybody is the caller
-`development`. Each method has a rule in one table, and a server whose table
-lacks one does not start.
+Over TLS a caller is who its certificate says: exactly one SPIFFE URI, and that one on the list of callers. Whoever
+shows a certificate that names nobody, or two, or somebody who is not on the list, may do nothing. A connection in
+plaintext proves nothing about who is at its other end, so it is served on this machine's loopback only, where everybody
+is the caller `development`. Each method has a row in one table, and a server whose table lacks one does not start.
 """
 
-from collections.abc import Collection, Mapping
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health
+from grpc_reflection.v1alpha import reflection
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from payment_service.rpc.errors import CallerNotAllowed
 from runtime.serving import Address, StartRefused
 
-DEVELOPMENT: Final = "development"
+Context = grpc.aio.ServicerContext[Any, Any]
+AuthContext = Mapping[str, Iterable[bytes]]
+
+TLS_VERSION: Final = (b"TLSv1.3",)
+_CALLER_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+_SPIFFE_ID: Final = re.compile(r"spiffe://[a-z0-9._-]{1,255}(/[A-Za-z0-9._-]+)+")
 
 
 class Party(StrEnum):
     """Who uses a method."""
 
     BOOKING = "BOOKING"
-    """Services that take payments or follow them."""
+    """Services that take payments and follow their own."""
+    NOTIFICATION = "NOTIFICATION"
+    """Services that tell passengers what became of their money, whoever asked for it."""
     GATEWAY = "GATEWAY"
     """The edge that takes Safaricom's callbacks."""
     OPERATOR = "OPERATOR"
     """People who settle cases, by the command line."""
 
 
+class Sees(StrEnum):
+    """Whose payments a party sees through a method."""
+
+    OWN = "OWN"
+    """Those that the caller itself has asked for. Another's looks like one that does not exist."""
+    ALL = "ALL"
+    """Everybody's; or the method is about no payment."""
+
+
 _PAYMENTS = "mpesa_payments.v1.PaymentService"
 _CALLBACKS = "mpesa_payments.v1.CallbackService"
 _OPERATIONS = "mpesa_payments.v1.OperationsService"
 
-RULES: Mapping[str, frozenset[Party]] = {
-    f"{_PAYMENTS}/InitiatePayment": frozenset({Party.BOOKING}),
-    f"{_PAYMENTS}/RetryPayment": frozenset({Party.BOOKING}),
-    f"{_PAYMENTS}/CancelPayment": frozenset({Party.BOOKING}),
-    f"{_PAYMENTS}/RefundPayment": frozenset({Party.BOOKING}),
-    f"{_PAYMENTS}/GetPayment": frozenset({Party.BOOKING}),
-    f"{_PAYMENTS}/ListPayments": frozenset({Party.BOOKING}),
-    f"{_PAYMENTS}/WatchPayment": frozenset({Party.BOOKING}),
-    f"{_PAYMENTS}/WatchPayments": frozenset({Party.BOOKING}),
-    f"{_CALLBACKS}/SubmitCallbacks": frozenset({Party.GATEWAY}),
-    f"{_CALLBACKS}/CheckCallbackKeys": frozenset({Party.GATEWAY}),
-    f"{_OPERATIONS}/ListCases": frozenset({Party.OPERATOR}),
-    f"{_OPERATIONS}/GetCase": frozenset({Party.OPERATOR}),
-    f"{_OPERATIONS}/TakeCase": frozenset({Party.OPERATOR}),
-    f"{_OPERATIONS}/ResolveCase": frozenset({Party.OPERATOR}),
-    f"{_OPERATIONS}/FindPayments": frozenset({Party.OPERATOR}),
-    f"{_OPERATIONS}/GetPromptSwitch": frozenset({Party.OPERATOR}),
-    f"{_OPERATIONS}/TurnPromptSwitch": frozenset({Party.OPERATOR}),
-    f"{_OPERATIONS}/RefundBooking": frozenset({Party.OPERATOR}),
-}
-"""Which parties may use a method; one that is not listed is used by nobody."""
+_BOOKING = {Party.BOOKING: Sees.OWN}
+_READERS = {Party.BOOKING: Sees.OWN, Party.NOTIFICATION: Sees.ALL, Party.OPERATOR: Sees.ALL}
+_GATEWAY = {Party.GATEWAY: Sees.ALL}
+_OPERATOR = {Party.OPERATOR: Sees.ALL}
+_EVERY_CALLER = dict.fromkeys(Party, Sees.ALL)
 
-PARTIES: Mapping[str, frozenset[Party]] = {DEVELOPMENT: frozenset(Party)}
-"""What each caller is."""
+RULES: Mapping[str, Mapping[Party, Sees]] = {
+    f"{_PAYMENTS}/InitiatePayment": _BOOKING,
+    f"{_PAYMENTS}/RetryPayment": _BOOKING,
+    f"{_PAYMENTS}/CancelPayment": _BOOKING,
+    f"{_PAYMENTS}/RefundPayment": _BOOKING,
+    f"{_PAYMENTS}/GetPayment": _READERS,
+    f"{_PAYMENTS}/ListPayments": _READERS,
+    f"{_PAYMENTS}/WatchPayment": _READERS,
+    f"{_PAYMENTS}/WatchPayments": _READERS,
+    f"{_CALLBACKS}/SubmitCallbacks": _GATEWAY,
+    f"{_CALLBACKS}/CheckCallbackKeys": _GATEWAY,
+    f"{_OPERATIONS}/ListCases": _OPERATOR,
+    f"{_OPERATIONS}/GetCase": _OPERATOR,
+    f"{_OPERATIONS}/TakeCase": _OPERATOR,
+    f"{_OPERATIONS}/ResolveCase": _OPERATOR,
+    f"{_OPERATIONS}/FindPayments": _OPERATOR,
+    f"{_OPERATIONS}/GetPromptSwitch": _OPERATOR,
+    f"{_OPERATIONS}/TurnPromptSwitch": _OPERATOR,
+    f"{_OPERATIONS}/RefundBooking": _OPERATOR,
+    f"{health.SERVICE_NAME}/Check": _EVERY_CALLER,
+    f"{health.SERVICE_NAME}/Watch": _EVERY_CALLER,
+    f"{reflection.SERVICE_NAME}/ServerReflectionInfo": _EVERY_CALLER,
+}
+"""Which parties may use a method, and whose payments each sees; a party that is not listed is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """One caller, by the name under which its payments are kept."""
+
+    name: str
+    parties: frozenset[Party]
+
+
+DEVELOPMENT: Final = Caller("development", frozenset(Party))
+"""Everybody on a loopback without TLS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """A caller that may use the method."""
+
+    name: str
+    sees: str | None
+    """The caller whose payments it sees; None where it sees everybody's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """How calls come in: over TLS, from those on the list; or, without credentials, in plaintext from this machine."""
+
+    credentials: grpc.ServerCredentials | None = field(default=None, repr=False)
+    callers: Mapping[str, Caller] = field(default_factory=dict)
+    """By SPIFFE URI."""
+
+    def allowed(self, method: str, context: Context) -> Allowed:
+        """Whoever makes this call, or CallerNotAllowed."""
+        caller = DEVELOPMENT if self.credentials is None else caller_named_by(context.auth_context(), self.callers)
+        return allowed(method, caller)
+
+
+PLAINTEXT: Final = Door()
 
 
 class PlaintextRefused(StartRefused):
@@ -63,7 +132,7 @@ class PlaintextRefused(StartRefused):
     def __init__(self, address: Address) -> None:
         super().__init__(
             f"{address} can be reached from other machines, and this server speaks plaintext: "
-            "choose an address of the loopback, such as 127.0.0.1:50051."
+            "choose an address of the loopback, such as 127.0.0.1:50051, or serve with certificates."
         )
 
 
@@ -74,9 +143,9 @@ class RuleMissing(StartRefused):
         super().__init__(f"No rule says who may call {', '.join(sorted(methods))}: add one to rpc/identity.py.")
 
 
-def check_address(address: Address) -> None:
-    """Raise PlaintextRefused for an address that is not on the loopback."""
-    if not address.is_loopback:
+def check_address(address: Address, door: Door) -> None:
+    """Raise PlaintextRefused for plaintext at an address that is not on the loopback."""
+    if door.credentials is None and not address.is_loopback:
         raise PlaintextRefused(address)
 
 
@@ -87,8 +156,69 @@ def check_rules(methods: Collection[str]) -> None:
         raise RuleMissing(missing)
 
 
-def allowed_caller(method: str) -> str:
-    """The caller of a method, or CallerNotAllowed."""
-    if not RULES.get(method, frozenset()) & PARTIES[DEVELOPMENT]:
+def caller_named_by(connection: AuthContext, callers: Mapping[str, Caller]) -> Caller:
+    """The caller whom the certificate of a connection names, or CallerNotAllowed, which says what is wrong with it."""
+    if tuple(connection.get("ssl_tls_version", ())) != TLS_VERSION:
+        raise CallerNotAllowed("The connection does not speak TLS 1.3.")
+    uris = tuple(connection.get("peer_uri", ()))
+    # gRPC names a SPIFFE id only where the certificate has no other URI; the URIs are counted here all the same.
+    named = tuple(connection.get("peer_spiffe_id", ()))
+    if len(uris) != 1 or named != uris:
+        raise CallerNotAllowed("Your certificate has to name you by exactly one URI, which begins with spiffe://.")
+    caller = callers.get(named[0].decode("ascii", "replace"))
+    if caller is None:
+        raise CallerNotAllowed("The SPIFFE URI in your certificate is not on this service's list of callers.")
+    return caller
+
+
+def allowed(method: str, caller: Caller) -> Allowed:
+    """The caller as one that may use the method, or CallerNotAllowed."""
+    rule = RULES.get(method, {})
+    granted = [rule[party] for party in caller.parties if party in rule]
+    if not granted:
         raise CallerNotAllowed
-    return DEVELOPMENT
+    # Who is several parties at once is told the least that one of them is.
+    return Allowed(caller.name, caller.name if Sees.OWN in granted else None)
+
+
+class _CallerEntry(BaseModel):
+    """One caller of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    spiffe_id: str
+    party: Party
+
+
+def load_callers(path: Path) -> Mapping[str, Caller]:
+    """The callers by SPIFFE URI, or StartRefused. Several URIs may name one caller."""
+    try:
+        entries = TypeAdapter(list[_CallerEntry]).validate_python(json.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        wrong = ", ".join(".".join(map(str, detail["loc"])) or "it is no list" for detail in error.errors())
+        raise _unusable(path, f"wrong or missing: {wrong}") from None
+    except (OSError, ValueError) as error:
+        raise _unusable(path, error.strerror or "" if isinstance(error, OSError) else "it is no JSON") from None
+    callers: dict[str, Caller] = {}
+    for entry in entries:
+        if not _CALLER_NAME.fullmatch(entry.name):
+            raise _unusable(path, f"the name {entry.name!r} is not made of 1 to 40 small letters, digits, - and _")
+        if not _SPIFFE_ID.fullmatch(entry.spiffe_id):
+            raise _unusable(path, f"{entry.spiffe_id!r} is no SPIFFE URI such as spiffe://example.org/booking")
+        if entry.spiffe_id in callers:
+            raise _unusable(path, f"{entry.spiffe_id} stands there twice")
+        if any(other.name == entry.name and other.parties != {entry.party} for other in callers.values()):
+            raise _unusable(path, f"{entry.name} is two parties at once")
+        callers[entry.spiffe_id] = Caller(entry.name, frozenset({entry.party}))
+    if not callers:
+        raise _unusable(path, "it lists nobody")
+    return callers
+
+
+def _unusable(path: Path, why: str) -> StartRefused:
+    parties = ", ".join(Party)
+    return StartRefused(
+        f"PAYMENTS_CALLERS_FILE names {path}, which is no usable list of callers: {why}. Expected a JSON list of"
+        f" objects with name, spiffe_id and party ({parties})."
+    )

@@ -97,7 +97,7 @@ async def refund_payment(core: Core, call: Call, message: pb.RefundPaymentReques
 
 async def get_payment(core: Core, call: Call, message: pb.GetPaymentRequest) -> pb.GetPaymentResponse:
     """GetPayment."""
-    return replies.found(*await read_payments.get_payment(core.reads, call.caller, requests.parse_target(message)))
+    return replies.found(*await read_payments.get_payment(core.reads, call.sees, requests.parse_target(message)))
 
 
 async def list_payments(core: Core, call: Call, message: pb.ListPaymentsRequest) -> pb.ListPaymentsResponse:
@@ -108,7 +108,7 @@ async def list_payments(core: Core, call: Call, message: pb.ListPaymentsRequest)
     if message.page_token:
         asked = read_page_token(message.page_token, filters, core.page_keys)
         before, bookmark = asked.before, asked.bookmark
-    page = await read_payments.list_payments(core.reads, call.caller, wanted, before, page_size)
+    page = await read_payments.list_payments(core.reads, call.sees, wanted, before, page_size)
     last = page.payments[-1].payment_id if page.more else None
     token = page_token(Page(last, bookmark), filters, core.page_keys) if last else ""
     return replies.listed(page.payments, token, bookmark)
@@ -119,8 +119,8 @@ def watch_payment(core: Core, call: Call, message: pb.WatchPaymentRequest) -> As
     watched = requests.parse_watch(message)
     after = read_cursor(message.cursor) if message.cursor else None
     if isinstance(watched, UUID):
-        return follow_payment(core.reads, call.caller, watched, after, message.follow, core.heartbeat_seconds)
-    return follow_booking(core.reads, call.caller, watched, after, core.heartbeat_seconds)
+        return follow_payment(core.reads, call.sees, watched, after, message.follow, core.heartbeat_seconds)
+    return follow_booking(core.reads, call.sees, watched, after, core.heartbeat_seconds)
 
 
 def watch_payments(core: Core, call: Call, message: pb.WatchPaymentsRequest) -> AsyncGenerator[Batch]:
@@ -128,7 +128,7 @@ def watch_payments(core: Core, call: Call, message: pb.WatchPaymentsRequest) -> 
     statuses = requests.parse_watch_all(message)
     by_cursor = message.WhichOneof("start") == "cursor"
     start = read_cursor(message.cursor) if by_cursor else _STARTS[message.position]
-    return follow_all(core.reads, call.caller, start, statuses, core.heartbeat_seconds)
+    return follow_all(core.reads, call.sees, start, statuses, core.heartbeat_seconds)
 
 
 async def submit_callbacks(

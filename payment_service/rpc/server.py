@@ -12,15 +12,15 @@ import grpc
 import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
-from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1 import health
 from grpc_health.v1.health_pb2 import HealthCheckResponse
-from grpc_reflection.v1alpha import reflection
 from mpesa_payments.v1 import callback_service_pb2, operations_service_pb2, payment_service_pb2
 
 from payment_service.rpc.calls import Gate, Limits, Streaming, Unary, streaming_handler, unary_handler
-from payment_service.rpc.identity import check_address, check_rules
+from payment_service.rpc.identity import Door, check_address, check_rules
 from payment_service.rpc.methods import METHODS, Core
 from payment_service.rpc.operations import OPERATIONS
+from payment_service.rpc.probes import PROBES, probe_handlers
 from runtime.grpc_options import SERVER_OPTIONS
 from runtime.serving import Address, AddressTaken, StartRefused
 
@@ -85,20 +85,18 @@ class RpcServer:
 
 @contextlib.asynccontextmanager
 async def serving(
-    core: Core, address: Address, *, setting: str, limits: Limits, drain_seconds: float
+    core: Core, address: Address, door: Door, *, setting: str, limits: Limits, drain_seconds: float
 ) -> AsyncIterator[RpcServer]:
     """A server at the address; it drains when the block is left. `setting` names what chooses the address."""
-    check_address(address)
-    gate = Gate(limits.by_lane(), core.clock)
+    check_address(address, door)
+    check_rules(PROBES)
+    gate = Gate(limits.by_lane(), core.clock, door)
     server = grpc.aio.server(options=OPTIONS)
     for service in SERVICES:
         server.add_generic_rpc_handlers((_handlers(service, core, gate),))
     checks = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs leave the asyncio form out
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    reflection.enable_server_reflection(
-        (*(service.full_name for service in SERVICES), health.SERVICE_NAME, reflection.SERVICE_NAME), server
-    )
-    port = _bound_port(server, address, setting)
+    server.add_generic_rpc_handlers(probe_handlers(checks, [service.full_name for service in SERVICES], gate))
+    port = _bound_port(server, address, door, setting)
     running = RpcServer(Address(address.host, port), gate, checks)
     await running.set_ready(callbacks=False, payments=False)
     await server.start()
@@ -130,9 +128,11 @@ def _handlers(service: ServiceDescriptor, core: Core, gate: Gate) -> grpc.Generi
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
 
-def _bound_port(server: grpc.aio.Server, address: Address, setting: str) -> int:
+def _bound_port(server: grpc.aio.Server, address: Address, door: Door, setting: str) -> int:
     try:
-        return server.add_insecure_port(str(address))
+        if door.credentials is None:
+            return server.add_insecure_port(str(address))
+        return server.add_secure_port(str(address), door.credentials)
     except RuntimeError as error:
         raise AddressTaken(address, setting) from error
 
@@ -144,9 +144,9 @@ async def _drain(running: RpcServer, server: grpc.aio.Server, core: Core, second
     await running.health.enter_graceful_shutdown()
     running.gate.draining = True
     core.reads.feed.drain()
-    while any(running.gate.open_calls.values()) and loop.time() < end:
+    while running.gate.in_hand and loop.time() < end:
         await asyncio.sleep(DRAIN_LOOK_SECONDS)
-    left = {lane.value.lower(): count for lane, count in running.gate.open_calls.items() if count}
+    left = {lane.value.lower(): count for lane, count in running.gate.in_hand.items()}
     if left:
         _log.warning("calls cut off by the drain", **left)
     await _refuse_until_quiet(running.gate)

@@ -159,9 +159,9 @@ class PaymentFilter:
 
 @dataclass(frozen=True, slots=True)
 class EventScope:
-    """Which events of a caller: one payment's, one booking's, or all; in some states, or in any."""
+    """Which events of a caller, or of everybody: one payment's, one booking's, or all; in some states, or in any."""
 
-    caller: str
+    caller: str | None
     payment_id: UUID | None = None
     booking_id: str | None = None
     states: tuple[str, ...] = ()
@@ -269,10 +269,10 @@ async def payments_by(connection: Connection, ids: Sequence[UUID], references: S
     return [PaymentRow._make(row) for cursor in cursors for row in await cursor.fetchall()]
 
 
-async def payments_of_booking(connection: AsyncConnection, caller: str, booking_id: str) -> list[PaymentRow]:
-    """All attempts of a booking, the oldest first."""
-    mine = _PAYMENT.where(_p.caller == caller, _p.booking_id == booking_id)
-    return [PaymentRow._make(row) for row in await connection.execute(mine.order_by(_p.attempt))]
+async def payments_of_booking(connection: AsyncConnection, caller: str | None, booking_id: str) -> list[PaymentRow]:
+    """All attempts of a booking, the oldest first; without a caller, of everybody's booking of that name."""
+    named = _PAYMENT.where(*_of(caller, _p.caller), _p.booking_id == booking_id)
+    return [PaymentRow._make(row) for row in await connection.execute(named.order_by(_p.caller, _p.attempt))]
 
 
 async def payments_named(connection: AsyncConnection, ids: Sequence[UUID]) -> list[PaymentRow]:
@@ -282,10 +282,10 @@ async def payments_named(connection: AsyncConnection, ids: Sequence[UUID]) -> li
 
 
 async def list_payments(
-    connection: AsyncConnection, caller: str, wanted: PaymentFilter, before: UUID | None, most: int
+    connection: AsyncConnection, caller: str | None, wanted: PaymentFilter, before: UUID | None, most: int
 ) -> list[PaymentRow]:
-    """Payments of a caller, the newest first: ids are in order of creation."""
-    conditions = [_p.caller == caller]
+    """Payments of a caller, or of everybody, the newest first: ids are in order of creation."""
+    conditions = _of(caller, _p.caller)
     for column, value in (
         (_p.booking_id, wanted.booking_id),
         (_p.reference, wanted.reference),
@@ -345,13 +345,18 @@ async def events_between(
     connection: AsyncConnection, scope: EventScope, after: int, upto: int, most: int
 ) -> list[EventRow]:
     """Events in the scope after one position and up to another, oldest first."""
-    conditions = [_e.caller == scope.caller, _e.position > after, _e.position <= upto]
+    conditions = [*_of(scope.caller, _e.caller), _e.position > after, _e.position <= upto]
     if scope.payment_id is not None:
         conditions.append(_e.payment_id == scope.payment_id)
     elif scope.booking_id is not None:
         # The caller once more, on the side where the index of bookings is.
-        conditions += [_p.caller == scope.caller, _p.booking_id == scope.booking_id]
+        conditions += [*_of(scope.caller, _p.caller), _p.booking_id == scope.booking_id]
     if scope.states:
         conditions.append(_e.state.in_(scope.states))
     statement = _EVENT.where(*conditions).order_by(_e.position).limit(most)
     return [EventRow._make(row) for row in await connection.execute(statement)]
+
+
+def _of(caller: str | None, column: ColumnElement[str]) -> list[ColumnElement[bool]]:
+    """What leaves only the caller's rows; nothing where everybody's are wanted."""
+    return [] if caller is None else [column == caller]

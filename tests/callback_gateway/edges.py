@@ -44,7 +44,12 @@ def request_bytes(method: str, path: str, body: bytes = b"", *headers: str) -> b
 @contextlib.asynccontextmanager
 async def gateway(core_address: str, **settings: object) -> AsyncIterator[str]:
     """A gateway in this process; yields its address."""
-    values = {"listen_address": "127.0.0.1:0", "core_address": core_address, "callback_keys_file": Path("unused")}
+    values = {
+        "listen_address": "127.0.0.1:0",
+        "core_address": core_address,
+        "plaintext": "core_ca_file" not in settings,
+        "callback_keys_file": Path("unused"),
+    }
     async with run_gateway(GatewaySettings.load(**values | settings), KEYS) as address:
         yield str(address)
 
@@ -151,8 +156,13 @@ async def gateway_program(folder: Path, core_address: str, **environment: str) -
             *("--callback-keys-file", str(keys), "--ready-file", str(ready)),
             stdout=output,
             stderr=output,
-            env={"PATH": "/usr/bin:/bin", "http_proxy": "http://127.0.0.1:1", "GATEWAY_LOG_LEVEL": "DEBUG"}
-            | environment,
+            env={
+                "PATH": "/usr/bin:/bin",
+                "http_proxy": "http://127.0.0.1:1",
+                "GATEWAY_LOG_LEVEL": "DEBUG",
+                "GATEWAY_PLAINTEXT": "true",
+                **environment,
+            },
         )
     try:
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -176,7 +186,7 @@ def run_command(*arguments: str, **environment: str) -> "subprocess.CompletedPro
         text=True,
         timeout=PATIENCE_SECONDS,
         check=False,
-        env={"PATH": "/usr/bin:/bin", **environment},
+        env={"PATH": "/usr/bin:/bin", "GATEWAY_PLAINTEXT": "true", **environment},
     )
 
 

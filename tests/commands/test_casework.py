@@ -21,7 +21,7 @@ from tests.rpc.processes import Process
 
 @pytest.fixture
 def environment(process: Process) -> Mapping[str, str]:
-    return {"PAYMENTS_GRPC_ADDRESS": str(process.server.address)}
+    return {"PAYMENTS_GRPC_ADDRESS": str(process.server.address), "PAYMENTS_PLAINTEXT": "true"}
 
 
 async def test_from_a_phone_number_to_a_settled_case_in_three_commands(

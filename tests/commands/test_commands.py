@@ -40,6 +40,7 @@ def installation(tmp_path: Path) -> dict[str, str]:
     create_key_ring(tmp_path / "callback-keys.json")
     (tmp_path / "shortcodes.json").write_text('[{"number": "174379", "kind": "PAYBILL", "passkey": "hush"}]')
     return {
+        "PAYMENTS_PLAINTEXT": "true",
         "PAYMENTS_DATABASE_URL": f"postgresql://user:hush@127.0.0.1:{find_free_port()}/payments",
         "PAYMENTS_KEYS_FILE": str(tmp_path / "keys.json"),
         "PAYMENTS_CALLBACK_KEYS_FILE": str(tmp_path / "callback-keys.json"),

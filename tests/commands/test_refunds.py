@@ -19,7 +19,7 @@ WHY = "the bus to Kisumu broke down"
 
 @pytest.fixture
 def environment(process: Process) -> Mapping[str, str]:
-    return {"PAYMENTS_GRPC_ADDRESS": str(process.server.address)}
+    return {"PAYMENTS_GRPC_ADDRESS": str(process.server.address), "PAYMENTS_PLAINTEXT": "true"}
 
 
 @pytest.fixture

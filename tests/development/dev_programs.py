@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
 import psutil
 from mpesa_payments.v1 import payment_pb2, payment_service_pb2, payment_service_pb2_grpc
 
+from development.certificates import Certificates
 from development.slowness import slowness
-from runtime.grpc_options import CLIENT_OPTIONS
+from development.system import channel_to
 from tests.patience import PATIENCE_SECONDS
 
 # Bounds, not expectations: a loaded machine starts five programs in well under these.
@@ -107,8 +107,8 @@ def still_running(folder: Path) -> list[str]:
     return lines
 
 
-async def first_end(address: str, booking_id: str) -> payment_pb2.Payment:
-    async with grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS) as channel:
+async def first_end(ready: Mapping[str, Any], booking_id: str) -> payment_pb2.Payment:
+    async with channel_to(ready["address"], Certificates(Path(ready["certificates"]))) as channel:
         service = payment_service_pb2_grpc.PaymentServiceStub(channel)
         request = payment_service_pb2.WatchPaymentRequest(booking_id=booking_id)
         async for message in service.WatchPayment(request, timeout=PATIENCE_SECONDS):

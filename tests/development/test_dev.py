@@ -40,8 +40,8 @@ async def test_the_printed_line_takes_a_payment_and_a_killed_dev_starts_again(tm
         again = json.loads(await shell(line))
         assert again["payment"]["paymentId"] == answer["payment"]["paymentId"]
         assert again["replayed"] is True
-        assert (await first_end(ready["address"], booking_id)).status == payment_pb2.PAYMENT_STATUS_COMPLETED
-        for path in (dev.data_dir, *dev.data_dir.glob("*")):
+        assert (await first_end(ready, booking_id)).status == payment_pb2.PAYMENT_STATUS_COMPLETED
+        for path in (dev.data_dir, *dev.data_dir.glob("*"), *dev.data_dir.glob("certificates/*")):
             assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
         assert "2547" not in (dev.data_dir / "logs" / "payment-service.log").read_text()
 
@@ -52,7 +52,7 @@ async def test_the_printed_line_takes_a_payment_and_a_killed_dev_starts_again(tm
 
     async with running_dev(folder, name="again") as dev:
         ready = await dev.ready()
-        assert (await first_end(ready["address"], booking_id)).booking_id == booking_id
+        assert (await first_end(ready, booking_id)).booking_id == booking_id
         dev.process.send_signal(signal.SIGTERM)
         assert await dev.end() == 0, dev.output
         assert still_running(folder) == []

@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -33,14 +34,15 @@ async def test_the_examples_of_the_readme_run(tmp_path: Path, empty_database: tu
     assert [line.count("127.0.0.1:50051") for line in (*curls, snippet)] == [1, 1, 1, 1]
     async with running_dev(tmp_path, url_in_a_file(tmp_path, empty_database[1])) as dev:
         address = (await dev.ready())["address"]
-        ask, watch, refund = (curl.replace("127.0.0.1:50051", address).replace(".venv/bin", BIN) for curl in curls)
+        here = {"127.0.0.1:50051": address, ".venv/bin": BIN, ".dev/": f"{shlex.quote(str(dev.data_dir))}/"}
+        ask, watch, refund = (as_typed_here(curl, here) for curl in curls)
 
         first, second = json.loads(await shell(ask)), json.loads(await shell(ask))
         assert first["payment"]["paymentId"] == second["payment"]["paymentId"]
         assert second["replayed"] is True
 
         script = tmp_path / "pay.py"
-        script.write_text(snippet.replace("127.0.0.1:50051", address), encoding="utf-8")
+        script.write_text(as_typed_here(snippet, {**here, ".dev/": f"{dev.data_dir}/"}), encoding="utf-8")
         printed, watched = await asyncio.gather(
             shell(f"{shlex.quote(sys.executable)} {shlex.quote(str(script))}"), read_until_completed(watch)
         )
@@ -53,6 +55,12 @@ async def test_the_examples_of_the_readme_run(tmp_path: Path, empty_database: tu
         assert asked["payment"]["bookingAction"] == "BOOKING_ACTION_RELEASE"
         assert asked["payment"]["refund"]["refundId"] == again["payment"]["refund"]["refundId"]
         assert again["replayed"] is True
+
+
+def as_typed_here(text: str, places: Mapping[str, str]) -> str:
+    for place, here in places.items():
+        text = text.replace(place, here)
+    return text
 
 
 async def read_until_completed(line: str) -> str:

@@ -64,7 +64,7 @@ async def refunding(address: str, file: Path, *words: str) -> AsyncIterator[asyn
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={"PATH": "/usr/bin:/bin", "PAYMENTS_GRPC_ADDRESS": address},
+        env={"PATH": "/usr/bin:/bin", "PAYMENTS_GRPC_ADDRESS": address, "PAYMENTS_PLAINTEXT": "true"},
     )
     try:
         yield process

@@ -197,6 +197,7 @@ async def start_gateway(site: Site, proxies: dict[Link, Proxy]) -> Process:
     core = f"127.0.0.1:{proxies[Link.SUBMISSIONS].port}"
     arguments = ["callback_gateway", "serve", "--listen", "127.0.0.1:0", "--core", core]
     settings = {
+        "GATEWAY_PLAINTEXT": "true",
         "GATEWAY_CALLBACK_KEYS_FILE": str(site.folder / "callback-keys.json"),
         "GATEWAY_FORWARD_TIME_S": str(FORWARD_SECONDS),
     }

@@ -29,6 +29,7 @@ from payment_service.domain.facts import Fact, PromptAccepted, ResultReported, S
 from payment_service.domain.payment import Payment, ShortcodeLimits, Times
 from payment_service.domain.reasons import Reason
 from payment_service.rpc.calls import Limits
+from payment_service.rpc.identity import PLAINTEXT, Door
 from payment_service.rpc.methods import Core
 from payment_service.rpc.server import RpcServer, serving
 from payment_service.store.engines import connect_writer, read_engine
@@ -105,6 +106,7 @@ async def running_process(
     times: Times | None = None,
     drain_seconds: float = 5.0,
     automatic_refunds: AutomaticRefunds | None = None,
+    door: Door = PLAINTEXT,
 ) -> AsyncIterator[Process]:
     """A process on a database; several may run at once."""
     clock = Clock()
@@ -150,7 +152,7 @@ async def running_process(
             answer_within_seconds=0.0,
         )
         server = await stack.enter_async_context(
-            serving(core, LOOPBACK, setting="--listen", limits=limits or Limits(), drain_seconds=drain_seconds)
+            serving(core, LOOPBACK, door, setting="--listen", limits=limits or Limits(), drain_seconds=drain_seconds)
         )
         await server.set_ready(callbacks=True, payments=True)
         channel = await stack.enter_async_context(

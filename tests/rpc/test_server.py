@@ -20,7 +20,16 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
 from payment_service.rpc import identity
 from payment_service.rpc.calls import Lane, Limits
-from payment_service.rpc.identity import PlaintextRefused, RuleMissing, allowed_caller, check_address, check_rules
+from payment_service.rpc.identity import (
+    DEVELOPMENT,
+    PLAINTEXT,
+    PlaintextRefused,
+    RuleMissing,
+    allowed,
+    check_address,
+    check_rules,
+)
+from payment_service.rpc.probes import PROBES
 from payment_service.rpc.server import SERVICES, serving
 from payment_service.telemetry import traceparent
 from runtime.grpc_options import CLIENT_OPTIONS
@@ -55,29 +64,30 @@ async def health_of(process: Process, service: str = "") -> int:
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.4", "::", "payments.example"])
 def test_plaintext_is_served_on_the_loopback_only(host: str) -> None:
     with pytest.raises(PlaintextRefused, match="loopback"):
-        check_address(Address(host, 0))
+        check_address(Address(host, 0), PLAINTEXT)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
 def test_every_loopback_address_is_served(host: str) -> None:
-    check_address(Address(host, 0))
+    check_address(Address(host, 0), PLAINTEXT)
 
 
 def test_every_method_has_a_rule_and_what_has_none_is_denied(monkeypatch: pytest.MonkeyPatch) -> None:
     methods = [f"{service.full_name}/{method.name}" for service in SERVICES for method in service.methods]
+    methods += PROBES
     check_rules(methods)
     assert set(identity.RULES) == set(methods)
     with pytest.raises(RuleMissing, match="Svc/New"):
         check_rules([*methods, "a.Svc/New"])
     monkeypatch.setattr(identity, "RULES", {})
     with pytest.raises(Exception, match="may not use"):
-        allowed_caller(methods[0])
+        allowed(methods[0], DEVELOPMENT)
 
 
 async def test_a_taken_port_is_one_sentence(process: Process) -> None:
     taken = process.server.address
     with pytest.raises(AddressTaken, match=f"Port {taken.port}.*--listen"):
-        async with serving(process.core, taken, setting="--listen", limits=Limits(), drain_seconds=1):
+        async with serving(process.core, taken, PLAINTEXT, setting="--listen", limits=Limits(), drain_seconds=1):
             pass
 
 

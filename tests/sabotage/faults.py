@@ -40,6 +40,7 @@ RECORDED_REFUNDS = "tests/application/refunding/test_recorded_refunds.py"
 BOOKING_REFUNDS = "tests/application/refunding/test_refund_booking.py"
 SENT_REFUNDS = "tests/application/refunding/test_send_refunds.py"
 TAKEN_BACK = "tests/domain/test_taken_back.py"
+IDENTITY = "tests/rpc/test_identity.py"
 
 FAULTS = (
     Fault(
@@ -259,8 +260,8 @@ FAULTS = (
     Fault(
         "a resumed watch begins with the event it has already seen",
         "payment_service/store/reads.py",
-        "    conditions = [_e.caller == scope.caller, _e.position > after, _e.position <= upto]",
-        "    conditions = [_e.caller == scope.caller, _e.position >= after, _e.position <= upto]",
+        "    conditions = [*_of(scope.caller, _e.caller), _e.position > after, _e.position <= upto]",
+        "    conditions = [*_of(scope.caller, _e.caller), _e.position >= after, _e.position <= upto]",
         ("tests/application/following/test_watch_payments.py::test_each_events_own_cursor_resumes_right_after_it",),
     ),
     Fault(
@@ -1470,5 +1471,47 @@ FAULTS = (
         (
             "tests/commands/test_trip_refunds.py::test_a_run_stops_when_the_float_is_gone_and_when_refusals_follow_each_other",
         ),
+    ),
+    Fault(
+        "a certificate with two URIs is whoever it names first",
+        "payment_service/rpc/identity.py",
+        "if len(uris) != 1 or named != uris:",
+        "if not (named := uris[:1]):",
+        (f"{IDENTITY}::test_no_method_answers_a_stranger",),
+    ),
+    Fault(
+        "clients without a certificate are let in",
+        "runtime/tls.py",
+        "require_client_authentication=True",
+        "require_client_authentication=False",
+        (f"{IDENTITY}::test_no_method_answers_a_stranger",),
+    ),
+    Fault(
+        "a stranger asks after the service's health",
+        "payment_service/rpc/probes.py",
+        "gate.door.allowed(CHECK, context)",
+        "pass",
+        (f"{IDENTITY}::test_no_method_answers_a_stranger",),
+    ),
+    Fault(
+        "another caller's payment is shown",
+        "payment_service/application/following/read_payments.py",
+        "if row is None or caller not in (None, row.caller):",
+        "if row is None:",
+        (f"{IDENTITY}::test_a_caller_cannot_tell_anothers_payment_from_one_that_is_not_there",),
+    ),
+    Fault(
+        "a booking service watches everybody's payments",
+        "payment_service/rpc/methods.py",
+        "return follow_all(core.reads, call.sees,",
+        "return follow_all(core.reads, None,",
+        (f"{IDENTITY}::test_streams_tell_a_caller_of_its_own_payments_and_a_notification_service_of_all",),
+    ),
+    Fault(
+        "new certificates wait for a restart",
+        "runtime/tls.py",
+        "if stamp == looked_at:",
+        "if True:",
+        (f"{IDENTITY}::test_new_certificates_are_taken_under_load_and_bad_ones_are_an_alarm",),
     ),
 )

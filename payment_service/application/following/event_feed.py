@@ -78,17 +78,17 @@ class PaymentTopic:
 
 @dataclass(frozen=True, slots=True)
 class BookingTopic:
-    """The events of all attempts of one booking."""
+    """The events of all attempts of one booking; without a caller, of everybody's booking of that name."""
 
-    caller: str
+    caller: str | None
     booking_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class CallerTopic:
-    """The events of all payments of one caller."""
+    """The events of all payments of one caller; without one, of everybody's."""
 
-    caller: str
+    caller: str | None
 
 
 Topic = PaymentTopic | BookingTopic | CallerTopic
@@ -170,8 +170,8 @@ class EventFeed:
         self._poll_seconds = poll_seconds
         self._subscriber_events_max = subscriber_events_max
         self._by_payment: dict[UUID, set[Subscription]] = {}
-        self._by_booking: dict[tuple[str, str], set[Subscription]] = {}
-        self._by_caller: dict[str, set[Subscription]] = {}
+        self._by_booking: dict[tuple[str | None, str], set[Subscription]] = {}
+        self._by_caller: dict[str | None, set[Subscription]] = {}
         self._bookmark: Bookmark | None = None
         self._started = asyncio.Event()
         self._look = asyncio.Event()
@@ -305,7 +305,9 @@ class EventFeed:
                 for subscriptions in (
                     self._by_payment.get(row.payment_id),
                     self._by_booking.get((row.caller, row.booking_id)),
+                    self._by_booking.get((None, row.booking_id)),
                     self._by_caller.get(row.caller),
+                    self._by_caller.get(None),
                 )
                 if subscriptions is not None
                 for subscription in subscriptions

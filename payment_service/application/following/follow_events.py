@@ -62,7 +62,12 @@ class Batch:
 
 
 async def follow_payment(
-    using: PaymentReads, caller: str, payment_id: UUID, after: Bookmark | None, until_certain: bool, heartbeat: float
+    using: PaymentReads,
+    caller: str | None,
+    payment_id: UUID,
+    after: Bookmark | None,
+    until_certain: bool,
+    heartbeat: float,
 ) -> AsyncGenerator[Batch]:
     """One payment, until it has ended. `heartbeat` is the longest silence, in seconds."""
     with using.feed.subscribe(PaymentTopic(payment_id)) as subscription:
@@ -90,7 +95,7 @@ async def follow_payment(
 
 
 async def follow_booking(
-    using: PaymentReads, caller: str, booking_id: str, after: Bookmark | None, heartbeat: float
+    using: PaymentReads, caller: str | None, booking_id: str, after: Bookmark | None, heartbeat: float
 ) -> AsyncGenerator[Batch]:
     """All attempts of one booking, those to come included; never ends by itself."""
     with using.feed.subscribe(BookingTopic(caller, booking_id)) as subscription:
@@ -107,9 +112,9 @@ async def follow_booking(
 
 
 async def follow_all(
-    using: PaymentReads, caller: str, start: Bookmark | Start, statuses: frozenset[Status], heartbeat: float
+    using: PaymentReads, caller: str | None, start: Bookmark | Start, statuses: frozenset[Status], heartbeat: float
 ) -> AsyncGenerator[Batch]:
-    """All payments of a caller; with statuses, only events after which a payment has one of them."""
+    """All payments of a caller, or of everybody; with statuses, only events after which a payment has one of them."""
     with using.feed.subscribe(CallerTopic(caller)) as subscription:
         now = using.feed.bookmark
         match start:

@@ -1,4 +1,7 @@
-"""Reading payments, each caller its own.
+"""Reading payments: of one caller its own, or of everybody.
+
+Whoever reads names the caller whose payments it sees; None sees everybody's.
+Another caller's payment does not exist, as far as a caller can tell.
 
 Every read comes with a bookmark: the feed's position from before the read.
 Whoever watches from there misses nothing, and at worst is told again of what
@@ -75,18 +78,17 @@ def payment_reads(
     return PaymentReads(engine.execution_options(isolation_level="AUTOCOMMIT"), sealer, feed, points)
 
 
-async def get_payment(using: PaymentReads, caller: str, name: PaymentName) -> tuple[PaymentView, Bookmark]:
+async def get_payment(using: PaymentReads, caller: str | None, name: PaymentName) -> tuple[PaymentView, Bookmark]:
     """One payment, by id or by reference."""
     bookmark = using.feed.bookmark
     async with using.places:
         row = await using.points.submit(name, patient=True)
-    # Another caller's payment does not exist, as far as this one can tell.
-    if row is None or row.caller != caller:
+    if row is None or caller not in (None, row.caller):
         raise PaymentNotFound
     return payment_view(row, using.sealer), bookmark
 
 
-async def get_attempts(using: PaymentReads, caller: str, booking_id: str) -> tuple[list[PaymentView], Bookmark]:
+async def get_attempts(using: PaymentReads, caller: str | None, booking_id: str) -> tuple[list[PaymentView], Bookmark]:
     """All attempts of a booking, the oldest first; there may be none."""
     bookmark = using.feed.bookmark
     async with reading(using) as connection:
@@ -95,7 +97,7 @@ async def get_attempts(using: PaymentReads, caller: str, booking_id: str) -> tup
 
 
 async def list_payments(
-    using: PaymentReads, caller: str, wanted: PaymentFilter, before: UUID | None, page_size: int
+    using: PaymentReads, caller: str | None, wanted: PaymentFilter, before: UUID | None, page_size: int
 ) -> PaymentPage:
     """One page of a caller's payments. The bookmark of a list is that of its first page: take it before.
 

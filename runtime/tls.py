@@ -1,0 +1,192 @@
+"""TLS between our programs: each side shows a certificate, and takes only one that its own authority has signed.
+
+Decides which files can be used, and that a server takes new ones as soon as they are there: every new connection is
+offered what the files hold at that moment. Who may do what is for the server's own table to say.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import grpc
+import grpc.aio
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from runtime.alarms import Alarm, LastingAlarm
+from runtime.grpc_options import CLIENT_OPTIONS
+from runtime.private_files import why_not_private
+from runtime.serving import Address, StartRefused
+
+
+class NamedFile(NamedTuple):
+    """A file, and the setting that names it."""
+
+    setting: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """What one side of a connection takes, all in PEM."""
+
+    certificate: NamedFile
+    """The side's own, followed by those between it and the authority."""
+    key: NamedFile
+    authority: NamedFile
+    """Who must have signed the certificate of the other side."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsContent:
+    """The content of the files, which fits together."""
+
+    certificate: bytes
+    key: bytes
+    authority: bytes
+
+
+class TlsUnusable(StartRefused):
+    """A file cannot be used; the text says which, why, and what to do."""
+
+    def __init__(self, file: NamedFile, why: str) -> None:
+        super().__init__(f"{file.setting} names {file.path}, which cannot be used: {why}.")
+
+
+class TlsSettingsMissing(StartRefused):
+    """Settings without which there is no TLS."""
+
+    def __init__(self, settings: Sequence[str]) -> None:
+        super().__init__(f"Calls are encrypted, and each side shows a certificate: set {', '.join(settings)}")
+
+
+def tls_files(*named: tuple[str, Path | None]) -> TlsFiles:
+    """The certificate, its key and the authority, each with its setting; TlsSettingsMissing names what is not set."""
+    files = [NamedFile(setting, path) for setting, path in named if path is not None]
+    if len(files) < len(named):
+        raise TlsSettingsMissing([setting for setting, path in named if path is None])
+    certificate, key, authority = files
+    return TlsFiles(certificate, key, authority)
+
+
+def read_tls(files: TlsFiles, now: datetime) -> TlsContent:
+    """What the files hold, or TlsUnusable about the first that cannot be used."""
+    if (why := why_not_private(files.key.path)) is not None:
+        raise TlsUnusable(files.key, why)
+    content = TlsContent(_bytes_of(files.certificate), _bytes_of(files.key), _bytes_of(files.authority))
+    own, authorities = (
+        _certificates(files.certificate, content.certificate),
+        _certificates(files.authority, content.authority),
+    )
+    for certificate in own:
+        _check_dates(files.certificate, certificate, now)
+    if all(certificate.not_valid_after_utc < now for certificate in authorities):
+        _check_dates(files.authority, authorities[0], now)
+    _check_key(files, content.key, own[0])
+    return content
+
+
+def server_credentials(files: TlsFiles, content: TlsContent, unusable: Alarm) -> grpc.ServerCredentials:
+    """For a server that takes a client's certificate or no client, and follows its files from `content` on.
+
+    Files that cannot be used raise the alarm, and what was read last stays in force.
+    """
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(content),
+        _renewed(files, content, LastingAlarm(unusable)),  # type: ignore[arg-type]  # None means "no change"
+        require_client_authentication=True,
+    )
+
+
+def open_channel(address: Address, content: TlsContent | None) -> grpc.aio.Channel:
+    """A channel to another program of ours; without TLS only where both stand on one machine."""
+    target = str(address)
+    if content is None:
+        return grpc.aio.insecure_channel(target, options=CLIENT_OPTIONS)
+    credentials = grpc.ssl_channel_credentials(content.authority, content.key, content.certificate)
+    return grpc.aio.secure_channel(target, credentials, options=CLIENT_OPTIONS)
+
+
+def _renewed(
+    files: TlsFiles, content: TlsContent, alarm: LastingAlarm
+) -> Callable[[], grpc.ServerCertificateConfiguration | None]:
+    """What gRPC asks before each handshake: the new configuration, or None where there is nothing new."""
+    in_force, looked_at = content, _stamp(files)
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal in_force, looked_at
+        stamp = _stamp(files)
+        if stamp == looked_at:
+            return None
+        try:
+            read = read_tls(files, datetime.now(UTC))
+        except TlsUnusable as error:
+            alarm.set(True, why=str(error))
+            return None
+        finally:
+            looked_at = stamp
+        alarm.set(False)
+        if read == in_force:
+            return None
+        in_force = read
+        return _configuration(read)
+
+    return fetch
+
+
+def _stamp(files: TlsFiles) -> tuple[tuple[int, int, int] | None, ...]:
+    """Changes whenever a file is written or replaced."""
+    return tuple(_stamp_of(file.path) for file in (files.certificate, files.key, files.authority))
+
+
+def _stamp_of(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _configuration(content: TlsContent) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(content.key, content.certificate)], content.authority)
+
+
+def _bytes_of(file: NamedFile) -> bytes:
+    try:
+        return file.path.read_bytes()
+    except OSError as error:
+        raise TlsUnusable(file, f"{error.strerror}; name a PEM file that this user may read") from None
+
+
+def _certificates(file: NamedFile, pem: bytes) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError:
+        raise TlsUnusable(file, "it holds no certificate; expected PEM, from BEGIN CERTIFICATE on") from None
+
+
+def _check_dates(file: NamedFile, certificate: x509.Certificate, now: datetime) -> None:
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if ends < now:
+        raise TlsUnusable(file, f"it expired on {ends:%Y-%m-%d %H:%M} UTC; have a new one made")
+    if begins > now:
+        raise TlsUnusable(file, f"it is valid from {begins:%Y-%m-%d %H:%M} UTC on; see that this clock is right")
+
+
+def _check_key(files: TlsFiles, pem: bytes, certificate: x509.Certificate) -> None:
+    try:
+        key = load_pem_private_key(pem, password=None)
+    except (TypeError, ValueError, UnsupportedAlgorithm):
+        raise TlsUnusable(files.key, "it holds no private key; expected PEM, without a password") from None
+    halves = [
+        half.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        for half in (key.public_key(), certificate.public_key())
+    ]
+    if halves[0] != halves[1]:
+        raise TlsUnusable(
+            files.key,
+            f"it does not fit the certificate in {files.certificate.path}; name two that were made together",
+        )

@@ -1,0 +1,115 @@
+"""Which files of certificates can be used, and what is said of those that cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from development.certificates import (
+    AUTHORITY,
+    BOOKING,
+    OPERATOR,
+    SERVICE,
+    Certificates,
+    make_certificates,
+    new_authority,
+)
+from runtime.tls import TlsSettingsMissing, TlsUnusable, read_tls, tls_files
+
+NOW = datetime.now(UTC)
+AGES_LATER = NOW + timedelta(days=800)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("tls") / "certificates")
+
+
+def test_files_that_fit_together_are_read(certificates: Certificates) -> None:
+    content = certificates.content(SERVICE)
+    assert content.certificate == certificates.certificate(SERVICE).read_bytes()
+    assert content.authority == certificates.certificate(AUTHORITY).read_bytes()
+
+
+def test_every_setting_that_is_not_set_is_named() -> None:
+    with pytest.raises(TlsSettingsMissing, match=r"set A_KEY_FILE, A_CA_FILE$"):
+        tls_files(("A_CERTIFICATE_FILE", Path("a.pem")), ("A_KEY_FILE", None), ("A_CA_FILE", None))
+
+
+def missing(folder: Path, _certificates: Certificates) -> None:
+    (folder / "service.pem").unlink()
+
+
+def another_key(folder: Path, certificates: Certificates) -> None:
+    (folder / "key.pem").write_bytes(certificates.key(BOOKING).read_bytes())
+
+
+def open_key(folder: Path, _certificates: Certificates) -> None:
+    (folder / "key.pem").chmod(0o644)
+
+
+def no_key(folder: Path, _certificates: Certificates) -> None:
+    (folder / "key.pem").write_text("hush")
+
+
+def no_certificate(folder: Path, _certificates: Certificates) -> None:
+    (folder / "service.pem").write_text("hush")
+
+
+def no_authority(folder: Path, certificates: Certificates) -> None:
+    (folder / "authority.pem").write_bytes(certificates.key(SERVICE).read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "setting", "said"),
+    [
+        (missing, "A_CERTIFICATE_FILE", "No such file or directory; name a PEM file"),
+        (another_key, "A_KEY_FILE", "it does not fit the certificate in"),
+        (open_key, "A_KEY_FILE", "chmod 600 it"),
+        (no_key, "A_KEY_FILE", "it holds no private key"),
+        (no_certificate, "A_CERTIFICATE_FILE", "it holds no certificate"),
+        (no_authority, "A_CA_FILE", "it holds no certificate"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_one_sentence(
+    tmp_path: Path, certificates: Certificates, spoil: Callable[[Path, Certificates], None], setting: str, said: str
+) -> None:
+    files = tls_files(
+        ("A_CERTIFICATE_FILE", tmp_path / "service.pem"),
+        ("A_KEY_FILE", tmp_path / "key.pem"),
+        ("A_CA_FILE", tmp_path / "authority.pem"),
+    )
+    originals = certificates.files(SERVICE)
+    for copy, original in (
+        (files.certificate, originals.certificate),
+        (files.key, originals.key),
+        (files.authority, originals.authority),
+    ):
+        copy.path.write_bytes(original.path.read_bytes())
+    read_tls(files, NOW)
+    spoil(tmp_path, certificates)
+    with pytest.raises(TlsUnusable, match=f"^{setting} names {tmp_path}") as refusal:
+        read_tls(files, NOW)
+    assert said in str(refusal.value)
+    assert "hush" not in str(refusal.value)
+
+
+def test_a_certificate_is_used_from_its_first_day_to_its_last(certificates: Certificates) -> None:
+    for moment, said in ((AGES_LATER, "it expired on"), (NOW - timedelta(days=1), "see that this clock is right")):
+        with pytest.raises(TlsUnusable, match=said):
+            read_tls(certificates.files(SERVICE), moment)
+
+
+def test_development_certificates_are_private_stay_and_are_made_anew_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_certificates(tmp_path / "certificates")
+    first = made.certificate(OPERATOR).read_bytes()
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (made.folder, *made.folder.iterdir()))
+    assert make_certificates(made.folder).certificate(OPERATOR).read_bytes() == first
+    monkeypatch.setattr("development.certificates.RENEWED_BEFORE", timedelta(days=400))
+    assert make_certificates(made.folder).certificate(OPERATOR).read_bytes() != first
+    assert new_authority(NOW).pem != new_authority(NOW).pem
