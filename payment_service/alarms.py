@@ -94,9 +94,31 @@ REFUND_REFUSED = Alarm(
 )
 REFUND_HELD_UP = Alarm(
     "refund_held_up",
-    "A refund could not be sent, and the cause will not pass by itself or has lasted for 15 minutes.",
+    "A refund could not be sent, and the cause will not pass by itself, or the refund was asked for 15 minutes ago.",
     "Do what `check` in this line says; `code` is what the request was answered with. With a code about the access"
     " token, see that the app has the Reversal product. The refund is sent again by itself, and fails after a day.",
+)
+REFUNDS_WAIT = Alarm(
+    "refunds_wait",
+    "A refund was asked for 15 minutes ago or longer, and nothing of it is on its way.",
+    "Look at `why` in this line. NO_TURN: more refunds wait than PAYMENTS_REFUNDS_PER_SECOND lets through, or there is"
+    " no access token, of which other lines of the log tell. REACHED_NOBODY: `code` is what the last send met."
+    " INITIATOR_REFUSED: give the service the right name and password; M-Pesa's refusal holds all refunds back for a"
+    " day. NO_INITIATOR: set PAYMENTS_INITIATOR_NAME and what belongs to it. Refunds that wait are sent by themselves"
+    " when they can be, and one that has waited for a day fails, at `fails_at`, with a case.",
+)
+INITIATOR_PASSWORD_EXPIRES = Alarm(
+    "initiator_password_expires",
+    "The password of our operator of M-Pesa expires in 14 days or less: then no money goes back, and no status is"
+    " asked for.",
+    "Set a new one on the M-Pesa portal and put it into PAYMENTS_INITIATOR_PASSWORD_FILE, with that day in"
+    " PAYMENTS_INITIATOR_PASSWORD_SET_ON. Start every process again at once: three wrong passwords lock the operator.",
+)
+INITIATOR_PASSWORD_EXPIRED = Alarm(
+    "initiator_password_expired",
+    "M-Pesa refuses our operator, and its password is older than the 90 days that it lives.",
+    "Do what is said for `initiator_password_expires`. If the operator is locked as well, have its password reset on"
+    " the M-Pesa portal. With the new password refunds are sent at once; those that failed meanwhile have cases.",
 )
 QUESTION_REFUSED = Alarm(
     "question_refused",
@@ -165,6 +187,9 @@ ALARMS: tuple[Alarm, ...] = (
     LOG_DIVERGED,
     REFUND_REFUSED,
     REFUND_HELD_UP,
+    REFUNDS_WAIT,
+    INITIATOR_PASSWORD_EXPIRES,
+    INITIATOR_PASSWORD_EXPIRED,
     TAKEN_BACK,
     CALLBACK_GIVEN_UP,
     CLOCKS_DIFFER,

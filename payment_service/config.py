@@ -5,7 +5,7 @@ Read at the top, by `app`, `credentials` and the operators' commands, and passed
 
 import json
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 from urllib.parse import parse_qs, urlsplit
@@ -187,6 +187,10 @@ class PaymentSettings(TimedSettings):
     initiator_certificate_file: Path | None = Field(
         default=None, description="Safaricom's certificate, PEM or DER, that the password is encrypted for"
     )
+    initiator_password_set_on: date | None = Field(
+        default=None,
+        description="day in Nairobi on which that password was set, YYYY-MM-DD; it expires 90 days later",
+    )
     watchers_max: int = Field(default=12_000, ge=1, le=100_000, description="open streams this process may serve")
 
     @field_validator("database_url")
@@ -279,6 +283,11 @@ class PaymentSettings(TimedSettings):
             sentences.append("Pull Transactions is off: PAYMENTS_PULL_NOMINATED_NUMBER is not set.")
         if not self.initiator_name:
             sentences.append("Transaction Status and refunds are off: PAYMENTS_INITIATOR_NAME is not set.")
+        elif self.initiator_password_set_on is None:
+            sentences.append(
+                "Nobody is warned before the initiator's password expires:"
+                " PAYMENTS_INITIATOR_PASSWORD_SET_ON is not set."
+            )
         return tuple(sentences)
 
 

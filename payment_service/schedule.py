@@ -21,6 +21,8 @@ from payment_service.application.collecting.send_prompt import SendTools
 from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.refunding.run_refund_timers import RefundTimerTools, run_refund_timers
 from payment_service.application.refunding.send_refunds import RefundTools, send_refunds
+from payment_service.application.refunding.watch_refunds import LOOK_SECONDS as REFUND_WATCH_SECONDS
+from payment_service.application.refunding.watch_refunds import RefundWatch, watch_refunds
 from payment_service.application.settling.apply_kept_callbacks import (
     InboxTools,
     apply_pending_callbacks,
@@ -98,7 +100,15 @@ def periodic_steps(
         # Timers also for what was sent while there was an initiator.
         partial(every, STEP_SECONDS, partial(run_refund_timers, RefundTimerTools(engine, send.facts, clock))),
         *([partial(every, STEP_SECONDS, partial(send_refunds, refunds))] if refunds is not None else []),
+        partial(every, REFUND_WATCH_SECONDS, partial(watch_refunds, _refund_watch(settings, engine, clock, refunds))),
     ]
+
+
+def _refund_watch(
+    settings: PaymentSettings, engine: AsyncEngine, clock: DatabaseClock, refunds: RefundTools | None
+) -> RefundWatch:
+    initiator = refunds.operator.key if refunds is not None else None
+    return RefundWatch(engine, clock, initiator, settings.initiator_password_set_on)
 
 
 def _readers_of_books(

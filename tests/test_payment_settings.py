@@ -42,6 +42,11 @@ def test_what_the_settings_leave_out_is_said() -> None:
         "Transaction Status and refunds are",
     ]
     initiator = {"initiator_name": "o", "initiator_password": "hush", "initiator_certificate_file": "c.pem"}
+    undated = PaymentSettings.load(**GOOD, pull_nominated_number="254722000000", **initiator).switched_off
+    assert [sentence.partition(":")[0] for sentence in undated] == [
+        "Nobody is warned before the initiator's password expires"
+    ]
+    initiator["initiator_password_set_on"] = "2026-11-01"
     assert PaymentSettings.load(**GOOD, pull_nominated_number="254722000000", **initiator).switched_off == ()
 
 

@@ -240,7 +240,7 @@ class RefundRequested:
 
     @property
     def fact_id(self) -> str:
-        return f"refund:{self.refund_id}"
+        return f"refund:{self.refund_id}" if self.by_itself is None else f"refund-by-itself:{self.refund_id}"
 
 
 @dataclass(frozen=True, slots=True)

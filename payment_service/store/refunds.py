@@ -44,6 +44,14 @@ _TO_SEND = (
 )
 
 
+_LONGEST_WAITING = (
+    select(*(refunds.c[name] for name in _FIELDS))
+    .where(refunds.c.send_at.is_not(None), refunds.c.requested_at <= bindparam("before"))
+    .order_by(refunds.c.requested_at)
+    .limit(1)
+)
+
+
 class RefundNames(NamedTuple):
     """What a refund goes by, and its payment."""
 
@@ -124,3 +132,9 @@ async def refunds_to_send(conn: AsyncConnection, shortcodes: Sequence[str], now:
     """Refunds that may be sent now, the longest waiting first."""
     rows = await conn.execute(_TO_SEND, {"now": now, "most": most, "shortcodes": list(shortcodes)})
     return [refund_of(row) for row in rows]
+
+
+async def longest_waiting(conn: AsyncConnection, before: datetime) -> Refund | None:
+    """Of the refunds that were asked for before and are not under way, the one that has waited longest."""
+    row = (await conn.execute(_LONGEST_WAITING, {"before": before})).first()
+    return refund_of(row) if row is not None else None

@@ -35,6 +35,7 @@ CASEWORK = "tests/application/casework/test_resolve_case.py"
 SETTLED_CASES = "tests/domain/test_settling_cases.py"
 REFUNDS = "tests/domain/test_refunds.py"
 AUTOMATIC = "tests/domain/test_automatic_refunds.py"
+WATCHED_REFUNDS = "tests/application/refunding/test_watch_refunds.py"
 AUTOMATIC_RECORDED = "tests/application/refunding/test_automatic_refunds.py"
 RECORDED_REFUNDS = "tests/application/refunding/test_recorded_refunds.py"
 BOOKING_REFUNDS = "tests/application/refunding/test_refund_booking.py"
@@ -1434,6 +1435,29 @@ FAULTS = (
         "return sent_back or (isinstance",
         "return (isinstance",
         (f"{AUTOMATIC_RECORDED}::test_late_money_goes_back_in_the_transaction_that_records_it",),
+    ),
+    Fault(
+        "a refund that gets no turn waits in silence",
+        "payment_service/store/refunds.py",
+        ".where(refunds.c.send_at.is_not(None), refunds.c.requested_at",
+        ".where(refunds.c.not_sent_count > 0, refunds.c.requested_at",
+        (f"{WATCHED_REFUNDS}::test_a_refund_that_the_rate_alone_holds_back_is_told_and_its_story_says_until_when",),
+    ),
+    Fault(
+        "nobody is warned before the password of the initiator expires",
+        "payment_service/application/refunding/watch_refunds.py",
+        "today >= expires_on - WARN_BEFORE",
+        "today >= expires_on",
+        (
+            f"{WATCHED_REFUNDS}::test_the_password_is_warned_of_two_weeks_before_it_expires_and_when_it_is_refused_after",
+        ),
+    ),
+    Fault(
+        "the case of a refund does not show what was sent",
+        "payment_service/application/casework/show_cases.py",
+        "elif refund is not None and row.operation in _OF_REFUNDS",
+        "elif refund is None and row.operation in _OF_REFUNDS",
+        (f"{WATCHED_REFUNDS}::test_the_case_of_a_refund_shows_what_was_sent_and_what_came",),
     ),
     Fault(
         "late money without a receipt is never sent back",

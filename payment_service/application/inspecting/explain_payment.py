@@ -16,6 +16,7 @@ from payment_service.application.settling.opened_bodies import opened_body, paye
 from payment_service.domain.callbacks import CallbackKind, CallbackStatus
 from payment_service.domain.errors import PaymentNotFound
 from payment_service.domain.refund import Refund
+from payment_service.domain.refunds import SEND_WITHIN
 from payment_service.domain.views import PaymentView
 from payment_service.security.sealing import (
     CALLBACK_BODY,
@@ -51,6 +52,7 @@ _CAUSES: Mapping[str, str] = {
     "taken-back-doubt": "Safaricom's books: some money went back to the payer",
     "sibling": "another attempt, which was paid",
     "refund": "whoever asked for the refund",
+    "refund-by-itself": "this service: such money goes back by itself",
     "refund-done": "Safaricom, by the refund's result",
     "refund-failed": "Safaricom, by the refund's result",
     "case": "an operator, settling a case",
@@ -108,7 +110,7 @@ async def explain_payment(sealer: Sealer, conn: Connection, name: UUID | str) ->
         *(replay_moment(replay) for replay in replays),
         *_events(events, payment.caller),
         *(_receipt(receipt) for receipt in receipts),
-        *(_refund(refund) for refund in refunds),
+        *(_refund(refund, versions) for refund in refunds),
         *(moment for case in cases for moment in _case(case, payment.caller)),
     ]
     left_out = len(callbacks) > ROWS_MAX or len(exchanges) > ROWS_MAX
@@ -167,16 +169,35 @@ def _said(value: object) -> str:
             return str(value)
 
 
-def _refund(refund: Refund) -> Moment:
-    """A refund as it stands, at the moment when it was asked for; its steps are told by what was sent and came."""
-    what = f"refund {refund.refund_id} of {refund.amount} asked for, {refund.reason.value}: {refund.state.value} now"
+def _refund(refund: Refund, versions: Mapping[str, int]) -> Moment:
+    """A refund as it stands, at the moment when it was recorded; its steps are told by what was sent and came."""
+    by_itself = f"refund-by-itself:{refund.refund_id}" in versions
+    begun = "begun by itself" if by_itself else "asked for"
+    what = f"refund {refund.refund_id} of {refund.amount} {begun}, {refund.reason.value}: {refund.state.value} now"
     ways = (
         f"receipt {refund.receipt}",
         f"sent {_said(refund.sent_at)}",
         f"result code {_said(refund.result_code)}",
         f"ended {_said(refund.ended_at)}",
     )
-    return Moment(refund.requested_at, what, _CAUSES["refund"], (", ".join(ways),))
+    by = _CAUSES["refund-by-itself" if by_itself else "refund"]
+    return Moment(refund.requested_at, what, by, (", ".join(ways), *_wait(refund)))
+
+
+def _wait(refund: Refund) -> Iterator[str]:
+    """Why a refund is not on its way, and until when it may wait."""
+    if refund.send_at is None:
+        return
+    yield (
+        f"the last of {refund.not_sent_count} sends reached nobody ({_said(refund.result_code)})"
+        if refund.not_sent_count
+        else "waits for its first send: for a turn in the rate, an access token, or an initiator that M-Pesa takes"
+    )
+    yield f"to be sent from {_said(refund.send_at)} on; it fails at {_dated(refund.requested_at + SEND_WITHIN)}"
+
+
+def _dated(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def _exchange(

@@ -54,7 +54,8 @@ PROVEN_FOR = timedelta(hours=1)
 """From a refund that is done until its initiator counts as untried again: its password may have been changed."""
 
 HELD_UP_AFTER = timedelta(minutes=15)
-"""From the request until each send in vain is told to a person; what lasts a moment has passed by then."""
+"""From the request until each send in vain is told to a person, and that it waits at all: so long the passenger has
+waited, whether it was tried or not. What lasts a moment has passed by then."""
 
 _log = structlog.get_logger(__name__)
 

@@ -153,7 +153,7 @@ async def test_a_decision_on_a_case_that_the_refund_has_ended_is_refused(databas
             await settle(process, file)
         ended = await get_case(process.core.reads, file.case.case_id)
         assert ended.case.settled_by is not None
-        assert ended.case.settled_by.startswith("refund:")
+        assert ended.case.settled_by.startswith("refund-by-itself:")
         assert await count(database, "refunds") == 1
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import grpc
@@ -11,7 +12,8 @@ from mpesa_payments.v1 import money_pb2, payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 
 from payment_service.application.recording.record_facts import Submission
-from payment_service.domain.payment import Payment
+from payment_service.domain.facts import DeadlinePassed, Source
+from payment_service.domain.payment import BookingAction, LatePaymentPolicy, Payment
 from payment_service.domain.refund import RefundBar
 from payment_service.domain.refund_facts import (
     RefundAccepted,
@@ -198,3 +200,43 @@ async def test_a_refund_that_failed_can_be_asked_for_again_and_the_booking_stays
     second = (await process.payments.RefundPayment(asked(payment, "r-2"))).payment.refund
     assert second.refund_id != first.refund_id
     assert second.status == payment_pb2.REFUND_STATUS_PENDING
+
+
+async def test_a_booking_that_cannot_be_delivered_gets_a_ticket_or_its_money_and_never_both(
+    process: Process, database: Database
+) -> None:
+    """After RELEASE nothing confirms the booking again: no repeated call, no news of the money, no other attempt."""
+    later: dict[str, Any] = {"booking_id": "BK-1", "late_payment_policy": LatePaymentPolicy.CONFIRM}
+    first = await process.tell(await process.create(**later), *sent(1))
+    process.writers.clock.move(301)
+    await process.tell(first, DeadlinePassed())
+    payment = await process.tell(await process.create(**later), *sent(2), paid(RECEIPT))
+    assert payment.booking_action is BookingAction.CONFIRM
+    for repeated in range(3):
+        answer = await process.payments.RefundPayment(asked(payment))
+        assert answer.replayed is (repeated > 0)
+    await process.tell(payment, paid(RECEIPT), replace(paid(RECEIPT), fact_id="pull:1"))
+    refund_id = UUID(answer.payment.refund.refund_id)
+    failed = RefundReported("callback:failed", RefundVerdict.FAILED, "1")
+    for fact in (RefundClaimed(UUID(int=9)), failed):
+        await process.writers.facts.submit(Submission(fact, payment.payment_id, refund_id=refund_id))
+    await process.tell(payment, replace(paid(RECEIPT), fact_id="query:1", source=Source.QUERY))
+    await process.tell(first, paid("TKZ9Y8X7W6"))
+    assert (await process.payments.RefundPayment(asked(payment, "r-2"))).payment.refund.refund_id != str(refund_id)
+    await process.caught_up()
+    events: list[payment_pb2.PaymentEvent] = []
+    start = pb.WatchPaymentsRequest(position=pb.WatchPaymentsRequest.POSITION_EARLIEST)
+    async for message in process.payments.WatchPayments(start):
+        events += message.events
+        if message.caught_up:
+            break
+    actions = [event.payment.booking_action for event in events]
+    assert actions.count(payment_pb2.BOOKING_ACTION_CONFIRM) == 1
+    released = actions.index(payment_pb2.BOOKING_ACTION_RELEASE)
+    assert actions.index(payment_pb2.BOOKING_ACTION_CONFIRM) < released
+    told_of_it = [event for event in events if event.payment.payment_id == str(payment.payment_id)]
+    assert [event.payment.version for event in told_of_it] == list(range(1, len(told_of_it) + 1))
+    assert {event.payment.booking_action for event in told_of_it if event in events[released:]} == {
+        payment_pb2.BOOKING_ACTION_RELEASE
+    }
+    assert await count(database, "refunds") == 2, "the one that failed, and the one that was asked for after it"
