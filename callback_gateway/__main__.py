@@ -1,12 +1,12 @@
 """Command line of the gateway."""
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from callback_gateway.app import load_core_tls
 from callback_gateway.app import serve as serve_gateway
 from callback_gateway.config import GatewaySettings
 from runtime.callback_tokens import load_callback_keys
@@ -14,6 +14,7 @@ from runtime.exporting import exporting
 from runtime.logs import configure_logs
 from runtime.serving import StartRefused, ending_on_refusal, refuse, run
 from runtime.settings import render_settings
+from runtime.tls import read_tls
 
 app = typer.Typer(name="callback-gateway", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -45,7 +46,8 @@ def serve(
         sys.stdout.write(render_settings(settings))
         with ending_on_refusal():
             load_callback_keys(settings.callback_keys_file)
-            load_core_tls(settings)
+            if settings.core_tls is not None:
+                read_tls(settings.core_tls, datetime.now(UTC))
         return
     configure_logs("callback-gateway", settings.log_level)
     with ending_on_refusal(), exporting("callback-gateway", settings.metrics_address, "GATEWAY_METRICS_ADDRESS"):

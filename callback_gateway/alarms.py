@@ -36,6 +36,13 @@ CALLBACK_KEYS_DIFFER = Alarm(
     "The gateway and the service have different callback keys, so true callbacks are refused.",
     "Give both programs the same file of callback keys, and start the one that had the wrong one again.",
 )
+TLS_FILES_UNUSABLE = Alarm(
+    "tls_files_unusable",
+    "The files of the gateway's certificate have changed, and cannot be used as they are. What was read before stays in"
+    " force.",
+    "Put right what the line names: `callback-gateway serve --check-config` tries the same files. Replace the"
+    " certificate and its key together; they are read within seconds.",
+)
 SERVICE_ANSWERS_WRONGLY = Alarm(
     "service_answers_wrongly",
     "The payment service answered a call about callbacks as it never should. These callbacks were answered 503.",
@@ -55,6 +62,7 @@ ALARMS: tuple[Alarm, ...] = (
     SPOOL_DAMAGED,
     CALLBACK_REJECTED,
     CALLBACK_KEYS_DIFFER,
+    TLS_FILES_UNUSABLE,
     SERVICE_ANSWERS_WRONGLY,
     PROGRAM_FAULT,
 )

@@ -4,15 +4,14 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 from aiohttp import web
-from mpesa_payments.v1.callback_service_pb2_grpc import CallbackServiceStub
 
 from callback_gateway.config import GatewaySettings
 from callback_gateway.connections import Connections, EdgeConnection
+from callback_gateway.core_channel import core_channel
 from callback_gateway.core_health import CoreHealth
 from callback_gateway.delivery import Delivery
 from callback_gateway.edge import Edge, UnknownKeys, answer
@@ -28,7 +27,6 @@ from runtime.serving import (
     stop_requested,
     write_ready_file,
 )
-from runtime.tls import TlsContent, open_channel, read_tls
 
 # A burst of callbacks opens its connections at once; the kernel holds those not accepted yet.
 LISTEN_BACKLOG = 1_024
@@ -56,11 +54,6 @@ async def serve(settings: GatewaySettings, ready_file: Path | None) -> None:
         log.info("gateway drains")
 
 
-def load_core_tls(settings: GatewaySettings) -> TlsContent | None:
-    """What the gateway shows to the payment service; StartRefused where a file cannot be used."""
-    return None if settings.core_tls is None else read_tls(settings.core_tls, datetime.now(UTC))
-
-
 @contextlib.asynccontextmanager
 async def run_gateway(settings: GatewaySettings, keys: CallbackKeys) -> AsyncIterator[Address]:
     """A serving gateway at the address; it has drained when the block is left."""
@@ -69,7 +62,7 @@ async def run_gateway(settings: GatewaySettings, keys: CallbackKeys) -> AsyncIte
     queue = ForwardQueue(settings.callbacks_waiting_max, settings.forward_time_s)
     async with (
         _running_spool(settings) as spool,
-        open_channel(settings.core_address, load_core_tls(settings)) as channel,
+        core_channel(settings.core_address, settings.core_tls) as core,
     ):
         edge = Edge(
             keys=keys,
@@ -79,16 +72,16 @@ async def run_gateway(settings: GatewaySettings, keys: CallbackKeys) -> AsyncIte
             counts=counts,
             body_max_bytes=settings.body_max_bytes,
             body_time_s=settings.body_time_s,
-            core=CoreHealth(channel, keys),
+            core=CoreHealth(core, keys),
             unknown_keys=UnknownKeys(),
         )
         http = web.Server(lambda request: answer(edge, request))
         listener = await _listen(http, connections, settings.listen_address)
         # A part that fails ends the whole gateway: a process that takes callbacks and forwards none is worse than none.
         async with asyncio.TaskGroup() as parts:
-            work = [parts.create_task(forward_callbacks(queue, channel)), parts.create_task(_report(counts))]
+            work = [parts.create_task(forward_callbacks(queue, core)), parts.create_task(_report(counts))]
             if spool is not None:
-                delivery = Delivery(spool, CallbackServiceStub(channel), queue.core_answered)
+                delivery = Delivery(spool, core, queue.core_answered)
                 work += [parts.create_task(spool.write_groups()), parts.create_task(delivery.run())]
             try:
                 host, port = listener.sockets[0].getsockname()[:2]

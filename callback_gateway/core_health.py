@@ -7,11 +7,11 @@ comes.
 import asyncio
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from mpesa_payments.v1 import callback_service_pb2 as pb
-from mpesa_payments.v1.callback_service_pb2_grpc import CallbackServiceStub
 
 from callback_gateway.alarms import CALLBACK_KEYS_DIFFER
+from callback_gateway.core_channel import CoreChannel
 from runtime.alarms import LastingAlarm
 from runtime.callback_tokens import CallbackKeys, key_checks
 
@@ -25,9 +25,8 @@ _ABOUT_CALLBACKS = health_pb2.HealthCheckRequest(service=pb.DESCRIPTOR.services_
 class CoreHealth:
     """What the core last said of itself, asked again when that is no longer fresh."""
 
-    def __init__(self, channel: grpc.aio.Channel, keys: CallbackKeys) -> None:
-        self._health = health_pb2_grpc.HealthStub(channel)
-        self._callbacks = CallbackServiceStub(channel)
+    def __init__(self, core: CoreChannel, keys: CallbackKeys) -> None:
+        self._core = core
         checks = [pb.CallbackKeyCheck(key_id=key_id, check=check) for key_id, check in key_checks(keys).items()]
         self._keys = pb.CheckCallbackKeysRequest(keys=checks)
         self._asking = asyncio.Lock()
@@ -47,7 +46,7 @@ class CoreHealth:
                 return
             try:
                 # Only about callbacks: a core takes them also while it is not ready for payments.
-                reply = await self._health.Check(_ABOUT_CALLBACKS, timeout=HEALTH_TIME_S)
+                reply = await self._core.health.Check(_ABOUT_CALLBACKS, timeout=HEALTH_TIME_S)
                 self.reachable = reply.status == health_pb2.HealthCheckResponse.SERVING
             except grpc.aio.AioRpcError:
                 self.reachable = False
@@ -57,7 +56,7 @@ class CoreHealth:
 
     async def _compare_keys(self) -> None:
         try:
-            reply = await self._callbacks.CheckCallbackKeys(self._keys, timeout=HEALTH_TIME_S)
+            reply = await self._core.callbacks.CheckCallbackKeys(self._keys, timeout=HEALTH_TIME_S)
             differing = list(reply.differing_key_ids)
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNIMPLEMENTED:

@@ -21,9 +21,9 @@ from typing import NoReturn
 import grpc
 import structlog
 from mpesa_payments.v1 import callback_service_pb2 as pb
-from mpesa_payments.v1.callback_service_pb2_grpc import CallbackServiceStub
 
 from callback_gateway.alarms import CALLBACK_REJECTED, SPOOL_DAMAGED, SPOOL_UNREADABLE
+from callback_gateway.core_channel import CoreChannel
 from callback_gateway.forwarding import GROUP_MAX_BYTES
 from callback_gateway.spool import Spool
 from callback_gateway.spool_records import Record
@@ -46,7 +46,7 @@ class Delivery:
     """The deliveries of one gateway from its spool."""
 
     spool: Spool
-    stub: CallbackServiceStub
+    core: CoreChannel
     # Told when the service has answered a call.
     core_answered: Callable[[], None]
     # What is settled of the segments that are still there, by the starts of its records.
@@ -134,7 +134,7 @@ class Delivery:
         outcomes: list[int] = []
         reason = "NOT_STORED"
         try:
-            outcomes += (await self.stub.SubmitCallbacks(request, timeout=CALL_TIME_S)).outcomes
+            outcomes += (await self.core.callbacks.SubmitCallbacks(request, timeout=CALL_TIME_S)).outcomes
         except grpc.aio.AioRpcError as error:
             reason = error.code().name
         else:

@@ -15,9 +15,9 @@ from typing import NoReturn
 import grpc
 import structlog
 from mpesa_payments.v1 import callback_service_pb2 as pb
-from mpesa_payments.v1.callback_service_pb2_grpc import CallbackServiceStub
 
 from callback_gateway.alarms import SERVICE_ANSWERS_WRONGLY
+from callback_gateway.core_channel import CoreChannel
 from runtime.alarms import raise_alarm
 
 # The contract's limits. A callback adds some 200 bytes of its own to its body; a margin is left for the framing.
@@ -93,22 +93,21 @@ class ForwardQueue:
         self.waiting.extendleft(reversed(group))
 
 
-async def forward_callbacks(queue: ForwardQueue, channel: grpc.aio.Channel) -> NoReturn:
+async def forward_callbacks(queue: ForwardQueue, core: CoreChannel) -> NoReturn:
     """Forward what is queued until cancelled."""
-    stub = CallbackServiceStub(channel)
     async with asyncio.TaskGroup() as senders:
         for _ in range(CALLS_IN_FLIGHT):
-            senders.create_task(_send_groups(queue, stub))
+            senders.create_task(_send_groups(queue, core))
     raise AssertionError("the senders run until they are cancelled")
 
 
-async def _send_groups(queue: ForwardQueue, stub: CallbackServiceStub) -> NoReturn:
+async def _send_groups(queue: ForwardQueue, core: CoreChannel) -> NoReturn:
     while True:
         while not queue.waiting:
             queue.arrived.clear()
             await queue.arrived.wait()
         group = _take_group(queue)
-        if group and not await _send(queue, stub, group):
+        if group and not await _send(queue, core, group):
             await asyncio.sleep(RETRY_PAUSE_S)
 
 
@@ -129,12 +128,12 @@ def _take_group(queue: ForwardQueue) -> list[Waiting]:
     return group
 
 
-async def _send(queue: ForwardQueue, stub: CallbackServiceStub, group: list[Waiting]) -> bool:
+async def _send(queue: ForwardQueue, core: CoreChannel, group: list[Waiting]) -> bool:
     """One call; False if something is left to be tried again after a pause."""
     request = pb.SubmitCallbacksRequest(callbacks=[item.callback for item in group])
     time_left = max(item.give_up_at for item in group) - asyncio.get_running_loop().time()
     try:
-        response = await stub.SubmitCallbacks(request, timeout=max(time_left, 0.01))
+        response = await core.callbacks.SubmitCallbacks(request, timeout=max(time_left, 0.01))
     except grpc.aio.AioRpcError as error:
         return _call_failed(queue, group, error)
     except asyncio.CancelledError:

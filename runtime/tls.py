@@ -4,7 +4,7 @@ Decides which files can be used, and that a server takes new ones as soon as the
 offered what the files hold at that moment. Who may do what is for the server's own table to say.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,14 +89,44 @@ def read_tls(files: TlsFiles, now: datetime) -> TlsContent:
     return content
 
 
-def server_credentials(files: TlsFiles, content: TlsContent, unusable: Alarm) -> grpc.ServerCredentials:
-    """For a server that takes a client's certificate or no client, and follows its files from `content` on.
+class FollowedFiles:
+    """Files that are read again once they have changed. What cannot be used raises the alarm, and changes nothing."""
 
-    Files that cannot be used raise the alarm, and what was read last stays in force.
-    """
+    def __init__(self, files: TlsFiles, content: TlsContent, unusable: Alarm) -> None:
+        """`content` is what they held at the start."""
+        self._files, self._in_force = files, content
+        self._looked_at = _stamp(files)
+        self._unusable = LastingAlarm(unusable)
+
+    def renewed(self) -> TlsContent | None:
+        """What they hold, where that is new and fits together."""
+        stamp = _stamp(self._files)
+        if stamp == self._looked_at:
+            return None
+        self._looked_at = stamp
+        try:
+            content = read_tls(self._files, datetime.now(UTC))
+        except TlsUnusable as error:
+            self._unusable.set(True, why=str(error))
+            return None
+        self._unusable.set(False)
+        if content == self._in_force:
+            return None
+        self._in_force = content
+        return content
+
+
+def server_credentials(files: TlsFiles, content: TlsContent, unusable: Alarm) -> grpc.ServerCredentials:
+    """For a server that takes no client without a certificate, and offers each new connection what the files hold."""
+    followed = FollowedFiles(files, content, unusable)
+
+    def before_each_handshake() -> grpc.ServerCertificateConfiguration | None:
+        renewed = followed.renewed()
+        return None if renewed is None else _configuration(renewed)
+
     return grpc.dynamic_ssl_server_credentials(
         _configuration(content),
-        _renewed(files, content, LastingAlarm(unusable)),  # type: ignore[arg-type]  # None means "no change"
+        before_each_handshake,  # type: ignore[arg-type]  # None means "no change"
         require_client_authentication=True,
     )
 
@@ -108,33 +138,6 @@ def open_channel(address: Address, content: TlsContent | None) -> grpc.aio.Chann
         return grpc.aio.insecure_channel(target, options=CLIENT_OPTIONS)
     credentials = grpc.ssl_channel_credentials(content.authority, content.key, content.certificate)
     return grpc.aio.secure_channel(target, credentials, options=CLIENT_OPTIONS)
-
-
-def _renewed(
-    files: TlsFiles, content: TlsContent, alarm: LastingAlarm
-) -> Callable[[], grpc.ServerCertificateConfiguration | None]:
-    """What gRPC asks before each handshake: the new configuration, or None where there is nothing new."""
-    in_force, looked_at = content, _stamp(files)
-
-    def fetch() -> grpc.ServerCertificateConfiguration | None:
-        nonlocal in_force, looked_at
-        stamp = _stamp(files)
-        if stamp == looked_at:
-            return None
-        try:
-            read = read_tls(files, datetime.now(UTC))
-        except TlsUnusable as error:
-            alarm.set(True, why=str(error))
-            return None
-        finally:
-            looked_at = stamp
-        alarm.set(False)
-        if read == in_force:
-            return None
-        in_force = read
-        return _configuration(read)
-
-    return fetch
 
 
 def _stamp(files: TlsFiles) -> tuple[tuple[int, int, int] | None, ...]:

@@ -43,6 +43,8 @@ class RecordingCore(CallbackServiceServicer):
     # None for a service that is too old to compare keys.
     keys: CallbackKeys | None = None
     calls: list[list[pb.Callback]] = field(default_factory=list)
+    # What the gateway showed, call by call; empty in plaintext.
+    shown: list[bytes] = field(default_factory=list)
     refused_calls: int = 0
     address: str = ""
 
@@ -57,6 +59,7 @@ class RecordingCore(CallbackServiceServicer):
             self.refused_calls += 1
             await context.abort(self.failing, "told to")
         self.calls.append(list(request.callbacks))
+        self.shown += context.auth_context().get("x509_pem_cert", ())
         await asyncio.sleep(self.delay_s)
         await self.may_answer.wait()
         outcomes = [self.outcome(callback) for callback in request.callbacks]
@@ -74,7 +77,9 @@ class RecordingCore(CallbackServiceServicer):
 
 
 @contextlib.asynccontextmanager
-async def serve_core(core: RecordingCore, port: int = 0) -> AsyncIterator[RecordingCore]:
+async def serve_core(
+    core: RecordingCore, port: int = 0, credentials: grpc.ServerCredentials | None = None
+) -> AsyncIterator[RecordingCore]:
     """The server, ready for callbacks and for nothing else, on the port; nothing listens there after the block."""
     server = grpc.aio.server(options=(*SERVER_OPTIONS, ("grpc.max_receive_message_length", 1024 * 1024)))
     add_CallbackServiceServicer_to_server(core, server)
@@ -84,7 +89,8 @@ async def serve_core(core: RecordingCore, port: int = 0) -> AsyncIterator[Record
         pb.DESCRIPTOR.services_by_name["CallbackService"].full_name, health_pb2.HealthCheckResponse.SERVING
     )
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    address = f"127.0.0.1:{port}"
+    bound = server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
     assert bound, f"port {port} is taken"
     core.address = f"127.0.0.1:{bound}"
     await server.start()

@@ -42,6 +42,7 @@ BOOKING_REFUNDS = "tests/application/refunding/test_refund_booking.py"
 SENT_REFUNDS = "tests/application/refunding/test_send_refunds.py"
 TAKEN_BACK = "tests/domain/test_taken_back.py"
 IDENTITY = "tests/rpc/test_identity.py"
+CORE_CHANNEL = "tests/callback_gateway/test_core_channel.py"
 
 FAULTS = (
     Fault(
@@ -1534,8 +1535,23 @@ FAULTS = (
     Fault(
         "new certificates wait for a restart",
         "runtime/tls.py",
-        "if stamp == looked_at:",
+        "if stamp == self._looked_at:",
         "if True:",
         (f"{IDENTITY}::test_new_certificates_are_taken_under_load_and_bad_ones_are_an_alarm",),
+    ),
+    Fault(
+        "the gateway takes whoever listens for the payment service",
+        "runtime/tls.py",
+        "return grpc.aio.secure_channel(target, credentials, options=CLIENT_OPTIONS)",
+        "return grpc.aio.insecure_channel(target, options=CLIENT_OPTIONS)",
+        (f"{CORE_CHANNEL}::test_whoever_takes_the_services_port_collects_no_token",),
+    ),
+    Fault(
+        "the gateway goes on with the certificate that it was started with",
+        "callback_gateway/core_channel.py",
+        "core.take(open_channel(address, content))",
+        "open_channel(address, content)",
+        (f"{CORE_CHANNEL}::test_a_renewed_certificate_is_shown_without_a_restart_and_a_bad_one_is_an_alarm",),
+        hangs_after=30,
     ),
 )

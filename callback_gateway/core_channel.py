@@ -1,0 +1,73 @@
+"""The channel to the payment service: who the gateway says it is, and that new certificates need no restart.
+
+gRPC reads a client's certificate once, when the channel is made. So the files are looked at now and then, and when they
+have changed, a new channel takes over; calls that are under way end on the old one.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import grpc.aio
+import structlog
+from grpc_health.v1 import health_pb2_grpc
+from mpesa_payments.v1.callback_service_pb2_grpc import CallbackServiceStub
+
+from callback_gateway.alarms import TLS_FILES_UNUSABLE
+from runtime.serving import Address
+from runtime.tls import FollowedFiles, TlsFiles, open_channel, read_tls
+
+LOOK_EVERY_S = 5.0
+# Longer than any call of the gateway's: what is under way is not cut off.
+OLD_CHANNEL_TIME_S = 30.0
+
+log = structlog.get_logger()
+
+
+class CoreChannel:
+    """The stubs of the channel that is in force. Ask for them anew for each call."""
+
+    callbacks: CallbackServiceStub
+    health: health_pb2_grpc.HealthStub
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.take(channel)
+
+    def take(self, channel: grpc.aio.Channel) -> None:
+        """From now on, call through this channel."""
+        self.channel = channel
+        self.callbacks = CallbackServiceStub(channel)
+        self.health = health_pb2_grpc.HealthStub(channel)
+
+
+@contextlib.asynccontextmanager
+async def core_channel(address: Address, files: TlsFiles | None) -> AsyncIterator[CoreChannel]:
+    """A channel that follows its files; in plaintext without them. StartRefused where a file cannot be used now."""
+    if files is None:
+        async with open_channel(address, None) as channel:
+            yield CoreChannel(channel)
+        return
+    content = read_tls(files, datetime.now(UTC))
+    core = CoreChannel(open_channel(address, content))
+    following = asyncio.create_task(_follow(core, address, FollowedFiles(files, content, TLS_FILES_UNUSABLE)))
+    try:
+        yield core
+    finally:
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+        await core.channel.close(None)
+
+
+async def _follow(core: CoreChannel, address: Address, files: FollowedFiles) -> None:
+    async with asyncio.TaskGroup() as closing:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            content = files.renewed()
+            if content is None:
+                continue
+            old = core.channel
+            core.take(open_channel(address, content))
+            closing.create_task(old.close(OLD_CHANNEL_TIME_S))
+            log.info("certificate renewed")
