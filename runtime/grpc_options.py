@@ -12,6 +12,8 @@ SERVER_MIN_PING_INTERVAL_MS = 10_000
 # After an outage of the peer the next attempt comes within a second, not within gRPC's two minutes.
 RECONNECT_BACKOFF_MAX_MS = 1_000
 RECONNECT_BACKOFF_MIN_MS = 100
+# For one attempt to connect, handshakes included: it takes that long between busy machines, or over a bad network.
+CONNECT_WAIT_MS = 5_000
 
 CLIENT_OPTIONS: tuple[tuple[str, int], ...] = (
     # Proxy variables in the environment would otherwise carry off even loopback connections.
@@ -21,7 +23,8 @@ CLIENT_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", RECONNECT_BACKOFF_MIN_MS),
-    ("grpc.min_reconnect_backoff_ms", RECONNECT_BACKOFF_MIN_MS),
+    # By its name a pause, but what gRPC does with it is to give an attempt this long, or up to its next one.
+    ("grpc.min_reconnect_backoff_ms", CONNECT_WAIT_MS),
     ("grpc.max_reconnect_backoff_ms", RECONNECT_BACKOFF_MAX_MS),
 )
 

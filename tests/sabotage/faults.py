@@ -1554,4 +1554,13 @@ FAULTS = (
         (f"{CORE_CHANNEL}::test_a_renewed_certificate_is_shown_without_a_restart_and_a_bad_one_is_an_alarm",),
         hangs_after=30,
     ),
+    Fault(
+        "an attempt to connect is given up within the pause before the next one",
+        "runtime/grpc_options.py",
+        '("grpc.min_reconnect_backoff_ms", CONNECT_WAIT_MS)',
+        '("grpc.min_reconnect_backoff_ms", RECONNECT_BACKOFF_MIN_MS)',
+        (
+            "tests/runtime/test_grpc_options.py::test_a_connection_that_takes_longer_than_the_pauses_between_attempts_is_made",
+        ),
+    ),
 )
