@@ -35,6 +35,7 @@ from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, RecordingTools, Submission, record_facts
 from payment_service.application.refunding.send_refunds import RefundTools, drain_refunds
 from payment_service.application.settling.accept_callbacks import AcceptTools
+from payment_service.application.settling.ask_status import StatusTools
 from payment_service.application.settling.catching_up import CatchingUp
 from payment_service.config import PaymentSettings
 from payment_service.credentials import Credentials, load_credentials, prove_credentials
@@ -194,6 +195,7 @@ def _parts(
         callbacks=AcceptTools(writers.facts, sealer, credentials.callback_keys, catching_up),
         reads=reads,
         refund_shortcodes=credentials.shortcodes if refunds is not None else (),
+        questions=StatusTools(engine, send.safaricom, refunds.operator) if refunds is not None else None,
         shortcodes=[ShortcodeLimits(s.number, s.amount_min, s.amount_max) for s in credentials.shortcodes.values()],
         page_keys=credentials.keys.fingerprint,
         clock=clock,

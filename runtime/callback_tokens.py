@@ -26,7 +26,7 @@ KIND_PATTERN = re.compile(r"[a-z]{1,16}")
 # was to come to another: the word that nobody knows what became of a reversal has the shape of its result.
 KINDS_AT: Mapping[str, Sequence[str]] = {
     "stk": ("stk",),
-    "result": ("result", "reversal", "reversaltimeout", "reversalstatus"),
+    "result": ("result", "reversal", "reversaltimeout", "reversalstatus", "balance", "balancetimeout"),
 }
 
 # Changes with the meaning of what is signed, so that a token of one version is never valid in another.

@@ -12,10 +12,24 @@ from conformance.cases import (
     refunds,
     streams,
     taken_back,
+    trips,
 )
 from conformance.running import DECLARED
 
-_GROUPS = (essentials, answers, callbacks, asking, late, attempts, casework, refunds, taken_back, streams, outages)
+_GROUPS = (
+    essentials,
+    answers,
+    callbacks,
+    asking,
+    late,
+    attempts,
+    casework,
+    refunds,
+    trips,
+    taken_back,
+    streams,
+    outages,
+)
 _ORDER = [module.__name__ for module in _GROUPS]
 
 CASES = sorted(DECLARED, key=lambda one: _ORDER.index(one.play.__module__))

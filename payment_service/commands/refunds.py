@@ -13,8 +13,8 @@ from payment_service.commands.account import account
 from payment_service.commands.asking import As, Name, Output, Reason, Service, confirm, operations, reached
 from payment_service.commands.booking_list import ListedBooking, load_bookings
 from payment_service.commands.screens import show_line
-from payment_service.commands.trip_plan import TO_ASK_FOR, Passenger, Standing, sum_of
-from payment_service.commands.trip_run import Act, TripRun, plan
+from payment_service.commands.trip_plan import Float, Passenger, Standing, covered, sum_of, to_ask_for
+from payment_service.commands.trip_run import Act, TripRun, floats_of, plan
 from runtime.serving import StartRefused, refuse, run
 
 INTERRUPTED = 130
@@ -54,18 +54,22 @@ def start(
     async def refund() -> None:
         async with operations(where) as stub:
             trip = await plan(stub, bookings, act)
+            floats = await floats_of(stub, trip.values())
+            wanted = covered(trip.values(), floats)
+            to_send, left_out = sum_of(wanted), sum_of(set(to_ask_for(trip.values())) - set(wanted))
             if dry_run and output is Output.JSON:
-                _report(trip, "", output)
+                _report(trip, floats, "", output)
             else:
                 _show(screens.plan_lines(file.name, list(trip.values())), output)
+                _show(screens.float_lines(floats, left_out), output)
             if dry_run:
                 return
-            to_send = sum_of(trip.values(), *TO_ASK_FOR)
             if to_send.bookings and not yes:
                 confirm(screens.question(to_send, reason))
-            running = TripRun(stub, act, per_minute, trip, _Progress())
+            running = TripRun(stub, act, per_minute, trip, wanted, _Progress())
             await running.go()
-            _report(trip, running.stopped, output)
+            stopped = running.stopped or ("The float covers no more." if left_out.bookings else "")
+            _report(trip, floats, stopped, output)
         if sum_of(trip.values(), Standing.DONE).bookings < len(trip):
             raise _NotAll
 
@@ -88,7 +92,7 @@ def show(file: File, service: Service = None, output: As = Output.TEXT) -> None:
         async with operations(where) as stub:
             trip = await plan(stub, bookings, Act())
         if output is Output.JSON:
-            _report(trip, "", output)
+            _report(trip, {}, "", output)
         else:
             _show(screens.passenger_lines(list(trip.values())), output)
 
@@ -115,10 +119,10 @@ class _Progress:
             sys.stderr.write(f"{line}\n")
 
 
-def _report(trip: Mapping[str, Passenger], stopped: str, output: Output) -> None:
+def _report(trip: Mapping[str, Passenger], floats: Mapping[str, Float], stopped: str, output: Output) -> None:
     found = list(trip.values())
     if output is Output.JSON:
-        sys.stdout.write(screens.as_json(found, stopped) + "\n")
+        sys.stdout.write(screens.as_json(found, floats, stopped) + "\n")
     else:
         _show(screens.report_lines(found, stopped), output)
 

@@ -53,6 +53,15 @@ class Passenger:
 
 
 @dataclass(frozen=True, slots=True)
+class Float:
+    """What the refunds of a shortcode can be paid from, in whole shillings; None where it is not known, and why."""
+
+    shortcode: str
+    available: int | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Sum:
     """So many bookings, and so many shillings."""
 
@@ -82,14 +91,33 @@ def not_possible(listed: ListedBooking, why: str) -> Passenger:
 
 
 def sum_of(trip: Iterable[Passenger], *standings: Standing) -> Sum:
-    """What stands so, added up."""
-    found = [one for one in trip if one.standing in standings]
+    """What stands so, or in whatever way, added up."""
+    found = [one for one in trip if not standings or one.standing in standings]
     return Sum(len(found), sum(one.amount for one in found))
 
 
 def to_ask_for(trip: Iterable[Passenger]) -> list[Passenger]:
     """Those whose money is still to be asked for, in the order of the list."""
     return [one for one in trip if one.standing in TO_ASK_FOR]
+
+
+def covered(trip: Iterable[Passenger], floats: Mapping[str, Float]) -> list[Passenger]:
+    """Those of `to_ask_for` whom the float pays for, in the order of the list.
+
+    What is not known stops nobody: M-Pesa says when it is gone.
+    """
+    left = {one.shortcode: one.available for one in floats.values()}
+    found = []
+    for one in to_ask_for(trip):
+        available = left.get(one.shortcode)
+        if available is not None:
+            if one.amount > available:
+                # The next one may be cheaper. It waits all the same: who is paid is decided by the list.
+                left[one.shortcode] = 0
+                continue
+            left[one.shortcode] = available - one.amount
+        found.append(one)
+    return found
 
 
 def why_to_stop(ended: Sequence[Passenger]) -> str:

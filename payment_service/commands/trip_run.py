@@ -5,7 +5,7 @@ and run again, also twice at once: each payment is refunded once.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,15 @@ from mpesa_payments.v1 import payment_pb2
 
 from payment_service.commands.asking import CALL_SECONDS
 from payment_service.commands.booking_list import ListedBooking, ListRefused
-from payment_service.commands.trip_plan import Passenger, Standing, not_possible, passenger, to_ask_for, why_to_stop
+from payment_service.commands.trip_plan import (
+    Float,
+    Passenger,
+    Standing,
+    not_possible,
+    passenger,
+    to_ask_for,
+    why_to_stop,
+)
 from runtime.serving import StartRefused
 
 LOOKS_AT_ONCE = 8
@@ -50,6 +58,8 @@ class TripRun:
     per_minute: int
     trip: dict[str, Passenger]
     """By booking."""
+    wanted: Sequence[Passenger]
+    """Those to be asked for, in the order of the list."""
     tell: Callable[[Sequence[Passenger]], None]
     stopped: str = ""
     """Why the rest is not asked for."""
@@ -68,7 +78,7 @@ class TripRun:
 
     async def _go(self) -> None:
         loop = asyncio.get_running_loop()
-        waiting = [one.listed for one in to_ask_for(self.trip.values())]
+        waiting = [one.listed for one in self.wanted]
         self.asked_at = {b: loop.time() for b, one in self.trip.items() if one.standing is Standing.UNDER_WAY}
         turns, filled_at = 1.0, loop.time()
         while waiting or self._awaited(loop.time()):
@@ -108,6 +118,18 @@ async def plan(stub: Any, bookings: Sequence[ListedBooking], act: Act) -> dict[s
     """How the money of each booking stands, by booking. Raises ListRefused where a line names no payment."""
     found = await look_at_all(stub, bookings, act)
     return {one.listed.booking_id: one for one in found}
+
+
+async def floats_of(stub: Any, trip: Iterable[Passenger]) -> dict[str, Float]:
+    """What each shortcode can pay the refunds of a trip from; asked of M-Pesa, so it takes some seconds."""
+    first_of = {one.shortcode: one for one in reversed(to_ask_for(trip))}
+    found = {}
+    for shortcode, one in sorted(first_of.items()):
+        asked = pb.GetFloatRequest(payment_id=one.payment_id)
+        answer: pb.GetFloatResponse = await stub.GetFloat(asked, timeout=CALL_SECONDS)
+        available = answer.available.units if answer.HasField("available") else None
+        found[shortcode] = Float(shortcode, available, answer.problem)
+    return found
 
 
 async def look_at_all(stub: Any, bookings: Sequence[ListedBooking], act: Act, patience: float = 0.0) -> list[Passenger]:

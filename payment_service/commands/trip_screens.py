@@ -1,10 +1,10 @@
 """What an operator sees of a trip that is refunded: before it, while it runs, and after it. No number is in clear."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from payment_service.commands.trip_plan import Passenger, Standing, Sum, sum_of
+from payment_service.commands.trip_plan import Float, Passenger, Standing, Sum, sum_of
 
 AGAIN: Final = "Start it again with the same file: nobody is refunded twice."
 
@@ -22,6 +22,15 @@ def plan_lines(file: str, trip: Sequence[Passenger]) -> Iterator[str]:
     yield f"{len(trip)} bookings in {file}"
     yield from _sums(trip, _SAID)
     yield from _barred(trip)
+
+
+def float_lines(floats: Mapping[str, Float], left_out: Sum) -> Iterator[str]:
+    """What there is to pay the refunds from, and how many it does not pay for."""
+    for one in floats.values():
+        said = f"KES {one.available:,}" if one.available is not None else f"not known. {one.problem}"
+        yield f"  float of {one.shortcode}: {said}"
+    if left_out.bookings:
+        yield f"  the float does not cover {left_out.bookings} of them, {_money(left_out)}: they are left"
 
 
 def passenger_lines(trip: Sequence[Passenger]) -> Iterator[str]:
@@ -64,12 +73,16 @@ def report_lines(trip: Sequence[Passenger], stopped: str) -> Iterator[str]:
         yield "What is under way ends by itself: `payment-service refunds show` with the same file says how."
 
 
-def as_json(trip: Sequence[Passenger], stopped: str) -> str:
+def as_json(trip: Sequence[Passenger], floats: Mapping[str, Float], stopped: str) -> str:
     """The same for programs."""
     sums = {one: sum_of(trip, one) for one in Standing}
     return json.dumps(
         {
             "stopped": stopped,
+            "floats": [
+                {"shortcode": one.shortcode, "available_kes": one.available, "problem": one.problem}
+                for one in floats.values()
+            ],
             "sums": {one.value: {"bookings": of.bookings, "amount_kes": of.amount} for one, of in sums.items()},
             "bookings": [
                 {

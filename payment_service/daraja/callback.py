@@ -60,6 +60,8 @@ def read_callback(
             return RefundTimedOut(fact_id)
         case CallbackKind.REVERSAL_STATUS:
             return read_reversal_status_post(body, fact_id)
+        case CallbackKind.BALANCE | CallbackKind.BALANCE_TIMEOUT:
+            return NothingTold(fact_id, "it is about what our account has")
         case _:
             assert_never(kind)
 

@@ -46,7 +46,11 @@ def request_ids(payment_id: UUID, refunds: int) -> list[str]:
 
 
 def latest_try(ids: Sequence[str], used: Mapping[str, UUID], refunds: Sequence[Refund]) -> RefundTry:
-    """How the refund by booking stands; `used` is which refund each used id has made."""
+    """How the refund by booking stands; `used` is which refund each used id has made.
+
+    It may have been read later than the refunds. An id whose refund is not among them was used meanwhile, so it is the
+    next one still: whoever asks with it is given that refund.
+    """
     by_id = {refund.refund_id: refund for refund in refunds}
-    tried = [used[request_id] for request_id in ids if request_id in used]
-    return RefundTry(by_id.get(tried[-1]) if tried else None, ids[len(tried)])
+    tried = [by_id[used[request_id]] for request_id in ids if used.get(request_id) in by_id]
+    return RefundTry(tried[-1] if tried else None, ids[len(tried)])

@@ -16,6 +16,10 @@ class CallbackKind(StrEnum):
     """A reversal, of which nobody knows what became."""
     REVERSAL_STATUS = "reversalstatus"
     """A question for the status of a reversal."""
+    BALANCE = "balance"
+    """A question for what our account has, asked because of a payment: it says nothing of the payment itself."""
+    BALANCE_TIMEOUT = "balancetimeout"
+    """The same, of which there is no answer."""
 
 
 class CallbackStatus(StrEnum):

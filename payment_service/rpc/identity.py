@@ -81,6 +81,7 @@ RULES: Mapping[str, Mapping[Party, Sees]] = {
     f"{_OPERATIONS}/GetPromptSwitch": _OPERATOR,
     f"{_OPERATIONS}/TurnPromptSwitch": _OPERATOR,
     f"{_OPERATIONS}/RefundBooking": _OPERATOR,
+    f"{_OPERATIONS}/GetFloat": _OPERATOR,
     f"{health.SERVICE_NAME}/Check": _EVERY_CALLER,
     f"{health.SERVICE_NAME}/Watch": _EVERY_CALLER,
     f"{reflection.SERVICE_NAME}/ServerReflectionInfo": _EVERY_CALLER,

@@ -20,6 +20,7 @@ from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.application.refunding import refund_payment as refunding
 from payment_service.application.settling.accept_callbacks import AcceptTools, accept_callbacks
+from payment_service.application.settling.ask_status import StatusTools
 from payment_service.domain.errors import InvalidRequest
 from payment_service.domain.payment import ShortcodeLimits
 from payment_service.rpc import replies, requests
@@ -53,6 +54,8 @@ class Core:
     reads: PaymentReads
     refund_shortcodes: Collection[str]
     """Those that money can go back from; none where no initiator is set up."""
+    questions: StatusTools | None
+    """What M-Pesa is asked with as an operator; None where no initiator is set up."""
     shortcodes: Sequence[ShortcodeLimits]
     page_keys: KeyRing
     clock: Callable[[], datetime]

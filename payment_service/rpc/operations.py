@@ -11,6 +11,7 @@ from payment_service.application.casework import resolve_case as resolving
 from payment_service.application.casework import show_cases as showing
 from payment_service.application.casework import take_case as taking
 from payment_service.application.collecting import prompt_switch as switching
+from payment_service.application.refunding import ask_float as asking_float
 from payment_service.application.refunding import refund_booking as refunding
 from payment_service.rpc import operations_replies as replies
 from payment_service.rpc import operations_requests as requests
@@ -78,6 +79,12 @@ async def refund_booking(core: Core, _call: Call, message: pb.RefundBookingReque
     )
 
 
+async def get_float(core: Core, _call: Call, message: pb.GetFloatRequest) -> pb.GetFloatResponse:
+    """GetFloat."""
+    payment_id = requests.parse_float_payment(message)
+    return replies.float_found(await asking_float.ask_float(core.questions, core.reads, payment_id))
+
+
 def _next_page(core: Core, last: UUID | None, filters: bytes) -> str:
     if last is None:
         return ""
@@ -93,5 +100,6 @@ OPERATIONS: Final[Mapping[str, Unary]] = {
     "mpesa_payments.v1.OperationsService/GetPromptSwitch": Unary(get_prompt_switch),
     "mpesa_payments.v1.OperationsService/TurnPromptSwitch": Unary(turn_prompt_switch),
     "mpesa_payments.v1.OperationsService/RefundBooking": Unary(refund_booking),
+    "mpesa_payments.v1.OperationsService/GetFloat": Unary(get_float),
 }
 """Every method for operators."""

@@ -7,6 +7,7 @@ from mpesa_payments.v1 import operations_service_pb2 as pb
 
 from payment_service.application.casework.find_payments import FoundPayments
 from payment_service.application.casework.show_cases import CaseFile, marks_of
+from payment_service.application.refunding.ask_float import Float
 from payment_service.application.refunding.refund_booking import BookingRefund
 from payment_service.domain.case_rules import Resolution, rules_of
 from payment_service.domain.cases import CaseKind
@@ -80,6 +81,12 @@ def booking_refunded(found: BookingRefund) -> pb.RefundBookingResponse:
         provider_result_code=(refund.result_code or "") if refund is not None and failed else "",
         shortcode=found.shortcode,
     )
+
+
+def float_found(found: Float) -> pb.GetFloatResponse:
+    """The answer to GetFloat."""
+    available = _money(found.available) if found.available is not None else None
+    return pb.GetFloatResponse(shortcode=found.shortcode, available=available, problem=found.problem)
 
 
 def _case(case: WorkedCase) -> pb.Case:

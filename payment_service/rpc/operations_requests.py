@@ -20,6 +20,7 @@ from payment_service.rpc.fields import (
     PAGE_SIZE_MAX,
     Fields,
     moment_in,
+    payment_id_in,
     phone_number_in,
     receipt_in,
     reference_in,
@@ -166,6 +167,15 @@ def parse_booking_refund(message: pb.RefundBookingRequest) -> BookingRefundReque
     fields.end()
     assert reason is not None, "anything else has been refused"
     return BookingRefundRequest(message.booking_id, reason, operator, why, message.validate_only)
+
+
+def parse_float_payment(message: pb.GetFloatRequest) -> UUID:
+    """The payment of whose shortcode the float is asked for."""
+    fields = Fields()
+    payment_id = payment_id_in(fields, message.payment_id)
+    fields.end()
+    assert payment_id is not None, "anything else has been refused"
+    return payment_id
 
 
 def _completed(fields: Fields, within: pb.FindPaymentsRequest.TimeRange) -> PaymentSearch:

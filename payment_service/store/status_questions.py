@@ -138,11 +138,7 @@ async def begin_question(
     conn: AsyncConnection, initiator: str, wanted: Wanted, now: datetime, next_ask_at: datetime
 ) -> None:
     """Write down that a transaction is being asked for, before it is."""
-    await conn.execute(
-        update(initiators)
-        .where(initiators.c.initiator == initiator)
-        .values(asked_reference=wanted.reference, asked_at=now, next_ask_at=now, refused_code=None)
-    )
+    await take_turn(conn, initiator, wanted.reference, now)
     if wanted.refund_id is not None:
         await conn.execute(
             update(refunds)
@@ -155,6 +151,15 @@ async def begin_question(
         insert(questions)
         .values(payment_id=wanted.payment_id, receipt=wanted.receipt, **tried)
         .on_conflict_do_update(index_elements=[questions.c.payment_id, questions.c.receipt], set_=tried)
+    )
+
+
+async def take_turn(conn: AsyncConnection, initiator: str, reference: str, now: datetime) -> None:
+    """Write down that a question is asked whose result comes to this reference."""
+    await conn.execute(
+        update(initiators)
+        .where(initiators.c.initiator == initiator)
+        .values(asked_reference=reference, asked_at=now, next_ask_at=now, refused_code=None)
     )
 
 

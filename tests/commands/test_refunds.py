@@ -44,6 +44,7 @@ async def test_a_dry_run_says_what_would_be_done_and_does_nothing(
         "  to be refunded: 2, KES 1,000",
         "  cannot be refunded from here: 1",
         "  line 4  BK-3  No money of this payment is known to have arrived, so none can go back.",
+        "  float of 174379: not known. Refunds are not set up for this shortcode.",
     ]
     _, output, _ = await command(environment, *words, "--output", "json")
     assert json.loads(output)["sums"]["TO_REFUND"] == {"bookings": 2, "amount_kes": 1000}
@@ -63,7 +64,6 @@ async def test_what_is_wrong_with_the_list_is_named_by_line_and_nothing_is_start
             "line 3: There is no payment of booking BK-9.\nline 4: booking_id: expected",
         ),
         ("booking_id\nBK-1\nBK-1\n", "line 3: booking BK-1 stands on line 2 already"),
-        ("booking_id;amount\nBK-1;500\n", "line 1: expected the heading booking_id and no other column"),
     ):
         trip.write_text(text)
         code, output, errors = await command(environment, *words)
@@ -72,8 +72,7 @@ async def test_what_is_wrong_with_the_list_is_named_by_line_and_nothing_is_start
     trip.write_text("booking_id\nBK-1\n")
     for wrong, said in (
         (("--file", str(trip.with_name("none.csv"))), "--file "),
-        (("--reason", " "), "reason: expected 1 to 200 characters"),
-        (("--operator", "0712345678"), "operator: expected a name"),
+        (("--reason", " ", "--operator", "0712345678"), "operator: expected a name"),
     ):
         code, output, errors = await command(environment, *words, *wrong)
         assert (code, output, errors.startswith(said)) == (1, "", True), errors

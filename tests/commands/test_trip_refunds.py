@@ -11,16 +11,18 @@ from mpesa_payments.v1.money_pb2 import Money
 
 from payment_service.commands.booking_list import BOOKINGS_MAX, ListedBooking, ListRefused, parse_bookings
 from payment_service.commands.trip_plan import (
+    Float,
     Passenger,
     Standing,
     Sum,
+    covered,
     not_possible,
     passenger,
     sum_of,
     to_ask_for,
     why_to_stop,
 )
-from payment_service.commands.trip_screens import as_json, plan_lines, progress_line, report_lines
+from payment_service.commands.trip_screens import as_json, float_lines, plan_lines, progress_line, report_lines
 
 DONE, FAILED = payment_pb2.REFUND_STATUS_DONE, payment_pb2.REFUND_STATUS_FAILED
 
@@ -110,7 +112,7 @@ def test_the_report_says_why_it_stopped_what_failed_and_what_is_left() -> None:
         "What is under way ends by itself: `payment-service refunds show` with the same file says how.",
     ]
     assert progress_line(TRIP) == "1 refunded, 1 under way, 1 to come, 1 failed"
-    report = json.loads(as_json(TRIP, "The float is gone."))
+    report = json.loads(as_json(TRIP, {}, "The float is gone."))
     assert report["sums"]["DONE"] == {"bookings": 1, "amount_kes": 1500}
     assert [(one["line"], one["state"]) for one in report["bookings"]] == [
         (2, "TO_REFUND"),
@@ -118,6 +120,21 @@ def test_the_report_says_why_it_stopped_what_failed_and_what_is_left() -> None:
         (4, "DONE"),
         (5, "FAILED"),
         (6, "NOT_POSSIBLE"),
+    ]
+
+
+def test_the_float_pays_in_the_order_of_the_list_and_what_is_not_known_stops_nobody() -> None:
+    trip = [answered(1), TRIP[4], answered(2, FAILED, "1"), answered(3, DONE), answered(4)]
+    for available, bookings in ((10_000, 3), (4_500, 3), (4_499, 2), (1_500, 1), (0, 0), (None, 3)):
+        paid = covered(trip, {"174379": Float("174379", available)})
+        assert [one.listed.booking_id for one in paid] == ["BK-1", "BK-2", "BK-4"][:bookings]
+    assert list(float_lines({"174379": Float("174379", 1_500)}, Sum(2, 3_000))) == [
+        "  float of 174379: KES 1,500",
+        "  the float does not cover 2 of them, KES 3,000: they are left",
+    ]
+    unknown = Float("174379", None, "M-Pesa has not told it within 15 seconds.")
+    assert list(float_lines({"174379": unknown}, Sum(0, 0))) == [
+        "  float of 174379: not known. M-Pesa has not told it within 15 seconds."
     ]
 
 

@@ -145,6 +145,7 @@ async def running_process(
             callbacks=AcceptTools(writers.facts, writers.sealer, CALLBACK_KEYS, catching_up),
             reads=reads,
             refund_shortcodes=[one.number for one in SHORTCODES],
+            questions=None,
             shortcodes=SHORTCODES,
             page_keys=writers.keys.fingerprint,
             clock=clock,

@@ -38,6 +38,8 @@ AUTOMATIC = "tests/domain/test_automatic_refunds.py"
 WATCHED_REFUNDS = "tests/application/refunding/test_watch_refunds.py"
 AUTOMATIC_RECORDED = "tests/application/refunding/test_automatic_refunds.py"
 RECORDED_REFUNDS = "tests/application/refunding/test_recorded_refunds.py"
+TRIPS = "tests/commands/test_trip_refunds.py"
+FLOAT = "tests/application/refunding/test_ask_float.py"
 BOOKING_REFUNDS = "tests/application/refunding/test_refund_booking.py"
 SENT_REFUNDS = "tests/application/refunding/test_send_refunds.py"
 TAKEN_BACK = "tests/domain/test_taken_back.py"
@@ -1470,9 +1472,23 @@ FAULTS = (
     Fault(
         "a refund by booking is not recognised when it is asked for again",
         "payment_service/domain/booking_refunds.py",
-        "for request_id in ids if request_id in used]",
+        "for request_id in ids if used.get(request_id) in by_id]",
         "for request_id in ids if request_id not in ids]",
         (f"{BOOKING_REFUNDS}::test_whoever_asks_however_often_there_is_one_refund",),
+    ),
+    Fault(
+        "the float is asked for again after M-Pesa has refused the initiator",
+        "payment_service/application/refunding/ask_float.py",
+        "    await _end(tools, initiator_refused(body))",
+        "    await _end(tools, None)",
+        (f"{FLOAT}::test_after_a_refusal_of_the_initiator_nothing_is_asked_for_a_day",),
+    ),
+    Fault(
+        "refunds are asked for that the float does not cover",
+        "payment_service/commands/trip_plan.py",
+        "            left[one.shortcode] = available - one.amount\n",
+        "",
+        (f"{TRIPS}::test_the_float_pays_in_the_order_of_the_list_and_what_is_not_known_stops_nobody",),
     ),
     Fault(
         "a look at a booking's refund asks for it",
@@ -1493,9 +1509,7 @@ FAULTS = (
         "payment_service/commands/trip_plan.py",
         "one.standing is Standing.FAILED and one.code == FLOAT_GONE for one in ended",
         "one.standing is Standing.DONE and one.code == FLOAT_GONE for one in ended",
-        (
-            "tests/commands/test_trip_refunds.py::test_a_run_stops_when_the_float_is_gone_and_when_refusals_follow_each_other",
-        ),
+        (f"{TRIPS}::test_a_run_stops_when_the_float_is_gone_and_when_refusals_follow_each_other",),
     ),
     Fault(
         "a certificate with two URIs is whoever it names first",

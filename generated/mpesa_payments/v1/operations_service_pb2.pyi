@@ -1061,3 +1061,57 @@ class RefundBookingResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RefundBookingResponse: _TypeAlias = RefundBookingResponse  # noqa: Y015
+
+@_typing.final
+class GetFloatRequest(_message.Message):
+    """Asks what refunds can be paid from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    payment_id: _builtins.str
+    """Required. A payment that came to the shortcode."""
+    def __init__(
+        self,
+        *,
+        payment_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["payment_id", b"payment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetFloatRequest: _TypeAlias = GetFloatRequest  # noqa: Y015
+
+@_typing.final
+class GetFloatResponse(_message.Message):
+    """What refunds can be paid from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHORTCODE_FIELD_NUMBER: _builtins.int
+    AVAILABLE_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    shortcode: _builtins.str
+    """The shortcode."""
+    problem: _builtins.str
+    """Why it is not known, in a sentence; otherwise empty."""
+    @_builtins.property
+    def available(self) -> _money_pb2.Money:
+        """What may be spent; unset where that is not known."""
+
+    def __init__(
+        self,
+        *,
+        shortcode: _builtins.str = ...,
+        available: _money_pb2.Money | None = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["available", b"available"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "problem", b"problem", "shortcode", b"shortcode"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetFloatResponse: _TypeAlias = GetFloatResponse  # noqa: Y015

@@ -83,6 +83,11 @@ class OperationsServiceStub(object):
                 request_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.RefundBookingRequest.SerializeToString,
                 response_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.RefundBookingResponse.FromString,
                 _registered_method=True)
+        self.GetFloat = channel.unary_unary(
+                '/mpesa_payments.v1.OperationsService/GetFloat',
+                request_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.GetFloatRequest.SerializeToString,
+                response_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.GetFloatResponse.FromString,
+                _registered_method=True)
 
 
 class OperationsServiceServicer(object):
@@ -190,6 +195,15 @@ class OperationsServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetFloat(self, request, context):
+        """Asks Safaricom what the account has from which the money of a payment would
+        go back; takes some seconds. A look, not a promise: what is there now may be
+        sent by somebody else in a moment.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperationsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -232,6 +246,11 @@ def add_OperationsServiceServicer_to_server(servicer, server):
                     servicer.RefundBooking,
                     request_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.RefundBookingRequest.FromString,
                     response_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.RefundBookingResponse.SerializeToString,
+            ),
+            'GetFloat': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFloat,
+                    request_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.GetFloatRequest.FromString,
+                    response_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.GetFloatResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -459,6 +478,33 @@ class OperationsService(object):
             '/mpesa_payments.v1.OperationsService/RefundBooking',
             mpesa__payments_dot_v1_dot_operations__service__pb2.RefundBookingRequest.SerializeToString,
             mpesa__payments_dot_v1_dot_operations__service__pb2.RefundBookingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFloat(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mpesa_payments.v1.OperationsService/GetFloat',
+            mpesa__payments_dot_v1_dot_operations__service__pb2.GetFloatRequest.SerializeToString,
+            mpesa__payments_dot_v1_dot_operations__service__pb2.GetFloatResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -84,6 +84,11 @@ class OperationsServiceStub:
     or amount asks at the same moment, one of the two is
     ALREADY_EXISTS/REQUEST_ID_REUSED.
     """
+    GetFloat: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.GetFloatRequest, _operations_service_pb2.GetFloatResponse]
+    """Asks Safaricom what the account has from which the money of a payment would
+    go back; takes some seconds. A look, not a promise: what is there now may be
+    sent by somebody else in a moment.
+    """
 
 class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
     """For operators: the cases that people settle, and payments found by what a
@@ -202,6 +207,17 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
         holds money: settle its case first. If a call with another reason, operator
         or amount asks at the same moment, one of the two is
         ALREADY_EXISTS/REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def GetFloat(
+        self,
+        request: _operations_service_pb2.GetFloatRequest,
+        context: _aio.ServicerContext[_operations_service_pb2.GetFloatRequest, _abc.Awaitable[_operations_service_pb2.GetFloatResponse]],
+    ) -> _abc.Awaitable[_operations_service_pb2.GetFloatResponse]:
+        """Asks Safaricom what the account has from which the money of a payment would
+        go back; takes some seconds. A look, not a promise: what is there now may be
+        sent by somebody else in a moment.
         """
 
 def add_OperationsServiceServicer_to_server(servicer: OperationsServiceServicer, server: _aio.Server) -> None: ...

@@ -46,7 +46,12 @@ REFUND_SENT_FOR = timedelta(seconds=5)
 """From the send of a refund until it is asked about: sooner it may not have ended."""
 REFUND_TRIES_MAX = 11
 """Questions for one refund, over its first day and the next; after the first it is for a person as well."""
-RESULT_KINDS = (CallbackKind.RESULT, CallbackKind.REVERSAL_STATUS)
+RESULT_KINDS = (
+    CallbackKind.RESULT,
+    CallbackKind.REVERSAL_STATUS,
+    CallbackKind.BALANCE,
+    CallbackKind.BALANCE_TIMEOUT,
+)
 """What the answers to our questions are."""
 REFUSED_PAUSE = timedelta(hours=24)
 """After a result that refuses the operator: the third wrong password would lock it, and an alarm is out."""
@@ -77,7 +82,7 @@ async def ask_status(tools: StatusTools) -> bool:
         _log.warning("status not asked for", cause=repr(error))
         return False
     async with tools.engine.begin() as conn:
-        if not await _may_ask(tools, conn, await questions.lock_turn(conn, tools.operator.key, now), now):
+        if not await may_ask(tools, conn, await questions.lock_turn(conn, tools.operator.key, now), now):
             return False
         # Looked for again under the lock: another process may have asked for it, and have its answer already.
         wanted = await _next_wanted(tools, conn, now)
@@ -111,7 +116,7 @@ async def _next_wanted(tools: StatusTools, conn: AsyncConnection, now: datetime)
     )
 
 
-async def _may_ask(tools: StatusTools, conn: AsyncConnection, turn: Turn, now: datetime) -> bool:
+async def may_ask(tools: StatusTools, conn: AsyncConnection, turn: Turn, now: datetime) -> bool:
     """Whether the last question is answered, or given up; notes what its result says of the initiator."""
     if turn.asked_reference is None or turn.asked_at is None:
         return now >= turn.next_ask_at
