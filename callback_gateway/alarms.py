@@ -36,6 +36,11 @@ CALLBACK_KEYS_DIFFER = Alarm(
     "The gateway and the service have different callback keys, so true callbacks are refused.",
     "Give both programs the same file of callback keys, and start the one that had the wrong one again.",
 )
+CERTIFICATE_EXPIRES = Alarm(
+    "certificate_expires",
+    "The gateway's certificate expires soon. After that the payment service lets the gateway in no more.",
+    "Have a new certificate made, and put it and its key in place of the old ones: no restart is needed.",
+)
 TLS_FILES_UNUSABLE = Alarm(
     "tls_files_unusable",
     "The files of the gateway's certificate have changed, and cannot be used as they are. What was read before stays in"
@@ -62,6 +67,7 @@ ALARMS: tuple[Alarm, ...] = (
     SPOOL_DAMAGED,
     CALLBACK_REJECTED,
     CALLBACK_KEYS_DIFFER,
+    CERTIFICATE_EXPIRES,
     TLS_FILES_UNUSABLE,
     SERVICE_ANSWERS_WRONGLY,
     PROGRAM_FAULT,

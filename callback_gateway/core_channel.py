@@ -8,15 +8,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 
 import grpc.aio
 import structlog
 from grpc_health.v1 import health_pb2_grpc
 from mpesa_payments.v1.callback_service_pb2_grpc import CallbackServiceStub
 
-from callback_gateway.alarms import TLS_FILES_UNUSABLE
+from callback_gateway.alarms import CERTIFICATE_EXPIRES, TLS_FILES_UNUSABLE
+from runtime.alarms import LastingAlarm
 from runtime.serving import Address
-from runtime.tls import FollowedFiles, TlsFiles, open_channel, read_tls
+from runtime.tls import FollowedFiles, TlsFiles, TlsUnusable, open_channel, read_tls, watch_expiry
 
 LOOK_EVERY_S = 5.0
 # Longer than any call of the gateway's: what is under way is not cut off.
@@ -61,8 +63,12 @@ async def core_channel(address: Address, files: TlsFiles | None) -> AsyncIterato
 
 
 async def _follow(core: CoreChannel, address: Address, files: FollowedFiles) -> None:
+    expires = LastingAlarm(CERTIFICATE_EXPIRES)
     async with asyncio.TaskGroup() as closing:
         while True:
+            # A file that is gone or damaged has an alarm of its own.
+            with contextlib.suppress(TlsUnusable):
+                await watch_expiry(files.files, expires, partial(datetime.now, UTC))
             await asyncio.sleep(LOOK_EVERY_S)
             content = files.renewed()
             if content is None:

@@ -149,6 +149,11 @@ PROGRAM_FAULT = Alarm(
     "Something failed by a fault of the program, or by what it found stored.",
     "Report the traceback in this line. Nothing is lost by it: what was not done is tried again, or has a case.",
 )
+CERTIFICATE_EXPIRES = Alarm(
+    "certificate_expires",
+    "The service's certificate expires soon. After that no caller can connect any more.",
+    "Have a new certificate made, and put it and its key in place of the old ones: no restart is needed.",
+)
 TLS_FILES_UNUSABLE = Alarm(
     "tls_files_unusable",
     "The files of the service's certificate have changed, and cannot be used as they are. What was read before stays in"
@@ -194,6 +199,7 @@ ALARMS: tuple[Alarm, ...] = (
     CALLBACK_GIVEN_UP,
     CLOCKS_DIFFER,
     STEP_FAILS,
+    CERTIFICATE_EXPIRES,
     TLS_FILES_UNUSABLE,
     PROGRAM_FAULT,
 )

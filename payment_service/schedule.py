@@ -6,14 +6,14 @@ into facts, which are checked again under the lock. A test calls the step; only 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, NoReturn
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from payment_service.alarms import STEP_FAILS
+from payment_service.alarms import CERTIFICATE_EXPIRES, STEP_FAILS
 from payment_service.application.calling.operator import Operator
 from payment_service.application.calling.request_budget import RequestBudget
 from payment_service.application.collecting.initiate_payment import InitiatePayments
@@ -43,6 +43,7 @@ from payment_service.application.settling.watch_pull import PullWatch, watch_pul
 from payment_service.config import PaymentSettings
 from payment_service.daraja.shortcodes import ShortcodeKind
 from runtime.alarms import LastingAlarm
+from runtime.tls import TlsFiles, watch_expiry
 
 STEP_SECONDS = 0.5
 """Between two looks at the timers: small against every time they keep."""
@@ -52,6 +53,8 @@ MATCH_SECONDS = 30.0
 """Between two looks for payments of parked callbacks: only a person's work on the database makes one appear."""
 DOUBT_SECONDS = 1.0
 """Between two looks for doubts whose receipt has proven to be another payment's: a booking is barred by each."""
+CERTIFICATE_SECONDS = 60.0
+"""Between two looks at how long the service's certificate lasts: short-lived ones last an hour."""
 FAILURES_TO_ALARM = 8
 """Of a step, one after the other: one alone may be a restart of the database, and is over by the next try."""
 STEP_WAIT_SECONDS = 60.0
@@ -101,6 +104,7 @@ def periodic_steps(
         partial(every, STEP_SECONDS, partial(run_refund_timers, RefundTimerTools(engine, send.facts, clock))),
         *([partial(every, STEP_SECONDS, partial(send_refunds, refunds))] if refunds is not None else []),
         partial(every, REFUND_WATCH_SECONDS, partial(watch_refunds, _refund_watch(settings, engine, clock, refunds))),
+        *_expiry(settings.server_tls, every),
     ]
 
 
@@ -109,6 +113,16 @@ def _refund_watch(
 ) -> RefundWatch:
     initiator = refunds.operator.key if refunds is not None else None
     return RefundWatch(engine, clock, initiator, settings.initiator_password_set_on)
+
+
+def _expiry(
+    files: TlsFiles | None, every: Callable[..., Coroutine[Any, Any, None]]
+) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+    """By the clock of this machine, which handshakes go by as well."""
+    if files is None:
+        return []
+    look = partial(watch_expiry, files, LastingAlarm(CERTIFICATE_EXPIRES), partial(datetime.now, UTC))
+    return [partial(every, CERTIFICATE_SECONDS, look)]
 
 
 def _readers_of_books(

@@ -4,9 +4,9 @@ Decides which files can be used, and that a server takes new ones as soon as the
 offered what the files hold at that moment. Who may do what is for the server's own table to say.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,9 @@ from runtime.alarms import Alarm, LastingAlarm
 from runtime.grpc_options import CLIENT_OPTIONS
 from runtime.private_files import why_not_private
 from runtime.serving import Address, StartRefused
+
+EXPIRES_SOON = timedelta(days=30)
+"""So long before its end a certificate is an alarm; a short-lived one only in the last fifth of its life."""
 
 
 class NamedFile(NamedTuple):
@@ -94,18 +97,18 @@ class FollowedFiles:
 
     def __init__(self, files: TlsFiles, content: TlsContent, unusable: Alarm) -> None:
         """`content` is what they held at the start."""
-        self._files, self._in_force = files, content
+        self.files, self._in_force = files, content
         self._looked_at = _stamp(files)
         self._unusable = LastingAlarm(unusable)
 
     def renewed(self) -> TlsContent | None:
         """What they hold, where that is new and fits together."""
-        stamp = _stamp(self._files)
+        stamp = _stamp(self.files)
         if stamp == self._looked_at:
             return None
         self._looked_at = stamp
         try:
-            content = read_tls(self._files, datetime.now(UTC))
+            content = read_tls(self.files, datetime.now(UTC))
         except TlsUnusable as error:
             self._unusable.set(True, why=str(error))
             return None
@@ -114,6 +117,14 @@ class FollowedFiles:
             return None
         self._in_force = content
         return content
+
+
+async def watch_expiry(files: TlsFiles, alarm: LastingAlarm, now: Callable[[], datetime]) -> None:
+    """Call for a person while the certificate in the file is about to expire."""
+    certificate = _certificates(files.certificate, _bytes_of(files.certificate))[0]
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    soon = ends - now() < min(EXPIRES_SOON, (ends - begins) / 5)
+    alarm.set(soon, file=str(files.certificate.path), expires=f"{ends:%Y-%m-%d %H:%M} UTC")
 
 
 def server_credentials(files: TlsFiles, content: TlsContent, unusable: Alarm) -> grpc.ServerCredentials:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,9 @@ from development.certificates import (
     make_certificates,
     new_authority,
 )
-from runtime.tls import TlsSettingsMissing, TlsUnusable, read_tls, tls_files
+from payment_service.alarms import CERTIFICATE_EXPIRES
+from runtime.alarms import LastingAlarm
+from runtime.tls import TlsSettingsMissing, TlsUnusable, read_tls, tls_files, watch_expiry
 
 NOW = datetime.now(UTC)
 AGES_LATER = NOW + timedelta(days=800)
@@ -101,6 +104,27 @@ def test_a_certificate_is_used_from_its_first_day_to_its_last(certificates: Cert
     for moment, said in ((AGES_LATER, "it expired on"), (NOW - timedelta(days=1), "see that this clock is right")):
         with pytest.raises(TlsUnusable, match=said):
             read_tls(certificates.files(SERVICE), moment)
+
+
+async def test_a_person_is_called_before_a_certificate_expires_and_not_after_it_was_renewed(
+    certificates: Certificates,
+) -> None:
+    alarm, begun = LastingAlarm(CERTIFICATE_EXPIRES), datetime.now(UTC)
+    for days, raised in ((334, False), (336, True), (400, True), (0, False)):
+        await watch_expiry(certificates.files(SERVICE), alarm, partial(begun.__add__, timedelta(days=days)))
+        assert alarm.raised is raised, days
+
+
+async def test_a_certificate_for_an_hour_is_an_alarm_in_its_last_fifth_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("development.certificates.VALID_FOR", timedelta(minutes=40))
+    monkeypatch.setattr("development.certificates.CLOCK_MARGIN", timedelta(minutes=20))
+    made, begun = make_certificates(tmp_path / "certificates"), datetime.now(UTC)
+    alarm = LastingAlarm(CERTIFICATE_EXPIRES)
+    for minutes, raised in ((27, False), (29, True)):
+        await watch_expiry(made.files(SERVICE), alarm, partial(begun.__add__, timedelta(minutes=minutes)))
+        assert alarm.raised is raised, minutes
 
 
 def test_development_certificates_are_private_stay_and_are_made_anew_in_time(

@@ -1577,4 +1577,11 @@ FAULTS = (
             "tests/runtime/test_grpc_options.py::test_a_connection_that_takes_longer_than_the_pauses_between_attempts_is_made",
         ),
     ),
+    Fault(
+        "nobody hears that a certificate expires soon",
+        "runtime/tls.py",
+        "soon = ends - now() < min(EXPIRES_SOON, (ends - begins) / 5)",
+        "soon = ends < now()",
+        ("tests/runtime/test_tls.py",),
+    ),
 )
