@@ -50,7 +50,7 @@ async def late_money_that_the_caller_wants(town: Installation) -> Seen:
 async def late_money_that_the_caller_wants_sent_back(town: Installation) -> Seen:
     """The hold is over when the money comes, and the caller's policy is to refund it: nobody has to ask for it."""
     phone = await town.simulator.phone(UNTIL_TOLD)
-    started = await town.first.initiate(phone, late_payment_policy=REFUND)
+    started = await town.first.prompt(phone, late_payment_policy=REFUND)
     await town.account(started, has_status("EXPIRED"))
     await town.simulator.settle(phone, ending="paid")
     account = await told_so(town, started, phone, has_status("REFUNDED"), 500)
@@ -66,7 +66,7 @@ async def late_money_too_much_to_send_back_unasked(town: Installation) -> Seen:
     """The caller's policy is to refund late money, and it is more than goes back without a person."""
     phone = await town.simulator.phone(UNTIL_TOLD)
     amount = money_pb2.Money(currency_code="KES", units=501)
-    started = await town.first.initiate(phone, amount=amount, late_payment_policy=REFUND)
+    started = await town.first.prompt(phone, amount=amount, late_payment_policy=REFUND)
     await town.account(started, has_status("EXPIRED"))
     await town.simulator.settle(phone, ending="paid")
     account = await town.account(started, has_status("COMPLETED"))

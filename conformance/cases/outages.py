@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import grpc.aio
 import psutil
+from google.protobuf.timestamp_pb2 import Timestamp
+from mpesa_payments.v1 import payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 
 from conformance.account import Seen
-from conformance.caller import Caller, a_request, refusal_of, status_of
+from conformance.caller import Caller, a_request, has_status, refusal_of, status_of
 from conformance.installation import Installation
 from conformance.judgement import LOOK_SECONDS, PATIENCE_SECONDS, expect, until
 from conformance.running import case_alone
@@ -27,6 +29,10 @@ PASSENGERS = 12
 BACKEND_KILLS = 5
 SPOOLED = 40
 PAID_MEANWHILE = 30
+SENT_BACK = 4
+SERVICE_KILLS = 2
+# Long enough for the request to come before its end; nothing depends on how much later the prompts are out.
+HOLD_SECONDS = 10 * slowness()
 # Long enough for every prompt to be sent and every service to be stopped.
 EXPIRY_SECONDS = 30 * slowness()
 PAID_PATH = "PENDING → PROCESSING → COMPLETED"
@@ -161,6 +167,33 @@ async def gateway_killed_with_a_full_spool(arena: Installation) -> Seen:
         account.must(status="COMPLETED", action="CONFIRM", pushes=1, prompts=1, debited=500)
     said = f"{SPOOLED} × COMPLETED, CONFIRM"
     return Seen(said, f"{SPOOLED} × 1 prompt, KES 500 paid, callback answered 200 meanwhile")
+
+
+@case_alone
+async def services_killed_while_late_money_goes_back(arena: Installation) -> Seen:
+    """Four passengers pay after their hold, and late money is to go back; both services are killed with -9, twice."""
+    hold = Timestamp()
+    hold.FromDatetime(datetime.now(UTC) + timedelta(seconds=HOLD_SECONDS))
+    phones = [await arena.simulator.phone(UNTIL_TOLD) for _ in range(SENT_BACK)]
+    wanted = {"hold_expire_time": hold, "late_payment_policy": payment_pb2.LATE_PAYMENT_POLICY_REFUND}
+    started = await asyncio.gather(*(arena.first.prompt(phone, **wanted) for phone in phones))
+
+    async def hold_is_over() -> bool | None:
+        return datetime.now(UTC) > hold.ToDatetime(UTC) or None
+
+    await until(hold_is_over, "the end of the hold")
+    answers = asyncio.gather(*(arena.simulator.settle(phone, ending="paid") for phone in phones))
+    for kill in range(SERVICE_KILLS):
+        await asyncio.sleep(kill * LOOK_SECONDS)
+        await asyncio.gather(arena.kill("first"), arena.kill("second"))
+        await asyncio.gather(arena.start_again("first"), arena.start_again("second"))
+    expect("the answers meanwhile", await answers, [[200]] * SENT_BACK)
+    for one, phone in zip(started, phones, strict=True):
+        account = await arena.account(one, has_status("REFUNDED"))
+        account.must(action="RELEASE", prompts=1)
+        orders = (await arena.simulator.shown("orders", phone=phone))["orders"]
+        expect("shillings that were sent back, by order", [order["sent_kes"] for order in orders], [500])
+    return Seen(f"{SENT_BACK} × COMPLETED → REFUNDED, RELEASE", f"{SENT_BACK} × KES 500 paid and returned once")
 
 
 @case_alone

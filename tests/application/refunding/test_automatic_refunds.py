@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from payment_service.application.casework.show_cases import get_case
@@ -15,13 +17,20 @@ from payment_service.application.inspecting.check import check_invariants
 from payment_service.application.inspecting.invariants import Instruments
 from payment_service.application.recording.record_facts import Submission
 from payment_service.domain.automatic_refunds import AutomaticRefunds
-from payment_service.domain.errors import CaseAlreadySettled, CaseChanged, ResolutionRefused
+from payment_service.domain.errors import (
+    BookingLocked,
+    CaseAlreadySettled,
+    CaseChanged,
+    ResolutionRefused,
+    StoreUnavailable,
+)
 from payment_service.domain.facts import DeadlinePassed
 from payment_service.domain.payment import BookingAction, LatePaymentPolicy, Payment, State
 from payment_service.domain.refund_facts import RefundClaimed, RefundReported, RefundVerdict
 from payment_service.store.engines import connect_reader
 from tests.application.casework.casefiles import only_case, open_cases, settle
 from tests.databases import Database
+from tests.patience import PATIENCE_SECONDS
 from tests.rows import count, rows_of
 from tests.rpc.processes import Process, paid, running_process, sent
 
@@ -29,6 +38,11 @@ ALLOWED = AutomaticRefunds(500, duplicates=True, shortcodes=["174379"])
 REFUND = LatePaymentPolicy.REFUND
 RECEIPT = "RCPT000001"
 REFUNDS = "SELECT payment_id, receipt, amount, reason, state FROM refunds"
+# Whoever writes is cut off; what only waits for something else to write is left alone.
+CUT_WRITERS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND (state <> 'idle' OR random() < 0.2)
+AND query !~ 'LISTEN'"""
 LAST_EVENTS = """
 SELECT event_type, booking_action, status_reason, fact_kind FROM payment_events ORDER BY position DESC LIMIT 2"""
 
@@ -41,8 +55,9 @@ async def returning(database: Database, folder: Path, allowed: AutomaticRefunds 
         yield process
 
 
-async def expired(process: Process, amount: int = 500, policy: LatePaymentPolicy = REFUND) -> Payment:
-    payment = await process.tell(await process.create(amount=amount, late_payment_policy=policy), *sent(1))
+async def expired(process: Process, claim: int = 1) -> Payment:
+    """A payment that nobody answered in time, and whose late money is to go back."""
+    payment = await process.tell(await process.create(late_payment_policy=REFUND), *sent(claim))
     process.writers.clock.move(121)
     return await process.tell(payment, DeadlinePassed())
 
@@ -180,3 +195,39 @@ async def test_the_second_payment_of_a_confirmed_booking_goes_back_where_it_is_s
         told = await rows_of(database, "SELECT booking_action FROM payment_transactions WHERE attempt = 2")
         assert told == [("CONFIRM",)]
         assert await broken(process, database) == []
+
+
+async def test_connections_that_break_at_random_lose_no_refund_and_make_none_twice(
+    database: Database, tmp_path: Path
+) -> None:
+    """Late money is told of by two processes whose connections are cut again and again, before, in and after commits.
+
+    Each tells its news again until it is recorded, as callbacks and books do.
+    """
+    chance = random.Random(20261128)
+    async with returning(database, tmp_path) as one, returning(database, tmp_path) as two:
+        late = [await expired(one, claim=number) for number in range(1, 25)]
+        two.writers.clock.now = one.writers.clock.now
+
+        async def tell(process: Process, payment: Payment, fact_id: str) -> None:
+            fact = replace(paid(f"RCPT{payment.reference.upper()[:6]}"), fact_id=fact_id)
+            while True:
+                with contextlib.suppress(StoreUnavailable, BookingLocked):
+                    await process.writers.facts.submit(Submission(fact, payment.payment_id))
+                    return
+                await asyncio.sleep(chance.random() / 50)
+
+        telling = asyncio.gather(
+            *(tell((one, two)[turn % 2], late[turn // 2], f"news:{turn}") for turn in range(2 * len(late)))
+        )
+        async with await psycopg.AsyncConnection.connect(database.owner_url, autocommit=True) as owner:
+            for _ in range(40):
+                await owner.execute(CUT_WRITERS)
+                await asyncio.sleep(chance.random() / 100)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await telling
+        told = await rows_of(database, "SELECT payment_id, count(*) FROM refunds GROUP BY payment_id")
+        assert sorted(told) == sorted((payment.payment_id, 1) for payment in late)
+        assert await rows_of(database, "SELECT DISTINCT state FROM payment_transactions") == [("REFUNDING",)]
+        assert await open_cases(one) == []
+        assert await broken(one, database) == []
