@@ -1,7 +1,7 @@
 """What a fact says about the payment it is told of: the row of the table it falls into.
 
 The table in `transitions` has one row per finding and one column per standing
-of the payment. This file decides both. It changes nothing.
+of the payment (`standings`). This file changes nothing.
 """
 
 from collections.abc import Sequence
@@ -41,27 +41,7 @@ from payment_service.domain.facts import (
     WatchEnded,
 )
 from payment_service.domain.payment import PAID_STATES, SENDS_MAX, Payment, State, Times
-from payment_service.domain.reasons import UNDER_REVIEW
-
-
-class Standing(StrEnum):
-    """The columns of the table: the states, some of them told apart further."""
-
-    CREATED = "CREATED"
-    SENDING = "SENDING"
-    PROMPTED = "PROMPTED"
-    UNCERTAIN_NO_RESULT = "UNCERTAIN, no result seen"
-    UNCERTAIN_RESULT_SEEN = "UNCERTAIN, some result seen"
-    UNDER_REVIEW = "UNCERTAIN, under review"
-    RECEIPT_PENDING = "COMPLETED, receipt pending"
-    COMPLETED = "COMPLETED"
-    FAILED_BY_QUERY = "FAILED, as only a query says"
-    CANCELLED_BY_QUERY = "CANCELLED, as only a query says"
-    FAILED = "FAILED"
-    CANCELLED = "CANCELLED"
-    EXPIRED = "EXPIRED"
-    REFUNDING = "REFUNDING"
-    REFUNDED = "REFUNDED"
+from payment_service.domain.standings import Standing, standing
 
 
 class Finding(StrEnum):
@@ -129,39 +109,6 @@ class Surroundings:
     """The payment's own."""
     callback_waiting: bool = False
     """A callback with a true token is kept for the payment and not applied: it may tell of money."""
-
-
-def standing(payment: Payment) -> Standing:
-    """The column of the table a payment is in."""
-    match payment.state:
-        case State.CREATED:
-            return Standing.CREATED
-        case State.SENDING:
-            return Standing.SENDING
-        case State.PROMPTED:
-            return Standing.PROMPTED
-        case State.UNCERTAIN:
-            if payment.reason in UNDER_REVIEW:
-                return Standing.UNDER_REVIEW
-            return Standing.UNCERTAIN_RESULT_SEEN if payment.result_seen else Standing.UNCERTAIN_NO_RESULT
-        case State.COMPLETED:
-            return Standing.COMPLETED if payment.receipt else Standing.RECEIPT_PENDING
-        case State.FAILED:
-            return Standing.FAILED_BY_QUERY if _only_queried(payment) else Standing.FAILED
-        case State.CANCELLED:
-            return Standing.CANCELLED_BY_QUERY if _only_queried(payment) else Standing.CANCELLED
-        case State.EXPIRED:
-            return Standing.EXPIRED
-        case State.REFUNDING:
-            return Standing.REFUNDING
-        case State.REFUNDED:
-            return Standing.REFUNDED
-        case _:
-            assert_never(payment.state)
-
-
-def _only_queried(payment: Payment) -> bool:
-    return payment.unpaid_proof is None and not payment.outcome_certain
 
 
 def finding(payment: Payment, fact: Fact, around: Surroundings, now: datetime, times: Times) -> Finding:

@@ -8,8 +8,8 @@ payment, and as soon as a second "paid" is as good as a receipt. What an answer 
 from collections.abc import Sequence
 from datetime import datetime
 
-from payment_service.domain.findings import Standing, standing
 from payment_service.domain.payment import Payment, State, Times
+from payment_service.domain.standings import Standing, standing
 
 JITTER_SHARE = 0.2
 """By how much of itself a wait is lengthened at most, so that payments made together are not asked about together."""

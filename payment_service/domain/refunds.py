@@ -21,7 +21,6 @@ from enum import StrEnum
 from typing import assert_never
 
 from payment_service.domain.facts import Fact, RefundDone, RefundFailed, RefundInDoubt, RefundRequested
-from payment_service.domain.findings import Standing, standing
 from payment_service.domain.payment import Payment, RefundStatus, State
 from payment_service.domain.refund import Refund, RefundBar, RefundOrder, RefundState, RefundSurroundings, RefundTimes
 from payment_service.domain.refund_facts import (
@@ -37,6 +36,7 @@ from payment_service.domain.refund_facts import (
     RefundTimedOut,
     RefundVerdict,
 )
+from payment_service.domain.standings import Standing, standing
 
 SEND_WITHIN = timedelta(hours=24)
 """From the request until a refund that could never be sent has failed: the caller or a person asks again."""

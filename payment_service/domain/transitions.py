@@ -31,15 +31,10 @@ from payment_service.domain.facts import (
     RefundRequested,
     ResultReported,
 )
-from payment_service.domain.findings import (
-    Finding,
-    Standing,
-    Surroundings,
-    finding,
-    standing,
-)
+from payment_service.domain.findings import Finding, Surroundings, finding
 from payment_service.domain.payment import LIVE_STATES, PAID_STATES, Payment, State, Times
 from payment_service.domain.reasons import UNDER_REVIEW, Reason
+from payment_service.domain.standings import Standing, standing
 
 # One word per cell:
 #   -          nothing happens            ids     only the provider's ids are recorded

@@ -9,8 +9,8 @@ from payment_service.daraja.callback import read_callback
 from payment_service.domain.callbacks import CallbackKind
 from payment_service.domain.cases import OpenCase
 from payment_service.domain.facts import DeadlinePassed, ResultReported, Unreadable, WatchEnded
-from payment_service.domain.findings import Standing
 from payment_service.domain.payment import State
+from payment_service.domain.standings import Standing
 from tests.domain import scenes
 from tests.odd_successes import AMOUNT, mutated_successes, odd_successes, success
 

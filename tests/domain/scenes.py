@@ -35,9 +35,10 @@ from payment_service.domain.facts import (
     Verdict,
     WatchEnded,
 )
-from payment_service.domain.findings import Standing, Surroundings, standing
+from payment_service.domain.findings import Surroundings
 from payment_service.domain.payment import LatePaymentPolicy, Payment, Times
 from payment_service.domain.reasons import Reason
+from payment_service.domain.standings import Standing, standing
 from payment_service.domain.transitions import Outcome, apply
 
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)

@@ -25,9 +25,9 @@ from payment_service.domain.facts import (
     WatchEnded,
     unread_fact_id,
 )
-from payment_service.domain.findings import Standing, standing
 from payment_service.domain.payment import ENDED_UNPAID, LIVE_STATES, BookingAction, Payment, State, UnpaidProof
 from payment_service.domain.reasons import Reason
+from payment_service.domain.standings import Standing, standing
 from tests.domain import scenes
 from tests.domain.scenes import OTHER_ID, OTHER_RECEIPT, RECEIPT, START, TIMES, seconds
 

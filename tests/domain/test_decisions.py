@@ -25,9 +25,9 @@ from payment_service.domain.facts import (
     Verdict,
     WatchEnded,
 )
-from payment_service.domain.findings import Standing, standing
 from payment_service.domain.payment import BookingAction, LatePaymentPolicy, Payment, State
 from payment_service.domain.reasons import Reason
+from payment_service.domain.standings import Standing, standing
 from payment_service.domain.transitions import Outcome
 from tests.domain import scenes
 from tests.domain.scenes import AMOUNT, CHECKOUT, CLAIM, OTHER_ID, OTHER_RECEIPT, RECEIPT, REFUND, START, seconds

@@ -37,7 +37,7 @@ from payment_service.domain.facts import (
     Verdict,
     WatchEnded,
 )
-from payment_service.domain.findings import Standing, Surroundings, deadline, finding, standing
+from payment_service.domain.findings import Surroundings, deadline, finding
 from payment_service.domain.payment import (
     ENDED_UNPAID,
     LIVE_STATES,
@@ -48,6 +48,7 @@ from payment_service.domain.payment import (
     State,
 )
 from payment_service.domain.reasons import REVIEWS, Reason, customer_message
+from payment_service.domain.standings import Standing, standing
 from payment_service.domain.transitions import TABLE, Outcome, apply
 from payment_service.domain.views import event_type
 from tests.domain import scenes

@@ -10,9 +10,9 @@ import pytest
 
 from payment_service.domain.cases import CaseKind
 from payment_service.domain.facts import DeadlinePassed, Fact, Source, Verdict, WatchEnded
-from payment_service.domain.findings import Standing
 from payment_service.domain.payment import BookingAction, State
 from payment_service.domain.query_schedule import next_query_at, worth_asking
+from payment_service.domain.standings import Standing
 from tests.domain import scenes
 from tests.domain.scenes import CHECKOUT, START, TIMES, seconds
 

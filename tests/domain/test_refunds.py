@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from payment_service.domain.facts import RefundDone, RefundFailed, RefundInDoubt, RefundRequested
-from payment_service.domain.findings import Standing
 from payment_service.domain.payment import BookingAction, RefundStatus, State
 from payment_service.domain.refund import Refund, RefundReason, RefundState, RefundSurroundings, RefundTimes
 from payment_service.domain.refund_facts import (
@@ -42,6 +41,7 @@ from payment_service.domain.refunds import (
     apply_refund,
     first_refund,
 )
+from payment_service.domain.standings import Standing
 from tests.domain import scenes
 from tests.domain.scenes import AMOUNT, OTHER_RECEIPT, PAYMENT_ID, RECEIPT, REFUND, START, seconds
 

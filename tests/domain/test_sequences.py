@@ -32,7 +32,7 @@ from payment_service.domain.facts import (
     Source,
     Verdict,
 )
-from payment_service.domain.findings import Standing, deadline, standing
+from payment_service.domain.findings import deadline
 from payment_service.domain.payment import (
     LIVE_STATES,
     PAID_STATES,
@@ -41,6 +41,7 @@ from payment_service.domain.payment import (
     Payment,
     State,
 )
+from payment_service.domain.standings import Standing, standing
 from tests.domain import scenes
 from tests.domain.scenes import AMOUNT, START, TIMES
 

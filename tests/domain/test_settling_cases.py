@@ -22,8 +22,9 @@ from payment_service.domain.facts import (
     SiblingPaid,
     WatchEnded,
 )
-from payment_service.domain.findings import Finding, Standing, standing
+from payment_service.domain.findings import Finding
 from payment_service.domain.payment import LIVE_STATES, PAID_STATES, BookingAction, Payment, State, UnpaidProof
+from payment_service.domain.standings import Standing, standing
 from payment_service.domain.transitions import Outcome
 from tests.domain import scenes
 from tests.domain.scenes import ODD_RECEIPT, OTHER_ID, OTHER_RECEIPT, RECEIPT, START

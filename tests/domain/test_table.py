@@ -34,10 +34,11 @@ from payment_service.domain.facts import (
     Verdict,
     WatchEnded,
 )
-from payment_service.domain.findings import Finding, Standing, Surroundings, finding, standing
+from payment_service.domain.findings import Finding, Surroundings, finding
 from payment_service.domain.payment import Payment, State
 from payment_service.domain.query_schedule import worth_asking
 from payment_service.domain.reasons import Reason
+from payment_service.domain.standings import Standing, standing
 from payment_service.domain.transitions import HEADINGS, TABLE
 from tests.domain import scenes
 from tests.domain.scenes import AMOUNT, CLAIM, ODD_RECEIPT, OTHER_ID, OTHER_RECEIPT, RECEIPT, REFUND, START, TIMES

@@ -9,10 +9,10 @@ import pytest
 
 from payment_service.domain.cases import CaseKind, OpenCase
 from payment_service.domain.facts import UNREADABLE, ResultReported, Source, TakenBack
-from payment_service.domain.findings import Standing, standing
 from payment_service.domain.payment import BookingAction, Payment
 from payment_service.domain.pull import Belonging, Candidate, Holder, PulledRow, Shelf, belonging
 from payment_service.domain.reasons import Reason, customer_message
+from payment_service.domain.standings import Standing, standing
 from tests.domain import scenes
 from tests.domain.scenes import ODD_RECEIPT, OTHER_ID, OTHER_RECEIPT, RECEIPT, START, seconds
 
