@@ -20,13 +20,18 @@ REFERENCE_ALPHABET = "23456789bcdfghjknprtvwxz"
 # 24^12 ≈ 3.6e16 references, and 12 characters is the most that Daraja's AccountReference may have.
 REFERENCE_LENGTH = 12
 REFERENCE_PATTERN = re.compile(f"[{REFERENCE_ALPHABET}]{{{REFERENCE_LENGTH}}}")
-KIND_PATTERN = re.compile(r"[a-z]{1,16}")
+KIND_PATTERN = re.compile(r"[a-z][a-z0-9]{0,15}")
 
 # What is posted to each path. Each kind has tokens of its own, so that what comes to one address never passes for what
 # was to come to another: the word that nobody knows what became of a reversal has the shape of its result.
 KINDS_AT: Mapping[str, Sequence[str]] = {
     "stk": ("stk",),
-    "result": ("result", "reversal", "reversaltimeout", "reversalstatus", "balance", "balancetimeout"),
+    "result": (
+        "result",
+        *("reversal", "reversaltimeout", "reversalstatus"),
+        *("balance", "balancetimeout"),
+        *("b2c", "b2ctimeout", "b2cstatus"),
+    ),
 }
 
 # Changes with the meaning of what is signed, so that a token of one version is never valid in another.
@@ -51,7 +56,7 @@ def new_reference() -> str:
 def callback_token(keys: CallbackKeys, kind: str, reference: str) -> str:
     """The token for a callback URL, made with the current key."""
     if not KIND_PATTERN.fullmatch(kind) or not REFERENCE_PATTERN.fullmatch(reference):
-        raise ValueError(f"a callback URL needs a kind of letters and a reference of 12 characters, not {kind!r}")
+        raise ValueError(f"a callback URL needs a kind of a-z and 0-9 and a reference of 12 characters, not {kind!r}")
     return keys.current_id + _mac(keys.keys[keys.current_id], kind, reference)
 
 

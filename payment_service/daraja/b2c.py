@@ -35,12 +35,9 @@ from payment_service.daraja.results import read_result
 from payment_service.daraja.sending import Uncertain
 from payment_service.daraja.shortcodes import MOBILE_NUMBER, Shortcode
 from payment_service.daraja.transport import HttpAnswer, NoAnswer
+from payment_service.domain.refund import B2C_AMOUNT_MAX, B2C_AMOUNT_MIN
 
 B2C_PATH = "/mpesa/b2c/v3/paymentrequest"
-
-AMOUNT_MIN = 10
-AMOUNT_MAX = 250_000
-"""Whole shillings; M-Pesa's own limits for one transfer to a customer."""
 
 # What a duplicate is called shares its code with a system error and with maintenance.
 _DUPLICATE = ("500.002.1001", "duplicate originatorconversationid")
@@ -54,8 +51,10 @@ B2cResult = CarriedOut | Failed | Unproven
 class B2cOrder:
     """Who gets how much. Build it before the order is claimed: it raises ValueError for what must not be sent."""
 
-    shortcode: Shortcode
+    account: Shortcode
     """Whose utility account pays."""
+    command: str
+    """BusinessPayment, SalaryPayment or PromotionPayment."""
     originator_conversation_id: str
     """Our name of the order: made once and kept with it, so that a repeat is refused by M-Pesa itself."""
     phone_number: str = field(repr=False)
@@ -71,8 +70,8 @@ class B2cOrder:
             raise ValueError("a B2C payment has a name of 8 to 64 letters, digits, hyphens and underscores")
         if not MOBILE_NUMBER.fullmatch(self.phone_number):
             raise ValueError("a B2C payment goes to a 2547XXXXXXXX or 2541XXXXXXXX")
-        if not AMOUNT_MIN <= self.amount <= AMOUNT_MAX:
-            raise ValueError(f"a B2C payment has {AMOUNT_MIN} to {AMOUNT_MAX} shillings")
+        if not B2C_AMOUNT_MIN <= self.amount <= B2C_AMOUNT_MAX:
+            raise ValueError(f"a B2C payment has {B2C_AMOUNT_MIN} to {B2C_AMOUNT_MAX} shillings")
 
 
 async def order_b2c(
@@ -89,9 +88,9 @@ async def order_b2c(
     fields: dict[str, object] = {
         "OriginatorConversationID": order.originator_conversation_id,
         "InitiatorName": initiator.name,
-        "CommandID": "BusinessPayment",
+        "CommandID": order.command,
         "Amount": order.amount,
-        "PartyA": order.shortcode.party_b,
+        "PartyA": order.account.party_b,
         "PartyB": order.phone_number,
         "Remarks": "Refund",
         "QueueTimeOutURL": order.timeout_url,

@@ -18,7 +18,12 @@ from typing import Generic, TypeVar, assert_never
 
 from payment_service.daraja.fields import is_id, nairobi_time, read_amount, read_receipt
 from payment_service.daraja.json_reading import NotJson, Several, read_json
-from payment_service.daraja.refund_posts import read_reversal_post, read_reversal_status_post
+from payment_service.daraja.refund_posts import (
+    read_b2c_post,
+    read_b2c_status_post,
+    read_reversal_post,
+    read_reversal_status_post,
+)
 from payment_service.daraja.result_codes import meaning_of, read_code
 from payment_service.daraja.status import read_status_result
 from payment_service.domain.callbacks import CallbackKind
@@ -56,12 +61,16 @@ def read_callback(
             return read_status_result(body, fact_id)
         case CallbackKind.REVERSAL:
             return read_reversal_post(body, fact_id)
-        case CallbackKind.REVERSAL_TIMEOUT:
-            return RefundTimedOut(fact_id)
         case CallbackKind.REVERSAL_STATUS:
             return read_reversal_status_post(body, fact_id)
         case CallbackKind.BALANCE | CallbackKind.BALANCE_TIMEOUT:
             return NothingTold(fact_id, "it is about what our account has")
+        case CallbackKind.B2C:
+            return read_b2c_post(body, fact_id)
+        case CallbackKind.B2C_STATUS:
+            return read_b2c_status_post(body, fact_id)
+        case CallbackKind.REVERSAL_TIMEOUT | CallbackKind.B2C_TIMEOUT:
+            return RefundTimedOut(fact_id)
         case _:
             assert_never(kind)
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from payment_service.domain.findings import Standing, standing
 from payment_service.domain.payment import Payment
 from payment_service.domain.refund import Refund, RefundBar, RefundState
+from payment_service.domain.standings import Standing, standing
 
 _HOLDS_MONEY = frozenset({Standing.COMPLETED, Standing.RECEIPT_PENDING, Standing.UNDER_REVIEW, Standing.REFUNDING})
 

@@ -20,6 +20,12 @@ class CallbackKind(StrEnum):
     """A question for what our account has, asked because of a payment: it says nothing of the payment itself."""
     BALANCE_TIMEOUT = "balancetimeout"
     """The same, of which there is no answer."""
+    B2C = "b2c"
+    """A B2C payment."""
+    B2C_TIMEOUT = "b2ctimeout"
+    """A B2C payment, of which nobody knows what became."""
+    B2C_STATUS = "b2cstatus"
+    """A question for the status of a B2C payment."""
 
 
 class CallbackStatus(StrEnum):

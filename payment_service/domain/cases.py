@@ -19,7 +19,7 @@ from payment_service.domain.facts import (
     TakenBack,
     unread_fact_id,
 )
-from payment_service.domain.payment import LIVE_STATES, Payment, RefundStatus, State
+from payment_service.domain.payment import LIVE_STATES, Payment, State
 
 
 class CaseKind(StrEnum):
@@ -108,6 +108,6 @@ def ends_by_itself(case: OpenCase, after: Payment, fact: Fact, proven_receipt: s
 
 def may_have_ending_case(payment: Payment) -> bool:
     """Whether a case that a fact can end may be open for a payment."""
-    doubted = payment.money_case_open or payment.unread_callback or payment.refund_status is RefundStatus.PENDING
+    doubted = payment.money_case_open or payment.unread_callback or payment.refund_under_way
     # Also money whose receipt is still to come: it may have come after the watch had ended with a case.
     return doubted or (payment.state not in LIVE_STATES and not payment.outcome_certain)

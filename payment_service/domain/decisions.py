@@ -17,7 +17,6 @@ from payment_service.domain.payment import (
     BookingAction,
     LatePaymentPolicy,
     Payment,
-    RefundStatus,
     State,
     Times,
     UnpaidProof,
@@ -103,7 +102,7 @@ def booking_action(payment: Payment, around: Surroundings) -> BookingAction:
         case State.REFUNDING | State.REFUNDED:
             return _without_the_money(payment, around)
         # The seat was given up when the refund was asked for: a refund that failed is made again, or made good by hand.
-        case State.COMPLETED if payment.refund_status is RefundStatus.FAILED:
+        case State.COMPLETED if payment.seat_freed:
             return _without_the_money(payment, around)
         case State.COMPLETED if payment.said_confirm:
             return BookingAction.CONFIRM

@@ -76,8 +76,8 @@ def moved(payment: Payment, target: str, fact: Fact, now: datetime, times: Times
             return payment.but(due_at=None, query_at=None)
         case "block":
             return payment.but(blocks_booking=False)
-        case "RG" | "RD" | "back" if isinstance(fact, RefundRequested | RefundDone | RefundFailed):
-            return with_refund(payment, fact)
+        case "RG" | "RD" | "back" | "part" if isinstance(fact, RefundRequested | RefundDone | RefundFailed):
+            return with_refund(payment, target, fact)
         case "RD" if isinstance(fact, TakenBack):
             return payment.but(state=State.REFUNDED, reason=Reason.TAKEN_BACK)
         case _:

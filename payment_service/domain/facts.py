@@ -237,6 +237,10 @@ class RefundRequested:
     by_case: bool = False
     by_itself: Reason | None = None
     """Why it goes back without a person; None where somebody asked for it."""
+    part: bool = False
+    """Money of the payment stays here, or some has gone back before."""
+    frees_seat: bool = True
+    """The booking is not to travel on what is left of the money."""
 
     @property
     def fact_id(self) -> str:
@@ -250,6 +254,11 @@ class RefundDone:
     refund_id: UUID
     amount: int
     """Whole shillings."""
+    part: bool = False
+    the_rest: bool = True
+    """Nothing of the money is left here now."""
+    others_under_way: bool = False
+    """The fate of another refund of the payment is open."""
 
     @property
     def fact_id(self) -> str:
@@ -261,6 +270,8 @@ class RefundFailed:
     """The refund is proven not to have happened."""
 
     refund_id: UUID
+    part: bool = False
+    others_under_way: bool = False
 
     @property
     def fact_id(self) -> str:

@@ -79,8 +79,12 @@ class Finding(StrEnum):
     SIBLING_PAID = "another attempt of the booking was paid"
     REFUND_REQUESTED = "a refund is asked for"
     REFUND_BY_CASE = "an operator returns money under review"
+    REFUND_PART_ASKED = "a refund of a part is asked for"
     REFUND_DONE = "the refund is proven"
+    REFUND_PART_DONE = "the refund of a part is proven, and some money is left"
+    REFUND_REST_DONE = "the refund of a part is proven, and no money is left"
     REFUND_FAILED = "the refund is proven to have failed"
+    REFUND_PART_FAILED = "the refund of a part is proven to have failed"
     REFUND_UNCLEAR = "nobody knows what became of the refund, or its results disagree"
     REFUND_OVERPAID = "money may have gone back twice, or by another way"
     TAKEN_BACK = "the books show the money as returned, and we did not ask for it"
@@ -140,12 +144,16 @@ def finding(payment: Payment, fact: Fact, around: Surroundings, now: datetime, t
             return Finding.CANCEL
         case SiblingPaid():
             return Finding.SIBLING_PAID
+        case RefundRequested() if fact.part:
+            return Finding.REFUND_PART_ASKED
         case RefundRequested():
             return Finding.REFUND_BY_CASE if fact.by_case else Finding.REFUND_REQUESTED
+        case RefundDone() if fact.part:
+            return Finding.REFUND_REST_DONE if fact.the_rest else Finding.REFUND_PART_DONE
         case RefundDone():
             return Finding.REFUND_DONE
         case RefundFailed():
-            return Finding.REFUND_FAILED
+            return Finding.REFUND_PART_FAILED if fact.part else Finding.REFUND_FAILED
         case RefundInDoubt():
             return Finding.REFUND_OVERPAID if fact.is_money else Finding.REFUND_UNCLEAR
         case TakenBack():
@@ -335,7 +343,7 @@ def _dismissed(payment: Payment, fact: CaseDismissed, around: Surroundings) -> F
             return Finding.DISMISSED_OWN
         case CaseKind.WRONG_AMOUNT if column is Standing.UNDER_REVIEW:
             return Finding.DISMISSED_OWN
-        case CaseKind.REFUND if column is Standing.REFUNDING:
+        case CaseKind.REFUND if column in (Standing.REFUNDING, Standing.COMPLETED) and payment.refund_under_way:
             return Finding.DISMISSED_OWN
         case CaseKind.DUPLICATE_PAYMENT if not any(sibling.said_confirm for sibling in around.siblings):
             return Finding.DISMISSED_OWN

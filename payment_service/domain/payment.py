@@ -241,8 +241,13 @@ class Payment:
     review_reason: Reason | None = None
     """What the oldest open case about its money says, or that its booking is paid already: see `shown_reason`."""
     refund_id: UUID | None = None
-    """The latest refund of this payment."""
+    """The refund that the payment was last told of: that it was asked for, is done, or has failed."""
     refund_status: RefundStatus | None = None
+    """Of that one."""
+    refund_under_way: bool = False
+    """The fate of some refund is open."""
+    seat_freed: bool = False
+    """A refund was asked for that leaves nothing to travel on. It stays so, whatever becomes of the refund."""
     refunded_amount: int = 0
     """Whole shillings that are proven to have gone back."""
 

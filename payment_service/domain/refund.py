@@ -22,6 +22,20 @@ class RefundState(StrEnum):
     FAILED = "FAILED"
 
 
+class RefundMethod(StrEnum):
+    """How the money goes back."""
+
+    REVERSAL = "REVERSAL"
+    """The whole of a payment, by its receipt. M-Pesa reverses a payment only once."""
+    B2C = "B2C"
+    """A part, as a payment of ours to the payer's number."""
+
+
+B2C_AMOUNT_MIN = 10
+B2C_AMOUNT_MAX = 250_000
+"""Whole shillings; M-Pesa's own limits for one payment to a customer."""
+
+
 class RefundReason(StrEnum):
     """Why money is returned; the names are those of the wire enum."""
 
@@ -30,6 +44,10 @@ class RefundReason(StrEnum):
     PAID_TWICE = "PAID_TWICE"
     PAID_LATE = "PAID_LATE"
     OTHER = "OTHER"
+
+
+GIVES_UP_THE_SEAT = frozenset({RefundReason.CANNOT_DELIVER, RefundReason.BOOKING_CANCELLED})
+"""Reasons that free the seat, however little goes back: a fee may be kept of a booking that is cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +66,7 @@ class Refund:
     """Whole shillings."""
     reason: RefundReason
     requested_at: datetime
+    method: RefundMethod = RefundMethod.REVERSAL
 
     state: RefundState = RefundState.REQUESTED
     result_code: str | None = None
@@ -61,8 +80,10 @@ class Refund:
     send_at: datetime | None = None
     """When a refund that is not under way is to be sent."""
     originator_conversation_id: str | None = None
+    """What the request is called in results: Safaricom's name for a reversal, ours for a part, which is made once and
+    stored before anything is sent."""
     conversation_id: str | None = None
-    """What Safaricom calls the request; results repeat them."""
+    """What Safaricom calls the request."""
     ended_at: datetime | None = None
     due_at: datetime | None = None
     """When a timer has something to do for this refund."""
@@ -74,13 +95,27 @@ class Refund:
         """Whether its money has gone back, or still may."""
         return self.state is not RefundState.FAILED
 
+    @property
+    def under_way(self) -> bool:
+        """Whether its fate is open."""
+        return self.ended_at is None
+
+    @property
+    def is_part(self) -> bool:
+        return self.method is RefundMethod.B2C
+
+    @property
+    def reversed(self) -> bool:
+        """Whether it has taken its receipt's payment back: that can happen only once."""
+        return self.state is RefundState.DONE and not self.is_part
+
 
 def needed_refunds(refunds: Sequence[Refund]) -> list[Refund]:
-    """Those whose money has gone back or still may, but for what another refund of its receipt has made needless.
+    """Those whose money has gone back or still may, but for what the reversal of its receipt has made needless.
 
-    A needless one may be on its way still: M-Pesa reverses a payment only once.
+    A needless one may be on its way still.
     """
-    returned = {refund.receipt for refund in refunds if refund.state is RefundState.DONE}
+    returned = {refund.receipt for refund in refunds if refund.reversed}
     return [one for one in refunds if one.state is RefundState.DONE or (one.counts and one.receipt not in returned)]
 
 
@@ -95,9 +130,13 @@ class RefundSurroundings:
     """What decides beside the refund itself."""
 
     awaited: bool = True
-    """Its payment is being refunded, by this refund."""
+    """Its payment waits for this refund, and the receipt has brought enough for it."""
     returned: bool = False
-    """Another refund of its receipt is done. M-Pesa reverses a payment only once, so this one returns nothing more."""
+    """The reversal of its receipt is done, by another refund: this one is not needed any more."""
+    returns_the_rest: bool = True
+    """Nothing of what its receipt has brought is left here once this refund is done."""
+    others_under_way: bool = False
+    """The fate of another refund of its payment is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +187,16 @@ class RefundBar(StrEnum):
     REFUNDED = "REFUNDED"
     AMOUNT_UNKNOWN = "AMOUNT_UNKNOWN"
     ABOVE_WHAT_IS_LEFT = "ABOVE_WHAT_IS_LEFT"
-    PART_NOT_POSSIBLE = "PART_NOT_POSSIBLE"
+    PART_TOO_SMALL = "PART_TOO_SMALL"
+    PART_TOO_LARGE = "PART_TOO_LARGE"
     SEVERAL_PAID = "SEVERAL_PAID"
     NOT_SET_UP = "NOT_SET_UP"
+
+
+@dataclass(frozen=True, slots=True)
+class RefundRefusal:
+    """Why a refund is not recorded, and how much of the payment could be sent back."""
+
+    bar: RefundBar
+    left: int = 0
+    """Whole shillings; what is promised is not left."""

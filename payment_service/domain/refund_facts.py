@@ -92,7 +92,7 @@ class RefundReported:
     verdict: RefundVerdict
     code: str | None
     receipt: str | None = None
-    """The reversed one, as the result names it."""
+    """Of the payment whose money went back, as far as the result proves which one that is."""
     amount: int | str | None = None
     """Whole shillings, or a text that is no such number, as the result says it; None where it says none."""
 
@@ -115,7 +115,7 @@ class RefundDue:
 
 @dataclass(frozen=True, slots=True)
 class RefundOvertaken:
-    """Another refund of the receipt is done, so this one is not needed any more."""
+    """The receipt is reversed by another refund, so this one is not needed any more."""
 
     @property
     def fact_id(self) -> str:

@@ -6,10 +6,12 @@ and gives back what a fact means for the payment: that its money is returned, or
 
 The rules behind the cells:
 
-* A refund is done when a result names the very receipt that was to be reversed. A result without it proves nothing.
+* The refund of a whole payment is done when a result names the very receipt that was to be reversed. That of a part is
+  done when a result comes back under our own name for it and names the transfer's receipt. Else nothing is proven.
 * Only a listed refusal ends a refund as failed. A post to the timeout address says that nobody knows.
 * Money that is proven to be returned is never denied, whatever the refund said before.
-* M-Pesa reverses a payment once. When one refund of a receipt is done, none of its others is sent or counted.
+* M-Pesa reverses a payment once. When the reversal of a receipt is done, none of its other refunds is sent or counted.
+* Nothing is sent that would make more go back than came: not even where a part that had failed is done after all.
 * An answer that nothing was sent is not believed once a post has shown that M-Pesa had the request.
 * What nobody can find out within a day is for a person.
 """
@@ -22,7 +24,12 @@ from typing import assert_never
 
 from payment_service.domain.facts import Fact, RefundDone, RefundFailed, RefundInDoubt, RefundRequested
 from payment_service.domain.payment import Payment, RefundStatus, State
-from payment_service.domain.refund import Refund, RefundBar, RefundOrder, RefundState, RefundSurroundings, RefundTimes
+from payment_service.domain.refund import (
+    Refund,
+    RefundState,
+    RefundSurroundings,
+    RefundTimes,
+)
 from payment_service.domain.refund_facts import (
     RefundAccepted,
     RefundAnswerLost,
@@ -36,7 +43,6 @@ from payment_service.domain.refund_facts import (
     RefundTimedOut,
     RefundVerdict,
 )
-from payment_service.domain.standings import Standing, standing
 
 SEND_WITHIN = timedelta(hours=24)
 """From the request until a refund that could never be sent has failed: the caller or a person asks again."""
@@ -59,11 +65,11 @@ class RefundFinding(StrEnum):
     DENIED = "Safaricom's answer denies a request that a post has told of"
     LOST = "the answer was lost, the sender died, or no result came in time"
     UNPROVEN = "a result that proves nothing, or word that there will be none"
-    DONE = "the reversal of the receipt is proven"
+    DONE = "it is proven that the money went back"
     ALREADY = "the receipt has been reversed, by whichever request"
-    TWICE = "the reversal of the receipt is proven, and so it is by another refund"
+    TWICE = "it is proven that the money went back, and so it is by the reversal of another refund"
     ELSEWHERE = "the receipt has been reversed, by another refund of ours"
-    OVERTAKEN = "another refund of the receipt is done"
+    OVERTAKEN = "the reversal of the receipt is done, by another refund"
     FAILED = "a listed refusal in a result"
     FOREIGN = "a result of another transaction, or of another amount"
     NEVER_SENT = "it could not be sent within a day"
@@ -154,59 +160,48 @@ def apply_refund(
     return RefundOutcome(after, (*_told(refund, after, around), *_doubt(refund, fact, mark or target)))
 
 
-def refund_surroundings(refund: Refund, payment: Payment, refunds: Collection[Refund]) -> RefundSurroundings:
-    """What decides beside a refund: its payment, and the other refunds of its receipt, which may be among `refunds`."""
+def refund_surroundings(
+    refund: Refund, payment: Payment, refunds: Collection[Refund], received: int | None
+) -> RefundSurroundings:
+    """What decides beside a refund: its payment, what its receipt brought, and the other refunds of the payment."""
+    others = [one for one in refunds if one.payment_id == refund.payment_id and one.refund_id != refund.refund_id]
+    of_receipt = [one for one in others if one.receipt == refund.receipt]
+    if refund.is_part:
+        wanted = payment.state is State.COMPLETED
+    else:
+        wanted = payment.state is State.REFUNDING and payment.refund_id == refund.refund_id
+    gone = sum(one.amount for one in of_receipt if one.state is RefundState.DONE)
+    promised = sum(one.amount for one in of_receipt if one.counts)
     return RefundSurroundings(
-        awaited=payment.state is State.REFUNDING and payment.refund_id == refund.refund_id,
-        returned=any(
-            other.state is RefundState.DONE and other.receipt == refund.receipt and other.refund_id != refund.refund_id
-            for other in refunds
-        ),
+        awaited=wanted and (received is None or promised + refund.amount <= received),
+        returned=any(one.reversed for one in of_receipt),
+        returns_the_rest=received is not None and gone + refund.amount >= received,
+        # What a reversal makes needless is not waited for.
+        others_under_way=any(one.under_way for one in others if refund.is_part or one not in of_receipt),
     )
 
 
-def with_refund(payment: Payment, fact: RefundRequested | RefundDone | RefundFailed) -> Payment:
-    """The payment with what a fact says of its refund, where the table of payments lets it count."""
+def with_refund(payment: Payment, target: str, fact: RefundRequested | RefundDone | RefundFailed) -> Payment:
+    """The payment with what a fact says of its refund, where the table of payments lets it count, by its cell."""
     told = payment.but(refund_id=fact.refund_id)
     match fact:
         case RefundRequested():
             reason = fact.by_itself or payment.reason
-            return told.but(state=State.REFUNDING, reason=reason, refund_status=RefundStatus.PENDING)
+            freed = payment.seat_freed or fact.frees_seat
+            asked = told.but(refund_status=RefundStatus.PENDING, refund_under_way=True, seat_freed=freed)
+            return asked if fact.part else asked.but(state=State.REFUNDING, reason=reason)
         case RefundDone():
             returned = payment.refunded_amount + fact.amount
-            return told.but(
-                state=State.REFUNDED, reason=None, refund_status=RefundStatus.DONE, refunded_amount=returned
+            done = told.but(
+                refund_status=RefundStatus.DONE, refund_under_way=fact.others_under_way, refunded_amount=returned
             )
+            return done if target == "part" else done.but(state=State.REFUNDED, reason=None)
         case RefundFailed():
+            failed = told.but(refund_status=RefundStatus.FAILED, refund_under_way=fact.others_under_way)
             paid = payment.completed_at is not None
-            before = State.COMPLETED if paid else State.UNCERTAIN
-            return told.but(state=before, refund_status=RefundStatus.FAILED)
+            return failed if fact.part else failed.but(state=State.COMPLETED if paid else State.UNCERTAIN)
         case _:
             assert_never(fact)
-
-
-def bar_to_refund(payment: Payment, order: RefundOrder, left: int | None, *, by_case: bool) -> RefundBar | None:
-    """Why the money of a payment cannot go back as it is asked for. Whether it may at all, its own table decides."""
-    column = standing(payment)
-    if column is Standing.REFUNDING:
-        return RefundBar.REFUND_UNDER_WAY
-    if column is Standing.REFUNDED:
-        return RefundBar.REFUNDED
-    if column is Standing.UNDER_REVIEW and not by_case:
-        return RefundBar.UNDER_REVIEW
-    if column is Standing.RECEIPT_PENDING:
-        return RefundBar.RECEIPT_PENDING
-    if column is not Standing.COMPLETED and column is not Standing.UNDER_REVIEW:
-        return RefundBar.NOT_PAID
-    if not order.possible:
-        return RefundBar.NOT_SET_UP
-    if left is None:
-        return RefundBar.AMOUNT_UNKNOWN
-    if left <= 0:
-        return RefundBar.ABOVE_WHAT_IS_LEFT
-    if order.amount is not None and order.amount != left:
-        return RefundBar.PART_NOT_POSSIBLE if order.amount < left else RefundBar.ABOVE_WHAT_IS_LEFT
-    return None
 
 
 def first_refund(refund: Refund, times: RefundTimes) -> Refund:
@@ -353,9 +348,10 @@ def _told(before: Refund, after: Refund, around: RefundSurroundings) -> tuple[Fa
         return ()
     match after.state:
         case RefundState.DONE:
-            return (RefundDone(after.refund_id, after.amount),)
+            the_rest, others = around.returns_the_rest, around.others_under_way
+            return (RefundDone(after.refund_id, after.amount, after.is_part, the_rest, others),)
         case RefundState.FAILED:
-            return (RefundFailed(after.refund_id),)
+            return (RefundFailed(after.refund_id, after.is_part, around.others_under_way),)
         case _:
             return ()
 

@@ -90,8 +90,12 @@ CANCEL             X        no     no     no     no     no     no       no      
 SIBLING_PAID       X        block  block  block  block  block  -        -        -        -        -        -        -       -          -
 REFUND_REQUESTED   no       no     no     no     no     no     no       RG       no       no       no       no       no      own        own
 REFUND_BY_CASE     no       no     no     no     no     RG     no       RG       no       no       no       no       no      own        own
+REFUND_PART_ASKED  no       no     no     no     no     no     no       part     no       no       no       no       no      own        own
 REFUND_DONE        $        $      $      $      $      RD     RD+case  RD+case  $        $        $        $        $       RD         -
+REFUND_PART_DONE   $        $      $      $      $      $      $        part     $        $        $        $        $       part       part+$
+REFUND_REST_DONE   $        $      $      $      $      $      $        RD       $        $        $        $        $       part       part+$
 REFUND_FAILED      case     case   case   case   case   case   case     case     case     case     case     case     case    back+case  case
+REFUND_PART_FAILED case     case   case   case   case   case   case     part+case case    case     case     case     case    case       part+case
 REFUND_UNCLEAR     case     case   case   case   case   case   case     case     case     case     case     case     case    case       case
 REFUND_OVERPAID    $        $      $      $      $      $      $        $        $        $        $        $        $       $          $
 TAKEN_BACK         $        $      $      $      $      RD+$   RD+$     RD+$     $        $        $        $        $       -          -

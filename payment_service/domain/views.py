@@ -4,7 +4,7 @@ A view holds no more than the wire does: the phone number is masked here, and
 nothing behind this file knows it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -41,6 +41,7 @@ class EventType(StrEnum):
     REFUND_REQUESTED = "REFUND_REQUESTED"
     REFUNDED = "REFUNDED"
     REFUND_FAILED = "REFUND_FAILED"
+    PART_REFUNDED = "PART_REFUNDED"
 
 
 _TYPE_ON_ENTERING = {
@@ -57,10 +58,18 @@ _TYPE_ON_ENTERING = {
 }
 
 
+_TYPE_OF_PART = {
+    RefundStatus.PENDING: EventType.REFUND_REQUESTED,
+    RefundStatus.DONE: EventType.PART_REFUNDED,
+    RefundStatus.FAILED: EventType.REFUND_FAILED,
+}
+
+
 def event_type(before: Payment, after: Payment) -> EventType:
     """The type of the event that tells of this change."""
     if after.state is before.state:
-        return EventType.UPDATED
+        told_of_refund = (after.refund_id, after.refund_status) != (before.refund_id, before.refund_status)
+        return _TYPE_OF_PART[after.refund_status] if told_of_refund and after.refund_status else EventType.UPDATED
     if before.state is State.REFUNDING and after.state is not State.REFUNDED:
         return EventType.REFUND_FAILED
     if after.state is State.COMPLETED and after.paid_late and not before.paid_late:
@@ -124,7 +133,9 @@ class PaymentView:
     metadata: Mapping[str, str]
     version: int
     refund: RefundView | None = None
-    """The latest one."""
+    """The one that the payment was last told of."""
+    refunds: Sequence[RefundView] = ()
+    """All of them, the oldest first."""
     refunded_amount: int = 0
 
 

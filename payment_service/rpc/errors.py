@@ -41,7 +41,7 @@ from payment_service.domain.errors import (
     Violation,
 )
 from payment_service.domain.payment import STATUS_OF
-from payment_service.domain.refund import RefundBar
+from payment_service.domain.refund import B2C_AMOUNT_MAX, B2C_AMOUNT_MIN, RefundBar
 from runtime.alarms import raise_alarm
 
 DOMAIN: Final = "mpesa-payments"
@@ -62,7 +62,11 @@ _WHY_NO_REFUND: Final[Mapping[RefundBar, str]] = {
     RefundBar.AMOUNT_UNKNOWN: "Nobody could read how much of this payment came, so it cannot be refunded from here. Ask"
     " the operator of this service to compare the receipt with the M-Pesa portal, and to send the money back there.",
     RefundBar.ABOVE_WHAT_IS_LEFT: "The amount is more than is left of this payment. Leave it unset for all of that.",
-    RefundBar.PART_NOT_POSSIBLE: "A part of a payment cannot be sent back yet. Leave the amount unset for all of it.",
+    RefundBar.PART_TOO_SMALL: "A part of a payment goes back by M-Pesa's B2C, which moves no less than"
+    f" {B2C_AMOUNT_MIN} shillings. What is less has to be returned by other means, unless it is the whole"
+    " of a payment: leave the amount unset for that.",
+    RefundBar.PART_TOO_LARGE: "A part of a payment goes back by M-Pesa's B2C, which moves no more than"
+    f" {B2C_AMOUNT_MAX} shillings at a time. Ask for several parts, each with a request id of its own.",
     RefundBar.SEVERAL_PAID: "More than one payment of this booking holds money. Settle its case first.",
     RefundBar.NOT_SET_UP: "Refunds are not set up. The operator of this service has to set PAYMENTS_INITIATOR_NAME,"
     " PAYMENTS_INITIATOR_PASSWORD_FILE and PAYMENTS_INITIATOR_CERTIFICATE_FILE.",
@@ -143,7 +147,8 @@ def answer_to(error: Exception, clock: Callable[[], datetime]) -> Answer:
                 "status": STATUS_OF[error.payment.state].value,
                 "cause": error.bar.value,
             }
-            return Answer(code.FAILED_PRECONDITION, "REFUND_NOT_POSSIBLE", _WHY_NO_REFUND[error.bar], metadata)
+            why, violations = _WHY_NO_REFUND[error.bar], _refund_amount(error)
+            return Answer(code.FAILED_PRECONDITION, "REFUND_NOT_POSSIBLE", why, metadata, violations)
         case PromptsStopped():
             metadata = {"since": error.since.isoformat(), "why": error.reason}
             return Answer(code.FAILED_PRECONDITION, "PROMPTS_STOPPED", text, metadata)
@@ -179,6 +184,18 @@ def answer_to(error: Exception, clock: Callable[[], datetime]) -> Answer:
             return Answer(code.PERMISSION_DENIED, "CALLER_NOT_ALLOWED", text)
         case _:
             return _fault(error)
+
+
+def _refund_amount(error: RefundBarred) -> tuple[Violation, ...]:
+    """What the amount may be, where that is what bars the refund."""
+    match error.bar:
+        case RefundBar.ABOVE_WHAT_IS_LEFT:
+            expected = f"expected at most {error.left}, which is left of this payment"
+        case RefundBar.PART_TOO_SMALL | RefundBar.PART_TOO_LARGE:
+            expected = f"expected {B2C_AMOUNT_MIN} to {B2C_AMOUNT_MAX} for a part; {error.left} is left of this payment"
+        case _:
+            return ()
+    return (Violation("amount.units", expected),)
 
 
 def _barred(error: BookingBarred, now: datetime) -> Answer:

@@ -64,6 +64,7 @@ def payment_message(view: PaymentView) -> payment_pb2.Payment:
         message.retry_allowed_time.CopyFrom(timestamp(view.retry_allowed_at))
     if view.refund is not None:
         message.refund.CopyFrom(refund_message(view.refund))
+    message.refunds.extend(map(refund_message, view.refunds))
     if view.refunded_amount:
         message.refunded_amount.CopyFrom(_money(view.refunded_amount))
     if view.completed_at is not None:

@@ -78,6 +78,8 @@ _COLUMNS = (
     _mutable("refund_id"),
     _mutable("refund_status", read=RefundStatus),
     _mutable("refunded_amount", read=int),
+    _mutable("refund_under_way"),
+    _mutable("seat_freed"),
     _mutable("claim_id"),
     _mutable("lease_expires_at"),
     _mutable("sent_at"),

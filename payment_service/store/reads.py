@@ -30,7 +30,6 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from payment_service.store.pipeline import Connection, Statement
-from payment_service.store.refund_tables import refunds
 from payment_service.store.tables import events, log, payments
 from payment_service.store.time_ordered_ids import MADE_WITHIN, first_id_at
 
@@ -64,11 +63,8 @@ class PaymentRow(NamedTuple):
     version: int
     refunded_amount: int
     refund_id: UUID | None
-    refund_status: str | None
-    refund_amount: int | None
-    refund_reason: str | None
-    refund_requested_at: datetime | None
-    refund_ended_at: datetime | None
+    refunds: Sequence[Mapping[str, Any]] | None
+    """As the log had told of them by then, the oldest first; None where there is none."""
 
 
 class RequestRow(NamedTuple):
@@ -122,11 +118,8 @@ class EventRow(NamedTuple):
     created_at: datetime
     refunded_amount: int
     refund_id: UUID | None
-    refund_status: str | None
-    refund_amount: int | None
-    refund_reason: str | None
-    refund_requested_at: datetime | None
-    refund_ended_at: datetime | None
+    refunds: Sequence[Mapping[str, Any]] | None
+    """As the log had told of them by then, the oldest first; None where there is none."""
 
 
 class Place(NamedTuple):
@@ -167,15 +160,7 @@ class EventScope:
     states: tuple[str, ...] = ()
 
 
-_p, _e, _r = payments.c, events.c, refunds.c
-
-# What of a refund never changes once it has ended; its status, as it was, stands beside its id.
-_REFUND: Mapping[str, ColumnElement[Any]] = {
-    "refund_amount": cast(_r.amount, BigInteger).label("refund_amount"),
-    "refund_reason": _r.reason.label("refund_reason"),
-    "refund_requested_at": _r.requested_at.label("refund_requested_at"),
-    "refund_ended_at": _r.ended_at.label("refund_ended_at"),
-}
+_p, _e = payments.c, events.c
 
 _AMOUNT = cast(_p.amount, BigInteger)
 # As `Payment.shown_reason`; an event holds what was shown.
@@ -183,6 +168,20 @@ _SHOWN_REASON = case(
     (_p.booking_action == literal_column("'REVIEW'"), func.coalesce(_p.review_reason, _p.status_reason)),
     else_=_p.status_reason,
 )
+
+
+def _refunds_told(owner: str) -> ColumnElement[Any]:
+    """The refunds of the payment in a row of this table, as the log had told of them by the row's version.
+
+    What of a refund never changes once it has ended is its own row's; its status is what was told last.
+    """
+    return literal_column(f"""CASE WHEN {owner}.refund_id IS NOT NULL THEN (
+        SELECT jsonb_agg(jsonb_build_object('refund_id', r.refund_id, 'status', told.refund_status, 'amount', r.amount,
+            'reason', r.reason, 'requested_at', r.requested_at, 'ended_at', r.ended_at)
+            ORDER BY r.requested_at, r.refund_id)
+        FROM (SELECT DISTINCT ON (t.refund_id) t.refund_id, t.refund_status FROM payment_events t
+            WHERE t.payment_id = {owner}.payment_id AND t.version <= {owner}.version AND t.refund_id IS NOT NULL
+            ORDER BY t.refund_id, t.version DESC) AS told JOIN refunds r USING (refund_id)) END""").label("refunds")
 
 
 def _columns(fields: Sequence[str], *tables: Table, **elsewhere: ColumnElement[Any]) -> list[ColumnElement[Any]]:
@@ -196,11 +195,9 @@ _SHOWN = {
     "receipt": _p.mpesa_receipt_number,
     "status_reason": _SHOWN_REASON,
     "refunded_amount": cast(_p.refunded_amount, BigInteger),
-    **_REFUND,
+    "refunds": _refunds_told(payments.name),
 }
-_PAYMENT = select(*_columns(PaymentRow._fields, payments, **_SHOWN)).select_from(
-    payments.outerjoin(refunds, _r.refund_id == _p.refund_id)
-)
+_PAYMENT = select(*_columns(PaymentRow._fields, payments, **_SHOWN))
 _REQUEST = select(*_columns(RequestRow._fields, payments, amount=_AMOUNT, description=_p.transaction_desc))
 _EVENT = select(
     *_columns(
@@ -210,9 +207,9 @@ _EVENT = select(
         amount=_AMOUNT,
         receipt=_e.mpesa_receipt_number,
         refunded_amount=cast(_e.refunded_amount, BigInteger),
-        **_REFUND,
+        refunds=_refunds_told(events.name),
     )
-).select_from(events.join(payments, _e.payment_id == _p.payment_id).outerjoin(refunds, _r.refund_id == _e.refund_id))
+).select_from(events.join(payments, _e.payment_id == _p.payment_id))
 
 
 def _text(statement: Select[Any], paramstyle: Literal["pyformat", "numeric_dollar"] = "pyformat") -> str:

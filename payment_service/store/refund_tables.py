@@ -29,6 +29,7 @@ refunds = Table(
     required("amount", Numeric(10, 2)),
     required("reason", Text()),
     when("requested_at", nullable=False),
+    required("method", Text(), "'REVERSAL'"),
     required("state", Text()),
     Column("result_code", Text()),
     Column("claim_id", Uuid()),
@@ -54,6 +55,11 @@ refunds = Table(
     CheckConstraint(
         "state <> 'SENDING' OR (claim_id IS NOT NULL AND lease_expires_at IS NOT NULL AND sent_at IS NOT NULL)",
         name="refunds_sending_is_claimed",
+    ),
+    # Our name of a part is stored before anything is sent.
+    CheckConstraint(
+        "method = 'REVERSAL' OR (method = 'B2C' AND originator_conversation_id IS NOT NULL)",
+        name="refunds_method_known",
     ),
     CheckConstraint("(state = 'REQUESTED') = (send_at IS NOT NULL)", name="refunds_to_be_sent"),
     CheckConstraint("(state IN ('DONE', 'FAILED')) = (ended_at IS NOT NULL)", name="refunds_ended_has_time"),

@@ -13,10 +13,11 @@ from uuid import UUID
 from sqlalchemy import bindparam, exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from payment_service.domain.refund import Refund, RefundReason, RefundState
+from payment_service.domain.refund import Refund, RefundMethod, RefundReason, RefundState
 from payment_service.store.many_rows import array_of, columns_of, inserting, updating
 from payment_service.store.pipeline import Connection, Statement
 from payment_service.store.refund_tables import refunds
+from payment_service.store.tables import payments
 
 _FIELDS = tuple(field.name for field in fields(Refund))
 _MUTABLE = _FIELDS[_FIELDS.index("state") :]
@@ -94,6 +95,7 @@ def refund_of(row: Sequence[Any]) -> Refund:
     values |= {
         "amount": int(values["amount"]),
         "reason": RefundReason(values["reason"]),
+        "method": RefundMethod(values["method"]),
         "state": RefundState(values["state"]),
     }
     return Refund(**values)
@@ -126,6 +128,13 @@ async def order_on_its_way(conn: AsyncConnection, sent_as: str) -> bool:
     """Whether a refund of this initiator is on the wire, or waits for its result."""
     under_way = refunds.c.due_at.is_not(None) & refunds.c.state.in_(("SENDING", "ACCEPTED"))
     return bool(await conn.scalar(select(exists().where(refunds.c.sent_as == sent_as, under_way))))
+
+
+async def payer_of(conn: AsyncConnection, payment_id: UUID) -> bytes:
+    """The sealed number that the payment was asked for from, and that a part of it goes back to."""
+    sealed = await conn.scalar(select(payments.c.phone_number).where(payments.c.payment_id == payment_id))
+    assert isinstance(sealed, bytes), "a refund has a payment"
+    return sealed
 
 
 async def refunds_to_send(conn: AsyncConnection, shortcodes: Sequence[str], now: datetime, most: int) -> list[Refund]:

@@ -19,9 +19,9 @@ from payment_service.store.tables import inbox
 # Of completed payments, those that still have a timer: later ones are before a person, and the index of timers finds
 # them. Of open cases, those about money that may be the payment's, while it has no receipt. Of refunds, those in doubt.
 _NEXT = text("""
-SELECT payment_id, reference, shortcode, conversation_id, receipt, tries, refund_id FROM (
+SELECT payment_id, reference, shortcode, conversation_id, receipt, tries, refund_id, is_part FROM (
     SELECT w.*, COALESCE(q.tries, 0) AS tries, q.next_ask_at, CAST(NULL AS uuid) AS refund_id,
-        CAST(:tries_max AS integer) AS most
+        false AS is_part, CAST(:tries_max AS integer) AS most
     FROM (
         SELECT payment_id, reference, shortcode, merchant_request_id AS conversation_id, '' AS receipt
         FROM payment_transactions
@@ -35,7 +35,7 @@ SELECT payment_id, reference, shortcode, conversation_id, receipt, tries, refund
     ) AS w LEFT JOIN daraja_questions q ON q.payment_id = w.payment_id AND q.receipt = w.receipt
     UNION ALL
     SELECT payment_id, reference, shortcode, COALESCE(originator_conversation_id, ''), receipt, ask_count, next_ask_at,
-        refund_id, CAST(:refund_tries_max AS integer)
+        refund_id, method = 'B2C', CAST(:refund_tries_max AS integer)
     FROM refunds WHERE state = 'UNCERTAIN' AND sent_at <= :refund_sent_before
 ) AS wanted
 WHERE shortcode = ANY(CAST(:shortcodes AS text[]))
@@ -58,6 +58,8 @@ class Wanted:
     """So far."""
     refund_id: UUID | None = None
     """Set where it is asked for what became of a refund; the receipt is of the payment then."""
+    is_part: bool = False
+    """The refund is of a part, which only its conversation names."""
 
 
 @dataclass(frozen=True, slots=True)

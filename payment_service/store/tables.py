@@ -105,6 +105,8 @@ payments = Table(
     Column("refund_id", Uuid()),
     Column("refund_status", Text()),
     required("refunded_amount", Numeric(10, 2), "0"),
+    required("refund_under_way", Boolean(), "false"),
+    required("seat_freed", Boolean(), "false"),
     # How it is being sent and settled.
     Column("claim_id", Uuid()),
     when("lease_expires_at"),

@@ -25,6 +25,7 @@ from tests.daraja_simulator.results import result_of, results
 from tests.patience import PATIENCE_SECONDS
 
 PAYBILL = Shortcode("174379", ShortcodeKind.PAYBILL, SANDBOX_PASSKEY)
+COMMAND = "BusinessPayment"
 NAME = "018f-refund-0001"
 RECEIPT = "TKA1B2C3D9"
 VALUES: dict[str, Any] = {
@@ -140,12 +141,12 @@ def test_an_order_that_was_taken_under_another_name_is_uncertain() -> None:
 )
 def test_what_must_not_be_sent_cannot_be_built(name: str, phone: str, amount: int) -> None:
     with pytest.raises(ValueError, match="a B2C payment"):
-        B2cOrder(PAYBILL, name, phone, amount, "https://example.test/r", "https://example.test/t")
+        B2cOrder(PAYBILL, COMMAND, name, phone, amount, "https://example.test/r", "https://example.test/t")
 
 
 async def ordered(made: Ordering, phone: str, amount: int = 120) -> OrderAnswer | TakenBefore:
     url = made.merchant.callback_url
-    order = B2cOrder(PAYBILL, NAME, phone, amount, f"{url}/result", f"{url}/timeout")
+    order = B2cOrder(PAYBILL, COMMAND, NAME, phone, amount, f"{url}/result", f"{url}/timeout")
     return (await order_b2c(made.client, made.token, made.initiator, order))[0]
 
 

@@ -10,9 +10,9 @@ import pytest
 from payment_service.domain.automatic_refunds import AutomaticRefunds, goes_back
 from payment_service.domain.cases import CaseKind, OpenCase
 from payment_service.domain.facts import Fact, RefundFailed, RefundRequested, SiblingPaid
-from payment_service.domain.findings import Standing
 from payment_service.domain.payment import STATUS_OF, BookingAction, LatePaymentPolicy, Payment, State
 from payment_service.domain.reasons import Reason, customer_message
+from payment_service.domain.standings import Standing
 from payment_service.domain.transitions import Outcome
 from tests.domain import scenes
 from tests.domain.scenes import AMOUNT, OTHER_ID, RECEIPT, REFUND, START, seconds

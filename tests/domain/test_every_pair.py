@@ -71,6 +71,13 @@ PLAIN_FACTS: list[Fact] = [
     *(RefundRequested(refund, by_case) for refund in (REFUND, UUID(int=4)) for by_case in (False, True)),
     RefundDone(REFUND, AMOUNT),
     RefundFailed(REFUND),
+    *(RefundRequested(REFUND, part=True, frees_seat=freed) for freed in (False, True)),
+    *(
+        RefundDone(REFUND, AMOUNT - 100, True, the_rest, others)
+        for the_rest in (False, True)
+        for others in (False, True)
+    ),
+    RefundFailed(REFUND, part=True),
     *(scenes.taken_back(receipt, in_doubt=in_doubt) for receipt in (None, RECEIPT) for in_doubt in (False, True)),
     scenes.taken_back(RECEIPT, conversation=scenes.MERCHANT),
     scenes.accept(OTHER_RECEIPT),

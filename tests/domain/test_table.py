@@ -59,11 +59,15 @@ class Expected:
     ids: bool = False
     doubted: bool = False
     """What was certain is so no more."""
+    told: bool = False
+    """The payment stands as it did, and tells of a refund."""
 
 
 NOTHING = Expected()
 IDS = Expected(ids=True)
 REFUSED = Expected(refused=True)
+PART = Expected(told=True)
+PART_TOO_MANY = Expected(case=CaseKind.REFUND, money=True, told=True)
 CERTAIN = Expected(certain=True)
 BLOCK_LOST = Expected(block_lost=True)
 
@@ -447,6 +451,33 @@ WISH_ROWS = [
         ((RG,), go(K, CaseKind.REFUND)),
         (all_but(RG), case(CaseKind.REFUND)),
     ),
+    row(
+        "a refund of a part",
+        RefundRequested(UUID(int=7), part=True, frees_seat=False),
+        ((K,), PART),
+        (all_but(K), REFUSED),
+    ),
+    row(
+        "a part done",
+        RefundDone(REFUND, AMOUNT - 100, part=True, the_rest=False),
+        ((K, RG), PART),
+        ((RD,), PART_TOO_MANY),
+        (all_but(K, RG, RD), money(CaseKind.REFUND)),
+    ),
+    row(
+        "the last part done",
+        RefundDone(REFUND, AMOUNT - 100, part=True),
+        ((K,), go(RD)),
+        ((RG,), PART),
+        ((RD,), PART_TOO_MANY),
+        (all_but(K, RG, RD), money(CaseKind.REFUND)),
+    ),
+    row(
+        "a part failed",
+        RefundFailed(REFUND, part=True),
+        ((K, RD), Expected(case=CaseKind.REFUND, told=True)),
+        (all_but(K, RD), case(CaseKind.REFUND)),
+    ),
     row("nobody knows of the refund", RefundInDoubt(REFUND, "x", is_money=False), (EVERYWHERE, case(CaseKind.REFUND))),
     row("perhaps returned twice", RefundInDoubt(REFUND, "x", is_money=True), (EVERYWHERE, money(CaseKind.REFUND))),
     *(
@@ -512,7 +543,7 @@ def test_a_cell_says_what_follows_from_a_fact(line: Row, column: Standing) -> No
     assert after.money_case_open is (before.money_case_open or expected.money)
     if expected in (NOTHING, REFUSED):
         assert after == before
-    elif expected.to is not None or expected.certain or expected.block_lost or expected.doubted:
+    elif expected.to is not None or expected.certain or expected.block_lost or expected.doubted or expected.told:
         assert after.version == before.version + 1
         assert outcome.changed(before)
     elif expected.money and not before.money_case_open:
@@ -541,13 +572,14 @@ SETTLING = {
 def test_the_table_is_total_and_every_word_in_it_is_known() -> None:
     states = set(HEADINGS)
     words = states | {"-", "ids", "case", "$", "cert", "differs", "receipt", "second", "block", "no", "own", "F|X"}
-    words |= {"F0|X0", "agrees", "seen", "unread", "unknown", "over", "settled"}
-    compound = {f"{state}+{mark}" for state in states for mark in ("case", "$")} | {"back+case"}
+    words |= {"F0|X0", "agrees", "seen", "unread", "unknown", "over", "settled", "part"}
+    compound = {f"{state}+{mark}" for state in states for mark in ("case", "$")}
+    compound |= {"back+case", "part+case", "part+$"}
     assert set(TABLE) == set(Finding)
     for name, cells in TABLE.items():
         assert set(cells) == set(Standing), name
         assert set(cells.values()) <= words | compound, name
-    assert (len(Finding), len(Standing)) == (46, 15)
+    assert (len(Finding), len(Standing)) == (50, 15)
 
 
 def test_the_facts_above_fall_into_every_row_of_the_table() -> None:

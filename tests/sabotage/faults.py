@@ -37,6 +37,7 @@ REFUNDS = "tests/domain/test_refunds.py"
 AUTOMATIC = "tests/domain/test_automatic_refunds.py"
 WATCHED_REFUNDS = "tests/application/refunding/test_watch_refunds.py"
 AUTOMATIC_RECORDED = "tests/application/refunding/test_automatic_refunds.py"
+PARTS = "tests/application/refunding/test_parts.py"
 RECORDED_REFUNDS = "tests/application/refunding/test_recorded_refunds.py"
 TRIPS = "tests/commands/test_trip_refunds.py"
 FLOAT = "tests/application/refunding/test_ask_float.py"
@@ -546,7 +547,7 @@ FAULTS = (
     Fault(
         "the case of a refund under way can be dismissed, and the refund stays for ever",
         "payment_service/domain/findings.py",
-        "case CaseKind.REFUND if column is Standing.REFUNDING:",
+        "case CaseKind.REFUND if column in (Standing.REFUNDING, Standing.COMPLETED) and payment.refund_under_way:",
         "case CaseKind.REFUND if column is Standing.CREATED:",
         (f"{SETTLED_CASES}::test_a_settled_case_leads_where_it_should",),
     ),
@@ -1225,8 +1226,8 @@ FAULTS = (
     Fault(
         "a booking is confirmed again when its refund fails",
         "payment_service/domain/decisions.py",
-        "        case State.COMPLETED if payment.refund_status is RefundStatus.FAILED:",
-        "        case State.COMPLETED if payment.refund_status is RefundStatus.DONE:",
+        "        case State.COMPLETED if payment.seat_freed:",
+        "        case State.COMPLETED if payment.seat_freed and payment.refund_under_way:",
         (f"{REFUNDS}::test_a_seat_that_was_given_up_is_not_confirmed_when_the_refund_fails",),
     ),
     Fault(
@@ -1338,10 +1339,31 @@ FAULTS = (
     ),
     Fault(
         "a refund of nothing is recorded",
-        "payment_service/domain/refunds.py",
+        "payment_service/domain/refund_requests.py",
         "    if left <= 0:",
         "    if left < 0:",
-        (f"{RECORDED_REFUNDS}::test_a_receipt_whose_money_is_promised_already_is_refused_as_too_much",),
+        (f"{RECORDED_REFUNDS}::test_a_payment_whose_money_is_all_promised_already_is_refused_as_under_way",),
+    ),
+    Fault(
+        "what is left after a part is sent back by the receipt of the whole",
+        "payment_service/domain/refund_requests.py",
+        "RefundMethod.REVERSAL if amount == left == received else",
+        "RefundMethod.REVERSAL if amount == left else",
+        (f"{PARTS}::test_parts_that_add_up_to_all_return_the_payment",),
+    ),
+    Fault(
+        "a part is ordered under another name than the one that was stored",
+        "payment_service/application/refunding/send_refunds.py",
+        'originator_conversation_id=refund.originator_conversation_id or "",',
+        "originator_conversation_id=str(uuid7()),",
+        (f"{PARTS}::test_a_part_goes_back_to_the_payer_and_the_payment_stays_completed",),
+    ),
+    Fault(
+        "a booking that is cancelled for a fee keeps its seat",
+        "payment_service/application/recording/refund_ledger.py",
+        "frees_seat = amount == left or order.reason in GIVES_UP_THE_SEAT",
+        "frees_seat = amount == left",
+        (f"{PARTS}::test_a_part_that_fails_leaves_the_money_here_with_a_case",),
     ),
     Fault(
         "an upgrade that was broken off is never finished",

@@ -119,7 +119,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     UNDER_REVIEW (an operator decides first), RECEIPT_PENDING (ask again once
     the receipt number is known), REFUND_UNDER_WAY, REFUNDED, AMOUNT_UNKNOWN
     (nobody could read how much came: the operator of this service sends it back
-    in the M-Pesa portal), ABOVE_WHAT_IS_LEFT, PART_NOT_POSSIBLE (leave `amount` unset), SEVERAL_PAID
+    in the M-Pesa portal), ABOVE_WHAT_IS_LEFT, PART_TOO_SMALL and PART_TOO_LARGE
+    (M-Pesa moves 10 to 250000 shillings to a customer at a time; BadRequest
+    names `amount.units` and says what is left), SEVERAL_PAID
     (of OperationsService: a person decides first, which money is whose) or NOT_SET_UP
     (this service has no M-Pesa initiator: its operator sets
     PAYMENTS_INITIATOR_NAME, PAYMENTS_INITIATOR_PASSWORD_FILE and
@@ -265,7 +267,9 @@ ERROR_REASON_REFUND_NOT_POSSIBLE: ErrorReason.ValueType  # 16
 UNDER_REVIEW (an operator decides first), RECEIPT_PENDING (ask again once
 the receipt number is known), REFUND_UNDER_WAY, REFUNDED, AMOUNT_UNKNOWN
 (nobody could read how much came: the operator of this service sends it back
-in the M-Pesa portal), ABOVE_WHAT_IS_LEFT, PART_NOT_POSSIBLE (leave `amount` unset), SEVERAL_PAID
+in the M-Pesa portal), ABOVE_WHAT_IS_LEFT, PART_TOO_SMALL and PART_TOO_LARGE
+(M-Pesa moves 10 to 250000 shillings to a customer at a time; BadRequest
+names `amount.units` and says what is left), SEVERAL_PAID
 (of OperationsService: a person decides first, which money is whose) or NOT_SET_UP
 (this service has no M-Pesa initiator: its operator sets
 PAYMENTS_INITIATOR_NAME, PAYMENTS_INITIATOR_PASSWORD_FILE and

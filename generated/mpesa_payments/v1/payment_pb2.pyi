@@ -378,9 +378,13 @@ class _RefundReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RefundRe
     REFUND_REASON_UNSPECIFIED: _RefundReason.ValueType  # 0
     """Never sent."""
     REFUND_REASON_CANNOT_DELIVER: _RefundReason.ValueType  # 1
-    """What was paid for cannot be delivered: paid, and no seat."""
+    """What was paid for cannot be delivered: paid, and no seat. `booking_action`
+    is RELEASE from then on, even if only a part goes back.
+    """
     REFUND_REASON_BOOKING_CANCELLED: _RefundReason.ValueType  # 2
-    """The passenger or the operator of the trip cancelled."""
+    """The passenger or the operator of the trip cancelled. `booking_action` is
+    RELEASE from then on, even if a fee is kept and only a part goes back.
+    """
     REFUND_REASON_PAID_TWICE: _RefundReason.ValueType  # 3
     """The booking was paid more than once."""
     REFUND_REASON_PAID_LATE: _RefundReason.ValueType  # 4
@@ -394,9 +398,13 @@ class RefundReason(_RefundReason, metaclass=_RefundReasonEnumTypeWrapper):
 REFUND_REASON_UNSPECIFIED: RefundReason.ValueType  # 0
 """Never sent."""
 REFUND_REASON_CANNOT_DELIVER: RefundReason.ValueType  # 1
-"""What was paid for cannot be delivered: paid, and no seat."""
+"""What was paid for cannot be delivered: paid, and no seat. `booking_action`
+is RELEASE from then on, even if only a part goes back.
+"""
 REFUND_REASON_BOOKING_CANCELLED: RefundReason.ValueType  # 2
-"""The passenger or the operator of the trip cancelled."""
+"""The passenger or the operator of the trip cancelled. `booking_action` is
+RELEASE from then on, even if a fee is kept and only a part goes back.
+"""
 REFUND_REASON_PAID_TWICE: RefundReason.ValueType  # 3
 """The booking was paid more than once."""
 REFUND_REASON_PAID_LATE: RefundReason.ValueType  # 4
@@ -468,13 +476,19 @@ class _PaymentEventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Paym
     PAYMENT_EVENT_TYPE_UPDATED: _PaymentEventType.ValueType  # 11
     """The status stayed; another field changed."""
     PAYMENT_EVENT_TYPE_REFUND_REQUESTED: _PaymentEventType.ValueType  # 12
-    """A refund was asked for, or the money goes back by itself: do what
-    `booking_action` says.
+    """A refund was asked for, of all or of a part, or the money goes back by
+    itself: do what `booking_action` says.
     """
     PAYMENT_EVENT_TYPE_REFUNDED: _PaymentEventType.ValueType  # 13
-    """The money has gone back to the payer."""
+    """The money has gone back to the payer: nothing of it is left."""
     PAYMENT_EVENT_TYPE_REFUND_FAILED: _PaymentEventType.ValueType  # 14
-    """The refund failed: the money is still here, and the booking stays released."""
+    """A refund failed: its money is still here. A booking that was released stays
+    released.
+    """
+    PAYMENT_EVENT_TYPE_PART_REFUNDED: _PaymentEventType.ValueType  # 15
+    """A part of the money has gone back to the payer; `refund` says which. The
+    status stays COMPLETED.
+    """
 
 class PaymentEventType(_PaymentEventType, metaclass=_PaymentEventTypeEnumTypeWrapper):
     """What an event is about. New values may be added; `payment` always tells the
@@ -506,13 +520,19 @@ PAYMENT_EVENT_TYPE_EXPIRED: PaymentEventType.ValueType  # 10
 PAYMENT_EVENT_TYPE_UPDATED: PaymentEventType.ValueType  # 11
 """The status stayed; another field changed."""
 PAYMENT_EVENT_TYPE_REFUND_REQUESTED: PaymentEventType.ValueType  # 12
-"""A refund was asked for, or the money goes back by itself: do what
-`booking_action` says.
+"""A refund was asked for, of all or of a part, or the money goes back by
+itself: do what `booking_action` says.
 """
 PAYMENT_EVENT_TYPE_REFUNDED: PaymentEventType.ValueType  # 13
-"""The money has gone back to the payer."""
+"""The money has gone back to the payer: nothing of it is left."""
 PAYMENT_EVENT_TYPE_REFUND_FAILED: PaymentEventType.ValueType  # 14
-"""The refund failed: the money is still here, and the booking stays released."""
+"""A refund failed: its money is still here. A booking that was released stays
+released.
+"""
+PAYMENT_EVENT_TYPE_PART_REFUNDED: PaymentEventType.ValueType  # 15
+"""A part of the money has gone back to the payer; `refund` says which. The
+status stays COMPLETED.
+"""
 Global___PaymentEventType: _TypeAlias = PaymentEventType  # noqa: Y015
 
 @_typing.final
@@ -566,6 +586,7 @@ class Payment(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     REFUND_FIELD_NUMBER: _builtins.int
     REFUNDED_AMOUNT_FIELD_NUMBER: _builtins.int
+    REFUNDS_FIELD_NUMBER: _builtins.int
     payment_id: _builtins.str
     """Id of the payment, a UUID made by this service."""
     reference: _builtins.str
@@ -645,12 +666,20 @@ class Payment(_message.Message):
 
     @_builtins.property
     def refund(self) -> Global___Refund:
-        """The latest refund of this payment; unset while none was asked for."""
+        """The refund that this payment was last told of: it was asked for, it is done,
+        or it has failed. Unset while none was asked for.
+        """
 
     @_builtins.property
     def refunded_amount(self) -> _money_pb2.Money:
         """How much of the money is proven to have gone back to the payer by refunds;
         unset while none has. What was taken back (reason TAKEN_BACK) is not in it.
+        """
+
+    @_builtins.property
+    def refunds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Refund]:
+        """Every refund of this payment, the oldest first, as it stood then: several
+        parts may be on their way at once.
         """
 
     def __init__(
@@ -681,10 +710,11 @@ class Payment(_message.Message):
         version: _builtins.int = ...,
         refund: Global___Refund | None = ...,
         refunded_amount: _money_pb2.Money | None = ...,
+        refunds: _abc.Iterable[Global___Refund] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "complete_time", b"complete_time", "create_time", b"create_time", "expire_time", b"expire_time", "refund", b"refund", "refunded_amount", b"refunded_amount", "retry_allowed_time", b"retry_allowed_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "attempt", b"attempt", "booking_action", b"booking_action", "booking_id", b"booking_id", "complete_time", b"complete_time", "create_time", b"create_time", "customer_message", b"customer_message", "expire_time", b"expire_time", "masked_phone", b"masked_phone", "metadata", b"metadata", "mpesa_receipt_number", b"mpesa_receipt_number", "outcome_certain", b"outcome_certain", "paid_late", b"paid_late", "payment_id", b"payment_id", "phone_warning", b"phone_warning", "provider_result_code", b"provider_result_code", "reference", b"reference", "refund", b"refund", "refunded_amount", b"refunded_amount", "retry_allowed_time", b"retry_allowed_time", "retry_of", b"retry_of", "status", b"status", "status_reason", b"status_reason", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "attempt", b"attempt", "booking_action", b"booking_action", "booking_id", b"booking_id", "complete_time", b"complete_time", "create_time", b"create_time", "customer_message", b"customer_message", "expire_time", b"expire_time", "masked_phone", b"masked_phone", "metadata", b"metadata", "mpesa_receipt_number", b"mpesa_receipt_number", "outcome_certain", b"outcome_certain", "paid_late", b"paid_late", "payment_id", b"payment_id", "phone_warning", b"phone_warning", "provider_result_code", b"provider_result_code", "reference", b"reference", "refund", b"refund", "refunded_amount", b"refunded_amount", "refunds", b"refunds", "retry_allowed_time", b"retry_allowed_time", "retry_of", b"retry_of", "status", b"status", "status_reason", b"status_reason", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -692,7 +722,7 @@ Global___Payment: _TypeAlias = Payment  # noqa: Y015
 
 @_typing.final
 class Refund(_message.Message):
-    """Money of one payment that goes back to its payer."""
+    """Money of one payment that goes back to its payer: all of it, or a part."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

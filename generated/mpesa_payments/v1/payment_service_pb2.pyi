@@ -311,8 +311,10 @@ class RefundPaymentRequest(_message.Message):
     """Required. Why."""
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
-        """Whole shillings, at most what is left of the payment. When unset, all that
-        is left. A part of it cannot be sent back yet: it is refused.
+        """Whole shillings, at most what is left of the payment: what earlier refunds
+        have returned, or are to return, is not left. When unset, all that is left.
+        The whole of a payment goes back by M-Pesa's Reversal. A part, and the rest
+        after a part, goes by B2C, which moves 10 to 250000 shillings at a time.
         """
 
     def __init__(

@@ -62,13 +62,19 @@ class PaymentServiceStub:
     gives the same answer, at any time.
     """
     RefundPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.RefundPaymentRequest, _payment_service_pb2.RefundPaymentResponse]
-    """Sends the money of a payment back to its payer.
+    """Sends the money of a payment back to its payer, all of it or a part.
 
     Answers once the refund is recorded: the payment is then COMPLETED with a
     refund PENDING and `booking_action` RELEASE, so free the seat; or, where the
-    booking is confirmed by another attempt, FOLLOW_SIBLING. The money goes
-    back some seconds later, or as soon as M-Pesa can be reached; WatchPayments
-    tells when the payment is REFUNDED, or that the refund failed. A payment that
+    booking is confirmed by another attempt, FOLLOW_SIBLING. A part leaves the
+    booking as it is, and the payment COMPLETED with `refunded_amount`, unless
+    `reason` is CANNOT_DELIVER or BOOKING_CANCELLED, or nothing is left: then the
+    booking is released as well. Once everything has gone back the payment is
+    REFUNDED. The fee that you keep of a cancelled booking is your own sum: ask
+    for the rest, with the reason.
+
+    The money goes back some seconds later, or as soon as M-Pesa can be reached;
+    WatchPayments tells when it has, or that the refund failed. A payment that
     you cannot deliver is refunded by this one call, with reason CANNOT_DELIVER.
     It never confirms its booking again, whatever becomes of the refund.
 
@@ -167,13 +173,19 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payment_service_pb2.RefundPaymentRequest,
         context: _aio.ServicerContext[_payment_service_pb2.RefundPaymentRequest, _abc.Awaitable[_payment_service_pb2.RefundPaymentResponse]],
     ) -> _abc.Awaitable[_payment_service_pb2.RefundPaymentResponse]:
-        """Sends the money of a payment back to its payer.
+        """Sends the money of a payment back to its payer, all of it or a part.
 
         Answers once the refund is recorded: the payment is then COMPLETED with a
         refund PENDING and `booking_action` RELEASE, so free the seat; or, where the
-        booking is confirmed by another attempt, FOLLOW_SIBLING. The money goes
-        back some seconds later, or as soon as M-Pesa can be reached; WatchPayments
-        tells when the payment is REFUNDED, or that the refund failed. A payment that
+        booking is confirmed by another attempt, FOLLOW_SIBLING. A part leaves the
+        booking as it is, and the payment COMPLETED with `refunded_amount`, unless
+        `reason` is CANNOT_DELIVER or BOOKING_CANCELLED, or nothing is left: then the
+        booking is released as well. Once everything has gone back the payment is
+        REFUNDED. The fee that you keep of a cancelled booking is your own sum: ask
+        for the rest, with the reason.
+
+        The money goes back some seconds later, or as soon as M-Pesa can be reached;
+        WatchPayments tells when it has, or that the refund failed. A payment that
         you cannot deliver is refunded by this one call, with reason CANNOT_DELIVER.
         It never confirms its booking again, whatever becomes of the refund.
 

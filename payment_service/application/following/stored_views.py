@@ -5,8 +5,9 @@ everybody: an unknown reason or warning is left out, an unknown event says that 
 action or state the booking waits, which is the one that does nothing.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from payment_service.alarms import PROGRAM_FAULT
@@ -49,6 +50,7 @@ def event_view(row: EventRow, sealer: Sealer) -> EventView:
 
 
 def _view(row: PaymentRow | EventRow, status: Status, updated_at: datetime, sealer: Sealer) -> PaymentView:
+    refunds = tuple(_refund(told) for told in row.refunds or ())
     return PaymentView(
         payment_id=row.payment_id,
         caller=row.caller,
@@ -74,23 +76,23 @@ def _view(row: PaymentRow | EventRow, status: Status, updated_at: datetime, seal
         completed_at=row.completed_at,
         metadata=row.metadata,
         version=row.version,
-        refund=_refund(row),
+        refund=next((refund for refund in refunds if refund.refund_id == row.refund_id), None),
+        refunds=refunds,
         refunded_amount=row.refunded_amount,
     )
 
 
-def _refund(row: PaymentRow | EventRow) -> RefundView | None:
-    """The refund beside the payment; one with a word that is not known here is shown as pending."""
-    if row.refund_id is None or row.refund_amount is None or row.refund_requested_at is None:
-        return None
-    status = _REFUND_STATUSES.get(row.refund_status or "", RefundStatus.PENDING)
+def _refund(told: Mapping[str, Any]) -> RefundView:
+    """One refund; one with a word that is not known here is shown as pending."""
+    status = _REFUND_STATUSES.get(told["status"], RefundStatus.PENDING)
+    ended = status is not RefundStatus.PENDING and told["ended_at"] is not None
     return RefundView(
-        refund_id=row.refund_id,
+        refund_id=UUID(told["refund_id"]),
         status=status,
-        amount=row.refund_amount,
-        reason=_REFUND_REASONS.get(row.refund_reason or "", RefundReason.OTHER),
-        requested_at=row.refund_requested_at,
-        ended_at=None if status is RefundStatus.PENDING else row.refund_ended_at,
+        amount=int(told["amount"]),
+        reason=_REFUND_REASONS.get(told["reason"], RefundReason.OTHER),
+        requested_at=datetime.fromisoformat(told["requested_at"]),
+        ended_at=datetime.fromisoformat(told["ended_at"]) if ended else None,
     )
 
 

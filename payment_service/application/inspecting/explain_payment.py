@@ -173,9 +173,11 @@ def _refund(refund: Refund, versions: Mapping[str, int]) -> Moment:
     """A refund as it stands, at the moment when it was recorded; its steps are told by what was sent and came."""
     by_itself = f"refund-by-itself:{refund.refund_id}" in versions
     begun = "begun by itself" if by_itself else "asked for"
-    what = f"refund {refund.refund_id} of {refund.amount} {begun}, {refund.reason.value}: {refund.state.value} now"
+    way = "a part, by B2C" if refund.is_part else "by reversal"
+    recorded = f"refund {refund.refund_id} of {refund.amount} {begun}, {way}, {refund.reason.value}"
+    what = f"{recorded}: {refund.state.value} now"
     ways = (
-        f"receipt {refund.receipt}",
+        f"of receipt {refund.receipt}",
         f"sent {_said(refund.sent_at)}",
         f"result code {_said(refund.result_code)}",
         f"ended {_said(refund.ended_at)}",

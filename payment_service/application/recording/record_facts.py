@@ -39,7 +39,7 @@ from payment_service.domain.facts import (
 )
 from payment_service.domain.findings import Finding, Surroundings
 from payment_service.domain.payment import Payment, State, Times
-from payment_service.domain.refund import Refund, RefundBar, RefundOrder, RefundTimes
+from payment_service.domain.refund import Refund, RefundOrder, RefundRefusal, RefundTimes
 from payment_service.domain.refund_facts import AboutRefund
 from payment_service.domain.transitions import Outcome, apply
 from payment_service.domain.views import event_type
@@ -103,7 +103,7 @@ class Recorded:
     """The case, or what it is about, is not as the operator has seen it, and nothing was done."""
     refund: Refund | None = None
     """As it stands after a fact about it."""
-    refund_bar: RefundBar | None = None
+    refund_refusal: RefundRefusal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,9 +205,9 @@ class _Ledger:
         if row is None or row.payment.caller != request.caller:
             return Recorded(None)
         # What nothing bars, the payment's table lets through.
-        if (bar := self._refunds.ask(row.payment, submission.refund, fact)) is not None:
-            return Recorded(row.payment, refused=True, refund_bar=bar)
-        outcome = self._apply(row.payment, fact)
+        if isinstance(asked := self._refunds.ask(row.payment, submission.refund, fact), RefundRefusal):
+            return Recorded(row.payment, refused=True, refund_refusal=asked)
+        outcome = self._apply(row.payment, asked)
         if not outcome.refused:
             self._keep_request(request)
         return Recorded(outcome.payment, outcome.refused, row.trace_parent)

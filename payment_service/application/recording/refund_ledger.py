@@ -5,7 +5,7 @@ in the same transaction, so that the two never disagree.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -15,22 +15,19 @@ from payment_service.domain.facts import Fact, RefundRequested
 from payment_service.domain.payment import Payment
 from payment_service.domain.reasons import Reason
 from payment_service.domain.refund import (
+    GIVES_UP_THE_SEAT,
     Refund,
     RefundBar,
+    RefundMethod,
     RefundOrder,
     RefundReason,
-    RefundState,
+    RefundRefusal,
     RefundTimes,
     left_of,
 )
 from payment_service.domain.refund_facts import AboutRefund, RefundFact, RefundOvertaken, RefundPost
-from payment_service.domain.refunds import (
-    RefundOutcome,
-    apply_refund,
-    bar_to_refund,
-    first_refund,
-    refund_surroundings,
-)
+from payment_service.domain.refund_requests import bar_to_refund, method_of
+from payment_service.domain.refunds import RefundOutcome, apply_refund, first_refund, refund_surroundings
 from payment_service.store import refunds as store
 from payment_service.store.pipeline import Connection, Statement, run_together
 from payment_service.store.refunds import RefundNames
@@ -97,17 +94,22 @@ class RefundLedger:
             possible=shortcode in shortcodes,
         )
         fact = RefundRequested(uuid7(), by_itself=why)
-        return fact if self.ask(payment, order, fact) is None else None
+        asked = self.ask(payment, order, fact)
+        return None if isinstance(asked, RefundRefusal) else asked
 
-    def ask(self, payment: Payment, order: RefundOrder | None, fact: Fact) -> RefundBar | None:
-        """Record a refund where one is asked for, unless something bars it."""
+    def ask(self, payment: Payment, order: RefundOrder | None, fact: Fact) -> Fact | RefundRefusal:
+        """Record a refund where one is asked for: what its payment is told then, or why nothing is recorded."""
         if order is None or not isinstance(fact, RefundRequested):
-            return None
+            return fact
         receipt = order.receipt or payment.receipt
-        left = left_of(receipt, self._received.get(receipt), self._rows.values()) if receipt is not None else 0
-        bar = bar_to_refund(payment, order, left, by_case=fact.by_case)
-        if bar is not None or receipt is None or left is None:
-            return bar or RefundBar.RECEIPT_PENDING
+        received = self._received.get(receipt or "")
+        left = left_of(receipt, received, self._rows.values()) if receipt is not None else None
+        bar = bar_to_refund(payment, order, received, left, by_case=fact.by_case)
+        if bar is not None or receipt is None or received is None or left is None:
+            return RefundRefusal(bar or RefundBar.RECEIPT_PENDING, left or 0)
+        amount = order.amount or left
+        method = method_of(amount, received, left)
+        part = method is RefundMethod.B2C
         refund = Refund(
             refund_id=fact.refund_id,
             payment_id=payment.payment_id,
@@ -115,25 +117,30 @@ class RefundLedger:
             reference=order.reference,
             shortcode=order.shortcode,
             receipt=receipt,
-            amount=order.amount or left,
+            amount=amount,
             reason=order.reason,
             requested_at=self._now,
+            method=method,
+            # Our own name for a part, for ever the same: M-Pesa refuses a second order under it.
+            originator_conversation_id=str(fact.refund_id) if part else None,
         )
         self._rows[refund.refund_id] = first_refund(refund, self._times)
         self._changed("RefundRequested", None, refund)
-        return None
+        frees_seat = amount == left or order.reason in GIVES_UP_THE_SEAT
+        return replace(fact, part=part, frees_seat=frees_seat)
 
     def apply(self, refund: Refund, fact: AboutRefund, payment: Payment) -> RefundOutcome:
         """Take one fact about a refund of a payment; what it means for the payment is in the outcome."""
         outcome = self._take(refund, fact.read(refund) if isinstance(fact, RefundPost) else fact, payment)
-        if outcome.refund.state is RefundState.DONE and refund.state is not RefundState.DONE:
+        if outcome.refund.reversed and not refund.reversed:
             for other in [row for row in self._rows.values() if row.receipt == refund.receipt]:
                 if other.refund_id != refund.refund_id:
                     self._take(other, RefundOvertaken(), payment)
         return outcome
 
     def _take(self, refund: Refund, fact: RefundFact, payment: Payment) -> RefundOutcome:
-        around = refund_surroundings(refund, payment, self._rows.values())
+        received = self._received.get(refund.receipt)
+        around = refund_surroundings(refund, payment, self._rows.values(), received)
         outcome = apply_refund(refund, fact, self._now, self._times, around)
         self._rows[refund.refund_id] = outcome.refund
         if outcome.refund.state is not refund.state:

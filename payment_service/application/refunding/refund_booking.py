@@ -16,7 +16,7 @@ from payment_service.domain.booking_refunds import RefundTry, latest_try, paymen
 from payment_service.domain.errors import PaymentNotFound, RefundBarred
 from payment_service.domain.payment import Payment
 from payment_service.domain.refund import Refund, RefundBar, RefundOrder, RefundReason, RefundRequest, left_of
-from payment_service.domain.refunds import bar_to_refund
+from payment_service.domain.refund_requests import bar_to_refund
 from payment_service.domain.views import PaymentView
 from payment_service.store import reads
 from payment_service.store.audit import receipts_of
@@ -123,11 +123,12 @@ async def _money_of(using: PaymentReads, booking_id: str) -> _Money:
 def _amount_to_return(money: _Money, shortcodes: Collection[str], asked: BookingRefundRequest) -> int:
     """How much goes back; raises what bars it. The writer decides once more, under the payment's lock."""
     receipt = money.payment.receipt
-    left = left_of(receipt, money.received.get(receipt), money.refunds) if receipt is not None else None
+    received = money.received.get(receipt or "")
+    left = left_of(receipt, received, money.refunds) if receipt is not None else None
     order = RefundOrder("", money.shortcode, asked.reason, None, possible=money.shortcode in shortcodes)
-    bar = bar_to_refund(money.payment, order, left, by_case=False)
+    bar = bar_to_refund(money.payment, order, received, left, by_case=False)
     if bar is not None or left is None:
-        raise RefundBarred(bar or RefundBar.AMOUNT_UNKNOWN, money.payment)
+        raise RefundBarred(bar or RefundBar.AMOUNT_UNKNOWN, money.payment, left or 0)
     return left
 
 

@@ -14,7 +14,7 @@ from payment_service.application.recording.record_facts import Recorded, Submiss
 from payment_service.application.recording.request_encoding import KeptRequest
 from payment_service.domain.errors import PaymentNotFound, RefundBarred
 from payment_service.domain.facts import RefundRequested
-from payment_service.domain.refund import RefundBar, RefundOrder, RefundRequest
+from payment_service.domain.refund import RefundBar, RefundOrder, RefundRefusal, RefundRequest
 from payment_service.domain.views import Answered
 from payment_service.store.reads import request_of
 from runtime.callback_tokens import new_reference
@@ -51,6 +51,7 @@ async def refund_payment(
     if recorded.payment is None:
         raise PaymentNotFound
     if recorded.refused:
-        raise RefundBarred(recorded.refund_bar or RefundBar.NOT_PAID, recorded.payment)
+        refusal = recorded.refund_refusal or RefundRefusal(RefundBar.NOT_PAID)
+        raise RefundBarred(refusal.bar, recorded.payment, refusal.left)
     view, _ = await get_payment(reads, caller, asked.payment_id)
     return Answered(view, recorded.replayed)

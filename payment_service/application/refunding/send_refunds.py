@@ -1,6 +1,7 @@
 """Sending refunds: at most one request on the wire for a refund, and never a second after an unknown fate.
 
-The order is that of a prompt (`collecting.send_prompt`). A turn and a token are had first. Then the claim is committed:
+The whole of a payment goes back by Reversal, a part by B2C to the number that was prompted. The steps are those of a
+prompt (`collecting.send_prompt`). A turn and a token are had first. Then the claim is committed:
 from here on the refund counts as sent. Then one POST, without retries, and its outcome is recorded. If this process
 dies after the claim, the lease runs out and the refund is uncertain: it is asked about by Transaction Status.
 
@@ -32,7 +33,9 @@ from payment_service.application.recording.record_facts import Recorded, Submiss
 from payment_service.application.recording.record_outcome import record_claim, record_outcome, send_before
 from payment_service.application.settling.ask_status import REFUSED_PAUSE
 from payment_service.daraja import orders, sending
-from payment_service.daraja.orders import OrderAnswer
+from payment_service.daraja.b2c import B2cOrder, order_b2c
+from payment_service.daraja.client import Exchange
+from payment_service.daraja.orders import OrderAnswer, TakenBefore
 from payment_service.daraja.reversal import ReversalOrder, order_reversal
 from payment_service.domain.callbacks import CallbackKind
 from payment_service.domain.refund import Refund, RefundState
@@ -44,6 +47,7 @@ from payment_service.domain.refund_facts import (
     RefundNotSent,
     RefundRefused,
 )
+from payment_service.security.sealing import PHONE_NUMBER
 from payment_service.store import refunds as store
 from payment_service.store.status_questions import initiator_refused
 from runtime.alarms import raise_alarm
@@ -114,7 +118,7 @@ def _sent(tools: RefundTools, refund_id: UUID, task: asyncio.Task[None]) -> None
 
 async def _claim_and_send(tools: RefundTools, refund: Refund) -> None:
     # Before a claim is made: what must not be sent is found out while nothing is claimed.
-    order = _order(tools, refund)
+    order = await _order(tools, refund)
     try:
         token = await turn_and_token(tools.safaricom, tools.budget, refund.shortcode)
     except (BudgetExhausted, NoAccessToken) as error:
@@ -131,12 +135,10 @@ async def _claim_and_send(tools: RefundTools, refund: Refund) -> None:
     await _send(tools, now, order, token)
 
 
-async def _send(tools: RefundTools, refund: Refund, order: ReversalOrder, token: Token) -> None:
+async def _send(tools: RefundTools, refund: Refund, order: ReversalOrder | B2cOrder, token: Token) -> None:
     """One request under a committed claim, and its outcome recorded."""
     assert refund.claim_id is not None, "only what is claimed is sent"
-    daraja = tools.safaricom.daraja
-    before = send_before(refund.lease_expires_at, daraja.push_timeouts.total_seconds)
-    answer, exchange = await order_reversal(daraja, token.value, tools.operator.initiator, order, send_before=before)
+    answer, exchange = await _ordered(tools, refund, order, token)
     if isinstance(answer, sending.NotSent):
         await _heed(tools, refund, answer, token)
     elif isinstance(answer, orders.Refused):
@@ -144,6 +146,16 @@ async def _send(tools: RefundTools, refund: Refund, order: ReversalOrder, token:
     row = exchange_row(tools.safaricom.sealer, exchange, refund.payment_id)
     outcome = _fact(answer, refund.claim_id)
     await record_outcome(tools.facts, Submission(outcome, refund.payment_id, refund_id=refund.refund_id, exchange=row))
+
+
+async def _ordered(
+    tools: RefundTools, refund: Refund, order: ReversalOrder | B2cOrder, token: Token
+) -> tuple[OrderAnswer | TakenBefore, Exchange]:
+    daraja, initiator = tools.safaricom.daraja, tools.operator.initiator
+    before = send_before(refund.lease_expires_at, daraja.push_timeouts.total_seconds)
+    if isinstance(order, B2cOrder):
+        return await order_b2c(daraja, token.value, initiator, order, send_before=before)
+    return await order_reversal(daraja, token.value, initiator, order, send_before=before)
 
 
 async def _heed(tools: RefundTools, refund: Refund, answer: sending.NotSent, token: Token) -> None:
@@ -159,7 +171,19 @@ async def _heed(tools: RefundTools, refund: Refund, answer: sending.NotSent, tok
         raise_alarm(REFUND_HELD_UP, refund_id=str(refund.refund_id), code=answer.code, check=answer.alarm)
 
 
-def _order(tools: RefundTools, refund: Refund) -> ReversalOrder:
+async def _order(tools: RefundTools, refund: Refund) -> ReversalOrder | B2cOrder:
+    if refund.is_part:
+        async with tools.engine.connect() as conn:
+            sealed = await store.payer_of(conn, refund.payment_id)
+        return B2cOrder(
+            account=tools.operator.b2c_account(tools.safaricom.shortcodes[refund.shortcode]),
+            command=tools.operator.b2c_command,
+            originator_conversation_id=refund.originator_conversation_id or "",
+            phone_number=tools.safaricom.sealer.open(PHONE_NUMBER, refund.payment_id.bytes, sealed).decode(),
+            amount=refund.amount,
+            result_url=tools.operator.url(CallbackKind.B2C, refund.reference),
+            timeout_url=tools.operator.url(CallbackKind.B2C_TIMEOUT, refund.reference),
+        )
     return ReversalOrder(
         shortcode=tools.safaricom.shortcodes[refund.shortcode],
         receipt=refund.receipt,
@@ -169,7 +193,7 @@ def _order(tools: RefundTools, refund: Refund) -> ReversalOrder:
     )
 
 
-def _fact(answer: OrderAnswer, claim_id: UUID) -> RefundAnswer:
+def _fact(answer: OrderAnswer | TakenBefore, claim_id: UUID) -> RefundAnswer:
     match answer:
         case orders.Accepted():
             return RefundAccepted(claim_id, answer.originator_conversation_id, answer.conversation_id)
@@ -177,7 +201,8 @@ def _fact(answer: OrderAnswer, claim_id: UUID) -> RefundAnswer:
             return RefundRefused(claim_id, answer.code)
         case sending.NotSent():
             return RefundNotSent(claim_id, answer.code)
-        case sending.Uncertain():
+        case sending.Uncertain() | TakenBefore():
+            # M-Pesa has had an order of this name before: what became of it is not said, so it is asked about.
             return RefundAnswerLost(claim_id)
         case _:
             assert_never(answer)

@@ -49,6 +49,7 @@ REFUND_TRIES_MAX = 11
 RESULT_KINDS = (
     CallbackKind.RESULT,
     CallbackKind.REVERSAL_STATUS,
+    CallbackKind.B2C_STATUS,
     CallbackKind.BALANCE,
     CallbackKind.BALANCE_TIMEOUT,
 )
@@ -137,12 +138,20 @@ def _refusal_in(tools: StatusTools, reference: str, body_hash: bytes, sealed: by
 
 
 def _question(tools: StatusTools, wanted: Wanted) -> StatusQuestion:
+    shortcode = tools.safaricom.shortcodes[wanted.shortcode]
+    if wanted.is_part:
+        return StatusQuestion(
+            shortcode=tools.operator.b2c_account(shortcode),
+            receipt=None,
+            conversation_id=wanted.conversation_id,
+            result_url=tools.operator.url(CallbackKind.B2C_STATUS, wanted.reference),
+        )
     kind = CallbackKind.RESULT if wanted.refund_id is None else CallbackKind.REVERSAL_STATUS
     # A reversal can be found by itself, and by what it has made of the payment: each is asked for in its turn.
     by_conversation = wanted.conversation_id and (wanted.refund_id is None or wanted.tries % 2 == 0)
     by_receipt = wanted.receipt if wanted.refund_id is None or not by_conversation else ""
     return StatusQuestion(
-        shortcode=tools.safaricom.shortcodes[wanted.shortcode],
+        shortcode=shortcode,
         receipt=by_receipt or None,
         conversation_id=wanted.conversation_id,
         result_url=tools.operator.url(kind, wanted.reference),

@@ -56,11 +56,11 @@ class Returning:
         told = ResultReported(f"callback:{receipt}", Source.CALLBACK, Verdict.PAID, "0", amount=500, receipt=receipt)
         return await books.tell(payment, told)
 
-    async def ask(self, payment: Payment) -> UUID:
-        """Ask for the refund of a payment; the refund's id."""
+    async def ask(self, payment: Payment, amount: int | None = None, reason: RefundReason = RefundReason.OTHER) -> UUID:
+        """Ask for the refund of a payment, or of a part of it; the refund's id."""
         refund_id = uuid4()
-        asked = RefundRequest(str(refund_id), payment.payment_id, RefundReason.OTHER)
-        order = RefundOrder(new_reference(), PAYBILL.number, RefundReason.OTHER, None, possible=True)
+        asked = RefundRequest(str(refund_id), payment.payment_id, reason, amount)
+        order = RefundOrder(new_reference(), PAYBILL.number, reason, amount, possible=True)
         recorded = await self.tools.facts.submit(
             Submission(
                 RefundRequested(refund_id),

@@ -159,7 +159,7 @@ async def test_money_whose_amount_nobody_could_read_is_not_refunded_as_the_amoun
     assert await count(database, "refunds") == 0
 
 
-async def test_a_receipt_whose_money_is_promised_already_is_refused_as_too_much(
+async def test_a_payment_whose_money_is_all_promised_already_is_refused_as_under_way(
     process: Process, database: Database
 ) -> None:
     payment = await completed(process)
@@ -167,7 +167,7 @@ async def test_a_receipt_whose_money_is_promised_already_is_refused_as_too_much(
     await run_together(conn, [insert_refunds([refund_of(payment)])])
     await conn.close()
     refusal = await refused(process.payments.RefundPayment(asked(payment)))
-    assert (refusal.reason, refusal.metadata["cause"]) == ("REFUND_NOT_POSSIBLE", "ABOVE_WHAT_IS_LEFT")
+    assert (refusal.reason, refusal.metadata["cause"]) == ("REFUND_NOT_POSSIBLE", "REFUND_UNDER_WAY")
 
 
 async def test_a_post_that_comes_again_after_its_case_was_dismissed_is_no_news(

@@ -163,14 +163,19 @@ async def test_a_payment_of_another_caller_does_not_exist(process: Process) -> N
 
 
 @pytest.mark.parametrize(
-    ("units", "cause"), [(499, "PART_NOT_POSSIBLE"), (501, "ABOVE_WHAT_IS_LEFT"), (2**62, "ABOVE_WHAT_IS_LEFT")]
+    ("units", "cause", "told"),
+    [
+        (501, "ABOVE_WHAT_IS_LEFT", "expected at most 500, which is left of this payment"),
+        (2**62, "ABOVE_WHAT_IS_LEFT", "expected at most 500, which is left of this payment"),
+        (9, "PART_TOO_SMALL", "expected 10 to 250000 for a part; 500 is left of this payment"),
+    ],
 )
-async def test_an_amount_other_than_all_that_is_left_is_refused_and_the_id_stays_free(
-    process: Process, database: Database, units: int, cause: str
+async def test_an_amount_that_cannot_go_back_is_refused_and_the_id_stays_free(
+    process: Process, database: Database, units: int, cause: str, told: str
 ) -> None:
     payment = await completed(process)
     refusal = await refused(process.payments.RefundPayment(asked(payment, amount=shillings(units))))
-    assert refusal.metadata["cause"] == cause
+    assert (refusal.metadata["cause"], refusal.fields) == (cause, {"amount.units": told})
     assert await count(database, "refunds") == 0
     answer = await process.payments.RefundPayment(asked(payment, amount=shillings(500)))
     assert (answer.replayed, answer.payment.refund.amount.units) == (False, 500)

@@ -323,7 +323,7 @@ async def test_the_story_of_a_payment_tells_of_its_refund_and_nothing_stored_bre
         story = await explain_payment(writers.sealer, owner, refunds.payments[refund_id].payment_id)
         broken = await check_invariants(Instruments(writers.sealer, writers.keys), owner)
     told = [moment.what for moment in story.moments]
-    assert any(what.startswith(f"refund {refund_id} of 500 asked for, OTHER: DONE now") for what in told)
+    assert any(what.startswith(f"refund {refund_id} of 500 asked for, by reversal, OTHER: DONE now") for what in told)
     assert any(what.startswith("reversal: no answer") for what in told)
     assert any(what.startswith("callback") for what in told)
     assert [tally.shown for tally in broken.values() if tally.violations] == []

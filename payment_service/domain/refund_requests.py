@@ -1,0 +1,46 @@
+"""What may be asked for: whether the money of a payment can go back as it is wanted, and by which way."""
+
+from payment_service.domain.payment import Payment
+from payment_service.domain.refund import B2C_AMOUNT_MAX, B2C_AMOUNT_MIN, RefundBar, RefundMethod, RefundOrder
+from payment_service.domain.standings import Standing, standing
+
+
+def method_of(amount: int, received: int, left: int) -> RefundMethod:
+    """How an amount goes back: only the whole of what a receipt brought can be reversed."""
+    return RefundMethod.REVERSAL if amount == left == received else RefundMethod.B2C
+
+
+def bar_to_refund(
+    payment: Payment, order: RefundOrder, received: int | None, left: int | None, *, by_case: bool
+) -> RefundBar | None:
+    """Why the money of a payment cannot go back as it is asked for. Whether it may at all, its own table decides."""
+    column = standing(payment)
+    if column is Standing.REFUNDING:
+        return RefundBar.REFUND_UNDER_WAY
+    if column is Standing.REFUNDED:
+        return RefundBar.REFUNDED
+    if column is Standing.UNDER_REVIEW and not by_case:
+        return RefundBar.UNDER_REVIEW
+    if column is Standing.RECEIPT_PENDING:
+        return RefundBar.RECEIPT_PENDING
+    if column is not Standing.COMPLETED and column is not Standing.UNDER_REVIEW:
+        return RefundBar.NOT_PAID
+    if not order.possible:
+        return RefundBar.NOT_SET_UP
+    if received is None or left is None:
+        return RefundBar.AMOUNT_UNKNOWN
+    if left <= 0:
+        # Nothing of it is left, and the payment is not refunded yet: all of it is on its way.
+        return RefundBar.REFUND_UNDER_WAY
+    amount = order.amount or left
+    if amount > left:
+        return RefundBar.ABOVE_WHAT_IS_LEFT
+    return _bar_to_part(column, amount) if method_of(amount, received, left) is RefundMethod.B2C else None
+
+
+def _bar_to_part(column: Standing, amount: int) -> RefundBar | None:
+    if column is Standing.UNDER_REVIEW:
+        return RefundBar.UNDER_REVIEW
+    if amount < B2C_AMOUNT_MIN:
+        return RefundBar.PART_TOO_SMALL
+    return RefundBar.PART_TOO_LARGE if amount > B2C_AMOUNT_MAX else None

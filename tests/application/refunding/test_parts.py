@@ -1,0 +1,136 @@
+"""Parts of a payment that go back through a simulated M-Pesa: by B2C, to the payer's number, under a name of ours."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from payment_service.application.inspecting.check import check_invariants
+from payment_service.application.inspecting.explain_payment import explain_payment
+from payment_service.application.inspecting.invariants import Instruments
+from payment_service.domain.refund import RefundReason
+from tests.application.refunding.returning import Returning, returning
+from tests.databases import Database
+from tests.rows import rows_of
+
+PHONE = "254712000001"
+
+
+@pytest.fixture
+async def refunds(database: Database, tmp_path: Path) -> AsyncIterator[Returning]:
+    async with returning(database, tmp_path) as running:
+        yield running
+
+
+async def all_is_kept(refunds: Returning) -> bool:
+    """Whether nothing that is stored breaks a promise."""
+    writers = refunds.enquiring.books.reader.writers
+    async with await psycopg.AsyncConnection.connect(refunds.enquiring.books.database.owner_url) as owner:
+        tallies = await check_invariants(Instruments(writers.sealer, writers.keys), owner)
+    return [tally.shown for tally in tallies.values() if tally.violations] == []
+
+
+async def test_a_part_goes_back_to_the_payer_and_the_payment_stays_completed(refunds: Returning) -> None:
+    payment = await refunds.paid(phone_number=PHONE)
+    refund_id = await refunds.ask(payment, 200)
+    assert await refunds.payment_of(refund_id) == ("COMPLETED", "CONFIRM", 0)
+    assert await refunds.send() == 1
+    await refunds.enquiring.heard(1)
+    assert await refunds.state(refund_id) == ("DONE", "0")
+    assert await refunds.payment_of(refund_id) == ("COMPLETED", "CONFIRM", 200)
+    assert [(one.kind, one.phone, one.amount) for one in refunds.returns] == [("b2c", PHONE, 200)]
+    assert [order.originator_conversation_id for order in refunds.orders] == [str(refund_id)]
+    assert await refunds.cases() == []
+    assert await all_is_kept(refunds)
+
+
+async def test_parts_that_add_up_to_all_return_the_payment(refunds: Returning) -> None:
+    payment = await refunds.paid(phone_number=PHONE)
+    first = await refunds.ask(payment, 200)
+    rest = await refunds.ask(payment)
+    assert await refunds.payment_of(rest) == ("COMPLETED", "RELEASE", 0)
+    assert await refunds.send() == 1
+    await refunds.enquiring.heard(1)
+    assert await refunds.payment_of(first) == ("COMPLETED", "RELEASE", 200)
+    assert await refunds.send() == 1
+    await refunds.enquiring.heard(2)
+    assert await refunds.payment_of(rest) == ("REFUNDED", "RELEASE", 500)
+    assert [(one.kind, one.amount) for one in refunds.returns] == [("b2c", 200), ("b2c", 300)]
+    query = "SELECT event_type, refund_status, refunded_amount::int FROM payment_events WHERE refund_id IS NOT NULL"
+    assert await rows_of(refunds.enquiring.books.database, query + " ORDER BY version") == [
+        ("REFUND_REQUESTED", "PENDING", 0),
+        ("REFUND_REQUESTED", "PENDING", 0),
+        ("PART_REFUNDED", "DONE", 200),
+        ("REFUNDED", "DONE", 500),
+    ]
+    assert await all_is_kept(refunds)
+
+
+@pytest.mark.parametrize("answer", ["lost", "reset", "cut_header", "cut_body"])
+async def test_a_part_whose_answer_and_result_are_lost_is_asked_about_and_never_sent_again(
+    refunds: Returning, answer: str
+) -> None:
+    refund_id = await refunds.ask(await refunds.paid(phone_number=PHONE), 200)
+    await refunds.script(answer=answer, result="never")
+    await refunds.send()
+    await refunds.ended()
+    assert await refunds.state(refund_id) == ("UNCERTAIN", None)
+    assert await refunds.send() == 0
+    await refunds.asked()
+    assert await refunds.state(refund_id) == ("DONE", "0")
+    assert await refunds.payment_of(refund_id) == ("COMPLETED", "CONFIRM", 200)
+    assert (len(refunds.orders), len(refunds.returns)) == (1, 1)
+    assert await refunds.cases() == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "action"), [(RefundReason.BOOKING_CANCELLED, "RELEASE"), (RefundReason.OTHER, "CONFIRM")]
+)
+async def test_a_part_that_fails_leaves_the_money_here_with_a_case(
+    refunds: Returning, reason: RefundReason, action: str
+) -> None:
+    """A booking that was cancelled stays so; one that was not keeps its seat."""
+    payment = await refunds.paid(phone_number=PHONE)
+    await refunds.enquiring.books.tell_simulator("balance", shortcode="174379", kes=100)
+    refund_id = await refunds.ask(payment, 200, reason)
+    await refunds.send()
+    await refunds.enquiring.heard(1)
+    assert await refunds.state(refund_id) == ("FAILED", "1")
+    assert await refunds.payment_of(refund_id) == ("COMPLETED", action, 0)
+    assert await refunds.cases() == [("REFUND", False)]
+    assert refunds.returns == []
+    # What failed is not promised any more: the whole can go back, by its receipt.
+    await refunds.enquiring.books.tell_simulator("balance", shortcode="174379", kes=1_000)
+    whole = await refunds.ask(payment)
+    await refunds.send()
+    await refunds.enquiring.heard(2)
+    assert await refunds.payment_of(whole) == ("REFUNDED", "RELEASE", 500)
+    assert [one.kind for one in refunds.returns] == ["reversal"]
+    assert await all_is_kept(refunds)
+
+
+async def test_a_success_without_the_transfers_receipt_is_asked_about(refunds: Returning) -> None:
+    refund_id = await refunds.ask(await refunds.paid(phone_number=PHONE), 200)
+    await refunds.script(without=["TransactionReceipt"])
+    await refunds.send()
+    await refunds.enquiring.heard(1)
+    told = await refunds.state(refund_id)
+    if told != ("DONE", "0"):
+        assert told == ("UNCERTAIN", None)
+        await refunds.asked()
+    assert await refunds.state(refund_id) == ("DONE", "0")
+    assert len(refunds.returns) == 1
+
+
+async def test_the_story_of_a_payment_tells_of_its_parts(refunds: Returning) -> None:
+    payment = await refunds.paid(phone_number=PHONE)
+    refund_id = await refunds.ask(payment, 200, RefundReason.BOOKING_CANCELLED)
+    await refunds.send()
+    await refunds.enquiring.heard(1)
+    writers = refunds.enquiring.books.reader.writers
+    async with await psycopg.AsyncConnection.connect(refunds.enquiring.books.database.owner_url) as owner:
+        story = await explain_payment(writers.sealer, owner, payment.payment_id)
+    told = [moment.what for moment in story.moments]
+    assert f"refund {refund_id} of 200 asked for, a part, by B2C, BOOKING_CANCELLED: DONE now" in told
+    assert any(what.startswith("b2c: HTTP 200") for what in told)
