@@ -9,9 +9,9 @@ from uuid import UUID
 import pytest
 
 from payment_service.domain.booking_refunds import latest_try, payment_to_refund, request_ids
-from payment_service.domain.findings import Standing
 from payment_service.domain.payment import Payment
 from payment_service.domain.refund import Refund, RefundBar, RefundReason, RefundState
+from payment_service.domain.standings import Standing
 from tests.domain import scenes
 from tests.domain.scenes import AMOUNT, PAYMENT_ID, RECEIPT, START
 
