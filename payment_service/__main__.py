@@ -71,7 +71,7 @@ def serve(
         refuse(refusal)
     if check_config:
         sys.stdout.write(render_settings(settings))
-        sys.stdout.writelines(f"{sentence}\n" for sentence in settings.switched_off)
+        sys.stdout.writelines(f"{sentence}\n" for sentence in (*settings.switched_off, *settings.refunds_go))
         with ending_on_refusal():
             load_credentials(settings)
             load_door(settings)

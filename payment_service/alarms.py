@@ -96,7 +96,8 @@ REFUND_HELD_UP = Alarm(
     "refund_held_up",
     "A refund could not be sent, and the cause will not pass by itself, or the refund was asked for 15 minutes ago.",
     "Do what `check` in this line says; `code` is what the request was answered with. With a code about the access"
-    " token, see that the app has the Reversal product. The refund is sent again by itself, and fails after a day.",
+    " token, see that the app has the product: Reversal for whole payments, B2C for parts. The refund is sent again by"
+    " itself, and fails after a day.",
 )
 REFUNDS_WAIT = Alarm(
     "refunds_wait",

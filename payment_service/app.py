@@ -218,7 +218,14 @@ def _refunds(
         facts=send.facts,
         safaricom=send.safaricom,
         budget=RequestBudget("refund", settings.refunds_per_second, engine, clock),
-        operator=Operator(credentials.initiator, sealer, send.callback_keys, send.callback_base_url),
+        operator=Operator(
+            initiator=credentials.initiator,
+            sealer=sealer,
+            callback_keys=send.callback_keys,
+            callback_base_url=send.callback_base_url,
+            b2c_shortcode=settings.b2c_shortcode,
+            b2c_command=settings.b2c_command,
+        ),
     )
 
 

@@ -19,6 +19,7 @@ from payment_service.daraja.shortcodes import (
     MOBILE_NUMBER,
     PRODUCTION_URL,
     SANDBOX_URL,
+    SHORTCODE_NUMBER,
     Shortcode,
     ShortcodeKind,
     check_daraja_url,
@@ -162,6 +163,13 @@ class PaymentSettings(TimedSettings):
     refunds_per_second: float = Field(
         default=5, gt=0, le=1_000, description="refunds a second for one shortcode, all processes together"
     )
+    b2c_shortcode: str = Field(
+        default="",
+        description="shortcode that parts of payments go back from; empty: the one that was paid, which a till cannot",
+    )
+    b2c_command: Literal["BusinessPayment", "SalaryPayment", "PromotionPayment"] = Field(
+        default="BusinessPayment", description="what Safaricom has set up that shortcode for"
+    )
     automatic_refund_max_kes: int = Field(
         default=0,
         ge=0,
@@ -263,6 +271,13 @@ class PaymentSettings(TimedSettings):
             ("PAYMENTS_TLS_CLIENT_CA_FILE", self.tls_client_ca_file),
         )
 
+    @field_validator("b2c_shortcode")
+    @classmethod
+    def _shortcode_or_nothing(cls, number: str) -> str:
+        if number and not SHORTCODE_NUMBER.fullmatch(number):
+            raise ValueError("expected 5 to 7 digits")
+        return number
+
     @model_validator(mode="after")
     def _initiator_is_whole(self) -> Self:
         given = {
@@ -274,6 +289,14 @@ class PaymentSettings(TimedSettings):
             missing = ", ".join(name for name, is_given in given.items() if not is_given)
             raise ValueError(f"Transaction Status and refunds need {missing} as well")
         return self
+
+    @property
+    def refunds_go(self) -> tuple[str, ...]:
+        """A sentence that says by which ways money goes back; none where it does not."""
+        if not self.initiator_name:
+            return ()
+        account = f"shortcode {self.b2c_shortcode}" if self.b2c_shortcode else "the shortcode that was paid"
+        return (f"Whole payments go back by Reversal, parts by B2C ({self.b2c_command}) from {account}.",)
 
     @property
     def switched_off(self) -> tuple[str, ...]:

@@ -50,6 +50,19 @@ def test_what_the_settings_leave_out_is_said() -> None:
     assert PaymentSettings.load(**GOOD, pull_nominated_number="254722000000", **initiator).switched_off == ()
 
 
+def test_by_which_ways_money_goes_back_is_said() -> None:
+    initiator = {"initiator_name": "o", "initiator_password": "hush", "initiator_certificate_file": "c.pem"}
+    assert PaymentSettings.load(**GOOD).refunds_go == ()
+    (said,) = PaymentSettings.load(**GOOD, **initiator).refunds_go
+    assert said == (
+        "Whole payments go back by Reversal, parts by B2C (BusinessPayment) from the shortcode that was paid."
+    )
+    own = {"b2c_shortcode": "600997", "b2c_command": "PromotionPayment"}
+    (said,) = PaymentSettings.load(**GOOD, **initiator, **own).refunds_go
+    assert said.endswith("parts by B2C (PromotionPayment) from shortcode 600997.")
+    assert "PAYMENTS_B2C_SHORTCODE" in refusal(b2c_shortcode="till 5")
+
+
 def test_the_defaults_fit_together() -> None:
     assert PaymentSettings.load(**GOOD).times.lease.total_seconds() == 45
 

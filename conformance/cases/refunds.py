@@ -7,7 +7,9 @@ import uuid
 from typing import Any
 
 import grpc.aio
+from mpesa_payments.v1 import payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
+from mpesa_payments.v1.money_pb2 import Money
 
 from conformance.account import Account, Seen
 from conformance.caller import Holds, Started, has_status, refund_is, refusal_of, refused
@@ -117,3 +119,60 @@ async def refund_that_nobody_knows_of(town: Installation) -> Seen:
     await town.first.refund(started.payment)
     account = await told_so(town, started, phone, has_status("REFUNDED"), 500)
     return account.seen(ledger="1 order, KES 500 returned")
+
+
+def shillings(units: int) -> Money:
+    return Money(currency_code="KES", units=units)
+
+
+def has_returned(units: int) -> Holds:
+    """Whether so much is said to have gone back."""
+    return lambda payment: payment.refunded_amount.units == units
+
+
+@case
+async def part_of_a_payment_refunded(town: Installation) -> Seen:
+    """A passenger cancels, the booking service keeps a fee of 50, and the rest goes back."""
+    phone, started = await paid_before(town)
+    cancelled = payment_pb2.REFUND_REASON_BOOKING_CANCELLED
+    answer = await town.second.refund(started.payment, amount=shillings(450), reason=cancelled)
+    expect("the reason that is kept", answer.payment.refund.reason, cancelled)
+    account = await town.account(started, has_returned(450), "news of the part")
+    orders = await orders_of(town, phone)
+    expect("orders to send money back", [order["sent_kes"] for order in orders], [450])
+    expect("refunds of the payment", [refund.amount.units for refund in account.payment.refunds], [450])
+    return account.must(status="COMPLETED", action="RELEASE").seen(ledger="KES 450 returned")
+
+
+@case
+async def parts_and_one_too_much(town: Installation) -> Seen:
+    """Four calls at once, through two processes, each for 150 of 500 shillings."""
+    phone, started = await paid_before(town)
+    other = payment_pb2.REFUND_REASON_OTHER
+    calls = [
+        caller.refund(started.payment, amount=shillings(150), reason=other)
+        for caller in (town.first, town.second, town.first, town.second)
+    ]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    refusals = [refusal_of(answer) for answer in answers if isinstance(answer, grpc.aio.AioRpcError)]
+    expect("refusals", [refusal.metadata["cause"] for refusal in refusals], ["ABOVE_WHAT_IS_LEFT"])
+    account = await town.account(started, has_returned(450), "news of the parts")
+    orders = await orders_of(town, phone)
+    expect("orders to send money back", [order["sent_kes"] for order in orders], [150] * 3)
+    account.must(status="COMPLETED", action="CONFIRM")
+    await town.first.refund(started.payment, reason=other)
+    account = await town.account(started, has_status("REFUNDED"))
+    expect("shillings that went back", sum(order["sent_kes"] for order in await orders_of(town, phone)), 500)
+    return account.must(action="RELEASE").seen("ABOVE_WHAT_IS_LEFT", "KES 450, then 50 returned")
+
+
+@case_asked_soon
+async def part_whose_answer_is_lost(town: Installation) -> Seen:
+    """M-Pesa takes the order for a part and carries it out; its answer and its result are lost."""
+    phone, started = await paid_before(town)
+    await town.simulator.control(f"phones/{phone}/orders", answer="lost", result="never")
+    await town.first.refund(started.payment, amount=shillings(200), reason=payment_pb2.REFUND_REASON_OTHER)
+    account = await town.account(started, has_returned(200), "news of the part")
+    orders = await orders_of(town, phone)
+    expect("orders to send money back", [order["sent_kes"] for order in orders], [200])
+    return account.must(status="COMPLETED", action="CONFIRM").seen(ledger="1 order, KES 200 returned")

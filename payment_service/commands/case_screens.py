@@ -131,7 +131,15 @@ def _payment(found: pb.FoundPayment, *, mine: bool) -> list[str]:
         f"{attempt}, for booking {payment.booking_id} of {found.caller}, attempt {payment.attempt}",
         f"    {_money(payment.amount)} from {payment.masked_phone}; {money}{late}; {_name(payment)}, {certain}",
         f"    asked for {_at(payment.create_time)}{completed}",
+        *map(_refund, payment.refunds),
     ]
+
+
+def _refund(refund: payment_pb2.Refund) -> str:
+    status = payment_pb2.RefundStatus.Name(refund.status).removeprefix("REFUND_STATUS_")
+    reason = payment_pb2.RefundReason.Name(refund.reason).removeprefix("REFUND_REASON_")
+    ended = f" {_at(refund.end_time)}" if refund.HasField("end_time") else ""
+    return f"    refund of {_money(refund.amount)} asked for {_at(refund.request_time)}, {reason}: {status}{ended}"
 
 
 def _name(payment: payment_pb2.Payment) -> str:

@@ -23,7 +23,7 @@ AMOUNT_MAX = 250_000
 ACCOUNT_REFERENCE_MAX = 12
 DESCRIPTION_MAX = 13
 
-_NUMBER = re.compile(r"[0-9]{5,7}")
+SHORTCODE_NUMBER = re.compile(r"[0-9]{5,7}")
 MOBILE_NUMBER = re.compile(r"254[17][0-9]{8}")
 # Symbols have broken prompts without any error.
 _PLAIN = re.compile(r"[A-Za-z0-9]+")
@@ -55,13 +55,13 @@ class Shortcode:
     """Whole shillings."""
 
     def __post_init__(self) -> None:
-        if not _NUMBER.fullmatch(self.number):
+        if not SHORTCODE_NUMBER.fullmatch(self.number):
             raise ValueError("a shortcode has 5 to 7 digits")
         if not self.passkey.isascii() or not self.passkey.isprintable() or not self.passkey:
             raise ValueError(f"the passkey of shortcode {self.number} is empty or no plain text")
         if (self.kind is ShortcodeKind.TILL) != (self.till_number is not None):
             raise ValueError(f"shortcode {self.number}: a till needs a till number, a PayBill has none")
-        if self.till_number is not None and not _NUMBER.fullmatch(self.till_number):
+        if self.till_number is not None and not SHORTCODE_NUMBER.fullmatch(self.till_number):
             raise ValueError(f"shortcode {self.number}: a till number has 5 to 7 digits")
         if not AMOUNT_MIN <= self.amount_min <= self.amount_max <= AMOUNT_MAX:
             raise ValueError(f"shortcode {self.number}: amounts go from {AMOUNT_MIN} to {AMOUNT_MAX} shillings")

@@ -80,6 +80,7 @@ LANGUAGES = Sentence._fields
 _STARTING = Sentence("We are starting your M-Pesa payment.", "Tunaanzisha malipo yako ya M-Pesa.")
 _RECEIVED = Sentence("Payment received. Thank you.", "Malipo yamepokelewa. Asante.")
 _RETURNING = Sentence("Your money is being returned.", "Pesa zako zinarudishwa.")
+_PART_RETURNED = Sentence("Part of your money has been returned.", "Sehemu ya pesa zako imerudishwa.")
 _PAID_BESIDE = Sentence(
     "This booking is paid by another payment. Please do not pay again.",
     "Safari hii imeshalipiwa kwa malipo mengine. Tafadhali usilipe tena.",
@@ -249,13 +250,20 @@ _SENT_BACK = frozenset({Reason.PAID_LATE, Reason.PAID_TWICE})
 
 
 def customer_message(
-    status: str, reason: Reason | None, booking_action: str, outcome_certain: bool, language: str
+    status: str,
+    reason: Reason | None,
+    booking_action: str,
+    outcome_certain: bool,
+    language: str,
+    part_returned: bool = False,
 ) -> str:
     """The sentence to show the passenger; `language` is one of `LANGUAGES`.
 
     While money is in doubt, no status or reason may ask the passenger for a PIN or for another payment.
     """
     sentence = _sentence(status, reason, booking_action, outcome_certain)
+    if part_returned and sentence in (_RETURNING, _LATE_RETURNING):
+        sentence = _PART_RETURNED
     return sentence.sw if language == "sw" else sentence.en
 
 

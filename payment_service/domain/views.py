@@ -138,6 +138,11 @@ class PaymentView:
     """All of them, the oldest first."""
     refunded_amount: int = 0
 
+    @property
+    def part_returned(self) -> bool:
+        """Money has gone back, and none is on its way back now."""
+        return self.refunded_amount > 0 and all(one.status is not RefundStatus.PENDING for one in self.refunds)
+
 
 @dataclass(frozen=True, slots=True)
 class EventView:

@@ -40,7 +40,12 @@ def payment_message(view: PaymentView) -> payment_pb2.Payment:
         status=_STATUS[view.status],
         provider_result_code=view.result_code or "",
         customer_message=customer_message(
-            view.status.value, view.reason, view.booking_action.value, view.outcome_certain, view.language_code
+            view.status.value,
+            view.reason,
+            view.booking_action.value,
+            view.outcome_certain,
+            view.language_code,
+            view.part_returned,
         ),
         booking_action=_ACTION[view.booking_action],
         outcome_certain=view.outcome_certain,

@@ -56,8 +56,9 @@ _SEARCHES = {
     "completed_from": f"{_FOUND} {_WITHIN}",
 }
 _TAKINGS = text(f"""
-SELECT count(*), coalesce(sum(money), 0), count(*) FILTER (WHERE gone), coalesce(sum(money) FILTER (WHERE gone), 0)
-FROM (SELECT coalesce(r.amount, p.amount) AS money, p.state = 'REFUNDED' AS gone
+SELECT count(*), coalesce(sum(money), 0), count(*) FILTER (WHERE gone > 0), coalesce(sum(gone), 0)
+FROM (SELECT coalesce(r.amount, p.amount) AS money,
+        CASE WHEN p.state = 'REFUNDED' THEN coalesce(r.amount, p.amount) ELSE p.refunded_amount END AS gone
     FROM payment_transactions p LEFT JOIN mpesa_receipts r ON r.receipt = p.mpesa_receipt_number
     WHERE {_WITHIN}) AS came""")
 

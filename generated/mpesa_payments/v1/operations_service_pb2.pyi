@@ -757,7 +757,7 @@ class FindPaymentsResponse(_message.Message):
         payments: _builtins.int
         """Payments that were completed within it."""
         returned_payments: _builtins.int
-        """Those of them whose money has gone back since."""
+        """Those of them whose money has gone back since, or a part of it."""
         @_builtins.property
         def received(self) -> _money_pb2.Money:
             """Money that they received."""

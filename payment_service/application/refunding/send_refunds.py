@@ -161,7 +161,7 @@ async def _ordered(
 async def _heed(tools: RefundTools, refund: Refund, answer: sending.NotSent, token: Token) -> None:
     """What follows from a request that reached nobody, beside that it is made again."""
     if answer.token_refused:
-        # Prompts go on: it may be that only the app's Reversal is missing.
+        # Prompts go on: it may be that only the app's Reversal or B2C is missing.
         token_doubted(tools.safaricom.tokens, token.generation)
     if answer.retry_after is not None:
         await tools.budget.slow_down(refund.shortcode, answer.retry_after)

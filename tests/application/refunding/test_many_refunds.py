@@ -1,9 +1,9 @@
 """Many refunds with every fault of the simulator, drawn by a seed: its books and ours must agree about each.
 
-Goal: no payment is refunded twice and none for more than was received; what we call returned has gone back, what we
-call failed has not, and what we do not know is before a person. Method: each refund's answer, result and fate are
-drawn; between them processes die after their claim, results are told twice or late, and timers run out. In the end
-time passes until nothing is left to do.
+Goal: no payment is refunded twice and none for more than was received, in whole or in parts; what we call returned has
+gone back, what we call failed has not, and what we do not know is before a person. Method: what is asked for of each
+payment, and each refund's answer, result and fate are drawn; between them processes die after their claim, results are
+told twice or late, and timers run out. In the end time passes until nothing is left to do.
 """
 
 import asyncio
@@ -16,7 +16,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from daraja_simulator.returns import Order, Return
 from payment_service.application.recording.record_facts import Submission
+from payment_service.domain.payment import Payment
 from payment_service.domain.refund_facts import RefundClaimed
 from payment_service.domain.refunds import DOUBT_MAX
 from tests.application.refunding.returning import Returning, returning
@@ -24,8 +26,11 @@ from tests.databases import Database
 from tests.rows import count, rows_of
 
 SEED = 20261128
-REFUNDS = 60
+PAYMENTS = 60
 """As many as are worth their time on every run; with another seed and more of them it takes as much longer."""
+
+WANTED: list[list[int | None]] = [[None], [None], [200], [200, 150], [200, None]]
+"""What is asked for of a payment, one after the other: all that is left, or a part."""
 
 ANSWERS = ["normal"] * 6 + ["lost", "reset", "cut_header", "cut_body"]
 RESULTS = ["once"] * 5 + ["twice", "never", "queue_timeout", "held"]
@@ -34,11 +39,11 @@ ODDITIES: list[dict[str, Any]] = [
     {"carries_out": False},
     {"error": "internal_error", "carries_out": True},
     {"error": "spike_arrest"},
-    {"quirks": ["reversal.no_original"]},
+    {"quirks": ["reversal.no_original", "b2c.no_receipt"]},
     {"quirks": ["order.code_string", "order.bare_list"]},
     {"result_code": 4711},
     {"result_code": 1},
-    {"without": ["OriginalTransactionID"]},
+    {"without": ["OriginalTransactionID", "TransactionReceipt"]},
     {"raw_result": {"body": "<html>"}},
 ]
 
@@ -76,24 +81,29 @@ async def hear(refunds: Returning) -> None:
         quiet, before = (quiet + 1 if taken == before else 0), taken
 
 
+async def ask_and_send(refunds: Returning, payment: Payment, amount: int | None, chance: random.Random) -> None:
+    # Whatever M-Pesa asked us to wait for is over.
+    refunds.enquiring.books.clock.move(60)
+    refund_id = await refunds.ask(payment, amount)
+    if chance.random() < 0.1:
+        await died_after_its_claim(refunds, refund_id)
+        return
+    await refunds.script(**drawn(chance))
+    await asyncio.gather(refunds.send(), refunds.as_another_process().send())
+
+
 async def test_the_books_of_mpesa_and_ours_agree_about_every_refund(refunds: Returning, database: Database) -> None:
     chance = random.Random(SEED)
     books = refunds.enquiring.books
-    paid = [await refunds.paid(phone_number=f"25471{number:07d}") for number in range(REFUNDS)]
-    for payment in paid:
-        # Whatever M-Pesa asked us to wait for is over.
-        books.clock.move(60)
-        refund_id = await refunds.ask(payment)
-        if chance.random() < 0.1:
-            await died_after_its_claim(refunds, refund_id)
-            continue
-        await refunds.script(**drawn(chance))
-        await asyncio.gather(refunds.send(), refunds.as_another_process().send())
+    paid = [await refunds.paid(phone_number=f"25471{number:07d}") for number in range(PAYMENTS)]
+    wanted = [(payment, amount) for payment in paid for amount in chance.choice(WANTED)]
+    for payment, amount in wanted:
+        await ask_and_send(refunds, payment, amount, chance)
     for _ in range(27):
         await hear(refunds)
         await refunds.later(3_600)
         await refunds.send()
-        for _ in range(REFUNDS):
+        for _ in wanted:
             heard = len(refunds.enquiring.taken)
             if not await refunds.enquiring.ask():
                 break
@@ -104,23 +114,37 @@ async def test_the_books_of_mpesa_and_ours_agree_about_every_refund(refunds: Ret
     await hear(refunds)
     await refunds.later(DOUBT_MAX.total_seconds())
 
-    back = Counter(one.payment.receipt for one in refunds.returns if one.payment is not None)
-    assert set(back.values()) <= {1}, "a payment went back twice"
-    query = """SELECT r.receipt, r.state, p.state, p.refunded_amount::int, EXISTS (
-        SELECT FROM cases c WHERE c.payment_id = p.payment_id AND c.kind = 'REFUND')
+    back = Counter(map(name_of, refunds.returns))
+    assert set(back.values()) <= {1}, "money went back twice"
+    query = """SELECT r.payment_id, CASE r.method WHEN 'B2C' THEN r.originator_conversation_id ELSE r.receipt END,
+        r.state, r.amount::int, p.state, p.refunded_amount::int,
+        EXISTS (SELECT FROM cases c WHERE c.payment_id = p.payment_id AND c.kind = 'REFUND')
         FROM refunds r JOIN payment_transactions p USING (payment_id)"""
     told = await rows_of(database, query)
-    assert len(told) == REFUNDS
-    for receipt, state, payment_state, amount, has_case in told:
-        match state:
-            case "DONE":
-                assert (back[receipt], payment_state, amount) == (1, "REFUNDED", 500)
-            case "FAILED":
-                assert (payment_state, amount, has_case) == ("COMPLETED", 0, True)
-            case _:
-                assert (state, payment_state, amount, has_case) == ("UNCERTAIN", "REFUNDING", 0, True)
-    states = Counter(state for _, state, *_ in told)
-    assert states["DONE"] > REFUNDS / 2, states
-    sent = Counter(order.original_receipt for order in refunds.orders if order.outcome == "accepted")
+    assert len(told) == len(wanted)
+    done: Counter[UUID] = Counter()
+    for payment_id, name, state, amount, _, _, has_case in told:
+        done[payment_id] += amount * (state == "DONE")
+        assert back[name] == (state == "DONE") or state == "UNCERTAIN", (name, state)
+        assert state == "DONE" or has_case, (name, state)
+    for payment_id, _, state, _, payment_state, amount, _ in told:
+        assert amount == done[payment_id] <= 500
+        assert (payment_state == "REFUNDED") == (amount == 500)
+        assert state in ("DONE", "FAILED", "UNCERTAIN")
+    states = Counter(state for _, _, state, *_ in told)
+    assert states["DONE"] > len(wanted) / 2, states
+    sent = Counter(order.original_receipt or order.originator_conversation_id for order in accepted(refunds))
     assert max(sent.values()) == 1, "a refund that was taken was sent again"
-    assert await count(database, "payment_events WHERE event_type = 'REFUND_REQUESTED'") == REFUNDS
+    assert await count(database, "payment_events WHERE event_type = 'REFUND_REQUESTED'") == len(wanted)
+
+
+def accepted(refunds: Returning) -> list[Order]:
+    return [order for order in refunds.orders if order.outcome == "accepted"]
+
+
+def name_of(one: Return) -> str:
+    """What the refund goes by that has sent it: the receipt for a whole payment, our own name for a part."""
+    if one.payment is not None:
+        return one.payment.receipt
+    assert one.order is not None, "nobody takes anything back here"
+    return one.order.originator_conversation_id

@@ -118,6 +118,55 @@ async def test_of_several_requests_at_once_one_is_recorded(process: Process, dat
     assert await count(database, "caller_requests") == 1
 
 
+async def test_parts_that_are_asked_for_at_once_never_add_up_to_more_than_came(
+    process: Process, database: Database
+) -> None:
+    payment = await completed(process)
+    calls = [
+        process.payments.RefundPayment(
+            asked(payment, f"r-{number}", amount=shillings(150), reason=payment_pb2.REFUND_REASON_OTHER)
+        )
+        for number in range(6)
+    ]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    refusals = [refusal_of(error) for error in results if isinstance(error, grpc.aio.AioRpcError)]
+    assert [refusal.metadata["cause"] for refusal in refusals] == ["ABOVE_WHAT_IS_LEFT"] * 3
+    assert refusals[0].fields == {"amount.units": "expected at most 50, which is left of this payment"}
+    assert await rows_of(database, "SELECT amount::int, method, state FROM refunds") == [(150, "B2C", "REQUESTED")] * 3
+    read = (await process.payments.GetPayment(pb.GetPaymentRequest(payment_id=str(payment.payment_id)))).payment
+    assert [(one.amount.units, one.status) for one in read.refunds] == [(150, payment_pb2.REFUND_STATUS_PENDING)] * 3
+    assert read.booking_action == payment_pb2.BOOKING_ACTION_CONFIRM
+
+
+async def test_each_step_of_a_part_is_told_with_all_refunds_as_they_stood_then(process: Process) -> None:
+    payment = await completed(process)
+    await process.caught_up()
+    cancelled = payment_pb2.REFUND_REASON_BOOKING_CANCELLED
+    answer = await process.payments.RefundPayment(asked(payment, "a", amount=shillings(450), reason=cancelled))
+    refund_id = UUID(answer.payment.refund.refund_id)
+    done = RefundReported("callback:1", RefundVerdict.DONE, "0", RECEIPT, 450)
+    for fact in (RefundClaimed(UUID(int=9)), done):
+        await process.writers.facts.submit(Submission(fact, payment.payment_id, refund_id=refund_id))
+    events: list[payment_pb2.PaymentEvent] = []
+    async for message in process.payments.WatchPayments(pb.WatchPaymentsRequest(cursor=answer.cursor)):
+        events += message.events
+        if len(events) == 2:
+            break
+    wanted, gone = events
+    assert [event.type for event in events] == [
+        payment_pb2.PAYMENT_EVENT_TYPE_REFUND_REQUESTED,
+        payment_pb2.PAYMENT_EVENT_TYPE_PART_REFUNDED,
+    ]
+    statuses = [[refund.status for refund in event.payment.refunds] for event in events]
+    assert statuses == [[payment_pb2.REFUND_STATUS_PENDING], [payment_pb2.REFUND_STATUS_DONE]]
+    assert wanted.payment.customer_message == "Your money is being returned."
+    assert gone.payment.customer_message == "Part of your money has been returned."
+    assert (gone.payment.status, gone.payment.refunded_amount.units) == (payment_pb2.PAYMENT_STATUS_COMPLETED, 450)
+    assert gone.payment.booking_action == payment_pb2.BOOKING_ACTION_RELEASE
+    rest = await refused(process.payments.RefundPayment(asked(payment, "b", amount=shillings(51))))
+    assert rest.fields == {"amount.units": "expected at most 50, which is left of this payment"}
+
+
 async def _unpaid(process: Process) -> Payment:
     return await process.tell(await process.create(), *sent(2))
 
@@ -149,9 +198,14 @@ BARRED: Mapping[RefundBar, Callable[[Process], Awaitable[Payment]]] = {
 
 
 @pytest.mark.parametrize("bar", list(BARRED))
-async def test_what_cannot_be_refunded_is_refused_with_its_cause(process: Process, bar: RefundBar) -> None:
+@pytest.mark.parametrize("amount", [None, 100])
+async def test_what_cannot_be_refunded_is_refused_with_its_cause(
+    process: Process, bar: RefundBar, amount: int | None
+) -> None:
+    """Whether all of it is asked for, or a part."""
     payment = await BARRED[bar](process)
-    refusal = await refused(process.payments.RefundPayment(asked(payment)))
+    wanted: dict[str, object] = {} if amount is None else {"amount": shillings(amount)}
+    refusal = await refused(process.payments.RefundPayment(asked(payment, "r-1", **wanted)))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "REFUND_NOT_POSSIBLE")
     assert (refusal.metadata["payment_id"], refusal.metadata["cause"]) == (str(payment.payment_id), bar.value)
 
