@@ -38,6 +38,7 @@ AUTOMATIC = "tests/domain/test_automatic_refunds.py"
 WATCHED_REFUNDS = "tests/application/refunding/test_watch_refunds.py"
 AUTOMATIC_RECORDED = "tests/application/refunding/test_automatic_refunds.py"
 PARTS = "tests/application/refunding/test_parts.py"
+REFUND_CALLS = "tests/application/refunding/test_refund_payment.py"
 RECORDED_REFUNDS = "tests/application/refunding/test_recorded_refunds.py"
 TRIPS = "tests/commands/test_trip_refunds.py"
 FLOAT = "tests/application/refunding/test_ask_float.py"
@@ -1350,6 +1351,27 @@ FAULTS = (
         "RefundMethod.REVERSAL if amount == left == received else",
         "RefundMethod.REVERSAL if amount == left else",
         (f"{PARTS}::test_parts_that_add_up_to_all_return_the_payment",),
+    ),
+    Fault(
+        "more goes back than came, where a part that had failed is done after all",
+        "payment_service/domain/refunds.py",
+        "awaited=wanted and (received is None or promised + refund.amount <= received),",
+        "awaited=wanted,",
+        (f"{PARTS}::test_the_whole_is_not_sent_where_a_part_that_had_failed_is_done_after_all",),
+    ),
+    Fault(
+        "the case of a part stays open when another part was told of since",
+        "payment_service/domain/cases.py",
+        "payment.unread_callback or payment.refund_under_way",
+        "payment.unread_callback or payment.refund_status == 'PENDING'",
+        (f"{PARTS}::test_the_case_of_a_part_that_nobody_knows_of_ends_when_it_is_known",),
+    ),
+    Fault(
+        "parts that are asked for at once may add up to more than came",
+        "payment_service/domain/refund_requests.py",
+        "    if amount > left:",
+        "    if amount > received:",
+        (f"{REFUND_CALLS}::test_parts_that_are_asked_for_at_once_never_add_up_to_more_than_came",),
     ),
     Fault(
         "a part is ordered under another name than the one that was stored",

@@ -18,6 +18,7 @@ from payment_service.application.settling.ask_status import REFUND_SENT_FOR
 from payment_service.domain.facts import RefundRequested, ResultReported, Source, Verdict
 from payment_service.domain.payment import Payment
 from payment_service.domain.refund import RefundOrder, RefundReason, RefundRequest
+from payment_service.domain.refund_facts import RefundFact
 from runtime.callback_tokens import new_reference
 from tests.application.settling.bookkeeping import PAYBILL
 from tests.application.settling.enquiry import Enquiry, enquiry
@@ -72,6 +73,12 @@ class Returning:
         assert not recorded.refused
         self.payments[refund_id] = payment
         return refund_id
+
+    async def tell(self, refund_id: UUID, *facts: RefundFact) -> None:
+        """Tell of a refund what nobody posts."""
+        for fact in facts:
+            told = Submission(fact, self.payments[refund_id].payment_id, refund_id=refund_id)
+            await self.tools.facts.submit(told)
 
     async def script(self, **behaviour: Any) -> None:
         """How the next order goes."""

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -10,9 +11,11 @@ from payment_service.application.inspecting.check import check_invariants
 from payment_service.application.inspecting.explain_payment import explain_payment
 from payment_service.application.inspecting.invariants import Instruments
 from payment_service.domain.refund import RefundReason
+from payment_service.domain.refund_facts import RefundClaimed, RefundReported, RefundVerdict
+from payment_service.domain.refunds import DOUBT_MAX, SEND_WITHIN
 from tests.application.refunding.returning import Returning, returning
 from tests.databases import Database
-from tests.rows import rows_of
+from tests.rows import count, rows_of
 
 PHONE = "254712000001"
 
@@ -108,6 +111,46 @@ async def test_a_part_that_fails_leaves_the_money_here_with_a_case(
     assert await refunds.payment_of(whole) == ("REFUNDED", "RELEASE", 500)
     assert [one.kind for one in refunds.returns] == ["reversal"]
     assert await all_is_kept(refunds)
+
+
+async def test_the_whole_is_not_sent_where_a_part_that_had_failed_is_done_after_all(refunds: Returning) -> None:
+    """Else more would go back than came."""
+    payment = await refunds.paid(phone_number=PHONE)
+    part = await refunds.ask(payment, 200)
+    failed = RefundReported("callback:1", RefundVerdict.FAILED, "1")
+    done = RefundReported("callback:2", RefundVerdict.DONE, "0", refunds.enquiring.books.paid[-1], 200)
+    await refunds.tell(part, RefundClaimed(uuid4(), refunds.tools.operator.key), failed)
+    whole = await refunds.ask(payment)
+    await refunds.tell(part, done)
+    await refunds.send()
+    assert refunds.orders == []
+    assert await refunds.state(whole) == ("REQUESTED", None)
+    assert ("REFUND", True) in await refunds.cases()
+    await refunds.later(SEND_WITHIN.total_seconds())
+    assert await refunds.state(whole) == ("FAILED", None)
+    assert await refunds.payment_of(whole) == ("COMPLETED", "RELEASE", 200)
+    assert await all_is_kept(refunds)
+
+
+async def test_the_case_of_a_part_that_nobody_knows_of_ends_when_it_is_known(refunds: Returning) -> None:
+    """Also where the payment was told of another part since."""
+    payment = await refunds.paid(phone_number=PHONE)
+    first = await refunds.ask(payment, 200)
+    await refunds.script(result="held")
+    await refunds.send()
+    await refunds.ended()
+    await refunds.later(121)
+    await refunds.later(DOUBT_MAX.total_seconds())
+    second = await refunds.ask(payment, 100)
+    await refunds.tell(second, RefundClaimed(uuid4(), refunds.tools.operator.key))
+    receipt = refunds.enquiring.books.paid[-1]
+    await refunds.tell(second, RefundReported("callback:1", RefundVerdict.DONE, "0", receipt, 100))
+    open_cases = "cases WHERE settled_at IS NULL"
+    assert await count(refunds.enquiring.books.database, open_cases) == 1
+    await refunds.enquiring.books.tell_simulator("results/release")
+    await refunds.enquiring.heard(1)
+    assert await refunds.payment_of(first) == ("COMPLETED", "CONFIRM", 300)
+    assert await count(refunds.enquiring.books.database, open_cases) == 0
 
 
 async def test_a_success_without_the_transfers_receipt_is_asked_about(refunds: Returning) -> None:
