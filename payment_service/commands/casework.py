@@ -183,6 +183,9 @@ def _turn(
             confirm(question)
         asked = pb.TurnPromptSwitchRequest(turn=turn, operator=operator or account(), reason=reason)
         turned: pb.TurnPromptSwitchResponse = await stub.TurnPromptSwitch(asked, timeout=CALL_SECONDS)
+        switch = turned.prompt_switch
+        if switch.stopped != (turn == pb.TurnPromptSwitchRequest.TURN_STOP):
+            raise StartRefused(f"{switch.operator} has turned the switch back at the same moment: {switch.reason}")
         return turned
 
     ask(service, turn_switch, output, screens.show_prompt_switch)

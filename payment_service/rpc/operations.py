@@ -67,7 +67,8 @@ async def turn_prompt_switch(
     core: Core, _call: Call, message: pb.TurnPromptSwitchRequest
 ) -> pb.TurnPromptSwitchResponse:
     """TurnPromptSwitch."""
-    turn = await switching.turn_prompt_switch(core.reads, requests.parse_switch_turn(message, core.clock()))
+    asked = requests.parse_switch_turn(message)
+    turn = await switching.turn_prompt_switch(core.reads, stop=asked.stop, operator=asked.operator, reason=asked.reason)
     return pb.TurnPromptSwitchResponse(prompt_switch=replies.prompt_switch(turn))
 
 

@@ -30,7 +30,6 @@ from payment_service.security.sealing import Sealer
 from payment_service.store.casework import CaseFilter
 from payment_service.store.payment_search import PaymentSearch
 from payment_service.store.payments import PHONE_INDEX
-from payment_service.store.prompt_switch import SwitchTurn
 from runtime.redaction import redact_text
 
 REASON_MAX = 200
@@ -60,6 +59,15 @@ class CaseTaking:
     seen: CaseMarks
     operator: str
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptStopping:
+    """Who stops all new prompts, or allows them again, parsed."""
+
+    stop: bool
+    operator: str
+    reason: str
 
 
 def etag_of(marks: CaseMarks) -> str:
@@ -115,14 +123,14 @@ def parse_decision(message: pb.ResolveCaseRequest) -> CaseDecision:
     return CaseDecision(case_id, seen, resolution, operator, why, receipt)
 
 
-def parse_switch_turn(message: pb.TurnPromptSwitchRequest, now: datetime) -> SwitchTurn:
+def parse_switch_turn(message: pb.TurnPromptSwitchRequest) -> PromptStopping:
     """How the switch for new prompts is to be turned."""
     fields = Fields()
-    stopped = _TURNS.get(message.turn)
-    fields.require("turn", stopped is not None, "expected TURN_STOP or TURN_ALLOW")
+    stop = _TURNS.get(message.turn)
+    fields.require("turn", stop is not None, "expected TURN_STOP or TURN_ALLOW")
     operator, why = _operator(fields, message.operator), _reason(fields, message.reason)
     fields.end()
-    return SwitchTurn(bool(stopped), operator, why, now)
+    return PromptStopping(bool(stop), operator, why)
 
 
 def parse_search(message: pb.FindPaymentsRequest, sealer: Sealer) -> tuple[PaymentSearch, int]:

@@ -21,11 +21,9 @@ class SwitchTurn(NamedTuple):
 
 _LATEST = f"SELECT {', '.join(SwitchTurn._fields)} FROM prompt_switch ORDER BY position DESC LIMIT 1"
 
-# Turning it to where it is already is no turn: whoever stopped the prompts first, and why, stays known.
-_TURN = text("""
-INSERT INTO prompt_switch (stopped, operator, reason, turned_at)
-SELECT :stopped, :operator, :reason, :turned_at
-WHERE coalesce((SELECT stopped FROM prompt_switch ORDER BY position DESC LIMIT 1), false) <> :stopped""")
+# Every turn is kept, also one to where the switch stands already. When one operator stops prompts and another allows
+# them at the same moment, neither turn is lost, and both are told which one counts.
+_TURN = text("INSERT INTO prompt_switch (stopped, operator, reason) VALUES (:stopped, :operator, :reason)")
 
 LATEST_TURN = Statement(_LATEST)
 """Rows for `stopping_turn`."""
@@ -42,7 +40,9 @@ async def latest_turn(conn: AsyncConnection) -> SwitchTurn | None:
     return None if row is None else SwitchTurn._make(row)
 
 
-async def turn_switch(conn: AsyncConnection, turn: SwitchTurn) -> SwitchTurn | None:
-    """Turn the switch, and how it was turned last then."""
-    await conn.execute(_TURN, turn._asdict())
-    return await latest_turn(conn)
+async def turn_switch(conn: AsyncConnection, *, stop: bool, operator: str, reason: str) -> SwitchTurn:
+    """Turn the switch, and how it was turned last then: by somebody else, if two turn it at the same moment."""
+    await conn.execute(_TURN, {"stopped": stop, "operator": operator, "reason": reason})
+    turn = await latest_turn(conn)
+    assert turn is not None, "no turn is ever removed"
+    return turn

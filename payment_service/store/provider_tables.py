@@ -8,6 +8,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    DateTime,
     Double,
     ForeignKey,
     Identity,
@@ -17,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    text,
 )
 
 from payment_service.store.refund_tables import refunds
@@ -115,7 +117,7 @@ prompt_switch = Table(
     required("stopped", Boolean()),
     required("operator", Text()),
     required("reason", Text()),
-    when("turned_at", nullable=False),
+    Column("turned_at", DateTime(timezone=True), nullable=False, server_default=text("clock_timestamp()")),
     PrimaryKeyConstraint("position", name="prompt_switch_pk"),
 )
 

@@ -309,7 +309,7 @@ async def test_stopped_prompts_bar_new_payments_and_nothing_else(process: Proces
 
     stopped = await turned(process, STOP)
     assert (stopped.stopped, stopped.operator, stopped.reason) == (True, "amina", "wrong prices")
-    assert await turned(process, STOP, operator="brian", reason="me too") == stopped, "who was first, stays known"
+    assert (await turned(process, STOP, operator="brian")).operator == "brian"
     asked = a_message(request_id="req-4", booking_id="BK-4")
     retry = payment_service_pb2.RetryPaymentRequest(request_id="retry-3", payment_id=str(withdrawn.payment_id))
     for call in (process.payments.InitiatePayment(asked), process.payments.RetryPayment(retry)):

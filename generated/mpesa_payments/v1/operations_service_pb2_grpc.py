@@ -170,7 +170,8 @@ class OperationsServiceServicer(object):
         could not be sent in time. All else goes on: callbacks, queries, streams,
         cases and refunds. A prompt that is on a phone can be paid.
 
-        A repetition changes nothing, and gives the switch as it was turned first.
+        Every turn is kept, and the latest counts. The answer gives that one: it is
+        another operator's where two turn the switch at the same moment.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

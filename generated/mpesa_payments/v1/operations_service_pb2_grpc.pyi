@@ -67,7 +67,8 @@ class OperationsServiceStub:
     could not be sent in time. All else goes on: callbacks, queries, streams,
     cases and refunds. A prompt that is on a phone can be paid.
 
-    A repetition changes nothing, and gives the switch as it was turned first.
+    Every turn is kept, and the latest counts. The answer gives that one: it is
+    another operator's where two turn the switch at the same moment.
     """
     RefundBooking: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.RefundBookingRequest, _operations_service_pb2.RefundBookingResponse]
     """Sends the money of a booking back to its payer, or looks whether it can be:
@@ -185,7 +186,8 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
         could not be sent in time. All else goes on: callbacks, queries, streams,
         cases and refunds. A prompt that is on a phone can be paid.
 
-        A repetition changes nothing, and gives the switch as it was turned first.
+        Every turn is kept, and the latest counts. The answer gives that one: it is
+        another operator's where two turn the switch at the same moment.
         """
 
     @_abc_1.abstractmethod

@@ -33,10 +33,9 @@ async def read_switch(using: PaymentReads) -> SwitchTurn | None:
         return await latest_turn(conn)
 
 
-async def turn_prompt_switch(using: PaymentReads, wanted: SwitchTurn) -> SwitchTurn | None:
-    """Turn the switch, unless it stands so already; how it was turned last then."""
+async def turn_prompt_switch(using: PaymentReads, *, stop: bool, operator: str, reason: str) -> SwitchTurn:
+    """Turn the switch, and how it was turned last then: by somebody else, if two turn it at the same moment."""
     async with reading(using) as conn:
-        turn = await turn_switch(conn, wanted)
-    if turn == wanted:
-        _log.warning("prompts stopped" if turn.stopped else "prompts allowed", operator=turn.operator)
+        turn = await turn_switch(conn, stop=stop, operator=operator, reason=reason)
+    _log.warning("prompts stopped" if turn.stopped else "prompts allowed", operator=turn.operator)
     return turn

@@ -20,7 +20,6 @@ from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.domain.errors import StoreUnavailable
 from payment_service.domain.payment import State
 from payment_service.store.engines import connect_writer
-from payment_service.store.prompt_switch import SwitchTurn
 from tests.databases import Database
 from tests.patience import PATIENCE_SECONDS
 from tests.rows import rows_of
@@ -109,8 +108,9 @@ async def test_a_prompt_that_waits_is_not_sent_while_prompts_are_stopped(writers
 
 
 async def turn(writers: Writers, database: Database, tools: SendTools, *, stopped: bool) -> None:
-    wanted = SwitchTurn(stopped, "amina", "wrong prices", writers.clock())
-    assert await turn_prompt_switch(resting_reads(writers, database, tools), wanted) == wanted
+    reads = resting_reads(writers, database, tools)
+    turned = await turn_prompt_switch(reads, stop=stopped, operator="amina", reason="wrong prices")
+    assert turned.stopped is stopped
 
 
 async def facts_told(database: Database) -> list[str]:

@@ -17,7 +17,7 @@ CREATE TABLE prompt_switch (
     stopped BOOLEAN NOT NULL,
     operator TEXT NOT NULL,
     reason TEXT NOT NULL,
-    turned_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    turned_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
     CONSTRAINT prompt_switch_pk PRIMARY KEY (position)
 );
 GRANT SELECT, INSERT ON prompt_switch TO mpesa_payments_application;
