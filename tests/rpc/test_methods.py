@@ -152,8 +152,8 @@ async def test_callbacks_are_answered_one_by_one(process: Process, database: Dat
 
 async def test_a_page_of_full_payments_fits_into_a_message(process: Process) -> None:
     full = {f"key-{number:02}": "€" * 200 for number in range(16)}
-    for number in range(480):
-        await process.create(request_id=f"full-{number}", booking_id=f"full-{number}", metadata=full)
+    names = [f"full-{number}" for number in range(480)]
+    await asyncio.gather(*(process.create(request_id=name, booking_id=name, metadata=full) for name in names))
     found, token = [], ""
     while True:
         page = await process.payments.ListPayments(pb.ListPaymentsRequest(page_size=1_000, page_token=token))
