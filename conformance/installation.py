@@ -39,6 +39,7 @@ SETTINGS: Mapping[str, str] = {
     "PAYMENTS_RETRY_WAIT_S": str(RETRY_WAIT_SECONDS),
     "PAYMENTS_PUSH_TIMEOUT_S": str(RETRY_WAIT_SECONDS),
     "PAYMENTS_LEASE_S": str(RETRY_WAIT_SECONDS + 3),
+    "PAYMENTS_SEND_WITHIN_S": str(60 * slowness()),
     "PAYMENTS_EXPIRE_AFTER_S": str(120 * slowness()),
     # Hundreds of times what a callback takes: one that comes is never overtaken by a query.
     "PAYMENTS_QUERY_AFTER_S": str(60 * slowness()),

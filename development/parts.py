@@ -21,13 +21,13 @@ from typing import Any
 from development.postgres import LockFile, last_lines
 from runtime.serving import StartRefused
 
-# Importing everything takes seconds on a small machine that starts several programs at once.
-START_TIMEOUT_SECONDS = 60
-# Longer than the 20 s that a draining service gives its open calls.
-STOP_TIMEOUT_SECONDS = 30
+# Bounds, reached only when something is broken: on a small and busy machine each of these takes a minute.
+START_TIMEOUT_SECONDS = 300
+# Also longer than the 20 s that a draining service gives its open calls.
+STOP_TIMEOUT_SECONDS = 120
 # After SIGKILL there is only the kernel to wait for.
 KILL_TIMEOUT_SECONDS = 10
-COMMAND_TIMEOUT_SECONDS = 120
+COMMAND_TIMEOUT_SECONDS = 600
 # Parts whose parent was killed are killed too; their ports are free a moment later.
 LEFTOVER_TIMEOUT_SECONDS = 15
 POLL_SECONDS = 0.02

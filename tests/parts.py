@@ -121,6 +121,7 @@ class Site:
             "daraja_consumer_secret": "development-consumer-secret",
             "callback_base_url": self.gateway_url,
             "pushes_per_second": 2_000,
+            "send_within_s": 20 * slowness(),
         }
         return {f"PAYMENTS_{name.upper()}": str(value) for name, value in (values | settings).items()}
 
