@@ -13,7 +13,7 @@ from payment_service.application.settling.apply_kept_callbacks import InboxTools
 from payment_service.commands.account import account
 from payment_service.domain.payment import Payment
 from payment_service.store.engines import read_engine
-from tests.commands.test_inspect import command
+from tests.commands.started import command
 from tests.databases import Database
 from tests.rows import rows_of
 from tests.stories import PHONE, Stories

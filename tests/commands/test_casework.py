@@ -15,7 +15,7 @@ from development.postgres import find_free_port
 from payment_service.commands.account import account
 from payment_service.domain.facts import WatchEnded
 from tests.application.casework.casefiles import expired, late, open_cases
-from tests.commands.test_inspect import command
+from tests.commands.started import command
 from tests.rpc.processes import Process
 
 

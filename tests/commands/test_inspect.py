@@ -1,8 +1,6 @@
 """The operators' commands as operators run them: processes, with the service's environment, on its database."""
 
-import asyncio
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from uuid import uuid4
@@ -13,8 +11,8 @@ import pytest
 from payment_service.application.inspecting.invariants import Invariant
 from payment_service.application.settling.opened_bodies import shown
 from payment_service.security.keys import create_keys
+from tests.commands.started import command
 from tests.databases import Database
-from tests.patience import PATIENCE_SECONDS
 from tests.stories import PHONE, Stories, uncertain_expired_and_paid_late
 from tests.writers import Writers, a_request
 
@@ -35,27 +33,6 @@ def environment(writers: Writers, database: Database, tmp_path: Path) -> Mapping
         "PAYMENTS_CALLBACK_BASE_URL": "https://payments.example",
         "PAYMENTS_DARAJA_CONSUMER_KEY_FILE": "/nonexistent",
     }
-
-
-async def command(
-    environment: Mapping[str, str], *words: str, stdin: int = asyncio.subprocess.DEVNULL
-) -> tuple[int, str, str]:
-    """Run `payment-service` with these words: exit code, output, errors."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "payment_service", *words),
-        stdin=stdin,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={"PATH": "/usr/bin:/bin", **environment},
-    )
-    try:
-        output, errors = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode is not None
-    return process.returncode, output.decode(), errors.decode()
 
 
 async def test_check_says_what_holds_and_fails_when_something_does_not(

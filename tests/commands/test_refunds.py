@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.application.refunding.test_refund_booking import completed
-from tests.commands.test_inspect import command
+from tests.commands.started import command
 from tests.databases import Database
 from tests.rows import count
 from tests.rpc.processes import Process
