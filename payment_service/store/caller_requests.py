@@ -28,7 +28,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from payment_service.store.many_rows import columns_of, inserting, selected
-from payment_service.store.pipeline import Statement
+from payment_service.store.pipeline import Connection, Statement
 from payment_service.store.tables import caller_requests
 
 # Keys of two halves are apart from those of one, of which the log's lock is. The number is "reqs" in ASCII.
@@ -58,6 +58,7 @@ class NewRequest(NamedTuple):
     kept_at: datetime
 
 
+_SEALED = "SELECT kept_id, request FROM caller_requests WHERE kept_id = ANY(%s)"
 _INSERT = inserting(caller_requests, NewRequest._fields)
 
 UNUSED = (
@@ -123,6 +124,12 @@ def used_ids(ids: Sequence[tuple[str, str]]) -> Statement:
 def insert_requests(rows: Sequence[NewRequest]) -> Statement:
     """Keep requests. An id that is there already is an error: `caller_requests_pk`."""
     return Statement(_INSERT, columns_of(rows))
+
+
+async def sealed_requests(conn: Connection, kept_ids: Sequence[UUID]) -> dict[UUID, bytes]:
+    """Requests that made no payment, each sealed for its own id, by that id."""
+    cursor = await conn.execute(_SEALED, (list(kept_ids),))
+    return dict(await cursor.fetchall())
 
 
 async def kept_ids(conn: AsyncConnection, caller: str, request_ids: Sequence[str]) -> dict[str, UUID]:

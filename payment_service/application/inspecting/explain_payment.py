@@ -4,6 +4,7 @@ Bodies are opened here and shown without the payer's number: it is masked as
 everywhere, in whatever notation it stands, and so is what contains it.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,12 +21,15 @@ from payment_service.domain.refunds import SEND_WITHIN
 from payment_service.domain.views import PaymentView
 from payment_service.security.sealing import (
     CALLBACK_BODY,
+    CALLER_REQUEST,
     EXCHANGE_ANSWER,
     EXCHANGE_REQUEST,
+    SealBroken,
     Sealer,
 )
 from payment_service.store import audit, reads
 from payment_service.store.audit import CallbackRow, CaseRow
+from payment_service.store.caller_requests import sealed_requests
 from payment_service.store.event_log import LoggedEvent, events_of_payments
 from payment_service.store.evidence import ExchangeRow, ReceiptRow
 from payment_service.store.inbox import ReplayRow
@@ -98,6 +102,7 @@ async def explain_payment(sealer: Sealer, conn: Connection, name: UUID | str) ->
     cases = await audit.cases_for(conn, [payment.reference])
     receipts = await audit.receipts_of(conn, [payment.payment_id])
     refunds = await refunds_about(conn, [payment.payment_id])
+    askers = await _askers(conn, sealer, refunds)
     told_to = [payment.reference, *(refund.reference for refund in refunds)]
     callbacks = await audit.callbacks_for(conn, told_to, ROWS_MAX + 1)
     replays = await audit.replays_of(conn, [callback.callback_id for callback in callbacks])
@@ -110,7 +115,7 @@ async def explain_payment(sealer: Sealer, conn: Connection, name: UUID | str) ->
         *(replay_moment(replay) for replay in replays),
         *_events(events, payment.caller),
         *(_receipt(receipt) for receipt in receipts),
-        *(_refund(refund, versions) for refund in refunds),
+        *(_refund(refund, versions, askers) for refund in refunds),
         *(moment for case in cases for moment in _case(case, payment.caller)),
     ]
     left_out = len(callbacks) > ROWS_MAX or len(exchanges) > ROWS_MAX
@@ -169,7 +174,20 @@ def _said(value: object) -> str:
             return str(value)
 
 
-def _refund(refund: Refund, versions: Mapping[str, int]) -> Moment:
+async def _askers(conn: Connection, sealer: Sealer, refunds: Sequence[Refund]) -> Mapping[UUID, str]:
+    """Who asked for each refund that an operator asked for, and why. The request has the refund's id."""
+    askers = {}
+    for refund_id, sealed in (await sealed_requests(conn, [refund.refund_id for refund in refunds])).items():
+        try:
+            asked = json.loads(sealer.open(CALLER_REQUEST, refund_id.bytes, sealed))
+        except SealBroken:
+            continue
+        if "operator" in asked:
+            askers[refund_id] = f"operator {asked['operator']}: {asked['why']}"
+    return askers
+
+
+def _refund(refund: Refund, versions: Mapping[str, int], askers: Mapping[UUID, str]) -> Moment:
     """A refund as it stands, at the moment when it was recorded; its steps are told by what was sent and came."""
     by_itself = f"refund-by-itself:{refund.refund_id}" in versions
     begun = "begun by itself" if by_itself else "asked for"
@@ -182,7 +200,7 @@ def _refund(refund: Refund, versions: Mapping[str, int]) -> Moment:
         f"result code {_said(refund.result_code)}",
         f"ended {_said(refund.ended_at)}",
     )
-    by = _CAUSES["refund-by-itself" if by_itself else "refund"]
+    by = askers.get(refund.refund_id) or _CAUSES["refund-by-itself" if by_itself else "refund"]
     return Moment(refund.requested_at, what, by, (", ".join(ways), *_wait(refund)))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 from uuid import UUID
 
@@ -12,10 +11,11 @@ import pytest
 from mpesa_payments.v1 import operations_service_pb2 as pb
 from mpesa_payments.v1 import payment_pb2
 
+from payment_service.application.inspecting.explain_payment import explain_payment
 from payment_service.application.recording.record_facts import Submission
 from payment_service.domain.payment import Payment
 from payment_service.domain.refund_facts import RefundClaimed, RefundRefused, RefundReported, RefundVerdict
-from payment_service.security.sealing import CALLER_REQUEST
+from payment_service.store.engines import connect_reader
 from tests.application.casework.casefiles import late
 from tests.databases import Database
 from tests.rows import count, rows_of
@@ -74,9 +74,10 @@ async def test_whoever_asks_however_often_there_is_one_refund(process: Process, 
     answers = await asyncio.gather(*(process.operations.RefundBooking(other) for other in others * 3))
     assert {answer.refund.refund_id for answer in answers} == {first.refund.refund_id}
     assert await count(database, "refunds") == 1
-    ((kept_id, sealed),) = await rows_of(database, "SELECT kept_id, request FROM caller_requests")
-    kept = json.loads(process.writers.sealer.open(CALLER_REQUEST, kept_id.bytes, sealed))
-    assert (kept["operator"], kept["why"]) == ("amina", WHY)
+    async with await connect_reader(database.application_url) as connection:
+        payment_id = UUID(first.payment.payment.payment_id)
+        story = await explain_payment(process.writers.sealer, connection, payment_id)
+    assert [moment.by for moment in story.moments if moment.what.startswith("refund ")] == [f"operator amina: {WHY}"]
 
 
 async def test_after_a_refund_that_failed_the_next_call_asks_again(process: Process, database: Database) -> None:
