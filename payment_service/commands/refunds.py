@@ -33,6 +33,10 @@ class _NotAll(Exception):
 def start(
     file: File,
     reason: Reason,
+    fee_percent: Annotated[
+        int,
+        typer.Option("--fee-percent", min=0, max=99, help="What is kept of each payment; rounded down to shillings."),
+    ] = 0,
     per_minute: Annotated[
         int, typer.Option("--per-minute", min=1, max=600, help="How many refunds are asked for in a minute, at most.")
     ] = 120,
@@ -48,13 +52,13 @@ def start(
     once. Exit code 1 where not every booking is refunded by the end.
     """
     bookings = _bookings(file)
-    act = Act(operator or account(), reason)
+    act = Act(operator or account(), reason, fee_percent)
     where = reached(service)
 
     async def refund() -> None:
         async with operations(where) as stub:
             trip = await plan(stub, bookings, act)
-            floats = await floats_of(stub, trip.values())
+            floats = await floats_of(stub, trip.values(), act)
             wanted = covered(trip.values(), floats)
             to_send, left_out = sum_of(wanted), sum_of(set(to_ask_for(trip.values())) - set(wanted))
             if dry_run and output is Output.JSON:

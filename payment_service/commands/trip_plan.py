@@ -45,6 +45,8 @@ class Passenger:
     """Whole shillings that go back."""
     shortcode: str = ""
     payment_id: str = ""
+    fee: int = 0
+    """Whole shillings that are kept, of one that is not asked for yet."""
     masked_phone: str = ""
     code: str = ""
     """Safaricom's, of a refund that has failed."""
@@ -54,7 +56,7 @@ class Passenger:
 
 @dataclass(frozen=True, slots=True)
 class Float:
-    """What the refunds of a shortcode can be paid from, in whole shillings; None where it is not known, and why."""
+    """What refunds can be paid from at a shortcode, in whole shillings; None where it is not known, and why."""
 
     shortcode: str
     available: int | None
@@ -67,6 +69,7 @@ class Sum:
 
     bookings: int
     amount: int
+    fee: int = 0
 
 
 def passenger(listed: ListedBooking, answer: pb.RefundBookingResponse) -> Passenger:
@@ -78,6 +81,7 @@ def passenger(listed: ListedBooking, answer: pb.RefundBookingResponse) -> Passen
         listed=listed,
         standing=standing,
         amount=answer.amount.units,
+        fee=answer.fee.units,
         shortcode=answer.shortcode,
         payment_id=answer.payment.payment.payment_id,
         masked_phone=answer.payment.payment.masked_phone,
@@ -93,7 +97,7 @@ def not_possible(listed: ListedBooking, why: str) -> Passenger:
 def sum_of(trip: Iterable[Passenger], *standings: Standing) -> Sum:
     """What stands so, or in whatever way, added up."""
     found = [one for one in trip if not standings or one.standing in standings]
-    return Sum(len(found), sum(one.amount for one in found))
+    return Sum(len(found), sum(one.amount for one in found), sum(one.fee for one in found))
 
 
 def to_ask_for(trip: Iterable[Passenger]) -> list[Passenger]:
@@ -102,20 +106,20 @@ def to_ask_for(trip: Iterable[Passenger]) -> list[Passenger]:
 
 
 def covered(trip: Iterable[Passenger], floats: Mapping[str, Float]) -> list[Passenger]:
-    """Those of `to_ask_for` whom the float pays for, in the order of the list.
+    """Those of `to_ask_for` whom the float pays for, in the order of the list. `floats` are by the shortcode paid to.
 
     What is not known stops nobody: M-Pesa says when it is gone.
     """
     left = {one.shortcode: one.available for one in floats.values()}
     found = []
     for one in to_ask_for(trip):
-        available = left.get(one.shortcode)
+        paid_from = floats[one.shortcode].shortcode
+        available = left[paid_from]
         if available is not None:
+            # If it is too little for this one, the next may be cheaper. It waits all the same: the list decides.
+            left[paid_from] = available - one.amount if one.amount <= available else 0
             if one.amount > available:
-                # The next one may be cheaper. It waits all the same: who is paid is decided by the list.
-                left[one.shortcode] = 0
                 continue
-            left[one.shortcode] = available - one.amount
         found.append(one)
     return found
 

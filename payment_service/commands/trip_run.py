@@ -43,10 +43,11 @@ _WRONG_LINE = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Who sends money back, and why."""
+    """Who sends money back, why, and what is kept of it."""
 
     operator: str = ""
     reason: str = ""
+    fee_percent: int = 0
 
 
 @dataclass(slots=True)
@@ -120,15 +121,15 @@ async def plan(stub: Any, bookings: Sequence[ListedBooking], act: Act) -> dict[s
     return {one.listed.booking_id: one for one in found}
 
 
-async def floats_of(stub: Any, trip: Iterable[Passenger]) -> dict[str, Float]:
-    """What each shortcode can pay the refunds of a trip from; asked of M-Pesa, so it takes some seconds."""
+async def floats_of(stub: Any, trip: Iterable[Passenger], act: Act) -> dict[str, Float]:
+    """What the refunds of a trip can be paid from, by the shortcode that was paid; M-Pesa takes some seconds for it."""
     first_of = {one.shortcode: one for one in reversed(to_ask_for(trip))}
     found = {}
     for shortcode, one in sorted(first_of.items()):
-        asked = pb.GetFloatRequest(payment_id=one.payment_id)
+        asked = pb.GetFloatRequest(payment_id=one.payment_id, for_parts=act.fee_percent > 0)
         answer: pb.GetFloatResponse = await stub.GetFloat(asked, timeout=CALL_SECONDS)
         available = answer.available.units if answer.HasField("available") else None
-        found[shortcode] = Float(shortcode, available, answer.problem)
+        found[shortcode] = Float(answer.shortcode, available, answer.problem)
     return found
 
 
@@ -163,6 +164,7 @@ async def look_at(stub: Any, listed: ListedBooking, act: Act, *, only_look: bool
         operator=act.operator,
         reason=act.reason,
         validate_only=only_look,
+        fee_percent=act.fee_percent,
     )
     try:
         return passenger(listed, await _patiently(stub, asked, patience))

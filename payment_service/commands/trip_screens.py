@@ -26,11 +26,11 @@ def plan_lines(file: str, trip: Sequence[Passenger]) -> Iterator[str]:
 
 def float_lines(floats: Mapping[str, Float], left_out: Sum) -> Iterator[str]:
     """What there is to pay the refunds from, and how many it does not pay for."""
-    for one in floats.values():
+    for one in dict.fromkeys(floats.values()):
         said = f"KES {one.available:,}" if one.available is not None else f"not known. {one.problem}"
         yield f"  float of {one.shortcode}: {said}"
     if left_out.bookings:
-        yield f"  the float does not cover {left_out.bookings} of them, {_money(left_out)}: they are left"
+        yield f"  not covered by the float, and left: {left_out.bookings}, {_money(left_out)}"
 
 
 def passenger_lines(trip: Sequence[Passenger]) -> Iterator[str]:
@@ -45,7 +45,8 @@ def passenger_lines(trip: Sequence[Passenger]) -> Iterator[str]:
 
 def question(to_send: Sum, reason: str) -> str:
     """What an operator is asked once."""
-    return f'Send {_money(to_send)} back to {to_send.bookings} passengers, because "{reason}"?'
+    fee = f", and keep KES {to_send.fee:,}" if to_send.fee else ""
+    return f'Send {_money(to_send)} back to {to_send.bookings} passengers{fee}, because "{reason}"?'
 
 
 def progress_line(trip: Sequence[Passenger]) -> str:
@@ -90,6 +91,7 @@ def as_json(trip: Sequence[Passenger], floats: Mapping[str, Float], stopped: str
                     "booking_id": one.listed.booking_id,
                     "state": one.standing.value,
                     "amount_kes": one.amount,
+                    "fee_kes": one.fee,
                     "payment_id": one.payment_id,
                     "shortcode": one.shortcode,
                     "masked_phone": one.masked_phone,
@@ -108,7 +110,8 @@ def _sums(trip: Sequence[Passenger], said: dict[Standing, str]) -> Iterator[str]
         found = sum_of(trip, standing)
         if found.bookings:
             money = f", {_money(found)}" if standing is not Standing.NOT_POSSIBLE else ""
-            yield f"  {words}: {found.bookings}{money}"
+            fee = f", and KES {found.fee:,} kept as a fee" if found.fee else ""
+            yield f"  {words}: {found.bookings}{money}{fee}"
 
 
 def _barred(trip: Sequence[Passenger]) -> Iterator[str]:

@@ -36,6 +36,11 @@ def payment_to_refund(attempts: Sequence[Payment]) -> Payment | RefundBar:
     return (holding or returned or attempts)[-1]
 
 
+def fee_of(left: int, percent: int) -> int:
+    """What is kept of so many shillings: rounded down to whole ones, in the passenger's favour."""
+    return left * percent // 100
+
+
 def request_ids(payment_id: UUID, refunds: int) -> list[str]:
     """The request ids that may have been used for a payment of so many refunds, and the next one.
 

@@ -82,8 +82,8 @@ async def refund_booking(core: Core, _call: Call, message: pb.RefundBookingReque
 
 async def get_float(core: Core, _call: Call, message: pb.GetFloatRequest) -> pb.GetFloatResponse:
     """GetFloat."""
-    payment_id = requests.parse_float_payment(message)
-    return replies.float_found(await asking_float.ask_float(core.questions, core.reads, payment_id))
+    payment_id, for_parts = requests.parse_float_question(message)
+    return replies.float_found(await asking_float.ask_float(core.questions, core.reads, payment_id, for_parts))
 
 
 def _next_page(core: Core, last: UUID | None, filters: bytes) -> str:

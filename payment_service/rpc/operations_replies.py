@@ -80,6 +80,7 @@ def booking_refunded(found: BookingRefund) -> pb.RefundBookingResponse:
         refund=refund_message(refund_view(refund)) if refund is not None else None,
         provider_result_code=(refund.result_code or "") if refund is not None and failed else "",
         shortcode=found.shortcode,
+        fee=_money(found.fee) if found.fee else None,
     )
 
 

@@ -34,6 +34,8 @@ from runtime.redaction import redact_text
 
 REASON_MAX = 200
 """Characters: a sentence and a ticket's number."""
+FEE_PERCENT_MAX = 99
+"""Who keeps all of it has nothing to send back."""
 RANGE_MAX = timedelta(days=31)
 """A month of payments is what one answer adds up."""
 
@@ -172,18 +174,21 @@ def parse_booking_refund(message: pb.RefundBookingRequest) -> BookingRefundReque
         operator = _operator(fields, operator)
     if why or not message.validate_only:
         why = _reason(fields, why)
+    fields.require("fee_percent", 0 <= message.fee_percent <= FEE_PERCENT_MAX, f"expected 0 to {FEE_PERCENT_MAX}")
     fields.end()
     assert reason is not None, "anything else has been refused"
-    return BookingRefundRequest(message.booking_id, reason, operator, why, message.validate_only)
+    return BookingRefundRequest(
+        message.booking_id, reason, operator, why, message.fee_percent, only_look=message.validate_only
+    )
 
 
-def parse_float_payment(message: pb.GetFloatRequest) -> UUID:
-    """The payment of whose shortcode the float is asked for."""
+def parse_float_question(message: pb.GetFloatRequest) -> tuple[UUID, bool]:
+    """The payment of whose shortcode the float is asked for, and whether it is that for parts."""
     fields = Fields()
     payment_id = payment_id_in(fields, message.payment_id)
     fields.end()
     assert payment_id is not None, "anything else has been refused"
-    return payment_id
+    return payment_id, message.for_parts
 
 
 def _completed(fields: Fields, within: pb.FindPaymentsRequest.TimeRange) -> PaymentSearch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from mpesa_payments.v1 import operations_service_pb2 as pb
@@ -22,7 +23,14 @@ from payment_service.commands.trip_plan import (
     to_ask_for,
     why_to_stop,
 )
-from payment_service.commands.trip_screens import as_json, float_lines, plan_lines, progress_line, report_lines
+from payment_service.commands.trip_screens import (
+    as_json,
+    float_lines,
+    plan_lines,
+    progress_line,
+    question,
+    report_lines,
+)
 
 DONE, FAILED = payment_pb2.REFUND_STATUS_DONE, payment_pb2.REFUND_STATUS_FAILED
 
@@ -98,6 +106,13 @@ def test_the_plan_says_how_many_how_much_and_what_cannot_go_back_and_why() -> No
     ]
 
 
+def test_a_fee_is_said_before_it_is_kept() -> None:
+    trip = [replace(answered(number), amount=1_350, fee=150) for number in (1, 2)]
+    assert list(plan_lines("bookings.csv", trip))[1] == "  to be refunded: 2, KES 2,700, and KES 300 kept as a fee"
+    asked = question(sum_of(trip), "the driver is ill")
+    assert asked == 'Send KES 2,700 back to 2 passengers, and keep KES 300, because "the driver is ill"?'
+
+
 def test_the_report_says_why_it_stopped_what_failed_and_what_is_left() -> None:
     assert list(report_lines(TRIP, "The float is gone.")) == [
         "Stopped: The float is gone.",
@@ -130,8 +145,13 @@ def test_the_float_pays_in_the_order_of_the_list_and_what_is_not_known_stops_nob
         assert [one.listed.booking_id for one in paid] == ["BK-1", "BK-2", "BK-4"][:bookings]
     assert list(float_lines({"174379": Float("174379", 1_500)}, Sum(2, 3_000))) == [
         "  float of 174379: KES 1,500",
-        "  the float does not cover 2 of them, KES 3,000: they are left",
+        "  not covered by the float, and left: 2, KES 3,000",
     ]
+    # Parts may be paid from one account, whichever was paid to.
+    assert covered(
+        [answered(1), replace(answered(2), shortcode="600000")],
+        {"174379": Float("3000000", 1_500), "600000": Float("3000000", 1_500)},
+    ) == [answered(1)]
     unknown = Float("174379", None, "M-Pesa has not told it within 15 seconds.")
     assert list(float_lines({"174379": unknown}, Sum(0, 0))) == [
         "  float of 174379: not known. M-Pesa has not told it within 15 seconds."

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from payment_service.domain.booking_refunds import latest_try, payment_to_refund, request_ids
+from payment_service.domain.booking_refunds import fee_of, latest_try, payment_to_refund, request_ids
 from payment_service.domain.payment import Payment
 from payment_service.domain.refund import Refund, RefundBar, RefundReason, RefundState
 from payment_service.domain.standings import Standing
@@ -57,6 +57,14 @@ def test_the_payment_that_holds_money_is_meant(standings: tuple[Standing, ...], 
 @pytest.mark.parametrize("other", [PAID, Standing.RECEIPT_PENDING, Standing.UNDER_REVIEW, Standing.REFUNDING])
 def test_of_two_payments_with_money_a_person_decides(other: Standing) -> None:
     assert payment_to_refund(attempts(PAID, other)) is RefundBar.SEVERAL_PAID
+
+
+@pytest.mark.parametrize(
+    ("left", "percent", "fee"),
+    [(1_500, 10, 150), (1_505, 10, 150), (9, 10, 0), (500, 0, 0), (1, 99, 0)],
+)
+def test_a_fee_is_rounded_in_the_passengers_favour(left: int, percent: int, fee: int) -> None:
+    assert fee_of(left, percent) == fee
 
 
 def test_only_a_refund_that_has_failed_makes_way_for_another() -> None:

@@ -74,9 +74,9 @@ async def refunding(address: str, file: Path, *words: str) -> AsyncIterator[asyn
             await process.wait()
 
 
-async def refunded(address: str, file: Path) -> dict[str, Any]:
+async def refunded(address: str, file: Path, *words: str) -> dict[str, Any]:
     """The report of a run that is left alone."""
-    async with refunding(address, file) as process:
+    async with refunding(address, file, *words) as process:
         output, errors = await process.communicate()
     assert process.returncode in (0, 1), errors.decode()
     report: dict[str, Any] = json.loads(output)
@@ -123,26 +123,28 @@ async def test_a_trip_that_is_killed_again_and_again_is_refunded_once_each(groun
 
 
 async def test_a_run_goes_as_far_as_the_float_and_the_next_one_does_what_was_left(grounds: Grounds) -> None:
-    """At first it covers three, which is seen before; then it is gone on the way, which only M-Pesa's refusal tells."""
+    """A fee is kept, so parts go back. At first the float covers three, which is seen in time; then it is
+    gone on the way, which only M-Pesa's refusal tells.
+    """
     address, settings = f"127.0.0.1:{free_port()}", await initiator_settings(grounds)
     async with (
         grounds.site.running_gateway(address, grounds.edge_address),
         grounds.site.running_core(address, **settings),
     ):
         file, phones = await paid_trip(address, grounds.site.folder, 20)
-        await grounds.simulator.control("balance", shortcode="174379", kes=1_500)
-        report = await refunded(address, file)
-        assert report["floats"] == [{"shortcode": "174379", "available_kes": 1_500, "problem": ""}]
+        await grounds.simulator.control("balance", shortcode="174379", kes=1_400)
+        report = await refunded(address, file, "--fee-percent", "10")
+        assert report["floats"] == [{"shortcode": "174379", "available_kes": 1_400, "problem": ""}]
         assert (report["stopped"], sums(report)) == ("The float covers no more.", {"DONE": 3, "TO_REFUND": 17})
         await grounds.simulator.control("balance", shortcode="174379", kes=100_000)
         await grounds.simulator.control(f"phones/{phones[5]}/orders", carries_out=False, result_code=1)
-        report = await refunded(address, file)
+        report = await refunded(address, file, "--fee-percent", "10")
         assert report["stopped"].startswith("M-Pesa says that too little money is left")
         assert sums(report)["FAILED"] == 1
         assert sums(report)["TO_REFUND"] > 0
-        report = await refunded(address, file)
+        report = await refunded(address, file, "--fee-percent", "10")
     assert (report["stopped"], sums(report)) == ("", {"DONE": 20})
-    assert await sent_back(grounds, phones) == [500] * 20
+    assert await sent_back(grounds, phones) == [450] * 20
 
 
 def sums(report: dict[str, Any]) -> dict[str, int]:

@@ -1530,8 +1530,8 @@ FAULTS = (
     Fault(
         "refunds are asked for that the float does not cover",
         "payment_service/commands/trip_plan.py",
-        "            left[one.shortcode] = available - one.amount\n",
-        "",
+        "= available - one.amount if one.amount <= available else 0",
+        "= available",
         (f"{TRIPS}::test_the_float_pays_in_the_order_of_the_list_and_what_is_not_known_stops_nobody",),
     ),
     Fault(

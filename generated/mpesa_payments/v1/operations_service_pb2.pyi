@@ -985,6 +985,7 @@ class RefundBookingRequest(_message.Message):
     OPERATOR_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    FEE_PERCENT_FIELD_NUMBER: _builtins.int
     booking_id: _builtins.str
     """Required. The booking."""
     refund_reason: _payment_pb2.RefundReason.ValueType
@@ -999,6 +1000,12 @@ class RefundBookingRequest(_message.Message):
     """
     validate_only: _builtins.bool
     """True: nothing is sent back, and the answer says what would be."""
+    fee_percent: _builtins.int
+    """What is kept of what is left of the payment, in whole per cent, 0 to 99. The
+    fee is rounded down to whole shillings, in the passenger's favour. What goes
+    back then is a part of the payment, with the limits that parts have. A
+    refund that has been asked for stays as it was asked for.
+    """
     def __init__(
         self,
         *,
@@ -1007,10 +1014,11 @@ class RefundBookingRequest(_message.Message):
         operator: _builtins.str = ...,
         reason: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        fee_percent: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "operator", b"operator", "reason", b"reason", "refund_reason", b"refund_reason", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "fee_percent", b"fee_percent", "operator", b"operator", "reason", b"reason", "refund_reason", b"refund_reason", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1027,6 +1035,7 @@ class RefundBookingResponse(_message.Message):
     REFUND_FIELD_NUMBER: _builtins.int
     PROVIDER_RESULT_CODE_FIELD_NUMBER: _builtins.int
     SHORTCODE_FIELD_NUMBER: _builtins.int
+    FEE_FIELD_NUMBER: _builtins.int
     provider_result_code: _builtins.str
     """What Safaricom's code for a refund that has failed is: "1" is too little
     money in the account that it is paid from. Otherwise empty.
@@ -1045,6 +1054,12 @@ class RefundBookingResponse(_message.Message):
     def refund(self) -> _payment_pb2.Refund:
         """The latest refund of the payment by this method; unset while there is none."""
 
+    @_builtins.property
+    def fee(self) -> _money_pb2.Money:
+        """What is kept; unset where nothing is, and where the refund has been asked
+        for already.
+        """
+
     def __init__(
         self,
         *,
@@ -1053,10 +1068,11 @@ class RefundBookingResponse(_message.Message):
         refund: _payment_pb2.Refund | None = ...,
         provider_result_code: _builtins.str = ...,
         shortcode: _builtins.str = ...,
+        fee: _money_pb2.Money | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "payment", b"payment", "refund", b"refund"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "fee", b"fee", "payment", b"payment", "refund", b"refund"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "payment", b"payment", "provider_result_code", b"provider_result_code", "refund", b"refund", "shortcode", b"shortcode"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "fee", b"fee", "payment", b"payment", "provider_result_code", b"provider_result_code", "refund", b"refund", "shortcode", b"shortcode"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1069,16 +1085,22 @@ class GetFloatRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    FOR_PARTS_FIELD_NUMBER: _builtins.int
     payment_id: _builtins.str
     """Required. A payment that came to the shortcode."""
+    for_parts: _builtins.bool
+    """True: of the account that parts of payments are paid from, where that is
+    another one.
+    """
     def __init__(
         self,
         *,
         payment_id: _builtins.str = ...,
+        for_parts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["payment_id", b"payment_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["for_parts", b"for_parts", "payment_id", b"payment_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

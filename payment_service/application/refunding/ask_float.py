@@ -50,8 +50,8 @@ class Float:
     problem: str = ""
 
 
-async def ask_float(tools: StatusTools | None, using: PaymentReads, payment_id: UUID) -> Float:
-    """What the account has from which this payment's money would go back. A look, not a promise.
+async def ask_float(tools: StatusTools | None, using: PaymentReads, payment_id: UUID, for_parts: bool = False) -> Float:
+    """What the account has from which this payment's money would go back, whole or in part. A look, not a promise.
 
     Raises PaymentNotFound or StoreUnavailable.
     """
@@ -63,7 +63,8 @@ async def ask_float(tools: StatusTools | None, using: PaymentReads, payment_id: 
     shortcode = tools.safaricom.shortcodes.get(made.shortcode) if tools is not None else None
     if tools is None or shortcode is None:
         return Float(made.shortcode, None, "Refunds are not set up for this shortcode.")
-    return await _ask(tools, payment_id, shortcode, made.reference)
+    paid_from = tools.operator.b2c_account(shortcode) if for_parts else shortcode
+    return await _ask(tools, payment_id, paid_from, made.reference)
 
 
 async def _ask(tools: StatusTools, payment_id: UUID, shortcode: Shortcode, reference: str) -> Float:

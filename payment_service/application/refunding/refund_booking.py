@@ -12,7 +12,7 @@ from payment_service.application.following.stored_views import payment_view
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.application.refunding.refund_payment import refund_payment
-from payment_service.domain.booking_refunds import RefundTry, latest_try, payment_to_refund, request_ids
+from payment_service.domain.booking_refunds import RefundTry, fee_of, latest_try, payment_to_refund, request_ids
 from payment_service.domain.errors import PaymentNotFound, RefundBarred
 from payment_service.domain.payment import Payment
 from payment_service.domain.refund import Refund, RefundBar, RefundOrder, RefundReason, RefundRequest, left_of
@@ -38,6 +38,8 @@ class BookingRefundRequest:
     reason: RefundReason
     operator: str
     why: str
+    fee_percent: int
+    """What is kept of what is left, in whole per cent."""
     only_look: bool
 
 
@@ -48,6 +50,8 @@ class BookingRefund:
     view: PaymentView
     shortcode: str
     amount: int
+    fee: int
+    """Of a refund that is not asked for yet."""
     refund: Refund | None
     """The latest one; None while there is none."""
 
@@ -66,13 +70,14 @@ async def refund_booking(
     tried = money.tried
     if tried.refund is not None and tried.settled:
         return _answer(using, money, tried.refund.amount)
-    amount = _amount_to_return(money, shortcodes, asked)
+    amount, fee = _amount_and_fee(money, shortcodes, asked)
     if asked.only_look:
-        return _answer(using, money, amount)
+        return _answer(using, money, amount, fee)
     request = RefundRequest(
         request_id=tried.next_request_id,
         payment_id=money.payment.payment_id,
         reason=asked.reason,
+        amount=amount if fee else None,
         operator=asked.operator,
         why=asked.why,
     )
@@ -120,17 +125,19 @@ async def _money_of(using: PaymentReads, booking_id: str) -> _Money:
     )
 
 
-def _amount_to_return(money: _Money, shortcodes: Collection[str], asked: BookingRefundRequest) -> int:
-    """How much goes back; raises what bars it. The writer decides once more, under the payment's lock."""
+def _amount_and_fee(money: _Money, shortcodes: Collection[str], asked: BookingRefundRequest) -> tuple[int, int]:
+    """What goes back and what is kept; raises what bars it. The writer decides once more, under the payment's lock."""
     receipt = money.payment.receipt
     received = money.received.get(receipt or "")
     left = left_of(receipt, received, money.refunds) if receipt is not None else None
-    order = RefundOrder("", money.shortcode, asked.reason, None, possible=money.shortcode in shortcodes)
+    fee = fee_of(left or 0, asked.fee_percent)
+    amount = left - fee if left is not None and fee else None
+    order = RefundOrder("", money.shortcode, asked.reason, amount, possible=money.shortcode in shortcodes)
     bar = bar_to_refund(money.payment, order, received, left, by_case=False)
     if bar is not None or left is None:
         raise RefundBarred(bar or RefundBar.AMOUNT_UNKNOWN, money.payment, left or 0)
-    return left
+    return left - fee, fee
 
 
-def _answer(using: PaymentReads, money: _Money, amount: int) -> BookingRefund:
-    return BookingRefund(payment_view(money.row, using.sealer), money.shortcode, amount, money.tried.refund)
+def _answer(using: PaymentReads, money: _Money, amount: int, fee: int = 0) -> BookingRefund:
+    return BookingRefund(payment_view(money.row, using.sealer), money.shortcode, amount, fee, money.tried.refund)

@@ -80,6 +80,23 @@ async def test_whoever_asks_however_often_there_is_one_refund(process: Process, 
     assert [moment.by for moment in story.moments if moment.what.startswith("refund ")] == [f"operator amina: {WHY}"]
 
 
+async def test_a_fee_is_kept_once_and_what_was_asked_for_stays(process: Process, database: Database) -> None:
+    await completed(process)
+    look = await process.operations.RefundBooking(asked(fee_percent=15, validate_only=True))
+    assert (look.amount.units, look.fee.units, look.HasField("refund")) == (425, 75, False)
+    first = await process.operations.RefundBooking(asked(fee_percent=15))
+    assert (first.refund.amount.units, first.payment.payment.booking_action) == (
+        425,
+        payment_pb2.BOOKING_ACTION_RELEASE,
+    )
+    for percent in (0, 15, 50):
+        again = await process.operations.RefundBooking(asked(fee_percent=percent))
+        assert (again.refund.refund_id, again.amount.units) == (first.refund.refund_id, 425)
+    assert await rows_of(database, "SELECT amount FROM refunds") == [(425,)]
+    refusal = await refused(process.operations.RefundBooking(asked(fee_percent=100)))
+    assert list(refusal.fields) == ["fee_percent"]
+
+
 async def test_after_a_refund_that_failed_the_next_call_asks_again(process: Process, database: Database) -> None:
     await completed(process)
     first = await process.operations.RefundBooking(asked())
