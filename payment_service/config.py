@@ -174,7 +174,7 @@ class PaymentSettings(TimedSettings):
         default=0,
         ge=0,
         le=AMOUNT_MAX,
-        description="up to which amount late money goes back by itself, where its caller said REFUND; 0: never",
+        description="up to which amount late money goes back by itself; 0: never, and no caller may ask for it",
     )
     automatic_refund_of_duplicates: bool = Field(
         default=False,

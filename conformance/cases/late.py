@@ -12,12 +12,14 @@ from conformance.account import Account, Seen
 from conformance.caller import has_status
 from conformance.cases.refunds import orders_of, told_so
 from conformance.installation import Installation
-from conformance.judgement import expect
+from conformance.judgement import expect, until
 from conformance.running import case_given_up_soon
 from conformance.simulator import UNTIL_TOLD
 from development.slowness import slowness
 
 CONFIRM = payment_pb2.LATE_PAYMENT_POLICY_CONFIRM
+TOLD_TO_THE_SECOND = timedelta(seconds=1)
+"""M-Pesa tells in which second the passenger paid: what is paid in the next one is surely late."""
 REFUND = payment_pb2.LATE_PAYMENT_POLICY_REFUND
 
 
@@ -51,7 +53,12 @@ async def late_money_that_the_caller_wants_sent_back(town: Installation) -> Seen
     """The hold is over when the money comes, and the caller's policy is to refund it: nobody has to ask for it."""
     phone = await town.simulator.phone(UNTIL_TOLD)
     started = await town.first.prompt(phone, late_payment_policy=REFUND)
-    await town.account(started, has_status("EXPIRED"))
+    expired = await town.account(started, has_status("EXPIRED"))
+
+    async def hold_is_surely_over() -> bool | None:
+        return datetime.now(UTC) > expired.payment.expire_time.ToDatetime(UTC) + TOLD_TO_THE_SECOND or None
+
+    await until(hold_is_surely_over, "the second after the end of the hold")
     await town.simulator.settle(phone, ending="paid")
     account = await told_so(town, started, phone, has_status("REFUNDED"), 500)
     account.must(path="PENDING → PROCESSING → EXPIRED → COMPLETED → REFUNDED", late=True, prompts=1)

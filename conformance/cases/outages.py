@@ -16,6 +16,7 @@ from mpesa_payments.v1 import payment_service_pb2 as pb
 
 from conformance.account import Seen
 from conformance.caller import Caller, a_request, has_status, refusal_of, status_of
+from conformance.cases.late import TOLD_TO_THE_SECOND
 from conformance.installation import Installation
 from conformance.judgement import LOOK_SECONDS, PATIENCE_SECONDS, expect, until
 from conformance.running import case_alone
@@ -179,7 +180,7 @@ async def services_killed_while_late_money_goes_back(arena: Installation) -> See
     started = await asyncio.gather(*(arena.first.prompt(phone, **wanted) for phone in phones))
 
     async def hold_is_over() -> bool | None:
-        return datetime.now(UTC) > hold.ToDatetime(UTC) or None
+        return datetime.now(UTC) > hold.ToDatetime(UTC) + TOLD_TO_THE_SECOND or None
 
     await until(hold_is_over, "the end of the hold")
     answers = asyncio.gather(*(arena.simulator.settle(phone, ending="paid") for phone in phones))

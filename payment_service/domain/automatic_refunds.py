@@ -2,7 +2,7 @@
 
 It is decided when the receipt is recorded, and never again: whatever is not sent back then is in the hands of whoever
 settles its case. The money must be in no other doubt, and no other attempt of the booking may still be decided, since
-RELEASE frees a seat for good.
+RELEASE frees a seat for good. Whatever is not plain is left to a person, since M-Pesa takes no refund back.
 """
 
 from collections.abc import Collection, Sequence
@@ -43,22 +43,42 @@ def goes_back(
     after: Payment,
     siblings: Sequence[Payment],
     open_cases: Sequence[OpenCase],
+    left: int | None,
     allowed: AutomaticRefunds,
 ) -> Reason | None:
-    """Why money whose receipt has just been recorded goes back without a person; None where it does not."""
-    if before.receipt is not None or after.receipt is None or after.amount > allowed.amount_max:
+    """Why money whose receipt has just been recorded goes back without a person; None where it does not.
+
+    `left` is what would be sent back: what has come with the receipt, and is not sent back yet.
+    """
+    if before.receipt is not None or after.receipt is None or after.said_confirm:
+        return None
+    if left is None or left > allowed.amount_max:
         return None
     doubts = [case.kind for case in open_cases if case.is_money]
     if not doubts or any(kind not in OWN_MONEY for kind in doubts):
         return None
     if after.late_payment_policy is LatePaymentPolicy.REFUND and came_late(after):
-        return None if any(_may_be_paid_in_time(one, after) for one in siblings) else Reason.PAID_LATE
-    confirmed = any(one.state is State.COMPLETED and one.booking_action is BookingAction.CONFIRM for one in siblings)
+        undecided = _moved_in_time(after) or any(_may_need_the_seat(one) for one in siblings)
+        return None if undecided else Reason.PAID_LATE
+    confirmed = any(_surely_confirmed(one) for one in siblings)
     return Reason.PAID_TWICE if allowed.duplicates and confirmed else None
 
 
-def _may_be_paid_in_time(sibling: Payment, late: Payment) -> bool:
-    """Whether another attempt may yet confirm the booking that the late money's RELEASE would free."""
+def _moved_in_time(late: Payment) -> bool:
+    """Whether M-Pesa says that the passenger paid within the hold: then the news was late, not the passenger."""
+    return late.transaction_at is not None and late.transaction_at <= held_until(late)
+
+
+def _may_need_the_seat(sibling: Payment) -> bool:
+    """Whether another attempt may yet confirm the booking that the late money's RELEASE would free, or was given up
+    for that money. The news of an attempt that is not certain may be on its way, in time, from the gateway.
+    """
     uncertain = sibling.state in ENDED_UNPAID and not sibling.outcome_certain
-    in_time = late.completed_at is None or late.completed_at <= held_until(sibling)
-    return sibling.booking_action in _UNDECIDED or (uncertain and in_time)
+    given_up = sibling.state in ENDED_UNPAID and sibling.reason is Reason.SIBLING_PAID
+    return sibling.booking_action in _UNDECIDED or sibling.money_case_open or uncertain or given_up
+
+
+def _surely_confirmed(sibling: Payment) -> bool:
+    """Whether the booking keeps the money of another attempt, which nobody doubts."""
+    confirmed = sibling.state is State.COMPLETED and sibling.booking_action is BookingAction.CONFIRM
+    return confirmed and sibling.receipt is not None and not sibling.money_case_open

@@ -82,6 +82,11 @@ class LatePaymentPolicy(StrEnum):
     CONFIRM = "CONFIRM"
     REFUND = "REFUND"
 
+    @classmethod
+    def _missing_(cls, value: object) -> Self:
+        """The word of a newer release leaves late money to a person."""
+        return cls.REVIEW
+
 
 class UnpaidProof(StrEnum):
     """What proves that a payment which ended without money was not paid. Silence is none of these."""

@@ -57,6 +57,8 @@ class Core:
     questions: StatusTools | None
     """What M-Pesa is asked with as an operator; None where no initiator is set up."""
     shortcodes: Sequence[ShortcodeLimits]
+    refunds_late_money: bool
+    """Late money may go back without a person; otherwise no caller may ask for it."""
     page_keys: KeyRing
     clock: Callable[[], datetime]
     heartbeat_seconds: float = HEARTBEAT_SECONDS
@@ -65,7 +67,9 @@ class Core:
 
 async def initiate_payment(core: Core, call: Call, message: pb.InitiatePaymentRequest) -> pb.InitiatePaymentResponse:
     """InitiatePayment."""
-    initiation = requests.parse_initiation(message, core.shortcodes, core.clock())
+    initiation = requests.parse_initiation(
+        message, core.shortcodes, core.clock(), refunds_late_money=core.refunds_late_money
+    )
     await _refuse_unless_repeated(core, call, initiation)
     bookmark, until = core.reads.feed.bookmark, _wait_until(core, call)
     answered = await core.initiate(call.caller, initiation.request, initiation.warning, until, traceparent())

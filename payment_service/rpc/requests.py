@@ -74,6 +74,10 @@ _POLICIES = {
     payment_pb2.LATE_PAYMENT_POLICY_CONFIRM: LatePaymentPolicy.CONFIRM,
     payment_pb2.LATE_PAYMENT_POLICY_REFUND: LatePaymentPolicy.REFUND,
 }
+_REFUND_NOT_ALLOWED = (
+    "expected LATE_PAYMENT_POLICY_REVIEW or _CONFIRM; _REFUND is allowed once the operator of this service has set"
+    " PAYMENTS_AUTOMATIC_REFUND_MAX_KES to more than 0"
+)
 _KINDS: Mapping[int, CallbackKind] = {
     callback_pb.CALLBACK_KIND_STK: CallbackKind.STK,
     callback_pb.CALLBACK_KIND_RESULT: CallbackKind.RESULT,
@@ -96,7 +100,11 @@ class Initiation:
 
 
 def parse_initiation(
-    message: pb.InitiatePaymentRequest, shortcodes: Sequence[ShortcodeLimits], now: datetime
+    message: pb.InitiatePaymentRequest,
+    shortcodes: Sequence[ShortcodeLimits],
+    now: datetime,
+    *,
+    refunds_late_money: bool,
 ) -> Initiation:
     """The request, or InvalidRequest with all that is wrong by itself."""
     fields, later = Fields(), Fields()
@@ -115,6 +123,8 @@ def parse_initiation(
         later.refuse("hold_expire_time", "expected a time from now to one year ahead")
     policy = _POLICIES.get(message.late_payment_policy)
     fields.require("late_payment_policy", policy, "expected LATE_PAYMENT_POLICY_REVIEW, _CONFIRM or _REFUND")
+    if policy is LatePaymentPolicy.REFUND and not refunds_late_money:
+        later.refuse("late_payment_policy", _REFUND_NOT_ALLOWED)
     if fields.violations:
         # One answer tells everything that is wrong.
         raise InvalidRequest([*fields.violations, *later.violations])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from payment_service.domain.automatic_refunds import AutomaticRefunds, goes_back
+from payment_service.domain.automatic_refunds import AutomaticRefunds, goes_back, held_until
 from payment_service.domain.cases import CaseKind, OpenCase
 from payment_service.domain.facts import Fact, RefundFailed, RefundRequested, SiblingPaid
 from payment_service.domain.payment import STATUS_OF, BookingAction, LatePaymentPolicy, Payment, State
@@ -36,8 +36,9 @@ class Arrival:
         allowed: AutomaticRefunds = ALLOWED,
         siblings: Sequence[Payment] = (),
         cases: Sequence[OpenCase] = (LATE_CASE,),
+        left: int | None = AMOUNT,
     ) -> Reason | None:
-        return goes_back(self.before, self.outcome.payment, siblings, cases, allowed)
+        return goes_back(self.before, self.outcome.payment, siblings, cases, left, allowed)
 
 
 def arrival(
@@ -91,6 +92,18 @@ def test_above_the_set_amount_a_person_decides(amount_max: int) -> None:
     assert late.decided(replace(ALLOWED, amount_max=AMOUNT)) is Reason.PAID_LATE
 
 
+@pytest.mark.parametrize("left", [AMOUNT + 1, None])
+def test_what_would_be_sent_back_counts_and_not_what_was_asked_for(left: int | None) -> None:
+    assert arrival().decided(left=left) is None
+
+
+def test_money_that_moved_within_the_hold_and_was_known_after_it_waits_for_a_person() -> None:
+    """The callback could not be taken while the passenger paid, and a later one tells of the money."""
+    hold = held_until(arrival().before)
+    assert arrival(fact=replace(scenes.paid(), transaction_at=hold)).decided() is None
+    assert arrival(fact=replace(scenes.paid(), transaction_at=hold + seconds(1))).decided() is Reason.PAID_LATE
+
+
 def test_money_without_a_receipt_waits_for_it() -> None:
     pending = arrival(fact=scenes.query_paid(scenes.CHECKOUT))
     assert pending.outcome.payment.state is State.COMPLETED
@@ -137,7 +150,9 @@ def test_money_in_another_doubt_waits_for_a_person() -> None:
         (Standing.UNDER_REVIEW, None, None),
         (Standing.RECEIPT_PENDING, None, None),
         (Standing.EXPIRED, 2_000, None),
-        (Standing.EXPIRED, 900, Reason.PAID_LATE),
+        # Its money may have been told of in time, and lie with a gateway that cannot deliver it yet.
+        (Standing.EXPIRED, 900, None),
+        (Standing.FAILED_BY_QUERY, None, None),
         (Standing.FAILED, 2_000, Reason.PAID_LATE),
         (Standing.COMPLETED, None, Reason.PAID_LATE),
         (Standing.REFUNDED, None, Reason.PAID_LATE),
@@ -150,6 +165,18 @@ def test_a_seat_is_not_released_while_another_attempt_may_confirm_it(
     assert arrival(siblings=[other]).decided(siblings=[other]) is why
 
 
+def test_an_attempt_whose_late_money_is_wanted_keeps_the_seat_open_however_late_it_is() -> None:
+    wanted = sibling(Standing.EXPIRED).but(late_payment_policy=LatePaymentPolicy.CONFIRM)
+    assert arrival(siblings=[wanted]).decided(siblings=[wanted]) is None
+
+
+def test_a_seat_is_not_released_after_another_attempt_was_given_up_for_the_money() -> None:
+    late = arrival().outcome.payment
+    withdrawn = scenes.tell(sibling(Standing.CREATED), SiblingPaid(late.payment_id), late.updated_at).payment
+    assert withdrawn.state is State.CANCELLED
+    assert arrival(siblings=[withdrawn]).decided(siblings=[withdrawn]) is None
+
+
 def test_a_duplicate_goes_back_where_it_is_set_and_the_booking_is_confirmed() -> None:
     confirmed = sibling(Standing.COMPLETED)
     second = arrival(LatePaymentPolicy.REVIEW, late=False, siblings=[confirmed])
@@ -159,8 +186,19 @@ def test_a_duplicate_goes_back_where_it_is_set_and_the_booking_is_confirmed() ->
     assert second.decided(BOTH, [confirmed], [DUPLICATE_CASE]) is Reason.PAID_TWICE
     pending = sibling(Standing.RECEIPT_PENDING)
     assert second.decided(BOTH, [pending], [DUPLICATE_CASE]) is None
+    doubted = confirmed.but(money_case_open=True)
+    assert doubted.booking_action is BookingAction.CONFIRM
+    assert second.decided(BOTH, [doubted], [DUPLICATE_CASE]) is None
+    unnamed = confirmed.but(receipt=None, paid_twice=True)
+    assert second.decided(BOTH, [unnamed], [DUPLICATE_CASE]) is None
     returned = scenes.led(confirmed, RefundRequested(REFUND))
     assert second.decided(BOTH, [returned], [DUPLICATE_CASE]) is None
+
+
+def test_money_that_has_confirmed_its_booking_never_goes_back_by_itself() -> None:
+    late = arrival()
+    confirmed = replace(late.outcome, payment=late.outcome.payment.but(said_confirm=True))
+    assert Arrival(late.before, confirmed).decided() is None
 
 
 def test_the_passenger_and_the_booking_are_told_that_late_money_goes_back() -> None:

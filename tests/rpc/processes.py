@@ -147,6 +147,7 @@ async def running_process(
             refund_shortcodes=[one.number for one in SHORTCODES],
             questions=None,
             shortcodes=SHORTCODES,
+            refunds_late_money=automatic_refunds is not None and automatic_refunds.amount_max > 0,
             page_keys=writers.keys.fingerprint,
             clock=clock,
             heartbeat_seconds=heartbeat_seconds,

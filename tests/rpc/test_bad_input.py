@@ -10,14 +10,15 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from mpesa_payments.v1 import callback_service_pb2 as callback_pb
+from mpesa_payments.v1 import payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from mpesa_payments.v1.money_pb2 import Money
 
 from payment_service.domain.errors import InvalidRequest, PageTokenInvalid
-from payment_service.domain.payment import PhoneWarning
+from payment_service.domain.payment import LatePaymentPolicy, PhoneWarning
 from payment_service.rpc.cursors import Page, page_token, read_page_token
 from payment_service.rpc.fields import PHONE_EXPECTED
-from payment_service.rpc.requests import parse_initiation, parse_list
+from payment_service.rpc.requests import Initiation, parse_initiation, parse_list
 from payment_service.security.keys import KeyRing
 from tests.databases import Database
 from tests.rows import count
@@ -29,9 +30,13 @@ LATEST = pb.WatchPaymentsRequest.POSITION_LATEST
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 
 
+def initiation_of(message: pb.InitiatePaymentRequest, *, refunds_late_money: bool = False) -> Initiation:
+    return parse_initiation(message, SHORTCODES, NOW, refunds_late_money=refunds_late_money)
+
+
 def violations(**changed: Any) -> dict[str, str]:
     try:
-        initiation = parse_initiation(a_message(**changed), SHORTCODES, NOW)
+        initiation = initiation_of(a_message(**changed))
     except InvalidRequest as error:
         return {violation.field: violation.description for violation in error.violations}
     return {violation.field: violation.description for violation in initiation.unless_repeated}
@@ -52,7 +57,7 @@ def stamp(moment: datetime) -> Timestamp:
     ],
 )
 def test_a_phone_number_is_understood_in_every_usual_spelling(text: str, number: str) -> None:
-    assert parse_initiation(a_message(phone_number=text), SHORTCODES, NOW).request.phone_number == number
+    assert initiation_of(a_message(phone_number=text)).request.phone_number == number
 
 
 @pytest.mark.parametrize(
@@ -90,7 +95,7 @@ def test_what_is_no_kenyan_mobile_number_is_refused_without_repeating_it(text: s
     ],
 )
 def test_another_networks_prefix_is_a_warning(text: str, warning: PhoneWarning | None) -> None:
-    assert parse_initiation(a_message(phone_number=text), SHORTCODES, NOW).warning is warning
+    assert initiation_of(a_message(phone_number=text)).warning is warning
 
 
 @pytest.mark.parametrize(
@@ -136,8 +141,17 @@ def test_each_bad_field_is_named(changed: dict[str, object], field: str) -> None
     assert found[field].startswith("expected")
 
 
+def test_a_refund_of_late_money_is_asked_for_only_where_its_operator_allows_it() -> None:
+    wanted = payment_pb2.LATE_PAYMENT_POLICY_REFUND
+    refusal = violations(late_payment_policy=wanted)
+    assert list(refusal) == ["late_payment_policy"]
+    assert "PAYMENTS_AUTOMATIC_REFUND_MAX_KES" in refusal["late_payment_policy"]
+    allowed = initiation_of(a_message(late_payment_policy=wanted), refunds_late_money=True)
+    assert (allowed.request.late_payment_policy, allowed.unless_repeated) == (LatePaymentPolicy.REFUND, ())
+
+
 def test_what_the_configuration_decides_stays_left_out_of_the_request() -> None:
-    request = parse_initiation(a_message(), SHORTCODES, NOW).request
+    request = initiation_of(a_message()).request
     assert (request.shortcode, request.description, request.language_code) == ("", "", "en")
 
 

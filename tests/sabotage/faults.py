@@ -1455,8 +1455,8 @@ FAULTS = (
     Fault(
         "late money of any amount goes back by itself",
         "payment_service/domain/automatic_refunds.py",
-        "or after.amount > allowed.amount_max",
-        "or after.amount < 0",
+        "or left > allowed.amount_max",
+        "or left < 0",
         (
             f"{AUTOMATIC}::test_above_the_set_amount_a_person_decides",
             f"{AUTOMATIC_RECORDED}::test_a_case_waits_for_a_person_where_nothing_goes_back_by_itself",
@@ -1465,9 +1465,33 @@ FAULTS = (
     Fault(
         "a seat is released while another attempt may still confirm it",
         "payment_service/domain/automatic_refunds.py",
-        "return None if any(_may_be_paid_in_time(one, after) for one in siblings) else Reason.PAID_LATE",
+        "return None if undecided else Reason.PAID_LATE",
         "return Reason.PAID_LATE",
         (f"{AUTOMATIC}::test_a_seat_is_not_released_while_another_attempt_may_confirm_it",),
+    ),
+    Fault(
+        "a seat is released while the money of another attempt may lie with a gateway",
+        "payment_service/domain/automatic_refunds.py",
+        "or sibling.money_case_open or uncertain or given_up",
+        "or sibling.money_case_open or given_up",
+        (f"{AUTOMATIC}::test_an_attempt_whose_late_money_is_wanted_keeps_the_seat_open_however_late_it_is",),
+    ),
+    Fault(
+        "late money goes back after a retry was withdrawn for it",
+        "payment_service/domain/automatic_refunds.py",
+        "or sibling.money_case_open or uncertain or given_up",
+        "or sibling.money_case_open or uncertain",
+        (
+            f"{AUTOMATIC}::test_a_seat_is_not_released_after_another_attempt_was_given_up_for_the_money",
+            f"{AUTOMATIC_RECORDED}::test_late_money_for_which_a_retry_was_withdrawn_waits_for_a_person",
+        ),
+    ),
+    Fault(
+        "money that an operator accepts goes back in the same moment",
+        "payment_service/application/recording/record_facts.py",
+        "if not isinstance(fact, CaseSettled):",
+        "if fact is not None:",
+        (f"{AUTOMATIC_RECORDED}::test_money_that_an_operator_accepts_does_not_go_back_by_itself",),
     ),
     Fault(
         "money that an operator has accepted goes back when its receipt comes",
@@ -1509,8 +1533,8 @@ FAULTS = (
     Fault(
         "late money without a receipt is never sent back",
         "payment_service/application/recording/record_facts.py",
-        "        self._send_back(payment, outcome.payment)\n",
-        "        if payment.state is not State.COMPLETED:\n            self._send_back(payment, outcome.payment)\n",
+        "        if not isinstance(fact, CaseSettled):",
+        "        if payment.state is not State.COMPLETED:",
         (f"{AUTOMATIC_RECORDED}::test_money_without_a_receipt_goes_back_when_the_receipt_comes",),
     ),
     Fault(

@@ -326,7 +326,10 @@ class _LatePaymentPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Lat
     PAID_LATE, once its receipt number is known; until then, and wherever it
     cannot, an operator decides, as with REVIEW: above the amount up to which
     this service may send money back by itself, with money that is in another
-    doubt as well, and while another attempt of the booking may yet be paid.
+    doubt as well, while another attempt of the booking may yet be paid or was
+    given up for this money, and where M-Pesa says that the passenger paid
+    within the hold. Refused with INVALID_ARGUMENT while the operator of this
+    service has not set an amount.
     """
 
 class LatePaymentPolicy(_LatePaymentPolicy, metaclass=_LatePaymentPolicyEnumTypeWrapper):
@@ -343,7 +346,10 @@ LATE_PAYMENT_POLICY_REFUND: LatePaymentPolicy.ValueType  # 3
 PAID_LATE, once its receipt number is known; until then, and wherever it
 cannot, an operator decides, as with REVIEW: above the amount up to which
 this service may send money back by itself, with money that is in another
-doubt as well, and while another attempt of the booking may yet be paid.
+doubt as well, while another attempt of the booking may yet be paid or was
+given up for this money, and where M-Pesa says that the passenger paid
+within the hold. Refused with INVALID_ARGUMENT while the operator of this
+service has not set an amount.
 """
 Global___LatePaymentPolicy: _TypeAlias = LatePaymentPolicy  # noqa: Y015
 

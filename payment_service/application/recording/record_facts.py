@@ -274,13 +274,16 @@ class _Ledger:
         if outcome.payment.state is State.COMPLETED and payment.state is not State.COMPLETED:
             for sibling in self._siblings(payment):
                 self._apply(sibling, SiblingPaid(payment.payment_id))
-        self._send_back(payment, outcome.payment)
+        if not isinstance(fact, CaseSettled):
+            # What an operator has just decided about is the operator's.
+            self._send_back(payment, outcome.payment)
         return outcome
 
     def _send_back(self, before: Payment, after: Payment) -> None:
         """Begin the refund of money that goes back by itself, in the transaction that records the money."""
         allowed, cases = self._tools.automatic_refunds, self._open_cases.get(after.payment_id, ())
-        why = goes_back(before, after, self._siblings(after), cases, allowed)
+        left = self._refunds.left(after.receipt) if after.receipt is not None else None
+        why = goes_back(before, after, self._siblings(after), cases, left, allowed)
         if why is None:
             return
         shortcode = self._rows[after.payment_id].shortcode

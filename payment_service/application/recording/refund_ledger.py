@@ -84,6 +84,10 @@ class RefundLedger:
         """So much has come with this receipt."""
         self._received[receipt] = amount
 
+    def left(self, receipt: str) -> int | None:
+        """What of a receipt's money can still be sent back; None where nobody knows how much came."""
+        return left_of(receipt, self._received.get(receipt), self._rows.values())
+
     def send_back(self, payment: Payment, shortcode: str, why: Reason, shortcodes: Collection[str]) -> Fact | None:
         """Record a refund that nobody asked for, unless something bars it: what it means for the payment."""
         order = RefundOrder(
@@ -103,7 +107,7 @@ class RefundLedger:
             return fact
         receipt = order.receipt or payment.receipt
         received = self._received.get(receipt or "")
-        left = left_of(receipt, received, self._rows.values()) if receipt is not None else None
+        left = self.left(receipt) if receipt is not None else None
         bar = bar_to_refund(payment, order, received, left, by_case=fact.by_case)
         if bar is not None or receipt is None or received is None or left is None:
             return RefundRefusal(bar or RefundBar.RECEIPT_PENDING, left or 0)

@@ -231,3 +231,41 @@ async def test_connections_that_break_at_random_lose_no_refund_and_make_none_twi
         assert await rows_of(database, "SELECT DISTINCT state FROM payment_transactions") == [("REFUNDING",)]
         assert await open_cases(one) == []
         assert await broken(one, database) == []
+
+
+@pytest.mark.parametrize("receipt_at_once", [True, False])
+async def test_late_money_for_which_a_retry_was_withdrawn_waits_for_a_person(
+    database: Database, tmp_path: Path, *, receipt_at_once: bool
+) -> None:
+    """The retry waits to be sent when the first attempt's money comes; the booking must not lose both."""
+    async with returning(database, tmp_path) as process:
+        late = await expired(process)
+        process.writers.clock.move(180)
+        retry = await process.create(booking_id=late.booking_id, late_payment_policy=REFUND)
+        unnamed = replace(paid(RECEIPT), receipt=None, fact_id="first")
+        now = await process.tell(late, *([] if receipt_at_once else [unnamed]), paid(RECEIPT))
+        withdrawn = await process.tell(retry, DeadlinePassed())
+        assert (withdrawn.state, withdrawn.booking_action) == (State.CANCELLED, BookingAction.FOLLOW_SIBLING)
+        assert (now.state, now.booking_action) == (State.COMPLETED, BookingAction.REVIEW)
+        assert [case.kind for case in await open_cases(process)] == ["LATE_PAYMENT"]
+        assert await count(database, "refunds") == 0
+        assert await broken(process, database) == []
+
+
+async def test_money_that_an_operator_accepts_does_not_go_back_by_itself(database: Database, tmp_path: Path) -> None:
+    """It came late and too little, beside an attempt that has confirmed: everything that goes back otherwise."""
+    async with returning(database, tmp_path) as process:
+        late = await expired(process)
+        process.writers.clock.move(180)
+        second = await process.tell(
+            await process.create(booking_id=late.booking_id), *sent(2), replace(paid("RCPT000002"), fact_id="second")
+        )
+        assert second.booking_action is BookingAction.CONFIRM
+        file = await only_case(process, late, paid(RECEIPT, amount=400))
+        assert file.case.kind == "WRONG_AMOUNT"
+        await settle(process, file, receipt=RECEIPT)
+        now = await process.tell(late, paid(RECEIPT, amount=400))
+        assert (now.state, now.receipt, now.booking_action) == (State.COMPLETED, RECEIPT, BookingAction.REVIEW)
+        assert [case.kind for case in await open_cases(process)] == ["DUPLICATE_PAYMENT"]
+        assert await count(database, "refunds") == 0
+        assert await broken(process, database) == []
