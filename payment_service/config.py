@@ -288,6 +288,15 @@ class PaymentSettings(TimedSettings):
         if any(given.values()) and not all(given.values()):
             missing = ", ".join(name for name, is_given in given.items() if not is_given)
             raise ValueError(f"Transaction Status and refunds need {missing} as well")
+        if self.automatic_refund_max_kes and not self.initiator_name:
+            raise ValueError(
+                "PAYMENTS_AUTOMATIC_REFUND_MAX_KES needs PAYMENTS_INITIATOR_NAME and what belongs to it: money goes"
+                " back only as an operator of M-Pesa"
+            )
+        if self.automatic_refund_of_duplicates and not self.automatic_refund_max_kes:
+            raise ValueError(
+                "PAYMENTS_AUTOMATIC_REFUND_OF_DUPLICATES needs PAYMENTS_AUTOMATIC_REFUND_MAX_KES: up to which amount"
+            )
         return self
 
     @property

@@ -63,6 +63,14 @@ def test_by_which_ways_money_goes_back_is_said() -> None:
     assert "PAYMENTS_B2C_SHORTCODE" in refusal(b2c_shortcode="till 5")
 
 
+def test_money_that_is_to_go_back_by_itself_needs_somebody_to_send_it_and_an_amount() -> None:
+    assert "PAYMENTS_INITIATOR_NAME" in refusal(automatic_refund_max_kes=1_000)
+    assert "PAYMENTS_AUTOMATIC_REFUND_MAX_KES" in refusal(automatic_refund_of_duplicates=True)
+    initiator = {"initiator_name": "o", "initiator_password": "hush", "initiator_certificate_file": "c.pem"}
+    settings = PaymentSettings.load(**GOOD, automatic_refund_max_kes=1_000, **initiator)
+    assert settings.automatic_refund_max_kes == 1_000
+
+
 def test_the_defaults_fit_together() -> None:
     assert PaymentSettings.load(**GOOD).times.lease.total_seconds() == 45
 

@@ -33,7 +33,7 @@ PAID_MEANWHILE = 30
 SENT_BACK = 4
 SERVICE_KILLS = 2
 # Long enough for the request to come before its end; nothing depends on how much later the prompts are out.
-HOLD_SECONDS = 10 * slowness()
+HOLD_SECONDS = 4 * slowness()
 # Long enough for every prompt to be sent and every service to be stopped.
 EXPIRY_SECONDS = 30 * slowness()
 PAID_PATH = "PENDING → PROCESSING → COMPLETED"
