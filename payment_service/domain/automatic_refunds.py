@@ -64,6 +64,11 @@ def goes_back(
     return Reason.PAID_TWICE if allowed.duplicates and confirmed else None
 
 
+def went_back_late(payment: Payment) -> bool:
+    """Whether late money went back by itself: its RELEASE has freed the seat, so no other money confirms it unasked."""
+    return payment.refund_id is not None and payment.reason is Reason.PAID_LATE
+
+
 def _moved_in_time(late: Payment) -> bool:
     """Whether M-Pesa says that the passenger paid within the hold: then the news was late, not the passenger."""
     return late.transaction_at is not None and late.transaction_at <= held_until(late)

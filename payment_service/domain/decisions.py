@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 
-from payment_service.domain.automatic_refunds import came_late
+from payment_service.domain.automatic_refunds import came_late, went_back_late
 from payment_service.domain.findings import Surroundings
 from payment_service.domain.payment import (
     ENDED_UNPAID,
@@ -69,7 +69,9 @@ def first_row(payment: Payment, times: Times) -> Payment:
 
 def duplicate(around: Surroundings) -> bool:
     """Whether money that arrives now is one payment too many for its booking."""
-    return any(s.state in (State.COMPLETED, State.REFUNDING) or s.said_confirm for s in around.siblings)
+    return any(
+        s.state in (State.COMPLETED, State.REFUNDING) or s.said_confirm or went_back_late(s) for s in around.siblings
+    )
 
 
 def money_named(payment: Payment) -> bool:

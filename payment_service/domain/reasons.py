@@ -245,7 +245,7 @@ REVIEWS = frozenset(
     }
 )
 """Reasons of a review; their sentences say that somebody is checking."""
-_SENT_BACK = frozenset({Reason.PAID_LATE, Reason.PAID_TWICE})
+SENT_BACK = frozenset({Reason.PAID_LATE, Reason.PAID_TWICE})
 """Reasons of money that goes back by itself, where no review is open about it."""
 
 
@@ -273,7 +273,7 @@ def _sentence(status: str, reason: Reason | None, booking_action: str, outcome_c
     if booking_action == "CONFIRM":
         return _RECEIVED
     if booking_action == "FOLLOW_SIBLING" and status == "COMPLETED":
-        return _SECOND_RETURNING if reason in _SENT_BACK else _PAID_BESIDE
+        return _SECOND_RETURNING if reason in SENT_BACK else _PAID_BESIDE
     if booking_action == "FOLLOW_SIBLING" and status == "REFUNDED":
         return _RETURNED
     if booking_action == "FOLLOW_SIBLING":

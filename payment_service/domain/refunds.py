@@ -24,6 +24,7 @@ from typing import assert_never
 
 from payment_service.domain.facts import Fact, RefundDone, RefundFailed, RefundInDoubt, RefundRequested
 from payment_service.domain.payment import Payment, RefundStatus, State
+from payment_service.domain.reasons import SENT_BACK
 from payment_service.domain.refund import (
     Refund,
     RefundState,
@@ -195,7 +196,9 @@ def with_refund(payment: Payment, target: str, fact: RefundRequested | RefundDon
             done = told.but(
                 refund_status=RefundStatus.DONE, refund_under_way=fact.others_under_way, refunded_amount=returned
             )
-            return done if target == "part" else done.but(state=State.REFUNDED, reason=None)
+            # Why it went back by itself stays with it.
+            reason = payment.reason if payment.reason in SENT_BACK else None
+            return done if target == "part" else done.but(state=State.REFUNDED, reason=reason)
         case RefundFailed():
             failed = told.but(refund_status=RefundStatus.FAILED, refund_under_way=fact.others_under_way)
             paid = payment.completed_at is not None

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from uuid import UUID
 
 import pytest
+from hypothesis import given, settings
 
 from payment_service.domain.automatic_refunds import AutomaticRefunds, goes_back, held_until
 from payment_service.domain.cases import CaseKind, OpenCase
 from payment_service.domain.facts import Fact, RefundFailed, RefundRequested, SiblingPaid
 from payment_service.domain.payment import STATUS_OF, BookingAction, LatePaymentPolicy, Payment, State
-from payment_service.domain.reasons import Reason, customer_message
+from payment_service.domain.reasons import SENT_BACK, Reason, customer_message
 from payment_service.domain.standings import Standing
 from payment_service.domain.transitions import Outcome
 from tests.domain import scenes
 from tests.domain.scenes import AMOUNT, OTHER_ID, RECEIPT, REFUND, START, seconds
+from tests.domain.test_sequences import Booking, happen, happenings, lives, open_and_end, scripts, send_newest
 
 ALLOWED = AutomaticRefunds(AMOUNT, shortcodes=["174379"])
 BOTH = replace(ALLOWED, duplicates=True)
@@ -217,6 +220,19 @@ def test_the_passenger_and_the_booking_are_told_that_late_money_goes_back() -> N
     assert (failed.case is not None, failed.payment.booking_action) == (True, BookingAction.RELEASE)
     done = scenes.led(told, scenes.refund_done())
     assert (done.booking_action, message(done)) == (BookingAction.RELEASE, "Your money has been returned.")
+    assert done.shown_reason is Reason.PAID_LATE
+
+
+def test_money_that_comes_after_the_release_of_late_money_confirms_nothing_by_itself() -> None:
+    gone = scenes.led(told_of_the_refund(arrival(), Reason.PAID_LATE).payment, scenes.refund_done())
+    for column in (Standing.FAILED, Standing.EXPIRED, Standing.PROMPTED):
+        other = sibling(column, hold=10_000)
+        outcome = scenes.tell(other, scenes.paid(scenes.OTHER_RECEIPT), PAST_HOLD + seconds(5), siblings=[gone])
+        assert outcome.case is not None
+        assert (outcome.case.kind, outcome.payment.booking_action) == (
+            CaseKind.DUPLICATE_PAYMENT,
+            BookingAction.REVIEW,
+        )
 
 
 def test_the_passenger_and_the_booking_are_told_that_the_second_payment_goes_back() -> None:
@@ -228,3 +244,44 @@ def test_the_passenger_and_the_booking_are_told_that_the_second_payment_goes_bac
     assert "yanarudishwa" in message(told, "sw")
     stays = scenes.tell(confirmed, SiblingPaid(told.payment_id), told.updated_at, siblings=[told]).payment
     assert stays.booking_action is BookingAction.CONFIRM
+
+
+class ReturningBooking(Booking):
+    """A booking whose late and second money goes back by itself, as the writer of facts sends it."""
+
+    def __init__(self, policy: LatePaymentPolicy, hold_seconds: int | None) -> None:
+        self.released = False
+        super().__init__(policy, hold_seconds)
+
+    def tell(self, payment_id: UUID, fact: Fact) -> None:
+        before = self.payments[payment_id]
+        super().tell(payment_id, fact)
+        after = self.payments[payment_id]
+        doubts = [LATE_CASE] if after.money_case_open and after.review_reason in SENT_BACK else []
+        why = goes_back(before, after, self.siblings(payment_id), doubts, AMOUNT, BOTH)
+        if why is not None:
+            super().tell(payment_id, RefundRequested(UUID(int=payment_id.int + 0x5E17), by_itself=why))
+            self.released |= self.payments[payment_id].booking_action is BookingAction.RELEASE
+
+    def confirms(self) -> bool:
+        return any(one.booking_action is BookingAction.CONFIRM for one in self.payments.values())
+
+
+@settings(max_examples=300)
+@given(script=scripts(happenings.filter(lambda happening: happening[0] != "case closed")), **lives)
+def test_after_the_release_of_late_money_nothing_confirms_the_booking_by_itself(
+    script: list[tuple[int, tuple[str, object]]],
+    policy: LatePaymentPolicy,
+    hold_seconds: int | None,
+    endings: list[str],
+    newest: str,
+) -> None:
+    booking = ReturningBooking(policy, hold_seconds)
+    for ending in endings:
+        open_and_end(booking, ending)
+    send_newest(booking, newest)
+    for number, (chosen, (kind, drawn)) in enumerate(script):
+        payments, released = list(booking.payments.values()), booking.released
+        happen(booking, payments[chosen % len(payments)], kind, drawn, number)
+        booking.check()
+        assert not (released and booking.confirms())

@@ -1531,6 +1531,13 @@ FAULTS = (
         (f"{WATCHED_REFUNDS}::test_the_case_of_a_refund_shows_what_was_sent_and_what_came",),
     ),
     Fault(
+        "money for a seat that was released confirms it all the same",
+        "payment_service/domain/decisions.py",
+        "or s.said_confirm or went_back_late(s)",
+        "or s.said_confirm",
+        (f"{AUTOMATIC}::test_money_that_comes_after_the_release_of_late_money_confirms_nothing_by_itself",),
+    ),
+    Fault(
         "late money without a receipt is never sent back",
         "payment_service/application/recording/record_facts.py",
         "        if not isinstance(fact, CaseSettled):",

@@ -128,11 +128,13 @@ class _StatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StatusRe
     """
     STATUS_REASON_PAID_LATE: _StatusReason.ValueType  # 24
     """The money was received after the booking's hold; an operator decides. With
-    `refund` and another `booking_action` than REVIEW, it goes back by itself.
+    `refund` and another `booking_action` than REVIEW, it goes back by itself, or
+    has gone back.
     """
     STATUS_REASON_PAID_TWICE: _StatusReason.ValueType  # 25
     """The booking was paid more than once; an operator decides. With `refund` and
-    another `booking_action` than REVIEW, this payment goes back by itself.
+    another `booking_action` than REVIEW, this payment goes back by itself, or has
+    gone back.
     """
     STATUS_REASON_AMOUNT_DIFFERS: _StatusReason.ValueType  # 26
     """The amount that arrived is not the amount that was asked for; an operator
@@ -215,11 +217,13 @@ without money; `booking_action` is FOLLOW_SIBLING then.
 """
 STATUS_REASON_PAID_LATE: StatusReason.ValueType  # 24
 """The money was received after the booking's hold; an operator decides. With
-`refund` and another `booking_action` than REVIEW, it goes back by itself.
+`refund` and another `booking_action` than REVIEW, it goes back by itself, or
+has gone back.
 """
 STATUS_REASON_PAID_TWICE: StatusReason.ValueType  # 25
 """The booking was paid more than once; an operator decides. With `refund` and
-another `booking_action` than REVIEW, this payment goes back by itself.
+another `booking_action` than REVIEW, this payment goes back by itself, or has
+gone back.
 """
 STATUS_REASON_AMOUNT_DIFFERS: StatusReason.ValueType  # 26
 """The amount that arrived is not the amount that was asked for; an operator
