@@ -31,7 +31,6 @@ BACKEND_KILLS = 5
 SPOOLED = 40
 PAID_MEANWHILE = 30
 SENT_BACK = 4
-SERVICE_KILLS = 2
 # Long enough for the request to come before its end; nothing depends on how much later the prompts are out.
 HOLD_SECONDS = 4 * slowness()
 # Long enough for every prompt to be sent and every service to be stopped.
@@ -172,7 +171,7 @@ async def gateway_killed_with_a_full_spool(arena: Installation) -> Seen:
 
 @case_alone
 async def services_killed_while_late_money_goes_back(arena: Installation) -> Seen:
-    """Four passengers pay after their hold, and late money is to go back; both services are killed with -9, twice."""
+    """Four passengers pay after their hold, and late money is to go back; meanwhile both services are killed."""
     hold = Timestamp()
     hold.FromDatetime(datetime.now(UTC) + timedelta(seconds=HOLD_SECONDS))
     phones = [await arena.simulator.phone(UNTIL_TOLD) for _ in range(SENT_BACK)]
@@ -184,10 +183,9 @@ async def services_killed_while_late_money_goes_back(arena: Installation) -> See
 
     await until(hold_is_over, "the end of the hold")
     answers = asyncio.gather(*(arena.simulator.settle(phone, ending="paid") for phone in phones))
-    for kill in range(SERVICE_KILLS):
-        await asyncio.sleep(kill * LOOK_SECONDS)
-        await asyncio.gather(arena.kill("first"), arena.kill("second"))
-        await asyncio.gather(arena.start_again("first"), arena.start_again("second"))
+    # Some of the news is recorded by then, some is on its way, some waits at the gateway: which, is left to chance.
+    await asyncio.gather(arena.kill("first"), arena.kill("second"))
+    await asyncio.gather(arena.start_again("first"), arena.start_again("second"))
     expect("the answers meanwhile", await answers, [[200]] * SENT_BACK)
     for one, phone in zip(started, phones, strict=True):
         account = await arena.account(one, has_status("REFUNDED"))
