@@ -1357,7 +1357,7 @@ FAULTS = (
         "payment_service/domain/refunds.py",
         "awaited=wanted and (received is None or promised + refund.amount <= received),",
         "awaited=wanted,",
-        (f"{PARTS}::test_the_whole_is_not_sent_where_a_part_that_had_failed_is_done_after_all",),
+        (f"{PARTS}::test_nothing_more_is_sent_than_came_where_a_part_that_had_failed_is_done_after_all",),
     ),
     Fault(
         "the case of a part stays open when another part was told of since",

@@ -113,22 +113,25 @@ async def test_a_part_that_fails_leaves_the_money_here_with_a_case(
     assert await all_is_kept(refunds)
 
 
-async def test_the_whole_is_not_sent_where_a_part_that_had_failed_is_done_after_all(refunds: Returning) -> None:
-    """Else more would go back than came."""
+@pytest.mark.parametrize(("amount", "action"), [(None, "RELEASE"), (400, "CONFIRM")])
+async def test_nothing_more_is_sent_than_came_where_a_part_that_had_failed_is_done_after_all(
+    refunds: Returning, amount: int | None, action: str
+) -> None:
+    """What was asked for since is the whole, or another part that is more than what is left now."""
     payment = await refunds.paid(phone_number=PHONE)
     part = await refunds.ask(payment, 200)
     failed = RefundReported("callback:1", RefundVerdict.FAILED, "1")
     done = RefundReported("callback:2", RefundVerdict.DONE, "0", refunds.enquiring.books.paid[-1], 200)
     await refunds.tell(part, RefundClaimed(uuid4(), refunds.tools.operator.key), failed)
-    whole = await refunds.ask(payment)
+    later = await refunds.ask(payment, amount)
     await refunds.tell(part, done)
     await refunds.send()
     assert refunds.orders == []
-    assert await refunds.state(whole) == ("REQUESTED", None)
+    assert await refunds.state(later) == ("REQUESTED", None)
     assert ("REFUND", True) in await refunds.cases()
     await refunds.later(SEND_WITHIN.total_seconds())
-    assert await refunds.state(whole) == ("FAILED", None)
-    assert await refunds.payment_of(whole) == ("COMPLETED", "RELEASE", 200)
+    assert await refunds.state(later) == ("FAILED", None)
+    assert await refunds.payment_of(later) == ("COMPLETED", action, 200)
     assert await all_is_kept(refunds)
 
 
