@@ -52,8 +52,8 @@ from payment_service.rpc.server import serving
 from payment_service.schedule import periodic_steps
 from payment_service.security.sealing import Sealer
 from payment_service.store.engines import connect_feed, connect_writer, read_engine
-from runtime.serving import stop_requested, write_ready_file
-from runtime.tls import read_tls, server_credentials
+from runtime.serving import raise_descriptor_limit, stop_requested, write_ready_file
+from runtime.tls import TlsSettingsMissing, read_tls, server_credentials
 
 FEED_START_SECONDS = 30.0
 RECORD_SECONDS = 10.0
@@ -62,6 +62,10 @@ GARBAGE_THRESHOLDS = (50_000, 20, 100)
 """Ten thousand watchers are many live objects, and by default the collector walks them again and again: opening them
 took 14 s with Python's own thresholds and 10 s with these."""
 CONNECT_TIMEOUT_SECONDS = 5.0
+CONNECTIONS_MAX = 1_000
+"""The descriptors that must be there at least: streams share connections, so they need no more than this."""
+OTHER_DESCRIPTORS = 100
+"""Beside the connections of callers: the database, Daraja, the log."""
 
 _log = structlog.get_logger(__name__)
 
@@ -89,6 +93,8 @@ class _Parts:
 async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
     """Serve until told to stop, then finish what is in hand. Raises StartRefused with a sentence that says why not."""
     stop = stop_requested()
+    connections = min(settings.watchers_max, CONNECTIONS_MAX)
+    raise_descriptor_limit(connections + OTHER_DESCRIPTORS, "PAYMENTS_WATCHERS_MAX")
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     credentials, door, clock = load_credentials(settings), load_door(settings), DatabaseClock()
     database_url = settings.database_url.get_secret_value()
@@ -133,11 +139,14 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
 
 def load_door(settings: PaymentSettings) -> Door:
     """How calls come in, from the files that the settings name; StartRefused where one cannot be used."""
-    files = settings.server_tls
-    if files is None or settings.callers_file is None:
+    if settings.plaintext:
         return PLAINTEXT
+    files, callers = settings.server_tls, settings.callers_file
+    if files is None or callers is None:
+        # The settings refuse this as well. A door never opens because something lacks.
+        raise TlsSettingsMissing(["PAYMENTS_CALLERS_FILE"])
     content = read_tls(files, datetime.now(UTC))
-    return Door(server_credentials(files, content, TLS_FILES_UNUSABLE), load_callers(settings.callers_file))
+    return Door(server_credentials(files, content, TLS_FILES_UNUSABLE), load_callers(callers))
 
 
 @contextlib.asynccontextmanager

@@ -38,6 +38,9 @@ SANDBOX_QUERIES, PRODUCTION_QUERIES = 5.0, 60.0
 """A minute. The sandbox refuses the sixth; the limit of production is set for each app, and nowhere published."""
 
 
+_BOTH_CHOSEN = "PAYMENTS_PLAINTEXT is set beside files for TLS: unset one or the other"
+
+
 class OperatorSettings(ProgramSettings):
     """What a client of the running service takes, from the same PAYMENTS_* as the service: where it is, who we are."""
 
@@ -55,6 +58,12 @@ class OperatorSettings(ProgramSettings):
     service_ca_file: FileSetting = Field(
         default=None, description="PEM file of the authority that has signed the service's certificate"
     )
+
+    @model_validator(mode="after")
+    def _operators_choose_plaintext_or_files(self) -> Self:
+        if self.plaintext and any((self.client_certificate_file, self.client_key_file, self.service_ca_file)):
+            raise ValueError(_BOTH_CHOSEN)
+        return self
 
     @property
     def client_tls(self) -> TlsFiles | None:
@@ -245,7 +254,7 @@ class PaymentSettings(TimedSettings):
         """Plaintext stays on this machine: its calls are not encrypted, and its callers not told apart."""
         given = [self.tls_certificate_file, self.tls_key_file, self.tls_client_ca_file, self.callers_file]
         if self.plaintext and any(given):
-            raise ValueError("PAYMENTS_PLAINTEXT is set beside files for TLS: unset one or the other")
+            raise ValueError(_BOTH_CHOSEN)
         if self.plaintext and not self.grpc_address.is_loopback:
             raise ValueError(
                 f"PAYMENTS_GRPC_ADDRESS ({self.grpc_address}) has to be an address on this machine (loopback), since"

@@ -5,7 +5,7 @@ offered what the files hold at that moment. Who may do what is for the server's 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -48,7 +48,7 @@ class TlsContent:
     """The content of the files, which fits together."""
 
     certificate: bytes
-    key: bytes
+    key: bytes = field(repr=False)
     authority: bytes
 
 
@@ -64,6 +64,16 @@ class TlsSettingsMissing(StartRefused):
 
     def __init__(self, settings: Sequence[str]) -> None:
         super().__init__(f"Calls are encrypted, and each side shows a certificate: set {', '.join(settings)}")
+
+
+class ChannelRefused(StartRefused):
+    """What is said through the channel would leave this machine in plaintext."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(
+            f"{address} is not on this machine, and calls to it would be in plaintext: choose an address of the"
+            " loopback, such as 127.0.0.1:50051, or name the files for TLS."
+        )
 
 
 def tls_files(*named: tuple[str, Path | None]) -> TlsFiles:
@@ -143,9 +153,11 @@ def server_credentials(files: TlsFiles, content: TlsContent, unusable: Alarm) ->
 
 
 def open_channel(address: Address, content: TlsContent | None) -> grpc.aio.Channel:
-    """A channel to another program of ours; without TLS only where both stand on one machine."""
+    """A channel to another program of ours. Without TLS only to this machine, else ChannelRefused."""
     target = str(address)
     if content is None:
+        if not address.is_loopback:
+            raise ChannelRefused(address)
         return grpc.aio.insecure_channel(target, options=CLIENT_OPTIONS)
     credentials = grpc.ssl_channel_credentials(content.authority, content.key, content.certificate)
     return grpc.aio.secure_channel(target, credentials, options=CLIENT_OPTIONS)

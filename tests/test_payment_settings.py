@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from payment_service.config import OwnerSettings, PaymentSettings, load_shortcodes
+from payment_service.config import OperatorSettings, OwnerSettings, PaymentSettings, load_shortcodes
 from payment_service.security.keys import KeysUnusable, create_keys, load_keys
 from runtime.serving import StartRefused
 from runtime.settings import SettingsUnusable, render_settings
@@ -247,3 +247,5 @@ def test_plaintext_has_to_be_asked_for_and_stays_on_this_machine() -> None:
     assert "PAYMENTS_CALLERS_FILE" in refusal(**TLS | {"plaintext": False, "callers_file": ""})
     assert "loopback" in refusal(grpc_address="0.0.0.0:50051")
     assert "PAYMENTS_PLAINTEXT is set beside files for TLS" in refusal(**TLS)
+    with pytest.raises(StartRefused, match="PAYMENTS_PLAINTEXT is set beside files for TLS"):
+        OperatorSettings.load(plaintext=True, client_key_file="operator-key.pem")

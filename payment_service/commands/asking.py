@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final
@@ -61,7 +61,7 @@ class Reached:
     """Where the service is, and what it is shown; without that, plaintext."""
 
     address: Address
-    shown: TlsContent | None
+    shown: TlsContent | None = field(repr=False)
 
 
 def reached(given: str | None) -> Reached:

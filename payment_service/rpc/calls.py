@@ -21,7 +21,7 @@ from opentelemetry import trace
 
 from payment_service.domain.errors import InvalidRequest, ShuttingDown, StoreUnavailable, Violation
 from payment_service.rpc.errors import ReaderTooSlow, TooManyCalls, answer_to
-from payment_service.rpc.identity import PLAINTEXT, Allowed, Context, Door
+from payment_service.rpc.identity import Allowed, Context, Door
 from payment_service.telemetry import TRACEPARENT, note_status, start_server_span
 
 UNARY_WAIT_SECONDS = 30.0
@@ -95,7 +95,7 @@ class Gate:
 
     most: Mapping[Lane, int]
     clock: Callable[[], datetime]
-    door: Door = PLAINTEXT
+    door: Door
     draining: bool = False
     refused: int = 0
     """Calls that came while draining."""

@@ -8,13 +8,17 @@ is the caller `development`. Each method has a row in one table, and a server wh
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+import stat
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
+from cryptography import x509
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -26,7 +30,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 AuthContext = Mapping[str, Iterable[bytes]]
 
 TLS_VERSION: Final = (b"TLSv1.3",)
+CERTIFICATES_KEPT: Final = 1_024
 _CALLER_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+_WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 _SPIFFE_ID: Final = re.compile(r"spiffe://[a-z0-9._-]{1,255}(/[A-Za-z0-9._-]+)+")
 
 
@@ -110,6 +116,10 @@ class Allowed:
     """The caller whose payments it sees; None where it sees everybody's."""
 
 
+def _here() -> datetime:
+    return datetime.now(UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class Door:
     """How calls come in: over TLS, from those on the list; or, without credentials, in plaintext from this machine."""
@@ -117,11 +127,14 @@ class Door:
     credentials: grpc.ServerCredentials | None = field(default=None, repr=False)
     callers: Mapping[str, Caller] = field(default_factory=dict)
     """By SPIFFE URI."""
+    now: Callable[[], datetime] = _here
+    """This machine's clock, by which gRPC judges certificates too."""
 
     def allowed(self, method: str, context: Context) -> Allowed:
         """Whoever makes this call, or CallerNotAllowed."""
-        caller = DEVELOPMENT if self.credentials is None else caller_named_by(context.auth_context(), self.callers)
-        return allowed(method, caller)
+        if self.credentials is None:
+            return allowed(method, DEVELOPMENT)
+        return allowed(method, caller_named_by(context.auth_context(), self.callers, self.now()))
 
 
 PLAINTEXT: Final = Door()
@@ -157,16 +170,19 @@ def check_rules(methods: Collection[str]) -> None:
         raise RuleMissing(missing)
 
 
-def caller_named_by(connection: AuthContext, callers: Mapping[str, Caller]) -> Caller:
+def caller_named_by(connection: AuthContext, callers: Mapping[str, Caller], now: datetime) -> Caller:
     """The caller whom the certificate of a connection names, or CallerNotAllowed, which says what is wrong with it."""
     if tuple(connection.get("ssl_tls_version", ())) != TLS_VERSION:
         raise CallerNotAllowed("The connection does not speak TLS 1.3.")
-    uris = tuple(connection.get("peer_uri", ()))
-    # gRPC names a SPIFFE id only where the certificate has no other URI; the URIs are counted here all the same.
-    named = tuple(connection.get("peer_spiffe_id", ()))
-    if len(uris) != 1 or named != uris:
+    # gRPC hands out the URIs as well, but cuts each off at a NUL byte: so they are read from the certificate itself.
+    pems = tuple(connection.get("x509_pem_cert", ()))
+    shown = _certificate(pems[0]) if len(pems) == 1 else None
+    if shown is None or len(shown.uris) != 1 or not shown.uris[0].startswith("spiffe://"):
         raise CallerNotAllowed("Your certificate has to name you by exactly one URI, which begins with spiffe://.")
-    caller = callers.get(named[0].decode("ascii", "replace"))
+    # Looked at when the connection was made, which may be long ago; a resumed session is not looked at again.
+    if now > shown.ends:
+        raise CallerNotAllowed("Your certificate has expired: connect with a new one.")
+    caller = callers.get(shown.uris[0])
     if caller is None:
         raise CallerNotAllowed("The SPIFFE URI in your certificate is not on this service's list of callers.")
     return caller
@@ -182,6 +198,26 @@ def allowed(method: str, caller: Caller) -> Allowed:
     return Allowed(caller.name, caller.name if Sees.OWN in granted else None)
 
 
+@dataclass(frozen=True, slots=True)
+class _Certificate:
+    """What is asked of a caller's certificate."""
+
+    uris: tuple[str, ...]
+    ends: datetime
+
+
+@lru_cache(maxsize=CERTIFICATES_KEPT)
+def _certificate(pem: bytes) -> _Certificate | None:
+    """Read once for all calls of a connection; None where its names cannot be read."""
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return None
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    return _Certificate(tuple(uris), certificate.not_valid_after_utc)
+
+
 class _CallerEntry(BaseModel):
     """One caller of the file."""
 
@@ -195,6 +231,8 @@ class _CallerEntry(BaseModel):
 def load_callers(path: Path) -> Mapping[str, Caller]:
     """The callers by SPIFFE URI, or StartRefused. Several URIs may name one caller."""
     try:
+        if path.stat().st_mode & _WRITABLE_BY_OTHERS:
+            raise _unusable(path, "others may write it, and so become callers; chmod go-w it")
         entries = TypeAdapter(list[_CallerEntry]).validate_python(json.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         wrong = ", ".join(".".join(map(str, detail["loc"])) or "it is no list" for detail in error.errors())

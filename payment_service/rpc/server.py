@@ -36,6 +36,8 @@ PENDING_CALLS_HARD_MAX = 40_000
 RECEIVE_MAX_BYTES = 1_048_576 + 4_096
 """Above the largest request, so that it is our answer that says what was expected."""
 METADATA_MAX_BYTES = 8_192
+HANDSHAKE_MAX_MS = 10_000
+"""Whoever connects and says nothing holds a descriptor for so long; by default, two minutes."""
 
 DRAIN_LOOK_SECONDS = 0.02
 QUIET_SECONDS = 0.2
@@ -50,6 +52,7 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.server.max_pending_requests", PENDING_CALLS_MAX),
     ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS_HARD_MAX),
     ("grpc.max_receive_message_length", RECEIVE_MAX_BYTES),
+    ("grpc.server_handshake_timeout_ms", HANDSHAKE_MAX_MS),
     ("grpc.max_metadata_size", METADATA_MAX_BYTES),
     ("grpc.absolute_max_metadata_size", METADATA_MAX_BYTES),
     ("grpc.enable_http_proxy", 0),

@@ -6,18 +6,21 @@ One service for the whole module, with real TLS. A stranger is refused before an
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import grpc
 import pytest
 from cryptography import x509
+from grpc._cython.cygrpc import SSLSessionCacheLRU  # type: ignore[import-not-found]  # compiled, without stubs
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from mpesa_payments.v1.payment_pb2 import REFUND_REASON_CANNOT_DELIVER
@@ -31,6 +34,7 @@ from development.certificates import (
     NOTIFICATION,
     OPERATOR,
     SERVICE,
+    VALID_FOR,
     Certificates,
     new_authority,
     signed,
@@ -113,12 +117,13 @@ def strangers(secured: Secured) -> dict[str, Callable[[], grpc.aio.Channel]]:
         "plaintext": lambda: grpc.aio.insecure_channel(secured.address, options=CLIENT_OPTIONS),
         "not on the list": lambda: secured.showing(shown_by(ours, STRANGER)),
         "two URIs": lambda: secured.showing(shown_by(ours, booking, spiffe_id(OPERATOR))),
+        "a NUL byte in the URI": lambda: secured.showing(shown_by(ours, f"{booking}\0.example.org")),
         "no URI": lambda: secured.showing(shown_by(ours, "https://booking.example")),
     }
 
 
 NOT_CONNECTED = ("no certificate", "wrong authority", "expired", "plaintext")
-NAMED_WRONGLY = ("not on the list", "two URIs", "no URI")
+NAMED_WRONGLY = ("not on the list", "two URIs", "a NUL byte in the URI", "no URI")
 
 
 async def end_of(channel: grpc.aio.Channel, method: str, content: bytes = b"\xff") -> grpc.aio.AioRpcError:
@@ -188,10 +193,55 @@ async def test_a_stranger_takes_no_place_and_watches_of_health_have_a_limit(data
 
 
 def test_a_connection_with_an_older_tls_names_nobody() -> None:
-    booking = (spiffe_id(BOOKING).encode(),)
-    shown = {"peer_uri": booking, "peer_spiffe_id": booking}
+    now = datetime.now(UTC)
+    shown = {"x509_pem_cert": (shown_by(new_authority(now), spiffe_id(BOOKING)).certificate,)}
     with pytest.raises(CallerNotAllowed, match=r"TLS 1\.3"):
-        caller_named_by({**shown, "ssl_tls_version": (b"TLSv1.2",)}, {})
+        caller_named_by({**shown, "ssl_tls_version": (b"TLSv1.2",)}, {}, now)
+
+
+async def test_a_certificate_that_expires_on_an_open_connection_names_nobody_from_then_on(
+    database: Database, tmp_path: Path
+) -> None:
+    certificates, clock = certificates_in(tmp_path), [datetime.now(UTC)]
+    door = dataclasses.replace(door_of(certificates), now=lambda: clock[0])
+    async with running_process(database.application_url, tmp_path, door=door) as process:
+        # The client resumes its TLS session, and gRPC verifies no certificate then.
+        remembered = ("grpc.ssl_session_cache", SSLSessionCacheLRU(1))
+        target = f"localhost:{process.server.address.port}"
+
+        def connection() -> grpc.aio.Channel:
+            own = certificates.content(BOOKING)
+            credentials = grpc.ssl_channel_credentials(own.authority, own.key, own.certificate)
+            options = (*CLIENT_OPTIONS, remembered, ("grpc.use_local_subchannel_pool", 1))
+            return grpc.aio.secure_channel(target, credentials, options=options)
+
+        async with connection() as opened:
+            await PaymentServiceStub(opened).ListPayments(pb.ListPaymentsRequest(), timeout=PATIENCE_SECONDS)
+            clock[0] += VALID_FOR + timedelta(days=1)
+            async with connection() as resumed:
+                for channel in (opened, resumed):
+                    for method in METHODS:
+                        refusal = refusal_of(await end_of(channel, method))
+                        assert refusal.reason == "CALLER_NOT_ALLOWED"
+                        assert "expired" in refusal.message
+
+
+@pytest.mark.slow
+async def test_whoever_connects_and_says_nothing_is_cut_off(secured: Secured) -> None:
+    address = secured.process.server.address
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    with contextlib.closing(writer):
+        assert await asyncio.wait_for(reader.read(), PATIENCE_SECONDS) == b""
+
+
+def test_a_list_of_callers_that_others_may_write_is_refused(tmp_path: Path) -> None:
+    certificates = certificates_in(tmp_path)
+    for mode in (0o602, 0o620):
+        certificates.callers.chmod(mode)
+        with pytest.raises(StartRefused, match="others may write it"):
+            load_callers(certificates.callers)
+    certificates.callers.chmod(0o644)
+    assert load_callers(certificates.callers)
 
 
 @pytest.mark.parametrize(

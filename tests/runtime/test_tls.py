@@ -19,8 +19,10 @@ from development.certificates import (
     new_authority,
 )
 from payment_service.alarms import CERTIFICATE_EXPIRES
+from payment_service.commands.asking import Reached
 from runtime.alarms import LastingAlarm
-from runtime.tls import TlsSettingsMissing, TlsUnusable, read_tls, tls_files, watch_expiry
+from runtime.serving import Address
+from runtime.tls import ChannelRefused, TlsSettingsMissing, TlsUnusable, open_channel, read_tls, tls_files, watch_expiry
 
 NOW = datetime.now(UTC)
 AGES_LATER = NOW + timedelta(days=800)
@@ -35,6 +37,18 @@ def test_files_that_fit_together_are_read(certificates: Certificates) -> None:
     content = certificates.content(SERVICE)
     assert content.certificate == certificates.certificate(SERVICE).read_bytes()
     assert content.authority == certificates.certificate(AUTHORITY).read_bytes()
+
+
+def test_a_key_stands_in_no_repr(certificates: Certificates) -> None:
+    content = certificates.content(OPERATOR)
+    shown = repr((content, Reached(Address("127.0.0.1", 50051), content)))
+    assert "PRIVATE KEY" not in shown
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "0.0.0.0", "payments.example"])
+def test_nothing_is_said_to_another_machine_in_plaintext(host: str) -> None:
+    with pytest.raises(ChannelRefused, match=f"{host}:50051 is not on this machine"):
+        open_channel(Address(host, 50051), None)
 
 
 def test_every_setting_that_is_not_set_is_named() -> None:
