@@ -269,3 +269,15 @@ async def test_money_that_an_operator_accepts_does_not_go_back_by_itself(databas
         assert [case.kind for case in await open_cases(process)] == ["DUPLICATE_PAYMENT"]
         assert await count(database, "refunds") == 0
         assert await broken(process, database) == []
+
+
+async def test_a_policy_of_a_newer_release_leaves_late_money_to_a_person(database: Database, tmp_path: Path) -> None:
+    """A newer release has made the payment and was rolled back: its booking must still be answered about."""
+    async with returning(database, tmp_path) as process:
+        payment = await expired(process)
+        async with await psycopg.AsyncConnection.connect(database.owner_url, autocommit=True) as owner:
+            await owner.execute("UPDATE payment_transactions SET late_payment_policy = 'SOMETHING_NEWER'")
+        now = await process.tell(payment, paid(RECEIPT))
+        assert (now.state, now.booking_action) == (State.COMPLETED, BookingAction.REVIEW)
+        assert await count(database, "refunds") == 0
+        assert await rows_of(database, "SELECT late_payment_policy FROM payment_transactions") == [("SOMETHING_NEWER",)]
