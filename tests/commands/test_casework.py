@@ -6,17 +6,21 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from mpesa_payments.v1 import operations_service_pb2 as pb
 from mpesa_payments.v1 import payment_pb2 as pb_payment
 
+from development.certificates import BOOKING
 from development.postgres import find_free_port
 from payment_service.commands.account import account
 from payment_service.domain.facts import WatchEnded
 from tests.application.casework.casefiles import expired, late, open_cases
+from tests.certificates import certificates_in, door_of
 from tests.commands.started import command
-from tests.rpc.processes import Process
+from tests.databases import Database
+from tests.rpc.processes import Process, running_process
 
 
 @pytest.fixture
@@ -151,3 +155,25 @@ async def test_prompts_are_stopped_and_allowed_again(process: Process, environme
     assert (await command(environment, "prompts", "show"))[1] == shown
     _, allowed, _ = await command(environment, "prompts", "allow", "--reason", "mended", "--yes", "--output", "json")
     assert "stopped" not in json.loads(allowed)["prompt_switch"]
+
+
+async def test_an_operator_shows_a_certificate_and_nobody_else_is_answered(database: Database, tmp_path: Path) -> None:
+    certificates = certificates_in(tmp_path)
+    async with running_process(database.application_url, tmp_path, door=door_of(certificates)) as process:
+        where = {"PAYMENTS_GRPC_ADDRESS": str(process.server.address)}
+        shown = where | certificates.operator_settings
+        assert await command(shown, "cases", "list") == (0, "There is none.\n", "")
+        booking = {
+            "PAYMENTS_CLIENT_CERTIFICATE_FILE": str(certificates.certificate(BOOKING)),
+            "PAYMENTS_CLIENT_KEY_FILE": str(certificates.key(BOOKING)),
+        }
+        for environment, sentence in (
+            (shown | booking, "You may not use this method."),
+            (where, "set PAYMENTS_CLIENT_CERTIFICATE_FILE, PAYMENTS_CLIENT_KEY_FILE, PAYMENTS_SERVICE_CA_FILE"),
+            (where | {"PAYMENTS_PLAINTEXT": "true"}, "does not answer"),
+            (shown | {"PAYMENTS_CLIENT_KEY_FILE": str(certificates.key(BOOKING))}, "it does not fit the certificate"),
+        ):
+            code, listed, errors = await command(environment, "cases", "list")
+            assert (code, listed) == (1, "")
+            assert sentence in errors
+            assert "Traceback" not in errors

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from development.certificates import BOOKING, make_certificates
 from development.postgres import find_free_port
 from development.slowness import slowness
 from payment_service.security.keys import create_keys
@@ -95,3 +96,16 @@ def test_check_config_reads_the_initiators_certificate(installation: dict[str, s
     }
     done = command("serve", "--check-config", settings=installation | initiator)
     assert "PAYMENTS_INITIATOR_CERTIFICATE_FILE cannot be used" in refusal(done)
+
+
+def test_check_config_and_serve_refuse_the_same_certificate(installation: dict[str, str], tmp_path: Path) -> None:
+    certificates = make_certificates(tmp_path / "certificates")
+    settings = installation | certificates.service_settings | {"PAYMENTS_PLAINTEXT": "false"}
+    passed = command("serve", "--check-config", "--listen", "0.0.0.0:0", settings=settings)
+    assert (passed.returncode, passed.stderr) == (0, "")
+    wrong = settings | {"PAYMENTS_TLS_KEY_FILE": str(certificates.key(BOOKING))}
+    checked = refusal(command("serve", "--check-config", settings=wrong))
+    assert checked.startswith("PAYMENTS_TLS_KEY_FILE names")
+    assert checked == refusal(command("serve", settings=wrong))
+    certificates.callers.write_text("[]")
+    assert "it lists nobody" in refusal(command("serve", "--check-config", settings=settings))

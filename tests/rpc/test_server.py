@@ -17,6 +17,7 @@ from mpesa_payments.v1 import payment_service_pb2 as pb
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from structlog.testing import capture_logs
 
 from payment_service.rpc import identity
 from payment_service.rpc.calls import Lane, Limits
@@ -203,8 +204,21 @@ async def test_a_drained_server_finishes_what_is_in_hand_and_refuses_what_is_new
             refusal = await refused(stub.ListPayments(pb.ListPaymentsRequest()))
             assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "SERVICE_DRAINING")
             assert not held.done()
+            # Whoever asks after its health is told, and needs no place for it.
+            health = health_pb2_grpc.HealthStub(channel)
+            told = await health.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_SECONDS)
+            assert told.status == health_pb2.HealthCheckResponse.NOT_SERVING
             await blocker.rollback()
             assert len((await held).payments) == 1
+
+
+async def test_a_watch_of_health_does_not_hold_up_a_drain(database: Database, tmp_path: Path) -> None:
+    with capture_logs() as logs:
+        async with running_process(database.application_url, tmp_path, drain_seconds=2.0) as process:
+            watch = health_pb2_grpc.HealthStub(process.channel).Watch(health_pb2.HealthCheckRequest())
+            assert (await next_of(aiter(watch))).status == health_pb2.HealthCheckResponse.SERVING
+            assert process.server.gate.open_calls[Lane.PROBE] == 1
+    assert [line for line in logs if line["event"] == "calls cut off by the drain"] == []
 
 
 async def test_whoever_calls_while_the_process_stops_is_told_why(database: Database, tmp_path: Path) -> None:

@@ -1687,4 +1687,11 @@ FAULTS = (
         "soon = ends < now()",
         ("tests/runtime/test_tls.py",),
     ),
+    Fault(
+        "a watch of health holds up the drain",
+        "payment_service/rpc/calls.py",
+        "if count and lane not in ENDLESS}",
+        "if count}",
+        ("tests/rpc/test_server.py::test_a_watch_of_health_does_not_hold_up_a_drain",),
+    ),
 )
