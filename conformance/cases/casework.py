@@ -10,8 +10,9 @@ from mpesa_payments.v1 import operations_service_pb2 as pb
 from mpesa_payments.v1.operations_service_pb2_grpc import OperationsServiceStub
 
 from conformance.account import Account, Seen
-from conformance.caller import Caller, a_request, has_action, has_reason, refusal_of, refused
+from conformance.caller import Caller, a_request, has_action, has_reason, has_status, refusal_of, refused
 from conformance.cases.late import paid_after_expiry
+from conformance.cases.refunds import orders_of
 from conformance.installation import Installation
 from conformance.judgement import PATIENCE_SECONDS, expect
 from conformance.running import case, case_alone, case_given_up_soon
@@ -30,14 +31,16 @@ async def the_case(caller: Caller, **known: Any) -> pb.Case:
     return found.cases[0]
 
 
-def decision(one: pb.Case, operator: str = "amina") -> pb.ResolveCaseRequest:
-    """That the money is accepted."""
+def decision(
+    one: pb.Case, operator: str = "amina", resolution: pb.CaseResolution.ValueType = pb.CASE_RESOLUTION_ACCEPT
+) -> pb.ResolveCaseRequest:
+    """That the money is accepted, or something else."""
     return pb.ResolveCaseRequest(
         case_id=one.case_id,
         etag=one.etag,
-        resolution=pb.CASE_RESOLUTION_ACCEPT,
+        resolution=resolution,
         operator=operator,
-        reason="the seat is free",
+        reason="as the passenger wants it",
     )
 
 
@@ -87,6 +90,31 @@ async def two_operators_settle_one_case(town: Installation) -> Seen:
     expect("refusals", [refusal.reason for refusal in refusals], ["CASE_SETTLED"])
     payment = await town.first.when(account.payment.payment_id, has_action("CONFIRM"), "CONFIRM")
     return (await town.account_of(payment, list(account.events))).seen(f"the other heard {refusals[0].name}")
+
+
+@case
+async def a_double_payment_that_an_operator_returns(town: Installation) -> Seen:
+    """Both attempts of a booking are paid; an operator returns the second, twice over, and the first keeps the seat."""
+    phone, second_phone = a_number("001"), await town.simulator.phone(UNTIL_TOLD)
+    first = await town.first.initiate(phone)
+    failed = await town.account(first, has_status("FAILED"))
+    second = await town.second.initiate(second_phone, booking_id=failed.payment.booking_id)
+    await town.simulator.settle(phone, ending="paid")
+    await town.account(first, has_status("COMPLETED"))
+    await town.simulator.settle(second_phone, ending="paid")
+    double = (await town.account(second, has_status("COMPLETED"))).must(action="REVIEW")
+    one = await the_case(town.first, mpesa_receipt_number=double.receipt)
+    expect("the kind", one.kind, pb.CASE_KIND_DUPLICATE_PAYMENT)
+    returned = decision(one, resolution=pb.CASE_RESOLUTION_RETURN)
+    await operations(town.first).ResolveCase(returned, timeout=PATIENCE_SECONDS)
+    refusal = await refused(operations(town.second).ResolveCase(decision(one), timeout=PATIENCE_SECONDS))
+    account = await town.account(second, has_status("REFUNDED"))
+    orders = await orders_of(town, second_phone)
+    expect("shillings that went back", [order["sent_kes"] for order in orders], [500])
+    ended = await the_case(town.second, mpesa_receipt_number=double.receipt)
+    expect("how the case ended", ended.resolution, pb.CASE_RESOLUTION_RETURN)
+    expect("the first attempt", (await town.account(first)).must(action="CONFIRM").payment.refunded_amount.units, 0)
+    return account.must(action="FOLLOW_SIBLING").seen(f"then {refusal.reason}", "KES 500 returned once")
 
 
 @case

@@ -86,6 +86,8 @@ def question(seen: pb.GetCaseResponse, resolution: str, receipt: str | None) -> 
     payment = f"booking {case.booking_id}, which has {_name(mine)} now" if mine is not None else "no payment"
     if resolution == "accept":
         return f"Accept {money}{of} for {payment}?"
+    if resolution == "return":
+        return f"Send {money}{of} back to the payer, and away from {payment}?"
     return f"Dismiss case {_kind(case)} about {money}{of} and {payment}?"
 
 
@@ -107,11 +109,21 @@ def _about(case: pb.Case) -> list[str]:
     money = [_money(case.amount)] if case.HasField("amount") else []
     money += [f"receipt {case.mpesa_receipt_number}"] if case.mpesa_receipt_number else []
     payment = f"booking {case.booking_id} of {case.caller}" if case.payment_id else f"no payment for {case.reference}"
-    lines = [f"  opened {_at(case.open_time)}, {payment}"]
-    return [*lines, f"  {', '.join(money)}"] if money else lines
+    lines = [f"  opened {_at(case.open_time)}, {payment}", *([f"  {', '.join(money)}"] if money else [])]
+    return [*lines, _refund_of_case(case.refund)] if case.HasField("refund") else lines
+
+
+def _refund_of_case(refund: pb.CaseRefund) -> str:
+    """How far the money is on its way back, in a sentence."""
+    state = pb.CaseRefund.State.Name(refund.state).removeprefix("STATE_")
+    code = f", M-Pesa said {refund.provider_result_code}" if refund.provider_result_code else ""
+    since = f"ended {_at(refund.end_time)}" if refund.HasField("end_time") else f"begun {_at(refund.request_time)}"
+    return f"  refund {refund.refund_id} of {_money(refund.amount)} is {state}{code}, {since}"
 
 
 def _ways(case: pb.Case) -> list[str]:
+    if case.HasField("refund") and not case.refund.HasField("end_time"):
+        return ["  The money is on its way back: the case ends once that is proven, and comes back if it fails."]
     ways = [pb.CaseResolution.Name(way).removeprefix("CASE_RESOLUTION_").lower() for way in case.allowed_resolutions]
     if not ways:
         return []

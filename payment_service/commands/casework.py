@@ -30,6 +30,7 @@ class Resolution(StrEnum):
 
     ACCEPT = "accept"
     DISMISS = "dismiss"
+    RETURN = "return"
 
 
 Case = Annotated[str, typer.Argument(help="A case's id.")]
@@ -89,7 +90,7 @@ def resolve_case(
     service: Service = None,
     output: As = Output.TEXT,
 ) -> None:
-    """Settle a case. Asks once before it is done; the booking is told at once what follows."""
+    """Settle a case, or send its money back. Asks once before it is done; the booking is told at once what follows."""
 
     async def resolve(stub: Any) -> pb.ResolveCaseResponse:
         seen = await stub.GetCase(pb.GetCaseRequest(case_id=case), timeout=CALL_SECONDS)

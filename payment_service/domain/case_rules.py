@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, assert_never
 
+from payment_service.domain.case_facts import CaseAccepted, CaseDecided, CaseDismissed, CaseReturned
 from payment_service.domain.cases import CaseKind
-from payment_service.domain.facts import CaseAccepted, CaseDismissed, CaseSettled
+from payment_service.domain.refund import RefundReason
 
 
 class Resolution(StrEnum):
@@ -21,6 +22,8 @@ class Resolution(StrEnum):
     """The money is this payment's, and enough."""
     DISMISS = "DISMISS"
     """Nothing in the case is for this payment, or it has been dealt with elsewhere."""
+    RETURN = "RETURN"
+    """The money goes back to its payer: a refund is begun, and the case ends once it is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class CaseRules:
         return self.resolutions[0] if self.resolutions else None
 
 
-_ACCEPT, _DISMISS = Resolution.ACCEPT, Resolution.DISMISS
+_ACCEPT, _DISMISS, _RETURN = Resolution.ACCEPT, Resolution.DISMISS, Resolution.RETURN
 _PASSENGER_WAITS = timedelta(hours=2)
 """Money is here or may be, and a booking cannot go on before somebody decides."""
 _MONEY_WAITS = timedelta(hours=24)
@@ -48,15 +51,15 @@ _NOBODY_WAITS = timedelta(hours=72)
 
 RULES: Mapping[CaseKind, CaseRules] = {
     CaseKind.LATE_PAYMENT: CaseRules(
-        (_ACCEPT,),
+        (_ACCEPT, _RETURN),
         _PASSENGER_WAITS,
         "The money came after the hold. Accept it if the seat can still be given and no other attempt has confirmed the"
-        " booking; if not, have the booking service send it back (RefundPayment), which ends the case.",
+        " booking; if not, return it.",
     ),
     CaseKind.WRONG_AMOUNT: CaseRules(
-        (_ACCEPT, _DISMISS),
+        (_ACCEPT, _RETURN, _DISMISS),
         _PASSENGER_WAITS,
-        "Another amount came than was asked for. Accept it if it is enough for the booking.",
+        "Another amount came than was asked for. Accept it if it is enough for the booking; if not, return it.",
     ),
     CaseKind.UNCLAIMED_MONEY: CaseRules(
         (_DISMISS, _ACCEPT),
@@ -94,10 +97,10 @@ RULES: Mapping[CaseKind, CaseRules] = {
         " accept with its receipt if it is.",
     ),
     CaseKind.DUPLICATE_PAYMENT: CaseRules(
-        (_DISMISS, _ACCEPT),
+        (_RETURN, _DISMISS, _ACCEPT),
         _MONEY_WAITS,
-        "Another attempt of the booking was paid, too. If that one has confirmed the booking, have this money sent back"
-        " (RefundPayment), which ends the case; if none has, accept one of them.",
+        "Another attempt of the booking was paid, too. If that one has confirmed the booking, return this money; if"
+        " none has, accept one of them and return the other.",
     ),
     CaseKind.SECOND_RECEIPT: CaseRules(
         (_DISMISS,),
@@ -160,15 +163,28 @@ def rules_of(kind: str) -> CaseRules:
     return RULES[CaseKind(kind)] if kind in CaseKind.__members__ else _OF_NEWER_RELEASES
 
 
-def resolution_of(fact: CaseSettled) -> Resolution:
+def resolution_of(fact: CaseDecided) -> Resolution:
     """What an operator has decided."""
     match fact:
         case CaseAccepted():
             return Resolution.ACCEPT
         case CaseDismissed():
             return Resolution.DISMISS
+        case CaseReturned():
+            return Resolution.RETURN
         case _:
             assert_never(fact)
+
+
+def refund_reason_of(kind: str) -> RefundReason:
+    """Why the money of a case of this kind goes back, as its refund tells it."""
+    match kind:
+        case CaseKind.LATE_PAYMENT:
+            return RefundReason.PAID_LATE
+        case CaseKind.DUPLICATE_PAYMENT:
+            return RefundReason.PAID_TWICE
+        case _:
+            return RefundReason.OTHER
 
 
 @dataclass(frozen=True, slots=True)

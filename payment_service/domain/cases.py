@@ -6,6 +6,7 @@ each kind may be settled, and until when, stands in `case_rules`.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from uuid import UUID
 
 from payment_service.domain.facts import (
     REFUND_DUE,
@@ -79,6 +80,8 @@ class OpenCase:
     fact_id: str
     """Of the fact that opened it."""
     receipt: str | None = None
+    refund_id: UUID | None = None
+    """The refund by which an operator has its money sent back, while that is under way."""
 
 
 def ends_by_itself(case: OpenCase, after: Payment, fact: Fact, proven_receipt: str | None) -> bool:
@@ -86,6 +89,8 @@ def ends_by_itself(case: OpenCase, after: Payment, fact: Fact, proven_receipt: s
 
     `after` is the payment as the fact leaves it, `proven_receipt` the receipt that the fact has proven to be its own.
     """
+    if case.refund_id is not None and isinstance(fact, RefundDone) and fact.refund_id == case.refund_id:
+        return True
     match case.kind:
         case CaseKind.UNCLAIMED_MONEY | CaseKind.FOREIGN_IDS:
             known = fact.receipt if isinstance(fact, ReceiptProven) else proven_receipt

@@ -5,16 +5,12 @@ Which cell it is, which cases it opens and ends, and what follows for the bookin
 
 from datetime import datetime
 
+from payment_service.domain.case_facts import CaseAccepted, CaseDismissed
 from payment_service.domain.facts import (
-    CaseAccepted,
-    CaseDismissed,
     Fact,
     NotSent,
     PromptAccepted,
     PromptRefused,
-    RefundDone,
-    RefundFailed,
-    RefundRequested,
     ResultReported,
     SendClaimed,
     Source,
@@ -25,7 +21,7 @@ from payment_service.domain.facts import (
 from payment_service.domain.findings import asked_after_prompt
 from payment_service.domain.payment import PAID_STATES, Payment, State, Times, UnpaidProof
 from payment_service.domain.reasons import Reason
-from payment_service.domain.refunds import with_refund
+from payment_service.domain.refunds import OfRefund, with_refund
 
 
 def moved(payment: Payment, target: str, fact: Fact, now: datetime, times: Times) -> Payment:
@@ -76,7 +72,7 @@ def moved(payment: Payment, target: str, fact: Fact, now: datetime, times: Times
             return payment.but(due_at=None, query_at=None)
         case "block":
             return payment.but(blocks_booking=False)
-        case "RG" | "RD" | "back" | "part" if isinstance(fact, RefundRequested | RefundDone | RefundFailed):
+        case "RG" | "RD" | "back" | "part" if isinstance(fact, OfRefund):
             return with_refund(payment, target, fact)
         case "RD" if isinstance(fact, TakenBack):
             return payment.but(state=State.REFUNDED, reason=Reason.TAKEN_BACK)

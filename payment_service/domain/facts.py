@@ -5,12 +5,12 @@ so applying it again changes nothing. What a fact leads to is decided in
 `transitions`.
 """
 
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from payment_service.domain.case_facts import CaseAccepted, CaseDismissed, CaseReturned
 from payment_service.domain.reasons import Reason
 
 
@@ -231,10 +231,9 @@ class SiblingPaid:
 
 @dataclass(frozen=True, slots=True)
 class RefundRequested:
-    """The money is to be returned; `by_case` when an operator settled a case so."""
+    """The money is to be returned, as the caller wants it."""
 
     refund_id: UUID
-    by_case: bool = False
     by_itself: Reason | None = None
     """Why it goes back without a person; None where somebody asked for it."""
     part: bool = False
@@ -314,48 +313,6 @@ class TakenBack:
     """It may be other money than what the payment stands on."""
 
 
-@dataclass(frozen=True, slots=True)
-class CaseAccepted:
-    """An operator settled a case: its money is this payment's, and enough."""
-
-    case_id: UUID
-    opened_by: str
-    """The id of the fact that opened the case."""
-    operator: str
-    why: str
-    receipt: str | None = None
-    """Of the money: the case's own, or the one that the operator has found. None where it is the payment's already."""
-    amount: int | None = None
-    """Whole shillings, where the case tells them."""
-
-    @property
-    def fact_id(self) -> str:
-        return settlement_id(self.case_id, "ACCEPT", self.operator, self.why, self.receipt)
-
-
-@dataclass(frozen=True, slots=True)
-class CaseDismissed:
-    """An operator settled a case: nothing in it is for this payment, or it has been dealt with elsewhere."""
-
-    case_id: UUID
-    opened_by: str
-    operator: str
-    why: str
-
-    @property
-    def fact_id(self) -> str:
-        return settlement_id(self.case_id, "DISMISS", self.operator, self.why, None)
-
-
-CaseSettled = CaseAccepted | CaseDismissed
-
-
-def settlement_id(case_id: UUID, resolution: str, operator: str, why: str, receipt: str | None) -> str:
-    """Ends in a digest of who did what and why, so that the chain of the log vouches for it and names nobody."""
-    digest = hashlib.sha256("\0".join((resolution, operator, why, receipt or "")).encode()).hexdigest()
-    return f"case:{case_id}:{digest[:32]}"
-
-
 Fact = (
     SendClaimed
     | PromptAccepted
@@ -379,4 +336,5 @@ Fact = (
     | TakenBack
     | CaseAccepted
     | CaseDismissed
+    | CaseReturned
 )

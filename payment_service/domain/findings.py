@@ -11,13 +11,12 @@ from enum import StrEnum
 from typing import assert_never
 from uuid import UUID
 
+from payment_service.domain.case_facts import CaseAccepted, CaseDismissed, CaseReturned
 from payment_service.domain.cases import OWN_MONEY, CaseKind, OpenCase
 from payment_service.domain.facts import (
     UNREADABLE,
     AnswerLost,
     CancelRequested,
-    CaseAccepted,
-    CaseDismissed,
     DeadlinePassed,
     Fact,
     LeaseDead,
@@ -40,7 +39,7 @@ from payment_service.domain.facts import (
     Verdict,
     WatchEnded,
 )
-from payment_service.domain.payment import PAID_STATES, SENDS_MAX, Payment, State, Times
+from payment_service.domain.payment import PAID_STATES, SENDS_MAX, Payment, State, Times, deadline, watch_end
 from payment_service.domain.standings import Standing, standing
 
 
@@ -78,13 +77,14 @@ class Finding(StrEnum):
     CANCEL = "the caller withdraws"
     SIBLING_PAID = "another attempt of the booking was paid"
     REFUND_REQUESTED = "a refund is asked for"
-    REFUND_BY_CASE = "an operator returns money under review"
+    REFUND_BY_CASE = "an operator returns the money of a case"
     REFUND_PART_ASKED = "a refund of a part is asked for"
     REFUND_DONE = "the refund is proven"
     REFUND_PART_DONE = "the refund of a part is proven, and some money is left"
     REFUND_REST_DONE = "the refund of a part is proven, and no money is left"
     REFUND_FAILED = "the refund is proven to have failed"
     REFUND_PART_FAILED = "the refund of a part is proven to have failed"
+    RETURN_FAILED = "the refund has failed, and the case that it was begun for is still open"
     REFUND_UNCLEAR = "nobody knows what became of the refund, or its results disagree"
     REFUND_OVERPAID = "money may have gone back twice, or by another way"
     TAKEN_BACK = "the books show the money as returned, and we did not ask for it"
@@ -147,13 +147,18 @@ def finding(payment: Payment, fact: Fact, around: Surroundings, now: datetime, t
         case RefundRequested() if fact.part:
             return Finding.REFUND_PART_ASKED
         case RefundRequested():
-            return Finding.REFUND_BY_CASE if fact.by_case else Finding.REFUND_REQUESTED
+            return Finding.REFUND_REQUESTED
+        case CaseReturned():
+            return Finding.REFUND_PART_ASKED if fact.part else Finding.REFUND_BY_CASE
         case RefundDone() if fact.part:
             return Finding.REFUND_REST_DONE if fact.the_rest else Finding.REFUND_PART_DONE
         case RefundDone():
             return Finding.REFUND_DONE
+        case RefundFailed() if fact.part:
+            return Finding.REFUND_PART_FAILED
         case RefundFailed():
-            return Finding.REFUND_PART_FAILED if fact.part else Finding.REFUND_FAILED
+            of_case = any(case.refund_id == fact.refund_id for case in around.open_cases)
+            return Finding.RETURN_FAILED if of_case else Finding.REFUND_FAILED
         case RefundInDoubt():
             return Finding.REFUND_OVERPAID if fact.is_money else Finding.REFUND_UNCLEAR
         case TakenBack():
@@ -164,18 +169,6 @@ def finding(payment: Payment, fact: Fact, around: Surroundings, now: datetime, t
             return _dismissed(payment, fact, around)
         case _:
             assert_never(fact)
-
-
-def deadline(payment: Payment, times: Times) -> datetime:
-    """When a payment is given up: before the send by its age, after the send by its expiry."""
-    if payment.state is State.CREATED:
-        return payment.created_at + times.send_within
-    return payment.expires_at
-
-
-def watch_end(payment: Payment, times: Times) -> datetime:
-    """When a payment that ended without money is watched no longer."""
-    return (payment.sent_at or payment.created_at) + times.watch_for
 
 
 def asked_after_prompt(payment: Payment, fact: ResultReported, now: datetime, times: Times) -> bool:
@@ -334,9 +327,11 @@ def _accepted(payment: Payment, fact: CaseAccepted, around: Surroundings) -> Fin
 def _dismissed(payment: Payment, fact: CaseDismissed, around: Surroundings) -> Finding:
     """A person's word takes a doubt away, never the money that a payment is complete by or waits for."""
     case, column = _settled_case(fact, around), standing(payment)
-    match case.kind if case is not None else None:
-        case None:
-            return Finding.NO_NEWS
+    if case is None:
+        return Finding.NO_NEWS
+    match case.kind:
+        case _ if case.refund_id is not None:
+            return Finding.DISMISSED_OWN
         case CaseKind.OUTCOME_UNKNOWN:
             return Finding.DISMISSED_UNPAID
         case CaseKind.LATE_PAYMENT | CaseKind.RECEIPT_OVERDUE:

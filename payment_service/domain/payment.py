@@ -301,3 +301,15 @@ class Payment:
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__ | changes)
         return other
+
+
+def deadline(payment: Payment, times: Times) -> datetime:
+    """When a payment is given up: before the send by its age, after the send by its expiry."""
+    if payment.state is State.CREATED:
+        return payment.created_at + times.send_within
+    return payment.expires_at
+
+
+def watch_end(payment: Payment, times: Times) -> datetime:
+    """When a payment that ended without money is watched no longer."""
+    return (payment.sent_at or payment.created_at) + times.watch_for

@@ -191,6 +191,7 @@ class RefundBar(StrEnum):
     PART_TOO_LARGE = "PART_TOO_LARGE"
     SEVERAL_PAID = "SEVERAL_PAID"
     NOT_SET_UP = "NOT_SET_UP"
+    OTHER_MONEY = "OTHER_MONEY"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ def bar_to_refund(
         return RefundBar.RECEIPT_PENDING
     if column is not Standing.COMPLETED and column is not Standing.UNDER_REVIEW:
         return RefundBar.NOT_PAID
+    if column is Standing.COMPLETED and order.receipt not in (None, payment.receipt):
+        return RefundBar.OTHER_MONEY
     if not order.possible:
         return RefundBar.NOT_SET_UP
     if received is None or left is None:

@@ -22,6 +22,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import assert_never
 
+from payment_service.domain.case_facts import CaseReturned
 from payment_service.domain.facts import Fact, RefundDone, RefundFailed, RefundInDoubt, RefundRequested
 from payment_service.domain.payment import Payment, RefundStatus, State
 from payment_service.domain.reasons import SENT_BACK
@@ -182,12 +183,17 @@ def refund_surroundings(
     )
 
 
-def with_refund(payment: Payment, target: str, fact: RefundRequested | RefundDone | RefundFailed) -> Payment:
+OfRefund = RefundRequested | CaseReturned | RefundDone | RefundFailed
+"""What a payment is told of its refund."""
+
+
+def with_refund(payment: Payment, target: str, fact: OfRefund) -> Payment:
     """The payment with what a fact says of its refund, where the table of payments lets it count, by its cell."""
     told = payment.but(refund_id=fact.refund_id)
     match fact:
-        case RefundRequested():
-            reason = fact.by_itself or payment.reason
+        case RefundRequested() | CaseReturned():
+            by_itself = fact.by_itself if isinstance(fact, RefundRequested) else None
+            reason = by_itself or payment.reason
             freed = payment.seat_freed or fact.frees_seat
             asked = told.but(refund_status=RefundStatus.PENDING, refund_under_way=True, seat_freed=freed)
             return asked if fact.part else asked.but(state=State.REFUNDING, reason=reason)

@@ -8,8 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from payment_service.domain.facts import DeadlinePassed, Fact, LeaseDead, ReceiptOverdue, WatchEnded
-from payment_service.domain.findings import deadline, watch_end
-from payment_service.domain.payment import Payment, State, Times
+from payment_service.domain.payment import Payment, State, Times, deadline, watch_end
 from payment_service.domain.pull import CLOCKS_APART_MAX, PROMPT_LIVES_MAX
 from payment_service.domain.standings import Standing, standing
 

@@ -21,16 +21,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from payment_service.domain.case_facts import CaseAccepted, CaseReturned, CaseSettled
 from payment_service.domain.cases import OWN_MONEY, Case, CaseKind, OpenCase, ends_by_itself
 from payment_service.domain.decisions import certain_by_now, decided, duplicate, late, money_named
 from payment_service.domain.effects import is_query, moved, said_before, with_evidence, with_ids
-from payment_service.domain.facts import (
-    CaseAccepted,
-    CaseSettled,
-    Fact,
-    RefundRequested,
-    ResultReported,
-)
+from payment_service.domain.facts import Fact, RefundRequested, ResultReported
 from payment_service.domain.findings import Finding, Surroundings, finding
 from payment_service.domain.payment import LIVE_STATES, PAID_STATES, Payment, State, Times
 from payment_service.domain.reasons import UNDER_REVIEW, Reason
@@ -53,7 +48,7 @@ from payment_service.domain.standings import Standing, standing
 #   over       the payment's own case about that receipt ends
 #   settled    the case that an operator has settled ends
 #   block      the booking is no longer blocked by this payment
-#   back+case  return from REFUNDING to the state before, and open a case
+#   back       return from REFUNDING to the state before
 #   no         the one who asked is refused
 #   own        nothing when it was done before by the same request, otherwise no
 _TABLE = """
@@ -95,6 +90,7 @@ REFUND_DONE        $        $      $      $      $      RD     RD+case  RD+case 
 REFUND_PART_DONE   $        $      $      $      $      $      $        part     $        $        $        $        $       part       part+$
 REFUND_REST_DONE   $        $      $      $      $      $      $        RD       $        $        $        $        $       part       part+$
 REFUND_FAILED      case     case   case   case   case   case   case     case     case     case     case     case     case    back+case  case
+RETURN_FAILED      case     case   case   case   case   case   case     case     case     case     case     case     case    back       case
 REFUND_PART_FAILED case     case   case   case   case   case   case     part+case case    case     case     case     case    case       part+case
 REFUND_UNCLEAR     case     case   case   case   case   case   case     case     case     case     case     case     case    case       case
 REFUND_OVERPAID    $        $      $      $      $      $      $        $        $        $        $        $        $       $          $
@@ -150,7 +146,7 @@ _CASE_OF: Mapping[Finding, CaseKind] = {
     Finding.UNREAD_BODY: CaseKind.UNREAD_CALLBACK,
     Finding.WATCH_UNCOVERED: CaseKind.OUTCOME_UNKNOWN,
     Finding.RECEIPT_OVERDUE: CaseKind.RECEIPT_OVERDUE,
-    **{row: CaseKind.REFUND for row in Finding if row.name.startswith("REFUND_")},
+    **{row: CaseKind.REFUND for row in Finding if row.name.startswith(("REFUND_", "RETURN_"))},
     Finding.TAKEN_BACK: CaseKind.TAKEN_BACK,
     Finding.TAKEN_BACK_IN_DOUBT: CaseKind.TAKEN_BACK,
 }
@@ -230,7 +226,7 @@ def apply(payment: Payment, fact: Fact, around: Surroundings, now: datetime, tim
 def _done_before(payment: Payment, fact: Fact) -> bool:
     """A withdrawal is repeatable: what was cancelled and never sent. A refund is the same only by its own id, which is
     dropped as known."""
-    return not isinstance(fact, RefundRequested) and payment.sent_at is None
+    return not isinstance(fact, RefundRequested | CaseReturned) and payment.sent_at is None
 
 
 def _case(row: Finding, column: Standing, mark: str, payment: Payment, fact: Fact) -> Case | None:

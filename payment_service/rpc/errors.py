@@ -68,6 +68,8 @@ _WHY_NO_REFUND: Final[Mapping[RefundBar, str]] = {
     RefundBar.PART_TOO_LARGE: "A part of a payment goes back by M-Pesa's B2C, which moves no more than"
     f" {B2C_AMOUNT_MAX} shillings at a time. Ask for several parts, each with a request id of its own.",
     RefundBar.SEVERAL_PAID: "More than one payment of this booking holds money. Settle its case first.",
+    RefundBar.OTHER_MONEY: "The payment stands on other money than the case is about. Send that of the case back in the"
+    " M-Pesa portal, and dismiss.",
     RefundBar.NOT_SET_UP: "Refunds are not set up. The operator of this service has to set PAYMENTS_INITIATOR_NAME,"
     " PAYMENTS_INITIATOR_PASSWORD_FILE and PAYMENTS_INITIATOR_CERTIFICATE_FILE.",
 }

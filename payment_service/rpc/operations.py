@@ -44,7 +44,8 @@ async def take_case(core: Core, _call: Call, message: pb.TakeCaseRequest) -> pb.
 
 async def resolve_case(core: Core, _call: Call, message: pb.ResolveCaseRequest) -> pb.ResolveCaseResponse:
     """ResolveCase."""
-    return replies.case_resolved(await resolving.resolve_case(core.reads, core.facts, requests.parse_decision(message)))
+    asked = requests.parse_decision(message)
+    return replies.case_resolved(await resolving.resolve_case(core.reads, core.facts, core.refund_shortcodes, asked))
 
 
 async def find_payments(core: Core, _call: Call, message: pb.FindPaymentsRequest) -> pb.FindPaymentsResponse:

@@ -1,6 +1,8 @@
 """What operators see, as wire messages."""
 
 from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
 
 from mpesa_payments.v1 import money_pb2
 from mpesa_payments.v1 import operations_service_pb2 as pb
@@ -21,6 +23,7 @@ from payment_service.store.prompt_switch import SwitchTurn
 
 _KIND = {kind.value: pb.CaseKind.Value(f"CASE_KIND_{kind.value}") for kind in CaseKind}
 _RESOLUTION = {one.value: pb.CaseResolution.Value(f"CASE_RESOLUTION_{one.value}") for one in Resolution}
+_REFUND_STATE = {one.value: pb.CaseRefund.State.Value(f"STATE_{one.value}") for one in RefundState}
 _ACT = {act: pb.CaseAct.Kind.Value(f"KIND_{act}") for act in (TAKEN, *(one.value for one in Resolution))}
 
 
@@ -115,6 +118,21 @@ def _case(case: WorkedCase) -> pb.Case:
         message.settle_time.CopyFrom(timestamp(case.settled_at))
     if case.taken_at is not None:
         message.take_time.CopyFrom(timestamp(case.taken_at))
+    if case.refund_id is not None and case.refund_requested_at is not None:
+        message.refund.CopyFrom(_refund(case, case.refund_id, case.refund_requested_at))
+    return message
+
+
+def _refund(case: WorkedCase, refund_id: UUID, requested_at: datetime) -> pb.CaseRefund:
+    message = pb.CaseRefund(
+        refund_id=str(refund_id),
+        state=_REFUND_STATE.get(case.refund_state or "", pb.CaseRefund.STATE_UNSPECIFIED),
+        amount=_money(int(case.refund_amount or 0)),
+        request_time=timestamp(requested_at),
+        provider_result_code=case.refund_result_code or "",
+    )
+    if case.refund_ended_at is not None:
+        message.end_time.CopyFrom(timestamp(case.refund_ended_at))
     return message
 
 

@@ -118,7 +118,7 @@ def parse_decision(message: pb.ResolveCaseRequest) -> CaseDecision:
     case_id, seen = _case_id(fields, message.case_id), _etag(fields, message.etag)
     operator, why = _operator(fields, message.operator), _reason(fields, message.reason)
     resolution = _RESOLUTIONS.get(message.resolution)
-    fields.require("resolution", resolution, "expected CASE_RESOLUTION_ACCEPT or CASE_RESOLUTION_DISMISS")
+    fields.require("resolution", resolution, "expected one of the case's allowed_resolutions")
     receipt = receipt_in(fields, message.mpesa_receipt_number) if message.mpesa_receipt_number else None
     fields.end()
     assert resolution is not None, "anything else has been refused"

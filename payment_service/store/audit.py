@@ -67,6 +67,9 @@ class CaseRow(NamedTuple):
     operator: str | None
     why: str | None
     accepted_receipt: str | None
+    """Or returned."""
+    returns: Sequence[tuple[str, str, str | None, str]]
+    """(operator, why, receipt, refund id) of each time that an operator had its money sent back."""
 
 
 class CallbackRow(NamedTuple):
@@ -125,10 +128,14 @@ _CASE = selected(
     operator="a.operator",
     why="a.reason",
     accepted_receipt="a.mpesa_receipt_number",
+    returns="""(SELECT coalesce(json_agg(json_build_array(
+        r.operator, r.reason, r.mpesa_receipt_number, r.refund_id) ORDER BY r.case_version), '[]')
+        FROM case_acts r WHERE r.case_id = c.case_id AND r.refund_id IS NOT NULL)""",
 )
 _CASES = f"""
 SELECT {_CASE}
-FROM cases c LEFT JOIN case_acts a ON a.case_id = c.case_id AND a.case_version = c.version AND a.act = c.resolution
+FROM cases c LEFT JOIN case_acts a ON a.case_id = c.case_id AND a.act = c.resolution
+    AND (a.case_version = c.version OR a.refund_id = c.refund_id)
 WHERE c.reference = ANY(%s) ORDER BY c.opened_at, c.case_id"""
 
 _REFUNDED_OF = """

@@ -14,8 +14,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
 
+from payment_service.domain.case_facts import CaseAccepted, CaseDecided, CaseReturned
 from payment_service.domain.case_rules import resolution_of
-from payment_service.domain.facts import CaseAccepted, CaseSettled
 from payment_service.store.many_rows import array_of, columns_of, inserting, selected
 from payment_service.store.pipeline import Statement
 from payment_service.store.tables import case_acts
@@ -34,6 +34,7 @@ class LockedCase(NamedTuple):
     version: int
     settled_at: datetime | None
     settled_by: str | None
+    refund_id: UUID | None
 
 
 class CaseAct(NamedTuple):
@@ -47,8 +48,18 @@ class CaseAct(NamedTuple):
     operator: str
     reason: str
     mpesa_receipt_number: str | None
-    """The receipt of the money that was accepted."""
+    """The receipt of the money that was accepted or returned."""
     acted_at: datetime
+    refund_id: UUID | None = None
+    """The refund by which the money is sent back."""
+
+
+class CaseReturn(NamedTuple):
+    """The refund of the money of a case, which is named as its opening is: a new version of the case."""
+
+    reference: str
+    fact_id: str
+    refund_id: UUID
 
 
 class WorkedCase(NamedTuple):
@@ -76,6 +87,13 @@ class WorkedCase(NamedTuple):
     """The versions of all attempts of the booking, added up; 0 where there is no payment."""
     open_cases: int
     """Of the payment, this one among them."""
+    refund_id: UUID | None = None
+    """The latest one by which an operator has the money sent back; so are those that follow."""
+    refund_state: str | None = None
+    refund_amount: Decimal | None = None
+    refund_result_code: str | None = None
+    refund_requested_at: datetime | None = None
+    refund_ended_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +111,10 @@ _LOCK_CASES = f"""
 SELECT {", ".join(LockedCase._fields)} FROM cases WHERE case_id = ANY($1::uuid[])
 ORDER BY case_id FOR NO KEY UPDATE SKIP LOCKED"""
 _INSERT_ACTS = inserting(case_acts, CaseAct._fields)
+_NOTE_RETURNS = """
+UPDATE cases AS t SET refund_id = noted.refund_id, version = t.version + 1
+FROM unnest($1::text[], $2::text[], $3::uuid[]) AS noted (reference, fact_id, refund_id)
+WHERE t.reference = noted.reference AND t.fact_id = noted.fact_id AND t.settled_at IS NULL"""
 
 # Two of its fields are counted: how the booking's payments stand, and how many cases of this one are open.
 _VERSIONS = """coalesce((SELECT sum(s.version) FROM payment_transactions s
@@ -106,8 +128,14 @@ _WORKED = selected(
     receipt="c.mpesa_receipt_number",
     payments_version=_VERSIONS,
     open_cases=_OPEN,
+    refund_state="r.state",
+    refund_amount="r.amount",
+    refund_result_code="r.result_code",
+    refund_requested_at="r.requested_at",
+    refund_ended_at="r.ended_at",
 )
-_CASE = f"SELECT {_WORKED} FROM cases c LEFT JOIN payment_transactions p ON p.payment_id = c.payment_id"
+_CASE = f"""SELECT {_WORKED} FROM cases c LEFT JOIN payment_transactions p ON p.payment_id = c.payment_id
+LEFT JOIN refunds r ON r.refund_id = c.refund_id"""
 _BY_ID = text(f"{_CASE} WHERE c.case_id = :case_id")
 _OF_PAYMENTS = text(f"{_CASE} WHERE c.reference = ANY(:references) ORDER BY c.opened_at, c.case_id")
 _OF_RECEIPT = text(f"{_CASE} WHERE c.mpesa_receipt_number = :receipt ORDER BY c.opened_at, c.case_id")
@@ -117,13 +145,13 @@ WITH taken AS (
     UPDATE cases SET owner = :operator, taken_at = :acted_at, version = version + 1
     WHERE case_id = :case_id AND version = :case_version AND settled_at IS NULL RETURNING version)
 INSERT INTO case_acts ({", ".join(CaseAct._fields)})
-SELECT :act_id, :case_id, taken.version, :act, :operator, :reason, :mpesa_receipt_number, :acted_at FROM taken
-RETURNING act_id""")
+SELECT :act_id, :case_id, taken.version, :act, :operator, :reason, :mpesa_receipt_number, :acted_at, :refund_id
+FROM taken RETURNING act_id""")
 _ACTS = text(f"SELECT {', '.join(CaseAct._fields)} FROM case_acts WHERE case_id = :case_id ORDER BY case_version")
 
 
 def lock_cases(ids: Sequence[UUID]) -> Statement:
-    """Lock cases that operators want to settle, but for what is locked already; rows of `LockedCase`."""
+    """Lock cases that operators decide about, but for what is locked already; rows of `LockedCase`."""
     return Statement(_LOCK_CASES, (array_of(ids),))
 
 
@@ -132,8 +160,13 @@ def insert_acts(acts: Sequence[CaseAct]) -> Statement:
     return Statement(_INSERT_ACTS, columns_of(acts))
 
 
-def settling_act(fact: CaseSettled, case_version: int, now: datetime) -> CaseAct:
-    """The act of settling a case, which makes this version of it."""
+def note_returns(noted: Sequence[CaseReturn]) -> Statement:
+    """Write down which refund sends the money of open cases back, or that it has ended: who saw less must look."""
+    return Statement(_NOTE_RETURNS, columns_of(noted))
+
+
+def deciding_act(fact: CaseDecided, case_version: int, now: datetime) -> CaseAct:
+    """The act of deciding about a case, which makes this version of it."""
     return CaseAct(
         act_id=uuid7(),
         case_id=fact.case_id,
@@ -141,8 +174,9 @@ def settling_act(fact: CaseSettled, case_version: int, now: datetime) -> CaseAct
         act=resolution_of(fact),
         operator=fact.operator,
         reason=fact.why,
-        mpesa_receipt_number=fact.receipt if isinstance(fact, CaseAccepted) else None,
+        mpesa_receipt_number=fact.receipt if isinstance(fact, CaseAccepted | CaseReturned) else None,
         acted_at=now,
+        refund_id=fact.refund_id if isinstance(fact, CaseReturned) else None,
     )
 
 

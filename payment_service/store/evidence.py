@@ -93,8 +93,9 @@ FROM unnest($1::text[], $2::text[]) AS applied (reference, fact_id)
 WHERE t.reference = applied.reference AND t.fact_id = applied.fact_id AND t.kind IN {UNAPPLIED_KINDS}
 AND t.settled_at IS NULL"""
 _OPEN_CASES = """
-SELECT payment_id, kind, is_money, fact_id, mpesa_receipt_number FROM cases
-WHERE payment_id = ANY($1::uuid[]) AND settled_at IS NULL ORDER BY opened_at, case_id"""
+SELECT c.payment_id, c.kind, c.is_money, c.fact_id, c.mpesa_receipt_number, r.refund_id
+FROM cases c LEFT JOIN refunds r ON r.refund_id = c.refund_id AND r.ended_at IS NULL
+WHERE c.payment_id = ANY($1::uuid[]) AND c.settled_at IS NULL ORDER BY c.opened_at, c.case_id"""
 _END_CASES = """
 UPDATE cases AS t SET settled_at = $5::timestamptz, settled_by = ended.by_fact, resolution = ended.resolution,
     version = t.version + 1
@@ -143,8 +144,8 @@ def open_cases(ids: Sequence[UUID]) -> Statement:
 
 def open_case_of(row: Sequence[Any]) -> tuple[UUID, OpenCase]:
     """The payment and the case of a row that was selected by `open_cases`."""
-    payment_id, kind, is_money, fact_id, receipt = row
-    return payment_id, OpenCase(kind, is_money, fact_id, receipt)
+    payment_id, *fields = row
+    return payment_id, OpenCase(*fields)
 
 
 def end_cases(ended: Sequence[EndedCase], at: datetime) -> Statement:

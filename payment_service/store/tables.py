@@ -332,6 +332,8 @@ cases = Table(
     when("taken_at"),
     # How an operator has settled it; none where it has ended by itself.
     Column("resolution", Text()),
+    # The latest one by which an operator has its money sent back.
+    Column("refund_id", Uuid()),
     PrimaryKeyConstraint("case_id", name="cases_pk"),
     UniqueConstraint("reference", "fact_id", name="cases_one_per_fact"),
     Index("cases_by_deadline", "deadline_at", "case_id", postgresql_where=text("settled_at IS NULL")),
@@ -356,6 +358,7 @@ case_acts = Table(
     required("operator", Text()),
     required("reason", Text()),
     Column("mpesa_receipt_number", Text()),
+    Column("refund_id", Uuid()),
     when("acted_at", nullable=False),
     PrimaryKeyConstraint("act_id", name="case_acts_pk"),
     UniqueConstraint("case_id", "case_version", name="case_acts_one_per_version"),

@@ -12,13 +12,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from payment_service.domain.case_facts import CaseAccepted, CaseDismissed, CaseReturned
 from payment_service.domain.cases import OpenCase
 from payment_service.domain.decisions import first_row
 from payment_service.domain.facts import (
     AnswerLost,
     CancelRequested,
-    CaseAccepted,
-    CaseDismissed,
     DeadlinePassed,
     Fact,
     LeaseDead,
@@ -179,6 +178,11 @@ def dismiss(opened_by: str = "opened") -> CaseDismissed:
     return CaseDismissed(CASE, opened_by, "amina", "looked up in the portal")
 
 
+def send_back(refund_id: UUID = REFUND, receipt: str | None = None, opened_by: str = "opened") -> CaseReturned:
+    """An operator returns the money of the case that this fact has opened."""
+    return CaseReturned(CASE, opened_by, "amina", "no seat is left", refund_id, receipt)
+
+
 def tell(
     payment: Payment,
     fact: Fact,
@@ -251,7 +255,7 @@ def withdrawn() -> Payment:
 
 def under_refund_by_case() -> Payment:
     """REFUNDING, reached from a review instead of from a completed payment."""
-    return led(standing_in(Standing.UNDER_REVIEW), RefundRequested(REFUND, by_case=True))
+    return led(standing_in(Standing.UNDER_REVIEW), send_back())
 
 
 def clocked(payment: Payment, changes: dict[str, object]) -> Payment:

@@ -390,10 +390,10 @@ def test_a_refund_never_frees_the_seat_that_another_attempt_has_confirmed() -> N
     confirmed = sibling_in(K)
     paid = scenes.standing_in(P)
     told = []
-    for fact in (scenes.paid(), RefundRequested(REFUND, by_case=True), RefundFailed(REFUND)):
+    for fact in (scenes.paid(), scenes.send_back(), RefundFailed(REFUND)):
         paid = scenes.tell(paid, fact, paid.updated_at, siblings=[confirmed]).payment
         told.append(paid.booking_action)
-    again = RefundRequested(UUID(int=1), by_case=True)
+    again = scenes.send_back(UUID(int=1))
     for refund in (again, RefundDone(again.refund_id, AMOUNT)):
         paid = scenes.tell(paid, refund, paid.updated_at, siblings=[confirmed]).payment
         told.append(paid.booking_action)
@@ -405,7 +405,7 @@ def test_a_refund_never_frees_the_seat_that_another_attempt_has_confirmed() -> N
 def test_a_refund_of_late_or_double_money_that_fails_is_a_case_of_the_refund(twice: bool) -> None:
     siblings = [sibling_in(K)] if twice else []
     late = scenes.standing_in(E)
-    for fact in (scenes.paid(), RefundRequested(REFUND, by_case=True)):
+    for fact in (scenes.paid(), scenes.send_back()):
         late = scenes.tell(late, fact, late.updated_at + LONG, siblings=siblings).payment
     failed = scenes.tell(late, RefundFailed(REFUND), late.updated_at + LONG, siblings=siblings)
     assert standing(failed.payment) is K

@@ -37,7 +37,7 @@ from payment_service.domain.facts import (
     Verdict,
     WatchEnded,
 )
-from payment_service.domain.findings import Surroundings, deadline, finding
+from payment_service.domain.findings import Surroundings, finding
 from payment_service.domain.payment import (
     ENDED_UNPAID,
     LIVE_STATES,
@@ -46,6 +46,7 @@ from payment_service.domain.payment import (
     BookingAction,
     Payment,
     State,
+    deadline,
 )
 from payment_service.domain.reasons import REVIEWS, Reason, customer_message
 from payment_service.domain.standings import Standing, standing
@@ -68,7 +69,7 @@ PLAIN_FACTS: list[Fact] = [
     ReceiptProven(ODD_RECEIPT),
     CancelRequested("cancel:3"),
     SiblingPaid(OTHER_ID),
-    *(RefundRequested(refund, by_case) for refund in (REFUND, UUID(int=4)) for by_case in (False, True)),
+    *(ask(refund) for refund in (REFUND, UUID(int=4)) for ask in (RefundRequested, scenes.send_back)),
     RefundDone(REFUND, AMOUNT),
     RefundFailed(REFUND),
     *(RefundRequested(REFUND, part=True, frees_seat=freed) for freed in (False, True)),

@@ -32,7 +32,6 @@ from payment_service.domain.facts import (
     Source,
     Verdict,
 )
-from payment_service.domain.findings import deadline
 from payment_service.domain.payment import (
     LIVE_STATES,
     PAID_STATES,
@@ -40,6 +39,7 @@ from payment_service.domain.payment import (
     LatePaymentPolicy,
     Payment,
     State,
+    deadline,
 )
 from payment_service.domain.standings import Standing, standing
 from tests.domain import scenes
@@ -273,7 +273,7 @@ def wish(kind: str, number: int) -> Fact:
         case "refund":
             return RefundRequested(REFUND)
         case "refund by case":
-            return RefundRequested(REFUND, by_case=True)
+            return scenes.send_back()
         case "refund done":
             return RefundDone(REFUND, AMOUNT)
         case "taken back":

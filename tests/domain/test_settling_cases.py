@@ -11,17 +11,10 @@ from datetime import timedelta
 
 import pytest
 
+from payment_service.domain.case_facts import CaseAccepted, CaseDismissed
 from payment_service.domain.case_rules import RULES, Resolution, deadline_of, rules_of
 from payment_service.domain.cases import CaseKind, OpenCase
-from payment_service.domain.facts import (
-    CaseAccepted,
-    CaseDismissed,
-    DeadlinePassed,
-    Fact,
-    ResultReported,
-    SiblingPaid,
-    WatchEnded,
-)
+from payment_service.domain.facts import DeadlinePassed, Fact, RefundFailed, ResultReported, SiblingPaid, WatchEnded
 from payment_service.domain.findings import Finding
 from payment_service.domain.payment import LIVE_STATES, PAID_STATES, BookingAction, Payment, State, UnpaidProof
 from payment_service.domain.standings import Standing, standing
@@ -54,7 +47,12 @@ def held(payment: Payment, case: OpenCase) -> Payment:
 
 
 def settle(payment: Payment, case: OpenCase, resolution: Resolution, receipt: str | None = None) -> Outcome:
-    fact: Fact = scenes.accept(receipt) if resolution is Resolution.ACCEPT else scenes.dismiss()
+    facts: dict[Resolution, Fact] = {
+        Resolution.ACCEPT: scenes.accept(receipt),
+        Resolution.DISMISS: scenes.dismiss(),
+        Resolution.RETURN: scenes.send_back(receipt=receipt),
+    }
+    fact = facts[resolution]
     return scenes.tell(payment, fact, payment.updated_at + timedelta(hours=1), open_cases=[case])
 
 
@@ -68,6 +66,22 @@ def test_every_kind_has_a_resolution_a_deadline_and_advice() -> None:
         assert rules.advice.endswith(".")
 
 
+def test_the_ways_of_each_kind() -> None:
+    """Money that may be the payment's is accepted, its own is accepted or returned, and the rest is dismissed."""
+    a, d, r = Resolution.ACCEPT, Resolution.DISMISS, Resolution.RETURN
+    ways = {kind: set(rules.resolutions) for kind, rules in RULES.items()}
+    assert [kind for kind, allowed in ways.items() if r in allowed] == [
+        CaseKind.LATE_PAYMENT, CaseKind.WRONG_AMOUNT, CaseKind.DUPLICATE_PAYMENT,
+    ]  # fmt: skip
+    assert {kind for kind, allowed in ways.items() if d not in allowed} == {
+        CaseKind.LATE_PAYMENT, CaseKind.RECEIPT_OVERDUE, CaseKind.CALLBACK_GIVEN_UP,
+    }  # fmt: skip
+    assert {kind for kind, allowed in ways.items() if a not in allowed} == {
+        CaseKind.SECOND_RECEIPT, CaseKind.REFUND, CaseKind.TAKEN_BACK, CaseKind.UNKNOWN_PAYMENT,
+        CaseKind.CALLBACK_GIVEN_UP, CaseKind.OTHER_PROMPT, CaseKind.CONTRADICTION, CaseKind.PAID_AFTER_FAILURE,
+    }  # fmt: skip
+
+
 def test_a_kind_of_a_newer_release_is_left_to_it() -> None:
     assert rules_of("SOMETHING_NEW").resolutions == ()
     assert rules_of("LATE_PAYMENT") is RULES[CaseKind.LATE_PAYMENT]
@@ -79,6 +93,8 @@ def refusal_due(kind: CaseKind, resolution: Resolution, column: Standing) -> Fin
         if kind in OWN:
             return None if column in (K0, K) else Finding.OWN_ACCEPTED
         return Finding.CASE_ACCEPTED if column in (K, RG, RD) else None
+    if resolution is Resolution.RETURN:
+        return None if column in (UR, K) else Finding.REFUND_BY_CASE
     if kind in (CaseKind.LATE_PAYMENT, CaseKind.RECEIPT_OVERDUE, CaseKind.DUPLICATE_PAYMENT):
         return Finding.DISMISSED_OWN
     under_way = (kind, column) in ((CaseKind.WRONG_AMOUNT, UR), (CaseKind.REFUND, RG))
@@ -98,6 +114,11 @@ def test_a_settled_case_leads_where_it_should(kind: CaseKind, resolution: Resolu
     after, refusal = outcome.payment, refusal_due(kind, resolution, column)
     if refusal is not None:
         assert (outcome.refused, outcome.row, after, outcome.ended) == (True, refusal, before, ())
+        return
+    if resolution is Resolution.RETURN:
+        # The case ends once the money has gone back, and not before.
+        assert (after.state, after.refund_id) == (State.REFUNDING, scenes.REFUND)
+        assert case not in outcome.ended or Resolution.RETURN not in RULES[kind].resolutions
         return
     assert case in outcome.ended
     assert after.version - before.version == outcome.changed(before) <= 1
@@ -297,6 +318,38 @@ def test_a_review_ends_when_the_money_has_gone_back() -> None:
     outcome = scenes.tell(complete, scenes.refund_done(), complete.updated_at, open_cases=cases)
     assert outcome.ended == (cases[0],)
     assert outcome.payment.state is State.REFUNDED
+
+
+def returning(payment: Payment, kind: CaseKind) -> tuple[Payment, OpenCase]:
+    """The payment while the money of its case is on its way back, and that case."""
+    case = open_case(kind)
+    before = held(payment, case)
+    after = scenes.tell(before, scenes.send_back(), before.updated_at, open_cases=[case]).payment
+    return after, replace(case, refund_id=scenes.REFUND)
+
+
+@pytest.mark.parametrize(
+    ("kind", "column"),
+    [(CaseKind.LATE_PAYMENT, K), (CaseKind.DUPLICATE_PAYMENT, K), (CaseKind.WRONG_AMOUNT, UR)],
+)
+def test_a_case_ends_when_its_money_has_gone_back_and_is_decided_again_when_it_has_not(
+    kind: CaseKind, column: Standing
+) -> None:
+    payment, case = returning(scenes.standing_in(column), kind)
+    done = scenes.tell(payment, scenes.refund_done(), payment.updated_at, open_cases=[case])
+    assert (done.payment.state, done.ended, done.payment.money_case_open) == (State.REFUNDED, (case,), False)
+    assert done.payment.booking_action is BookingAction.RELEASE
+    failed = scenes.tell(payment, RefundFailed(scenes.REFUND), payment.updated_at, open_cases=[case])
+    assert (standing(failed.payment), failed.ended, failed.payment.money_case_open) == (column, (), True)
+    assert failed.case is None, "the case that is open already is in the operator's hands again"
+
+
+@pytest.mark.parametrize("resolution", Resolution)
+@pytest.mark.parametrize("kind", [CaseKind.LATE_PAYMENT, CaseKind.DUPLICATE_PAYMENT, CaseKind.WRONG_AMOUNT])
+def test_nothing_else_is_decided_while_money_is_on_its_way_back(kind: CaseKind, resolution: Resolution) -> None:
+    payment, case = returning(scenes.standing_in(UR if kind is CaseKind.WRONG_AMOUNT else K), kind)
+    outcome = settle(payment, case, resolution, OTHER_RECEIPT)
+    assert (outcome.refused, outcome.payment, outcome.ended) == (True, payment, ())
 
 
 def test_who_and_why_are_part_of_what_the_chain_vouches_for() -> None:

@@ -65,7 +65,7 @@ async def test_a_passenger_who_says_i_paid_is_found_explained_accepted_and_confi
     assert by_phone.payments[0].payment.masked_phone == "2547*****678"
     (case,) = by_phone.cases
     assert (case.kind, case.about_money) == (pb.CASE_KIND_LATE_PAYMENT, True)
-    assert list(case.allowed_resolutions) == [ACCEPT]
+    assert list(case.allowed_resolutions) == [ACCEPT, pb.CASE_RESOLUTION_RETURN]
 
     shown = await process.operations.GetCase(pb.GetCaseRequest(case_id=case.case_id))
     assert shown.case == case
@@ -224,7 +224,7 @@ async def test_two_operators_at_once_and_a_second_decision_are_told_what_happene
 async def test_what_cannot_be_done_says_which_ways_there_are(process: Process) -> None:
     await late(process, 1, "RCPT000001")
     refusal = await refused(process.operations.ResolveCase(decision(await the_case(process), resolution=DISMISS)))
-    assert (refusal.reason, refusal.metadata) == ("RESOLUTION_REFUSED", {"allowed": "ACCEPT"})
+    assert (refusal.reason, refusal.metadata) == ("RESOLUTION_REFUSED", {"allowed": "ACCEPT,RETURN"})
 
 
 Broken = Callable[[Process], Awaitable[object]]

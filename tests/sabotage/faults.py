@@ -33,6 +33,7 @@ PUSHES = "tests/end_to_end/test_push_answers.py"
 START = "tests/end_to_end/test_start.py"
 CASEWORK = "tests/application/casework/test_resolve_case.py"
 SETTLED_CASES = "tests/domain/test_settling_cases.py"
+RETURNED = "tests/application/casework/test_return_money.py"
 REFUNDS = "tests/domain/test_refunds.py"
 AUTOMATIC = "tests/domain/test_automatic_refunds.py"
 WATCHED_REFUNDS = "tests/application/refunding/test_watch_refunds.py"
@@ -974,8 +975,8 @@ FAULTS = (
     Fault(
         "a paid sibling hides that an attempt was withdrawn",
         "payment_service/domain/transitions.py",
-        "isinstance(fact, RefundRequested) and payment.sent_at is None",
-        "isinstance(fact, RefundRequested) and payment.reason is Reason.WITHDRAWN",
+        "isinstance(fact, RefundRequested | CaseReturned) and payment.sent_at is None",
+        "isinstance(fact, RefundRequested | CaseReturned) and payment.reason is Reason.WITHDRAWN",
         (f"{CERTAINTY}::test_an_attempt_whose_sibling_was_paid_can_be_withdrawn_twice",),
     ),
     Fault(
@@ -1136,15 +1137,15 @@ FAULTS = (
     Fault(
         "an operator decides on an old picture",
         "payment_service/application/recording/record_facts.py",
-        "        if case.settled_at is not None or seen != self._marks(case, payment):",
+        "        if case.settled_at is not None or submission.seen != self._cases.marks(case, payment, siblings):",
         "        if case.settled_at is not None:",
         (f"{CASEWORK}::test_a_decision_on_an_old_picture_is_refused_with_what_changed",),
     ),
     Fault(
         "a case is settled twice",
         "payment_service/application/recording/record_facts.py",
-        "        if case.settled_at is not None or seen != self._marks(case, payment):",
-        "        if seen is None:",
+        "        if case.settled_at is not None or submission.seen != self._cases.marks(case, payment, siblings):",
+        "        if submission.seen is None:",
         (f"{CASEWORK}::test_of_two_operators_at_once_one_settles_and_the_other_hears_who_did",),
     ),
     Fault(
@@ -1184,10 +1185,38 @@ FAULTS = (
     ),
     Fault(
         "who settled a case can be altered",
-        "payment_service/application/inspecting/invariants.py",
-        "        if case.operator is None or done != case.settled_by:",
-        "        if case.operator is None:",
+        "payment_service/application/inspecting/decided_cases.py",
+        "(case.operator is None or _end_due(case) != case.settled_by)",
+        "case.operator is None",
         (f"{CASEWORK}::test_the_check_notices_who_or_why_that_was_altered",),
+    ),
+    Fault(
+        "a case stays open when its money has gone back",
+        "payment_service/domain/cases.py",
+        "        return True\n    match case.kind:",
+        "        return False\n    match case.kind:",
+        (f"{RETURNED}::test_a_wrong_amount_is_returned_whole",),
+    ),
+    Fault(
+        "a case is dismissed while its money is on its way back",
+        "payment_service/domain/findings.py",
+        "        case _ if case.refund_id is not None:",
+        "        case _ if case.receipt == case.fact_id:",
+        (f"{SETTLED_CASES}::test_nothing_else_is_decided_while_money_is_on_its_way_back",),
+    ),
+    Fault(
+        "a case whose refund has failed stays as its refund left it",
+        "payment_service/application/recording/case_ledger.py",
+        "            if begun or case.refund_id == fact.refund_id:",
+        "            if begun:",
+        (f"{RETURNED}::test_a_case_whose_refund_fails_is_decided_again",),
+    ),
+    Fault(
+        "the money of a case is sent back twice",
+        "payment_service/application/recording/record_facts.py",
+        "        if case.settled_at is not None or submission.seen != self._cases.marks(case, payment, siblings):",
+        "        if case.settled_at is not None:",
+        (f"{RETURNED}::test_of_two_operators_at_once_one_returns_the_money_and_the_other_is_told",),
     ),
     Fault(
         "a refund whose answer was lost is sent again",
@@ -1489,7 +1518,7 @@ FAULTS = (
     Fault(
         "money that an operator accepts goes back in the same moment",
         "payment_service/application/recording/record_facts.py",
-        "if not isinstance(fact, CaseSettled):",
+        "if not isinstance(fact, CaseDecided):",
         "if fact is not None:",
         (f"{AUTOMATIC_RECORDED}::test_money_that_an_operator_accepts_does_not_go_back_by_itself",),
     ),
@@ -1540,7 +1569,7 @@ FAULTS = (
     Fault(
         "late money without a receipt is never sent back",
         "payment_service/application/recording/record_facts.py",
-        "        if not isinstance(fact, CaseSettled):",
+        "        if not isinstance(fact, CaseDecided):",
         "        if payment.state is not State.COMPLETED:",
         (f"{AUTOMATIC_RECORDED}::test_money_without_a_receipt_goes_back_when_the_receipt_comes",),
     ),

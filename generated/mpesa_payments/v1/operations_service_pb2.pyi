@@ -126,6 +126,11 @@ class _CaseResolutionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CaseRe
     """Nothing in the case is for this payment, or it has been dealt with
     elsewhere: the case ends, and with the last one about money the REVIEW.
     """
+    CASE_RESOLUTION_RETURN: _CaseResolution.ValueType  # 3
+    """The money goes back to its payer, as by RefundPayment: the booking is told
+    to RELEASE its seat, unless another attempt has confirmed it, and the case
+    ends once the refund is done.
+    """
 
 class CaseResolution(_CaseResolution, metaclass=_CaseResolutionEnumTypeWrapper):
     """How a person settles a case."""
@@ -140,7 +145,99 @@ CASE_RESOLUTION_DISMISS: CaseResolution.ValueType  # 2
 """Nothing in the case is for this payment, or it has been dealt with
 elsewhere: the case ends, and with the last one about money the REVIEW.
 """
+CASE_RESOLUTION_RETURN: CaseResolution.ValueType  # 3
+"""The money goes back to its payer, as by RefundPayment: the booking is told
+to RELEASE its seat, unless another attempt has confirmed it, and the case
+ends once the refund is done.
+"""
 Global___CaseResolution: _TypeAlias = CaseResolution  # noqa: Y015
+
+@_typing.final
+class CaseRefund(_message.Message):
+    """The refund by which an operator has the money of a case sent back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[CaseRefund._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: CaseRefund._State.ValueType  # 0
+        """A state of a newer release."""
+        STATE_REQUESTED: CaseRefund._State.ValueType  # 1
+        """Recorded, and not sent yet."""
+        STATE_SENDING: CaseRefund._State.ValueType  # 2
+        """A request may be on its way to M-Pesa."""
+        STATE_ACCEPTED: CaseRefund._State.ValueType  # 3
+        """M-Pesa took the request; its result is to come."""
+        STATE_UNCERTAIN: CaseRefund._State.ValueType  # 4
+        """The money may have gone back: M-Pesa is being asked."""
+        STATE_DONE: CaseRefund._State.ValueType  # 5
+        """The money has gone back."""
+        STATE_FAILED: CaseRefund._State.ValueType  # 6
+        """No money moved."""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper):
+        """Where it stands."""
+
+    STATE_UNSPECIFIED: CaseRefund.State.ValueType  # 0
+    """A state of a newer release."""
+    STATE_REQUESTED: CaseRefund.State.ValueType  # 1
+    """Recorded, and not sent yet."""
+    STATE_SENDING: CaseRefund.State.ValueType  # 2
+    """A request may be on its way to M-Pesa."""
+    STATE_ACCEPTED: CaseRefund.State.ValueType  # 3
+    """M-Pesa took the request; its result is to come."""
+    STATE_UNCERTAIN: CaseRefund.State.ValueType  # 4
+    """The money may have gone back: M-Pesa is being asked."""
+    STATE_DONE: CaseRefund.State.ValueType  # 5
+    """The money has gone back."""
+    STATE_FAILED: CaseRefund.State.ValueType  # 6
+    """No money moved."""
+
+    REFUND_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    REQUEST_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    PROVIDER_RESULT_CODE_FIELD_NUMBER: _builtins.int
+    refund_id: _builtins.str
+    """Id of the refund, a UUID made by this service."""
+    state: Global___CaseRefund.State.ValueType
+    """Where it stands."""
+    provider_result_code: _builtins.str
+    """What M-Pesa answered last; empty where it said nothing."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """How much goes back."""
+
+    @_builtins.property
+    def request_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was begun."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was done or had failed; unset until then."""
+
+    def __init__(
+        self,
+        *,
+        refund_id: _builtins.str = ...,
+        state: Global___CaseRefund.State.ValueType = ...,
+        amount: _money_pb2.Money | None = ...,
+        request_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        provider_result_code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "end_time", b"end_time", "request_time", b"request_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "end_time", b"end_time", "provider_result_code", b"provider_result_code", "refund_id", b"refund_id", "request_time", b"request_time", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CaseRefund: _TypeAlias = CaseRefund  # noqa: Y015
 
 @_typing.final
 class Case(_message.Message):
@@ -166,6 +263,7 @@ class Case(_message.Message):
     ALLOWED_RESOLUTIONS_FIELD_NUMBER: _builtins.int
     ADVICE_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    REFUND_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """Id of the case, a UUID made by this service."""
     kind: Global___CaseKind.ValueType
@@ -222,6 +320,12 @@ class Case(_message.Message):
         none where it ends by what is done elsewhere.
         """
 
+    @_builtins.property
+    def refund(self) -> Global___CaseRefund:
+        """The latest refund of its money that an operator has begun; unset while none
+        was. Until it has ended, the case cannot be settled otherwise.
+        """
+
     def __init__(
         self,
         *,
@@ -243,10 +347,11 @@ class Case(_message.Message):
         allowed_resolutions: _abc.Iterable[Global___CaseResolution.ValueType] | None = ...,
         advice: _builtins.str = ...,
         etag: _builtins.str = ...,
+        refund: Global___CaseRefund | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "deadline_time", b"deadline_time", "open_time", b"open_time", "settle_time", b"settle_time", "take_time", b"take_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "deadline_time", b"deadline_time", "open_time", b"open_time", "refund", b"refund", "settle_time", b"settle_time", "take_time", b"take_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["about_money", b"about_money", "advice", b"advice", "allowed_resolutions", b"allowed_resolutions", "amount", b"amount", "booking_id", b"booking_id", "caller", b"caller", "case_id", b"case_id", "deadline_time", b"deadline_time", "etag", b"etag", "kind", b"kind", "mpesa_receipt_number", b"mpesa_receipt_number", "open_time", b"open_time", "owner", b"owner", "payment_id", b"payment_id", "reference", b"reference", "resolution", b"resolution", "settle_time", b"settle_time", "take_time", b"take_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["about_money", b"about_money", "advice", b"advice", "allowed_resolutions", b"allowed_resolutions", "amount", b"amount", "booking_id", b"booking_id", "caller", b"caller", "case_id", b"case_id", "deadline_time", b"deadline_time", "etag", b"etag", "kind", b"kind", "mpesa_receipt_number", b"mpesa_receipt_number", "open_time", b"open_time", "owner", b"owner", "payment_id", b"payment_id", "reference", b"reference", "refund", b"refund", "resolution", b"resolution", "settle_time", b"settle_time", "take_time", b"take_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -272,6 +377,8 @@ class CaseAct(_message.Message):
         """The operator accepted its money."""
         KIND_DISMISS: CaseAct._Kind.ValueType  # 3
         """The operator dismissed it."""
+        KIND_RETURN: CaseAct._Kind.ValueType  # 4
+        """The operator had its money sent back."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """What was done."""
@@ -284,6 +391,8 @@ class CaseAct(_message.Message):
     """The operator accepted its money."""
     KIND_DISMISS: CaseAct.Kind.ValueType  # 3
     """The operator dismissed it."""
+    KIND_RETURN: CaseAct.Kind.ValueType  # 4
+    """The operator had its money sent back."""
 
     KIND_FIELD_NUMBER: _builtins.int
     OPERATOR_FIELD_NUMBER: _builtins.int
@@ -297,7 +406,7 @@ class CaseAct(_message.Message):
     reason: _builtins.str
     """Why, in the operator's words."""
     mpesa_receipt_number: _builtins.str
-    """The receipt of the money that was accepted; otherwise empty."""
+    """The receipt of the money that was accepted or returned; otherwise empty."""
     @_builtins.property
     def act_time(self) -> _timestamp_pb2.Timestamp:
         """When."""

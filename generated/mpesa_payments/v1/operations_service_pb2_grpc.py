@@ -141,7 +141,11 @@ class OperationsServiceServicer(object):
         FAILED_PRECONDITION/RESOLUTION_REFUSED where the case or its payment cannot
         be settled so, and the message says why: at most one payment of a booking
         ever says CONFIRM, and money under another payment's receipt is never
-        accepted. Whatever is refused changes nothing.
+        accepted. FAILED_PRECONDITION/REFUND_NOT_POSSIBLE as for RefundPayment,
+        where the money is to go back. Whatever is refused changes nothing.
+
+        A case whose money is to go back stays open until that is proven; `refund`
+        says how far it is. If the refund fails, the case is to be decided again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

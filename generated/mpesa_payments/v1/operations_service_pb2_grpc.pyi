@@ -51,7 +51,11 @@ class OperationsServiceStub:
     FAILED_PRECONDITION/RESOLUTION_REFUSED where the case or its payment cannot
     be settled so, and the message says why: at most one payment of a booking
     ever says CONFIRM, and money under another payment's receipt is never
-    accepted. Whatever is refused changes nothing.
+    accepted. FAILED_PRECONDITION/REFUND_NOT_POSSIBLE as for RefundPayment,
+    where the money is to go back. Whatever is refused changes nothing.
+
+    A case whose money is to go back stays open until that is proven; `refund`
+    says how far it is. If the refund fails, the case is to be decided again.
     """
     FindPayments: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.FindPaymentsRequest, _operations_service_pb2.FindPaymentsResponse]
     """Finds payments of any caller, the newest first, by one thing that is known
@@ -152,7 +156,11 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
         FAILED_PRECONDITION/RESOLUTION_REFUSED where the case or its payment cannot
         be settled so, and the message says why: at most one payment of a booking
         ever says CONFIRM, and money under another payment's receipt is never
-        accepted. Whatever is refused changes nothing.
+        accepted. FAILED_PRECONDITION/REFUND_NOT_POSSIBLE as for RefundPayment,
+        where the money is to go back. Whatever is refused changes nothing.
+
+        A case whose money is to go back stays open until that is proven; `refund`
+        says how far it is. If the refund fails, the case is to be decided again.
         """
 
     @_abc_1.abstractmethod

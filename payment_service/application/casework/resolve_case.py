@@ -3,22 +3,27 @@
 Whether it may be settled so is decided under the locks of the payment and the case, by the table.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from uuid_utils.compat import uuid7
+
 from payment_service.application.casework.show_cases import CaseFile, get_case
 from payment_service.application.casework.what_changed import changed_since
-from payment_service.application.following.read_payments import PaymentReads
+from payment_service.application.following.read_payments import PaymentReads, reading
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
-from payment_service.domain.case_rules import CaseMarks, Resolution, rules_of
+from payment_service.domain.case_facts import CaseAccepted, CaseDecided, CaseDismissed, CaseReturned
+from payment_service.domain.case_rules import CaseMarks, Resolution, refund_reason_of, rules_of
 from payment_service.domain.cases import OWN_MONEY
-from payment_service.domain.errors import InvalidRequest, ResolutionRefused, Violation
-from payment_service.domain.facts import CaseAccepted, CaseDismissed, CaseSettled
+from payment_service.domain.errors import InvalidRequest, RefundBarred, ResolutionRefused, Violation
 from payment_service.domain.findings import Finding
+from payment_service.domain.refund import RefundOrder
 from payment_service.store.casework import WorkedCase
+from payment_service.store.reads import request_of
+from runtime.callback_tokens import new_reference
 
 _WHY: Final[Mapping[Finding, str]] = {
     Finding.ACCEPTED_ANOTHERS: "The receipt is recorded on another payment: its money is not this one's.",
@@ -45,31 +50,69 @@ class CaseDecision:
     """One that the operator has found; None where the case names it."""
 
 
-async def resolve_case(using: PaymentReads, facts: GroupCommit[Submission, Recorded], asked: CaseDecision) -> CaseFile:
-    """The case once it is settled. Asked again by the same operator for the same reason, it is as it is.
+async def resolve_case(
+    using: PaymentReads,
+    facts: GroupCommit[Submission, Recorded],
+    shortcodes: Collection[str],
+    asked: CaseDecision,
+) -> CaseFile:
+    """The case once it is settled, or the refund of its money is begun. `shortcodes` are those that money can go back
+    from. Asked again by the same operator for the same reason, it is as it is.
 
-    Raises CaseNotFound, CaseAlreadySettled, CaseChanged, ResolutionRefused or InvalidRequest, and then changes nothing.
+    Raises CaseNotFound, CaseAlreadySettled, CaseChanged, ResolutionRefused, RefundBarred or InvalidRequest, and then
+    changes nothing.
     """
     before = await get_case(using, asked.case_id)
     fact = _fact(before.case, asked)
-    if before.case.settled_by == fact.fact_id:
+    if before.case.settled_by == fact.fact_id or _is_returned(before, asked):
         return before
     if before.case.settled_at is not None:
         raise changed_since(before, asked.seen)
     _check(before.case, asked, fact)
-    recorded = await facts.submit(Submission(fact, before.case.payment_id, seen=asked.seen))
+    order = await _order(using, shortcodes, before.case, fact)
+    recorded = await facts.submit(Submission(fact, before.case.payment_id, seen=asked.seen, refund=order))
     now = await get_case(using, asked.case_id)
     if recorded.unseen:
         raise changed_since(now, asked.seen)
+    if (refusal := recorded.refund_refusal) is not None and recorded.payment is not None:
+        raise RefundBarred(refusal.bar, recorded.payment, refusal.left)
     if recorded.refused:
         why = _WHY.get(recorded.barred_by, "") if recorded.barred_by is not None else ""
         raise ResolutionRefused(why, rules_of(now.case.kind).resolutions)
     return now
 
 
-def _fact(case: WorkedCase, asked: CaseDecision) -> CaseSettled:
+def _is_returned(file: CaseFile, asked: CaseDecision) -> bool:
+    """Whether the same was asked for before, and the money is on its way."""
+    under_way = file.case.refund_id is not None and file.case.refund_ended_at is None
+    returned = (file.acts[-1].act, file.acts[-1].operator, file.acts[-1].reason) if file.acts else None
+    return under_way and returned == (asked.resolution, asked.operator, asked.why)
+
+
+async def _order(
+    using: PaymentReads, shortcodes: Collection[str], case: WorkedCase, fact: CaseDecided
+) -> RefundOrder | None:
+    """The refund that is to be begun, where money is to go back."""
+    if not isinstance(fact, CaseReturned) or case.payment_id is None or case.caller is None:
+        return None
+    async with reading(using) as connection:
+        made = await request_of(connection, case.caller, case.payment_id)
+    assert made is not None, "a payment is never deleted"
+    return RefundOrder(
+        reference=new_reference(),
+        shortcode=made.shortcode,
+        reason=refund_reason_of(case.kind),
+        amount=None,
+        possible=made.shortcode in shortcodes,
+        receipt=fact.receipt,
+    )
+
+
+def _fact(case: WorkedCase, asked: CaseDecision) -> CaseDecided:
     if asked.resolution is Resolution.DISMISS:
         return CaseDismissed(case.case_id, case.fact_id, asked.operator, asked.why)
+    if asked.resolution is Resolution.RETURN:
+        return CaseReturned(case.case_id, case.fact_id, asked.operator, asked.why, uuid7(), case.receipt)
     return CaseAccepted(
         case_id=case.case_id,
         opened_by=case.fact_id,
@@ -80,7 +123,7 @@ def _fact(case: WorkedCase, asked: CaseDecision) -> CaseSettled:
     )
 
 
-def _check(case: WorkedCase, asked: CaseDecision, fact: CaseSettled) -> None:
+def _check(case: WorkedCase, asked: CaseDecision, fact: CaseDecided) -> None:
     """Raise what is wrong whatever the payment does meanwhile."""
     allowed = rules_of(case.kind).resolutions
     if asked.resolution not in allowed:

@@ -59,7 +59,7 @@ _CAUSES: Mapping[str, str] = {
     "refund-by-itself": "this service: such money goes back by itself",
     "refund-done": "Safaricom, by the refund's result",
     "refund-failed": "Safaricom, by the refund's result",
-    "case": "an operator, settling a case",
+    "case": "an operator, deciding about a case",
 }
 """Who is behind a fact, by the first word of its id."""
 _CAUSES_BY_KIND: Mapping[str, str] = {

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from payment_service.application.inspecting.decided_cases import settled_as_logged
 from payment_service.application.recording.request_encoding import fingerprint_holds
 from payment_service.application.settling.opened_bodies import NATIONAL_DIGITS
 from payment_service.domain.cases import CaseKind
 from payment_service.domain.decisions import booking_action_now_and_told
 from payment_service.domain.edges import edges
-from payment_service.domain.facts import settlement_id
 from payment_service.domain.payment import (
     ENDED_UNPAID,
     LIVE_STATES,
@@ -273,18 +273,6 @@ def _money_cases(found: Evidence, _: Instruments) -> Iterator[str]:
         yield "a money case is open, and it is not held" if is_open else "it is held, and no money case is open"
 
 
-def _acts(found: Evidence, _: Instruments) -> Iterator[str]:
-    for case in found.cases:
-        if case.resolution is None:
-            continue
-        done = settlement_id(case.case_id, case.resolution, case.operator or "", case.why or "", case.accepted_receipt)
-        if case.operator is None or done != case.settled_by:
-            yield f"case {case.case_id} was settled by somebody else, or for another reason, than is kept"
-        logged = {event.fact_id for event in found.events if event.fact_id.startswith(f"case:{case.case_id}:")}
-        if logged - {case.settled_by}:
-            yield f"case {case.case_id} was settled otherwise than the log says"
-
-
 def _way_out(found: Evidence, _: Instruments) -> Iterator[str]:
     payment = found.payment
     if payment is None:
@@ -382,7 +370,7 @@ RULES: Mapping[Invariant, Rule] = {
     Invariant.MONEY_CASES: _money_cases,
     Invariant.EVIDENCE: _evidence,
     Invariant.UNREAD: _unread,
-    Invariant.ACTS: _acts,
+    Invariant.ACTS: lambda found, _: settled_as_logged(found.cases, found.events),
     Invariant.WAY_OUT: _way_out,
     Invariant.QUERIES: _queries,
     Invariant.BOOKING: _booking,

@@ -6,8 +6,9 @@ from uuid import UUID
 
 from payment_service.application.recording.pending_writes import PendingWrites
 from payment_service.application.recording.refund_ledger import RefundLedger
+from payment_service.domain.case_facts import CaseAccepted
 from payment_service.domain.cases import CaseKind
-from payment_service.domain.facts import CaseAccepted, Fact, PromptAccepted, ResultReported, Verdict
+from payment_service.domain.facts import Fact, PromptAccepted, ResultReported, Verdict
 from payment_service.domain.payment import Payment
 from payment_service.domain.transitions import Outcome
 from payment_service.security.sealing import Sealer

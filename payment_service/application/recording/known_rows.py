@@ -6,16 +6,9 @@ from datetime import datetime
 from uuid import UUID
 
 from payment_service.application.recording.refund_ledger import NO_REFUNDS, KnownRefunds, read_refunds
+from payment_service.domain.case_facts import CaseAccepted, CaseDecided, CaseReturned
 from payment_service.domain.cases import OpenCase, may_have_ending_case
-from payment_service.domain.facts import (
-    CaseAccepted,
-    CaseSettled,
-    Fact,
-    PromptAccepted,
-    RefundInDoubt,
-    RefundRequested,
-    ResultReported,
-)
+from payment_service.domain.facts import Fact, PromptAccepted, RefundInDoubt, RefundRequested, ResultReported
 from payment_service.domain.payment import LatePaymentPolicy, Payment
 from payment_service.domain.refund_facts import AboutRefund
 from payment_service.security.sealing import Sealer
@@ -48,7 +41,7 @@ class KnownRows:
     used_ids: Mapping[tuple[str, str], UsedId] = field(default_factory=dict)
     open_cases: Mapping[UUID, Sequence[OpenCase]] = field(default_factory=dict)
     cases: Mapping[UUID, LockedCase] = field(default_factory=dict)
-    """Those that operators settle, by id."""
+    """Those that operators decide about, by id."""
     waiting_callbacks: Mapping[UUID, frozenset[bytes]] = field(default_factory=dict)
     """By payment, the hashes of the bodies that are kept and not applied."""
     refunds: KnownRefunds = NO_REFUNDS
@@ -68,7 +61,7 @@ class NamesTold:
     request_ids: Sequence[tuple[str, str]]
     """With their callers."""
     cases: Mapping[UUID, UUID | None]
-    """Those that operators settle, with their payments."""
+    """Those that operators decide about, with their payments."""
     refund_facts: Sequence[tuple[UUID | None, str | None, str]]
     """Of facts about refunds, the refund's id or its reference, and the fact's id."""
     of_refunds: bool
@@ -97,9 +90,9 @@ def names_told(
             if isinstance(fact, ResultReported | PromptAccepted) and fact.checkout_request_id is not None
         ],
         request_ids=request_ids,
-        cases={fact.case_id: payment_id for payment_id, *_, fact in told if isinstance(fact, CaseSettled)},
+        cases={fact.case_id: payment_id for payment_id, *_, fact in told if isinstance(fact, CaseDecided)},
         refund_facts=[(by_id, name, fact.fact_id) for _, by_id, name, fact in told if isinstance(fact, AboutRefund)],
-        of_refunds=any(isinstance(fact, AboutRefund | RefundRequested) for fact in facts),
+        of_refunds=any(isinstance(fact, AboutRefund | RefundRequested | CaseReturned) for fact in facts),
     )
 
 

@@ -16,7 +16,7 @@ from payment_service.security.sealing import Sealer
 from payment_service.store import caller_requests, casework, event_log, evidence, inbox
 from payment_service.store import payments as store
 from payment_service.store.caller_requests import NewRequest
-from payment_service.store.casework import CaseAct
+from payment_service.store.casework import CaseAct, CaseReturn
 from payment_service.store.event_log import LoggedEvent
 from payment_service.store.evidence import EndedCase, ExchangeRow, NewCase, ReceiptRow
 from payment_service.store.inbox import NewCallback, ReplayRow
@@ -37,8 +37,9 @@ class PendingWrites:
         self._sealer, self._now = sealer, now
         self.events: list[LoggedEvent] = []
         self.cases: dict[tuple[str, str], NewCase] = {}
-        """By reference and fact id; so are those that end."""
+        """By reference and fact id; so are those that end, and those whose money is sent back."""
         self.ended: dict[tuple[str, str], EndedCase] = {}
+        self.returns: dict[tuple[str, str], CaseReturn] = {}
         self.acts: list[CaseAct] = []
         self.settled: set[tuple[str, str]] = set()
         """Those whose callback has been applied by now."""
@@ -72,6 +73,7 @@ class PendingWrites:
             *_of_any(evidence.insert_exchanges, self.exchanges),
             *refunds.statements(),
             *_of_any(evidence.insert_cases, _sorted(self.cases)),
+            *_of_any(casework.note_returns, _sorted(self.returns)),
             *_of_any(partial(evidence.end_cases, at=self._now), _sorted(self.ended)),
             *_of_any(casework.insert_acts, self.acts),
             *_of_any(partial(evidence.settle_unapplied, at=self._now), sorted(self.settled)),

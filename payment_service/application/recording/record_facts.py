@@ -19,6 +19,7 @@ from uuid import UUID
 
 import structlog
 
+from payment_service.application.recording.case_ledger import CaseLedger
 from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.holders import Holders
 from payment_service.application.recording.known_rows import KnownRows, names_told, read_known_rows
@@ -27,16 +28,11 @@ from payment_service.application.recording.refund_ledger import RefundLedger
 from payment_service.application.recording.request_encoding import KeptRequest, conflict, request_row
 from payment_service.domain.automatic_refunds import AutomaticRefunds, goes_back
 from payment_service.domain.callbacks import CallbackStatus
-from payment_service.domain.case_rules import CaseMarks, resolution_of
-from payment_service.domain.cases import Case, CaseKind, OpenCase
+from payment_service.domain.case_facts import CaseDecided, CaseReturned
+from payment_service.domain.case_rules import CaseMarks
+from payment_service.domain.cases import Case, CaseKind
 from payment_service.domain.errors import BookingLocked, RequestIdReused
-from payment_service.domain.facts import (
-    CaseSettled,
-    Fact,
-    SendClaimed,
-    SiblingPaid,
-    Unreadable,
-)
+from payment_service.domain.facts import Fact, SendClaimed, SiblingPaid, Unreadable
 from payment_service.domain.findings import Finding, Surroundings
 from payment_service.domain.payment import Payment, State, Times
 from payment_service.domain.refund import Refund, RefundOrder, RefundRefusal, RefundTimes
@@ -47,9 +43,8 @@ from payment_service.security.keys import KeyRing
 from payment_service.security.sealing import Sealer
 from payment_service.store import event_log
 from payment_service.store.caller_requests import used_by
-from payment_service.store.casework import LockedCase, settling_act
 from payment_service.store.event_log import NewEvent
-from payment_service.store.evidence import EndedCase, ExchangeRow, new_case
+from payment_service.store.evidence import ExchangeRow
 from payment_service.store.health import DATABASE_NOW
 from payment_service.store.inbox import ReplayRow, SealedCallback, new_callback
 from payment_service.store.payments import Stored
@@ -72,7 +67,7 @@ class Submission:
     """The refund's own, where the fact is about one."""
     refund_id: UUID | None = None
     refund: RefundOrder | None = None
-    """What is asked for with `RefundRequested`."""
+    """What is asked for with `RefundRequested` or `CaseReturned`."""
     exchange: ExchangeRow | None = None
     callback: SealedCallback | None = None
     request: KeptRequest | None = None
@@ -80,7 +75,7 @@ class Submission:
     replay: ReplayRow | None = None
     """Noted with what becomes of the callback, which then is one that was kept before."""
     seen: CaseMarks | None = None
-    """How the case stood that the fact settles, as the operator has seen it."""
+    """How the case stood that the fact decides about, as the operator has seen it."""
     only_keep: str | None = None
     """Why the fact could not be applied: its callback is then kept, to be applied later."""
 
@@ -153,11 +148,10 @@ class _Ledger:
         for payment_id, row in known.by_id.items():
             self._bookings.setdefault((row.payment.caller, row.payment.booking_id), []).append(payment_id)
         self._refunds = RefundLedger(known.refunds, now, tools.refund_times)
-        self._open_cases = {payment_id: list(cases) for payment_id, cases in known.open_cases.items()}
-        self._cases = dict(known.cases)
         self._waiting = {payment_id: set(bodies) for payment_id, bodies in known.waiting_callbacks.items()}
         self._used_ids = dict(known.used_ids)
         self._writes = PendingWrites(tools.sealer, now)
+        self._cases = CaseLedger(known.open_cases, known.cases, self._writes, now)
         self._holders = Holders(
             tools.sealer, now, known.receipt_holder, known.checkout_holder, self._writes, self._refunds
         )
@@ -176,8 +170,8 @@ class _Ledger:
             return BookingLocked()
         if submission.request is not None:
             return self._take_request(submission, fact, submission.request)
-        if isinstance(fact, CaseSettled):
-            return self._settle(fact, submission.seen)
+        if isinstance(fact, CaseDecided):
+            return self._decide(submission, fact)
         payment_id = submission.payment_id or self._id_of.get(submission.reference or "")
         row = self._rows.get(payment_id) if payment_id is not None else None
         if submission.exchange is not None:
@@ -212,34 +206,32 @@ class _Ledger:
             self._keep_request(request)
         return Recorded(outcome.payment, outcome.refused, row.trace_parent)
 
-    def _settle(self, fact: CaseSettled, seen: CaseMarks | None) -> Recorded | BookingLocked:
-        """Settle a case as an operator wants it, unless something is not as the operator has seen it."""
-        case = self._cases.get(fact.case_id)
+    def _decide(self, submission: Submission, fact: CaseDecided) -> Recorded | BookingLocked:
+        """Do with a case what an operator wants, unless something is not as the operator has seen it."""
+        case = self._cases.to_decide(fact.case_id)
         if case is None:
             return BookingLocked()
         row = self._rows.get(case.payment_id) if case.payment_id is not None else None
         payment = row.payment if row is not None else None
-        if case.settled_by == fact.fact_id:
+        begun = isinstance(fact, CaseReturned) and case.refund_id == fact.refund_id
+        if begun or case.settled_by == fact.fact_id:
             # A transaction whose outcome was unknown is run again, and an operator may ask again.
             return Recorded(payment, replayed=True)
-        if case.settled_at is not None or seen != self._marks(case, payment):
+        siblings = self._siblings(payment) if payment is not None else ()
+        if case.settled_at is not None or submission.seen != self._cases.marks(case, payment, siblings):
             return Recorded(payment, unseen=True)
         if payment is not None:
-            outcome = self._apply(payment, fact)
+            # What nothing bars, the payment's table lets through.
+            if isinstance(asked := self._refunds.ask(payment, submission.refund, fact), RefundRefusal):
+                return Recorded(payment, refused=True, refund_refusal=asked)
+            outcome = self._apply(payment, asked)
             if outcome.refused:
                 return Recorded(payment, refused=True, barred_by=outcome.row)
             payment = self._rows[payment.payment_id].payment
-        else:
-            self._end_case(case.reference, case.fact_id, fact)
-        self._cases[case.case_id] = case._replace(settled_at=self._now, settled_by=fact.fact_id)
-        self._writes.acts.append(settling_act(fact, case.version + 1, self._now))
+        elif not isinstance(fact, CaseReturned):
+            self._cases.settle_alone(case, fact)
+        self._cases.decide(case, fact)
         return Recorded(payment)
-
-    def _marks(self, case: LockedCase, payment: Payment | None) -> CaseMarks:
-        if payment is None:
-            return CaseMarks(case.version, 0, 0)
-        versions = sum(one.version for one in (payment, *self._siblings(payment)))
-        return CaseMarks(case.version, versions, len(self._open_cases.get(payment.payment_id, ())))
 
     def _take_refund_fact(self, submission: Submission, fact: AboutRefund) -> Recorded | BookingLocked:
         """Apply a fact to a refund, and what it means to the refund's payment."""
@@ -274,14 +266,14 @@ class _Ledger:
         if outcome.payment.state is State.COMPLETED and payment.state is not State.COMPLETED:
             for sibling in self._siblings(payment):
                 self._apply(sibling, SiblingPaid(payment.payment_id))
-        if not isinstance(fact, CaseSettled):
+        if not isinstance(fact, CaseDecided):
             # What an operator has just decided about is the operator's.
             self._send_back(payment, outcome.payment)
         return outcome
 
     def _send_back(self, before: Payment, after: Payment) -> None:
         """Begin the refund of money that goes back by itself, in the transaction that records the money."""
-        allowed, cases = self._tools.automatic_refunds, self._open_cases.get(after.payment_id, ())
+        allowed, cases = self._tools.automatic_refunds, self._cases.open_of(after.payment_id)
         left = self._refunds.left(after.receipt) if after.receipt is not None else None
         why = goes_back(before, after, self._siblings(after), cases, left, allowed)
         if why is None:
@@ -295,7 +287,7 @@ class _Ledger:
             siblings=self._siblings(payment),
             receipt_holder=self._holders.of_receipt(fact),
             checkout_holder=self._holders.of_checkout(fact),
-            open_cases=tuple(self._open_cases.get(payment.payment_id, ())),
+            open_cases=self._cases.open_of(payment.payment_id),
             callback_waiting=bool(self._waiting[payment.payment_id]),
         )
 
@@ -325,33 +317,13 @@ class _Ledger:
         if outcome.changed(before) or outcome.case is not None:
             self._facts.add((before.payment_id, fact.fact_id))
         if outcome.case is not None:
-            self._open_case(before.payment_id, before.reference, outcome.case, fact)
+            self._cases.open(before.payment_id, before.reference, outcome.case, fact)
         for case in outcome.ended:
-            self._open_cases[before.payment_id].remove(case)
-            self._end_case(before.reference, case.fact_id, fact)
+            self._cases.end(before, case, fact)
+        self._cases.note_return(before, fact)
         self._holders.note(before, fact, outcome)
         if after is not before:
             self._rows[before.payment_id] = replace(row, payment=after, chain_hash=chain_hash)
-
-    def _open_case(self, payment_id: UUID | None, reference: str, case: Case, fact: Fact | AboutRefund) -> None:
-        opened = self._writes.cases[reference, fact.fact_id] = new_case(payment_id, reference, case, fact, self._now)
-        if payment_id is not None:
-            still_open = OpenCase(opened.kind, opened.is_money, opened.fact_id, opened.mpesa_receipt_number)
-            self._open_cases.setdefault(payment_id, []).append(still_open)
-        self._writes.opened.append(
-            {
-                "payment_id": str(payment_id) if payment_id else None,
-                "reference": reference,
-                "case": case.kind.value,
-                "is_money": case.is_money,
-                "cause": type(fact).__name__,
-            }
-        )
-
-    def _end_case(self, reference: str, opened_by: str, fact: Fact) -> None:
-        settled = isinstance(fact, CaseSettled) and fact.opened_by == opened_by
-        resolution = resolution_of(fact) if isinstance(fact, CaseSettled) and settled else None
-        self._writes.ended[reference, opened_by] = EndedCase(reference, opened_by, fact.fact_id, resolution)
 
     def _keep_request(self, request: KeptRequest) -> None:
         row = request_row(self._tools.sealer, self._tools.request_fingerprint_keys, request, self._now)
@@ -363,7 +335,7 @@ class _Ledger:
             return
         reference = submission.reference or ""
         if status is CallbackStatus.UNMATCHED:
-            self._open_case(None, reference, _UNKNOWN_PAYMENT, fact)
+            self._cases.open(None, reference, _UNKNOWN_PAYMENT, fact)
         if (payment_id, fact.fact_id) in self._unapplied and (reference, fact.fact_id) not in self._writes.cases:
             self._writes.settled.add((reference, fact.fact_id))
         # The same body twice in one group is one callback; the later one knows no less than the earlier.

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from payment_service.domain.case_facts import CaseReturned
 from payment_service.domain.facts import Fact, RefundRequested
 from payment_service.domain.payment import Payment
 from payment_service.domain.reasons import Reason
@@ -103,12 +104,12 @@ class RefundLedger:
 
     def ask(self, payment: Payment, order: RefundOrder | None, fact: Fact) -> Fact | RefundRefusal:
         """Record a refund where one is asked for: what its payment is told then, or why nothing is recorded."""
-        if order is None or not isinstance(fact, RefundRequested):
+        if order is None or not isinstance(fact, RefundRequested | CaseReturned):
             return fact
         receipt = order.receipt or payment.receipt
         received = self._received.get(receipt or "")
         left = self.left(receipt) if receipt is not None else None
-        bar = bar_to_refund(payment, order, received, left, by_case=fact.by_case)
+        bar = bar_to_refund(payment, order, received, left, by_case=isinstance(fact, CaseReturned))
         if bar is not None or receipt is None or received is None or left is None:
             return RefundRefusal(bar or RefundBar.RECEIPT_PENDING, left or 0)
         amount = order.amount or left
@@ -129,7 +130,7 @@ class RefundLedger:
             originator_conversation_id=str(fact.refund_id) if part else None,
         )
         self._rows[refund.refund_id] = first_refund(refund, self._times)
-        self._changed("RefundRequested", None, refund)
+        self._changed(type(fact).__name__, None, refund)
         frees_seat = amount == left or order.reason in GIVES_UP_THE_SEAT
         return replace(fact, part=part, frees_seat=frees_seat)
 

@@ -59,7 +59,8 @@ async def settle(
 ) -> CaseFile:
     """Settle a case as it was seen in this file."""
     decision = CaseDecision(file.case.case_id, marks_of(file.case), resolution, operator, why, receipt)
-    return await resolve_case(process.core.reads, process.core.facts, decision)
+    core = process.core
+    return await resolve_case(core.reads, core.facts, core.refund_shortcodes, decision)
 
 
 def attempt(file: CaseFile, payment_id: UUID | None = None) -> str:

@@ -254,7 +254,7 @@ async def test_what_the_kind_or_the_receipt_does_not_allow_is_refused_by_its_fie
     file = await only_case(process)
     with pytest.raises(ResolutionRefused) as refusal:
         await settle(process, file, Resolution.DISMISS)
-    assert refusal.value.allowed == (Resolution.ACCEPT,)
+    assert refusal.value.allowed == (Resolution.ACCEPT, Resolution.RETURN)
     with pytest.raises(InvalidRequest, match="the receipt that the case is about"):
         await settle(process, file, receipt="RCPT000002")
     assert (await process.tell(payment)).booking_action is BookingAction.REVIEW
@@ -326,7 +326,7 @@ async def test_the_story_of_a_payment_says_who_settled_its_case_and_why(process:
     assert (settled.what, settled.by) == ("money case LATE_PAYMENT settled", f"operator {OPERATOR}")
     assert settled.details[0] == f"ACCEPT, receipt RCPT000001: {WHY}"
     assert [moment.by for moment in story.moments if moment.what.startswith("version 6")] == [
-        "an operator, settling a case"
+        "an operator, deciding about a case"
     ]
 
 

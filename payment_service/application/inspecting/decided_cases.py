@@ -1,0 +1,36 @@
+"""Whether what operators have decided about cases is what the log of their payment vouches for."""
+
+from collections.abc import Iterator, Sequence
+from uuid import UUID
+
+from payment_service.domain.case_facts import settlement_id
+from payment_service.domain.case_rules import Resolution
+from payment_service.domain.facts import RefundDone
+from payment_service.store.audit import CaseRow
+from payment_service.store.event_log import LoggedEvent
+
+
+def settled_as_logged(cases: Sequence[CaseRow], events: Sequence[LoggedEvent]) -> Iterator[str]:
+    """What is wrong with the acts on a payment's cases."""
+    for case in cases:
+        returned = {
+            settlement_id(case.case_id, Resolution.RETURN, operator, why, receipt, UUID(refund_id))
+            for operator, why, receipt, refund_id in case.returns
+        }
+        if case.resolution is not None and (case.operator is None or _end_due(case) != case.settled_by):
+            yield f"case {case.case_id} was settled by somebody else, or for another reason, than is kept"
+        logged = {event.fact_id for event in events if event.fact_id.startswith(f"case:{case.case_id}:")}
+        if logged - returned - {case.settled_by}:
+            yield f"case {case.case_id} was settled otherwise than the log says"
+        if returned - logged:
+            yield f"money of case {case.case_id} was sent back otherwise than the log says"
+
+
+def _end_due(case: CaseRow) -> str:
+    """The id of the fact that must have ended a case which an operator has settled."""
+    if case.resolution == Resolution.RETURN:
+        *_, last = case.returns
+        return RefundDone(UUID(last[3]), amount=0).fact_id
+    return settlement_id(
+        case.case_id, case.resolution or "", case.operator or "", case.why or "", case.accepted_receipt
+    )

@@ -1,0 +1,72 @@
+"""What operators decide about cases, as facts of the payment that a case is about."""
+
+import hashlib
+from dataclasses import dataclass
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class CaseAccepted:
+    """An operator settled a case: its money is this payment's, and enough."""
+
+    case_id: UUID
+    opened_by: str
+    """The id of the fact that opened the case."""
+    operator: str
+    why: str
+    receipt: str | None = None
+    """Of the money: the case's own, or the one that the operator has found. None where it is the payment's already."""
+    amount: int | None = None
+    """Whole shillings, where the case tells them."""
+
+    @property
+    def fact_id(self) -> str:
+        return settlement_id(self.case_id, "ACCEPT", self.operator, self.why, self.receipt)
+
+
+@dataclass(frozen=True, slots=True)
+class CaseDismissed:
+    """An operator settled a case: nothing in it is for this payment, or it has been dealt with elsewhere."""
+
+    case_id: UUID
+    opened_by: str
+    operator: str
+    why: str
+
+    @property
+    def fact_id(self) -> str:
+        return settlement_id(self.case_id, "DISMISS", self.operator, self.why, None)
+
+
+@dataclass(frozen=True, slots=True)
+class CaseReturned:
+    """An operator has the money of a case sent back. The case ends once that is proven."""
+
+    case_id: UUID
+    opened_by: str
+    operator: str
+    why: str
+    refund_id: UUID
+    receipt: str | None = None
+    """Of the money, as the case names it. None where it is the payment's."""
+    part: bool = False
+    """Some of the money has gone back before."""
+    frees_seat: bool = True
+
+    @property
+    def fact_id(self) -> str:
+        return settlement_id(self.case_id, "RETURN", self.operator, self.why, self.receipt, self.refund_id)
+
+
+CaseSettled = CaseAccepted | CaseDismissed
+"""What ends the case that it is about."""
+CaseDecided = CaseSettled | CaseReturned
+
+
+def settlement_id(
+    case_id: UUID, resolution: str, operator: str, why: str, receipt: str | None, refund_id: UUID | None = None
+) -> str:
+    """Ends in a digest of who did what and why, so that the chain of the log vouches for it and names nobody."""
+    parts = [resolution, operator, why, receipt or "", *([str(refund_id)] if refund_id is not None else [])]
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return f"case:{case_id}:{digest[:32]}"

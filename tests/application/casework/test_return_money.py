@@ -1,0 +1,162 @@
+"""Money of a case that an operator sends back: one refund, the case that waits for it, and how both end."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+import pytest
+
+from payment_service.application.casework.show_cases import CaseFile
+from payment_service.domain.case_rules import Resolution
+from payment_service.domain.errors import CaseAlreadySettled, CaseChanged, RefundBarred, ResolutionRefused
+from payment_service.domain.payment import Payment
+from payment_service.domain.refund import RefundBar
+from payment_service.domain.refund_facts import RefundClaimed, RefundReported, RefundVerdict
+from tests.application.casework.casefiles import OPERATOR, attempt, expired, late, only_case, open_cases, settle
+from tests.application.casework.test_resolve_case import ACTS, broken
+from tests.application.refunding.test_recorded_refunds import ask, tell
+from tests.databases import Database
+from tests.rows import count, rows_of
+from tests.rpc.processes import Process, paid, sent
+
+WHY = "no seat is left, ticket 17"
+RETURN = Resolution.RETURN
+LATE_RECEIPT = "RCPT000001"
+
+
+def done(receipt: str = LATE_RECEIPT, amount: int = 500) -> RefundReported:
+    return RefundReported(f"callback:done:{receipt}", RefundVerdict.DONE, "0", receipt, amount)
+
+
+FAILED = RefundReported("callback:failed", RefundVerdict.FAILED, "1")
+
+
+async def returned(process: Process, file: CaseFile) -> tuple[CaseFile, UUID]:
+    """The case while its money is on its way back, and the refund."""
+    now = await settle(process, file, RETURN, why=WHY)
+    assert now.case.refund_id is not None
+    return now, now.case.refund_id
+
+
+async def sent_and(process: Process, payment: Payment, refund_id: UUID, result: RefundReported) -> None:
+    await tell(process, payment, refund_id, RefundClaimed(uuid4()), result)
+
+
+async def test_late_money_is_returned_and_its_case_ends_with_the_refund(process: Process, database: Database) -> None:
+    payment = await late(process, 1, LATE_RECEIPT)
+    now, refund_id = await returned(process, await only_case(process))
+    assert (attempt(now), now.case.settled_at, now.case.refund_state) == ("RELEASE", None, "REQUESTED")
+    assert await rows_of(database, "SELECT receipt, amount, reason, state FROM refunds") == [
+        (LATE_RECEIPT, 500, "PAID_LATE", "REQUESTED")
+    ]
+    assert await rows_of(database, ACTS) == [("RETURN", OPERATOR, WHY, LATE_RECEIPT, 2)]
+    last = "SELECT fact_kind, state FROM payment_events ORDER BY version DESC LIMIT 1"
+    assert await rows_of(database, last) == [("CaseReturned", "REFUNDING")]
+    assert await broken(process, database) == []
+    await sent_and(process, payment, refund_id, done())
+    assert await open_cases(process) == []
+    ended = "SELECT resolution, settled_by FROM cases"
+    assert await rows_of(database, ended) == [("RETURN", f"refund-done:{refund_id}")]
+    assert await broken(process, database) == []
+
+
+async def test_a_wrong_amount_is_returned_whole(process: Process, database: Database) -> None:
+    payment = await process.tell(await process.create(), *sent(1))
+    file = await only_case(process, payment, paid("RCPT000001", 499))
+    _, refund_id = await returned(process, file)
+    assert await rows_of(database, "SELECT receipt, amount FROM refunds") == [("RCPT000001", 499)]
+    await sent_and(process, payment, refund_id, done(amount=499))
+    states = "SELECT state, refunded_amount, money_case_open FROM payment_transactions"
+    assert await rows_of(database, states) == [("REFUNDED", 499, False)]
+    assert await open_cases(process) == []
+    assert await broken(process, database) == []
+
+
+async def test_a_case_whose_refund_fails_is_decided_again(process: Process, database: Database) -> None:
+    payment = await late(process, 1, LATE_RECEIPT)
+    under_way, first = await returned(process, await only_case(process))
+    await sent_and(process, payment, first, FAILED)
+    again = await only_case(process)
+    assert (again.case.refund_state, again.case.refund_result_code, attempt(again)) == ("FAILED", "1", "RELEASE")
+    with pytest.raises(CaseChanged):
+        await settle(process, under_way, why="on the old picture")
+    # By the same operator for the same reason: it is another act all the same.
+    _, second = await returned(process, again)
+    assert second != first
+    await sent_and(process, payment, second, done())
+    assert await open_cases(process) == []
+    assert [act for act, *_ in await rows_of(database, ACTS)] == ["RETURN", "RETURN"]
+    assert await broken(process, database) == []
+
+
+async def test_money_is_not_returned_beside_a_refund_that_is_under_way_or_done(
+    process: Process, database: Database
+) -> None:
+    payment = await late(process, 1, LATE_RECEIPT)
+    refund_id = await ask(process, payment)
+    file = await only_case(process)
+    with pytest.raises(RefundBarred) as refusal:
+        await settle(process, file, RETURN, why=WHY)
+    assert refusal.value.bar is RefundBar.REFUND_UNDER_WAY
+    assert (await count(database, "refunds"), await count(database, "case_acts")) == (1, 0)
+    await sent_and(process, payment, refund_id, done())
+    with pytest.raises(CaseAlreadySettled):
+        await settle(process, file, RETURN, why=WHY)
+    assert await broken(process, database) == []
+
+
+async def test_while_money_is_on_its_way_back_the_case_is_not_settled_otherwise(
+    process: Process, database: Database
+) -> None:
+    await late(process, 1, LATE_RECEIPT)
+    now, refund_id = await returned(process, await only_case(process))
+    assert (await settle(process, now, RETURN, why=WHY)).case.refund_id == refund_id, "asked again, it is as it is"
+    with pytest.raises(ResolutionRefused):
+        await settle(process, now)
+    with pytest.raises(RefundBarred):
+        await settle(process, now, RETURN, operator="brian", why=WHY)
+    assert (await count(database, "refunds"), await count(database, "case_acts")) == (1, 1)
+
+
+async def test_of_two_operators_at_once_one_returns_the_money_and_the_other_is_told(
+    process: Process, database: Database
+) -> None:
+    await late(process, 1, LATE_RECEIPT)
+    file = await only_case(process)
+    told = await asyncio.gather(
+        settle(process, file, RETURN, operator="amina"),
+        settle(process, file, RETURN, operator="brian"),
+        settle(process, file, operator="chege"),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(one, CaseFile) for one in told) == 1
+    assert {type(one) for one in told if isinstance(one, Exception)} <= {CaseChanged, CaseAlreadySettled}
+    assert await count(database, "case_acts") == 1
+    assert await broken(process, database) == []
+
+
+async def test_a_double_payment_is_returned_and_the_other_keeps_the_seat(process: Process, database: Database) -> None:
+    first = await expired(process, 1, booking_id="BK-1")
+    process.writers.clock.move(200)
+    second = await process.tell(await process.create(booking_id="BK-1"), *sent(2), paid("RCPT000002"))
+    file = await only_case(process, first, paid("RCPT000001"))
+    assert (file.case.kind, attempt(file, second.payment_id)) == ("DUPLICATE_PAYMENT", "CONFIRM")
+    now, refund_id = await returned(process, file)
+    assert attempt(now) == "FOLLOW_SIBLING"
+    assert attempt(now, second.payment_id) == "CONFIRM"
+    await sent_and(process, first, refund_id, done())
+    assert await open_cases(process) == []
+    assert await rows_of(database, "SELECT reason FROM refunds") == [("PAID_TWICE",)]
+    assert await broken(process, database) == []
+
+
+async def test_money_is_not_returned_where_refunds_are_not_set_up(process: Process, database: Database) -> None:
+    await late(process, 1, LATE_RECEIPT)
+    file = await only_case(process)
+    core = replace(process.core, refund_shortcodes=())
+    with pytest.raises(RefundBarred) as refusal:
+        await settle(replace(process, core=core), file, RETURN, why=WHY)
+    assert refusal.value.bar is RefundBar.NOT_SET_UP
+    assert (await count(database, "refunds"), await count(database, "case_acts")) == (0, 0)
