@@ -25,6 +25,11 @@ refunds = typer.Typer(no_args_is_help=True, help="Refund a whole trip. Asks the 
 File = Annotated[Path, typer.Option("--file", help="CSV in UTF-8 with the one column booking_id.")]
 
 
+Caller = Annotated[
+    str, typer.Option("--caller", help="Whose bookings they are; needed where several callers have one of the same id.")
+]
+
+
 class _NotAll(Exception):
     """Not every booking of the list is refunded."""
 
@@ -33,6 +38,7 @@ class _NotAll(Exception):
 def start(
     file: File,
     reason: Reason,
+    caller: Caller = "",
     fee_percent: Annotated[
         int,
         typer.Option("--fee-percent", min=0, max=99, help="What is kept of each payment; rounded down to shillings."),
@@ -52,7 +58,7 @@ def start(
     once. Exit code 1 where not every booking is refunded by the end.
     """
     bookings = _bookings(file)
-    act = Act(operator or account(), reason, fee_percent)
+    act = Act(operator or account(), caller, reason, fee_percent)
     where = reached(service)
 
     async def refund() -> None:
@@ -87,14 +93,14 @@ def start(
 
 
 @refunds.command("show")
-def show(file: File, service: Service = None, output: As = Output.TEXT) -> None:
+def show(file: File, caller: Caller = "", service: Service = None, output: As = Output.TEXT) -> None:
     """Show how the money of each booking of a list stands. Changes nothing."""
     bookings = _bookings(file)
     where = reached(service)
 
     async def look() -> None:
         async with operations(where) as stub:
-            trip = await plan(stub, bookings, Act())
+            trip = await plan(stub, bookings, Act(caller=caller))
         if output is Output.JSON:
             _report(trip, {}, "", output)
         else:

@@ -45,6 +45,8 @@ class Passenger:
     """Whole shillings that go back."""
     shortcode: str = ""
     payment_id: str = ""
+    caller: str = ""
+    """Whose booking it is."""
     fee: int = 0
     """Whole shillings that are kept, of one that is not asked for yet."""
     masked_phone: str = ""
@@ -84,6 +86,7 @@ def passenger(listed: ListedBooking, answer: pb.RefundBookingResponse) -> Passen
         fee=answer.fee.units,
         shortcode=answer.shortcode,
         payment_id=answer.payment.payment.payment_id,
+        caller=answer.payment.caller,
         masked_phone=answer.payment.payment.masked_phone,
         code=answer.provider_result_code,
     )

@@ -43,9 +43,11 @@ _WRONG_LINE = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Who sends money back, why, and what is kept of it."""
+    """Who sends money back, of whose bookings, why, and what is kept of it."""
 
     operator: str = ""
+    caller: str = ""
+    """Whose bookings they are; empty where each can only be one caller's."""
     reason: str = ""
     fee_percent: int = 0
 
@@ -165,6 +167,7 @@ async def look_at(stub: Any, listed: ListedBooking, act: Act, *, only_look: bool
         reason=act.reason,
         validate_only=only_look,
         fee_percent=act.fee_percent,
+        caller=act.caller,
     )
     try:
         return passenger(listed, await _patiently(stub, asked, patience))

@@ -20,6 +20,9 @@ _SAID: Final = {
 def plan_lines(file: str, trip: Sequence[Passenger]) -> Iterator[str]:
     """How a trip stands before anything is sent: how many, how much, and what cannot go back, with the reason."""
     yield f"{len(trip)} bookings in {file}"
+    callers = ", ".join(sorted({one.caller for one in trip if one.caller}))
+    if callers:
+        yield f"  caller: {callers}"
     yield from _sums(trip, _SAID)
     yield from _barred(trip)
 
@@ -93,6 +96,7 @@ def as_json(trip: Sequence[Passenger], floats: Mapping[str, Float], stopped: str
                     "amount_kes": one.amount,
                     "fee_kes": one.fee,
                     "payment_id": one.payment_id,
+                    "caller": one.caller,
                     "shortcode": one.shortcode,
                     "masked_phone": one.masked_phone,
                     "provider_result_code": one.code,

@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from payment_service.domain.payment import Payment
 from payment_service.domain.refund import Refund, RefundBar, RefundState
 from payment_service.domain.standings import Standing, standing
+
+RESERVED_PREFIX: Final = "operations:"
+"""Of request ids that are made here. Callers cannot use them, or a refund of theirs would pass for one by booking."""
 
 _HOLDS_MONEY = frozenset({Standing.COMPLETED, Standing.RECEIPT_PENDING, Standing.UNDER_REVIEW, Standing.REFUNDING})
 
@@ -25,7 +29,7 @@ class RefundTry:
 
 
 def payment_to_refund(attempts: Sequence[Payment]) -> Payment | RefundBar:
-    """Of all payments of a booking, the oldest first, the one whose money goes back.
+    """Of all payments of a caller's booking, the oldest first, the one whose money goes back.
 
     One that holds money; else the latest that has been returned; else the latest, of which there is nothing to return.
     """
@@ -47,7 +51,7 @@ def request_ids(payment_id: UUID, refunds: int) -> list[str]:
     They are made of the payment alone. So whoever asks, from whichever list of bookings, however often and from however
     many machines at once, asks for one refund; only after one that has failed there is another id.
     """
-    return [f"operations:{payment_id}:{number}" for number in range(refunds + 1)]
+    return [f"{RESERVED_PREFIX}{payment_id}:{number}" for number in range(refunds + 1)]
 
 
 def latest_try(ids: Sequence[str], used: Mapping[str, UUID], refunds: Sequence[Refund]) -> RefundTry:

@@ -67,7 +67,10 @@ _WHY_NO_REFUND: Final[Mapping[RefundBar, str]] = {
     " of a payment: leave the amount unset for that.",
     RefundBar.PART_TOO_LARGE: "A part of a payment goes back by M-Pesa's B2C, which moves no more than"
     f" {B2C_AMOUNT_MAX} shillings at a time. Ask for several parts, each with a request id of its own.",
-    RefundBar.SEVERAL_PAID: "More than one payment of this booking holds money. Settle its case first.",
+    RefundBar.SEVERAL_PAID: "More than one payment of this booking holds money. Settle the case of the one that is"
+    " too many first: `cases resolve … return` sends its money back.",
+    RefundBar.SEVERAL_CALLERS: "More than one caller has payments of a booking with this id. Name the one whose booking"
+    " you mean: with --caller, or in the field caller.",
     RefundBar.OTHER_MONEY: "The payment stands on other money than the case is about. Send that of the case back in the"
     " M-Pesa portal, and dismiss.",
     RefundBar.NOT_SET_UP: "Refunds are not set up. The operator of this service has to set PAYMENTS_INITIATOR_NAME,"

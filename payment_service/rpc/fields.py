@@ -7,6 +7,7 @@ from uuid import UUID
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from payment_service.daraja.fields import RECEIPT_PATTERN
+from payment_service.domain.booking_refunds import RESERVED_PREFIX
 from payment_service.domain.errors import InvalidRequest, Violation
 
 PAGE_SIZE_DEFAULT = 50
@@ -52,6 +53,14 @@ def phone_number_in(fields: Fields, text: str) -> str:
         fields.refuse("phone_number", PHONE_EXPECTED)
         return ""
     return "254" + found[1]
+
+
+def request_id_in(fields: Fields, text: str) -> None:
+    """A caller's id of a request; those that this service makes itself are refused."""
+    if text.startswith(RESERVED_PREFIX):
+        fields.refuse("request_id", f"expected another beginning than {RESERVED_PREFIX!r}, which is this service's own")
+    else:
+        fields.require("request_id", NAME.fullmatch(text), NAME_EXPECTED)
 
 
 def payment_id_in(fields: Fields, text: str) -> UUID | None:

@@ -174,11 +174,19 @@ def parse_booking_refund(message: pb.RefundBookingRequest) -> BookingRefundReque
         operator = _operator(fields, operator)
     if why or not message.validate_only:
         why = _reason(fields, why)
+    caller_fits = not message.caller or NAME.fullmatch(message.caller)
+    fields.require("caller", caller_fits, f"{NAME_EXPECTED}, or nothing")
     fields.require("fee_percent", 0 <= message.fee_percent <= FEE_PERCENT_MAX, f"expected 0 to {FEE_PERCENT_MAX}")
     fields.end()
     assert reason is not None, "anything else has been refused"
     return BookingRefundRequest(
-        message.booking_id, reason, operator, why, message.fee_percent, only_look=message.validate_only
+        booking_id=message.booking_id,
+        caller=message.caller,
+        reason=reason,
+        operator=operator,
+        why=why,
+        fee_percent=message.fee_percent,
+        only_look=message.validate_only,
     )
 
 

@@ -45,6 +45,7 @@ from payment_service.rpc.fields import (
     phone_number_in,
     receipt_in,
     reference_in,
+    request_id_in,
 )
 from payment_service.store.reads import PaymentFilter
 
@@ -108,7 +109,7 @@ def parse_initiation(
 ) -> Initiation:
     """The request, or InvalidRequest with all that is wrong by itself."""
     fields, later = Fields(), Fields()
-    fields.require("request_id", NAME.fullmatch(message.request_id), NAME_EXPECTED)
+    request_id_in(fields, message.request_id)
     fields.require("booking_id", NAME.fullmatch(message.booking_id), NAME_EXPECTED)
     phone_number = phone_number_in(fields, message.phone_number)
     shortcode = message.shortcode or shortcodes[0].number
@@ -147,7 +148,7 @@ def parse_initiation(
 def parse_retry(message: pb.RetryPaymentRequest) -> tuple[RetryRequest, PhoneWarning | None]:
     """The retry, and a warning about the number it names, if any."""
     fields = Fields()
-    fields.require("request_id", NAME.fullmatch(message.request_id), NAME_EXPECTED)
+    request_id_in(fields, message.request_id)
     payment_id = payment_id_in(fields, message.payment_id)
     phone_number = phone_number_in(fields, message.phone_number) if message.phone_number else ""
     fields.end()
@@ -159,7 +160,7 @@ def parse_retry(message: pb.RetryPaymentRequest) -> tuple[RetryRequest, PhoneWar
 def parse_cancel(message: pb.CancelPaymentRequest) -> CancelRequest:
     """The withdrawal."""
     fields = Fields()
-    fields.require("request_id", NAME.fullmatch(message.request_id), NAME_EXPECTED)
+    request_id_in(fields, message.request_id)
     payment_id = payment_id_in(fields, message.payment_id)
     fields.end()
     assert payment_id is not None, "anything else has been refused"
@@ -169,7 +170,7 @@ def parse_cancel(message: pb.CancelPaymentRequest) -> CancelRequest:
 def parse_refund(message: pb.RefundPaymentRequest) -> RefundRequest:
     """The refund."""
     fields = Fields()
-    fields.require("request_id", NAME.fullmatch(message.request_id), NAME_EXPECTED)
+    request_id_in(fields, message.request_id)
     payment_id = payment_id_in(fields, message.payment_id)
     reason = REFUND_REASONS.get(message.reason)
     fields.require("reason", reason, "expected a value of RefundReason other than REFUND_REASON_UNSPECIFIED")

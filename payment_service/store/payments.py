@@ -171,7 +171,11 @@ SELECT {_SELECTED} FROM payment_transactions p
 JOIN (SELECT DISTINCT * FROM unnest($1::text[], $2::text[]) AS pairs (caller, booking_id)) AS wanted
 ON p.booking_id = wanted.booking_id AND p.caller || '' = wanted.caller"""
 
-_OF_BOOKING = f"SELECT {_SELECTED} FROM payment_transactions p WHERE p.booking_id = %s ORDER BY p.payment_id LIMIT %s"
+_OF_BOOKING = f"""
+SELECT {_SELECTED} FROM payment_transactions p
+WHERE p.booking_id = %s AND p.caller = %s ORDER BY p.payment_id DESC LIMIT %s"""
+
+_CALLERS_OF_BOOKING = "SELECT DISTINCT caller FROM payment_transactions WHERE booking_id = %s ORDER BY caller"
 
 # The locks are a condition on no row, so they are taken once, before any row is looked for.
 _OF_REQUESTS = f"""
@@ -282,10 +286,16 @@ def checkout_holders(indexes: Sequence[bytes]) -> Statement:
     return Statement(_CHECKOUT_HOLDERS, (array_of(indexes),))
 
 
-async def read_attempts(conn: Connection, sealer: Sealer, booking_id: str, most: int) -> list[Payment]:
-    """The payments of a booking, the oldest first; of every caller that has a booking of this name."""
-    cursor = await conn.execute(_OF_BOOKING, (booking_id, most))
-    return [stored(row, sealer).payment for row in await cursor.fetchall()]
+async def callers_of_booking(conn: Connection, booking_id: str) -> list[str]:
+    """The callers that have payments of a booking with this id. Each has booking ids of its own."""
+    cursor = await conn.execute(_CALLERS_OF_BOOKING, (booking_id,))
+    return [caller for (caller,) in await cursor.fetchall()]
+
+
+async def read_attempts(conn: Connection, sealer: Sealer, caller: str, booking_id: str, most: int) -> list[Payment]:
+    """The latest payments of a caller's booking, the oldest of them first."""
+    cursor = await conn.execute(_OF_BOOKING, (booking_id, caller, most))
+    return [stored(row, sealer).payment for row in reversed(await cursor.fetchall())]
 
 
 async def read_prompts(conn: AsyncConnection, sealer: Sealer, ids: Sequence[UUID]) -> list[Prompt]:

@@ -41,6 +41,7 @@ async def test_a_dry_run_says_what_would_be_done_and_does_nothing(
     assert (code, errors) == (0, "")
     assert output.splitlines() == [
         "3 bookings in bookings.csv",
+        "  caller: development",
         "  to be refunded: 2, KES 1,000",
         "  cannot be refunded from here: 1",
         "  line 4  BK-3  No money of this payment is known to have arrived, so none can go back.",

@@ -73,7 +73,7 @@ def test_everything_that_is_wrong_is_named_at_once_up_to_a_page() -> None:
 def answered(booking: int, status: int | None = None, code: str = "") -> Passenger:
     refund = payment_pb2.Refund(status=status) if status is not None else None  # type: ignore[arg-type]  # a number of the enum
     answer = pb.RefundBookingResponse(
-        payment=pb.FoundPayment(payment=payment_pb2.Payment(masked_phone="2547*****678")),
+        payment=pb.FoundPayment(caller="development", payment=payment_pb2.Payment(masked_phone="2547*****678")),
         amount=Money(currency_code="KES", units=1_500),
         refund=refund,
         provider_result_code=code,
@@ -97,6 +97,7 @@ def test_the_plan_says_how_many_how_much_and_what_cannot_go_back_and_why() -> No
     assert sum_of(TRIP, Standing.TO_REFUND, Standing.FAILED) == Sum(2, 3_000)
     assert list(plan_lines("bookings.csv", TRIP)) == [
         "5 bookings in bookings.csv",
+        "  caller: development",
         "  to be refunded: 1, KES 1,500",
         "  under way: 1, KES 1,500",
         "  refunded: 1, KES 1,500",
@@ -108,7 +109,7 @@ def test_the_plan_says_how_many_how_much_and_what_cannot_go_back_and_why() -> No
 
 def test_a_fee_is_said_before_it_is_kept() -> None:
     trip = [replace(answered(number), amount=1_350, fee=150) for number in (1, 2)]
-    assert list(plan_lines("bookings.csv", trip))[1] == "  to be refunded: 2, KES 2,700, and KES 300 kept as a fee"
+    assert list(plan_lines("bookings.csv", trip))[2] == "  to be refunded: 2, KES 2,700, and KES 300 kept as a fee"
     asked = question(sum_of(trip), "the driver is ill")
     assert asked == 'Send KES 2,700 back to 2 passengers, and keep KES 300, because "the driver is ill"?'
 

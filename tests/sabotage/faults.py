@@ -1595,6 +1595,20 @@ FAULTS = (
         (f"{TRIPS}::test_the_float_pays_in_the_order_of_the_list_and_what_is_not_known_stops_nobody",),
     ),
     Fault(
+        "a booking of another caller with the same id is refunded",
+        "payment_service/application/refunding/refund_booking.py",
+        "        if len(callers) > 1 and not asked.caller:",
+        "        if not callers:",
+        (f"{BOOKING_REFUNDS}::test_nothing_of_another_callers_booking_goes_back",),
+    ),
+    Fault(
+        "a caller uses a request id of refunds by booking",
+        "payment_service/rpc/fields.py",
+        "    if text.startswith(RESERVED_PREFIX):",
+        "    if text == RESERVED_PREFIX:",
+        (f"{BOOKING_REFUNDS}::test_a_caller_cannot_use_the_request_ids_of_refunds_by_booking",),
+    ),
+    Fault(
         "a look at a booking's refund asks for it",
         "payment_service/application/refunding/refund_booking.py",
         "    if asked.only_look:",

@@ -122,7 +122,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     in the M-Pesa portal), ABOVE_WHAT_IS_LEFT, PART_TOO_SMALL and PART_TOO_LARGE
     (M-Pesa moves 10 to 250000 shillings to a customer at a time; BadRequest
     names `amount.units` and says what is left), SEVERAL_PAID
-    (of OperationsService: a person decides first, which money is whose) or NOT_SET_UP
+    (of OperationsService: a person decides first, which money is whose),
+    SEVERAL_CALLERS (of OperationsService: name the caller) or NOT_SET_UP
     (this service has no M-Pesa initiator: its operator sets
     PAYMENTS_INITIATOR_NAME, PAYMENTS_INITIATOR_PASSWORD_FILE and
     PAYMENTS_INITIATOR_CERTIFICATE_FILE). The request id stays free.
@@ -270,7 +271,8 @@ the receipt number is known), REFUND_UNDER_WAY, REFUNDED, AMOUNT_UNKNOWN
 in the M-Pesa portal), ABOVE_WHAT_IS_LEFT, PART_TOO_SMALL and PART_TOO_LARGE
 (M-Pesa moves 10 to 250000 shillings to a customer at a time; BadRequest
 names `amount.units` and says what is left), SEVERAL_PAID
-(of OperationsService: a person decides first, which money is whose) or NOT_SET_UP
+(of OperationsService: a person decides first, which money is whose),
+SEVERAL_CALLERS (of OperationsService: name the caller) or NOT_SET_UP
 (this service has no M-Pesa initiator: its operator sets
 PAYMENTS_INITIATOR_NAME, PAYMENTS_INITIATOR_PASSWORD_FILE and
 PAYMENTS_INITIATOR_CERTIFICATE_FILE). The request id stays free.

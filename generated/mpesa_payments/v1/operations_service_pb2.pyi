@@ -1095,6 +1095,7 @@ class RefundBookingRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     FEE_PERCENT_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
     booking_id: _builtins.str
     """Required. The booking."""
     refund_reason: _payment_pb2.RefundReason.ValueType
@@ -1115,6 +1116,10 @@ class RefundBookingRequest(_message.Message):
     back then is a part of the payment, with the limits that parts have. A
     refund that has been asked for stays as it was asked for.
     """
+    caller: _builtins.str
+    """Whose booking it is: each caller has booking ids of its own. May be empty
+    where only one caller has a payment of this booking.
+    """
     def __init__(
         self,
         *,
@@ -1124,10 +1129,11 @@ class RefundBookingRequest(_message.Message):
         reason: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
         fee_percent: _builtins.int = ...,
+        caller: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "fee_percent", b"fee_percent", "operator", b"operator", "reason", b"reason", "refund_reason", b"refund_reason", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "caller", b"caller", "fee_percent", b"fee_percent", "operator", b"operator", "reason", b"reason", "refund_reason", b"refund_reason", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

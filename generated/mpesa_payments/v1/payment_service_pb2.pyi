@@ -64,7 +64,8 @@ class InitiatePaymentRequest(_message.Message):
     "-_.:" (a UUID is fine). Make it once per purchase attempt, store it, and
     repeat it on every retry. All methods that change something share one
     namespace of ids: one that was used for one of them is refused by the
-    others.
+    others. None begins with "operations:", which this service keeps for its
+    own.
     """
     booking_id: _builtins.str
     """Required. The booking to be paid, 1 to 64 letters, digits or "-_.:"."""

@@ -22,12 +22,12 @@ from payment_service.store import reads
 from payment_service.store.audit import receipts_of
 from payment_service.store.caller_requests import kept_ids
 from payment_service.store.engines import driver_connection
-from payment_service.store.payments import read_attempts
+from payment_service.store.payments import callers_of_booking, read_attempts
 from payment_service.store.reads import PaymentRow
 from payment_service.store.refunds import refunds_about
 
 ATTEMPTS_MAX = 200
-"""Payments of one booking that are looked through; a caller that tries so often is at fault."""
+"""Payments of one booking that are looked through, the newest; a caller that tries so often is at fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class BookingRefundRequest:
     """What an operator asks for, parsed."""
 
     booking_id: str
+    caller: str
+    """Whose booking it is; empty where only one caller can be meant."""
     reason: RefundReason
     operator: str
     why: str
@@ -66,7 +68,7 @@ async def refund_booking(
 
     Raises PaymentNotFound, RefundBarred, RequestIdReused, Overloaded or StoreUnavailable; none of them leaves a row.
     """
-    money = await _money_of(using, asked.booking_id)
+    money = await _money_of(using, asked)
     tried = money.tried
     if tried.refund is not None and tried.settled:
         return _answer(using, money, tried.refund.amount)
@@ -82,7 +84,7 @@ async def refund_booking(
         why=asked.why,
     )
     await refund_payment(facts, using, shortcodes, money.payment.caller, request)
-    return _answer(using, await _money_of(using, asked.booking_id), amount)
+    return _answer(using, await _money_of(using, asked), amount)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +100,19 @@ class _Money:
     tried: RefundTry
 
 
-async def _money_of(using: PaymentReads, booking_id: str) -> _Money:
+async def _money_of(using: PaymentReads, asked: BookingRefundRequest) -> _Money:
     """What stands of a booking now. Raises PaymentNotFound, or RefundBarred where no one payment can be meant."""
     async with using.lists, reading(using) as connection:
         driver = await driver_connection(connection)
-        attempts = await read_attempts(driver, using.sealer, booking_id, ATTEMPTS_MAX)
+        callers = await callers_of_booking(driver, asked.booking_id)
+        caller = asked.caller or (callers[0] if callers else "")
+        attempts = await read_attempts(driver, using.sealer, caller, asked.booking_id, ATTEMPTS_MAX)
         if not attempts:
-            raise PaymentNotFound(f"There is no payment of booking {booking_id}.")
+            whose = f" of caller {asked.caller}" if asked.caller else ""
+            raise PaymentNotFound(f"There is no payment of booking {asked.booking_id}{whose}.")
+        if len(callers) > 1 and not asked.caller:
+            # Whose passenger is meant cannot be told from the payments, whatever has become of them.
+            raise RefundBarred(RefundBar.SEVERAL_CALLERS, attempts[-1])
         payment = payment_to_refund(attempts)
         if isinstance(payment, RefundBar):
             raise RefundBarred(payment, attempts[-1])

@@ -9,10 +9,11 @@ from uuid import UUID
 import grpc
 import pytest
 from mpesa_payments.v1 import operations_service_pb2 as pb
-from mpesa_payments.v1 import payment_pb2
+from mpesa_payments.v1 import payment_pb2, payment_service_pb2
 
 from payment_service.application.inspecting.explain_payment import explain_payment
 from payment_service.application.recording.record_facts import Submission
+from payment_service.domain.booking_refunds import request_ids
 from payment_service.domain.payment import Payment
 from payment_service.domain.refund_facts import RefundClaimed, RefundRefused, RefundReported, RefundVerdict
 from payment_service.store.engines import connect_reader
@@ -120,13 +121,50 @@ async def test_what_cannot_be_refunded_is_refused_with_its_cause_and_leaves_noth
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "PAYMENT_NOT_FOUND")
     await process.create(booking_id="BK-1")
     await late(process, 2, "RCPT000002")
-    await completed(process, 3, "BK-3")
-    await completed(process, 4, "BK-3", "another")
+    first = await process.tell(await process.create(booking_id="BK-3", request_id="p-3"), *sent(3), no_money())
+    await completed(process, 4, "BK-3")
+    await process.tell(first, paid(f"{RECEIPT[:-1]}3"))
     for booking_id, cause in (("BK-1", "NOT_PAID"), ("BK-3", "SEVERAL_PAID")):
         for only_look in (True, False):
             refusal = await refused(process.operations.RefundBooking(asked(booking_id, validate_only=only_look)))
             assert (refusal.reason, refusal.metadata["cause"]) == ("REFUND_NOT_POSSIBLE", cause)
     assert await count(database, "refunds") == 0
+
+
+async def test_nothing_of_another_callers_booking_goes_back(process: Process, database: Database) -> None:
+    """Booking ids are a caller's own: two callers may have one of the same id."""
+    mine = await completed(process, 1)
+    answer = await process.operations.RefundBooking(asked())
+    for fact in (
+        RefundClaimed(refund_id := UUID(answer.refund.refund_id)),
+        RefundReported("callback:9", RefundVerdict.DONE, "0", mine.receipt),
+    ):
+        await process.writers.facts.submit(Submission(fact, mine.payment_id, refund_id=refund_id))
+    theirs = await completed(process, 2, "BK-1", "another")
+
+    for only_look in (True, False):
+        refusal = await refused(process.operations.RefundBooking(asked(validate_only=only_look)))
+        assert (refusal.reason, refusal.metadata["cause"]) == ("REFUND_NOT_POSSIBLE", "SEVERAL_CALLERS")
+        assert "--caller" in refusal.message
+        again = await process.operations.RefundBooking(asked(caller="development", validate_only=only_look))
+        assert (again.refund.refund_id, again.payment.caller) == (answer.refund.refund_id, "development")
+    assert await count(database, "refunds") == 1
+
+    refusal = await refused(process.operations.RefundBooking(asked(caller="nobody")))
+    assert refusal.reason == "PAYMENT_NOT_FOUND"
+    other = await process.operations.RefundBooking(asked(caller="another"))
+    assert (other.payment.payment.payment_id, other.payment.caller) == (str(theirs.payment_id), "another")
+
+
+async def test_a_caller_cannot_use_the_request_ids_of_refunds_by_booking(process: Process) -> None:
+    payment = await completed(process)
+    used = payment_service_pb2.RefundPaymentRequest(
+        request_id=request_ids(payment.payment_id, 0)[0],
+        payment_id=str(payment.payment_id),
+        reason=payment_pb2.REFUND_REASON_OTHER,
+    )
+    refusal = await refused(process.payments.RefundPayment(used))
+    assert (refusal.reason, list(refusal.fields)) == ("INVALID_REQUEST", ["request_id"])
 
 
 async def test_of_several_attempts_the_paid_one_is_refunded_and_later_the_returned_one_is_shown(
