@@ -41,7 +41,7 @@ from payment_service.config import PaymentSettings
 from payment_service.credentials import Credentials, load_credentials, prove_credentials
 from payment_service.daraja.client import DarajaClient, open_daraja
 from payment_service.daraja.transport import Timeouts
-from payment_service.database import check_application_role, check_database, check_keys, remember_keys
+from payment_service.database import check_application_role, check_callers, check_database, check_keys, remember_keys
 from payment_service.domain.automatic_refunds import AutomaticRefunds
 from payment_service.domain.payment import ShortcodeLimits
 from payment_service.readiness import reporting_readiness
@@ -104,6 +104,8 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
         await check_database(engine)
         await check_application_role(engine)
         await check_keys(engine, credentials.keys)
+        if door is not PLAINTEXT:
+            await check_callers(engine, {caller.name for caller in door.callers.values()})
         await remember_keys(engine, credentials.keys)
         async with engine.connect() as conn:
             await clock.look(conn)

@@ -1,6 +1,6 @@
 """The database before anything uses it: whether it can be used, and making or upgrading its schema."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import psycopg
 from sqlalchemy.exc import DBAPIError
@@ -10,6 +10,7 @@ from payment_service.application.recording.request_encoding import fingerprint_h
 from payment_service.config import OwnerSettings
 from payment_service.security.keys import Keys
 from payment_service.security.sealing import PHONE_NUMBER, REQUEST, SealBroken, Sealer
+from payment_service.store.callers import others_at_work
 from payment_service.store.event_log import event_holds
 from payment_service.store.health import may_alter_events, schema_revision, server_version
 from payment_service.store.key_checks import KeyName, KeyProofs, add_checks, known_checks, newest_payment
@@ -45,6 +46,23 @@ async def check_application_role(engine: AsyncEngine) -> None:
                 "PAYMENTS_DATABASE_URL names a role that may alter the log of payments, such as the database's owner."
                 " Name the application's role: payment-service migrate makes it from PAYMENTS_OWNER_APPLICATION_ROLE."
             )
+
+
+async def check_callers(engine: AsyncEngine, listed: Collection[str]) -> None:
+    """Raise StartRefused where a caller that is not on the list has payments that may still move, or are new.
+
+    Request ids and the rule of one prompt for a booking hold for each caller. So a booking service that comes back
+    under another name, and repeats what it asked for before an upgrade, would have a passenger pay twice.
+    """
+    async with engine.connect() as conn:
+        others = await others_at_work(conn, listed)
+    if others:
+        raise StartRefused(
+            f"The list in PAYMENTS_CALLERS_FILE lacks {', '.join(others)}, whose payments may still move or are less"
+            " than a day old. List the service that asked for them under that name, with the SPIFFE URI in its"
+            f' certificate: {{"name": "{others[0]}", "spiffe_id": "spiffe://example.org/booking", "party": "BOOKING"}}.'
+            " To keep it out, give that name a SPIFFE URI that no certificate has."
+        )
 
 
 async def check_keys(engine: AsyncEngine, keys: Keys) -> None:

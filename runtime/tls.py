@@ -116,12 +116,13 @@ class FollowedFiles:
         stamp = _stamp(self.files)
         if stamp == self._looked_at:
             return None
-        self._looked_at = stamp
         try:
             content = read_tls(self.files, datetime.now(UTC))
         except TlsUnusable as error:
+            # What is wrong may pass by itself, such as a certificate that begins in a moment: looked at again.
             self._unusable.set(True, why=str(error))
             return None
+        self._looked_at = stamp
         self._unusable.set(False)
         if content == self._in_force:
             return None

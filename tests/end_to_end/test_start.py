@@ -1,6 +1,7 @@
 """What keeps the real program from starting is one sentence, however deep inside it was found."""
 
 import asyncio
+import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from pydantic import SecretStr
 
 from development.postgres import EmbeddedServer
 from payment_service.config import OwnerSettings
-from payment_service.database import check_keys, refuse_old_postgres, remember_keys, upgrade_database
+from payment_service.database import check_callers, check_keys, refuse_old_postgres, remember_keys, upgrade_database
 from payment_service.security.keys import PURPOSES, create_keys, load_keys
 from payment_service.store.engines import read_engine
 from runtime.callback_tokens import callback_path, load_callback_keys
@@ -140,6 +141,27 @@ async def test_a_start_with_other_keys_is_refused_and_a_rotated_key_is_not(
     finally:
         await engine.dispose()
     assert len(await rows_of(database, "SELECT * FROM key_checks")) == 5
+
+
+async def test_a_list_of_callers_without_one_whose_payments_still_matter_is_refused(
+    writers: Writers, database: Database
+) -> None:
+    engine = read_engine(database.application_url)
+    try:
+        await check_callers(engine, {"booking"})
+        for caller in ("agency", "booking", "development"):
+            await writers.create(caller, a_request(), None, None)
+        with pytest.raises(StartRefused, match=r"lacks agency, development, whose.*\"name\": \"agency\"") as refused:
+            await check_callers(engine, {"booking"})
+        assert "PAYMENTS_CALLERS_FILE" in str(refused.value)
+        await check_callers(engine, {"agency", "booking", "development"})
+        async with await psycopg.AsyncConnection.connect(database.owner_url, autocommit=True) as owner:
+            for created, held in (("now() - interval '23 hours'", True), ("now() - interval '25 hours'", False)):
+                await owner.execute(f"UPDATE payment_transactions SET due_at = NULL, created_at = {created}")
+                with pytest.raises(StartRefused) if held else contextlib.nullcontext():
+                    await check_callers(engine, {"booking"})
+    finally:
+        await engine.dispose()
 
 
 async def test_a_database_from_before_the_check_values_proves_the_keys_by_a_payment(

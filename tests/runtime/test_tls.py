@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from development.certificates import (
     AUTHORITY,
     BOOKING,
+    CLOCK_MARGIN,
     OPERATOR,
     SERVICE,
     Certificates,
     make_certificates,
     new_authority,
+    signed,
 )
-from payment_service.alarms import CERTIFICATE_EXPIRES
+from payment_service.alarms import CERTIFICATE_EXPIRES, TLS_FILES_UNUSABLE
 from payment_service.commands.asking import Reached
 from runtime.alarms import LastingAlarm
 from runtime.serving import Address
-from runtime.tls import ChannelRefused, TlsSettingsMissing, TlsUnusable, open_channel, read_tls, tls_files, watch_expiry
+from runtime.tls import (
+    ChannelRefused,
+    FollowedFiles,
+    TlsSettingsMissing,
+    TlsUnusable,
+    open_channel,
+    read_tls,
+    tls_files,
+    watch_expiry,
+)
+from tests.certificates import authority_of, write_over
+from tests.patience import PATIENCE_SECONDS
 
 NOW = datetime.now(UTC)
 AGES_LATER = NOW + timedelta(days=800)
@@ -118,6 +133,20 @@ def test_a_certificate_is_used_from_its_first_day_to_its_last(certificates: Cert
     for moment, said in ((AGES_LATER, "it expired on"), (NOW - timedelta(days=1), "see that this clock is right")):
         with pytest.raises(TlsUnusable, match=said):
             read_tls(certificates.files(SERVICE), moment)
+
+
+async def test_a_certificate_that_begins_in_a_moment_is_taken_then(tmp_path: Path) -> None:
+    made = make_certificates(tmp_path / "certificates")
+    followed = FollowedFiles(made.files(SERVICE), made.content(SERVICE), TLS_FILES_UNUSABLE)
+    begins = datetime.now(UTC) + timedelta(seconds=2)
+    renewed = signed(authority_of(made), [x509.DNSName("localhost")], begins + CLOCK_MARGIN, server=True)
+    for path, content in zip((made.certificate(SERVICE), made.key(SERVICE)), renewed, strict=True):
+        write_over(path, content)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (taken := followed.renewed()) is None:
+            await asyncio.sleep(0.05)
+    assert (taken.certificate, taken.key) == renewed
+    assert followed.renewed() is None
 
 
 async def test_a_person_is_called_before_a_certificate_expires_and_not_after_it_was_renewed(

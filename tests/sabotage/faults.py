@@ -1658,6 +1658,20 @@ FAULTS = (
         ("tests/runtime/test_tls.py::test_nothing_is_said_to_another_machine_in_plaintext",),
     ),
     Fault(
+        "a caller's payments are forgotten when it leaves the list",
+        "payment_service/database.py",
+        "        others = await others_at_work(conn, listed)",
+        "        others = await others_at_work(conn, [*listed, 'agency', 'development'])",
+        ("tests/end_to_end/test_start.py::test_a_list_of_callers_without_one_whose_payments_still_matter_is_refused",),
+    ),
+    Fault(
+        "new certificates that cannot be used yet are never looked at again",
+        "runtime/tls.py",
+        "            self._unusable.set(True, why=str(error))\n",
+        "            self._unusable.set(True, why=str(error))\n            self._looked_at = stamp\n",
+        ("tests/runtime/test_tls.py::test_a_certificate_that_begins_in_a_moment_is_taken_then",),
+    ),
+    Fault(
         "a private key stands in a repr",
         "runtime/tls.py",
         "    key: bytes = field(repr=False)",
