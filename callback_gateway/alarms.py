@@ -48,6 +48,12 @@ TLS_FILES_UNUSABLE = Alarm(
     "Put right what the line names: `callback-gateway serve --check-config` tries the same files. Replace the"
     " certificate and its key together; they are read within seconds.",
 )
+SERVICE_REFUSES_GATEWAY = Alarm(
+    "service_refuses_gateway",
+    "The payment service does not let this gateway hand in callbacks. These callbacks were answered 503.",
+    "See that PAYMENTS_CALLERS_FILE of the service lists the SPIFFE URI of the gateway's certificate with the party"
+    " GATEWAY, and that the certificate has not expired. The line holds the service's own words.",
+)
 SERVICE_ANSWERS_WRONGLY = Alarm(
     "service_answers_wrongly",
     "The payment service answered a call about callbacks as it never should. These callbacks were answered 503.",
@@ -69,6 +75,7 @@ ALARMS: tuple[Alarm, ...] = (
     CALLBACK_KEYS_DIFFER,
     CERTIFICATE_EXPIRES,
     TLS_FILES_UNUSABLE,
+    SERVICE_REFUSES_GATEWAY,
     SERVICE_ANSWERS_WRONGLY,
     PROGRAM_FAULT,
 )

@@ -16,7 +16,7 @@ import grpc
 import structlog
 from mpesa_payments.v1 import callback_service_pb2 as pb
 
-from callback_gateway.alarms import SERVICE_ANSWERS_WRONGLY
+from callback_gateway.alarms import SERVICE_ANSWERS_WRONGLY, SERVICE_REFUSES_GATEWAY
 from callback_gateway.core_channel import CoreChannel
 from runtime.alarms import raise_alarm
 
@@ -166,7 +166,9 @@ def _call_failed(queue: ForwardQueue, group: list[Waiting], error: grpc.aio.AioR
             log.warning("core unavailable", code=error.code().name, details=error.details())
         queue.put_back(group)
         return False
-    raise_alarm(SERVICE_ANSWERS_WRONGLY, callbacks=len(group), code=error.code().name, details=error.details())
+    refused = error.code() is grpc.StatusCode.PERMISSION_DENIED
+    alarm = SERVICE_REFUSES_GATEWAY if refused else SERVICE_ANSWERS_WRONGLY
+    raise_alarm(alarm, callbacks=len(group), code=error.code().name, details=error.details())
     for item in group:
         queue.settle(item, Outcome.NOT_STORED)
     return True

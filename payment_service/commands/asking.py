@@ -85,6 +85,8 @@ async def operations(where: Reached) -> AsyncIterator[OperationsServiceStub]:
     except grpc.aio.AioRpcError as error:
         if error.code() is grpc.StatusCode.UNAVAILABLE:
             why = f"The payment service at {where.address} does not answer: name another with --service."
+            if where.shown is not None:
+                why += f" Or its certificate or yours is not accepted; gRPC says: {error.details()}."
             raise StartRefused(why) from error
         raise StartRefused(error.details() or f"The payment service failed ({error.code().name}).") from error
 

@@ -55,6 +55,18 @@ async def test_whoever_takes_the_services_port_collects_no_token(tmp_path: Path,
             assert imposter.calls == []
 
 
+async def test_a_gateway_that_is_not_let_in_says_so(certificates: Certificates) -> None:
+    core = RecordingCore(failing=grpc.StatusCode.PERMISSION_DENIED)
+    async with (
+        serve_core(core, credentials=credentials_of(certificates)),
+        gateway(core.address, **settings_of(certificates)) as edge,
+    ):
+        with capture_logs() as logs:
+            assert (await post(edge, good_path(), b"1")).status == 503
+    raised = [line for line in logs if line["event"] == "alarm"]
+    assert [(line["alarm"], line["details"]) for line in raised] == [("service_refuses_gateway", "told to")]
+
+
 async def test_a_renewed_certificate_is_shown_without_a_restart_and_a_bad_one_is_an_alarm(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,7 +49,7 @@ from payment_service.rpc.identity import RULES, Party, Sees, caller_named_by, lo
 from runtime.grpc_options import CLIENT_OPTIONS
 from runtime.serving import StartRefused
 from runtime.tls import TlsContent
-from tests.application.following.reading import next_of, rest_of
+from tests.application.following.reading import events_until, next_of, rest_of
 from tests.certificates import (
     AGENCY,
     LONG_AGO,
@@ -63,7 +63,7 @@ from tests.certificates import (
 from tests.databases import APPLICATION_ROLE, NEWEST_POSTGRES, TEMPLATE, Database, PostgresServers
 from tests.patience import PATIENCE_SECONDS
 from tests.rpc.answers import refusal_of, refused
-from tests.rpc.processes import Process, running_process
+from tests.rpc.processes import Process, paid, running_process, sent
 from tests.rpc.test_methods import a_message
 
 METHODS = sorted(RULES)
@@ -71,7 +71,7 @@ STRANGER = "spiffe://development.local/stranger"
 B = '{"name": "b", "spiffe_id": "spiffe://example.org/b", "party": "BOOKING"}'
 B_TOO = '{"name": "b", "spiffe_id": "spiffe://example.org/c", "party": "OPERATOR"}'
 ALSO_C = '{"name": "c", "spiffe_id": "spiffe://example.org/b", "party": "BOOKING"}'
-LATEST = pb.WatchPaymentsRequest.POSITION_LATEST
+EARLIEST, LATEST = pb.WatchPaymentsRequest.POSITION_EARLIEST, pb.WatchPaymentsRequest.POSITION_LATEST
 
 
 @dataclass(frozen=True)
@@ -328,6 +328,38 @@ async def test_streams_tell_a_caller_of_its_own_payments_and_a_notification_serv
             while own[-1] not in seen:
                 seen += [event.payment.payment_id for event in (await next_of(watch)).events]
             assert seen == own
+
+
+async def test_history_cursors_receipts_and_page_tokens_show_nothing_of_another_caller(secured: Secured) -> None:
+    process = secured.process
+    theirs = [await process.create(BOOKING, booking_id=f"BH-{n}", request_id=f"history-{n}") for n in range(3)]
+    await process.tell(theirs[0], *sent(1), paid("SJ12345679"))
+    own = await process.create(AGENCY, booking_id="BH-9", request_id="history-9")
+    async with secured.channel(BOOKING) as others, secured.channel(AGENCY) as channel:
+        booking, agency = PaymentServiceStub(others), PaymentServiceStub(channel)
+        their_page = await booking.ListPayments(pb.ListPaymentsRequest(page_size=1))
+        their_cursor = (await booking.GetPayment(pb.GetPaymentRequest(payment_id=str(theirs[0].payment_id)))).cursor
+        await process.tell(theirs[1], *sent(2), paid("SJ12345680"))
+        await process.tell(own, *sent(3), paid("SJ12345681"))
+        agencys = {
+            one.payment_id for one in (await agency.ListPayments(pb.ListPaymentsRequest(page_size=1000))).payments
+        }
+        assert str(own.payment_id) in agencys
+        assert not agencys & {str(payment.payment_id) for payment in theirs}
+
+        for start in (pb.WatchPaymentsRequest(position=EARLIEST), pb.WatchPaymentsRequest(cursor=their_cursor)):
+            watch = agency.WatchPayments(start)
+            seen = await events_until(
+                aiter(watch), lambda events: any(one.payment.mpesa_receipt_number == "SJ12345681" for one in events)
+            )
+            watch.cancel()
+            assert {one.payment.payment_id for one in seen} <= agencys
+        filters = pb.ListPaymentsRequest(mpesa_receipt_number="SJ12345679")
+        assert len((await booking.ListPayments(filters)).payments) == 1
+        assert not (await agency.ListPayments(filters)).payments
+        turned = pb.ListPaymentsRequest(page_size=1, page_token=their_page.next_page_token)
+        assert (await booking.ListPayments(turned)).payments
+        assert (await refused(agency.ListPayments(turned))).reason == "PAGE_TOKEN_INVALID"
 
 
 async def test_one_request_id_of_two_callers_is_two_payments(secured: Secured) -> None:

@@ -1672,6 +1672,20 @@ FAULTS = (
         ("tests/runtime/test_tls.py::test_a_certificate_that_begins_in_a_moment_is_taken_then",),
     ),
     Fault(
+        "a stream from the beginning tells of every caller's payments",
+        "payment_service/store/reads.py",
+        "[*_of(scope.caller, _e.caller), _e.position > after,",
+        "[_e.position > after,",
+        (f"{IDENTITY}::test_history_cursors_receipts_and_page_tokens_show_nothing_of_another_caller",),
+    ),
+    Fault(
+        "a gateway that is not on the list of callers blames the service",
+        "callback_gateway/forwarding.py",
+        "SERVICE_REFUSES_GATEWAY if refused else SERVICE_ANSWERS_WRONGLY",
+        "SERVICE_ANSWERS_WRONGLY",
+        ("tests/callback_gateway/test_core_channel.py::test_a_gateway_that_is_not_let_in_says_so",),
+    ),
+    Fault(
         "a private key stands in a repr",
         "runtime/tls.py",
         "    key: bytes = field(repr=False)",

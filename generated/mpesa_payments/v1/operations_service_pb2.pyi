@@ -642,7 +642,7 @@ class TakeCaseRequest(_message.Message):
     """Required. Of the case as you have seen it."""
     operator: _builtins.str
     """Required. Who takes it: 1 to 64 letters, digits or "-_.:@". Believed as it
-    is, until operators have certificates.
+    is: the certificate of the call says only that it comes from an operator.
     """
     reason: _builtins.str
     """Required. Why, 1 to 200 characters. Put no personal data here."""
@@ -706,7 +706,7 @@ class ResolveCaseRequest(_message.Message):
     """Required. One of the case's `allowed_resolutions`."""
     operator: _builtins.str
     """Required. Who decides: 1 to 64 letters, digits or "-_.:@". Believed as it
-    is, until operators have certificates.
+    is: the certificate of the call says only that it comes from an operator.
     """
     reason: _builtins.str
     """Required. Why, 1 to 200 characters. Put no personal data here."""
@@ -1038,7 +1038,7 @@ class TurnPromptSwitchRequest(_message.Message):
     """Required. What to do."""
     operator: _builtins.str
     """Required. Who does it: 1 to 64 letters, digits or "-_.:@". Believed as it
-    is, until operators have certificates.
+    is: the certificate of the call says only that it comes from an operator.
     """
     reason: _builtins.str
     """Required. Why, 1 to 200 characters. Callers whose calls are refused are told
@@ -1102,7 +1102,8 @@ class RefundBookingRequest(_message.Message):
     """Required. Why, as the payment's caller is told."""
     operator: _builtins.str
     """Who asks: 1 to 64 letters, digits or "-_.:@". Required, except with
-    `validate_only`. Believed as it is, until operators have certificates.
+    `validate_only`. Believed as it is: the certificate of
+    the call says only that it comes from an operator.
     """
     reason: _builtins.str
     """Why, in the operator's words, 1 to 200 characters; kept with the request.

@@ -182,7 +182,8 @@ class PaymentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListPayments(self, request, context):
-        """Lists the caller's payments, newest first.
+        """Lists payments, newest first: a booking service's own, and everybody's for
+        notification services and operators.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -204,7 +205,8 @@ class PaymentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchPayments(self, request, context):
-        """Follows all of the caller's payments. Never ends with OK.
+        """Follows all payments that the caller may see: a booking service's own, and
+        everybody's for notification services and operators. Never ends with OK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

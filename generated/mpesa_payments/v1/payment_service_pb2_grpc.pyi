@@ -86,7 +86,9 @@ class PaymentServiceStub:
     GetPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.GetPaymentRequest, _payment_service_pb2.GetPaymentResponse]
     """Reads one payment."""
     ListPayments: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListPaymentsRequest, _payment_service_pb2.ListPaymentsResponse]
-    """Lists the caller's payments, newest first."""
+    """Lists payments, newest first: a booking service's own, and everybody's for
+    notification services and operators.
+    """
     WatchPayment: _aio.UnaryStreamMultiCallable[_payment_service_pb2.WatchPaymentRequest, _payment_service_pb2.WatchPaymentResponse]
     """Follows one payment, or all attempts of one booking.
 
@@ -99,7 +101,9 @@ class PaymentServiceStub:
     to resume from.
     """
     WatchPayments: _aio.UnaryStreamMultiCallable[_payment_service_pb2.WatchPaymentsRequest, _payment_service_pb2.WatchPaymentsResponse]
-    """Follows all of the caller's payments. Never ends with OK."""
+    """Follows all payments that the caller may see: a booking service's own, and
+    everybody's for notification services and operators. Never ends with OK.
+    """
 
 class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Collects payments by M-Pesa STK push.
@@ -209,7 +213,9 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payment_service_pb2.ListPaymentsRequest,
         context: _aio.ServicerContext[_payment_service_pb2.ListPaymentsRequest, _abc.Awaitable[_payment_service_pb2.ListPaymentsResponse]],
     ) -> _abc.Awaitable[_payment_service_pb2.ListPaymentsResponse]:
-        """Lists the caller's payments, newest first."""
+        """Lists payments, newest first: a booking service's own, and everybody's for
+        notification services and operators.
+        """
 
     @_abc_1.abstractmethod
     def WatchPayment(
@@ -234,6 +240,8 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payment_service_pb2.WatchPaymentsRequest,
         context: _aio.ServicerContext[_payment_service_pb2.WatchPaymentsRequest, _abc.AsyncIterator[_payment_service_pb2.WatchPaymentsResponse]],
     ) -> _abc.AsyncIterator[_payment_service_pb2.WatchPaymentsResponse]:
-        """Follows all of the caller's payments. Never ends with OK."""
+        """Follows all payments that the caller may see: a booking service's own, and
+        everybody's for notification services and operators. Never ends with OK.
+        """
 
 def add_PaymentServiceServicer_to_server(servicer: PaymentServiceServicer, server: _aio.Server) -> None: ...
