@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 
 from payment_service.application.calling.access_token import CredentialsRefused
 from payment_service.application.calling.first_token import FirstToken
-from payment_service.config import PaymentSettings, load_shortcodes
+from payment_service.config import PaymentSettings
 from payment_service.daraja.initiator import CertificateUnusable, Initiator, load_initiator
 from payment_service.daraja.shortcodes import Shortcode, check_callback_url, check_passkeys
 from payment_service.security.keys import Keys, KeysUnusable, load_keys
+from payment_service.shortcodes_file import load_shortcodes
 from runtime.callback_tokens import CallbackKeys, load_callback_keys
 from runtime.serving import StartRefused
 

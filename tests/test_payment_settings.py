@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from payment_service.config import OperatorSettings, OwnerSettings, PaymentSettings, load_shortcodes
+from payment_service.config import OperatorSettings, OwnerSettings, PaymentSettings
 from payment_service.security.keys import KeysUnusable, create_keys, load_keys
+from payment_service.shortcodes_file import load_shortcodes
 from runtime.serving import StartRefused
 from runtime.settings import SettingsUnusable, render_settings
 from tests.patience import PATIENCE_SECONDS

@@ -116,7 +116,7 @@ def _be_a_command(line: socket.socket) -> None:
         os.close(descriptor)
     asked = json.loads(message)
     os.environ.clear()  # noqa: TID251 -- what the command's own process would have begun with
-    os.environ.update(asked["environment"])  # noqa: TID251
+    os.environ.update(asked["environment"])  # noqa: TID251 -- for the same reason
     code = _run(asked["words"])
     with contextlib.suppress(OSError):
         sys.stdout.flush()
