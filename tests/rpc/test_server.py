@@ -214,10 +214,13 @@ async def test_a_drained_server_finishes_what_is_in_hand_and_refuses_what_is_new
 
 async def test_a_watch_of_health_does_not_hold_up_a_drain(database: Database, tmp_path: Path) -> None:
     with capture_logs() as logs:
+        # The watcher's own channel is still open while the process drains.
         async with running_process(database.application_url, tmp_path, drain_seconds=2.0) as process:
-            watch = health_pb2_grpc.HealthStub(process.channel).Watch(health_pb2.HealthCheckRequest())
+            channel = grpc.aio.insecure_channel(str(process.server.address), options=CLIENT_OPTIONS)
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
             assert (await next_of(aiter(watch))).status == health_pb2.HealthCheckResponse.SERVING
             assert process.server.gate.open_calls[Lane.PROBE] == 1
+        await channel.close(None)
     assert [line for line in logs if line["event"] == "calls cut off by the drain"] == []
 
 
