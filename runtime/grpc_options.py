@@ -14,6 +14,9 @@ RECONNECT_BACKOFF_MAX_MS = 1_000
 RECONNECT_BACKOFF_MIN_MS = 100
 # For one attempt to connect, handshakes included: it takes that long between busy machines, or over a bad network.
 CONNECT_WAIT_MS = 5_000
+# For a call that has come to a process which is too busy to begin with it. gRPC's own thirty seconds end it as
+# CANCELLED, which tells a caller nothing; the caller's deadline holds all the same.
+NOT_BEGUN_MAX_SECONDS = 300
 
 CLIENT_OPTIONS: tuple[tuple[str, int], ...] = (
     # Proxy variables in the environment would otherwise carry off even loopback connections.
@@ -36,4 +39,5 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", SERVER_MIN_PING_INTERVAL_MS),
     ("grpc.http2.max_ping_strikes", 3),
+    ("grpc.server_max_unrequested_time_in_server", NOT_BEGUN_MAX_SECONDS),
 )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 
+import grpc
 import grpc.aio
+import pytest
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
@@ -63,3 +66,16 @@ async def test_a_connection_that_takes_longer_than_the_pauses_between_attempts_i
     ):
         answer = await health_pb2_grpc.HealthStub(client).Check(HealthCheckRequest(), timeout=PATIENCE_SECONDS)
     assert answer.status == HealthCheckResponse.SERVING
+
+
+@pytest.mark.slow
+async def test_a_call_to_a_process_that_is_busy_for_longer_than_grpc_waits_is_answered_in_the_end() -> None:
+    async with a_server() as port:
+        with grpc.insecure_channel(f"127.0.0.1:{port}", options=CLIENT_OPTIONS) as client:
+            check, request = health_pb2_grpc.HealthStub(client).Check, HealthCheckRequest()
+            await asyncio.to_thread(check, request, timeout=PATIENCE_SECONDS)
+            calls = [check.future(request, timeout=PATIENCE_SECONDS) for _ in range(20)]
+            # The server's loop stands still, as it does where there is no processor for it.
+            time.sleep(34)  # noqa: ASYNC251
+            answers = await asyncio.to_thread(lambda: [call.result().status for call in calls])
+    assert answers == [HealthCheckResponse.SERVING] * 20

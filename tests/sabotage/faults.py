@@ -1765,4 +1765,13 @@ FAULTS = (
         "if count}",
         ("tests/rpc/test_server.py::test_a_watch_of_health_does_not_hold_up_a_drain",),
     ),
+    Fault(
+        "a call that a busy process has not begun with is cut off by gRPC",
+        "runtime/grpc_options.py",
+        '    ("grpc.server_max_unrequested_time_in_server", NOT_BEGUN_MAX_SECONDS),',
+        "",
+        (
+            "tests/runtime/test_grpc_options.py::test_a_call_to_a_process_that_is_busy_for_longer_than_grpc_waits_is_answered_in_the_end",
+        ),
+    ),
 )
