@@ -1206,9 +1206,9 @@ FAULTS = (
     ),
     Fault(
         "a case whose refund has failed stays as its refund left it",
-        "payment_service/application/recording/case_ledger.py",
-        "            if begun or case.refund_id == fact.refund_id:",
-        "            if begun:",
+        "payment_service/store/evidence.py",
+        "r.refund_id = c.refund_id AND r.ended_at IS NULL",
+        "r.refund_id = c.refund_id",
         (f"{RETURNED}::test_a_case_whose_refund_fails_is_decided_again",),
     ),
     Fault(
