@@ -76,6 +76,6 @@ async def test_a_call_to_a_process_that_is_busy_for_longer_than_grpc_waits_is_an
             await asyncio.to_thread(check, request, timeout=PATIENCE_SECONDS)
             calls = [check.future(request, timeout=PATIENCE_SECONDS) for _ in range(20)]
             # The server's loop stands still, as it does where there is no processor for it.
-            time.sleep(34)  # noqa: ASYNC251
+            time.sleep(34)  # noqa: ASYNC251 -- a loop that stands still is the subject
             answers = await asyncio.to_thread(lambda: [call.result().status for call in calls])
     assert answers == [HealthCheckResponse.SERVING] * 20
