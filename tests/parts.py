@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import secrets
 import sys
@@ -36,12 +37,30 @@ class Process:
 
     name: str
     process: asyncio.subprocess.Process
-    ready: Mapping[str, Any]
+    ready_file: Path
     log: Path
+
+    @functools.cached_property
+    def ready(self) -> Mapping[str, Any]:
+        """What it said when it began to serve."""
+        ready: Mapping[str, Any] = json.loads(self.ready_file.read_text())
+        return ready
 
     @property
     def address(self) -> str:
         return str(self.ready["address"])
+
+    async def serves(self) -> None:
+        """Wait until it serves."""
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not self.ready_file.exists():
+                    if self.process.returncode is not None:
+                        raise AssertionError(f"{self.name} did not start: {self.log.read_text()[-2000:]}")
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            self.process.kill()
+            raise AssertionError(f"{self.name} was not ready in time: {self.log.read_text()[-2000:]}") from None
 
     async def kill(self) -> None:
         """End it as a crash would."""
@@ -58,8 +77,8 @@ class Process:
         assert code == 0, f"{self.name} ended with {code}: {self.log.read_text()[-2000:]}"
 
 
-async def start(name: str, folder: Path, arguments: list[str], environment: Mapping[str, str]) -> Process:
-    """Start a part and wait until it serves."""
+async def spawn(name: str, folder: Path, arguments: list[str], environment: Mapping[str, str]) -> Process:
+    """Start a part, which does not serve yet."""
     mark = secrets.token_hex(4)
     ready_file, log = folder / f"{name}-{mark}.json", folder / f"{name}-{mark}.log"
     with log.open("wb") as output:
@@ -74,16 +93,14 @@ async def start(name: str, folder: Path, arguments: list[str], environment: Mapp
             stdin=asyncio.subprocess.DEVNULL,
             env={"PATH": "/usr/bin:/bin", **_coverage_environment(), **environment},
         )
-    try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while not ready_file.exists():
-                if process.returncode is not None:
-                    raise AssertionError(f"{name} did not start: {log.read_text()[-2000:]}")
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        process.kill()
-        raise AssertionError(f"{name} was not ready in time: {log.read_text()[-2000:]}") from None
-    return Process(name, process, json.loads(ready_file.read_text()), log)
+    return Process(name, process, ready_file, log)
+
+
+async def start(name: str, folder: Path, arguments: list[str], environment: Mapping[str, str]) -> Process:
+    """Start a part and wait until it serves."""
+    part = await spawn(name, folder, arguments, environment)
+    await part.serves()
+    return part
 
 
 @contextlib.asynccontextmanager

@@ -30,7 +30,7 @@ from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 from development.slowness import slowness
 from tests.databases import Database
 from tests.kill.wires import COMMIT, TOKEN, Http2Wire, HttpWire, PostgresWire
-from tests.parts import Process, Site, channel, make_site, running_simulator, start
+from tests.parts import Process, Site, channel, make_site, running_simulator, spawn
 from tests.patience import PATIENCE_SECONDS
 from tests.proxy import Point, Proxy, Strike, Wire, running_proxy
 
@@ -96,6 +96,7 @@ class Stage:
     proxies: dict[Link, Proxy]
     core: Process
     gateway: Process
+    core_address: str = ""
     orders: list[Order] = field(default_factory=list)
     customers: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -125,7 +126,7 @@ class Stage:
         async with asyncio.timeout(ANSWER_WAIT_SECONDS):
             while True:
                 try:
-                    async with channel(self.core.address) as connection:
+                    async with channel(self.core_address) as connection:
                         call = PaymentServiceStub(connection).InitiatePayment(order.request, timeout=CALL_SECONDS)
                         order.answered.add((await call).payment.payment_id)
                     return
@@ -139,30 +140,50 @@ class Stage:
         """
         before = await self._states(self.orders)
         unsettled = [order for order, state in zip(self.orders, before, strict=True) if state in (NO_ROW, *LIVE)]
-        victim = self.gateway if kill.victim == "gateway" else self.core
         if kill.name == COMMIT + TOKEN:
             # The token was had at the start, so there is none to commit until that one is of no use.
             async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_SECONDS) as control:
                 (await control.post(f"{self.simulator_url}/control/tokens/expire")).raise_for_status()
-        strike = Strike(kill.name, kill.point, partial(os.kill, victim.process.pid, signal.SIGKILL))
+        strike = Strike(kill.name, kill.point, partial(self._kill, kill.victim))
         self.proxies[kill.link].strike = strike
+        # Only now: a new core may do what is to be cut while it starts, as with a lease that ended in the meantime.
+        await self.replace_dead(strike)
         unsettled += self.new_orders()
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await strike.done.wait()
         except TimeoutError:
             raise AssertionError(f"nothing came by to be cut: {kill}") from None
-        await victim.process.wait()
-        if victim is self.core:
+        if kill.victim == "gateway":
+            await self.gateway.process.wait()
+        else:
+            await self.core.process.wait()
             await self._backends_gone()
         return await self._states(unsettled)
 
-    async def replace(self, kill: Kill) -> None:
-        """Start anew what was killed."""
-        if kill.victim == "gateway":
-            self.gateway = await start_gateway(self.site, self.proxies)
-        else:
-            self.core = await start_core(self.site, self.proxies)
+    async def replace_dead(self, strike: Strike | None = None) -> None:
+        """Start anew what was killed. The strike may kill it again before it serves."""
+        if self.gateway.process.returncode is not None:
+            self.gateway = await spawn_gateway(self.site, self.proxies)
+        if self.core.process.returncode is not None:
+            self.core = await spawn_core(self.site)
+        try:
+            await self.serve()
+        except AssertionError:
+            if strike is None or not strike.done.is_set():
+                raise
+
+    async def serve(self) -> None:
+        """Wait until both parts serve, and let everybody reach them."""
+        await self.gateway.serves()
+        self.proxies[Link.CALLBACKS].upstream = _address(self.gateway.address)
+        await self.core.serves()
+        self.proxies[Link.SUBMISSIONS].upstream = _address(self.core.address)
+        self.core_address = self.core.address
+
+    def _kill(self, victim: str) -> None:
+        part = self.gateway if victim == "gateway" else self.core
+        os.kill(part.process.pid, signal.SIGKILL)
 
     async def _backends_gone(self) -> None:
         """What the database had received from the dead it may still be doing."""
@@ -184,16 +205,14 @@ _BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_datab
 _STATES = "SELECT request_id, state FROM payment_transactions WHERE request_id = ANY(%s)"
 
 
-async def start_core(site: Site, proxies: dict[Link, Proxy]) -> Process:
-    """A new core on the same database; the gateway reaches it from now on."""
+async def spawn_core(site: Site) -> Process:
+    """A new core on the same database, which does not serve yet."""
     arguments = ["payment_service", "serve", "--listen", "127.0.0.1:0"]
-    core = await start("core", site.folder, arguments, site.core_environment(**TIMES))
-    proxies[Link.SUBMISSIONS].upstream = _address(core.address)
-    return core
+    return await spawn("core", site.folder, arguments, site.core_environment(**TIMES))
 
 
-async def start_gateway(site: Site, proxies: dict[Link, Proxy]) -> Process:
-    """A new gateway; callbacks reach it from now on."""
+async def spawn_gateway(site: Site, proxies: dict[Link, Proxy]) -> Process:
+    """A new gateway, which does not serve yet."""
     core = f"127.0.0.1:{proxies[Link.SUBMISSIONS].port}"
     arguments = ["callback_gateway", "serve", "--listen", "127.0.0.1:0", "--core", core]
     settings = {
@@ -201,9 +220,7 @@ async def start_gateway(site: Site, proxies: dict[Link, Proxy]) -> Process:
         "GATEWAY_CALLBACK_KEYS_FILE": str(site.folder / "callback-keys.json"),
         "GATEWAY_FORWARD_TIME_S": str(FORWARD_SECONDS),
     }
-    gateway = await start("gateway", site.folder, arguments, settings)
-    proxies[Link.CALLBACKS].upstream = _address(gateway.address)
-    return gateway
+    return await spawn("gateway", site.folder, arguments, settings)
 
 
 @contextlib.asynccontextmanager
@@ -233,10 +250,11 @@ async def running_stage(database: Database, folder: Path) -> AsyncIterator[Stage
             database,
             str(simulator.ready["url"]),
             proxies,
-            await start_core(site, proxies),
-            await start_gateway(site, proxies),
+            await spawn_core(site),
+            await spawn_gateway(site, proxies),
         )
         try:
+            await stage.serve()
             yield stage
         finally:
             for customer in stage.customers:
