@@ -11,7 +11,7 @@ from rich.console import Console
 from payment_service.commands import trip_screens as screens
 from payment_service.commands.account import account
 from payment_service.commands.asking import As, Name, Output, Reason, Service, confirm, operations, reached
-from payment_service.commands.booking_list import ListedBooking, load_bookings
+from payment_service.commands.booking_list import ListedBooking, harmless, load_bookings
 from payment_service.commands.screens import show_line
 from payment_service.commands.trip_plan import Float, Passenger, Standing, covered, sum_of, to_ask_for
 from payment_service.commands.trip_run import Act, TripRun, floats_of, plan
@@ -70,7 +70,7 @@ def start(
             if dry_run and output is Output.JSON:
                 _report(trip, floats, "", output)
             else:
-                _show(screens.plan_lines(file.name, list(trip.values())), output)
+                _show(screens.plan_lines(harmless(file.name), list(trip.values())), output)
                 _show(screens.float_lines(floats, left_out), output)
             if dry_run:
                 return

@@ -6,7 +6,7 @@ and run again, also twice at once: each payment is refunded once.
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
@@ -14,7 +14,7 @@ from mpesa_payments.v1 import operations_service_pb2 as pb
 from mpesa_payments.v1 import payment_pb2
 
 from payment_service.commands.asking import CALL_SECONDS
-from payment_service.commands.booking_list import ListedBooking, ListRefused
+from payment_service.commands.booking_list import ListedBooking, ListRefused, problems_shown
 from payment_service.commands.trip_plan import (
     Float,
     Passenger,
@@ -30,12 +30,6 @@ LOOKS_AT_ONCE = 8
 UNDER_WAY_MAX = 10
 """Refunds of a trip that wait for their result: so few stand before a passenger's own, and so few fail together when
 the float is gone."""
-LOOK_SECONDS = 0.5
-"""Between two looks at those under way; a result takes 1 to 5 s."""
-RESULT_SECONDS = 60.0
-"""From asking for a refund until its result is not waited for any more: the service asks M-Pesa about it."""
-AWAY_SECONDS = 60.0
-"""For which a service that does not answer is waited for: longer than a restart."""
 
 _AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 _WRONG_LINE = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
@@ -52,6 +46,23 @@ class Act:
     fee_percent: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class RunTimes:
+    """How long a run waits for what, in seconds."""
+
+    look: float = 0.5
+    """Between two looks at those under way; a result takes 1 to 5 s."""
+    result: float = 60.0
+    """From asking for a refund until a run that has asked for all waits no more: the service asks M-Pesa about it."""
+    held_up: float = 180.0
+    """For which as many refunds as may be under way have no result, until the rest is not asked for."""
+    away: float = 60.0
+    """For which a service that does not answer is waited for: longer than a restart."""
+
+
+TIMES = RunTimes()
+
+
 @dataclass(slots=True)
 class TripRun:
     """One run over a trip. `trip` is as it stands by now, in the order of the list."""
@@ -64,49 +75,70 @@ class TripRun:
     wanted: Sequence[Passenger]
     """Those to be asked for, in the order of the list."""
     tell: Callable[[Sequence[Passenger]], None]
+    times: RunTimes = TIMES
     stopped: str = ""
     """Why the rest is not asked for."""
     asked_at: dict[str, float] = field(default_factory=dict)
-    """By booking, in the loop's time: those whose result is waited for."""
+    """By booking, in the loop's time: those that have not ended, however long that takes."""
     ended: list[Passenger] = field(default_factory=list)
 
     async def go(self) -> None:
         """Ask for all that is to be asked for, and wait for the results; `stopped` says why where it ends sooner."""
         try:
             await self._go()
+        except LinesWrong as error:
+            # It knew them when the trip was looked at. Whoever answers now does not know what was asked for before.
+            self.stopped = f"The payment service knows bookings of this trip no more: {error}."
         except StartRefused as error:
             self.stopped = str(error)
         except grpc.aio.AioRpcError:
-            self.stopped = f"The payment service has not answered for {AWAY_SECONDS:.0f} seconds."
+            self.stopped = f"The payment service has not answered for {self.times.away:.0f} seconds."
 
     async def _go(self) -> None:
         loop = asyncio.get_running_loop()
         waiting = [one.listed for one in self.wanted]
         self.asked_at = {b: loop.time() for b, one in self.trip.items() if one.standing is Standing.UNDER_WAY}
         turns, filled_at = 1.0, loop.time()
-        while waiting or self._awaited(loop.time()):
+        while waiting or self._older_than(self.times.result) < len(self.asked_at):
             now = loop.time()
             turns, filled_at = min(UNDER_WAY_MAX, turns + (now - filled_at) * self.per_minute / 60), now
-            while waiting and turns >= 1 and len(self._awaited(now)) < UNDER_WAY_MAX:
+            while waiting and turns >= 1 and len(self.asked_at) < UNDER_WAY_MAX:
                 turns -= 1
                 await self._ask(waiting.pop(0))
-            await asyncio.sleep(LOOK_SECONDS)
-            await self._look(self._awaited(loop.time()))
-            if self.stopped or (stop := why_to_stop(self.ended)):
+            await asyncio.sleep(self.times.look)
+            await self._look(list(self.asked_at))
+            stop = why_to_stop(self.ended) or (self._held_up() if waiting else "")
+            if stop:
                 self.stopped, waiting = self.stopped or stop, []
             self.tell(list(self.trip.values()))
 
-    def _awaited(self, now: float) -> list[str]:
-        return [booking for booking, asked_at in self.asked_at.items() if now < asked_at + RESULT_SECONDS]
+    def _older_than(self, seconds: float) -> int:
+        """How many of those that have not ended were asked for so long ago."""
+        now = asyncio.get_running_loop().time()
+        return sum(asked_at + seconds <= now for asked_at in self.asked_at.values())
+
+    def _held_up(self) -> str:
+        """Why no other refund is to be asked for, where too many have no result; empty to go on."""
+        held_up = self._older_than(self.times.held_up)
+        if held_up < UNDER_WAY_MAX:
+            return ""
+        return (
+            f"{held_up} refunds have had no result for {self.times.held_up:.0f} seconds."
+            " M-Pesa may be disturbed, or the service cannot send: its alarms say which."
+        )
 
     async def _ask(self, listed: ListedBooking) -> None:
-        self._note(await look_at(self.stub, listed, self.act, only_look=False, patience=AWAY_SECONDS))
+        try:
+            found = await look_at(self.stub, listed, self.act, only_look=False, times=self.times)
+        except LineWrong as error:
+            raise LinesWrong([(listed.line, str(error))]) from error
+        self._note(found)
         if self.trip[listed.booking_id].standing is Standing.UNDER_WAY:
             self.asked_at[listed.booking_id] = asyncio.get_running_loop().time()
 
     async def _look(self, bookings: Sequence[str]) -> None:
         listed = [self.trip[booking].listed for booking in bookings]
-        for found in await look_at_all(self.stub, listed, self.act, patience=AWAY_SECONDS):
+        for found in await look_at_all(self.stub, listed, self.act, self.times):
             self._note(found)
 
     def _note(self, found: Passenger) -> None:
@@ -119,7 +151,10 @@ class TripRun:
 
 async def plan(stub: Any, bookings: Sequence[ListedBooking], act: Act) -> dict[str, Passenger]:
     """How the money of each booking stands, by booking. Raises ListRefused where a line names no payment."""
-    found = await look_at_all(stub, bookings, act)
+    try:
+        found = await look_at_all(stub, bookings, act, replace(TIMES, away=0))
+    except LinesWrong as error:
+        raise ListRefused(error.problems) from error
     return {one.listed.booking_id: one for one in found}
 
 
@@ -135,30 +170,38 @@ async def floats_of(stub: Any, trip: Iterable[Passenger], act: Act) -> dict[str,
     return found
 
 
-async def look_at_all(stub: Any, bookings: Sequence[ListedBooking], act: Act, patience: float = 0.0) -> list[Passenger]:
-    """How the money of each booking stands, in their order. Raises ListRefused with every line that is wrong."""
+async def look_at_all(stub: Any, bookings: Sequence[ListedBooking], act: Act, times: RunTimes) -> list[Passenger]:
+    """How the money of each booking stands, in their order. Raises LinesWrong with every line that is wrong."""
     places = asyncio.Semaphore(LOOKS_AT_ONCE)
     wrong: list[tuple[int, str]] = []
 
     async def look(listed: ListedBooking) -> Passenger | None:
         async with places:
             try:
-                return await look_at(stub, listed, act, only_look=True, patience=patience)
-            except _LineWrong as error:
+                return await look_at(stub, listed, act, only_look=True, times=times)
+            except LineWrong as error:
                 wrong.append((listed.line, str(error)))
                 return None
 
     found = await asyncio.gather(*(look(listed) for listed in bookings))
     if wrong:
-        raise ListRefused(wrong)
+        raise LinesWrong(wrong)
     return [one for one in found if one is not None]
 
 
-class _LineWrong(Exception):
+class LineWrong(Exception):
     """The service knows no such booking."""
 
 
-async def look_at(stub: Any, listed: ListedBooking, act: Act, *, only_look: bool, patience: float) -> Passenger:
+class LinesWrong(Exception):
+    """The service knows none of these bookings. Made of (line, what it says)."""
+
+    def __init__(self, problems: Sequence[tuple[int, str]]) -> None:
+        super().__init__("; ".join(problems_shown(problems)))
+        self.problems = problems
+
+
+async def look_at(stub: Any, listed: ListedBooking, act: Act, *, only_look: bool, times: RunTimes) -> Passenger:
     """How the money of one booking stands, once its refund is asked for unless it is only looked at."""
     asked = pb.RefundBookingRequest(
         booking_id=listed.booking_id,
@@ -170,7 +213,7 @@ async def look_at(stub: Any, listed: ListedBooking, act: Act, *, only_look: bool
         caller=act.caller,
     )
     try:
-        return passenger(listed, await _patiently(stub, asked, patience))
+        return passenger(listed, await _patiently(stub, asked, times))
     except grpc.aio.AioRpcError as error:
         said = error.details() or error.code().name
         match error.code():
@@ -178,9 +221,9 @@ async def look_at(stub: Any, listed: ListedBooking, act: Act, *, only_look: bool
                 return not_possible(listed, said)
             case grpc.StatusCode.ALREADY_EXISTS:
                 # Somebody else asks for the same at this moment: it is one refund, and this looks what becomes of it.
-                return await look_at(stub, listed, act, only_look=True, patience=patience)
+                return await look_at(stub, listed, act, only_look=True, times=times)
             case code if code in _WRONG_LINE and (code is not grpc.StatusCode.INVALID_ARGUMENT or _about_line(said)):
-                raise _LineWrong(said) from error
+                raise LineWrong(said) from error
             case code if code in _AWAY:
                 raise
         raise StartRefused(said) from error
@@ -191,10 +234,10 @@ def _about_line(said: str) -> bool:
     return said.startswith("booking_id:") and ";" not in said
 
 
-async def _patiently(stub: Any, asked: pb.RefundBookingRequest, patience: float) -> pb.RefundBookingResponse:
+async def _patiently(stub: Any, asked: pb.RefundBookingRequest, times: RunTimes) -> pb.RefundBookingResponse:
     """One call, made again while the service is away: what it asks for is asked for once."""
     loop = asyncio.get_running_loop()
-    end = loop.time() + patience
+    end = loop.time() + times.away
     while True:
         try:
             answer: pb.RefundBookingResponse = await stub.RefundBooking(asked, timeout=CALL_SECONDS)
@@ -202,4 +245,4 @@ async def _patiently(stub: Any, asked: pb.RefundBookingRequest, patience: float)
         except grpc.aio.AioRpcError as error:
             if error.code() not in _AWAY or loop.time() >= end:
                 raise
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(times.look)

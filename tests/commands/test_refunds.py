@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mpesa_payments.v1 import operations_service_pb2 as pb
 
+from payment_service.commands.booking_list import ListedBooking
+from payment_service.commands.trip_plan import Standing, sum_of, to_ask_for
+from payment_service.commands.trip_run import UNDER_WAY_MAX, Act, RunTimes, TripRun, plan
+from payment_service.commands.trip_screens import report_lines
 from tests.application.refunding.test_refund_booking import completed
 from tests.commands.started import command
 from tests.databases import Database
 from tests.rows import count
-from tests.rpc.processes import Process
+from tests.rpc.processes import Process, paid, sent
 
 WHY = "the bus to Kisumu broke down"
 
@@ -31,6 +37,58 @@ async def trip(process: Process, tmp_path: Path) -> Path:
     file = tmp_path / "bookings.csv"
     file.write_text("booking_id\nBK-1\nBK-2\nBK-3\n")
     return file
+
+
+class Restored:
+    """Passes calls on to the service, until its database is an older one: then it knows no booking."""
+
+    def __init__(self, service: Any, calls: int) -> None:
+        self._service = service
+        self._calls = calls
+
+    async def RefundBooking(  # as the method is called
+        self, asked: pb.RefundBookingRequest, timeout: float
+    ) -> pb.RefundBookingResponse:
+        self._calls -= 1
+        if self._calls < 0:
+            asked.booking_id = "BK-unknown"
+        answer: pb.RefundBookingResponse = await self._service.RefundBooking(asked, timeout=timeout)
+        return answer
+
+
+async def listed(process: Process, bookings: int) -> list[ListedBooking]:
+    """Bookings that are paid, as a file lists them."""
+    for number in range(bookings):
+        made = await process.create(booking_id=f"BK-{number}", request_id=f"p-{number}")
+        await process.tell(made, *sent(number), paid(f"TKA1B2C{number:03}"))
+    return [ListedBooking(number + 2, f"BK-{number}") for number in range(bookings)]
+
+
+async def test_a_trip_whose_refunds_are_held_up_stops_with_ten_under_way(process: Process, database: Database) -> None:
+    """Nothing is sent here, so no refund ends: a run forgets none of those under way, and asks for no other."""
+    bookings, act = await listed(process, UNDER_WAY_MAX + 3), Act("amina", "", WHY)
+    times = RunTimes(look=0.05, result=0, held_up=0.5)
+    for _ in range(2):
+        trip = await plan(process.operations, bookings, act)
+        running = TripRun(process.operations, act, 60_000, trip, to_ask_for(trip.values()), lambda _: None, times)
+        await running.go()
+        assert running.stopped.startswith("10 refunds have had no result"), running.stopped
+        assert await count(database, "refunds") == UNDER_WAY_MAX
+        assert sum_of(trip.values(), Standing.TO_REFUND).bookings == 3
+
+
+@pytest.mark.parametrize("calls", [0, 1], ids=["while it asks", "while it looks"])
+async def test_a_service_that_has_forgotten_its_bookings_stops_the_run(process: Process, calls: int) -> None:
+    bookings, act = await listed(process, 2), Act("amina", "", WHY)
+    trip = await plan(process.operations, bookings, act)
+    service = Restored(process.operations, calls)
+    running = TripRun(service, act, 60_000, trip, to_ask_for(trip.values()), lambda _: None, RunTimes(look=0.05))
+    await running.go()
+    assert running.stopped.startswith("The payment service knows bookings of this trip no more: line "), running.stopped
+    assert sum_of(trip.values(), Standing.TO_REFUND).bookings == 2 - calls
+    said = list(report_lines(list(trip.values()), running.stopped))
+    assert said[0] == f"Stopped: {running.stopped}"
+    assert "Nothing was started" not in "".join(said)
 
 
 async def test_a_dry_run_says_what_would_be_done_and_does_nothing(

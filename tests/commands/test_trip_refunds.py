@@ -70,6 +70,27 @@ def test_everything_that_is_wrong_is_named_at_once_up_to_a_page() -> None:
     assert (len(lines), lines[1], lines[-1]) == (22, "line 3: booking BK-1 stands on line 2 already", "and 9 more")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("\x1b]0;x\x07\nBK-1\n", "found \\x1b]0;x\\x07"),
+        ("booking_id\nB\x1b[2J\nB\x1b[2J\n", "booking B\\x1b[2J stands"),
+        ("booking_id\nB\u202e1\nB\u202e1\n", "booking B\\u202e1 stands"),
+        ('booking_id\n"B\r\nline 9: 1"\n"B\r\nline 9: 1"\n', "booking B\\r\\nline 9: 1 stands"),
+    ],
+)
+def test_what_a_file_says_moves_no_terminal(text: str, said: str) -> None:
+    with pytest.raises(ListRefused) as refusal:
+        parse_bookings(text)
+    assert said in str(refusal.value)
+    assert all(line.isprintable() for line in str(refusal.value).split("\n"))
+
+
+def test_a_value_that_is_as_long_as_a_page_is_cut() -> None:
+    with pytest.raises(ListRefused, match=r"found x{80}…$"):
+        parse_bookings("x" * 1_000)
+
+
 def answered(booking: int, status: int | None = None, code: str = "") -> Passenger:
     refund = payment_pb2.Refund(status=status) if status is not None else None  # type: ignore[arg-type]  # a number of the enum
     answer = pb.RefundBookingResponse(

@@ -1623,6 +1623,27 @@ FAULTS = (
         (f"{BOOKING_REFUNDS}::test_what_cannot_be_refunded_is_refused_with_its_cause_and_leaves_nothing",),
     ),
     Fault(
+        "refunds of a trip without a result are forgotten, and more are asked for",
+        "payment_service/commands/trip_run.py",
+        "turns >= 1 and len(self.asked_at) < UNDER_WAY_MAX",
+        "turns >= 1 and len(self.asked_at) - self._older_than(self.times.result) < UNDER_WAY_MAX",
+        ("tests/commands/test_refunds.py::test_a_trip_whose_refunds_are_held_up_stops_with_ten_under_way",),
+    ),
+    Fault(
+        "a trip goes on beside a service that has forgotten it",
+        "payment_service/commands/trip_run.py",
+        "            raise LinesWrong([(listed.line, str(error))]) from error",
+        "            found = not_possible(listed, str(error))",
+        ("tests/commands/test_refunds.py::test_a_service_that_has_forgotten_its_bookings_stops_the_run",),
+    ),
+    Fault(
+        "a list of bookings is shown as its bytes are",
+        "payment_service/commands/booking_list.py",
+        "one if one.isprintable() else",
+        "one if one else",
+        (f"{TRIPS}::test_what_a_file_says_moves_no_terminal",),
+    ),
+    Fault(
         "a trip goes on when the float is gone",
         "payment_service/commands/trip_plan.py",
         "one.standing is Standing.FAILED and one.code == FLOAT_GONE for one in ended",
