@@ -18,7 +18,7 @@ from mpesa_payments.v1.callback_service_pb2_grpc import CallbackServiceStub
 from callback_gateway.alarms import CERTIFICATE_EXPIRES, TLS_FILES_UNUSABLE
 from runtime.alarms import LastingAlarm
 from runtime.serving import Address
-from runtime.tls import FollowedFiles, TlsFiles, TlsUnusable, open_channel, read_tls, watch_expiry
+from runtime.tls import FollowedFiles, TlsFiles, open_channel, read_tls, watch_expiry
 
 LOOK_EVERY_S = 5.0
 # Longer than any call of the gateway's: what is under way is not cut off.
@@ -50,9 +50,9 @@ async def core_channel(address: Address, files: TlsFiles | None) -> AsyncIterato
         async with open_channel(address, None) as channel:
             yield CoreChannel(channel)
         return
-    content = read_tls(files, datetime.now(UTC))
-    core = CoreChannel(open_channel(address, content))
-    following = asyncio.create_task(_follow(core, address, FollowedFiles(files, content, TLS_FILES_UNUSABLE)))
+    followed = FollowedFiles(files, read_tls(files, datetime.now(UTC)), TLS_FILES_UNUSABLE)
+    core = CoreChannel(open_channel(address, followed.in_force()))
+    following = asyncio.create_task(_follow(core, address, followed))
     try:
         yield core
     finally:
@@ -63,17 +63,14 @@ async def core_channel(address: Address, files: TlsFiles | None) -> AsyncIterato
 
 
 async def _follow(core: CoreChannel, address: Address, files: FollowedFiles) -> None:
-    expires = LastingAlarm(CERTIFICATE_EXPIRES)
+    expires, shown = LastingAlarm(CERTIFICATE_EXPIRES), files.in_force()
     async with asyncio.TaskGroup() as closing:
         while True:
-            # A file that is gone or damaged has an alarm of its own.
-            with contextlib.suppress(TlsUnusable):
-                await watch_expiry(files.files, expires, partial(datetime.now, UTC))
+            await watch_expiry(files, expires, partial(datetime.now, UTC))
             await asyncio.sleep(LOOK_EVERY_S)
-            content = files.renewed()
-            if content is None:
+            if (content := files.in_force()) is shown:
                 continue
-            old = core.channel
+            old, shown = core.channel, content
             core.take(open_channel(address, content))
             closing.create_task(old.close(OLD_CHANNEL_TIME_S))
             log.info("certificate renewed")

@@ -53,7 +53,7 @@ from payment_service.schedule import periodic_steps
 from payment_service.security.sealing import Sealer
 from payment_service.store.engines import connect_feed, connect_writer, read_engine
 from runtime.serving import raise_descriptor_limit, stop_requested, write_ready_file
-from runtime.tls import TlsSettingsMissing, read_tls, server_credentials
+from runtime.tls import FollowedFiles, TlsSettingsMissing, read_tls
 
 FEED_START_SECONDS = 30.0
 RECORD_SECONDS = 10.0
@@ -112,7 +112,7 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
         async with (
             _open_daraja(settings, clock) as daraja,
             _running(
-                _parts(settings, credentials, clock, engine, readers, daraja),
+                _parts(settings, credentials, door, clock, engine, readers, daraja),
                 drain_seconds=settings.push_timeout_s + RECORD_SECONDS,
             ) as parts,
             serving(
@@ -148,7 +148,7 @@ def load_door(settings: PaymentSettings) -> Door:
         # The settings refuse this as well. A door never opens because something lacks.
         raise TlsSettingsMissing(["PAYMENTS_CALLERS_FILE"])
     content = read_tls(files, datetime.now(UTC))
-    return Door(server_credentials(files, content, TLS_FILES_UNUSABLE), load_callers(callers))
+    return Door(FollowedFiles(files, content, TLS_FILES_UNUSABLE), load_callers(callers))
 
 
 @contextlib.asynccontextmanager
@@ -179,6 +179,7 @@ async def _running(parts: _Parts, *, drain_seconds: float) -> AsyncIterator[_Par
 def _parts(
     settings: PaymentSettings,
     credentials: Credentials,
+    door: Door,
     clock: DatabaseClock,
     engine: AsyncEngine,
     readers: AsyncEngine,
@@ -213,7 +214,7 @@ def _parts(
         clock=clock,
         heartbeat_seconds=settings.heartbeat_s,
     )
-    timers = periodic_steps(settings, engine, clock, initiate, refunds, catching_up)
+    timers = periodic_steps(settings, engine, clock, initiate, refunds, catching_up, door.certificate)
     steps = (feed.run, reads.points.run, *timers)
     return _Parts(core, writers, refunds, FirstToken(send.safaricom.tokens), steps)
 

@@ -43,7 +43,7 @@ from payment_service.application.settling.watch_pull import PullWatch, watch_pul
 from payment_service.config import PaymentSettings
 from payment_service.daraja.shortcodes import ShortcodeKind
 from runtime.alarms import LastingAlarm
-from runtime.tls import TlsFiles, watch_expiry
+from runtime.tls import FollowedFiles, watch_expiry
 
 STEP_SECONDS = 0.5
 """Between two looks at the timers: small against every time they keep."""
@@ -70,6 +70,7 @@ def periodic_steps(
     initiate: InitiatePayments,
     refunds: RefundTools | None,
     catching_up: CatchingUp,
+    certificate: FollowedFiles | None,
 ) -> list[Callable[[], Coroutine[Any, Any, None]]]:
     """What happens by itself, each step at its own pace."""
     send, safaricom = initiate.send, initiate.send.safaricom
@@ -104,7 +105,7 @@ def periodic_steps(
         partial(every, STEP_SECONDS, partial(run_refund_timers, RefundTimerTools(engine, send.facts, clock))),
         *([partial(every, STEP_SECONDS, partial(send_refunds, refunds))] if refunds is not None else []),
         partial(every, REFUND_WATCH_SECONDS, partial(watch_refunds, _refund_watch(settings, engine, clock, refunds))),
-        *_expiry(settings.server_tls, every),
+        *_expiry(certificate, every),
     ]
 
 
@@ -116,7 +117,7 @@ def _refund_watch(
 
 
 def _expiry(
-    files: TlsFiles | None, every: Callable[..., Coroutine[Any, Any, None]]
+    files: FollowedFiles | None, every: Callable[..., Coroutine[Any, Any, None]]
 ) -> list[Callable[[], Coroutine[Any, Any, None]]]:
     """By the clock of this machine, which handshakes go by as well."""
     if files is None:

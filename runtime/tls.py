@@ -111,43 +111,46 @@ class FollowedFiles:
         self._looked_at = _stamp(files)
         self._unusable = LastingAlarm(unusable)
 
-    def renewed(self) -> TlsContent | None:
-        """What they hold, where that is new and fits together."""
+    def in_force(self) -> TlsContent:
+        """What they hold now, or what they held when they could last be used. The same object while nothing is new."""
         stamp = _stamp(self.files)
         if stamp == self._looked_at:
-            return None
+            return self._in_force
         try:
             content = read_tls(self.files, datetime.now(UTC))
         except TlsUnusable as error:
             # What is wrong may pass by itself, such as a certificate that begins in a moment: looked at again.
             self._unusable.set(True, why=str(error))
-            return None
+            return self._in_force
         self._looked_at = stamp
         self._unusable.set(False)
-        if content == self._in_force:
-            return None
-        self._in_force = content
-        return content
+        if content != self._in_force:
+            self._in_force = content
+        return self._in_force
 
 
-async def watch_expiry(files: TlsFiles, alarm: LastingAlarm, now: Callable[[], datetime]) -> None:
-    """Call for a person while the certificate in the file is about to expire."""
-    certificate = _certificates(files.certificate, _bytes_of(files.certificate))[0]
+async def watch_expiry(followed: FollowedFiles, alarm: LastingAlarm, now: Callable[[], datetime]) -> None:
+    """Call for a person while the certificate that is in force is about to expire."""
+    files = followed.files
+    certificate = _certificates(files.certificate, followed.in_force().certificate)[0]
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     soon = ends - now() < min(EXPIRES_SOON, (ends - begins) / 5)
     alarm.set(soon, file=str(files.certificate.path), expires=f"{ends:%Y-%m-%d %H:%M} UTC")
 
 
-def server_credentials(files: TlsFiles, content: TlsContent, unusable: Alarm) -> grpc.ServerCredentials:
+def server_credentials(followed: FollowedFiles) -> grpc.ServerCredentials:
     """For a server that takes no client without a certificate, and offers each new connection what the files hold."""
-    followed = FollowedFiles(files, content, unusable)
+    offered = followed.in_force()
 
     def before_each_handshake() -> grpc.ServerCertificateConfiguration | None:
-        renewed = followed.renewed()
-        return None if renewed is None else _configuration(renewed)
+        nonlocal offered
+        if (content := followed.in_force()) is offered:
+            return None
+        offered = content
+        return _configuration(content)
 
     return grpc.dynamic_ssl_server_credentials(
-        _configuration(content),
+        _configuration(offered),
         before_each_handshake,  # type: ignore[arg-type]  # None means "no change"
         require_client_authentication=True,
     )

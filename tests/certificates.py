@@ -16,7 +16,7 @@ from development.certificates import AUTHORITY, SERVICE, Authority, Certificates
 from payment_service.alarms import TLS_FILES_UNUSABLE
 from payment_service.rpc.identity import Door, load_callers
 from runtime.grpc_options import CLIENT_OPTIONS
-from runtime.tls import TlsContent, server_credentials
+from runtime.tls import FollowedFiles, TlsContent
 
 AGENCY = "agency"
 """A second caller that takes payments, beside `booking`."""
@@ -38,7 +38,7 @@ def certificates_in(folder: Path) -> Certificates:
 def door_of(certificates: Certificates) -> Door:
     """The door of a service with these certificates."""
     files, content = certificates.files(SERVICE), certificates.content(SERVICE)
-    return Door(server_credentials(files, content, TLS_FILES_UNUSABLE), load_callers(certificates.callers))
+    return Door(FollowedFiles(files, content, TLS_FILES_UNUSABLE), load_callers(certificates.callers))
 
 
 def authority_of(certificates: Certificates) -> Authority:

@@ -91,6 +91,11 @@ class ReaderTooSlow(PaymentsError):
 class CallerNotAllowed(PaymentsError):
     """You may not use this method."""
 
+    def __init__(self, why: str = "You may not use this method.", who: str = "") -> None:
+        """`who` is what is known of the caller; it is not told to the caller, but to the operator."""
+        super().__init__(why)
+        self.who = who
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

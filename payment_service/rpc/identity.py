@@ -9,31 +9,42 @@ is the caller `development`. Each method has a row in one table, and a server wh
 import json
 import re
 import stat
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
+import structlog
 from cryptography import x509
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
+from opentelemetry import metrics
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from payment_service.rpc.errors import CallerNotAllowed
 from runtime.serving import Address, StartRefused
+from runtime.tls import FollowedFiles
 
 Context = grpc.aio.ServicerContext[Any, Any]
 AuthContext = Mapping[str, Iterable[bytes]]
 
 TLS_VERSION: Final = (b"TLSv1.3",)
 CERTIFICATES_KEPT: Final = 1_024
+REFUSALS_TOLD_EVERY: Final = timedelta(minutes=1)
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 _CALLER_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 _SPIFFE_ID: Final = re.compile(r"spiffe://[a-z0-9._-]{1,255}(/[A-Za-z0-9._-]+)+")
+
+
+_log = structlog.get_logger(__name__)
+_meter = metrics.get_meter("payment_service")
+_refused = _meter.create_counter("payment_service.calls.refused", description="Calls that the door refused, by why")
 
 
 class Party(StrEnum):
@@ -120,24 +131,52 @@ def _here() -> datetime:
     return datetime.now(UTC)
 
 
+@dataclass(slots=True)
+class Refusals:
+    """Tells operators whom the door refused: every refusal is counted, and of each reason one line a minute is logged.
+
+    So a stranger who calls a thousand times a second does not fill the log.
+    """
+
+    told_at: dict[str, datetime] = field(default_factory=dict)
+    untold: Counter[str] = field(default_factory=Counter)
+
+    def tell(self, method: str, refusal: CallerNotAllowed, now: datetime) -> None:
+        """Count a refusal, and log it unless one for the same reason was logged within the last minute."""
+        why = str(refusal)
+        _refused.add(1, {"why": why})
+        self.untold[why] += 1
+        if now - self.told_at.get(why, _LONG_AGO) < REFUSALS_TOLD_EVERY:
+            return
+        self.told_at[why] = now
+        _log.warning("caller refused", why=why, who=refusal.who, method=method, refusals=self.untold.pop(why))
+
+
 @dataclass(frozen=True, slots=True)
 class Door:
     """How calls come in: over TLS, from those on the list; or, without credentials, in plaintext from this machine."""
 
-    credentials: grpc.ServerCredentials | None = field(default=None, repr=False)
-    callers: Mapping[str, Caller] = field(default_factory=dict)
+    certificate: FollowedFiles | None
+    """What the service shows. None is a door in plaintext."""
+    callers: Mapping[str, Caller]
     """By SPIFFE URI."""
     now: Callable[[], datetime] = _here
     """This machine's clock, by which gRPC judges certificates too."""
+    refusals: Refusals = field(default_factory=Refusals)
 
     def allowed(self, method: str, context: Context) -> Allowed:
         """Whoever makes this call, or CallerNotAllowed."""
-        if self.credentials is None:
+        if self.certificate is None:
             return allowed(method, DEVELOPMENT)
-        return allowed(method, caller_named_by(context.auth_context(), self.callers, self.now()))
+        now = self.now()
+        try:
+            return allowed(method, caller_named_by(context.auth_context(), self.callers, now))
+        except CallerNotAllowed as refusal:
+            self.refusals.tell(method, refusal, now)
+            raise
 
 
-PLAINTEXT: Final = Door()
+PLAINTEXT: Final = Door(None, {})
 
 
 class PlaintextRefused(StartRefused):
@@ -159,7 +198,7 @@ class RuleMissing(StartRefused):
 
 def check_address(address: Address, door: Door) -> None:
     """Raise PlaintextRefused for plaintext at an address that is not on the loopback."""
-    if door.credentials is None and not address.is_loopback:
+    if door.certificate is None and not address.is_loopback:
         raise PlaintextRefused(address)
 
 
@@ -181,10 +220,12 @@ def caller_named_by(connection: AuthContext, callers: Mapping[str, Caller], now:
         raise CallerNotAllowed("Your certificate has to name you by exactly one URI, which begins with spiffe://.")
     # Looked at when the connection was made, which may be long ago; a resumed session is not looked at again.
     if now > shown.ends:
-        raise CallerNotAllowed("Your certificate has expired: connect with a new one.")
+        raise CallerNotAllowed("Your certificate has expired: connect with a new one.", shown.uris[0])
     caller = callers.get(shown.uris[0])
     if caller is None:
-        raise CallerNotAllowed("The SPIFFE URI in your certificate is not on this service's list of callers.")
+        raise CallerNotAllowed(
+            "The SPIFFE URI in your certificate is not on this service's list of callers.", shown.uris[0]
+        )
     return caller
 
 
@@ -193,7 +234,7 @@ def allowed(method: str, caller: Caller) -> Allowed:
     rule = RULES.get(method, {})
     granted = [rule[party] for party in caller.parties if party in rule]
     if not granted:
-        raise CallerNotAllowed
+        raise CallerNotAllowed(who=caller.name)
     # Who is several parties at once is told the least that one of them is.
     return Allowed(caller.name, caller.name if Sees.OWN in granted else None)
 

@@ -58,6 +58,7 @@ def payment_message(view: PaymentView) -> payment_pb2.Payment:
         expire_time=timestamp(view.expires_at),
         metadata=view.metadata,
         version=view.version,
+        caller=view.caller,
     )
     if view.reason is not None:
         message.status_reason = _REASON[view.reason]

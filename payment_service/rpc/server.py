@@ -23,6 +23,7 @@ from payment_service.rpc.operations import OPERATIONS
 from payment_service.rpc.probes import PROBES, probe_handlers
 from runtime.grpc_options import SERVER_OPTIONS
 from runtime.serving import Address, AddressTaken, StartRefused
+from runtime.tls import server_credentials
 
 _PAYMENTS: Final[ServiceDescriptor] = payment_service_pb2.DESCRIPTOR.services_by_name["PaymentService"]
 _CALLBACKS: Final[ServiceDescriptor] = callback_service_pb2.DESCRIPTOR.services_by_name["CallbackService"]
@@ -133,9 +134,9 @@ def _handlers(service: ServiceDescriptor, core: Core, gate: Gate) -> grpc.Generi
 
 def _bound_port(server: grpc.aio.Server, address: Address, door: Door, setting: str) -> int:
     try:
-        if door.credentials is None:
+        if door.certificate is None:
             return server.add_insecure_port(str(address))
-        return server.add_secure_port(str(address), door.credentials)
+        return server.add_secure_port(str(address), server_credentials(door.certificate))
     except RuntimeError as error:
         raise AddressTaken(address, setting) from error
 

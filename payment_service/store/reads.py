@@ -29,6 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from payment_service.store.callers import callers_of_payments
 from payment_service.store.pipeline import Connection, Statement
 from payment_service.store.tables import events, log, payments
 from payment_service.store.time_ordered_ids import MADE_WITHIN, first_id_at
@@ -282,7 +283,7 @@ async def list_payments(
     connection: AsyncConnection, caller: str | None, wanted: PaymentFilter, before: UUID | None, most: int
 ) -> list[PaymentRow]:
     """Payments of a caller, or of everybody, the newest first: ids are in order of creation."""
-    conditions = _of(caller, _p.caller)
+    conditions = []
     for column, value in (
         (_p.booking_id, wanted.booking_id),
         (_p.reference, wanted.reference),
@@ -305,9 +306,20 @@ async def list_payments(
     if before is not None:
         conditions.append(_p.payment_id < before)
     newest_first = _PAYMENT.where(*conditions).order_by(_p.payment_id.desc()).limit(most)
-    # The index of statuses is in the order of the ids within one status only: each is read by itself, and then merged.
-    by_status = [newest_first.where(_p.status == status).subquery().select() for status in wanted.statuses]
-    rows = await connection.execute(union_all(*by_status) if by_status else newest_first)
+    if not wanted.statuses:
+        rows = await connection.execute(newest_first.where(*_of(caller, _p.caller)))
+        return [PaymentRow._make(row) for row in rows]
+    # The index of statuses is in the order of the ids within one status of one caller only: each is read by itself, and
+    # then merged.
+    callers = [caller] if caller is not None else await callers_of_payments(connection)
+    by_status = [
+        newest_first.where(_p.caller == one, _p.status == status).subquery().select()
+        for one in callers
+        for status in wanted.statuses
+    ]
+    if not by_status:
+        return []
+    rows = await connection.execute(union_all(*by_status))
     found = sorted(map(PaymentRow._make, rows), key=lambda row: row.payment_id, reverse=True)
     return found[:most]
 

@@ -12,7 +12,7 @@ from callback_gateway import core_channel
 from callback_gateway.alarms import TLS_FILES_UNUSABLE
 from development.certificates import GATEWAY, SERVICE, Certificates, make_certificates, spiffe_id
 from development.slowness import slowness
-from runtime.tls import server_credentials
+from runtime.tls import FollowedFiles, server_credentials
 from tests.callback_gateway.edges import eventually, gateway, good_path, post
 from tests.callback_gateway.recording_core import RecordingCore, serve_core
 from tests.certificates import authority_of, shown_by, write_over
@@ -24,7 +24,9 @@ def certificates(tmp_path: Path) -> Certificates:
 
 
 def credentials_of(certificates: Certificates) -> grpc.ServerCredentials:
-    return server_credentials(certificates.files(SERVICE), certificates.content(SERVICE), TLS_FILES_UNUSABLE)
+    return server_credentials(
+        FollowedFiles(certificates.files(SERVICE), certificates.content(SERVICE), TLS_FILES_UNUSABLE)
+    )
 
 
 def settings_of(certificates: Certificates) -> dict[str, object]:

@@ -12,13 +12,13 @@ from development.certificates import OPERATOR, SERVICE, make_certificates
 from payment_service.alarms import TLS_FILES_UNUSABLE
 from payment_service.commands.asking import Reached, operations
 from runtime.serving import Address, StartRefused
-from runtime.tls import server_credentials
+from runtime.tls import FollowedFiles, server_credentials
 
 
 async def test_a_certificate_that_is_not_accepted_is_told_from_a_service_that_is_not_there(tmp_path: Path) -> None:
     ours, others = (make_certificates(tmp_path / name) for name in ("ours", "others"))
     server = grpc.aio.server()
-    credentials = server_credentials(others.files(SERVICE), others.content(SERVICE), TLS_FILES_UNUSABLE)
+    credentials = server_credentials(FollowedFiles(others.files(SERVICE), others.content(SERVICE), TLS_FILES_UNUSABLE))
     address = Address("127.0.0.1", server.add_secure_port("127.0.0.1:0", credentials))
     await server.start()
     try:

@@ -23,7 +23,7 @@ from cryptography import x509
 from grpc._cython.cygrpc import SSLSessionCacheLRU  # type: ignore[import-not-found]  # compiled, without stubs
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mpesa_payments.v1 import payment_service_pb2 as pb
-from mpesa_payments.v1.payment_pb2 import REFUND_REASON_CANNOT_DELIVER
+from mpesa_payments.v1.payment_pb2 import PAYMENT_STATUS_PENDING, REFUND_REASON_CANNOT_DELIVER
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 from structlog.testing import capture_logs
 
@@ -45,7 +45,7 @@ from development.system import channel_to
 from payment_service.domain.payment import Payment
 from payment_service.rpc.calls import Limits
 from payment_service.rpc.errors import CallerNotAllowed
-from payment_service.rpc.identity import RULES, Party, Sees, caller_named_by, load_callers
+from payment_service.rpc.identity import RULES, Party, Refusals, Sees, caller_named_by, load_callers
 from runtime.grpc_options import CLIENT_OPTIONS
 from runtime.serving import StartRefused
 from runtime.tls import TlsContent
@@ -71,6 +71,7 @@ STRANGER = "spiffe://development.local/stranger"
 B = '{"name": "b", "spiffe_id": "spiffe://example.org/b", "party": "BOOKING"}'
 B_TOO = '{"name": "b", "spiffe_id": "spiffe://example.org/c", "party": "OPERATOR"}'
 ALSO_C = '{"name": "c", "spiffe_id": "spiffe://example.org/b", "party": "BOOKING"}'
+READERS_OF_ALL = (NOTIFICATION, OPERATOR)
 EARLIEST, LATEST = pb.WatchPaymentsRequest.POSITION_EARLIEST, pb.WatchPaymentsRequest.POSITION_LATEST
 
 
@@ -234,6 +235,16 @@ async def test_whoever_connects_and_says_nothing_is_cut_off(secured: Secured) ->
         assert await asyncio.wait_for(reader.read(), PATIENCE_SECONDS) == b""
 
 
+def test_operators_are_told_once_a_minute_who_was_refused() -> None:
+    refusals, now = Refusals(), datetime.now(UTC)
+    with capture_logs() as logs:
+        for seconds in (0, 1, 59, 60, 61):
+            refusals.tell("Service/Method", CallerNotAllowed(who=STRANGER), now + timedelta(seconds=seconds))
+        refusals.tell("Service/Method", CallerNotAllowed("Another reason."), now + timedelta(seconds=61))
+    told = [(line["event"], line["who"], line["refusals"]) for line in logs]
+    assert told == [("caller refused", STRANGER, 1), ("caller refused", STRANGER, 3), ("caller refused", "", 1)]
+
+
 def test_a_list_of_callers_that_others_may_write_is_refused(tmp_path: Path) -> None:
     certificates = certificates_in(tmp_path)
     for mode in (0o602, 0o620):
@@ -322,12 +333,29 @@ async def test_streams_tell_a_caller_of_its_own_payments_and_a_notification_serv
             for n, owner in enumerate(owners)
         ]
         for caller, watch in watches.items():
-            own = [str(payment.payment_id) for owner, payment in made if caller in (owner, NOTIFICATION, OPERATOR)]
-            seen: list[str] = []
+            due = [(str(payment.payment_id), owner) for owner, payment in made if caller in (owner, *READERS_OF_ALL)]
+            seen: list[tuple[str, str]] = []
             # What comes to a watch comes in order, so anything of another caller's would stand before its last one.
-            while own[-1] not in seen:
-                seen += [event.payment.payment_id for event in (await next_of(watch)).events]
-            assert seen == own
+            while due[-1] not in seen:
+                events = (await next_of(watch)).events
+                seen += [(event.payment.payment_id, event.payment.caller) for event in events]
+            assert seen == due
+
+
+async def test_a_list_by_status_tells_a_caller_of_its_own_payments_and_an_operator_of_all(secured: Secured) -> None:
+    process, owners = secured.process, [BOOKING, AGENCY, AGENCY, BOOKING]
+    made = [
+        (await process.create(owner, booking_id=f"BL-{n}", request_id=f"list-{n}"), owner)
+        for n, owner in enumerate(owners)
+    ]
+    for caller in (BOOKING, AGENCY, NOTIFICATION, OPERATOR):
+        async with secured.channel(caller) as channel:
+            asked = pb.ListPaymentsRequest(statuses=[PAYMENT_STATUS_PENDING], page_size=len(made))
+            listed = await PaymentServiceStub(channel).ListPayments(asked)
+        shown = (caller, *(owners if caller in READERS_OF_ALL else ()))
+        due = [(str(payment.payment_id), owner) for payment, owner in reversed(made) if owner in shown]
+        # Other tests have payments of both callers too, which are older.
+        assert [(payment.payment_id, payment.caller) for payment in listed.payments][: len(due)] == due, caller
 
 
 async def test_history_cursors_receipts_and_page_tokens_show_nothing_of_another_caller(secured: Secured) -> None:

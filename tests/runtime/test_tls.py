@@ -138,24 +138,41 @@ def test_a_certificate_is_used_from_its_first_day_to_its_last(certificates: Cert
 async def test_a_certificate_that_begins_in_a_moment_is_taken_then(tmp_path: Path) -> None:
     made = make_certificates(tmp_path / "certificates")
     followed = FollowedFiles(made.files(SERVICE), made.content(SERVICE), TLS_FILES_UNUSABLE)
-    begins = datetime.now(UTC) + timedelta(seconds=2)
+    first, begins = followed.in_force(), datetime.now(UTC) + timedelta(seconds=2)
     renewed = signed(authority_of(made), [x509.DNSName("localhost")], begins + CLOCK_MARGIN, server=True)
     for path, content in zip((made.certificate(SERVICE), made.key(SERVICE)), renewed, strict=True):
         write_over(path, content)
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while (taken := followed.renewed()) is None:
+        while (taken := followed.in_force()) is first:
             await asyncio.sleep(0.05)
     assert (taken.certificate, taken.key) == renewed
-    assert followed.renewed() is None
+    assert followed.in_force() is taken
 
 
 async def test_a_person_is_called_before_a_certificate_expires_and_not_after_it_was_renewed(
     certificates: Certificates,
 ) -> None:
     alarm, begun = LastingAlarm(CERTIFICATE_EXPIRES), datetime.now(UTC)
+    followed = FollowedFiles(certificates.files(SERVICE), certificates.content(SERVICE), TLS_FILES_UNUSABLE)
     for days, raised in ((334, False), (336, True), (400, True), (0, False)):
-        await watch_expiry(certificates.files(SERVICE), alarm, partial(begun.__add__, timedelta(days=days)))
+        await watch_expiry(followed, alarm, partial(begun.__add__, timedelta(days=days)))
         assert alarm.raised is raised, days
+
+
+async def test_a_person_is_called_about_the_certificate_that_is_in_force(
+    tmp_path: Path,
+) -> None:
+    made, alarm, begun = (
+        make_certificates(tmp_path / "certificates"),
+        LastingAlarm(CERTIFICATE_EXPIRES),
+        datetime.now(UTC),
+    )
+    followed = FollowedFiles(made.files(SERVICE), made.content(SERVICE), TLS_FILES_UNUSABLE)
+    later = signed(authority_of(made), [x509.DNSName("localhost")], begun + timedelta(days=900), server=True)
+    # Without its key, so it does not come into force.
+    write_over(made.certificate(SERVICE), later[0])
+    await watch_expiry(followed, alarm, partial(begun.__add__, timedelta(days=336)))
+    assert alarm.raised
 
 
 async def test_a_certificate_for_an_hour_is_an_alarm_in_its_last_fifth_only(
@@ -165,8 +182,9 @@ async def test_a_certificate_for_an_hour_is_an_alarm_in_its_last_fifth_only(
     monkeypatch.setattr("development.certificates.CLOCK_MARGIN", timedelta(minutes=20))
     made, begun = make_certificates(tmp_path / "certificates"), datetime.now(UTC)
     alarm = LastingAlarm(CERTIFICATE_EXPIRES)
+    followed = FollowedFiles(made.files(SERVICE), made.content(SERVICE), TLS_FILES_UNUSABLE)
     for minutes, raised in ((27, False), (29, True)):
-        await watch_expiry(made.files(SERVICE), alarm, partial(begun.__add__, timedelta(minutes=minutes)))
+        await watch_expiry(followed, alarm, partial(begun.__add__, timedelta(minutes=minutes)))
         assert alarm.raised is raised, minutes
 
 

@@ -1700,6 +1700,27 @@ FAULTS = (
         (f"{IDENTITY}::test_history_cursors_receipts_and_page_tokens_show_nothing_of_another_caller",),
     ),
     Fault(
+        "a list by status tells of every caller's payments",
+        "payment_service/store/reads.py",
+        "newest_first.where(_p.caller == one, _p.status == status)",
+        "newest_first.where(_p.status == status)",
+        (f"{IDENTITY}::test_a_list_by_status_tells_a_caller_of_its_own_payments_and_an_operator_of_all",),
+    ),
+    Fault(
+        "a stranger fills the log",
+        "payment_service/rpc/identity.py",
+        "        self.told_at[why] = now\n",
+        "",
+        (f"{IDENTITY}::test_operators_are_told_once_a_minute_who_was_refused",),
+    ),
+    Fault(
+        "the alarm before the end of a certificate looks at one that is not in force",
+        "runtime/tls.py",
+        "_certificates(files.certificate, followed.in_force().certificate)[0]",
+        "_certificates(files.certificate, _bytes_of(files.certificate))[0]",
+        ("tests/runtime/test_tls.py::test_a_person_is_called_about_the_certificate_that_is_in_force",),
+    ),
+    Fault(
         "a gateway that is not on the list of callers blames the service",
         "callback_gateway/forwarding.py",
         "SERVICE_REFUSES_GATEWAY if refused else SERVICE_ANSWERS_WRONGLY",

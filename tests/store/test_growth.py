@@ -90,6 +90,10 @@ def listing(**wanted: Any) -> Read:
     return lambda conn: reads.list_payments(conn, CALLER, PaymentFilter(**wanted), None, 51)
 
 
+def listing_everybodys(**wanted: Any) -> Read:
+    return lambda conn: reads.list_payments(conn, None, PaymentFilter(**wanted), None, 51)
+
+
 def finding(**known: Any) -> Read:
     return lambda conn: payment_search.find_payments(conn, PaymentSearch(**known), None, 51)
 
@@ -130,6 +134,13 @@ READS: dict[str, Read] = {
     "ListPayments, by reference": listing(reference="ref778"),
     "ListPayments, by request id": listing(request_id="request-779"),
     "ListPayments, by receipt": listing(receipt="R780"),
+    "ListPayments of everybody": listing_everybodys(),
+    "ListPayments of everybody, by a rare status": listing_everybodys(statuses=("REFUNDED",)),
+    "ListPayments of everybody, by two statuses": listing_everybodys(statuses=("PROCESSING", "COMPLETED")),
+    "ListPayments of everybody, by booking": listing_everybodys(booking_id="BK-777"),
+    "ListPayments of everybody, by reference": listing_everybodys(reference="ref778"),
+    "ListPayments of everybody, by request id": listing_everybodys(request_id="request-779"),
+    "ListPayments of everybody, by receipt": listing_everybodys(receipt="R780"),
     "ListCases": lambda conn: casework.open_cases_by_deadline(conn, CaseFilter(), None, 51),
     "FindPayments, by phone number": finding(phone_index=(784).to_bytes(4, "big")),
     "FindPayments, by receipt": finding(receipt="R785"),

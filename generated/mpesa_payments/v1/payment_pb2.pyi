@@ -597,6 +597,7 @@ class Payment(_message.Message):
     REFUND_FIELD_NUMBER: _builtins.int
     REFUNDED_AMOUNT_FIELD_NUMBER: _builtins.int
     REFUNDS_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
     payment_id: _builtins.str
     """Id of the payment, a UUID made by this service."""
     reference: _builtins.str
@@ -644,6 +645,11 @@ class Payment(_message.Message):
     """
     version: _builtins.int
     """Number of changes of this payment, from 1 without a gap."""
+    caller: _builtins.str
+    """The caller who asked for it, by its name on this service's list of callers.
+    Booking ids and request ids are each caller's own: whoever sees the payments
+    of all callers tells them apart by this.
+    """
     @_builtins.property
     def retry_allowed_time(self) -> _timestamp_pb2.Timestamp:
         """When another attempt may be started; unset while none is foreseeable."""
@@ -721,10 +727,11 @@ class Payment(_message.Message):
         refund: Global___Refund | None = ...,
         refunded_amount: _money_pb2.Money | None = ...,
         refunds: _abc.Iterable[Global___Refund] | None = ...,
+        caller: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "complete_time", b"complete_time", "create_time", b"create_time", "expire_time", b"expire_time", "refund", b"refund", "refunded_amount", b"refunded_amount", "retry_allowed_time", b"retry_allowed_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "attempt", b"attempt", "booking_action", b"booking_action", "booking_id", b"booking_id", "complete_time", b"complete_time", "create_time", b"create_time", "customer_message", b"customer_message", "expire_time", b"expire_time", "masked_phone", b"masked_phone", "metadata", b"metadata", "mpesa_receipt_number", b"mpesa_receipt_number", "outcome_certain", b"outcome_certain", "paid_late", b"paid_late", "payment_id", b"payment_id", "phone_warning", b"phone_warning", "provider_result_code", b"provider_result_code", "reference", b"reference", "refund", b"refund", "refunded_amount", b"refunded_amount", "refunds", b"refunds", "retry_allowed_time", b"retry_allowed_time", "retry_of", b"retry_of", "status", b"status", "status_reason", b"status_reason", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "attempt", b"attempt", "booking_action", b"booking_action", "booking_id", b"booking_id", "caller", b"caller", "complete_time", b"complete_time", "create_time", b"create_time", "customer_message", b"customer_message", "expire_time", b"expire_time", "masked_phone", b"masked_phone", "metadata", b"metadata", "mpesa_receipt_number", b"mpesa_receipt_number", "outcome_certain", b"outcome_certain", "paid_late", b"paid_late", "payment_id", b"payment_id", "phone_warning", b"phone_warning", "provider_result_code", b"provider_result_code", "reference", b"reference", "refund", b"refund", "refunded_amount", b"refunded_amount", "refunds", b"refunds", "retry_allowed_time", b"retry_allowed_time", "retry_of", b"retry_of", "status", b"status", "status_reason", b"status_reason", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
