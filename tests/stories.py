@@ -231,14 +231,20 @@ async def _refused(stories: Stories) -> Payment:
 
 
 async def _refunded(stories: Stories) -> Payment:
-    """Paid, and the money has gone back by its second refund."""
+    """Paid, and the money has gone back by its second refund, for which an operator asked."""
     payment = await stories.prompted()
     await stories.callback(payment.reference, receipt="RCPT000012")
-    for verdict, code in ((RefundVerdict.FAILED, "1"), (RefundVerdict.DONE, "0")):
+    for verdict, code, operator, why in (
+        (RefundVerdict.FAILED, "1", None, None),
+        (RefundVerdict.DONE, "0", "amina", "the bus broke down"),
+    ):
         refund_id, claim = uuid4(), uuid4()
-        asked = RefundRequest(f"refund-{refund_id}", payment.payment_id, RefundReason.CANNOT_DELIVER)
+        asked = RefundRequest(
+            f"refund-{refund_id}", payment.payment_id, RefundReason.CANNOT_DELIVER, operator=operator, why=why
+        )
         order = RefundOrder(new_reference(), "174379", RefundReason.CANNOT_DELIVER, None, possible=True)
-        fact, kept = RefundRequested(refund_id), KeptRequest(refund_id, CALLER, asked)
+        fact = RefundRequested(refund_id, operator=operator, why=why)
+        kept = KeptRequest(refund_id, CALLER, asked)
         await stories.writers.facts.submit(Submission(fact, payment.payment_id, request=kept, refund=order))
         told = RefundReported(f"callback:{refund_id}", verdict, code, "RCPT000012" if code == "0" else None)
         for about in (RefundClaimed(claim), RefundAccepted(claim, f"o-{claim}", f"AG-{claim}"), told):

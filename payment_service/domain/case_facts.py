@@ -1,6 +1,7 @@
 """What operators decide about cases, as facts of the payment that a case is about."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -68,5 +69,9 @@ def settlement_id(
 ) -> str:
     """Ends in a digest of who did what and why, so that the chain of the log vouches for it and names nobody."""
     parts = [resolution, operator, why, receipt or "", *([str(refund_id)] if refund_id is not None else [])]
-    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
-    return f"case:{case_id}:{digest[:32]}"
+    return f"case:{case_id}:{act_digest(parts)}"
+
+
+def act_digest(parts: Sequence[str]) -> str:
+    """Stands for what an operator did, who it was and why, none of which can have a NUL."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from payment_service.domain.case_facts import CaseAccepted, CaseDismissed, CaseReturned
+from payment_service.domain.case_facts import CaseAccepted, CaseDismissed, CaseReturned, act_digest
 from payment_service.domain.reasons import Reason
 
 
@@ -240,10 +240,21 @@ class RefundRequested:
     """Money of the payment stays here, or some has gone back before."""
     frees_seat: bool = True
     """The booking is not to travel on what is left of the money."""
+    operator: str | None = None
+    """Who asks, and why in their own words, where an operator does."""
+    why: str | None = None
 
     @property
     def fact_id(self) -> str:
-        return f"refund:{self.refund_id}" if self.by_itself is None else f"refund-by-itself:{self.refund_id}"
+        if self.by_itself is not None:
+            return f"refund-by-itself:{self.refund_id}"
+        return refund_request_id(self.refund_id, self.operator, self.why)
+
+
+def refund_request_id(refund_id: UUID, operator: str | None, why: str | None) -> str:
+    """An operator's ends as that of a decided case: so the chain of the log vouches for who asked and why."""
+    asked = f"refund:{refund_id}"
+    return f"{asked}:{act_digest(['REFUND', operator, why or ''])}" if operator else asked
 
 
 @dataclass(frozen=True, slots=True)

@@ -1644,6 +1644,13 @@ FAULTS = (
         (f"{TRIPS}::test_what_a_file_says_moves_no_terminal",),
     ),
     Fault(
+        "the log does not vouch for which operator asked for a refund",
+        "payment_service/application/refunding/refund_payment.py",
+        "RefundRequested(kept.kept_id, operator=asked.operator, why=asked.why)",
+        "RefundRequested(kept.kept_id)",
+        (f"{BOOKING_REFUNDS}::test_whoever_rewrites_who_asked_or_why_is_found_out",),
+    ),
+    Fault(
         "a trip goes on when the float is gone",
         "payment_service/commands/trip_plan.py",
         "one.standing is Standing.FAILED and one.code == FLOAT_GONE for one in ended",

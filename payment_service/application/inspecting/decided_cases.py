@@ -1,11 +1,12 @@
-"""Whether what operators have decided about cases is what the log of their payment vouches for."""
+"""Whether what operators have decided about cases, or asked for, is what the log of their payment vouches for."""
 
+import json
 from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 from payment_service.domain.case_facts import settlement_id
 from payment_service.domain.case_rules import Resolution
-from payment_service.domain.facts import RefundDone
+from payment_service.domain.facts import RefundDone, refund_request_id
 from payment_service.store.audit import CaseRow
 from payment_service.store.event_log import LoggedEvent
 
@@ -34,3 +35,19 @@ def _end_due(case: CaseRow) -> str:
     return settlement_id(
         case.case_id, case.resolution or "", case.operator or "", case.why or "", case.accepted_receipt
     )
+
+
+def asked_as_logged(kept: Sequence[tuple[UUID, bytes]], events: Sequence[LoggedEvent]) -> Iterator[str]:
+    """What is wrong with the kept requests for refunds; each has the id of its refund."""
+    logged = {event.fact_id for event in events if event.fact_id.startswith("refund:")}
+    due = {}
+    for refund_id, request in kept:
+        asked = json.loads(request)
+        if asked["method"] == "RefundPayment":
+            due[refund_request_id(refund_id, asked.get("operator"), asked.get("why"))] = refund_id
+    for fact_id in due.keys() - logged:
+        yield f"refund {due[fact_id]} was asked for by somebody else, or for another reason, than is kept"
+    for fact_id in logged - due.keys():
+        # Only the requests of operators are told by the log, those of callers by their own id alone.
+        if fact_id.count(":") > 1:
+            yield f"nothing is kept of who asked for refund {fact_id.split(':')[1]}, or it is not what the log says"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from payment_service.application.inspecting.decided_cases import settled_as_logged
+from payment_service.application.inspecting.decided_cases import asked_as_logged, settled_as_logged
 from payment_service.application.recording.request_encoding import fingerprint_holds
 from payment_service.application.settling.opened_bodies import NATIONAL_DIGITS
 from payment_service.domain.cases import CaseKind
@@ -59,7 +59,7 @@ class Invariant(StrEnum):
     MONEY_CASES = "a payment is held for review exactly while a money case is open"
     EVIDENCE = "an expired payment that is certain has evidence that nothing was paid"
     UNREAD = "a payment has an unread callback exactly while a case says so"
-    ACTS = "who has settled a case, and why, is what the log vouches for"
+    ACTS = "who has settled a case or asked for a refund, and why, is what the log vouches for"
     WAY_OUT = "what is unsettled has a timer or an open case"
     QUERIES = "only what a query can still settle is to be asked about"
     BOOKING = "what the booking is told follows from the rows"
@@ -323,6 +323,12 @@ def _unread(found: Evidence, _: Instruments) -> Iterator[str]:
         yield "a case is open, and it is not held" if is_open else "it is held, and no case is open"
 
 
+def _acts(found: Evidence, _: Instruments) -> Iterator[str]:
+    yield from settled_as_logged(found.cases, found.events)
+    kept = [(later.kept_id, request) for later, request in found.later_requests]
+    yield from asked_as_logged(kept, found.events)
+
+
 def _refunds(found: Evidence, _: Instruments) -> Iterator[str]:
     """By the refunds' own rows: which receipt each returns, and whether its money has gone back or still may."""
     if found.payment is None:
@@ -370,7 +376,7 @@ RULES: Mapping[Invariant, Rule] = {
     Invariant.MONEY_CASES: _money_cases,
     Invariant.EVIDENCE: _evidence,
     Invariant.UNREAD: _unread,
-    Invariant.ACTS: lambda found, _: settled_as_logged(found.cases, found.events),
+    Invariant.ACTS: _acts,
     Invariant.WAY_OUT: _way_out,
     Invariant.QUERIES: _queries,
     Invariant.BOOKING: _booking,

@@ -44,7 +44,7 @@ async def refund_payment(
         amount=asked.amount,
         possible=made.shortcode in shortcodes,
     )
-    fact = RefundRequested(kept.kept_id)
+    fact = RefundRequested(kept.kept_id, operator=asked.operator, why=asked.why)
     recorded = await facts.submit(Submission(fact, asked.payment_id, request=kept, refund=order))
     if recorded.reused is not None:
         raise recorded.reused

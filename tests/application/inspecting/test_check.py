@@ -337,6 +337,12 @@ BREAKAGES: list[tuple[str, str, str, set[Invariant]]] = [
         {Invariant.ACTS},
     ),
     (
+        "nothing is left of who asked for a refund",
+        "refunded",
+        f"DELETE FROM caller_requests WHERE {OF}",
+        {Invariant.ACTS},
+    ),
+    (
         "a payment is released from its review",
         "paid twice",
         f"UPDATE payment_transactions SET money_case_open = false WHERE {OF}",

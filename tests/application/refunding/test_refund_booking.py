@@ -7,14 +7,19 @@ from typing import Any
 from uuid import UUID
 
 import grpc
+import psycopg
 import pytest
 from mpesa_payments.v1 import operations_service_pb2 as pb
 from mpesa_payments.v1 import payment_pb2, payment_service_pb2
 
+from payment_service.application.inspecting.check import check_invariants
 from payment_service.application.inspecting.explain_payment import explain_payment
+from payment_service.application.inspecting.invariants import Instruments, Invariant
 from payment_service.application.recording.record_facts import Submission
+from payment_service.application.recording.request_encoding import KeptRequest, request_row
 from payment_service.domain.booking_refunds import request_ids
 from payment_service.domain.payment import Payment
+from payment_service.domain.refund import RefundReason, RefundRequest
 from payment_service.domain.refund_facts import RefundClaimed, RefundRefused, RefundReported, RefundVerdict
 from payment_service.store.engines import connect_reader
 from tests.application.casework.casefiles import late
@@ -112,6 +117,39 @@ async def test_after_a_refund_that_failed_the_next_call_asks_again(process: Proc
         ("FAILED",),
         ("REQUESTED",),
     ]
+
+
+@pytest.mark.parametrize(
+    ("operator", "why"),
+    [("brian", WHY), ("amina", "a favour"), (None, None)],
+    ids=["another operator", "another reason", "a caller"],
+)
+async def test_whoever_rewrites_who_asked_or_why_is_found_out(
+    process: Process, database: Database, operator: str | None, why: str | None
+) -> None:
+    """Even with the keys of this service but that of the log: the row is sealed, and its fingerprint fits."""
+    payment = await completed(process)
+    answer = await process.operations.RefundBooking(asked())
+    refund_id, (request_id,) = UUID(answer.refund.refund_id), request_ids(payment.payment_id, 0)
+    writers = process.writers
+    tools = Instruments(writers.sealer, writers.keys)
+
+    async def broken() -> list[str]:
+        async with await connect_reader(database.application_url) as conn:
+            tallies = await check_invariants(tools, conn)
+        return [invariant for invariant, tally in tallies.items() if tally.violations]
+
+    assert await broken() == []
+    other = RefundRequest(request_id, payment.payment_id, RefundReason.BOOKING_CANCELLED, operator=operator, why=why)
+    kept = KeptRequest(refund_id, payment.caller, other)
+    row = request_row(writers.sealer, writers.keys.fingerprint, kept, writers.clock())
+    async with await psycopg.AsyncConnection.connect(database.owner_url) as owner:
+        changed = await owner.execute(
+            "UPDATE caller_requests SET request = %s, request_fingerprint = %s WHERE kept_id = %s",
+            (row.request, row.request_fingerprint, refund_id),
+        )
+        assert changed.rowcount == 1
+    assert await broken() == [Invariant.ACTS]
 
 
 async def test_what_cannot_be_refunded_is_refused_with_its_cause_and_leaves_nothing(
