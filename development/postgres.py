@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -62,6 +63,9 @@ LEFTOVER_TIMEOUT_SECONDS = 30
 POLL_SECONDS = 0.02
 # A port found free can be taken before the server binds it; five clashes in a row are something else.
 PORT_ATTEMPTS = 5
+# Below those that Linux gives to outgoing connections: one of them would take the port before its server does.
+FREE_PORTS = range(20_000, 32_000)
+PORTS_TRIED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,10 +280,12 @@ async def start_on_a_port(
 
 
 def find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port on which nothing listened a moment ago, and which no outgoing connection is given meanwhile."""
+    for port in random.SystemRandom().sample(FREE_PORTS, PORTS_TRIED):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            return port
+    raise EmbeddedPostgresError(f"Found no free port among {PORTS_TRIED}, from {FREE_PORTS[0]} to {FREE_PORTS[-1]}.")
 
 
 async def start_watchdog(

@@ -10,11 +10,11 @@ import httpx
 import pytest
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
-from development.postgres import create_database, drop_database
+from development.postgres import create_database, drop_database, find_free_port
 from development.slowness import slowness
 from tests.databases import APPLICATION_ROLE, NEWEST_POSTGRES, TEMPLATE, Database, PostgresServers
 from tests.end_to_end.town import Grounds, HastyTown, Simulator, Town
-from tests.parts import channel, free_port, make_site, running_simulator
+from tests.parts import channel, make_site, running_simulator
 from tests.patience import PATIENCE_SECONDS
 
 # Short enough to wait for.
@@ -74,7 +74,7 @@ async def running_grounds(folder: Path, database: Database) -> AsyncIterator[Gro
     async with contextlib.AsyncExitStack() as stack:
         flags = ("--latency", "none", "--callback-delay", str(CALLBACK_DELAY_SECONDS))
         simulator = await stack.enter_async_context(running_simulator(folder, *flags))
-        edge_address = f"127.0.0.1:{free_port()}"
+        edge_address = f"127.0.0.1:{find_free_port()}"
         site = make_site(folder, database.application_url, simulator.ready["url"], f"http://{edge_address}")
         control, edge = [
             await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False))

@@ -9,9 +9,10 @@ from mpesa_payments.v1 import payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
+from development.postgres import find_free_port
 from development.slowness import slowness
 from tests.end_to_end.town import Grounds, a_phone, action_of, initiate, payment_when, status_of, until
-from tests.parts import channel, free_port
+from tests.parts import channel
 from tests.patience import PATIENCE_SECONDS
 from tests.rows import rows_of
 
@@ -31,7 +32,7 @@ async def test_a_process_that_dies_while_its_refund_is_at_mpesa_returns_the_mone
         "push_timeout_s": PUSH_TIMEOUT_SECONDS,
         "lease_s": PUSH_TIMEOUT_SECONDS + 3,
     }
-    phone, address = a_phone(), f"127.0.0.1:{free_port()}"
+    phone, address = a_phone(), f"127.0.0.1:{find_free_port()}"
 
     async def order() -> dict[str, Any] | None:
         shown = await grounds.simulator.http.get("/control/orders", params={"phone": phone})

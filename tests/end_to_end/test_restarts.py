@@ -14,6 +14,7 @@ from mpesa_payments.v1 import payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
+from development.postgres import find_free_port
 from development.slowness import slowness
 from tests.application.following.reading import rest_of
 from tests.end_to_end.town import (
@@ -33,7 +34,7 @@ from tests.end_to_end.town import (
     told_by,
     until,
 )
-from tests.parts import Process, channel, free_port
+from tests.parts import Process, channel
 from tests.patience import PATIENCE_SECONDS
 from tests.rows import rows_of
 from tests.rpc.answers import refusal_of
@@ -144,7 +145,7 @@ async def gateway(grounds: Grounds, core: Core, **settings: object) -> AsyncIter
 async def test_a_callback_while_the_core_is_away_is_accepted_and_settles_the_payment_when_it_is_back(
     grounds: Grounds,
 ) -> None:
-    phone, listen = a_phone(), f"127.0.0.1:{free_port()}"
+    phone, listen = a_phone(), f"127.0.0.1:{find_free_port()}"
     await grounds.simulator.script(phone, UNTIL_TOLD)
     async with contextlib.AsyncExitStack() as stack:
         async with running(grounds, listen) as core, gateway(grounds, core) as killed:
@@ -163,7 +164,7 @@ async def test_a_callback_while_the_core_is_away_is_accepted_and_settles_the_pay
 async def test_without_a_spool_such_a_callback_is_answered_503_and_stored_when_it_comes_again(
     grounds: Grounds,
 ) -> None:
-    phone, listen = a_phone(), f"127.0.0.1:{free_port()}"
+    phone, listen = a_phone(), f"127.0.0.1:{find_free_port()}"
     await grounds.simulator.script(phone, UNTIL_TOLD)
     async with contextlib.AsyncExitStack() as stack:
         async with running(grounds, listen) as core:

@@ -14,7 +14,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 from pydantic import SecretStr
 
-from development.postgres import EmbeddedServer
+from development.postgres import EmbeddedServer, find_free_port
 from payment_service.config import OwnerSettings
 from payment_service.database import check_callers, check_keys, refuse_old_postgres, remember_keys, upgrade_database
 from payment_service.security.keys import PURPOSES, create_keys, load_keys
@@ -23,7 +23,7 @@ from runtime.callback_tokens import callback_path, load_callback_keys
 from runtime.serving import StartRefused
 from tests.databases import Database
 from tests.end_to_end.town import Grounds, a_phone, initiate
-from tests.parts import Site, channel, free_port, running_simulator
+from tests.parts import Site, channel, running_simulator
 from tests.patience import PATIENCE_SECONDS
 from tests.rows import rows_of
 from tests.writers import Writers, a_request
@@ -85,7 +85,7 @@ async def test_credentials_that_daraja_refuses_are_one_sentence_at_the_start(gro
 async def test_a_start_without_daraja_takes_callbacks_and_is_ready_for_payments_once_daraja_answers(
     grounds: Grounds, database: Database, tmp_path: Path
 ) -> None:
-    port = free_port()
+    port = find_free_port()
     site = replace(grounds.site, simulator_url=f"http://127.0.0.1:{port}")
     async with (
         site.running_core() as core,

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
+from development.postgres import find_free_port
 from development.slowness import slowness
 from tests.end_to_end.town import Grounds, a_phone, initiate, payment_when, until
-from tests.parts import channel, free_port
+from tests.parts import channel
 from tests.rows import rows_of
 
 pytestmark = pytest.mark.slow
@@ -91,7 +92,7 @@ async def sent_back(grounds: Grounds, phones: Sequence[str]) -> list[int]:
 
 
 async def test_a_trip_that_is_killed_again_and_again_is_refunded_once_each(grounds: Grounds) -> None:
-    address, settings = f"127.0.0.1:{free_port()}", await initiator_settings(grounds)
+    address, settings = f"127.0.0.1:{find_free_port()}", await initiator_settings(grounds)
 
     async def killed_after(refunds: int) -> None:
         async def at_mpesa() -> bool | None:
@@ -126,7 +127,7 @@ async def test_a_run_goes_as_far_as_the_float_and_the_next_one_does_what_was_lef
     """A fee is kept, so parts go back. At first the float covers three, which is seen in time; then it is
     gone on the way, which only M-Pesa's refusal tells.
     """
-    address, settings = f"127.0.0.1:{free_port()}", await initiator_settings(grounds)
+    address, settings = f"127.0.0.1:{find_free_port()}", await initiator_settings(grounds)
     async with (
         grounds.site.running_gateway(address, grounds.edge_address),
         grounds.site.running_core(address, **settings),

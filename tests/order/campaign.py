@@ -17,11 +17,12 @@ from random import Random
 
 import psycopg
 
+from development.postgres import find_free_port
 from development.slowness import slowness
 from tests.databases import Database
 from tests.order.watchers import EVENTS_A_STREAM_MAX, Told, Watcher, watch
 from tests.order.writer import CALLER, CALM, Plan
-from tests.parts import free_port, make_site
+from tests.parts import make_site
 from tests.writers import a_request, running_writers
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -103,7 +104,7 @@ class Figures:
 
 async def run_campaign(database: Database, folder: Path, size: Size) -> Figures:
     """Write, kill and watch until there is enough of each; then compare."""
-    nothing_listens = f"http://127.0.0.1:{free_port()}"
+    nothing_listens = f"http://127.0.0.1:{find_free_port()}"
     core_url = f"{database.application_url}?application_name=order-core"
     site = make_site(folder, core_url, nothing_listens, nothing_listens)
     watchers = [Watcher(EVENTS_A_STREAM_MAX[number % len(EVENTS_A_STREAM_MAX)]) for number in range(size.watchers)]
