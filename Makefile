@@ -101,6 +101,10 @@ bench: setup ## Measure throughput, latencies and watchers against the floor
 conformance: setup ## Try every promise about money against the real programs, judged from outside
 	@$(BIN)/python -m conformance
 
+.PHONY: campaign-refunds
+campaign-refunds: setup ## Refund 2,000 times and a trip of 500 while programs are killed, and compare the books (up to an hour)
+	@$(BIN)/python -m tests.end_to_end.refund_campaign
+
 .PHONY: sabotage
 sabotage: setup ## Plant one fault at a time and see the tests catch it
 	@$(BIN)/python -m tests.sabotage

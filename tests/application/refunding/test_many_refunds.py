@@ -11,7 +11,6 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -23,6 +22,7 @@ from payment_service.domain.refund_facts import RefundClaimed
 from payment_service.domain.refunds import DOUBT_MAX
 from tests.application.refunding.returning import Returning, returning
 from tests.databases import Database
+from tests.refund_faults import drawn
 from tests.rows import count, rows_of
 
 SEED = 20261128
@@ -32,21 +32,6 @@ PAYMENTS = 60
 WANTED: list[list[int | None]] = [[None], [None], [200], [200, 150], [200, None]]
 """What is asked for of a payment, one after the other: all that is left, or a part."""
 
-ANSWERS = ["normal"] * 6 + ["lost", "reset", "cut_header", "cut_body"]
-RESULTS = ["once"] * 5 + ["twice", "never", "queue_timeout", "held"]
-ODDITIES: list[dict[str, Any]] = [
-    *([{}] * 6),
-    {"carries_out": False},
-    {"error": "internal_error", "carries_out": True},
-    {"error": "spike_arrest"},
-    {"quirks": ["reversal.no_original", "b2c.no_receipt"]},
-    {"quirks": ["order.code_string", "order.bare_list"]},
-    {"result_code": 4711},
-    {"result_code": 1},
-    {"without": ["OriginalTransactionID", "TransactionReceipt"]},
-    {"raw_result": {"body": "<html>"}},
-]
-
 
 pytestmark = pytest.mark.slow
 
@@ -55,15 +40,6 @@ pytestmark = pytest.mark.slow
 async def refunds(database: Database, tmp_path: Path) -> AsyncIterator[Returning]:
     async with returning(database, tmp_path) as running:
         yield running
-
-
-def drawn(chance: random.Random) -> dict[str, Any]:
-    behaviour = dict(chance.choice(ODDITIES))
-    if "error" not in behaviour:
-        behaviour |= {"answer": chance.choice(ANSWERS)}
-    if "error" not in behaviour or behaviour.get("carries_out"):
-        behaviour |= {"result": chance.choice(RESULTS)}
-    return behaviour
 
 
 async def died_after_its_claim(refunds: Returning, refund_id: UUID) -> None:

@@ -1,0 +1,29 @@
+"""What M-Pesa may do with one order to send money back: every fault of the simulator, drawn by chance."""
+
+from random import Random
+from typing import Any
+
+ANSWERS = ["normal"] * 6 + ["lost", "reset", "cut_header", "cut_body"]
+RESULTS = ["once"] * 5 + ["twice", "never", "queue_timeout", "held"]
+ODDITIES: list[dict[str, Any]] = [
+    *([{}] * 6),
+    {"carries_out": False},
+    {"error": "internal_error", "carries_out": True},
+    {"error": "spike_arrest"},
+    {"quirks": ["reversal.no_original", "b2c.no_receipt"]},
+    {"quirks": ["order.code_string", "order.bare_list"]},
+    {"result_code": 4711},
+    {"result_code": 1},
+    {"without": ["OriginalTransactionID", "TransactionReceipt"]},
+    {"raw_result": {"body": "<html>"}},
+]
+
+
+def drawn(chance: Random) -> dict[str, Any]:
+    """How one order goes."""
+    behaviour = dict(chance.choice(ODDITIES))
+    if "error" not in behaviour:
+        behaviour |= {"answer": chance.choice(ANSWERS)}
+    if "error" not in behaviour or behaviour.get("carries_out"):
+        behaviour |= {"result": chance.choice(RESULTS)}
+    return behaviour
