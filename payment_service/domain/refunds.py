@@ -88,7 +88,7 @@ class RefundFinding(StrEnum):
 _TABLE = """
             R        S        A        U        D      F
 CLAIM       S        no       no       no       no     no
-UNWANTED    no       no       no       no       no     no
+UNWANTED    R        no       no       no       no     no
 ACCEPTED    U+$      A        ids      ids      ids    $
 OTHERWISE   U+$      $        $        $        $      $
 REFUSED     -        F        case     F        case   -
@@ -338,6 +338,7 @@ def _moved(refund: Refund, state: RefundState, fact: RefundFact, now: datetime, 
                 send_at=None,
             )
         case RefundState.REQUESTED:
+            # Also what its payment does not wait for, so that it does not stand before the others for ever.
             wait = min(SEND_BACKOFF * 2 ** min(refund.not_sent_count, 16), SEND_BACKOFF_MAX)
             return replace(
                 moved, sent_at=None, lease_expires_at=None, send_at=now + wait, not_sent_count=refund.not_sent_count + 1

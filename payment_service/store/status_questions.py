@@ -165,12 +165,19 @@ async def take_turn(conn: AsyncConnection, initiator: str, reference: str, now: 
     )
 
 
-async def end_question(
-    conn: AsyncConnection, initiator: str, next_ask_at: datetime, refused_code: str | None = None
-) -> None:
-    """No result is waited for any more; the next question is not asked before `next_ask_at`."""
+async def end_question(conn: AsyncConnection, initiator: str, asked_at: datetime, now: datetime) -> None:
+    """The result of the question that was asked then is not waited for any more, if it still is."""
+    await conn.execute(
+        update(initiators)
+        .where(initiators.c.initiator == initiator, initiators.c.asked_at == asked_at)
+        .values(asked_reference=None, asked_at=None, next_ask_at=now)
+    )
+
+
+async def pause_questions(conn: AsyncConnection, initiator: str, until: datetime, refused_code: str) -> None:
+    """M-Pesa refuses the initiator: nothing is asked until then, and no result is waited for."""
     await conn.execute(
         update(initiators)
         .where(initiators.c.initiator == initiator)
-        .values(asked_reference=None, asked_at=None, next_ask_at=next_ask_at, refused_code=refused_code)
+        .values(asked_reference=None, asked_at=None, next_ask_at=until, refused_code=refused_code)
     )

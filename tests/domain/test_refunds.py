@@ -183,7 +183,7 @@ RETURNED = RefundSurroundings(awaited=False, returned=True)
 """Another refund of the receipt is done, and the payment says so."""
 
 BESIDE: dict[str, tuple[RefundFact, Mapping[RefundState, Expected]]] = {
-    "claimed": (RefundClaimed(OTHER_CLAIM), dict.fromkeys(RefundState, REFUSED)),
+    "claimed": (RefundClaimed(OTHER_CLAIM), dict.fromkeys(RefundState, REFUSED) | {R: NOTHING}),
     "overtaken": (RefundOvertaken(), {R: to(F), S: NOTHING, A: NOTHING, U: NOTHING, D: NOTHING, F: NOTHING}),
     "done": (
         DONE,
@@ -209,9 +209,16 @@ def test_a_receipt_that_another_refund_has_returned_is_neither_sent_back_nor_cou
     assert list(outcome.told) == [RefundInDoubt(REFUND, fact.fact_id, is_money=True)] * expected.case
 
 
-def test_a_refund_that_its_payment_does_not_wait_for_is_not_sent() -> None:
-    outcome = apply_refund(requested(), RefundClaimed(CLAIM), START, TIMES, RefundSurroundings(awaited=False))
-    assert (outcome.refused, outcome.refund) == (True, requested())
+def test_a_refund_that_its_payment_does_not_wait_for_is_not_sent_and_lets_others_go_first() -> None:
+    refund, waits = requested(), []
+    for _ in range(2):
+        outcome = apply_refund(refund, RefundClaimed(CLAIM), START, TIMES, RefundSurroundings(awaited=False))
+        refund = outcome.refund
+        assert (refund.state, refund.claim_id, outcome.told) == (R, None, ())
+        assert refund.send_at is not None
+        waits.append(refund.send_at - START)
+    assert timedelta(0) < waits[0] < waits[1]
+    assert apply_refund(refund, RefundDue(), START + SEND_WITHIN, TIMES).refund.state is F
 
 
 TIMED_OUT = RefundTimedOut("callback:2")

@@ -1335,7 +1335,33 @@ FAULTS = (
         "payment_service/domain/refunds.py",
         "RefundFinding.CLAIM if around.awaited and not around.returned else RefundFinding.UNWANTED",
         "RefundFinding.CLAIM",
-        (f"{REFUNDS}::test_a_refund_that_its_payment_does_not_wait_for_is_not_sent",),
+        (f"{REFUNDS}::test_a_refund_that_its_payment_does_not_wait_for_is_not_sent_and_lets_others_go_first",),
+    ),
+    Fault(
+        "a refund that is not wanted any more holds up the others",
+        "payment_service/domain/refunds.py",
+        "UNWANTED    R        no       no       no       no     no",
+        "UNWANTED    no       no       no       no       no     no",
+        (
+            "tests/application/refunding/test_parts.py::test_a_part_that_is_not_wanted_any_more_holds_up_no_other_refund",
+        ),
+    ),
+    Fault(
+        "a part that M-Pesa refuses is no alarm",
+        "payment_service/application/settling/accept_callbacks.py",
+        "    _raise_alarm(submission.fact, recorded.refund)",
+        "    _raise_alarm(submission.fact, None)",
+        (
+            "tests/application/refunding/test_parts.py::test_a_part_that_fails_leaves_the_money_here_with_a_case",
+            f"{SENT_REFUNDS}::test_a_refusal_leaves_the_money_here_with_a_case_and_an_alarm",
+        ),
+    ),
+    Fault(
+        "an answer ends the turn of the next question",
+        "payment_service/store/status_questions.py",
+        ".where(initiators.c.initiator == initiator, initiators.c.asked_at == asked_at)",
+        ".where(initiators.c.initiator == initiator)",
+        (f"{FLOAT}::test_an_answer_that_is_read_late_does_not_end_the_turn_of_the_next_question",),
     ),
     Fault(
         "a refund waits to be sent whose receipt another one has returned",
@@ -1583,8 +1609,8 @@ FAULTS = (
     Fault(
         "the float is asked for again after M-Pesa has refused the initiator",
         "payment_service/application/refunding/ask_float.py",
-        "    await _end(tools, initiator_refused(body))",
-        "    await _end(tools, None)",
+        "    await _end(tools, asked_at, initiator_refused(body))",
+        "    await _end(tools, asked_at, None)",
         (f"{FLOAT}::test_after_a_refusal_of_the_initiator_nothing_is_asked_for_a_day",),
     ),
     Fault(

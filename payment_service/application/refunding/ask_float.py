@@ -34,6 +34,8 @@ from payment_service.store import reads
 from payment_service.store import status_questions as questions
 from runtime.alarms import raise_alarm
 
+ANSWER_WITHIN_SECONDS = 25.0
+"""For all of it, so that whoever asks hears why nothing is known before a call of 30 s ends."""
 TURN_WITHIN_SECONDS = 6.0
 """For which another question's result is waited for; one takes 1 to 5 s."""
 RESULT_WITHIN_SECONDS = 15.0
@@ -64,7 +66,12 @@ async def ask_float(tools: StatusTools | None, using: PaymentReads, payment_id: 
     if tools is None or shortcode is None:
         return Float(made.shortcode, None, "Refunds are not set up for this shortcode.")
     paid_from = tools.operator.b2c_account(shortcode) if for_parts else shortcode
-    return await _ask(tools, payment_id, paid_from, made.reference)
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
+            return await _ask(tools, payment_id, paid_from, made.reference)
+    except TimeoutError:
+        # The turn stays taken until it is given up: what was asked may still be answered.
+        return Float(shortcode.number, None, f"M-Pesa has not told it within {ANSWER_WITHIN_SECONDS:.0f} seconds.")
 
 
 async def _ask(tools: StatusTools, payment_id: UUID, shortcode: Shortcode, reference: str) -> Float:
@@ -87,7 +94,7 @@ async def _ask(tools: StatusTools, payment_id: UUID, shortcode: Shortcode, refer
     if isinstance(answer, NothingLearned):
         if answer.token_refused:
             token_doubted(tools.safaricom.tokens, token.generation)
-        await _end(tools, None)
+        await _end(tools, asked_at, None)
         return Float(shortcode.number, None, answer.alarm or f"Daraja did not take the question ({answer.code}).")
     return await _told(tools, shortcode, reference, asked_at)
 
@@ -113,14 +120,14 @@ async def _told(tools: StatusTools, shortcode: Shortcode, reference: str, asked_
         if results:
             body_hash, sealed = results[-1]
             body = tools.safaricom.sealer.open(CALLBACK_BODY, body_row_id(reference, body_hash), sealed)
-            return await _read(tools, shortcode, body)
+            return await _read(tools, shortcode, body, asked_at)
         await asyncio.sleep(LOOK_SECONDS)
     return Float(shortcode.number, None, f"M-Pesa has not told it within {RESULT_WITHIN_SECONDS:.0f} seconds.")
 
 
-async def _read(tools: StatusTools, shortcode: Shortcode, body: bytes) -> Float:
+async def _read(tools: StatusTools, shortcode: Shortcode, body: bytes, asked_at: datetime) -> Float:
     result = read_balance_result(body)
-    await _end(tools, initiator_refused(body))
+    await _end(tools, asked_at, initiator_refused(body))
     match result:
         case Balance():
             available = result.to_send(shortcode)
@@ -132,11 +139,12 @@ async def _read(tools: StatusTools, shortcode: Shortcode, body: bytes) -> Float:
             assert_never(result)
 
 
-async def _end(tools: StatusTools, refusal: str | None) -> None:
-    """Give the turn back; after a code that refuses the operator nothing is asked for a day."""
+async def _end(tools: StatusTools, asked_at: datetime, refusal: str | None) -> None:
+    """Give the turn back, unless another question has it by now; a refusal of the operator ends all for a day."""
     now = tools.safaricom.clock()
-    next_ask_at = now + REFUSED_PAUSE if refusal is not None else now
     async with tools.engine.begin() as conn:
-        await questions.end_question(conn, tools.operator.key, next_ask_at, refusal)
-    if refusal is not None:
-        raise_alarm(INITIATOR_REFUSED, code=refusal)
+        if refusal is None:
+            await questions.end_question(conn, tools.operator.key, asked_at, now)
+            return
+        await questions.pause_questions(conn, tools.operator.key, now + REFUSED_PAUSE, refusal)
+    raise_alarm(INITIATOR_REFUSED, code=refusal)

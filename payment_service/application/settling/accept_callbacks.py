@@ -25,7 +25,8 @@ from payment_service.daraja.result_codes import meaning_of
 from payment_service.domain.callbacks import CallbackKind
 from payment_service.domain.errors import Overloaded, StoreUnavailable
 from payment_service.domain.facts import Fact, ResultReported, Unreadable, unread_fact_id
-from payment_service.domain.refund_facts import AboutRefund, RefundReported
+from payment_service.domain.refund import Refund, RefundState
+from payment_service.domain.refund_facts import AboutRefund
 from payment_service.security.sealing import CALLBACK_BODY, Sealer
 from payment_service.store.inbox import SealedCallback, StoredCallback
 from payment_service.telemetry import remote_parent, trace_id
@@ -124,7 +125,7 @@ async def _apply(facts: GroupCommit[Submission, Recorded], submission: Submissio
         # A fault of ours must not lose a callback: it is kept alone, and a background step applies it again.
         raise_alarm(PROGRAM_FAULT, what="callback kept, not applied", reference=submission.reference, exc_info=error)
         recorded = await facts.submit(replace(submission, only_keep=type(error).__name__))
-    _raise_alarm(submission.fact)
+    _raise_alarm(submission.fact, recorded.refund)
     with remote_parent(recorded.trace_parent), _tracer.start_as_current_span("apply callback", start_time=started):
         _log.info(
             "callback stored",
@@ -135,12 +136,13 @@ async def _apply(facts: GroupCommit[Submission, Recorded], submission: Submissio
         )
 
 
-def _raise_alarm(fact: Fact | AboutRefund) -> None:
-    """A result may say that our set-up is at fault."""
+def _raise_alarm(fact: Fact | AboutRefund, refund: Refund | None) -> None:
+    """A result may say that our set-up is at fault. What it says of a refund is known once it was compared with it."""
     if isinstance(fact, ResultReported) and (check := meaning_of(fact.code).alarm) is not None:
         raise_alarm(RESULT_BLAMES_SETUP, code=fact.code, check=check)
-    if isinstance(fact, RefundReported) and (check := order_meaning(fact.code or "").alarm) is not None:
-        raise_alarm(REFUND_REFUSED, code=fact.code, check=check)
+    code = refund.result_code if refund is not None and refund.state is RefundState.FAILED else None
+    if code is not None and (check := order_meaning(code).alarm) is not None:
+        raise_alarm(REFUND_REFUSED, code=code, check=check)
 
 
 def _submission(sealer: Sealer, kind: CallbackKind, callback: ReceivedCallback) -> Submission:

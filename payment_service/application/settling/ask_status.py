@@ -124,7 +124,7 @@ async def may_ask(tools: StatusTools, conn: AsyncConnection, turn: Turn, now: da
     results = await questions.results_since(conn, RESULT_KINDS, turn.asked_reference, turn.asked_at)
     code = next((code for row in results if (code := _refusal_in(tools, turn.asked_reference, *row))), None)
     if code is not None:
-        await questions.end_question(conn, tools.operator.key, now + REFUSED_PAUSE, code)
+        await questions.pause_questions(conn, tools.operator.key, now + REFUSED_PAUSE, code)
         raise_alarm(INITIATOR_REFUSED, code=code)
         return False
     return bool(results) or now >= turn.asked_at + RESULT_WITHIN

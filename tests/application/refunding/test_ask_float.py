@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
@@ -13,6 +14,7 @@ from payment_service.application.following.event_feed import EventFeed
 from payment_service.application.following.read_payments import PaymentReads, payment_reads
 from payment_service.application.refunding.ask_float import Float, ask_float
 from payment_service.domain.errors import PaymentNotFound
+from payment_service.store import status_questions as questions
 from payment_service.store.engines import connect_writer
 from tests.application.settling.bookkeeping import PAYBILL
 from tests.application.settling.enquiry import Enquiry, enquiry
@@ -82,3 +84,18 @@ async def test_without_an_initiator_or_a_payment_nothing_is_asked(enquiring: Enq
     assert found == Float(PAYBILL.number, None, "Refunds are not set up for this shortcode.")
     with pytest.raises(PaymentNotFound):
         await ask_float(enquiring.tools, reads, uuid4())
+
+
+async def test_an_answer_that_is_read_late_does_not_end_the_turn_of_the_next_question(enquiring: Enquiry) -> None:
+    """Two questions at once would be two wrong passwords, where one is wrong."""
+    tools = enquiring.tools
+    initiator, first = tools.operator.key, tools.safaricom.clock()
+    second = first + timedelta(seconds=1)
+    async with tools.engine.begin() as conn:
+        await questions.lock_turn(conn, initiator, first)
+        await questions.take_turn(conn, initiator, "first", first)
+        await questions.take_turn(conn, initiator, "second", second)
+        await questions.end_question(conn, initiator, first, second)
+        assert (await questions.lock_turn(conn, initiator, second)).asked_reference == "second"
+        await questions.end_question(conn, initiator, second, second)
+        assert (await questions.lock_turn(conn, initiator, second)).asked_reference is None

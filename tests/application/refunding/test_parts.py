@@ -6,10 +6,12 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+import structlog
 
 from payment_service.application.inspecting.check import check_invariants
 from payment_service.application.inspecting.explain_payment import explain_payment
 from payment_service.application.inspecting.invariants import Instruments
+from payment_service.application.refunding.send_refunds import PROVEN_FOR
 from payment_service.domain.refund import RefundReason
 from payment_service.domain.refund_facts import RefundClaimed, RefundReported, RefundVerdict
 from payment_service.domain.refunds import DOUBT_MAX, SEND_WITHIN
@@ -97,8 +99,10 @@ async def test_a_part_that_fails_leaves_the_money_here_with_a_case(
     payment = await refunds.paid(phone_number=PHONE)
     await refunds.enquiring.books.tell_simulator("balance", shortcode="174379", kes=100)
     refund_id = await refunds.ask(payment, 200, reason)
-    await refunds.send()
-    await refunds.enquiring.heard(1)
+    with structlog.testing.capture_logs() as lines:
+        await refunds.send()
+        await refunds.enquiring.heard(1)
+    assert "refund_refused" in [line.get("alarm") for line in lines]
     assert await refunds.state(refund_id) == ("FAILED", "1")
     assert await refunds.payment_of(refund_id) == ("COMPLETED", action, 0)
     assert await refunds.cases() == [("REFUND", False)]
@@ -133,6 +137,23 @@ async def test_nothing_more_is_sent_than_came_where_a_part_that_had_failed_is_do
     assert await refunds.state(later) == ("FAILED", None)
     assert await refunds.payment_of(later) == ("COMPLETED", action, 200)
     assert await all_is_kept(refunds)
+
+
+async def test_a_part_that_is_not_wanted_any_more_holds_up_no_other_refund(refunds: Returning) -> None:
+    """Refunds leave one at a time before the first is done, and it is the one that has waited longest."""
+    payment = await refunds.paid(phone_number=PHONE)
+    part = await refunds.ask(payment, 200)
+    failed = RefundReported("callback:1", RefundVerdict.FAILED, "1")
+    done = RefundReported("callback:2", RefundVerdict.DONE, "0", refunds.enquiring.books.paid[-1], 200)
+    await refunds.tell(part, RefundClaimed(uuid4(), refunds.tools.operator.key), failed)
+    await refunds.ask(payment)
+    await refunds.tell(part, done)
+    refunds.enquiring.books.clock.move(2 * PROVEN_FOR.total_seconds())
+    other = await refunds.ask(await refunds.paid())
+    for _ in range(2):
+        await refunds.send()
+    await refunds.enquiring.heard(1)
+    assert await refunds.state(other) == ("DONE", "0")
 
 
 async def test_the_case_of_a_part_that_nobody_knows_of_ends_when_it_is_known(refunds: Returning) -> None:
