@@ -51,10 +51,11 @@ _NOBODY_WAITS = timedelta(hours=72)
 
 RULES: Mapping[CaseKind, CaseRules] = {
     CaseKind.LATE_PAYMENT: CaseRules(
-        (_ACCEPT, _RETURN),
+        (_ACCEPT, _RETURN, _DISMISS),
         _PASSENGER_WAITS,
         "The money came after the hold. Accept it if the seat can still be given and no other attempt has confirmed the"
-        " booking; if not, return it.",
+        " booking; if not, return it. Dismiss it only where a refund has failed, and you have given the money back by"
+        " other means.",
     ),
     CaseKind.WRONG_AMOUNT: CaseRules(
         (_ACCEPT, _RETURN, _DISMISS),

@@ -93,6 +93,7 @@ class Finding(StrEnum):
     OWN_ACCEPTED = "an operator accepts the payment's own money"
     ACCEPTED_ANOTHERS = "an operator accepts money that is recorded on another payment"
     ACCEPTED_BESIDE = "an operator accepts money beside the payment that confirmed the booking"
+    ACCEPTED_FREED = "an operator accepts money that was to go back, and the seat is released"
     ACCEPTED_UNNAMED = "an operator accepts money, and no receipt names it"
     CASE_DISMISSED = "an operator dismisses a case"
     DISMISSED_UNPAID = "an operator finds that nothing was paid"
@@ -315,6 +316,8 @@ def _accepted(payment: Payment, fact: CaseAccepted, around: Surroundings) -> Fin
     case = _settled_case(fact, around)
     if case is None:
         return Finding.NO_NEWS
+    if _released_in_vain(payment):
+        return Finding.ACCEPTED_FREED
     if case.kind in OWN_MONEY:
         beside = any(sibling.said_confirm for sibling in around.siblings)
         return Finding.ACCEPTED_BESIDE if beside else Finding.OWN_ACCEPTED
@@ -334,6 +337,9 @@ def _dismissed(payment: Payment, fact: CaseDismissed, around: Surroundings) -> F
             return Finding.DISMISSED_OWN
         case CaseKind.OUTCOME_UNKNOWN:
             return Finding.DISMISSED_UNPAID
+        case kind if kind in OWN_MONEY and _released_in_vain(payment):
+            # No booking stands on it: a person has given it back by other means.
+            return Finding.CASE_DISMISSED
         case CaseKind.LATE_PAYMENT | CaseKind.RECEIPT_OVERDUE:
             return Finding.DISMISSED_OWN
         case CaseKind.WRONG_AMOUNT if column is Standing.UNDER_REVIEW:
@@ -344,6 +350,12 @@ def _dismissed(payment: Payment, fact: CaseDismissed, around: Surroundings) -> F
             return Finding.DISMISSED_OWN
         case _:
             return Finding.CASE_DISMISSED
+
+
+def _released_in_vain(payment: Payment) -> bool:
+    """Whether the seat was given up for a refund, and money of it is here still and not on its way."""
+    here = payment.state not in (State.REFUNDING, State.REFUNDED) and not payment.refund_under_way
+    return payment.seat_freed and here
 
 
 def _settled_case(fact: CaseAccepted | CaseDismissed, around: Surroundings) -> OpenCase | None:

@@ -100,6 +100,7 @@ CASE_ACCEPTED      K        K      K      K      K      K      receipt  no      
 OWN_ACCEPTED       no       no     no     no     no     no     settled  settled  no       no       no       no       no      no         no
 ACCEPTED_ANOTHERS  no       no     no     no     no     no     no       no       no       no       no       no       no      no         no
 ACCEPTED_BESIDE    no       no     no     no     no     no     no       no       no       no       no       no       no      no         no
+ACCEPTED_FREED     no       no     no     no     no     no     no       no       no       no       no       no       no      no         no
 ACCEPTED_UNNAMED   no       no     no     no     no     no     no       no       no       no       no       no       no      no         no
 CASE_DISMISSED     settled  settled settled settled settled settled settled settled settled settled  settled  settled  settled settled    settled
 DISMISSED_UNPAID   settled  settled settled settled settled settled settled settled cert    cert     cert     cert     cert    settled    settled

@@ -74,7 +74,7 @@ def test_the_ways_of_each_kind() -> None:
         CaseKind.LATE_PAYMENT, CaseKind.WRONG_AMOUNT, CaseKind.DUPLICATE_PAYMENT,
     ]  # fmt: skip
     assert {kind for kind, allowed in ways.items() if d not in allowed} == {
-        CaseKind.LATE_PAYMENT, CaseKind.RECEIPT_OVERDUE, CaseKind.CALLBACK_GIVEN_UP,
+        CaseKind.RECEIPT_OVERDUE, CaseKind.CALLBACK_GIVEN_UP,
     }  # fmt: skip
     assert {kind for kind, allowed in ways.items() if a not in allowed} == {
         CaseKind.SECOND_RECEIPT, CaseKind.REFUND, CaseKind.TAKEN_BACK, CaseKind.UNKNOWN_PAYMENT,
@@ -342,6 +342,32 @@ def test_a_case_ends_when_its_money_has_gone_back_and_is_decided_again_when_it_h
     failed = scenes.tell(payment, RefundFailed(scenes.REFUND), payment.updated_at, open_cases=[case])
     assert (standing(failed.payment), failed.ended, failed.payment.money_case_open) == (column, (), True)
     assert failed.case is None, "the case that is open already is in the operator's hands again"
+
+
+@pytest.mark.parametrize(
+    ("kind", "column"),
+    [(CaseKind.LATE_PAYMENT, K), (CaseKind.DUPLICATE_PAYMENT, K), (CaseKind.WRONG_AMOUNT, UR)],
+)
+def test_money_whose_seat_is_released_is_not_accepted_after_its_return_has_failed(
+    kind: CaseKind, column: Standing
+) -> None:
+    payment, case = returning(scenes.standing_in(column), kind)
+    failed = scenes.tell(payment, RefundFailed(scenes.REFUND), payment.updated_at, open_cases=[case]).payment
+    again = replace(case, refund_id=None)
+    accepted = settle(failed, again, Resolution.ACCEPT, OTHER_RECEIPT)
+    assert (accepted.refused, accepted.row) == (True, Finding.ACCEPTED_FREED)
+    assert (accepted.payment, accepted.ended) == (failed, ())
+    returned = settle(failed, again, Resolution.RETURN)
+    assert (returned.refused, returned.payment.state) == (False, State.REFUNDING)
+
+
+@pytest.mark.parametrize("kind", [CaseKind.LATE_PAYMENT, CaseKind.DUPLICATE_PAYMENT])
+def test_money_whose_return_has_failed_may_have_gone_back_by_other_means(kind: CaseKind) -> None:
+    payment, case = returning(scenes.standing_in(K), kind)
+    failed = scenes.tell(payment, RefundFailed(scenes.REFUND), payment.updated_at, open_cases=[case]).payment
+    dismissed = settle(failed, replace(case, refund_id=None), Resolution.DISMISS)
+    assert (dismissed.refused, [one.kind for one in dismissed.ended]) == (False, [kind])
+    assert dismissed.payment.booking_action is BookingAction.RELEASE
 
 
 @pytest.mark.parametrize("resolution", Resolution)

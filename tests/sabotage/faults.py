@@ -1170,6 +1170,30 @@ FAULTS = (
         (f"{SETTLED_CASES}::test_at_most_one_attempt_confirms_whatever_operators_accept",),
     ),
     Fault(
+        "money is accepted for a seat that is released, and nobody gives it back",
+        "payment_service/domain/findings.py",
+        "    if _released_in_vain(payment):\n        return Finding.ACCEPTED_FREED\n",
+        "",
+        (
+            f"{SETTLED_CASES}::test_money_whose_seat_is_released_is_not_accepted_after_its_return_has_failed",
+            f"{RETURNED}::test_after_a_failed_return_the_money_is_not_accepted_for_a_seat_that_is_released",
+        ),
+    ),
+    Fault(
+        "money that no receipt names is returned out of the payment's own",
+        "payment_service/application/casework/resolve_case.py",
+        "    if isinstance(fact, CaseReturned) and case.receipt is None and not _names_own_money(case):",
+        "    if isinstance(fact, CaseReturned) and case.receipt is None and case.kind in ():",
+        (f"{RETURNED}::test_money_that_no_receipt_names_is_not_returned_out_of_other_money",),
+    ),
+    Fault(
+        "a receipt that an operator gives for a return is ignored",
+        "payment_service/application/casework/resolve_case.py",
+        "    if asked.receipt not in (None, case.receipt) and not may_differ:",
+        "    if asked.receipt not in (None, case.receipt) and not may_differ and not isinstance(fact, CaseReturned):",
+        (f"{RETURNED}::test_a_receipt_does_not_say_that_other_money_is_returned_than_the_cases",),
+    ),
+    Fault(
         "late money that is dismissed confirms the booking",
         "payment_service/domain/findings.py",
         "        case CaseKind.LATE_PAYMENT | CaseKind.RECEIPT_OVERDUE:",

@@ -28,12 +28,18 @@ from runtime.callback_tokens import new_reference
 _WHY: Final[Mapping[Finding, str]] = {
     Finding.ACCEPTED_ANOTHERS: "The receipt is recorded on another payment: its money is not this one's.",
     Finding.ACCEPTED_BESIDE: "Another attempt has confirmed the booking: this money has to go back.",
+    Finding.ACCEPTED_FREED: "The seat was released when the money was to go back: return it again.",
     Finding.ACCEPTED_UNNAMED: "No receipt names the money: find it, and give it as the M-Pesa receipt number.",
     Finding.CASE_ACCEPTED: "The payment has a receipt already, or its money has gone back: this is other money.",
     Finding.OWN_ACCEPTED: "The payment's money is going back, or is not there: there is nothing to accept.",
     Finding.DISMISSED_OWN: "The payment stands on this money, or its refund is under way: it cannot be dismissed.",
 }
 _RECEIPT_EXPECTED = "expected the M-Pesa receipt number of the money: this case does not name one"
+_RETURNED_UNNAMED = (
+    "No receipt names the money of this case, so nothing says which money to send back. Find it in the M-Pesa portal."
+    " If the payment is under review, accept the receipt, and have the payment refunded; if not, send the money back"
+    " there, and dismiss."
+)
 _RECEIPT_DIFFERS = "expected nothing, or the receipt that the case is about"
 
 
@@ -78,8 +84,12 @@ async def resolve_case(
         raise RefundBarred(refusal.bar, recorded.payment, refusal.left)
     if recorded.refused:
         why = _WHY.get(recorded.barred_by, "") if recorded.barred_by is not None else ""
-        raise ResolutionRefused(why, rules_of(now.case.kind).resolutions)
+        raise ResolutionRefused(why, _other_ways(now.case, asked))
     return now
+
+
+def _other_ways(case: WorkedCase, refused: CaseDecision) -> list[Resolution]:
+    return [way for way in rules_of(case.kind).resolutions if way is not refused.resolution]
 
 
 def _is_returned(file: CaseFile, asked: CaseDecision) -> bool:
@@ -129,7 +139,11 @@ def _check(case: WorkedCase, asked: CaseDecision, fact: CaseDecided) -> None:
     if asked.resolution not in allowed:
         ways = " or ".join(allowed) if allowed else "what its advice says"
         raise ResolutionRefused(f"A case {case.kind} is settled by {ways}.", allowed)
-    if asked.receipt is not None and asked.receipt != case.receipt and case.receipt is not None:
+    if isinstance(fact, CaseReturned) and case.receipt is None and not _names_own_money(case):
+        raise ResolutionRefused(_RETURNED_UNNAMED, _other_ways(case, asked))
+    # What is accepted may be named by the operator; what is sent back, by the case alone.
+    may_differ = case.receipt is None and not isinstance(fact, CaseReturned)
+    if asked.receipt not in (None, case.receipt) and not may_differ:
         raise InvalidRequest([Violation("mpesa_receipt_number", _RECEIPT_DIFFERS)])
     if isinstance(fact, CaseDismissed) and asked.receipt is not None:
         raise InvalidRequest([Violation("mpesa_receipt_number", "expected nothing: no money is accepted")])

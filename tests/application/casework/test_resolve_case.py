@@ -255,6 +255,7 @@ async def test_what_the_kind_or_the_receipt_does_not_allow_is_refused_by_its_fie
     with pytest.raises(ResolutionRefused) as refusal:
         await settle(process, file, Resolution.DISMISS)
     assert refusal.value.allowed == (Resolution.ACCEPT, Resolution.RETURN)
+    assert "stands on this money" in str(refusal.value)
     with pytest.raises(InvalidRequest, match="the receipt that the case is about"):
         await settle(process, file, receipt="RCPT000002")
     assert (await process.tell(payment)).booking_action is BookingAction.REVIEW

@@ -10,7 +10,13 @@ import pytest
 
 from payment_service.application.casework.show_cases import CaseFile
 from payment_service.domain.case_rules import Resolution
-from payment_service.domain.errors import CaseAlreadySettled, CaseChanged, RefundBarred, ResolutionRefused
+from payment_service.domain.errors import (
+    CaseAlreadySettled,
+    CaseChanged,
+    InvalidRequest,
+    RefundBarred,
+    ResolutionRefused,
+)
 from payment_service.domain.payment import Payment
 from payment_service.domain.refund import RefundBar
 from payment_service.domain.refund_facts import RefundClaimed, RefundReported, RefundVerdict
@@ -89,6 +95,50 @@ async def test_a_case_whose_refund_fails_is_decided_again(process: Process, data
     assert await open_cases(process) == []
     assert [act for act, *_ in await rows_of(database, ACTS)] == ["RETURN", "RETURN"]
     assert await broken(process, database) == []
+
+
+async def test_after_a_failed_return_the_money_is_not_accepted_for_a_seat_that_is_released(
+    process: Process, database: Database
+) -> None:
+    payment = await late(process, 1, LATE_RECEIPT)
+    _, refund_id = await returned(process, await only_case(process))
+    await sent_and(process, payment, refund_id, FAILED)
+    with pytest.raises(ResolutionRefused, match="return it again"):
+        await settle(process, await only_case(process))
+    assert attempt(await only_case(process)) == "RELEASE"
+    settled = await settle(process, await only_case(process), Resolution.DISMISS, why="paid back in cash, ticket 18")
+    assert (attempt(settled), settled.case.resolution) == ("RELEASE", "DISMISS")
+    assert [(act, why) for act, _, why, *_ in await rows_of(database, ACTS)] == [
+        ("RETURN", WHY),
+        ("DISMISS", "paid back in cash, ticket 18"),
+    ]
+    assert await broken(process, database) == []
+
+
+@pytest.mark.parametrize("receipt", [None, "RCPT000009"])
+async def test_money_that_no_receipt_names_is_not_returned_out_of_other_money(
+    process: Process, database: Database, receipt: str | None
+) -> None:
+    payment = await process.tell(await process.create(), *sent(1), paid(LATE_RECEIPT))
+    unnamed = replace(paid("any"), fact_id="callback:400", amount=400, receipt=None)
+    file = await only_case(process, payment, unnamed)
+    assert (file.case.kind, file.case.receipt, attempt(file)) == ("WRONG_AMOUNT", None, "CONFIRM")
+    with pytest.raises(ResolutionRefused, match="No receipt names the money"):
+        await settle(process, file, RETURN, why=WHY, receipt=receipt)
+    assert (await count(database, "refunds"), await count(database, "case_acts")) == (0, 0)
+    assert attempt(await only_case(process)) == "CONFIRM"
+
+
+async def test_a_receipt_does_not_say_that_other_money_is_returned_than_the_cases(
+    process: Process, database: Database
+) -> None:
+    await late(process, 1, LATE_RECEIPT)
+    file = await only_case(process)
+    with pytest.raises(InvalidRequest, match="the receipt that the case is about"):
+        await settle(process, file, RETURN, why=WHY, receipt="RCPT000009")
+    assert await count(database, "refunds") == 0
+    returned_now = await settle(process, file, RETURN, why=WHY, receipt=LATE_RECEIPT)
+    assert returned_now.case.refund_state == "REQUESTED"
 
 
 async def test_money_is_not_returned_beside_a_refund_that_is_under_way_or_done(
