@@ -2,20 +2,22 @@
 
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 import grpc
 import typer
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
 from mpesa_payments.v1.operations_service_pb2_grpc import OperationsServiceStub
 from rich.console import Console
 
 from payment_service.config import OperatorSettings
+from payment_service.rpc.errors import DETAILS_KEY
 from runtime.serving import Address, StartRefused, refuse, run
 from runtime.tls import TlsContent, TlsSettingsMissing, open_channel, read_tls
 
@@ -89,6 +91,17 @@ async def operations(where: Reached) -> AsyncIterator[OperationsServiceStub]:
                 why += f" Or its certificate or yours is not accepted; gRPC says: {error.details()}."
             raise StartRefused(why) from error
         raise StartRefused(error.details() or f"The payment service failed ({error.code().name}).") from error
+
+
+def cause_of(error: grpc.aio.AioRpcError) -> str:
+    """What the service names as the cause of a refusal, for programs; empty where it names none."""
+    info = error_details_pb2.ErrorInfo()
+    told = dict(cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ()))
+    packed = told.get(DETAILS_KEY)
+    if isinstance(packed, bytes):
+        for detail in status_pb2.Status.FromString(packed).details:
+            detail.Unpack(info)
+    return str(info.metadata.get("cause", ""))
 
 
 def confirm(question: str) -> None:

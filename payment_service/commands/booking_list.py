@@ -20,7 +20,7 @@ SHOWN_MAX = 80
 
 @dataclass(frozen=True, slots=True)
 class ListedBooking:
-    """A booking, and the line that it stands on."""
+    """A booking, and the line that it stands on; 0 where it is in no file."""
 
     line: int
     booking_id: str

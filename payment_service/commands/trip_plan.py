@@ -12,6 +12,7 @@ from mpesa_payments.v1 import operations_service_pb2 as pb
 from mpesa_payments.v1 import payment_pb2
 
 from payment_service.commands.booking_list import ListedBooking
+from payment_service.domain.refund import RefundBar
 
 FLOAT_GONE: Final = "1"
 """M-Pesa's code for too little money in the account that a refund is paid from."""
@@ -25,6 +26,10 @@ class Standing(StrEnum):
     DONE = "DONE"
     FAILED = "FAILED"
     """Safaricom refused the latest refund; asked for once more, there is another."""
+    RETURNED = "RETURNED"
+    """The money has gone back already, otherwise than by this command: the caller asked, or the payer took it back."""
+    MAY_STILL_PAY = "MAY_STILL_PAY"
+    """There is no money, and some may still come."""
     NOT_POSSIBLE = "NOT_POSSIBLE"
 
 
@@ -32,7 +37,15 @@ _OF_STATUS: Mapping[int, Standing] = {
     payment_pb2.REFUND_STATUS_DONE: Standing.DONE,
     payment_pb2.REFUND_STATUS_FAILED: Standing.FAILED,
 }
+_OF_CAUSE: Mapping[str, Standing] = {
+    RefundBar.REFUNDED: Standing.RETURNED,
+    RefundBar.REFUND_UNDER_WAY: Standing.UNDER_WAY,
+    RefundBar.NOT_PAID_YET: Standing.MAY_STILL_PAY,
+}
+"""What the service refuses to refund, by its cause. All else is not possible."""
 TO_ASK_FOR = frozenset({Standing.TO_REFUND, Standing.FAILED})
+WENT_BACK = (Standing.DONE, Standing.RETURNED)
+"""Nothing of the money is here any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +66,7 @@ class Passenger:
     code: str = ""
     """Safaricom's, of a refund that has failed."""
     why: str = ""
-    """Of one that is not possible."""
+    """What the service says of one that it refuses to refund."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +105,9 @@ def passenger(listed: ListedBooking, answer: pb.RefundBookingResponse) -> Passen
     )
 
 
-def not_possible(listed: ListedBooking, why: str) -> Passenger:
+def refused(listed: ListedBooking, cause: str, why: str) -> Passenger:
     """A booking that the service refuses to refund."""
-    return Passenger(listed, Standing.NOT_POSSIBLE, why=why)
+    return Passenger(listed, _OF_CAUSE.get(cause, Standing.NOT_POSSIBLE), why=why)
 
 
 def sum_of(trip: Iterable[Passenger], *standings: Standing) -> Sum:

@@ -6,21 +6,21 @@ and run again, also twice at once: each payment is refunded once.
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 from mpesa_payments.v1 import operations_service_pb2 as pb
 from mpesa_payments.v1 import payment_pb2
 
-from payment_service.commands.asking import CALL_SECONDS
+from payment_service.commands.asking import CALL_SECONDS, cause_of
 from payment_service.commands.booking_list import ListedBooking, ListRefused, problems_shown
 from payment_service.commands.trip_plan import (
     Float,
     Passenger,
     Standing,
-    not_possible,
     passenger,
+    refused,
     to_ask_for,
     why_to_stop,
 )
@@ -44,6 +44,8 @@ class Act:
     """Whose bookings they are; empty where each can only be one caller's."""
     reason: str = ""
     fee_percent: int = 0
+    payment_id: str = ""
+    """Which payment of a booking; empty where only one holds money."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class RunTimes:
 
 
 TIMES = RunTimes()
+AT_ONCE = RunTimes(away=0)
+"""A first look: who has just typed the command is told at once that the service does not answer."""
 
 
 @dataclass(slots=True)
@@ -152,7 +156,7 @@ class TripRun:
 async def plan(stub: Any, bookings: Sequence[ListedBooking], act: Act) -> dict[str, Passenger]:
     """How the money of each booking stands, by booking. Raises ListRefused where a line names no payment."""
     try:
-        found = await look_at_all(stub, bookings, act, replace(TIMES, away=0))
+        found = await look_at_all(stub, bookings, act, AT_ONCE)
     except LinesWrong as error:
         raise ListRefused(error.problems) from error
     return {one.listed.booking_id: one for one in found}
@@ -201,7 +205,9 @@ class LinesWrong(Exception):
         self.problems = problems
 
 
-async def look_at(stub: Any, listed: ListedBooking, act: Act, *, only_look: bool, times: RunTimes) -> Passenger:
+async def look_at(
+    stub: Any, listed: ListedBooking, act: Act, *, only_look: bool, times: RunTimes = AT_ONCE
+) -> Passenger:
     """How the money of one booking stands, once its refund is asked for unless it is only looked at."""
     asked = pb.RefundBookingRequest(
         booking_id=listed.booking_id,
@@ -211,6 +217,7 @@ async def look_at(stub: Any, listed: ListedBooking, act: Act, *, only_look: bool
         validate_only=only_look,
         fee_percent=act.fee_percent,
         caller=act.caller,
+        payment_id=act.payment_id,
     )
     try:
         return passenger(listed, await _patiently(stub, asked, times))
@@ -218,7 +225,7 @@ async def look_at(stub: Any, listed: ListedBooking, act: Act, *, only_look: bool
         said = error.details() or error.code().name
         match error.code():
             case grpc.StatusCode.FAILED_PRECONDITION:
-                return not_possible(listed, said)
+                return refused(listed, cause_of(error), said)
             case grpc.StatusCode.ALREADY_EXISTS:
                 # Somebody else asks for the same at this moment: it is one refund, and this looks what becomes of it.
                 return await look_at(stub, listed, act, only_look=True, times=times)

@@ -6,20 +6,26 @@ from typing import Final
 
 from payment_service.commands.trip_plan import Float, Passenger, Standing, Sum, sum_of
 
-AGAIN: Final = "Start it again with the same file: nobody is refunded twice."
+AGAIN: Final = "Start it again with the same words: nobody is refunded twice."
 
 _SAID: Final = {
     Standing.TO_REFUND: "to be refunded",
     Standing.UNDER_WAY: "under way",
     Standing.DONE: "refunded",
     Standing.FAILED: "failed, and asked for again",
+    Standing.RETURNED: "returned already, otherwise",
+    Standing.MAY_STILL_PAY: "may still be paid",
     Standing.NOT_POSSIBLE: "cannot be refunded from here",
 }
 
 
-def plan_lines(file: str, trip: Sequence[Passenger]) -> Iterator[str]:
+_WITH_WHY: Final = (Standing.MAY_STILL_PAY, Standing.NOT_POSSIBLE)
+"""Those of which nothing goes back, as things stand."""
+
+
+def plan_lines(what: str, trip: Sequence[Passenger]) -> Iterator[str]:
     """How a trip stands before anything is sent: how many, how much, and what cannot go back, with the reason."""
-    yield f"{len(trip)} bookings in {file}"
+    yield what
     callers = ", ".join(sorted({one.caller for one in trip if one.caller}))
     if callers:
         yield f"  caller: {callers}"
@@ -42,7 +48,7 @@ def passenger_lines(trip: Sequence[Passenger]) -> Iterator[str]:
         money = f"  KES {one.amount} to {one.masked_phone}" if one.masked_phone else ""
         code = f", code {one.code}" if one.code else ""
         why = f"  {one.why}" if one.why else ""
-        yield f"line {one.listed.line}  {one.listed.booking_id}{money}  {one.standing.value}{code}{why}"
+        yield f"{_where(one)}{money}  {one.standing.value}{code}{why}"
     yield progress_line(trip)
 
 
@@ -66,7 +72,7 @@ def report_lines(trip: Sequence[Passenger], stopped: str) -> Iterator[str]:
         yield f"Stopped: {stopped}"
     yield from _sums(trip, _SAID | {Standing.TO_REFUND: "left", Standing.FAILED: "failed"})
     yield from (
-        f"  line {one.listed.line}  {one.listed.booking_id}  KES {one.amount}, code {one.code or 'none'}"
+        f"  {_where(one)}  KES {one.amount}, code {one.code or 'none'}"
         for one in trip
         if one.standing is Standing.FAILED
     )
@@ -74,7 +80,7 @@ def report_lines(trip: Sequence[Passenger], stopped: str) -> Iterator[str]:
     if sum_of(trip, Standing.TO_REFUND, Standing.FAILED).bookings:
         yield AGAIN
     if sum_of(trip, Standing.UNDER_WAY).bookings:
-        yield "What is under way ends by itself: `payment-service refunds show` with the same file says how."
+        yield "What is under way ends by itself: `payment-service refunds show` says how, or the same command again."
 
 
 def as_json(trip: Sequence[Passenger], floats: Mapping[str, Float], stopped: str) -> str:
@@ -113,15 +119,20 @@ def _sums(trip: Sequence[Passenger], said: dict[Standing, str]) -> Iterator[str]
     for standing, words in said.items():
         found = sum_of(trip, standing)
         if found.bookings:
-            money = f", {_money(found)}" if standing is not Standing.NOT_POSSIBLE else ""
+            money = f", {_money(found)}" if found.amount else ""
             fee = f", and KES {found.fee:,} kept as a fee" if found.fee else ""
             yield f"  {words}: {found.bookings}{money}{fee}"
 
 
 def _barred(trip: Sequence[Passenger]) -> Iterator[str]:
     for one in trip:
-        if one.standing is Standing.NOT_POSSIBLE:
-            yield f"  line {one.listed.line}  {one.listed.booking_id}  {one.why}"
+        if one.standing in _WITH_WHY:
+            yield f"  {_where(one)}  {one.why}"
+
+
+def _where(one: Passenger) -> str:
+    line = f"line {one.listed.line}  " if one.listed.line else ""
+    return f"{line}{one.listed.booking_id}"
 
 
 def _money(found: Sum) -> str:

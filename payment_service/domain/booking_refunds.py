@@ -31,13 +31,25 @@ class RefundTry:
 def payment_to_refund(attempts: Sequence[Payment]) -> Payment | RefundBar:
     """Of all payments of a caller's booking, the oldest first, the one whose money goes back.
 
-    One that holds money; else the latest that has been returned; else the latest, of which there is nothing to return.
+    One that holds money; else the latest that has been returned; else the latest that may still be paid; else the
+    latest, of which there is nothing to return.
     """
-    holding = [one for one in attempts if standing(one) in _HOLDS_MONEY]
+    holding = holding_money(attempts)
     if len(holding) > 1:
         return RefundBar.SEVERAL_PAID
     returned = [one for one in attempts if standing(one) is Standing.REFUNDED]
-    return (holding or returned or attempts)[-1]
+    open_yet = [one for one in attempts if not one.outcome_certain]
+    return (holding or returned or open_yet or attempts)[-1]
+
+
+def holding_money(attempts: Sequence[Payment]) -> list[Payment]:
+    """Those of a booking's payments whose money is here."""
+    return [one for one in attempts if standing(one) in _HOLDS_MONEY]
+
+
+def bar_by_booking(payment: Payment, bar: RefundBar) -> RefundBar:
+    """Why a booking's payment cannot be refunded: of one without money, operators are told whether some may come."""
+    return RefundBar.NOT_PAID_YET if bar is RefundBar.NOT_PAID and not payment.outcome_certain else bar
 
 
 def fee_of(left: int, percent: int) -> int:

@@ -73,9 +73,11 @@ class CancelTooLate(PaymentsError):
 class RefundBarred(PaymentsError):
     """The money cannot go back as it was asked for."""
 
-    def __init__(self, bar: RefundBar, payment: Payment, left: int = 0) -> None:
+    def __init__(self, bar: RefundBar, payment: Payment, left: int = 0, one_of: Sequence[Payment] = ()) -> None:
         super().__init__()
         self.bar, self.payment = bar, payment
+        self.one_of = one_of
+        """The payments of which one is to be named, where several hold money."""
         self.left = left
         """Whole shillings of the payment that could go back."""
 

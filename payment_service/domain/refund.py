@@ -181,6 +181,7 @@ class RefundBar(StrEnum):
     """Why money cannot go back as it was asked for; the names are given to callers."""
 
     NOT_PAID = "NOT_PAID"
+    NOT_PAID_YET = "NOT_PAID_YET"
     UNDER_REVIEW = "UNDER_REVIEW"
     RECEIPT_PENDING = "RECEIPT_PENDING"
     REFUND_UNDER_WAY = "REFUND_UNDER_WAY"

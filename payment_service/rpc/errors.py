@@ -55,6 +55,8 @@ BUSY_RETRY = timedelta(milliseconds=500)
 
 _WHY_NO_REFUND: Final[Mapping[RefundBar, str]] = {
     RefundBar.NOT_PAID: "No money of this payment is known to have arrived, so none can go back.",
+    RefundBar.NOT_PAID_YET: "No money of this payment is known to have arrived, and some may still come. Ask again"
+    " later.",
     RefundBar.UNDER_REVIEW: "An operator decides about the money of this payment first.",
     RefundBar.RECEIPT_PENDING: "The receipt number is not known yet. Ask again once mpesa_receipt_number is set.",
     RefundBar.REFUND_UNDER_WAY: "A refund of this payment is under way already.",
@@ -67,8 +69,9 @@ _WHY_NO_REFUND: Final[Mapping[RefundBar, str]] = {
     " of a payment: leave the amount unset for that.",
     RefundBar.PART_TOO_LARGE: "A part of a payment goes back by M-Pesa's B2C, which moves no more than"
     f" {B2C_AMOUNT_MAX} shillings at a time. Ask for several parts, each with a request id of its own.",
-    RefundBar.SEVERAL_PAID: "More than one payment of this booking holds money. Settle the case of the one that is"
-    " too many first: `cases resolve … return` sends its money back.",
+    RefundBar.SEVERAL_PAID: "More than one payment of this booking holds money. If one of them has a case, settle it:"
+    " `cases resolve … return` sends its money back. If none has, send back what each holds:"
+    " `refunds one --booking … --payment …`.",
     RefundBar.SEVERAL_CALLERS: "More than one caller has payments of a booking with this id. Name the one whose booking"
     " you mean: with --caller, or in the field caller.",
     RefundBar.OTHER_MONEY: "The payment stands on other money than the case is about. Send that of the case back in the"
@@ -158,6 +161,9 @@ def answer_to(error: Exception, clock: Callable[[], datetime]) -> Answer:
                 "cause": error.bar.value,
             }
             why, violations = _WHY_NO_REFUND[error.bar], _refund_amount(error)
+            if error.one_of:
+                metadata["payment_ids"] = ",".join(str(one.payment_id) for one in error.one_of)
+                why += f" They are {' and '.join(str(one.payment_id) for one in error.one_of)}."
             return Answer(code.FAILED_PRECONDITION, "REFUND_NOT_POSSIBLE", why, metadata, violations)
         case PromptsStopped():
             metadata = {"since": error.since.isoformat(), "why": error.reason}

@@ -176,12 +176,14 @@ def parse_booking_refund(message: pb.RefundBookingRequest) -> BookingRefundReque
         why = _reason(fields, why)
     caller_fits = not message.caller or NAME.fullmatch(message.caller)
     fields.require("caller", caller_fits, f"{NAME_EXPECTED}, or nothing")
+    payment_id = payment_id_in(fields, message.payment_id) if message.payment_id else None
     fields.require("fee_percent", 0 <= message.fee_percent <= FEE_PERCENT_MAX, f"expected 0 to {FEE_PERCENT_MAX}")
     fields.end()
     assert reason is not None, "anything else has been refused"
     return BookingRefundRequest(
         booking_id=message.booking_id,
         caller=message.caller,
+        payment_id=payment_id,
         reason=reason,
         operator=operator,
         why=why,

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from mpesa_payments.v1 import operations_service_pb2 as pb
@@ -18,9 +19,10 @@ from tests.application.refunding.test_refund_booking import completed
 from tests.commands.started import command
 from tests.databases import Database
 from tests.rows import count
-from tests.rpc.processes import Process, paid, sent
+from tests.rpc.processes import Process, paid, refused, sent
 
 WHY = "the bus to Kisumu broke down"
+UNPAID_YET = "No money of this payment is known to have arrived, and some may still come. Ask again later."
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def environment(process: Process) -> Mapping[str, str]:
 
 @pytest.fixture
 async def trip(process: Process, tmp_path: Path) -> Path:
-    """Two bookings that are paid, and one that is not."""
+    """Two bookings that are paid, and one whose prompt is not sent yet."""
     await completed(process, 1, "BK-1")
     await completed(process, 2, "BK-2")
     await process.create(booking_id="BK-3")
@@ -101,8 +103,8 @@ async def test_a_dry_run_says_what_would_be_done_and_does_nothing(
         "3 bookings in bookings.csv",
         "  caller: development",
         "  to be refunded: 2, KES 1,000",
-        "  cannot be refunded from here: 1",
-        "  line 4  BK-3  No money of this payment is known to have arrived, so none can go back.",
+        "  may still be paid: 1",
+        f"  line 4  BK-3  {UNPAID_YET}",
         "  float of 174379: not known. Refunds are not set up for this shortcode.",
     ]
     _, output, _ = await command(environment, *words, "--output", "json")
@@ -138,12 +140,33 @@ async def test_what_is_wrong_with_the_list_is_named_by_line_and_nothing_is_start
     assert await count(database, "refunds") == 0
 
 
+async def test_one_payment_of_a_booking_is_refunded_by_its_name(
+    process: Process, environment: Mapping[str, str], trip: Path, database: Database
+) -> None:
+    first = await process.tell(await process.create(booking_id="BK-4", request_id="p-4"), *sent(4), refused())
+    second = await completed(process, 5, "BK-4")
+    await process.tell(first, paid("TKA1B2C3D9"))
+    trip.write_text("booking_id\nBK-4\n")
+    code, output, _ = await command(environment, "refunds", "show", "--file", str(trip))
+    assert (code, output.startswith("line 2  BK-4  NOT_POSSIBLE  More than one payment")) == (0, True), output
+    words = ("refunds", "one", "--booking", "BK-4", "--reason", WHY)
+    for one in (first, second):
+        assert str(one.payment_id) in output
+        code, said, errors = await command(environment, *words, "--payment", str(one.payment_id))
+        assert (code, errors) == (1, "Nobody can be asked here whether to do it: say so with --yes.\n")
+        assert said.splitlines()[:3] == ["booking BK-4", "  caller: development", "  to be refunded: 1, KES 500"]
+    for wrong, why in (("BK-4", "payment_id: expected the id"), (str(UUID(int=1)), "Booking BK-4 has no payment")):
+        code, said, errors = await command(environment, *words, "--yes", "--payment", wrong)
+        assert (code, said, errors.startswith(why)) == (1, "", True), errors
+    assert await count(database, "refunds") == 0
+
+
 async def test_each_passenger_is_shown_with_the_number_masked(environment: Mapping[str, str], trip: Path) -> None:
     code, output, errors = await command(environment, "refunds", "show", "--file", str(trip))
     assert (code, errors) == (0, "")
     assert output.splitlines() == [
         "line 2  BK-1  KES 500 to 2547*****678  TO_REFUND",
         "line 3  BK-2  KES 500 to 2547*****678  TO_REFUND",
-        "line 4  BK-3  NOT_POSSIBLE  No money of this payment is known to have arrived, so none can go back.",
+        f"line 4  BK-3  MAY_STILL_PAY  {UNPAID_YET}",
         "0 refunded, 0 under way, 2 to come",
     ]

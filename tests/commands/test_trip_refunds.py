@@ -12,13 +12,14 @@ from mpesa_payments.v1.money_pb2 import Money
 
 from payment_service.commands.booking_list import BOOKINGS_MAX, ListedBooking, ListRefused, parse_bookings
 from payment_service.commands.trip_plan import (
+    WENT_BACK,
     Float,
     Passenger,
     Standing,
     Sum,
     covered,
-    not_possible,
     passenger,
+    refused,
     sum_of,
     to_ask_for,
     why_to_stop,
@@ -108,7 +109,9 @@ TRIP = [
     answered(2, payment_pb2.REFUND_STATUS_PENDING),
     answered(3, DONE),
     answered(4, FAILED, "1"),
-    not_possible(ListedBooking(6, "BK-5"), "An operator decides first."),
+    refused(ListedBooking(6, "BK-5"), "REFUNDED", "It has gone back already."),
+    refused(ListedBooking(7, "BK-6"), "NOT_PAID_YET", "Some may still come."),
+    refused(ListedBooking(8, "BK-7"), "UNDER_REVIEW", "An operator decides first."),
 ]
 
 
@@ -116,21 +119,30 @@ def test_the_plan_says_how_many_how_much_and_what_cannot_go_back_and_why() -> No
     assert [one.standing for one in TRIP] == list(Standing)
     assert [one.listed.booking_id for one in to_ask_for(TRIP)] == ["BK-1", "BK-4"]
     assert sum_of(TRIP, Standing.TO_REFUND, Standing.FAILED) == Sum(2, 3_000)
-    assert list(plan_lines("bookings.csv", TRIP)) == [
-        "5 bookings in bookings.csv",
+    assert list(plan_lines("7 bookings in bookings.csv", TRIP)) == [
+        "7 bookings in bookings.csv",
         "  caller: development",
         "  to be refunded: 1, KES 1,500",
         "  under way: 1, KES 1,500",
         "  refunded: 1, KES 1,500",
         "  failed, and asked for again: 1, KES 1,500",
+        "  returned already, otherwise: 1",
+        "  may still be paid: 1",
         "  cannot be refunded from here: 1",
-        "  line 6  BK-5  An operator decides first.",
+        "  line 7  BK-6  Some may still come.",
+        "  line 8  BK-7  An operator decides first.",
     ]
+
+
+def test_money_that_goes_back_by_another_refund_is_under_way() -> None:
+    other = refused(ListedBooking(2, "BK-1"), "REFUND_UNDER_WAY", "A refund of this payment is under way already.")
+    assert other.standing is Standing.UNDER_WAY
+    assert sum_of([other, *TRIP], *WENT_BACK).bookings == 2
 
 
 def test_a_fee_is_said_before_it_is_kept() -> None:
     trip = [replace(answered(number), amount=1_350, fee=150) for number in (1, 2)]
-    assert list(plan_lines("bookings.csv", trip))[2] == "  to be refunded: 2, KES 2,700, and KES 300 kept as a fee"
+    assert list(plan_lines("2 bookings", trip))[2] == "  to be refunded: 2, KES 2,700, and KES 300 kept as a fee"
     asked = question(sum_of(trip), "the driver is ill")
     assert asked == 'Send KES 2,700 back to 2 passengers, and keep KES 300, because "the driver is ill"?'
 
@@ -142,11 +154,14 @@ def test_the_report_says_why_it_stopped_what_failed_and_what_is_left() -> None:
         "  under way: 1, KES 1,500",
         "  refunded: 1, KES 1,500",
         "  failed: 1, KES 1,500",
+        "  returned already, otherwise: 1",
+        "  may still be paid: 1",
         "  cannot be refunded from here: 1",
         "  line 5  BK-4  KES 1500, code 1",
-        "  line 6  BK-5  An operator decides first.",
-        "Start it again with the same file: nobody is refunded twice.",
-        "What is under way ends by itself: `payment-service refunds show` with the same file says how.",
+        "  line 7  BK-6  Some may still come.",
+        "  line 8  BK-7  An operator decides first.",
+        "Start it again with the same words: nobody is refunded twice.",
+        "What is under way ends by itself: `payment-service refunds show` says how, or the same command again.",
     ]
     assert progress_line(TRIP) == "1 refunded, 1 under way, 1 to come, 1 failed"
     report = json.loads(as_json(TRIP, {}, "The float is gone."))
@@ -156,12 +171,14 @@ def test_the_report_says_why_it_stopped_what_failed_and_what_is_left() -> None:
         (3, "UNDER_WAY"),
         (4, "DONE"),
         (5, "FAILED"),
-        (6, "NOT_POSSIBLE"),
+        (6, "RETURNED"),
+        (7, "MAY_STILL_PAY"),
+        (8, "NOT_POSSIBLE"),
     ]
 
 
 def test_the_float_pays_in_the_order_of_the_list_and_what_is_not_known_stops_nobody() -> None:
-    trip = [answered(1), TRIP[4], answered(2, FAILED, "1"), answered(3, DONE), answered(4)]
+    trip = [answered(1), TRIP[-1], answered(2, FAILED, "1"), answered(3, DONE), answered(4)]
     for available, bookings in ((10_000, 3), (4_500, 3), (4_499, 2), (1_500, 1), (0, 0), (None, 3)):
         paid = covered(trip, {"174379": Float("174379", available)})
         assert [one.listed.booking_id for one in paid] == ["BK-1", "BK-2", "BK-4"][:bookings]

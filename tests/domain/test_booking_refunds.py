@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from payment_service.domain.booking_refunds import fee_of, latest_try, payment_to_refund, request_ids
+from payment_service.domain.booking_refunds import bar_by_booking, fee_of, latest_try, payment_to_refund, request_ids
 from payment_service.domain.payment import Payment
 from payment_service.domain.refund import Refund, RefundBar, RefundReason, RefundState
 from payment_service.domain.standings import Standing
@@ -44,6 +44,8 @@ def attempts(*standings: Standing) -> list[Payment]:
         ((GONE, PAID), 2),
         ((GONE, UNPAID), 1),
         ((UNPAID, Standing.EXPIRED), 2),
+        ((Standing.PROMPTED, UNPAID), 1),
+        ((GONE, Standing.PROMPTED), 1),
         ((Standing.REFUNDING, UNPAID), 1),
         ((Standing.UNDER_REVIEW,), 1),
     ],
@@ -57,6 +59,13 @@ def test_the_payment_that_holds_money_is_meant(standings: tuple[Standing, ...], 
 @pytest.mark.parametrize("other", [PAID, Standing.RECEIPT_PENDING, Standing.UNDER_REVIEW, Standing.REFUNDING])
 def test_of_two_payments_with_money_a_person_decides(other: Standing) -> None:
     assert payment_to_refund(attempts(PAID, other)) is RefundBar.SEVERAL_PAID
+
+
+def test_whether_money_may_still_come_is_told() -> None:
+    unpaid, prompted = scenes.standing_in(UNPAID), scenes.standing_in(Standing.PROMPTED)
+    assert bar_by_booking(unpaid, RefundBar.NOT_PAID) is RefundBar.NOT_PAID
+    assert bar_by_booking(prompted, RefundBar.NOT_PAID) is RefundBar.NOT_PAID_YET
+    assert bar_by_booking(prompted, RefundBar.NOT_SET_UP) is RefundBar.NOT_SET_UP
 
 
 @pytest.mark.parametrize(

@@ -1701,6 +1701,20 @@ FAULTS = (
         (f"{BOOKING_REFUNDS}::test_whoever_rewrites_who_asked_or_why_is_found_out",),
     ),
     Fault(
+        "of two payments that hold money, another goes back than the one that is named",
+        "payment_service/application/refunding/refund_booking.py",
+        "        return named[0]",
+        "        return attempts[-1]",
+        (f"{BOOKING_REFUNDS}::test_what_each_payment_of_a_booking_holds_goes_back_by_its_name",),
+    ),
+    Fault(
+        "money that has gone back otherwise counts as money that cannot go back",
+        "payment_service/commands/trip_plan.py",
+        "    RefundBar.REFUNDED: Standing.RETURNED,\n",
+        "",
+        (f"{TRIPS}::test_the_plan_says_how_many_how_much_and_what_cannot_go_back_and_why",),
+    ),
+    Fault(
         "a trip goes on when the float is gone",
         "payment_service/commands/trip_plan.py",
         "one.standing is Standing.FAILED and one.code == FLOAT_GONE for one in ended",

@@ -121,8 +121,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     (nobody could read how much came: the operator of this service sends it back
     in the M-Pesa portal), ABOVE_WHAT_IS_LEFT, PART_TOO_SMALL and PART_TOO_LARGE
     (M-Pesa moves 10 to 250000 shillings to a customer at a time; BadRequest
-    names `amount.units` and says what is left), SEVERAL_PAID
-    (of OperationsService: a person decides first, which money is whose),
+    names `amount.units` and says what is left), NOT_PAID_YET (of
+    OperationsService: there is no money, and some may still come), SEVERAL_PAID
+    (of OperationsService: name one of the payments in metadata "payment_ids"),
     SEVERAL_CALLERS (of OperationsService: name the caller) or NOT_SET_UP
     (this service has no M-Pesa initiator: its operator sets
     PAYMENTS_INITIATOR_NAME, PAYMENTS_INITIATOR_PASSWORD_FILE and
@@ -270,8 +271,9 @@ the receipt number is known), REFUND_UNDER_WAY, REFUNDED, AMOUNT_UNKNOWN
 (nobody could read how much came: the operator of this service sends it back
 in the M-Pesa portal), ABOVE_WHAT_IS_LEFT, PART_TOO_SMALL and PART_TOO_LARGE
 (M-Pesa moves 10 to 250000 shillings to a customer at a time; BadRequest
-names `amount.units` and says what is left), SEVERAL_PAID
-(of OperationsService: a person decides first, which money is whose),
+names `amount.units` and says what is left), NOT_PAID_YET (of
+OperationsService: there is no money, and some may still come), SEVERAL_PAID
+(of OperationsService: name one of the payments in metadata "payment_ids"),
 SEVERAL_CALLERS (of OperationsService: name the caller) or NOT_SET_UP
 (this service has no M-Pesa initiator: its operator sets
 PAYMENTS_INITIATOR_NAME, PAYMENTS_INITIATOR_PASSWORD_FILE and

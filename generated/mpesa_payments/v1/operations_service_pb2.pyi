@@ -1096,6 +1096,7 @@ class RefundBookingRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     FEE_PERCENT_FIELD_NUMBER: _builtins.int
     CALLER_FIELD_NUMBER: _builtins.int
+    PAYMENT_ID_FIELD_NUMBER: _builtins.int
     booking_id: _builtins.str
     """Required. The booking."""
     refund_reason: _payment_pb2.RefundReason.ValueType
@@ -1121,6 +1122,8 @@ class RefundBookingRequest(_message.Message):
     """Whose booking it is: each caller has booking ids of its own. May be empty
     where only one caller has a payment of this booking.
     """
+    payment_id: _builtins.str
+    """Which payment of the booking. May be empty where only one holds money."""
     def __init__(
         self,
         *,
@@ -1131,10 +1134,11 @@ class RefundBookingRequest(_message.Message):
         validate_only: _builtins.bool = ...,
         fee_percent: _builtins.int = ...,
         caller: _builtins.str = ...,
+        payment_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "caller", b"caller", "fee_percent", b"fee_percent", "operator", b"operator", "reason", b"reason", "refund_reason", b"refund_reason", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "caller", b"caller", "fee_percent", b"fee_percent", "operator", b"operator", "payment_id", b"payment_id", "reason", b"reason", "refund_reason", b"refund_reason", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -192,10 +192,11 @@ class OperationsServiceServicer(object):
         without any payment is NOT_FOUND/PAYMENT_NOT_FOUND; what cannot be refunded
         is FAILED_PRECONDITION/REFUND_NOT_POSSIBLE with its cause, as for
         RefundPayment; SEVERAL_CALLERS where more than one caller has a booking of
-        this id and `caller` names none; and SEVERAL_PAID where more than one payment
-        of the booking holds money: send the money of its case back first. If a call
-        with another reason, operator or amount asks at the same moment, one of the
-        two is ALREADY_EXISTS/REQUEST_ID_REUSED.
+        this id and `caller` names none; SEVERAL_PAID where more than one payment of
+        the booking holds money and `payment_id` names none: metadata "payment_ids"
+        says which they are; and NOT_PAID_YET in place of NOT_PAID where money may
+        still come. If a call with another reason, operator or amount asks at the
+        same moment, one of the two is ALREADY_EXISTS/REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

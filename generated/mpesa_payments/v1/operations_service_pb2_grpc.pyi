@@ -85,10 +85,11 @@ class OperationsServiceStub:
     without any payment is NOT_FOUND/PAYMENT_NOT_FOUND; what cannot be refunded
     is FAILED_PRECONDITION/REFUND_NOT_POSSIBLE with its cause, as for
     RefundPayment; SEVERAL_CALLERS where more than one caller has a booking of
-    this id and `caller` names none; and SEVERAL_PAID where more than one payment
-    of the booking holds money: send the money of its case back first. If a call
-    with another reason, operator or amount asks at the same moment, one of the
-    two is ALREADY_EXISTS/REQUEST_ID_REUSED.
+    this id and `caller` names none; SEVERAL_PAID where more than one payment of
+    the booking holds money and `payment_id` names none: metadata "payment_ids"
+    says which they are; and NOT_PAID_YET in place of NOT_PAID where money may
+    still come. If a call with another reason, operator or amount asks at the
+    same moment, one of the two is ALREADY_EXISTS/REQUEST_ID_REUSED.
     """
     GetFloat: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.GetFloatRequest, _operations_service_pb2.GetFloatResponse]
     """Asks Safaricom what the account has from which the money of a payment would
@@ -215,10 +216,11 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
         without any payment is NOT_FOUND/PAYMENT_NOT_FOUND; what cannot be refunded
         is FAILED_PRECONDITION/REFUND_NOT_POSSIBLE with its cause, as for
         RefundPayment; SEVERAL_CALLERS where more than one caller has a booking of
-        this id and `caller` names none; and SEVERAL_PAID where more than one payment
-        of the booking holds money: send the money of its case back first. If a call
-        with another reason, operator or amount asks at the same moment, one of the
-        two is ALREADY_EXISTS/REQUEST_ID_REUSED.
+        this id and `caller` names none; SEVERAL_PAID where more than one payment of
+        the booking holds money and `payment_id` names none: metadata "payment_ids"
+        says which they are; and NOT_PAID_YET in place of NOT_PAID where money may
+        still come. If a call with another reason, operator or amount asks at the
+        same moment, one of the two is ALREADY_EXISTS/REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod

@@ -6,13 +6,22 @@ the payment, and by all that holds for every refund.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from payment_service.application.following.read_payments import PaymentReads, reading
 from payment_service.application.following.stored_views import payment_view
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.application.refunding.refund_payment import refund_payment
-from payment_service.domain.booking_refunds import RefundTry, fee_of, latest_try, payment_to_refund, request_ids
+from payment_service.domain.booking_refunds import (
+    RefundTry,
+    bar_by_booking,
+    fee_of,
+    holding_money,
+    latest_try,
+    payment_to_refund,
+    request_ids,
+)
 from payment_service.domain.errors import PaymentNotFound, RefundBarred
 from payment_service.domain.payment import Payment
 from payment_service.domain.refund import Refund, RefundBar, RefundOrder, RefundReason, RefundRequest, left_of
@@ -37,6 +46,8 @@ class BookingRefundRequest:
     booking_id: str
     caller: str
     """Whose booking it is; empty where only one caller can be meant."""
+    payment_id: UUID | None
+    """Which payment of the booking; None where only one holds money."""
     reason: RefundReason
     operator: str
     why: str
@@ -113,9 +124,7 @@ async def _money_of(using: PaymentReads, asked: BookingRefundRequest) -> _Money:
         if len(callers) > 1 and not asked.caller:
             # Whose passenger is meant cannot be told from the payments, whatever has become of them.
             raise RefundBarred(RefundBar.SEVERAL_CALLERS, attempts[-1])
-        payment = payment_to_refund(attempts)
-        if isinstance(payment, RefundBar):
-            raise RefundBarred(payment, attempts[-1])
+        payment = _meant(attempts, asked)
         (row,) = await reads.payments_named(connection, [payment.payment_id])
         made = await reads.request_of(connection, payment.caller, payment.payment_id)
         refunds = await refunds_about(driver, [payment.payment_id])
@@ -133,6 +142,19 @@ async def _money_of(using: PaymentReads, asked: BookingRefundRequest) -> _Money:
     )
 
 
+def _meant(attempts: Sequence[Payment], asked: BookingRefundRequest) -> Payment:
+    """The payment of a booking whose money goes back: the one that is named, or the only one it can be."""
+    if asked.payment_id is not None:
+        named = [one for one in attempts if one.payment_id == asked.payment_id]
+        if not named:
+            raise PaymentNotFound(f"Booking {asked.booking_id} has no payment {asked.payment_id}.")
+        return named[0]
+    payment = payment_to_refund(attempts)
+    if isinstance(payment, RefundBar):
+        raise RefundBarred(payment, attempts[-1], one_of=holding_money(attempts))
+    return payment
+
+
 def _amount_and_fee(money: _Money, shortcodes: Collection[str], asked: BookingRefundRequest) -> tuple[int, int]:
     """What goes back and what is kept; raises what bars it. The writer decides once more, under the payment's lock."""
     receipt = money.payment.receipt
@@ -143,7 +165,7 @@ def _amount_and_fee(money: _Money, shortcodes: Collection[str], asked: BookingRe
     order = RefundOrder("", money.shortcode, asked.reason, amount, possible=money.shortcode in shortcodes)
     bar = bar_to_refund(money.payment, order, received, left, by_case=False)
     if bar is not None or left is None:
-        raise RefundBarred(bar or RefundBar.AMOUNT_UNKNOWN, money.payment, left or 0)
+        raise RefundBarred(bar_by_booking(money.payment, bar or RefundBar.AMOUNT_UNKNOWN), money.payment, left or 0)
     return left - fee, fee
 
 

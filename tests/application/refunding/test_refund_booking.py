@@ -162,11 +162,34 @@ async def test_what_cannot_be_refunded_is_refused_with_its_cause_and_leaves_noth
     first = await process.tell(await process.create(booking_id="BK-3", request_id="p-3"), *sent(3), no_money())
     await completed(process, 4, "BK-3")
     await process.tell(first, paid(f"{RECEIPT[:-1]}3"))
-    for booking_id, cause in (("BK-1", "NOT_PAID"), ("BK-3", "SEVERAL_PAID")):
+    await process.tell(await process.create(booking_id="BK-4", request_id="p-5"), *sent(5), no_money())
+    for booking_id, cause in (("BK-1", "NOT_PAID_YET"), ("BK-3", "SEVERAL_PAID"), ("BK-4", "NOT_PAID")):
         for only_look in (True, False):
             refusal = await refused(process.operations.RefundBooking(asked(booking_id, validate_only=only_look)))
             assert (refusal.reason, refusal.metadata["cause"]) == ("REFUND_NOT_POSSIBLE", cause)
     assert await count(database, "refunds") == 0
+
+
+async def test_what_each_payment_of_a_booking_holds_goes_back_by_its_name(process: Process, database: Database) -> None:
+    """Two payments of a booking hold money, and no case of theirs is open any more."""
+    first = await process.tell(await process.create(booking_id="BK-1", request_id="p-1"), *sent(1), no_money())
+    second = await completed(process, 2)
+    await process.tell(first, paid(f"{RECEIPT[:-1]}1"))
+    other = await completed(process, 3, "BK-2")
+    refusal = await refused(process.operations.RefundBooking(asked()))
+    ids = [str(first.payment_id), str(second.payment_id)]
+    assert (refusal.metadata["cause"], refusal.metadata["payment_ids"].split(",")) == ("SEVERAL_PAID", ids)
+    assert "refunds one --booking … --payment …" in refusal.message
+    assert all(one in refusal.message for one in ids)
+
+    for payment_id in ids * 2:
+        answer = await process.operations.RefundBooking(asked(payment_id=payment_id))
+        assert (answer.payment.payment.payment_id, answer.amount.units) == (payment_id, 500)
+    assert await count(database, "refunds") == 2
+    refusal = await refused(process.operations.RefundBooking(asked(payment_id=str(other.payment_id))))
+    assert (refusal.reason, refusal.code) == ("PAYMENT_NOT_FOUND", grpc.StatusCode.NOT_FOUND)
+    refusal = await refused(process.operations.RefundBooking(asked(payment_id="BK-1")))
+    assert list(refusal.fields) == ["payment_id"]
 
 
 async def test_nothing_of_another_callers_booking_goes_back(process: Process, database: Database) -> None:
