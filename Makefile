@@ -105,6 +105,10 @@ conformance: setup ## Try every promise about money against the real programs, j
 campaign-refunds: setup ## Refund 2,000 times and a trip of 500 while programs are killed, and compare the books (up to an hour)
 	@$(BIN)/python -m tests.end_to_end.refund_campaign
 
+.PHONY: security
+security: setup ## Show every control of docs/security.md at work, and print them with figures
+	@$(BIN)/python -m scripts.controls docs/security.md
+
 .PHONY: sabotage
 sabotage: setup ## Plant one fault at a time and see the tests catch it
 	@$(BIN)/python -m tests.sabotage

@@ -37,6 +37,16 @@ EVERY_POSTGRES = (18, 16)
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--at-length", action="store_true", help="run what has a size at the size of `make security`")
+
+
+@pytest.fixture(scope="session")
+def at_length(request: pytest.FixtureRequest) -> bool:
+    """Whether to count as far as `make security` promises, which takes minutes, or only as far as shows the same."""
+    return bool(request.config.getoption("--at-length"))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("every_postgres")
     if marker is not None and "postgres_version" in metafunc.fixturenames:
