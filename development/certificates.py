@@ -29,6 +29,8 @@ from runtime.tls import NamedFile, TlsContent, TlsFiles, read_tls
 
 AUTHORITY, SERVICE = "authority", "service"
 BOOKING, NOTIFICATION, GATEWAY, OPERATOR = CALLERS = ("booking", "notification", "gateway", "operator")
+APPROVER: Final = "approver"
+"""A second operator: who asks for much money to go back cannot agree to it as well."""
 TRUST_DOMAIN: Final = "spiffe://development.local"
 
 VALID_FOR = timedelta(days=365)
@@ -99,9 +101,13 @@ class Certificates:
     @property
     def operator_settings(self) -> dict[str, str]:
         """Of the operators' commands that ask the service."""
+        return self.operator_settings_of(OPERATOR)
+
+    def operator_settings_of(self, name: str) -> dict[str, str]:
+        """The same, of one of several operators."""
         return {
-            "PAYMENTS_CLIENT_CERTIFICATE_FILE": str(self.certificate(OPERATOR)),
-            "PAYMENTS_CLIENT_KEY_FILE": str(self.key(OPERATOR)),
+            "PAYMENTS_CLIENT_CERTIFICATE_FILE": str(self.certificate(name)),
+            "PAYMENTS_CLIENT_KEY_FILE": str(self.key(name)),
             "PAYMENTS_SERVICE_CA_FILE": str(self.certificate(AUTHORITY)),
         }
 
@@ -110,7 +116,10 @@ def make_certificates(folder: Path) -> Certificates:
     """The certificates in this folder; what is missing or about to expire is made."""
     folder.mkdir(mode=0o700, exist_ok=True)
     made, now = Certificates(folder), datetime.now(UTC)
-    if all(_lasts(made.certificate(name), now) for name in (AUTHORITY, SERVICE, *CALLERS)) and made.callers.exists():
+    if (
+        all(_lasts(made.certificate(name), now) for name in (AUTHORITY, SERVICE, *CALLERS, APPROVER))
+        and made.callers.exists()
+    ):
         return made
     authority = new_authority(now)
     write_secret(made.key(AUTHORITY), _key_pem(authority.key))
@@ -120,12 +129,13 @@ def make_certificates(folder: Path) -> Certificates:
         *map(x509.IPAddress, (ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1"))),
     ]
     names: dict[str, Sequence[x509.GeneralName]] = {SERVICE: here}
-    names |= {caller: [x509.UniformResourceIdentifier(spiffe_id(caller))] for caller in CALLERS}
+    names |= {caller: [x509.UniformResourceIdentifier(spiffe_id(caller))] for caller in (*CALLERS, APPROVER)}
     for name, shown in names.items():
         certificate, key = signed(authority, shown, now, server=name == SERVICE)
         write_secret(made.key(name), key.decode())
         write_secret(made.certificate(name), certificate.decode())
     listed = [{"name": name, "spiffe_id": spiffe_id(name), "party": name.upper()} for name in CALLERS]
+    listed.append({"name": APPROVER, "spiffe_id": spiffe_id(APPROVER), "party": OPERATOR.upper()})
     # Whoever called here in plaintext, on another day: no certificate has this name, but its payments are found again.
     listed.append({"name": "development", "spiffe_id": spiffe_id("development"), "party": "BOOKING"})
     write_secret(made.callers, json.dumps(listed, indent=2))

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from payment_service.app import load_door
 from payment_service.app import serve as serve_payments
+from payment_service.commands.approvals import approvals
 from payment_service.commands.callbacks import replay as replay_one
 from payment_service.commands.casework import cases, payments, prompts
 from payment_service.commands.inspect import NotAllHolds
@@ -37,6 +38,7 @@ app.add_typer(cases, name="cases")
 app.add_typer(payments, name="payments")
 app.add_typer(prompts, name="prompts")
 app.add_typer(refunds, name="refunds")
+app.add_typer(approvals, name="approvals")
 
 Inspection = TypeVar("Inspection", bound=InspectionSettings)
 

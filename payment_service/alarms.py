@@ -134,6 +134,12 @@ TAKEN_BACK = Alarm(
     " become REFUNDED, and its booking is told to RELEASE, or to follow another attempt that has confirmed it. See that"
     " nobody travels on a seat that is not paid.",
 )
+APPROVALS_WAIT = Alarm(
+    "approvals_wait",
+    "Money that an operator wants to send back has waited for a second operator for hours.",
+    "Look at `payment-service approvals list`. Somebody else than the one who has asked approves or refuses, or the one"
+    " who has asked withdraws it.",
+)
 CLOCKS_DIFFER = Alarm(
     "clocks_differ",
     "Another process has dated a budget of requests in the future, so the clocks of our machines differ.",
@@ -197,6 +203,7 @@ ALARMS: tuple[Alarm, ...] = (
     INITIATOR_PASSWORD_EXPIRES,
     INITIATOR_PASSWORD_EXPIRED,
     TAKEN_BACK,
+    APPROVALS_WAIT,
     CALLBACK_GIVEN_UP,
     CLOCKS_DIFFER,
     STEP_FAILS,

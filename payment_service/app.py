@@ -246,15 +246,22 @@ def _writers(
     settings: PaymentSettings, credentials: Credentials, clock: DatabaseClock, sealer: Sealer, feed: EventFeed
 ) -> _Writers:
     keys, times = credentials.keys, settings.times
-    creating = CreatingTools(
-        sealer, keys.chain, keys.fingerprint, credentials.default_shortcode, clock, times, settings.risk_policy
-    )
+    creating = CreatingTools(sealer, keys.chain, keys.fingerprint, credentials.default_shortcode, clock, times)
     automatic = AutomaticRefunds(
         amount_max=settings.automatic_refund_max_kes,
         duplicates=settings.automatic_refund_of_duplicates,
         shortcodes=credentials.shortcodes if credentials.initiator is not None else (),
     )
-    recording = RecordingTools(sealer, keys.chain, keys.fingerprint, clock, times, settings.refund_times, automatic)
+    recording = RecordingTools(
+        sealer,
+        keys.chain,
+        keys.fingerprint,
+        clock,
+        times,
+        settings.refund_times,
+        automatic,
+        settings.approval_above_kes,
+    )
     connect = partial(connect_writer, settings.database_url.get_secret_value(), autocommit=True)
     return _Writers(
         creates=GroupCommit("create", connect, partial(create_payments, creating), feed.wake),

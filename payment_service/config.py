@@ -20,9 +20,9 @@ from payment_service.daraja.shortcodes import (
     SHORTCODE_NUMBER,
     check_daraja_url,
 )
+from payment_service.domain.approvals import APPROVAL_ABOVE
 from payment_service.domain.payment import Times
 from payment_service.domain.refund import RefundTimes
-from payment_service.risk_settings import RiskSettings
 from runtime.serving import Address
 from runtime.settings import AddressSetting, FileSetting, ProgramSettings
 from runtime.tls import TlsFiles, TlsSettingsMissing, tls_files
@@ -119,7 +119,7 @@ class TimedSettings(InspectionSettings):
         )
 
 
-class PaymentSettings(TimedSettings, RiskSettings):
+class PaymentSettings(TimedSettings):
     """Read from PAYMENTS_* in the environment; flags win."""
 
     other_names: ClassVar[Mapping[str, str]] = dict.fromkeys(
@@ -184,6 +184,12 @@ class PaymentSettings(TimedSettings, RiskSettings):
     automatic_refund_of_duplicates: bool = Field(
         default=False,
         description="up to that amount, also the second payment of a booking that another attempt has confirmed",
+    )
+    approval_above_kes: int = Field(
+        default=APPROVAL_ABOVE,
+        ge=0,
+        le=AMOUNT_MAX,
+        description="above which amount a second operator has to approve a refund that an operator asks for; 0: any",
     )
     pull_nominated_number: str = Field(
         default="",

@@ -14,6 +14,8 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from payment_service.alarms import CERTIFICATE_EXPIRES, STEP_FAILS
+from payment_service.application.approving.watch_approvals import LOOK_SECONDS as APPROVAL_WATCH_SECONDS
+from payment_service.application.approving.watch_approvals import ApprovalWatch, watch_approvals
 from payment_service.application.calling.operator import Operator
 from payment_service.application.calling.request_budget import RequestBudget
 from payment_service.application.collecting.initiate_payment import InitiatePayments
@@ -105,6 +107,7 @@ def periodic_steps(
         partial(every, STEP_SECONDS, partial(run_refund_timers, RefundTimerTools(engine, send.facts, clock))),
         *([partial(every, STEP_SECONDS, partial(send_refunds, refunds))] if refunds is not None else []),
         partial(every, REFUND_WATCH_SECONDS, partial(watch_refunds, _refund_watch(settings, engine, clock, refunds))),
+        partial(every, APPROVAL_WATCH_SECONDS, partial(watch_approvals, ApprovalWatch(engine, clock))),
         *_expiry(certificate, every),
     ]
 

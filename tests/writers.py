@@ -16,9 +16,9 @@ from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.application.settling.catching_up import CatchingUp
+from payment_service.domain.approvals import APPROVAL_ABOVE
 from payment_service.domain.automatic_refunds import AutomaticRefunds
 from payment_service.domain.payment import CancelRequest, PaymentRequest, PhoneWarning, RetryRequest, Times
-from payment_service.domain.risk import Policy
 from payment_service.security.keys import Keys, create_keys, load_keys
 from payment_service.security.sealing import Sealer
 from payment_service.store.engines import connect_writer
@@ -89,13 +89,13 @@ async def running_writers(
     committed: Callable[[], None] = lambda: None,
     shortcode: str = "174379",
     automatic_refunds: AutomaticRefunds | None = None,
-    risk: Policy | None = None,
+    approval_above: int = APPROVAL_ABOVE,
 ) -> AsyncIterator[Writers]:
     """Writers that share nothing with others but the database and the keys."""
     create_keys(keys_folder / "keys.json")
     keys = load_keys(keys_folder / "keys.json")
     sealer, clock, times = Sealer(keys), clock or Clock(), times or Times()
-    creating = create_payment.CreatingTools(sealer, keys.chain, keys.fingerprint, shortcode, clock, times, risk or {})
+    creating = create_payment.CreatingTools(sealer, keys.chain, keys.fingerprint, shortcode, clock, times)
     recording = record_facts.RecordingTools(
         sealer,
         keys.chain,
@@ -103,6 +103,7 @@ async def running_writers(
         clock,
         times,
         automatic_refunds=automatic_refunds or AutomaticRefunds(),
+        approval_above=approval_above,
     )
     connect = partial(connect_writer, database_url, autocommit=True)
     creates: GroupCommit[NewPayment, Decision] = GroupCommit(

@@ -48,6 +48,60 @@ def show_resolved(console: Console, answer: pb.ResolveCaseResponse) -> None:
     _show(console, [f"Case {case.case_id}, {_standing(case)}"])
     for attempt in answer.attempts:
         _show(console, _payment(attempt, mine=attempt.payment.payment_id == case.payment_id))
+    if answer.HasField("approval"):
+        _show(console, waits(answer.approval))
+
+
+def waits(approval: pb.Approval) -> list[str]:
+    """That nothing was done yet, and what a second person types."""
+    alone = f"  Nothing was done yet: one operator may not move {_money(approval.amount)} alone."
+    return [
+        f"{alone} A second one has to agree, with a certificate of their own:",
+        f"  payment-service approvals approve {approval.approval_id} --reason …",
+    ]
+
+
+def show_approvals(console: Console, answer: pb.ListApprovalsResponse) -> None:
+    """One line for each approval that waits."""
+    _show(console, [_approval_line(one) for one in answer.approvals] or ["Nothing waits for a second operator."])
+    if answer.next_page_token:
+        _show(console, ["There are more than are shown here: --limit shows more of them."])
+
+
+def show_approval(console: Console, answer: pb.GetApprovalResponse | pb.DecideApprovalResponse) -> None:
+    """All that a second person needs to decide, or what has become of it."""
+    one = answer.approval
+    _show(console, [_approval_line(one)])
+    for attempt in answer.attempts:
+        _show(console, _payment(attempt, mine=attempt.payment.payment_id == one.payment_id))
+    if one.state != pb.Approval.STATE_WAITING:
+        return
+    if one.changed:
+        said = f"  It cannot be approved any more, since this has changed: {', '.join(one.changed)}."
+        _show(console, [said, "  Refuse or withdraw it, and ask for it anew if it is still right."])
+        return
+    way = f"payment-service approvals approve {one.approval_id} --reason …"
+    _show(console, [f"  To do it: {way}, or refuse. {one.asked_by} can withdraw it, and nothing else."])
+
+
+def approval_question(one: pb.Approval) -> str:
+    """What a second person is asked once, before it is done."""
+    money = f"{_money(one.amount)}, receipt {one.mpesa_receipt_number}, of booking {one.booking_id}"
+    return f"Send {money} back to its payer, as {one.asked_by} has asked for ({one.ask_reason})?"
+
+
+def _approval_line(one: pb.Approval) -> str:
+    state = pb.Approval.State.Name(one.state).removeprefix("STATE_")
+    act = pb.Approval.Act.Name(one.act).removeprefix("ACT_")
+    money = (
+        f"{act} of {_money(one.amount)}, receipt {one.mpesa_receipt_number}, booking {one.booking_id} of {one.caller}"
+    )
+    of_case = f", case {one.case_id}" if one.case_id else ""
+    asked = f"asked for by {one.asked_by} (as {one.asker}) {_at(one.ask_time)}: {one.ask_reason}"
+    decided = ""
+    if one.HasField("decide_time"):
+        decided = f"; by {one.decided_by} (as {one.decider}) {_at(one.decide_time)}: {one.decide_reason}"
+    return f"{one.approval_id}  {state}  {money}{of_case}; {asked}{decided}"
 
 
 def show_prompt_switch(console: Console, answer: pb.GetPromptSwitchResponse | pb.TurnPromptSwitchResponse) -> None:
@@ -110,6 +164,9 @@ def _about(case: pb.Case) -> list[str]:
     money += [f"receipt {case.mpesa_receipt_number}"] if case.mpesa_receipt_number else []
     payment = f"booking {case.booking_id} of {case.caller}" if case.payment_id else f"no payment for {case.reference}"
     lines = [f"  opened {_at(case.open_time)}, {payment}", *([f"  {', '.join(money)}"] if money else [])]
+    if case.approval_id:
+        who = f"{case.approval_asked_by} has asked, and a second operator has to agree"
+        lines.append(f"  {who}: payment-service approvals show {case.approval_id}")
     return [*lines, _refund_of_case(case.refund)] if case.HasField("refund") else lines
 
 

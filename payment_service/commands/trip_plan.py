@@ -89,8 +89,11 @@ class Sum:
 
 def passenger(listed: ListedBooking, answer: pb.RefundBookingResponse) -> Passenger:
     """A booking as the service has answered."""
-    standing = Standing.TO_REFUND
-    if answer.HasField("refund"):
+    standing, why = Standing.TO_REFUND, ""
+    if answer.HasField("approval"):
+        standing = Standing.NOT_POSSIBLE
+        why = f"It waits for a second operator: payment-service approvals show {answer.approval.approval_id}"
+    elif answer.HasField("refund"):
         standing = _OF_STATUS.get(answer.refund.status, Standing.UNDER_WAY)
     return Passenger(
         listed=listed,
@@ -102,6 +105,7 @@ def passenger(listed: ListedBooking, answer: pb.RefundBookingResponse) -> Passen
         caller=answer.payment.caller,
         masked_phone=answer.payment.payment.masked_phone,
         code=answer.provider_result_code,
+        why=why,
     )
 
 

@@ -1,9 +1,9 @@
 """What operators decide about cases, as facts of the payment that a case is about."""
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
+
+from payment_service.domain.consent import act_digest, marked
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,13 @@ class CaseReturned:
     part: bool = False
     """Some of the money has gone back before."""
     frees_seat: bool = True
+    consent: str | None = None
+    """The mark of the second person who has agreed, where one had to."""
 
     @property
     def fact_id(self) -> str:
-        return settlement_id(self.case_id, "RETURN", self.operator, self.why, self.receipt, self.refund_id)
+        own = settlement_id(self.case_id, "RETURN", self.operator, self.why, self.receipt, self.refund_id)
+        return marked(own, self.consent)
 
 
 CaseSettled = CaseAccepted | CaseDismissed
@@ -70,8 +73,3 @@ def settlement_id(
     """Ends in a digest of who did what and why, so that the chain of the log vouches for it and names nobody."""
     parts = [resolution, operator, why, receipt or "", *([str(refund_id)] if refund_id is not None else [])]
     return f"case:{case_id}:{act_digest(parts)}"
-
-
-def act_digest(parts: Sequence[str]) -> str:
-    """Stands for what an operator did, who it was and why, none of which can have a NUL."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]

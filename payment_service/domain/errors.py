@@ -13,7 +13,6 @@ from uuid import UUID
 from payment_service.domain.decisions import Bar
 from payment_service.domain.payment import Payment
 from payment_service.domain.refund import RefundBar
-from payment_service.domain.risk import Rule
 
 
 class PaymentsError(Exception):
@@ -61,15 +60,6 @@ class PromptsStopped(PaymentsError):
     def __init__(self, since: datetime, reason: str) -> None:
         super().__init__(f"An operator of this service has stopped all new prompts: {reason}")
         self.since, self.reason = since, reason
-
-
-class RiskRefused(PaymentsError):
-    """A rule against prompts that nobody wants refuses the request."""
-
-    def __init__(self, rule: Rule, retry_at: datetime | None) -> None:
-        super().__init__()
-        self.rule, self.retry_at = rule, retry_at
-        """Waiting until then helps; None where it does not."""
 
 
 class CancelTooLate(PaymentsError):
@@ -123,6 +113,64 @@ class ResolutionRefused(PaymentsError):
     def __init__(self, why: str, allowed: Sequence[str]) -> None:
         super().__init__(why)
         self.allowed = tuple(allowed)
+
+
+class ApprovalNotFound(PaymentsError):
+    """There is no such approval."""
+
+
+class ApprovalWaits(PaymentsError):
+    """Something else about this payment waits for a second person already."""
+
+    def __init__(self, approval_id: UUID, asked_by: str) -> None:
+        super().__init__(
+            f"Something else about this payment waits for a second person: approval {approval_id}, which {asked_by}"
+            " has asked for. Have that one decided or withdrawn first."
+        )
+        self.approval_id, self.asked_by = approval_id, asked_by
+
+
+class ApprovalDecided(PaymentsError):
+    """What waited for a second person has been decided already."""
+
+    def __init__(self, how: str, by: str) -> None:
+        super().__init__(f"This does not wait for a second person any more: it is {how}, by {by}.")
+        self.how, self.by = how, by
+
+
+class SecondPersonNeeded(PaymentsError):
+    """The one who asks for money to move cannot agree to it as well."""
+
+    def __init__(self, asked_by: str) -> None:
+        super().__init__(
+            f"{asked_by} has asked for this, and your certificate says that you are {asked_by}: another operator has to"
+            " decide, with a certificate of their own. You can withdraw it."
+        )
+        self.asked_by = asked_by
+
+
+class NotTheAsker(PaymentsError):
+    """Only the one who has asked can withdraw."""
+
+    def __init__(self, asked_by: str) -> None:
+        super().__init__(f"Only {asked_by}, who has asked for this, can withdraw it. You can refuse it.")
+        self.asked_by = asked_by
+
+
+class ApprovalOutdated(PaymentsError):
+    """What was asked for is not about the facts as they stand."""
+
+    def __init__(self, changed: Sequence[str]) -> None:
+        what = ", ".join(changed)
+        super().__init__(
+            f"Since it was asked for, this has changed: {what}. Nothing was done. Look at it, and ask for it anew"
+            " if it is still right."
+        )
+        self.changed = tuple(changed)
+
+
+ApprovalError = ApprovalNotFound | ApprovalWaits | ApprovalDecided | SecondPersonNeeded | NotTheAsker | ApprovalOutdated
+"""Money that waits for a second person cannot be decided about so."""
 
 
 class CursorInvalid(PaymentsError):

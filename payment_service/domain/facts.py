@@ -10,7 +10,8 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from payment_service.domain.case_facts import CaseAccepted, CaseDismissed, CaseReturned, act_digest
+from payment_service.domain.case_facts import CaseAccepted, CaseDismissed, CaseReturned
+from payment_service.domain.consent import act_digest, marked
 from payment_service.domain.reasons import Reason
 
 
@@ -243,12 +244,14 @@ class RefundRequested:
     operator: str | None = None
     """Who asks, and why in their own words, where an operator does."""
     why: str | None = None
+    consent: str | None = None
+    """The mark of the second person who has agreed, where one had to."""
 
     @property
     def fact_id(self) -> str:
         if self.by_itself is not None:
             return f"refund-by-itself:{self.refund_id}"
-        return refund_request_id(self.refund_id, self.operator, self.why)
+        return marked(refund_request_id(self.refund_id, self.operator, self.why), self.consent)
 
 
 def refund_request_id(refund_id: UUID, operator: str | None, why: str | None) -> str:

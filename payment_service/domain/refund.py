@@ -175,6 +175,10 @@ class RefundOrder:
     """This service is set up to send money back from the shortcode."""
     receipt: str | None = None
     """Of the money that goes back; None: the payment's own."""
+    by_person: bool = False
+    """An operator asks for it, not a program."""
+    approved: int | None = None
+    """Whole shillings that a second person has agreed to."""
 
 
 class RefundBar(StrEnum):
@@ -194,6 +198,7 @@ class RefundBar(StrEnum):
     SEVERAL_CALLERS = "SEVERAL_CALLERS"
     NOT_SET_UP = "NOT_SET_UP"
     OTHER_MONEY = "OTHER_MONEY"
+    NEEDS_APPROVAL = "NEEDS_APPROVAL"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,11 @@ def method_of(amount: int, received: int, left: int) -> RefundMethod:
     return RefundMethod.REVERSAL if amount == left == received else RefundMethod.B2C
 
 
+def needs_approval(order: RefundOrder, amount: int, approval_above: int) -> bool:
+    """Whether a second person has to agree before so much goes back. Agreed is agreed to this amount only."""
+    return order.by_person and amount > approval_above and amount != order.approved
+
+
 def bar_to_refund(
     payment: Payment, order: RefundOrder, received: int | None, left: int | None, *, by_case: bool
 ) -> RefundBar | None:

@@ -20,6 +20,11 @@ from opentelemetry import trace
 from payment_service.alarms import PROGRAM_FAULT
 from payment_service.domain.decisions import Bar
 from payment_service.domain.errors import (
+    ApprovalDecided,
+    ApprovalError,
+    ApprovalNotFound,
+    ApprovalOutdated,
+    ApprovalWaits,
     BookingBarred,
     CancelTooLate,
     CaseAlreadySettled,
@@ -28,6 +33,7 @@ from payment_service.domain.errors import (
     CursorInvalid,
     InvalidRequest,
     LogDiverged,
+    NotTheAsker,
     Overloaded,
     PageTokenInvalid,
     PaymentNotFound,
@@ -36,14 +42,13 @@ from payment_service.domain.errors import (
     RefundBarred,
     RequestIdReused,
     ResolutionRefused,
-    RiskRefused,
+    SecondPersonNeeded,
     ShuttingDown,
     StoreUnavailable,
     Violation,
 )
 from payment_service.domain.payment import STATUS_OF
 from payment_service.domain.refund import B2C_AMOUNT_MAX, B2C_AMOUNT_MIN, RefundBar
-from payment_service.domain.risk import Rule
 from runtime.alarms import raise_alarm
 
 DOMAIN: Final = "mpesa-payments"
@@ -78,14 +83,9 @@ _WHY_NO_REFUND: Final[Mapping[RefundBar, str]] = {
     " you mean: with --caller, or in the field caller.",
     RefundBar.OTHER_MONEY: "The payment stands on other money than the case is about. Send that of the case back in the"
     " M-Pesa portal, and dismiss.",
+    RefundBar.NEEDS_APPROVAL: "A second operator has to agree to so much money going back.",
     RefundBar.NOT_SET_UP: "Refunds are not set up. The operator of this service has to set PAYMENTS_INITIATOR_NAME,"
     " PAYMENTS_INITIATOR_PASSWORD_FILE and PAYMENTS_INITIATOR_CERTIFICATE_FILE.",
-}
-
-_HAD_ITS_SHARE: Final[Mapping[str, str]] = {
-    "phone": "This phone gets no further prompt now.",
-    "booking": "No further prompt is sent for this booking now.",
-    "caller": "You have asked for as many prompts as you may for now.",
 }
 
 _log = structlog.get_logger(__name__)
@@ -150,6 +150,8 @@ def answer_to(error: Exception, clock: Callable[[], datetime]) -> Answer:
     """What a caller is told of an exception."""
     code = grpc.StatusCode
     text = str(error)
+    if isinstance(error, ApprovalError):
+        return _about_approval(error)
     match error:
         case InvalidRequest():
             violations = error.violations
@@ -173,20 +175,13 @@ def answer_to(error: Exception, clock: Callable[[], datetime]) -> Answer:
                 metadata["payment_ids"] = ",".join(str(one.payment_id) for one in error.one_of)
                 why += f" They are {' and '.join(str(one.payment_id) for one in error.one_of)}."
             return Answer(code.FAILED_PRECONDITION, "REFUND_NOT_POSSIBLE", why, metadata, violations)
-        case PromptsStopped() | RiskRefused():
-            return _no_prompt(error, clock())
+        case PromptsStopped():
+            metadata = {"since": error.since.isoformat(), "why": error.reason}
+            return Answer(code.FAILED_PRECONDITION, "PROMPTS_STOPPED", text, metadata)
         case PaymentNotFound():
             return Answer(code.NOT_FOUND, "PAYMENT_NOT_FOUND", text)
-        case CaseNotFound():
-            return Answer(code.NOT_FOUND, "CASE_NOT_FOUND", text)
-        case CaseChanged():
-            metadata = {"changed": "; ".join(error.changed), "owner": error.owner}
-            return Answer(code.FAILED_PRECONDITION, "CASE_CHANGED", text, metadata)
-        case CaseAlreadySettled():
-            return Answer(code.FAILED_PRECONDITION, "CASE_SETTLED", text, {"how": error.how, "by": error.by})
-        case ResolutionRefused():
-            metadata = {"allowed": ",".join(error.allowed)}
-            return Answer(code.FAILED_PRECONDITION, "RESOLUTION_REFUSED", text, metadata)
+        case CaseNotFound() | CaseChanged() | CaseAlreadySettled() | ResolutionRefused():
+            return _about_case(error)
         case CursorInvalid():
             violations = (Violation("cursor", "expected a cursor of this service, or none"),)
             return Answer(code.INVALID_ARGUMENT, "CURSOR_INVALID", text, violations=violations)
@@ -207,6 +202,42 @@ def answer_to(error: Exception, clock: Callable[[], datetime]) -> Answer:
             return Answer(code.PERMISSION_DENIED, "CALLER_NOT_ALLOWED", text)
         case _:
             return _fault(error)
+
+
+def _about_case(error: CaseNotFound | CaseChanged | CaseAlreadySettled | ResolutionRefused) -> Answer:
+    refused = grpc.StatusCode.FAILED_PRECONDITION
+    match error:
+        case CaseNotFound():
+            return Answer(grpc.StatusCode.NOT_FOUND, "CASE_NOT_FOUND", str(error))
+        case CaseChanged():
+            metadata = {"changed": "; ".join(error.changed), "owner": error.owner}
+            return Answer(refused, "CASE_CHANGED", str(error), metadata)
+        case CaseAlreadySettled():
+            return Answer(refused, "CASE_SETTLED", str(error), {"how": error.how, "by": error.by})
+        case ResolutionRefused():
+            return Answer(refused, "RESOLUTION_REFUSED", str(error), {"allowed": ",".join(error.allowed)})
+        case _:
+            assert_never(error)
+
+
+def _about_approval(error: ApprovalError) -> Answer:
+    refused = grpc.StatusCode.FAILED_PRECONDITION
+    match error:
+        case ApprovalNotFound():
+            return Answer(grpc.StatusCode.NOT_FOUND, "APPROVAL_NOT_FOUND", str(error))
+        case ApprovalDecided():
+            return Answer(refused, "APPROVAL_DECIDED", str(error), {"how": error.how, "by": error.by})
+        case ApprovalOutdated():
+            return Answer(refused, "APPROVAL_OUTDATED", str(error), {"changed": "; ".join(error.changed)})
+        case ApprovalWaits():
+            metadata = {"approval_id": str(error.approval_id), "asked_by": error.asked_by}
+            return Answer(refused, "APPROVAL_WAITS", str(error), metadata)
+        case SecondPersonNeeded():
+            return Answer(refused, "SECOND_PERSON_NEEDED", str(error), {"asked_by": error.asked_by})
+        case NotTheAsker():
+            return Answer(refused, "NOT_THE_ASKER", str(error), {"asked_by": error.asked_by})
+        case _:
+            assert_never(error)
 
 
 def _refund_amount(error: RefundBarred) -> tuple[Violation, ...]:
@@ -241,21 +272,6 @@ def _barred(error: BookingBarred, now: datetime) -> Answer:
             )
         case _:
             assert_never(error.bar)
-
-
-def _no_prompt(error: PromptsStopped | RiskRefused, now: datetime) -> Answer:
-    """Why and until when; the number of a rule's limit would help whoever is to be kept off."""
-    if isinstance(error, PromptsStopped):
-        metadata = {"since": error.since.isoformat(), "why": error.reason}
-        return Answer(grpc.StatusCode.FAILED_PRECONDITION, "PROMPTS_STOPPED", str(error), metadata)
-    wait = max(error.retry_at - now, timedelta(0)) if error.retry_at is not None else None
-    when = f" Ask again from {error.retry_at:%Y-%m-%d %H:%M:%S} UTC on." if error.retry_at is not None else ""
-    if error.rule is Rule.PHONE_BLOCKED:
-        text = f"An operator has seen to it that this phone gets no prompts.{when}"
-        return Answer(grpc.StatusCode.FAILED_PRECONDITION, "PHONE_BLOCKED", text, retry_after=wait)
-    text = _HAD_ITS_SHARE[error.rule.subject] + (when or " Waiting does not help: ask for a smaller amount.")
-    metadata = {"subject": error.rule.subject, "rule": error.rule.value}
-    return Answer(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_PROMPTS", text, metadata, retry_after=wait)
 
 
 def _fault(error: Exception) -> Answer:

@@ -6,13 +6,16 @@ from uuid import UUID
 
 from mpesa_payments.v1 import operations_service_pb2 as pb
 
+from payment_service.application.approving import ask_second_person as asking
+from payment_service.application.approving import decide_approval as deciding
+from payment_service.application.approving import show_approvals as showing_approvals
+from payment_service.application.approving.ask_second_person import ApprovalTools
 from payment_service.application.casework import find_payments as finding
-from payment_service.application.casework import resolve_case as resolving
 from payment_service.application.casework import show_cases as showing
 from payment_service.application.casework import take_case as taking
 from payment_service.application.collecting import prompt_switch as switching
 from payment_service.application.refunding import ask_float as asking_float
-from payment_service.application.refunding import refund_booking as refunding
+from payment_service.rpc import approval_replies
 from payment_service.rpc import operations_replies as replies
 from payment_service.rpc import operations_requests as requests
 from payment_service.rpc.calls import Call, Unary
@@ -42,10 +45,10 @@ async def take_case(core: Core, _call: Call, message: pb.TakeCaseRequest) -> pb.
     return replies.case_taken(file)
 
 
-async def resolve_case(core: Core, _call: Call, message: pb.ResolveCaseRequest) -> pb.ResolveCaseResponse:
+async def resolve_case(core: Core, call: Call, message: pb.ResolveCaseRequest) -> pb.ResolveCaseResponse:
     """ResolveCase."""
     asked = requests.parse_decision(message)
-    return replies.case_resolved(await resolving.resolve_case(core.reads, core.facts, core.refund_shortcodes, asked))
+    return replies.case_resolved(*await asking.resolve_or_ask(_approving(core), asked, call.caller, core.clock()))
 
 
 async def find_payments(core: Core, _call: Call, message: pb.FindPaymentsRequest) -> pb.FindPaymentsResponse:
@@ -73,18 +76,41 @@ async def turn_prompt_switch(
     return pb.TurnPromptSwitchResponse(prompt_switch=replies.prompt_switch(turn))
 
 
-async def refund_booking(core: Core, _call: Call, message: pb.RefundBookingRequest) -> pb.RefundBookingResponse:
+async def refund_booking(core: Core, call: Call, message: pb.RefundBookingRequest) -> pb.RefundBookingResponse:
     """RefundBooking."""
     asked = requests.parse_booking_refund(message)
-    return replies.booking_refunded(
-        await refunding.refund_booking(core.facts, core.reads, core.refund_shortcodes, asked)
-    )
+    return replies.booking_refunded(*await asking.refund_or_ask(_approving(core), asked, call.caller, core.clock()))
 
 
 async def get_float(core: Core, _call: Call, message: pb.GetFloatRequest) -> pb.GetFloatResponse:
     """GetFloat."""
     payment_id, for_parts = requests.parse_float_question(message)
     return replies.float_found(await asking_float.ask_float(core.questions, core.reads, payment_id, for_parts))
+
+
+async def list_approvals(core: Core, _call: Call, message: pb.ListApprovalsRequest) -> pb.ListApprovalsResponse:
+    """ListApprovals."""
+    page_size = requests.parse_approval_list(message)
+    after = read_page_token(message.page_token, b"approvals", core.page_keys).before if message.page_token else None
+    page = await showing_approvals.list_approvals(core.reads, after, page_size)
+    last = page.approvals[-1].approval_id if page.more else None
+    return approval_replies.approvals_listed(page.approvals, _next_page(core, last, b"approvals"))
+
+
+async def get_approval(core: Core, _call: Call, message: pb.GetApprovalRequest) -> pb.GetApprovalResponse:
+    """GetApproval."""
+    file = await showing_approvals.get_approval(core.reads, requests.parse_approval_id(message))
+    return approval_replies.approval_found(file)
+
+
+async def decide_approval(core: Core, call: Call, message: pb.DecideApprovalRequest) -> pb.DecideApprovalResponse:
+    """DecideApproval."""
+    asked = requests.parse_approval_decision(message, call.caller)
+    return approval_replies.approval_decided(await deciding.decide_approval(_approving(core), asked, core.clock()))
+
+
+def _approving(core: Core) -> ApprovalTools:
+    return ApprovalTools(core.reads, core.facts, core.refund_shortcodes)
 
 
 def _next_page(core: Core, last: UUID | None, filters: bytes) -> str:
@@ -103,5 +129,8 @@ OPERATIONS: Final[Mapping[str, Unary]] = {
     "mpesa_payments.v1.OperationsService/TurnPromptSwitch": Unary(turn_prompt_switch),
     "mpesa_payments.v1.OperationsService/RefundBooking": Unary(refund_booking),
     "mpesa_payments.v1.OperationsService/GetFloat": Unary(get_float),
+    "mpesa_payments.v1.OperationsService/ListApprovals": Unary(list_approvals),
+    "mpesa_payments.v1.OperationsService/GetApproval": Unary(get_approval),
+    "mpesa_payments.v1.OperationsService/DecideApproval": Unary(decide_approval),
 }
 """Every method for operators."""

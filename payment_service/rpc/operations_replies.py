@@ -15,8 +15,10 @@ from payment_service.domain.case_rules import Resolution, rules_of
 from payment_service.domain.cases import CaseKind
 from payment_service.domain.refund import RefundState
 from payment_service.domain.views import PaymentView, refund_view
+from payment_service.rpc.approval_replies import approval_message
 from payment_service.rpc.operations_requests import etag_of
 from payment_service.rpc.replies import CURRENCY, payment_message, refund_message, timestamp
+from payment_service.store.approvals import Approval
 from payment_service.store.casework import TAKEN, CaseAct, WorkedCase
 from payment_service.store.payment_search import Takings
 from payment_service.store.prompt_switch import SwitchTurn
@@ -49,9 +51,13 @@ def case_taken(file: CaseFile) -> pb.TakeCaseResponse:
     return pb.TakeCaseResponse(case=_case(file.case))
 
 
-def case_resolved(file: CaseFile) -> pb.ResolveCaseResponse:
+def case_resolved(file: CaseFile, waiting: Approval | None) -> pb.ResolveCaseResponse:
     """The answer to ResolveCase."""
-    return pb.ResolveCaseResponse(case=_case(file.case), attempts=[_payment(one) for one in file.attempts])
+    return pb.ResolveCaseResponse(
+        case=_case(file.case),
+        attempts=[_payment(one) for one in file.attempts],
+        approval=approval_message(waiting) if waiting is not None else None,
+    )
 
 
 def payments_found(found: FoundPayments, next_page_token: str) -> pb.FindPaymentsResponse:
@@ -73,7 +79,7 @@ def prompt_switch(turn: SwitchTurn | None) -> pb.PromptSwitch:
     )
 
 
-def booking_refunded(found: BookingRefund) -> pb.RefundBookingResponse:
+def booking_refunded(found: BookingRefund, waiting: Approval | None) -> pb.RefundBookingResponse:
     """The answer to RefundBooking."""
     refund = found.refund
     failed = refund is not None and refund.state is RefundState.FAILED
@@ -84,6 +90,7 @@ def booking_refunded(found: BookingRefund) -> pb.RefundBookingResponse:
         provider_result_code=(refund.result_code or "") if refund is not None and failed else "",
         shortcode=found.shortcode,
         fee=_money(found.fee) if found.fee else None,
+        approval=approval_message(waiting) if waiting is not None else None,
     )
 
 
@@ -111,6 +118,8 @@ def _case(case: WorkedCase) -> pb.Case:
         allowed_resolutions=[_RESOLUTION[one] for one in rules.resolutions],
         advice=rules.advice,
         etag=etag_of(marks_of(case)),
+        approval_id=str(case.approval_id) if case.approval_id is not None else "",
+        approval_asked_by=case.approval_asked_by or "",
     )
     if case.amount is not None:
         message.amount.CopyFrom(_money(int(case.amount)))

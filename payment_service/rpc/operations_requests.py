@@ -8,10 +8,12 @@ from uuid import UUID
 
 from mpesa_payments.v1 import operations_service_pb2 as pb
 
+from payment_service.application.approving.decide_approval import ApprovalDecision, Decision
 from payment_service.application.casework.resolve_case import CaseDecision
 from payment_service.application.refunding.refund_booking import BookingRefundRequest
 from payment_service.domain.case_rules import CaseMarks, Resolution
 from payment_service.domain.cases import CaseKind
+from payment_service.domain.consent import Person
 from payment_service.rpc.fields import (
     DRIVES_TERMINALS,
     NAME,
@@ -46,6 +48,9 @@ _RESOLUTIONS: Mapping[int, Resolution] = {
     pb.CaseResolution.Value(f"CASE_RESOLUTION_{one.value}"): one for one in Resolution
 }
 
+_DECISIONS: Mapping[int, Decision] = {
+    pb.DecideApprovalRequest.Decision.Value(f"DECISION_{one.value}"): one for one in Decision
+}
 _TURNS: Mapping[int, bool] = {
     pb.TurnPromptSwitchRequest.TURN_STOP: True,
     pb.TurnPromptSwitchRequest.TURN_ALLOW: False,
@@ -123,6 +128,34 @@ def parse_decision(message: pb.ResolveCaseRequest) -> CaseDecision:
     fields.end()
     assert resolution is not None, "anything else has been refused"
     return CaseDecision(case_id, seen, resolution, operator, why, receipt)
+
+
+def parse_approval_id(message: pb.GetApprovalRequest) -> UUID:
+    """The approval that is asked for."""
+    fields = Fields()
+    approval_id = _id(fields, "approval_id", "an approval", message.approval_id)
+    fields.end()
+    return approval_id
+
+
+def parse_approval_list(message: pb.ListApprovalsRequest) -> int:
+    """The page size."""
+    fields = Fields()
+    page_size = _page_size(fields, message.page_size)
+    fields.end()
+    return page_size
+
+
+def parse_approval_decision(message: pb.DecideApprovalRequest, proven: str) -> ApprovalDecision:
+    """What a person whom a certificate names says to what waits."""
+    fields = Fields()
+    approval_id, seen = _id(fields, "approval_id", "an approval", message.approval_id), _etag(fields, message.etag)
+    decision = _DECISIONS.get(message.decision)
+    fields.require("decision", decision, "expected DECISION_APPROVE, DECISION_REFUSE or DECISION_WITHDRAW")
+    operator, why = _operator(fields, message.operator), _reason(fields, message.reason)
+    fields.end()
+    assert decision is not None, "anything else has been refused"
+    return ApprovalDecision(approval_id, seen, decision, Person(proven, operator, why))
 
 
 def parse_switch_turn(message: pb.TurnPromptSwitchRequest) -> PromptStopping:
@@ -211,18 +244,22 @@ def _completed(fields: Fields, within: pb.FindPaymentsRequest.TimeRange) -> Paym
 
 
 def _case_id(fields: Fields, text: str) -> UUID:
+    return _id(fields, "case_id", "a case", text)
+
+
+def _id(fields: Fields, name: str, what: str, text: str) -> UUID:
     try:
-        case_id = UUID(text)
+        found = UUID(text)
     except ValueError:
-        case_id = UUID(int=0)
-    if str(case_id) != text.lower():
-        fields.refuse("case_id", "expected the id of a case, such as 01890a5d-ac96-774b-bcce-b302099a8057")
-    return case_id
+        found = UUID(int=0)
+    if str(found) != text.lower():
+        fields.refuse(name, f"expected the id of {what}, such as 01890a5d-ac96-774b-bcce-b302099a8057")
+    return found
 
 
 def _etag(fields: Fields, text: str) -> CaseMarks:
     found = _ETAG.fullmatch(text)
-    fields.require("etag", found, "expected the etag of the case as you have seen it")
+    fields.require("etag", found, "expected the etag as you have seen it")
     return CaseMarks(*map(int, found.groups())) if found is not None else CaseMarks(0, 0, 0)
 
 

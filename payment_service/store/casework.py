@@ -94,6 +94,9 @@ class WorkedCase(NamedTuple):
     refund_result_code: str | None = None
     refund_requested_at: datetime | None = None
     refund_ended_at: datetime | None = None
+    approval_id: UUID | None = None
+    """What waits for a second person about it, and who has asked for that."""
+    approval_asked_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +136,12 @@ _WORKED = selected(
     refund_result_code="r.result_code",
     refund_requested_at="r.requested_at",
     refund_ended_at="r.ended_at",
+    approval_id="w.approval_id",
+    approval_asked_by="w.asked_by",
 )
 _CASE = f"""SELECT {_WORKED} FROM cases c LEFT JOIN payment_transactions p ON p.payment_id = c.payment_id
-LEFT JOIN refunds r ON r.refund_id = c.refund_id"""
+LEFT JOIN refunds r ON r.refund_id = c.refund_id
+LEFT JOIN approvals w ON w.case_id = c.case_id AND w.state = 'WAITING'"""
 _BY_ID = text(f"{_CASE} WHERE c.case_id = :case_id")
 _OF_PAYMENTS = text(f"{_CASE} WHERE c.reference = ANY(:references) ORDER BY c.opened_at, c.case_id")
 _OF_RECEIPT = text(f"{_CASE} WHERE c.mpesa_receipt_number = :receipt ORDER BY c.opened_at, c.case_id")

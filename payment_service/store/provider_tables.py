@@ -21,8 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-from payment_service.store.refund_tables import refunds
-from payment_service.store.risk_tables import risk_list
+from payment_service.store.approval_tables import approvals
 from payment_service.store.tables import metadata, payments, required, when
 
 access_tokens = Table(
@@ -122,7 +121,5 @@ prompt_switch = Table(
     PrimaryKeyConstraint("position", name="prompt_switch_pk"),
 )
 
-_ELSEWHERE = (refunds, risk_list)
-"""Their files have to be read for their tables to be known."""
-whole_schema = metadata
-"""All tables: those of `tables`, of refunds and of risk, and these."""
+whole_schema = approvals.metadata
+"""All tables: those of `tables`, those of refunds and approvals, and these."""

@@ -24,6 +24,7 @@ from payment_service.application.following.read_payments import payment_reads
 from payment_service.application.recording.record_facts import Submission
 from payment_service.application.settling.accept_callbacks import AcceptTools
 from payment_service.application.settling.catching_up import CatchingUp
+from payment_service.domain.approvals import APPROVAL_ABOVE
 from payment_service.domain.automatic_refunds import AutomaticRefunds
 from payment_service.domain.facts import Fact, PromptAccepted, ResultReported, SendClaimed, Source, Verdict
 from payment_service.domain.payment import Payment, ShortcodeLimits, Times
@@ -106,6 +107,7 @@ async def running_process(
     times: Times | None = None,
     drain_seconds: float = 5.0,
     automatic_refunds: AutomaticRefunds | None = None,
+    approval_above: int = APPROVAL_ABOVE,
     door: Door = PLAINTEXT,
 ) -> AsyncIterator[Process]:
     """A process on a database; several may run at once."""
@@ -126,6 +128,7 @@ async def running_process(
                 times=times,
                 committed=committed,
                 automatic_refunds=automatic_refunds,
+                approval_above=approval_above,
             )
         )
         feed = EventFeed(connector, writers.sealer, subscriber_events_max=subscriber_events_max)

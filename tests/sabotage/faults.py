@@ -33,6 +33,7 @@ PUSHES = "tests/end_to_end/test_push_answers.py"
 START = "tests/end_to_end/test_start.py"
 CASEWORK = "tests/application/casework/test_resolve_case.py"
 SETTLED_CASES = "tests/domain/test_settling_cases.py"
+APPROVALS = "tests/application/approving/test_approvals.py"
 RETURNED = "tests/application/casework/test_return_money.py"
 REFUNDS = "tests/domain/test_refunds.py"
 AUTOMATIC = "tests/domain/test_automatic_refunds.py"
@@ -48,8 +49,6 @@ SENT_REFUNDS = "tests/application/refunding/test_send_refunds.py"
 TAKEN_BACK = "tests/domain/test_taken_back.py"
 IDENTITY = "tests/rpc/test_identity.py"
 CORE_CHANNEL = "tests/callback_gateway/test_core_channel.py"
-RISK = "tests/domain/test_risk.py"
-WEIGHED = "tests/application/collecting/test_weigh_risk.py"
 
 FAULTS = (
     Fault(
@@ -100,41 +99,6 @@ FAULTS = (
         "if isinstance(fact, SendClaimed) and not self._tools.clock.agrees:",
         "if isinstance(fact, SendClaimed) and self._tools.clock is None:",
         (f"{CLOCK}::test_a_process_whose_clock_is_wrong_claims_no_send",),
-    ),
-    Fault(
-        "a phone that nobody answers is rung a fourth time",
-        "payment_service/domain/risk.py",
-        "        if sum_so_far > limit.most and not over:",
-        "        if sum_so_far > limit.most + 1 and not over:",
-        (f"{RISK}::test_a_phone_that_nobody_answers_is_not_rung_a_fourth_time_in_an_hour",),
-    ),
-    Fault(
-        "a rule in shadow refuses",
-        "payment_service/domain/risk.py",
-        "for one in found if one.mode is Mode.ENFORCE)",
-        "for one in found if one.mode is not Mode.OFF)",
-        (f"{WEIGHED}::test_a_rule_in_shadow_lets_through_and_keeps_what_it_would_have_refused",),
-    ),
-    Fault(
-        "two processes ring one phone once too often",
-        "payment_service/store/risk.py",
-        "SELECT count(pg_advisory_xact_lock(1919512167, key)) FROM",
-        "SELECT count(key) FROM",
-        (f"{WEIGHED}::test_of_two_processes_that_meet_at_the_limit_one_is_refused",),
-    ),
-    Fault(
-        "two processes let a caller through once too often",
-        "payment_service/store/migrations/versions/0020_risk.py",
-        "CHECK (counted <= most)",
-        "CHECK (counted <= most + 1)",
-        (f"{WEIGHED}::test_of_two_processes_that_meet_at_the_limit_one_is_refused",),
-    ),
-    Fault(
-        "a repeat is refused as one prompt too many",
-        "payment_service/application/collecting/create_payment.py",
-        "elif _names(new) & made_here:",
-        "elif _names(new) & set():",
-        (f"{WEIGHED}::test_repeats_in_one_group_are_one_payment_up_to_the_limit",),
     ),
     Fault(
         "a push whose answer was lost counts as not sent, and goes out again",
@@ -1174,14 +1138,14 @@ FAULTS = (
     Fault(
         "an operator decides on an old picture",
         "payment_service/application/recording/record_facts.py",
-        "        if case.settled_at is not None or submission.seen != self._cases.marks(case, payment, siblings):",
-        "        if case.settled_at is not None:",
+        "        if unagreed or case.settled_at is not None or submission.seen != self._marks(payment, case.version):",
+        "        if unagreed or case.settled_at is not None:",
         (f"{CASEWORK}::test_a_decision_on_an_old_picture_is_refused_with_what_changed",),
     ),
     Fault(
         "a case is settled twice",
         "payment_service/application/recording/record_facts.py",
-        "        if case.settled_at is not None or submission.seen != self._cases.marks(case, payment, siblings):",
+        "        if unagreed or case.settled_at is not None or submission.seen != self._marks(payment, case.version):",
         "        if submission.seen is None:",
         (f"{CASEWORK}::test_of_two_operators_at_once_one_settles_and_the_other_hears_who_did",),
     ),
@@ -1273,10 +1237,52 @@ FAULTS = (
         (f"{RETURNED}::test_a_case_whose_refund_fails_is_decided_again",),
     ),
     Fault(
+        "who asks for money to go back agrees to it as well",
+        "payment_service/application/approving/decide_approval.py",
+        "    if asked.decision is not Decision.WITHDRAW and is_asker:",
+        "    if asked.decision is Decision.REFUSE and is_asker:",
+        (f"{APPROVALS}::test_the_one_who_asked_agrees_under_no_name",),
+    ),
+    Fault(
+        "the writer takes the asker for a second person",
+        "payment_service/application/recording/approval_ledger.py",
+        "row.asked_by == consent.asked_by != consent.by.proven",
+        "row.asked_by == consent.asked_by",
+        (f"{APPROVALS}::test_the_writer_takes_no_consent_of_the_asker_or_to_other_money",),
+    ),
+    Fault(
+        "a second person agrees to what has changed since it was asked for",
+        "payment_service/application/recording/record_facts.py",
+        "        if submission.consent is not None and (order is None or submission.seen != self._marks(row.payment)):",
+        "        if submission.consent is not None and order is None:",
+        (f"{APPROVALS}::test_what_changes_between_the_look_and_the_lock_is_not_agreed_to",),
+    ),
+    Fault(
+        "a second person agrees on an old picture",
+        "payment_service/application/approving/decide_approval.py",
+        "not approval.seen == approval.now == asked.seen",
+        "not approval.seen == approval.now",
+        (f"{APPROVALS}::test_an_etag_of_another_picture_agrees_to_nothing",),
+    ),
+    Fault(
+        "much money goes back by one person's word",
+        "payment_service/domain/refund_requests.py",
+        "    return order.by_person and amount > approval_above and amount != order.approved",
+        "    return order.by_person and amount > approval_above and amount == order.approved",
+        (f"{APPROVALS}::test_a_refund_above_the_amount_is_done_once_another_certificate_agrees",),
+    ),
+    Fault(
+        "who agreed that money goes back can be altered",
+        "payment_service/application/inspecting/decided_cases.py",
+        "    for mark in due.keys() - logged.keys():",
+        "    for mark in due.keys() - due.keys():",
+        (f"{APPROVALS}::test_who_agreed_is_what_the_log_vouches_for",),
+    ),
+    Fault(
         "the money of a case is sent back twice",
         "payment_service/application/recording/record_facts.py",
-        "        if case.settled_at is not None or submission.seen != self._cases.marks(case, payment, siblings):",
-        "        if case.settled_at is not None:",
+        "        if unagreed or case.settled_at is not None or submission.seen != self._marks(payment, case.version):",
+        "        if unagreed or case.settled_at is not None:",
         (f"{RETURNED}::test_of_two_operators_at_once_one_returns_the_money_and_the_other_is_told",),
     ),
     Fault(

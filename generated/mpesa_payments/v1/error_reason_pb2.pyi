@@ -165,20 +165,43 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Sample: {"reason": "RESOLUTION_REFUSED", "domain": "mpesa-payments",
     "metadata": {"allowed": "ACCEPT,DISMISS"}}
     """
-    ERROR_REASON_TOO_MANY_PROMPTS: _ErrorReason.ValueType  # 24
-    """RESOURCE_EXHAUSTED. A rule against unwanted prompts refuses this one;
-    metadata "subject" (phone, booking or caller: what has had its share) and
-    "rule". RetryInfo says how long to wait; without it, waiting does not help.
-    Nothing was made, no phone rang, and the request id stays free. Offer
-    another way to pay, or, where the subject is a phone, another phone.
-    Sample: {"reason": "TOO_MANY_PROMPTS", "domain": "mpesa-payments",
-    "metadata": {"subject": "phone", "rule": "PHONE_UNANSWERED"}}
+    ERROR_REASON_APPROVAL_NOT_FOUND: _ErrorReason.ValueType  # 30
+    """NOT_FOUND. There is no such approval.
+    Sample: {"reason": "APPROVAL_NOT_FOUND", "domain": "mpesa-payments"}
     """
-    ERROR_REASON_PHONE_BLOCKED: _ErrorReason.ValueType  # 25
-    """FAILED_PRECONDITION. An operator has put this phone on the list of those
-    that get no prompts; RetryInfo says for how long, where that has an end.
-    Nothing was made, and the request id stays free. Offer another way to pay.
-    Sample: {"reason": "PHONE_BLOCKED", "domain": "mpesa-payments"}
+    ERROR_REASON_APPROVAL_DECIDED: _ErrorReason.ValueType  # 31
+    """FAILED_PRECONDITION. What waited for a second person does not wait any more;
+    metadata "how" (APPROVED, REFUSED, WITHDRAWN or OVERTAKEN) and "by" (the name
+    of a certificate). Nothing was done.
+    Sample: {"reason": "APPROVAL_DECIDED", "domain": "mpesa-payments",
+    "metadata": {"how": "APPROVED", "by": "brian"}}
+    """
+    ERROR_REASON_APPROVAL_OUTDATED: _ErrorReason.ValueType  # 32
+    """FAILED_PRECONDITION. Something has changed since it was asked for; metadata
+    "changed" says what. Nothing was done, and it cannot be approved any more:
+    ask for it anew if it is still right.
+    Sample: {"reason": "APPROVAL_OUTDATED", "domain": "mpesa-payments",
+    "metadata": {"changed": "the attempts of its booking"}}
+    """
+    ERROR_REASON_SECOND_PERSON_NEEDED: _ErrorReason.ValueType  # 33
+    """FAILED_PRECONDITION. Who has asked for money to move cannot agree to it, by
+    whatever name: another operator has to, with a certificate of their own;
+    metadata "asked_by" (the name of the asker's certificate).
+    Sample: {"reason": "SECOND_PERSON_NEEDED", "domain": "mpesa-payments",
+    "metadata": {"asked_by": "amina"}}
+    """
+    ERROR_REASON_NOT_THE_ASKER: _ErrorReason.ValueType  # 34
+    """FAILED_PRECONDITION. Only the one who has asked can withdraw; metadata
+    "asked_by". Refuse it instead.
+    Sample: {"reason": "NOT_THE_ASKER", "domain": "mpesa-payments", "metadata":
+    {"asked_by": "amina"}}
+    """
+    ERROR_REASON_APPROVAL_WAITS: _ErrorReason.ValueType  # 35
+    """FAILED_PRECONDITION. Something else about this payment waits for a second
+    person; metadata "approval_id" and "asked_by". Nothing was asked for.
+    Sample: {"reason": "APPROVAL_WAITS", "domain": "mpesa-payments", "metadata":
+    {"approval_id": "01a207be-15e6-7274-9063-6df81580c72e", "asked_by":
+    "amina"}}
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -330,19 +353,42 @@ case of this kind has. Nothing was done.
 Sample: {"reason": "RESOLUTION_REFUSED", "domain": "mpesa-payments",
 "metadata": {"allowed": "ACCEPT,DISMISS"}}
 """
-ERROR_REASON_TOO_MANY_PROMPTS: ErrorReason.ValueType  # 24
-"""RESOURCE_EXHAUSTED. A rule against unwanted prompts refuses this one;
-metadata "subject" (phone, booking or caller: what has had its share) and
-"rule". RetryInfo says how long to wait; without it, waiting does not help.
-Nothing was made, no phone rang, and the request id stays free. Offer
-another way to pay, or, where the subject is a phone, another phone.
-Sample: {"reason": "TOO_MANY_PROMPTS", "domain": "mpesa-payments",
-"metadata": {"subject": "phone", "rule": "PHONE_UNANSWERED"}}
+ERROR_REASON_APPROVAL_NOT_FOUND: ErrorReason.ValueType  # 30
+"""NOT_FOUND. There is no such approval.
+Sample: {"reason": "APPROVAL_NOT_FOUND", "domain": "mpesa-payments"}
 """
-ERROR_REASON_PHONE_BLOCKED: ErrorReason.ValueType  # 25
-"""FAILED_PRECONDITION. An operator has put this phone on the list of those
-that get no prompts; RetryInfo says for how long, where that has an end.
-Nothing was made, and the request id stays free. Offer another way to pay.
-Sample: {"reason": "PHONE_BLOCKED", "domain": "mpesa-payments"}
+ERROR_REASON_APPROVAL_DECIDED: ErrorReason.ValueType  # 31
+"""FAILED_PRECONDITION. What waited for a second person does not wait any more;
+metadata "how" (APPROVED, REFUSED, WITHDRAWN or OVERTAKEN) and "by" (the name
+of a certificate). Nothing was done.
+Sample: {"reason": "APPROVAL_DECIDED", "domain": "mpesa-payments",
+"metadata": {"how": "APPROVED", "by": "brian"}}
+"""
+ERROR_REASON_APPROVAL_OUTDATED: ErrorReason.ValueType  # 32
+"""FAILED_PRECONDITION. Something has changed since it was asked for; metadata
+"changed" says what. Nothing was done, and it cannot be approved any more:
+ask for it anew if it is still right.
+Sample: {"reason": "APPROVAL_OUTDATED", "domain": "mpesa-payments",
+"metadata": {"changed": "the attempts of its booking"}}
+"""
+ERROR_REASON_SECOND_PERSON_NEEDED: ErrorReason.ValueType  # 33
+"""FAILED_PRECONDITION. Who has asked for money to move cannot agree to it, by
+whatever name: another operator has to, with a certificate of their own;
+metadata "asked_by" (the name of the asker's certificate).
+Sample: {"reason": "SECOND_PERSON_NEEDED", "domain": "mpesa-payments",
+"metadata": {"asked_by": "amina"}}
+"""
+ERROR_REASON_NOT_THE_ASKER: ErrorReason.ValueType  # 34
+"""FAILED_PRECONDITION. Only the one who has asked can withdraw; metadata
+"asked_by". Refuse it instead.
+Sample: {"reason": "NOT_THE_ASKER", "domain": "mpesa-payments", "metadata":
+{"asked_by": "amina"}}
+"""
+ERROR_REASON_APPROVAL_WAITS: ErrorReason.ValueType  # 35
+"""FAILED_PRECONDITION. Something else about this payment waits for a second
+person; metadata "approval_id" and "asked_by". Nothing was asked for.
+Sample: {"reason": "APPROVAL_WAITS", "domain": "mpesa-payments", "metadata":
+{"approval_id": "01a207be-15e6-7274-9063-6df81580c72e", "asked_by":
+"amina"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -264,6 +264,8 @@ class Case(_message.Message):
     ADVICE_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REFUND_FIELD_NUMBER: _builtins.int
+    APPROVAL_ID_FIELD_NUMBER: _builtins.int
+    APPROVAL_ASKED_BY_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """Id of the case, a UUID made by this service."""
     kind: Global___CaseKind.ValueType
@@ -294,6 +296,10 @@ class Case(_message.Message):
     """Stands for the case, its payment and the other attempts of the booking as
     they are shown here. Send it back with what you decide.
     """
+    approval_id: _builtins.str
+    """What waits for a second person about this case; empty where nothing does."""
+    approval_asked_by: _builtins.str
+    """Who has asked for that; empty where nothing waits."""
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
         """The amount of the money; unset where it is not known."""
@@ -348,10 +354,12 @@ class Case(_message.Message):
         advice: _builtins.str = ...,
         etag: _builtins.str = ...,
         refund: Global___CaseRefund | None = ...,
+        approval_id: _builtins.str = ...,
+        approval_asked_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "deadline_time", b"deadline_time", "open_time", b"open_time", "refund", b"refund", "settle_time", b"settle_time", "take_time", b"take_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["about_money", b"about_money", "advice", b"advice", "allowed_resolutions", b"allowed_resolutions", "amount", b"amount", "booking_id", b"booking_id", "caller", b"caller", "case_id", b"case_id", "deadline_time", b"deadline_time", "etag", b"etag", "kind", b"kind", "mpesa_receipt_number", b"mpesa_receipt_number", "open_time", b"open_time", "owner", b"owner", "payment_id", b"payment_id", "reference", b"reference", "refund", b"refund", "resolution", b"resolution", "settle_time", b"settle_time", "take_time", b"take_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["about_money", b"about_money", "advice", b"advice", "allowed_resolutions", b"allowed_resolutions", "amount", b"amount", "approval_asked_by", b"approval_asked_by", "approval_id", b"approval_id", "booking_id", b"booking_id", "caller", b"caller", "case_id", b"case_id", "deadline_time", b"deadline_time", "etag", b"etag", "kind", b"kind", "mpesa_receipt_number", b"mpesa_receipt_number", "open_time", b"open_time", "owner", b"owner", "payment_id", b"payment_id", "reference", b"reference", "refund", b"refund", "resolution", b"resolution", "settle_time", b"settle_time", "take_time", b"take_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -741,6 +749,7 @@ class ResolveCaseResponse(_message.Message):
 
     CASE_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
+    APPROVAL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def case(self) -> Global___Case:
         """The case."""
@@ -749,15 +758,20 @@ class ResolveCaseResponse(_message.Message):
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___FoundPayment]:
         """All attempts of its booking as they stand now, the oldest first."""
 
+    @_builtins.property
+    def approval(self) -> Global___Approval:
+        """Set where a second person has to agree first: nothing was done yet."""
+
     def __init__(
         self,
         *,
         case: Global___Case | None = ...,
         attempts: _abc.Iterable[Global___FoundPayment] | None = ...,
+        approval: Global___Approval | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["case", b"case"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "case", b"case"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "case", b"case"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "attempts", b"attempts", "case", b"case"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1156,6 +1170,7 @@ class RefundBookingResponse(_message.Message):
     PROVIDER_RESULT_CODE_FIELD_NUMBER: _builtins.int
     SHORTCODE_FIELD_NUMBER: _builtins.int
     FEE_FIELD_NUMBER: _builtins.int
+    APPROVAL_FIELD_NUMBER: _builtins.int
     provider_result_code: _builtins.str
     """What Safaricom's code for a refund that has failed is: "1" is too little
     money in the account that it is paid from. Otherwise empty.
@@ -1180,6 +1195,10 @@ class RefundBookingResponse(_message.Message):
         for already.
         """
 
+    @_builtins.property
+    def approval(self) -> Global___Approval:
+        """Set where a second person has to agree first: nothing was sent back yet."""
+
     def __init__(
         self,
         *,
@@ -1189,10 +1208,11 @@ class RefundBookingResponse(_message.Message):
         provider_result_code: _builtins.str = ...,
         shortcode: _builtins.str = ...,
         fee: _money_pb2.Money | None = ...,
+        approval: Global___Approval | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "fee", b"fee", "payment", b"payment", "refund", b"refund"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "approval", b"approval", "fee", b"fee", "payment", b"payment", "refund", b"refund"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "fee", b"fee", "payment", b"payment", "provider_result_code", b"provider_result_code", "refund", b"refund", "shortcode", b"shortcode"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "approval", b"approval", "fee", b"fee", "payment", b"payment", "provider_result_code", b"provider_result_code", "refund", b"refund", "shortcode", b"shortcode"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1257,3 +1277,372 @@ class GetFloatResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetFloatResponse: _TypeAlias = GetFloatResponse  # noqa: Y015
+
+@_typing.final
+class Approval(_message.Message):
+    """Money that one operator wants to move, and a second one has to agree to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Act:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ActEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Approval._Act.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ACT_UNSPECIFIED: Approval._Act.ValueType  # 0
+        """An act of a newer release: decide about it there."""
+        ACT_RETURN: Approval._Act.ValueType  # 1
+        """The money of a case goes back to its payer."""
+        ACT_REFUND: Approval._Act.ValueType  # 2
+        """The money of a booking goes back to its payer."""
+
+    class Act(_Act, metaclass=_ActEnumTypeWrapper):
+        """What is to be done."""
+
+    ACT_UNSPECIFIED: Approval.Act.ValueType  # 0
+    """An act of a newer release: decide about it there."""
+    ACT_RETURN: Approval.Act.ValueType  # 1
+    """The money of a case goes back to its payer."""
+    ACT_REFUND: Approval.Act.ValueType  # 2
+    """The money of a booking goes back to its payer."""
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Approval._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: Approval._State.ValueType  # 0
+        """A state of a newer release."""
+        STATE_WAITING: Approval._State.ValueType  # 1
+        """It waits, and nothing was done."""
+        STATE_APPROVED: Approval._State.ValueType  # 2
+        """A second person has agreed, and it was done."""
+        STATE_REFUSED: Approval._State.ValueType  # 3
+        """A second person has refused."""
+        STATE_WITHDRAWN: Approval._State.ValueType  # 4
+        """The one who had asked has withdrawn it."""
+        STATE_OVERTAKEN: Approval._State.ValueType  # 5
+        """It was asked for again after the facts had changed."""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper):
+        """What has become of it."""
+
+    STATE_UNSPECIFIED: Approval.State.ValueType  # 0
+    """A state of a newer release."""
+    STATE_WAITING: Approval.State.ValueType  # 1
+    """It waits, and nothing was done."""
+    STATE_APPROVED: Approval.State.ValueType  # 2
+    """A second person has agreed, and it was done."""
+    STATE_REFUSED: Approval.State.ValueType  # 3
+    """A second person has refused."""
+    STATE_WITHDRAWN: Approval.State.ValueType  # 4
+    """The one who had asked has withdrawn it."""
+    STATE_OVERTAKEN: Approval.State.ValueType  # 5
+    """It was asked for again after the facts had changed."""
+
+    APPROVAL_ID_FIELD_NUMBER: _builtins.int
+    ACT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
+    BOOKING_ID_FIELD_NUMBER: _builtins.int
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    MPESA_RECEIPT_NUMBER_FIELD_NUMBER: _builtins.int
+    ASKED_BY_FIELD_NUMBER: _builtins.int
+    ASKER_FIELD_NUMBER: _builtins.int
+    ASK_REASON_FIELD_NUMBER: _builtins.int
+    ASK_TIME_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_FIELD_NUMBER: _builtins.int
+    DECIDER_FIELD_NUMBER: _builtins.int
+    DECIDE_REASON_FIELD_NUMBER: _builtins.int
+    DECIDE_TIME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    approval_id: _builtins.str
+    """Id of the approval, a UUID made by this service."""
+    act: Global___Approval.Act.ValueType
+    """What is to be done."""
+    state: Global___Approval.State.ValueType
+    """What has become of it."""
+    payment_id: _builtins.str
+    """The payment whose money it is."""
+    caller: _builtins.str
+    """Whose payment it is."""
+    booking_id: _builtins.str
+    """The caller's booking."""
+    case_id: _builtins.str
+    """The case whose money it is; empty where it is about no case."""
+    mpesa_receipt_number: _builtins.str
+    """The receipt of the money."""
+    asked_by: _builtins.str
+    """Who has asked for it: the name of their certificate on the list of callers."""
+    asker: _builtins.str
+    """Who has asked, as the command says; believed as it is."""
+    ask_reason: _builtins.str
+    """Why, in the asker's words."""
+    decided_by: _builtins.str
+    """Who has decided: the name of their certificate; empty while it waits, and so
+    are the rest.
+    """
+    decider: _builtins.str
+    """Who has decided, as the command says; believed as it is."""
+    decide_reason: _builtins.str
+    """Why, in the words of the one who decided."""
+    etag: _builtins.str
+    """Stands for everything as it was when it was asked for. Send it back with what
+    you decide.
+    """
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """How much is to move."""
+
+    @_builtins.property
+    def ask_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked for."""
+
+    @_builtins.property
+    def decide_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was decided; unset while it waits."""
+
+    @_builtins.property
+    def changed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What has changed since it was asked for: if there is anything, it cannot be
+        approved. Only in answers that are about one approval, while it waits.
+        """
+
+    def __init__(
+        self,
+        *,
+        approval_id: _builtins.str = ...,
+        act: Global___Approval.Act.ValueType = ...,
+        state: Global___Approval.State.ValueType = ...,
+        payment_id: _builtins.str = ...,
+        caller: _builtins.str = ...,
+        booking_id: _builtins.str = ...,
+        case_id: _builtins.str = ...,
+        amount: _money_pb2.Money | None = ...,
+        mpesa_receipt_number: _builtins.str = ...,
+        asked_by: _builtins.str = ...,
+        asker: _builtins.str = ...,
+        ask_reason: _builtins.str = ...,
+        ask_time: _timestamp_pb2.Timestamp | None = ...,
+        decided_by: _builtins.str = ...,
+        decider: _builtins.str = ...,
+        decide_reason: _builtins.str = ...,
+        decide_time: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
+        changed: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "ask_time", b"ask_time", "decide_time", b"decide_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act", b"act", "amount", b"amount", "approval_id", b"approval_id", "ask_reason", b"ask_reason", "ask_time", b"ask_time", "asked_by", b"asked_by", "asker", b"asker", "booking_id", b"booking_id", "caller", b"caller", "case_id", b"case_id", "changed", b"changed", "decide_reason", b"decide_reason", "decide_time", b"decide_time", "decided_by", b"decided_by", "decider", b"decider", "etag", b"etag", "mpesa_receipt_number", b"mpesa_receipt_number", "payment_id", b"payment_id", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Approval: _TypeAlias = Approval  # noqa: Y015
+
+@_typing.final
+class ListApprovalsRequest(_message.Message):
+    """Asks for what waits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Approvals in one answer, at most 1,000; 0 means 50."""
+    page_token: _builtins.str
+    """`next_page_token` of the answer before; empty for the first page."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListApprovalsRequest: _TypeAlias = ListApprovalsRequest  # noqa: Y015
+
+@_typing.final
+class ListApprovalsResponse(_message.Message):
+    """What waits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPROVALS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last one."""
+    @_builtins.property
+    def approvals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Approval]:
+        """Those that wait longest at the front."""
+
+    def __init__(
+        self,
+        *,
+        approvals: _abc.Iterable[Global___Approval] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListApprovalsResponse: _TypeAlias = ListApprovalsResponse  # noqa: Y015
+
+@_typing.final
+class GetApprovalRequest(_message.Message):
+    """Asks for one approval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPROVAL_ID_FIELD_NUMBER: _builtins.int
+    approval_id: _builtins.str
+    """Required. Its id."""
+    def __init__(
+        self,
+        *,
+        approval_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetApprovalRequest: _TypeAlias = GetApprovalRequest  # noqa: Y015
+
+@_typing.final
+class GetApprovalResponse(_message.Message):
+    """One approval with all that is needed to decide."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPROVAL_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def approval(self) -> Global___Approval:
+        """The approval."""
+
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___FoundPayment]:
+        """All attempts of its booking as they stand now, the oldest first."""
+
+    def __init__(
+        self,
+        *,
+        approval: Global___Approval | None = ...,
+        attempts: _abc.Iterable[Global___FoundPayment] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "attempts", b"attempts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetApprovalResponse: _TypeAlias = GetApprovalResponse  # noqa: Y015
+
+@_typing.final
+class DecideApprovalRequest(_message.Message):
+    """Decides about an approval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Decision:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _DecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[DecideApprovalRequest._Decision.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        DECISION_UNSPECIFIED: DecideApprovalRequest._Decision.ValueType  # 0
+        """Refused."""
+        DECISION_APPROVE: DecideApprovalRequest._Decision.ValueType  # 1
+        """Do it."""
+        DECISION_REFUSE: DecideApprovalRequest._Decision.ValueType  # 2
+        """Do not do it; by a second person."""
+        DECISION_WITHDRAW: DecideApprovalRequest._Decision.ValueType  # 3
+        """Do not do it; by the one who has asked."""
+
+    class Decision(_Decision, metaclass=_DecisionEnumTypeWrapper):
+        """What to do."""
+
+    DECISION_UNSPECIFIED: DecideApprovalRequest.Decision.ValueType  # 0
+    """Refused."""
+    DECISION_APPROVE: DecideApprovalRequest.Decision.ValueType  # 1
+    """Do it."""
+    DECISION_REFUSE: DecideApprovalRequest.Decision.ValueType  # 2
+    """Do not do it; by a second person."""
+    DECISION_WITHDRAW: DecideApprovalRequest.Decision.ValueType  # 3
+    """Do not do it; by the one who has asked."""
+
+    APPROVAL_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    approval_id: _builtins.str
+    """Required. Its id."""
+    etag: _builtins.str
+    """Required. Of the approval as you have seen it."""
+    decision: Global___DecideApprovalRequest.Decision.ValueType
+    """Required. What to do."""
+    operator: _builtins.str
+    """Required. Who decides: 1 to 64 letters, digits or "-_.:@". Kept beside the
+    name of the certificate, which is what counts.
+    """
+    reason: _builtins.str
+    """Required. Why, 1 to 200 characters. Put no personal data here."""
+    def __init__(
+        self,
+        *,
+        approval_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        decision: Global___DecideApprovalRequest.Decision.ValueType = ...,
+        operator: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "decision", b"decision", "etag", b"etag", "operator", b"operator", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecideApprovalRequest: _TypeAlias = DecideApprovalRequest  # noqa: Y015
+
+@_typing.final
+class DecideApprovalResponse(_message.Message):
+    """The approval once it is decided."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPROVAL_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def approval(self) -> Global___Approval:
+        """The approval."""
+
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___FoundPayment]:
+        """All attempts of its booking as they stand now, the oldest first."""
+
+    def __init__(
+        self,
+        *,
+        approval: Global___Approval | None = ...,
+        attempts: _abc.Iterable[Global___FoundPayment] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "attempts", b"attempts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecideApprovalResponse: _TypeAlias = DecideApprovalResponse  # noqa: Y015

@@ -88,6 +88,21 @@ class OperationsServiceStub(object):
                 request_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.GetFloatRequest.SerializeToString,
                 response_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.GetFloatResponse.FromString,
                 _registered_method=True)
+        self.ListApprovals = channel.unary_unary(
+                '/mpesa_payments.v1.OperationsService/ListApprovals',
+                request_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ListApprovalsRequest.SerializeToString,
+                response_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ListApprovalsResponse.FromString,
+                _registered_method=True)
+        self.GetApproval = channel.unary_unary(
+                '/mpesa_payments.v1.OperationsService/GetApproval',
+                request_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.GetApprovalRequest.SerializeToString,
+                response_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.GetApprovalResponse.FromString,
+                _registered_method=True)
+        self.DecideApproval = channel.unary_unary(
+                '/mpesa_payments.v1.OperationsService/DecideApproval',
+                request_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.DecideApprovalRequest.SerializeToString,
+                response_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.DecideApprovalResponse.FromString,
+                _registered_method=True)
 
 
 class OperationsServiceServicer(object):
@@ -211,6 +226,42 @@ class OperationsServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListApprovals(self, request, context):
+        """Lists what waits for a second person, the longest first: money above the set
+        amount that an operator has asked to be sent back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetApproval(self, request, context):
+        """Reads one approval with the payments that it is about, whatever has become of
+        it. One that does not exist is NOT_FOUND/APPROVAL_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DecideApproval(self, request, context):
+        """Approves what waits, which is done at once; or refuses it; or withdraws it.
+        Who decides is who the certificate of the call names, whatever `operator`
+        says: the one who has asked cannot approve or refuse
+        (FAILED_PRECONDITION/SECOND_PERSON_NEEDED), and nobody else can withdraw
+        (FAILED_PRECONDITION/NOT_THE_ASKER). Over plaintext everybody has one name,
+        so nothing can be approved.
+
+        FAILED_PRECONDITION/APPROVAL_OUTDATED where the case, the payment or another
+        attempt of the booking has changed since it was asked for, with what has
+        changed: it cannot be approved any more, and is asked for anew.
+        FAILED_PRECONDITION/APPROVAL_DECIDED where it does not wait any more; a
+        repetition by the same person with the same reason is no error.
+        REFUND_NOT_POSSIBLE as for RefundPayment. Whatever is refused changes
+        nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperationsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -258,6 +309,21 @@ def add_OperationsServiceServicer_to_server(servicer, server):
                     servicer.GetFloat,
                     request_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.GetFloatRequest.FromString,
                     response_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.GetFloatResponse.SerializeToString,
+            ),
+            'ListApprovals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListApprovals,
+                    request_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ListApprovalsRequest.FromString,
+                    response_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ListApprovalsResponse.SerializeToString,
+            ),
+            'GetApproval': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetApproval,
+                    request_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.GetApprovalRequest.FromString,
+                    response_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.GetApprovalResponse.SerializeToString,
+            ),
+            'DecideApproval': grpc.unary_unary_rpc_method_handler(
+                    servicer.DecideApproval,
+                    request_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.DecideApprovalRequest.FromString,
+                    response_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.DecideApprovalResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -512,6 +578,87 @@ class OperationsService(object):
             '/mpesa_payments.v1.OperationsService/GetFloat',
             mpesa__payments_dot_v1_dot_operations__service__pb2.GetFloatRequest.SerializeToString,
             mpesa__payments_dot_v1_dot_operations__service__pb2.GetFloatResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListApprovals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mpesa_payments.v1.OperationsService/ListApprovals',
+            mpesa__payments_dot_v1_dot_operations__service__pb2.ListApprovalsRequest.SerializeToString,
+            mpesa__payments_dot_v1_dot_operations__service__pb2.ListApprovalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetApproval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mpesa_payments.v1.OperationsService/GetApproval',
+            mpesa__payments_dot_v1_dot_operations__service__pb2.GetApprovalRequest.SerializeToString,
+            mpesa__payments_dot_v1_dot_operations__service__pb2.GetApprovalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DecideApproval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mpesa_payments.v1.OperationsService/DecideApproval',
+            mpesa__payments_dot_v1_dot_operations__service__pb2.DecideApprovalRequest.SerializeToString,
+            mpesa__payments_dot_v1_dot_operations__service__pb2.DecideApprovalResponse.FromString,
             options,
             channel_credentials,
             insecure,

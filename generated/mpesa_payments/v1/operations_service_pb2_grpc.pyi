@@ -96,6 +96,30 @@ class OperationsServiceStub:
     go back; takes some seconds. A look, not a promise: what is there now may be
     sent by somebody else in a moment.
     """
+    ListApprovals: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ListApprovalsRequest, _operations_service_pb2.ListApprovalsResponse]
+    """Lists what waits for a second person, the longest first: money above the set
+    amount that an operator has asked to be sent back.
+    """
+    GetApproval: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.GetApprovalRequest, _operations_service_pb2.GetApprovalResponse]
+    """Reads one approval with the payments that it is about, whatever has become of
+    it. One that does not exist is NOT_FOUND/APPROVAL_NOT_FOUND.
+    """
+    DecideApproval: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.DecideApprovalRequest, _operations_service_pb2.DecideApprovalResponse]
+    """Approves what waits, which is done at once; or refuses it; or withdraws it.
+    Who decides is who the certificate of the call names, whatever `operator`
+    says: the one who has asked cannot approve or refuse
+    (FAILED_PRECONDITION/SECOND_PERSON_NEEDED), and nobody else can withdraw
+    (FAILED_PRECONDITION/NOT_THE_ASKER). Over plaintext everybody has one name,
+    so nothing can be approved.
+
+    FAILED_PRECONDITION/APPROVAL_OUTDATED where the case, the payment or another
+    attempt of the booking has changed since it was asked for, with what has
+    changed: it cannot be approved any more, and is asked for anew.
+    FAILED_PRECONDITION/APPROVAL_DECIDED where it does not wait any more; a
+    repetition by the same person with the same reason is no error.
+    REFUND_NOT_POSSIBLE as for RefundPayment. Whatever is refused changes
+    nothing.
+    """
 
 class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
     """For operators: the cases that people settle, and payments found by what a
@@ -232,6 +256,48 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
         """Asks Safaricom what the account has from which the money of a payment would
         go back; takes some seconds. A look, not a promise: what is there now may be
         sent by somebody else in a moment.
+        """
+
+    @_abc_1.abstractmethod
+    def ListApprovals(
+        self,
+        request: _operations_service_pb2.ListApprovalsRequest,
+        context: _aio.ServicerContext[_operations_service_pb2.ListApprovalsRequest, _abc.Awaitable[_operations_service_pb2.ListApprovalsResponse]],
+    ) -> _abc.Awaitable[_operations_service_pb2.ListApprovalsResponse]:
+        """Lists what waits for a second person, the longest first: money above the set
+        amount that an operator has asked to be sent back.
+        """
+
+    @_abc_1.abstractmethod
+    def GetApproval(
+        self,
+        request: _operations_service_pb2.GetApprovalRequest,
+        context: _aio.ServicerContext[_operations_service_pb2.GetApprovalRequest, _abc.Awaitable[_operations_service_pb2.GetApprovalResponse]],
+    ) -> _abc.Awaitable[_operations_service_pb2.GetApprovalResponse]:
+        """Reads one approval with the payments that it is about, whatever has become of
+        it. One that does not exist is NOT_FOUND/APPROVAL_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def DecideApproval(
+        self,
+        request: _operations_service_pb2.DecideApprovalRequest,
+        context: _aio.ServicerContext[_operations_service_pb2.DecideApprovalRequest, _abc.Awaitable[_operations_service_pb2.DecideApprovalResponse]],
+    ) -> _abc.Awaitable[_operations_service_pb2.DecideApprovalResponse]:
+        """Approves what waits, which is done at once; or refuses it; or withdraws it.
+        Who decides is who the certificate of the call names, whatever `operator`
+        says: the one who has asked cannot approve or refuse
+        (FAILED_PRECONDITION/SECOND_PERSON_NEEDED), and nobody else can withdraw
+        (FAILED_PRECONDITION/NOT_THE_ASKER). Over plaintext everybody has one name,
+        so nothing can be approved.
+
+        FAILED_PRECONDITION/APPROVAL_OUTDATED where the case, the payment or another
+        attempt of the booking has changed since it was asked for, with what has
+        changed: it cannot be approved any more, and is asked for anew.
+        FAILED_PRECONDITION/APPROVAL_DECIDED where it does not wait any more; a
+        repetition by the same person with the same reason is no error.
+        REFUND_NOT_POSSIBLE as for RefundPayment. Whatever is refused changes
+        nothing.
         """
 
 def add_OperationsServiceServicer_to_server(servicer: OperationsServiceServicer, server: _aio.Server) -> None: ...

@@ -4,7 +4,7 @@ Whether it may be settled so is decided under the locks of the payment and the c
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
@@ -15,12 +15,15 @@ from payment_service.application.casework.what_changed import changed_since
 from payment_service.application.following.read_payments import PaymentReads, reading
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
+from payment_service.domain.approvals import ApprovalAct, MoneyMove, NeedsApproval
 from payment_service.domain.case_facts import CaseAccepted, CaseDecided, CaseDismissed, CaseReturned
 from payment_service.domain.case_rules import CaseMarks, Resolution, refund_reason_of, rules_of
 from payment_service.domain.cases import OWN_MONEY
+from payment_service.domain.consent import Consent
 from payment_service.domain.errors import InvalidRequest, RefundBarred, ResolutionRefused, Violation
 from payment_service.domain.findings import Finding
-from payment_service.domain.refund import RefundOrder
+from payment_service.domain.payment import Payment
+from payment_service.domain.refund import RefundBar, RefundOrder
 from payment_service.store.casework import WorkedCase
 from payment_service.store.reads import request_of
 from runtime.callback_tokens import new_reference
@@ -61,26 +64,30 @@ async def resolve_case(
     facts: GroupCommit[Submission, Recorded],
     shortcodes: Collection[str],
     asked: CaseDecision,
+    consent: Consent | None = None,
 ) -> CaseFile:
     """The case once it is settled, or the refund of its money is begun. `shortcodes` are those that money can go back
     from. Asked again by the same operator for the same reason, it is as it is.
 
-    Raises CaseNotFound, CaseAlreadySettled, CaseChanged, ResolutionRefused, RefundBarred or InvalidRequest, and then
-    changes nothing.
+    Raises CaseNotFound, CaseAlreadySettled, CaseChanged, ResolutionRefused, NeedsApproval, RefundBarred or
+    InvalidRequest, and then changes nothing.
     """
     before = await get_case(using, asked.case_id)
-    fact = _fact(before.case, asked)
+    fact = _fact(before.case, asked, consent)
     if before.case.settled_by == fact.fact_id or _is_returned(before, asked):
         return before
     if before.case.settled_at is not None:
         raise changed_since(before, asked.seen)
     _check(before.case, asked, fact)
     order = await _order(using, shortcodes, before.case, fact)
-    recorded = await facts.submit(Submission(fact, before.case.payment_id, seen=asked.seen, refund=order))
+    submission = Submission(fact, before.case.payment_id, seen=asked.seen, refund=order, consent=consent)
+    recorded = await facts.submit(submission)
     now = await get_case(using, asked.case_id)
     if recorded.unseen:
         raise changed_since(now, asked.seen)
     if (refusal := recorded.refund_refusal) is not None and recorded.payment is not None:
+        if refusal.bar is RefundBar.NEEDS_APPROVAL:
+            raise NeedsApproval(_move(recorded.payment, before.case, asked, refusal.left))
         raise RefundBarred(refusal.bar, recorded.payment, refusal.left)
     if recorded.refused:
         why = _WHY.get(recorded.barred_by, "") if recorded.barred_by is not None else ""
@@ -90,6 +97,17 @@ async def resolve_case(
 
 def _other_ways(case: WorkedCase, refused: CaseDecision) -> list[Resolution]:
     return [way for way in rules_of(case.kind).resolutions if way is not refused.resolution]
+
+
+def _move(payment: Payment, case: WorkedCase, asked: CaseDecision, amount: int) -> MoneyMove:
+    return MoneyMove(
+        act=ApprovalAct(asked.resolution),
+        payment_id=payment.payment_id,
+        amount=amount,
+        receipt=case.receipt or payment.receipt,
+        case_id=case.case_id,
+        seen=asked.seen,
+    )
 
 
 def _is_returned(file: CaseFile, asked: CaseDecision) -> bool:
@@ -115,14 +133,17 @@ async def _order(
         amount=None,
         possible=made.shortcode in shortcodes,
         receipt=fact.receipt,
+        by_person=True,
     )
 
 
-def _fact(case: WorkedCase, asked: CaseDecision) -> CaseDecided:
+def _fact(case: WorkedCase, asked: CaseDecision, consent: Consent | None) -> CaseDecided:
     if asked.resolution is Resolution.DISMISS:
         return CaseDismissed(case.case_id, case.fact_id, asked.operator, asked.why)
     if asked.resolution is Resolution.RETURN:
-        return CaseReturned(case.case_id, case.fact_id, asked.operator, asked.why, uuid7(), case.receipt)
+        mark = consent.mark if consent is not None else None
+        returned = CaseReturned(case.case_id, case.fact_id, asked.operator, asked.why, uuid7(), case.receipt)
+        return replace(returned, consent=mark)
     return CaseAccepted(
         case_id=case.case_id,
         opened_by=case.fact_id,

@@ -33,6 +33,7 @@ from payment_service.security.sealing import (
     SealBroken,
 )
 from payment_service.store import audit, payments
+from payment_service.store.approvals import approvals_about
 from payment_service.store.audit import CallbackRow, CaseRow, PaymentProofs
 from payment_service.store.event_log import events_of_payments
 from payment_service.store.evidence import ExchangeRow
@@ -139,6 +140,7 @@ async def _gathered(
     cases = _grouped(await audit.cases_for(conn, [row.reference for row in batch]), lambda case: case.reference)
     pushes = await audit.pushes_of(conn, ids)
     refunds = _grouped(await refunds_about(conn, ids), lambda refund: refund.payment_id)
+    approvals = _grouped(await approvals_about(conn, ids), lambda approval: approval.payment_id)
     requests = _grouped(await audit.requests_about(conn, ids), lambda request: request.payment_id)
     same_request_id = await audit.sharing_request_id(conn, ids)
     same_receipt = await audit.sharing_receipt(conn, ids)
@@ -163,6 +165,7 @@ async def _gathered(
                 cases=cases.get(row.reference, []),
                 pushes=pushes.get(row.payment_id, 0),
                 refunds=refunds.get(row.payment_id, []),
+                approvals=approvals.get(row.payment_id, []),
                 later_requests=[(kept, request) for kept, request in later if request is not None],
                 shares_request_id=row.payment_id in same_request_id,
                 shares_receipt=row.payment_id in same_receipt,

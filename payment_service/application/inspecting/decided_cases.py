@@ -4,9 +4,12 @@ import json
 from collections.abc import Iterator, Sequence
 from uuid import UUID
 
+from payment_service.domain.approvals import ApprovalState
 from payment_service.domain.case_facts import settlement_id
 from payment_service.domain.case_rules import Resolution
+from payment_service.domain.consent import Consent, Person, mark_in, unmarked
 from payment_service.domain.facts import RefundDone, refund_request_id
+from payment_service.store.approvals import ApprovalRow
 from payment_service.store.audit import CaseRow
 from payment_service.store.event_log import LoggedEvent
 
@@ -20,8 +23,8 @@ def settled_as_logged(cases: Sequence[CaseRow], events: Sequence[LoggedEvent]) -
         }
         if case.resolution is not None and (case.operator is None or _end_due(case) != case.settled_by):
             yield f"case {case.case_id} was settled by somebody else, or for another reason, than is kept"
-        logged = {event.fact_id for event in events if event.fact_id.startswith(f"case:{case.case_id}:")}
-        if logged - returned - {case.settled_by}:
+        logged = {unmarked(event.fact_id) for event in events if event.fact_id.startswith(f"case:{case.case_id}:")}
+        if logged - returned - {unmarked(case.settled_by or "")}:
             yield f"case {case.case_id} was settled otherwise than the log says"
         if returned - logged:
             yield f"money of case {case.case_id} was sent back otherwise than the log says"
@@ -39,7 +42,7 @@ def _end_due(case: CaseRow) -> str:
 
 def asked_as_logged(kept: Sequence[tuple[UUID, bytes]], events: Sequence[LoggedEvent]) -> Iterator[str]:
     """What is wrong with the kept requests for refunds; each has the id of its refund."""
-    logged = {event.fact_id for event in events if event.fact_id.startswith("refund:")}
+    logged = {unmarked(event.fact_id) for event in events if event.fact_id.startswith("refund:")}
     due = {}
     for refund_id, request in kept:
         asked = json.loads(request)
@@ -51,3 +54,19 @@ def asked_as_logged(kept: Sequence[tuple[UUID, bytes]], events: Sequence[LoggedE
         # Only the requests of operators are told by the log, those of callers by their own id alone.
         if fact_id.count(":") > 1:
             yield f"nothing is kept of who asked for refund {fact_id.split(':')[1]}, or it is not what the log says"
+
+
+def agreed_as_logged(approvals: Sequence[ApprovalRow], events: Sequence[LoggedEvent]) -> Iterator[str]:
+    """What is wrong with the second persons who have agreed that money of a payment moves."""
+    logged = {mark: event.fact_id for event in events if (mark := mark_in(event.fact_id)) is not None}
+    due = {}
+    for one in approvals:
+        if one.state == ApprovalState.APPROVED:
+            by = Person(one.decided_by or "", one.decided_as or "", one.decided_why or "")
+            due[Consent(one.approval_id, one.asked_by, by).mark] = one.approval_id
+            if one.decided_by == one.asked_by:
+                yield f"approval {one.approval_id} is by the one who had asked"
+    for mark in due.keys() - logged.keys():
+        yield f"approval {due[mark]} was given by another person, or for another reason, than is kept"
+    for mark in logged.keys() - due.keys():
+        yield f"nothing is kept of who agreed to {unmarked(logged[mark])}, or it is not what the log says"

@@ -28,6 +28,7 @@ from payment_service.security.sealing import (
     Sealer,
 )
 from payment_service.store import audit, reads
+from payment_service.store.approvals import ApprovalRow, approvals_about
 from payment_service.store.audit import CallbackRow, CaseRow
 from payment_service.store.caller_requests import sealed_requests
 from payment_service.store.event_log import LoggedEvent, events_of_payments
@@ -103,6 +104,7 @@ async def explain_payment(sealer: Sealer, conn: Connection, name: UUID | str) ->
     receipts = await audit.receipts_of(conn, [payment.payment_id])
     refunds = await refunds_about(conn, [payment.payment_id])
     askers = await _askers(conn, sealer, refunds)
+    approvals = await approvals_about(conn, [payment.payment_id])
     told_to = [payment.reference, *(refund.reference for refund in refunds)]
     callbacks = await audit.callbacks_for(conn, told_to, ROWS_MAX + 1)
     replays = await audit.replays_of(conn, [callback.callback_id for callback in callbacks])
@@ -117,6 +119,7 @@ async def explain_payment(sealer: Sealer, conn: Connection, name: UUID | str) ->
         *(_receipt(receipt) for receipt in receipts),
         *(_refund(refund, versions, askers) for refund in refunds),
         *(moment for case in cases for moment in _case(case, payment.caller)),
+        *(moment for approval in approvals for moment in _approval(approval)),
     ]
     left_out = len(callbacks) > ROWS_MAX or len(exchanges) > ROWS_MAX
     return Explanation(payment, sorted(moments, key=lambda moment: moment.at), left_out)
@@ -185,6 +188,21 @@ async def _askers(conn: Connection, sealer: Sealer, refunds: Sequence[Refund]) -
         if "operator" in asked:
             askers[refund_id] = f"operator {asked['operator']}: {asked['why']}"
     return askers
+
+
+def _approval(row: ApprovalRow) -> Iterator[Moment]:
+    what = f"{row.act} of {row.amount:.0f}"
+    told = (f"approval {row.approval_id}: {row.asked_why}",)
+    yield Moment(
+        row.asked_at, f"{what} asked for, which waits for a second operator", _person(row.asked_by, row.asked_as), told
+    )
+    if row.decided_at is not None and row.decided_by is not None:
+        by = _person(row.decided_by, row.decided_as or "")
+        yield Moment(row.decided_at, f"{what} is {row.state}", by, (f"approval {row.approval_id}: {row.decided_why}",))
+
+
+def _person(proven: str, called: str) -> str:
+    return f"operator {proven} by certificate, {called} by name"
 
 
 def _refund(refund: Refund, versions: Mapping[str, int], askers: Mapping[UUID, str]) -> Moment:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from payment_service.application.inspecting.decided_cases import asked_as_logged, settled_as_logged
+from payment_service.application.inspecting.decided_cases import agreed_as_logged, asked_as_logged, settled_as_logged
 from payment_service.application.recording.request_encoding import fingerprint_holds
 from payment_service.application.settling.opened_bodies import NATIONAL_DIGITS
 from payment_service.domain.cases import CaseKind
@@ -32,6 +32,7 @@ from payment_service.domain.refund import Refund, RefundState, needed_refunds
 from payment_service.security.chain import START
 from payment_service.security.keys import Keys
 from payment_service.security.sealing import Sealer
+from payment_service.store.approvals import ApprovalRow
 from payment_service.store.audit import CaseRow, PaymentProofs, RequestProofs
 from payment_service.store.event_log import LoggedEvent, event_holds
 from payment_service.store.evidence import ReceiptRow
@@ -59,7 +60,7 @@ class Invariant(StrEnum):
     MONEY_CASES = "a payment is held for review exactly while a money case is open"
     EVIDENCE = "an expired payment that is certain has evidence that nothing was paid"
     UNREAD = "a payment has an unread callback exactly while a case says so"
-    ACTS = "who has settled a case or asked for a refund, and why, is what the log vouches for"
+    ACTS = "who has settled a case, asked for a refund or agreed to one, and why, is what the log vouches for"
     WAY_OUT = "what is unsettled has a timer or an open case"
     QUERIES = "only what a query can still settle is to be asked about"
     BOOKING = "what the booking is told follows from the rows"
@@ -95,6 +96,7 @@ class Evidence:
     cases: Sequence[CaseRow]
     pushes: int
     refunds: Sequence[Refund]
+    approvals: Sequence[ApprovalRow]
     later_requests: Sequence[tuple[RequestProofs, bytes]]
     """Those about the payment that made none, each with its request, if it opens."""
     shares_request_id: bool
@@ -327,6 +329,7 @@ def _acts(found: Evidence, _: Instruments) -> Iterator[str]:
     yield from settled_as_logged(found.cases, found.events)
     kept = [(later.kept_id, request) for later, request in found.later_requests]
     yield from asked_as_logged(kept, found.events)
+    yield from agreed_as_logged(found.approvals, found.events)
 
 
 def _refunds(found: Evidence, _: Instruments) -> Iterator[str]:

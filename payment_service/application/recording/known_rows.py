@@ -12,8 +12,9 @@ from payment_service.domain.facts import Fact, PromptAccepted, RefundInDoubt, Re
 from payment_service.domain.payment import LatePaymentPolicy, Payment
 from payment_service.domain.refund_facts import AboutRefund
 from payment_service.security.sealing import Sealer
-from payment_service.store import caller_requests, casework, event_log, evidence, refunds
+from payment_service.store import approvals, caller_requests, casework, event_log, evidence, refunds
 from payment_service.store import payments as store
+from payment_service.store.approvals import LockedApproval
 from payment_service.store.caller_requests import UsedId
 from payment_service.store.casework import LockedCase
 from payment_service.store.event_log import KnownFact
@@ -42,6 +43,8 @@ class KnownRows:
     open_cases: Mapping[UUID, Sequence[OpenCase]] = field(default_factory=dict)
     cases: Mapping[UUID, LockedCase] = field(default_factory=dict)
     """Those that operators decide about, by id."""
+    approvals: Mapping[UUID, LockedApproval] = field(default_factory=dict)
+    """Those that a second person decides about, by id."""
     waiting_callbacks: Mapping[UUID, frozenset[bytes]] = field(default_factory=dict)
     """By payment, the hashes of the bodies that are kept and not applied."""
     refunds: KnownRefunds = NO_REFUNDS
@@ -66,12 +69,15 @@ class NamesTold:
     """Of facts about refunds, the refund's id or its reference, and the fact's id."""
     of_refunds: bool
     """Some of the facts are about refunds, or ask for one."""
+    approvals: Mapping[UUID, UUID | None]
+    """Those that a second person decides about, with their payments."""
 
 
 def names_told(
     sealer: Sealer,
     told: Sequence[tuple[UUID | None, UUID | None, str | None, Fact | AboutRefund]],
     request_ids: Sequence[tuple[str, str]],
+    decided: Mapping[UUID, UUID | None],
 ) -> NamesTold:
     """What is named by facts: rows of (payment id, refund id, reference of the payment or the refund, fact)."""
     facts = [fact for *_, fact in told]
@@ -93,6 +99,7 @@ def names_told(
         cases={fact.case_id: payment_id for payment_id, *_, fact in told if isinstance(fact, CaseDecided)},
         refund_facts=[(by_id, name, fact.fact_id) for _, by_id, name, fact in told if isinstance(fact, AboutRefund)],
         of_refunds=any(isinstance(fact, AboutRefund | RefundRequested | CaseReturned) for fact in facts),
+        approvals=decided,
     )
 
 
@@ -109,6 +116,7 @@ async def read_known_rows(conn: Connection, sealer: Sealer, told: NamesTold) -> 
         "locked": store.lock_payments(ids, told.references),
         "to lock": store.payments_to_lock(ids, told.references),
         "cases": casework.lock_cases(list(told.cases)),
+        "approvals": approvals.lock_approvals(list(told.approvals)),
         "now": DATABASE_NOW,
         "facts": event_log.known_facts(
             ids, [*told.references, *references], [*told.fact_ids, *_doubts(told, refund_names)]
@@ -124,6 +132,7 @@ async def read_known_rows(conn: Connection, sealer: Sealer, told: NamesTold) -> 
         "checkouts": told.checkouts,
         "used": told.request_ids,
         "cases": list(told.cases),
+        "approvals": list(told.approvals),
     }
     asked = {name: statement for name, statement in statements.items() if brought.get(name, True)}
     results = dict(zip(asked, await run_together(conn, list(asked.values())), strict=True))
@@ -143,8 +152,11 @@ async def read_known_rows(conn: Connection, sealer: Sealer, told: NamesTold) -> 
         receipt_holder=dict(found["receipts"]),
         checkout_holder=dict(found["checkouts"]),
         used_ids={(use.caller, use.request_id): use for use in map(UsedId._make, found["used"])},
-        open_cases=await _open_cases(conn, [row.payment for row in rows], told.cases.values()),
+        open_cases=await _open_cases(
+            conn, [row.payment for row in rows], {*told.cases.values(), *told.approvals.values()}
+        ),
         cases={case.case_id: case for case in map(LockedCase._make, found["cases"])},
+        approvals={one.approval_id: one for one in map(LockedApproval._make, found["approvals"])},
         refunds=await read_refunds(conn, [row.payment.payment_id for row in rows], refund_names)
         if told.of_refunds or (told.receipts and any(_may_go_back(row.payment) for row in rows))
         else NO_REFUNDS,
@@ -178,13 +190,13 @@ def _of_whole_bookings(
 
 
 async def _open_cases(
-    conn: Connection, payments: Sequence[Payment], settled: Collection[UUID | None]
+    conn: Connection, payments: Sequence[Payment], decided: Collection[UUID | None]
 ) -> Mapping[UUID, Sequence[OpenCase]]:
-    """The open cases that a fact may end: of the payments in `settled`, about which operators decide, and of others.
+    """The open cases that a fact may end: of the payments in `decided`, about which operators decide, and of others.
 
     Few payments have one, so all others are spared the statement.
     """
-    wanted = [one.payment_id for one in payments if one.payment_id in settled or may_have_ending_case(one)]
+    wanted = [one.payment_id for one in payments if one.payment_id in decided or may_have_ending_case(one)]
     if not wanted:
         return {}
     (result,) = await run_together(conn, [evidence.open_cases(wanted)])

@@ -13,8 +13,9 @@ from payment_service.application.recording.refund_ledger import RefundLedger
 from payment_service.domain.cases import CaseKind
 from payment_service.domain.payment import Payment
 from payment_service.security.sealing import Sealer
-from payment_service.store import caller_requests, casework, event_log, evidence, inbox
+from payment_service.store import approvals, caller_requests, casework, event_log, evidence, inbox
 from payment_service.store import payments as store
+from payment_service.store.approvals import Decided
 from payment_service.store.caller_requests import NewRequest
 from payment_service.store.casework import CaseAct, CaseReturn
 from payment_service.store.event_log import LoggedEvent
@@ -24,7 +25,7 @@ from payment_service.store.payments import Stored
 from payment_service.store.pipeline import COMMIT, Connection, Statement, run_together
 from runtime.alarms import raise_alarm
 
-Key = TypeVar("Key", str, tuple[str, str], tuple[str, bytes])
+Key = TypeVar("Key", str, UUID, tuple[str, str], tuple[str, bytes])
 Row = TypeVar("Row")
 
 _log = structlog.get_logger(__name__)
@@ -41,6 +42,7 @@ class PendingWrites:
         self.ended: dict[tuple[str, str], EndedCase] = {}
         self.returns: dict[tuple[str, str], CaseReturn] = {}
         self.acts: list[CaseAct] = []
+        self.approved: dict[UUID, Decided] = {}
         self.settled: set[tuple[str, str]] = set()
         """Those whose callback has been applied by now."""
         self.receipts: dict[str, ReceiptRow] = {}
@@ -76,6 +78,7 @@ class PendingWrites:
             *_of_any(casework.note_returns, _sorted(self.returns)),
             *_of_any(partial(evidence.end_cases, at=self._now), _sorted(self.ended)),
             *_of_any(casework.insert_acts, self.acts),
+            *_of_any(partial(approvals.approve, at=self._now), _sorted(self.approved)),
             *_of_any(partial(evidence.settle_unapplied, at=self._now), sorted(self.settled)),
             *_of_any(event_log.append, self.events),
         ]

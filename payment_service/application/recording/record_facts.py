@@ -19,6 +19,7 @@ from uuid import UUID
 
 import structlog
 
+from payment_service.application.recording.approval_ledger import ApprovalLedger
 from payment_service.application.recording.case_ledger import CaseLedger
 from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.holders import Holders
@@ -26,11 +27,13 @@ from payment_service.application.recording.known_rows import KnownRows, names_to
 from payment_service.application.recording.pending_writes import PendingWrites
 from payment_service.application.recording.refund_ledger import RefundLedger
 from payment_service.application.recording.request_encoding import KeptRequest, conflict, request_row
+from payment_service.domain.approvals import APPROVAL_ABOVE
 from payment_service.domain.automatic_refunds import AutomaticRefunds, goes_back
 from payment_service.domain.callbacks import CallbackStatus
 from payment_service.domain.case_facts import CaseDecided, CaseReturned
 from payment_service.domain.case_rules import CaseMarks
 from payment_service.domain.cases import Case, CaseKind
+from payment_service.domain.consent import Consent
 from payment_service.domain.errors import BookingLocked, RequestIdReused
 from payment_service.domain.facts import Fact, SendClaimed, SiblingPaid, Unreadable
 from payment_service.domain.findings import Finding, Surroundings
@@ -75,7 +78,9 @@ class Submission:
     replay: ReplayRow | None = None
     """Noted with what becomes of the callback, which then is one that was kept before."""
     seen: CaseMarks | None = None
-    """How the case stood that the fact decides about, as the operator has seen it."""
+    """How the case or the payment stood that the fact decides about, as the operator has seen it."""
+    consent: Consent | None = None
+    """A second person's, where one has to agree."""
     only_keep: str | None = None
     """Why the fact could not be applied: its callback is then kept, to be applied later."""
 
@@ -112,6 +117,8 @@ class RecordingTools:
     times: Times
     refund_times: RefundTimes = field(default_factory=RefundTimes)
     automatic_refunds: AutomaticRefunds = field(default_factory=AutomaticRefunds)
+    approval_above: int = APPROVAL_ABOVE
+    """Whole shillings above which a second person has to agree to a refund that a person asks for."""
 
 
 async def record_facts(
@@ -129,7 +136,8 @@ async def record_facts(
     else:
         told = [(one.payment_id, one.refund_id, one.reference, one.fact) for one in group]
         request_ids = [submission.request.key for submission in group if submission.request is not None]
-        known = await read_known_rows(conn, tools.sealer, names_told(tools.sealer, told, request_ids))
+        approvals = {one.consent.approval_id: one.payment_id for one in group if one.consent is not None}
+        known = await read_known_rows(conn, tools.sealer, names_told(tools.sealer, told, request_ids, approvals))
     ledger = _Ledger(tools, known, tools.clock.learn(asked_at, known.read_at))
     answers = [ledger.take(submission) for submission in group]
     await ledger.write(conn)
@@ -147,11 +155,12 @@ class _Ledger:
         self._bookings: dict[tuple[str, str], list[UUID]] = {}
         for payment_id, row in known.by_id.items():
             self._bookings.setdefault((row.payment.caller, row.payment.booking_id), []).append(payment_id)
-        self._refunds = RefundLedger(known.refunds, now, tools.refund_times)
+        self._refunds = RefundLedger(known.refunds, now, tools.refund_times, tools.approval_above)
         self._waiting = {payment_id: set(bodies) for payment_id, bodies in known.waiting_callbacks.items()}
         self._used_ids = dict(known.used_ids)
         self._writes = PendingWrites(tools.sealer, now)
         self._cases = CaseLedger(known.open_cases, known.cases, self._writes, now)
+        self._approvals = ApprovalLedger(known.approvals, self._writes)
         self._holders = Holders(
             tools.sealer, now, known.receipt_holder, known.checkout_holder, self._writes, self._refunds
         )
@@ -167,6 +176,8 @@ class _Ledger:
         if isinstance(fact, AboutRefund):
             return self._take_refund_fact(submission, fact)
         if submission.payment_id in self._locked or submission.reference in self._locked:
+            return BookingLocked()
+        if self._approvals.is_locked(submission.consent):
             return BookingLocked()
         if submission.request is not None:
             return self._take_request(submission, fact, submission.request)
@@ -198,12 +209,16 @@ class _Ledger:
             return Recorded(payment, replayed=use.kept_id != request.kept_id, reused=reused)
         if row is None or row.payment.caller != request.caller:
             return Recorded(None)
+        order = self._agreed_order(submission, row.payment, None)
+        if submission.consent is not None and (order is None or submission.seen != self._marks(row.payment)):
+            return Recorded(row.payment, unseen=True)
         # What nothing bars, the payment's table lets through.
-        if isinstance(asked := self._refunds.ask(row.payment, submission.refund, fact), RefundRefusal):
+        if isinstance(asked := self._refunds.ask(row.payment, order, fact), RefundRefusal):
             return Recorded(row.payment, refused=True, refund_refusal=asked)
         outcome = self._apply(row.payment, asked)
         if not outcome.refused:
             self._keep_request(request)
+            self._note_consent(submission)
         return Recorded(outcome.payment, outcome.refused, row.trace_parent)
 
     def _decide(self, submission: Submission, fact: CaseDecided) -> Recorded | BookingLocked:
@@ -217,12 +232,13 @@ class _Ledger:
         if begun or case.settled_by == fact.fact_id:
             # A transaction whose outcome was unknown is run again, and an operator may ask again.
             return Recorded(payment, replayed=True)
-        siblings = self._siblings(payment) if payment is not None else ()
-        if case.settled_at is not None or submission.seen != self._cases.marks(case, payment, siblings):
+        order = self._agreed_order(submission, payment, case.case_id)
+        unagreed = submission.consent is not None and order is None
+        if unagreed or case.settled_at is not None or submission.seen != self._marks(payment, case.version):
             return Recorded(payment, unseen=True)
         if payment is not None:
             # What nothing bars, the payment's table lets through.
-            if isinstance(asked := self._refunds.ask(payment, submission.refund, fact), RefundRefusal):
+            if isinstance(asked := self._refunds.ask(payment, order, fact), RefundRefusal):
                 return Recorded(payment, refused=True, refund_refusal=asked)
             outcome = self._apply(payment, asked)
             if outcome.refused:
@@ -231,7 +247,29 @@ class _Ledger:
         elif not isinstance(fact, CaseReturned):
             self._cases.settle_alone(case, fact)
         self._cases.decide(case, fact)
+        self._note_consent(submission)
         return Recorded(payment)
+
+    def _agreed_order(
+        self, submission: Submission, payment: Payment | None, case_id: UUID | None
+    ) -> RefundOrder | None:
+        """The refund that is asked for, with what a second person agrees to; None where that is no second person."""
+        order, consent = submission.refund, submission.consent
+        if order is None or consent is None:
+            return order
+        agreed = self._approvals.agreed(consent, payment.payment_id if payment is not None else None, case_id)
+        return replace(order, approved=agreed) if agreed is not None else None
+
+    def _note_consent(self, submission: Submission) -> None:
+        if submission.consent is not None:
+            self._approvals.done(submission.consent)
+
+    def _marks(self, payment: Payment | None, case_version: int = 0) -> CaseMarks:
+        """How a payment, and the case about it, stand now."""
+        if payment is None:
+            return CaseMarks(case_version, 0, 0)
+        versions = sum(one.version for one in (payment, *self._siblings(payment)))
+        return CaseMarks(case_version, versions, len(self._cases.open_of(payment.payment_id)))
 
     def _take_refund_fact(self, submission: Submission, fact: AboutRefund) -> Recorded | BookingLocked:
         """Apply a fact to a refund, and what it means to the refund's payment."""

@@ -27,7 +27,7 @@ from payment_service.domain.refund import (
     left_of,
 )
 from payment_service.domain.refund_facts import AboutRefund, RefundFact, RefundOvertaken, RefundPost
-from payment_service.domain.refund_requests import bar_to_refund, method_of
+from payment_service.domain.refund_requests import bar_to_refund, method_of, needs_approval
 from payment_service.domain.refunds import RefundOutcome, apply_refund, first_refund, refund_surroundings
 from payment_service.store import refunds as store
 from payment_service.store.pipeline import Connection, Statement, run_together
@@ -63,7 +63,8 @@ async def read_refunds(conn: Connection, payment_ids: Sequence[UUID], names: Seq
 class RefundLedger:
     """The refunds as they become."""
 
-    def __init__(self, known: KnownRefunds, now: datetime, times: RefundTimes) -> None:
+    def __init__(self, known: KnownRefunds, now: datetime, times: RefundTimes, approval_above: int) -> None:
+        self._approval_above = approval_above
         self._before, self._received, self._names = known.by_id, dict(known.received), known.names
         self._now, self._times = now, times
         self._rows = dict(known.by_id)
@@ -113,6 +114,8 @@ class RefundLedger:
         if bar is not None or receipt is None or received is None or left is None:
             return RefundRefusal(bar or RefundBar.RECEIPT_PENDING, left or 0)
         amount = order.amount or left
+        if needs_approval(order, amount, self._approval_above):
+            return RefundRefusal(RefundBar.NEEDS_APPROVAL, amount)
         method = method_of(amount, received, left)
         part = method is RefundMethod.B2C
         refund = Refund(

@@ -77,7 +77,8 @@ async def refund_booking(
 ) -> BookingRefund:
     """The refund of a booking as it stands, asked for now unless it has been or is only looked at.
 
-    Raises PaymentNotFound, RefundBarred, RequestIdReused, Overloaded or StoreUnavailable; none of them leaves a row.
+    Raises PaymentNotFound, NeedsApproval, RefundBarred, RequestIdReused, Overloaded or StoreUnavailable; none of them
+    leaves a row.
     """
     money = await _money_of(using, asked)
     tried = money.tried
