@@ -246,7 +246,9 @@ def _writers(
     settings: PaymentSettings, credentials: Credentials, clock: DatabaseClock, sealer: Sealer, feed: EventFeed
 ) -> _Writers:
     keys, times = credentials.keys, settings.times
-    creating = CreatingTools(sealer, keys.chain, keys.fingerprint, credentials.default_shortcode, clock, times)
+    creating = CreatingTools(
+        sealer, keys.chain, keys.fingerprint, credentials.default_shortcode, clock, times, settings.risk_policy
+    )
     automatic = AutomaticRefunds(
         amount_max=settings.automatic_refund_max_kes,
         duplicates=settings.automatic_refund_of_duplicates,

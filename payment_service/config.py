@@ -23,6 +23,7 @@ from payment_service.daraja.shortcodes import (
 from payment_service.domain.approvals import APPROVAL_ABOVE
 from payment_service.domain.payment import Times
 from payment_service.domain.refund import RefundTimes
+from payment_service.risk_settings import RiskSettings
 from runtime.serving import Address
 from runtime.settings import AddressSetting, FileSetting, ProgramSettings
 from runtime.tls import TlsFiles, TlsSettingsMissing, tls_files
@@ -119,7 +120,7 @@ class TimedSettings(InspectionSettings):
         )
 
 
-class PaymentSettings(TimedSettings):
+class PaymentSettings(TimedSettings, RiskSettings):
     """Read from PAYMENTS_* in the environment; flags win."""
 
     other_names: ClassVar[Mapping[str, str]] = dict.fromkeys(

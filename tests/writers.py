@@ -19,6 +19,7 @@ from payment_service.application.settling.catching_up import CatchingUp
 from payment_service.domain.approvals import APPROVAL_ABOVE
 from payment_service.domain.automatic_refunds import AutomaticRefunds
 from payment_service.domain.payment import CancelRequest, PaymentRequest, PhoneWarning, RetryRequest, Times
+from payment_service.domain.risk import Policy
 from payment_service.security.keys import Keys, create_keys, load_keys
 from payment_service.security.sealing import Sealer
 from payment_service.store.engines import connect_writer
@@ -90,12 +91,13 @@ async def running_writers(
     shortcode: str = "174379",
     automatic_refunds: AutomaticRefunds | None = None,
     approval_above: int = APPROVAL_ABOVE,
+    risk: Policy | None = None,
 ) -> AsyncIterator[Writers]:
     """Writers that share nothing with others but the database and the keys."""
     create_keys(keys_folder / "keys.json")
     keys = load_keys(keys_folder / "keys.json")
     sealer, clock, times = Sealer(keys), clock or Clock(), times or Times()
-    creating = create_payment.CreatingTools(sealer, keys.chain, keys.fingerprint, shortcode, clock, times)
+    creating = create_payment.CreatingTools(sealer, keys.chain, keys.fingerprint, shortcode, clock, times, risk or {})
     recording = record_facts.RecordingTools(
         sealer,
         keys.chain,

@@ -194,6 +194,23 @@ async def default_shortcode_named_in_a_repeat(town: Installation) -> Seen:
     return account.must(status="COMPLETED", action="CONFIRM", pushes=1, prompts=1, debited=500).seen("the same payment")
 
 
+@case
+async def phone_that_never_pays(town: Installation) -> Seen:
+    """A phone declines the prompts of three bookings; a fourth is asked for ten times at once, in two processes."""
+    phone = await town.simulator.phone(UNTIL_TOLD, UNTIL_TOLD, UNTIL_TOLD)
+    for _ in range(3):
+        started = await town.first.prompt(phone)
+        await town.simulator.settle(phone, ending="cancelled")
+        (await town.account(started, has_status("CANCELLED"))).must(prompts=1, debited=0)
+    refusals = await asyncio.gather(*(refused(by.initiate(phone)) for by in [town.first, town.second] * 5))
+    expect("the refusals", {one.name for one in refusals}, {"RESOURCE_EXHAUSTED/TOO_MANY_PROMPTS"})
+    expect("what has had its share", {one.metadata["subject"] for one in refusals}, {"phone"})
+    expect("a time to wait is named", all(0 < (one.retry_after or 0) <= 3600 for one in refusals), True)
+    expect("pushes to the phone", len(await town.simulator.pushes(phone=phone)), 3)
+    (await town.lived(a_number())).must(status="COMPLETED", action="CONFIRM", prompts=1, debited=500)
+    return Seen("3 × CANCELLED, 10 × TOO_MANY_PROMPTS", "3 prompts, nothing paid; another phone pays")
+
+
 # By the phone's last digits: what the callback says, and for how long no other attempt makes sense, seconds.
 WAITS = {"017": 120, "101": 60, "004": 60}
 

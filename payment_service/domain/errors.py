@@ -13,6 +13,7 @@ from uuid import UUID
 from payment_service.domain.decisions import Bar
 from payment_service.domain.payment import Payment
 from payment_service.domain.refund import RefundBar
+from payment_service.domain.risk import Rule
 
 
 class PaymentsError(Exception):
@@ -60,6 +61,15 @@ class PromptsStopped(PaymentsError):
     def __init__(self, since: datetime, reason: str) -> None:
         super().__init__(f"An operator of this service has stopped all new prompts: {reason}")
         self.since, self.reason = since, reason
+
+
+class RiskRefused(PaymentsError):
+    """A rule against prompts that nobody wants refuses the request."""
+
+    def __init__(self, rule: Rule, retry_at: datetime | None) -> None:
+        super().__init__()
+        self.rule, self.retry_at = rule, retry_at
+        """Waiting until then helps; None where it does not."""
 
 
 class CancelTooLate(PaymentsError):

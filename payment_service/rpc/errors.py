@@ -42,6 +42,7 @@ from payment_service.domain.errors import (
     RefundBarred,
     RequestIdReused,
     ResolutionRefused,
+    RiskRefused,
     SecondPersonNeeded,
     ShuttingDown,
     StoreUnavailable,
@@ -49,6 +50,7 @@ from payment_service.domain.errors import (
 )
 from payment_service.domain.payment import STATUS_OF
 from payment_service.domain.refund import B2C_AMOUNT_MAX, B2C_AMOUNT_MIN, RefundBar
+from payment_service.domain.risk import Rule
 from runtime.alarms import raise_alarm
 
 DOMAIN: Final = "mpesa-payments"
@@ -86,6 +88,12 @@ _WHY_NO_REFUND: Final[Mapping[RefundBar, str]] = {
     RefundBar.NEEDS_APPROVAL: "A second operator has to agree to so much money going back.",
     RefundBar.NOT_SET_UP: "Refunds are not set up. The operator of this service has to set PAYMENTS_INITIATOR_NAME,"
     " PAYMENTS_INITIATOR_PASSWORD_FILE and PAYMENTS_INITIATOR_CERTIFICATE_FILE.",
+}
+
+_HAD_ITS_SHARE: Final[Mapping[str, str]] = {
+    "phone": "This phone gets no further prompt now.",
+    "booking": "No further prompt is sent for this booking now.",
+    "caller": "You have asked for as many prompts as you may for now.",
 }
 
 _log = structlog.get_logger(__name__)
@@ -175,9 +183,8 @@ def answer_to(error: Exception, clock: Callable[[], datetime]) -> Answer:
                 metadata["payment_ids"] = ",".join(str(one.payment_id) for one in error.one_of)
                 why += f" They are {' and '.join(str(one.payment_id) for one in error.one_of)}."
             return Answer(code.FAILED_PRECONDITION, "REFUND_NOT_POSSIBLE", why, metadata, violations)
-        case PromptsStopped():
-            metadata = {"since": error.since.isoformat(), "why": error.reason}
-            return Answer(code.FAILED_PRECONDITION, "PROMPTS_STOPPED", text, metadata)
+        case PromptsStopped() | RiskRefused():
+            return _no_prompt(error, clock())
         case PaymentNotFound():
             return Answer(code.NOT_FOUND, "PAYMENT_NOT_FOUND", text)
         case CaseNotFound() | CaseChanged() | CaseAlreadySettled() | ResolutionRefused():
@@ -272,6 +279,21 @@ def _barred(error: BookingBarred, now: datetime) -> Answer:
             )
         case _:
             assert_never(error.bar)
+
+
+def _no_prompt(error: PromptsStopped | RiskRefused, now: datetime) -> Answer:
+    """Why and until when; the number of a rule's limit would help whoever is to be kept off."""
+    if isinstance(error, PromptsStopped):
+        metadata = {"since": error.since.isoformat(), "why": error.reason}
+        return Answer(grpc.StatusCode.FAILED_PRECONDITION, "PROMPTS_STOPPED", str(error), metadata)
+    wait = max(error.retry_at - now, timedelta(0)) if error.retry_at is not None else None
+    when = f" Ask again from {error.retry_at:%Y-%m-%d %H:%M:%S} UTC on." if error.retry_at is not None else ""
+    if error.rule is Rule.PHONE_BLOCKED:
+        text = f"An operator has seen to it that this phone gets no prompts.{when}"
+        return Answer(grpc.StatusCode.FAILED_PRECONDITION, "PHONE_BLOCKED", text, retry_after=wait)
+    text = _HAD_ITS_SHARE[error.rule.subject] + (when or " Waiting does not help: ask for a smaller amount.")
+    metadata = {"subject": error.rule.subject, "rule": error.rule.value}
+    return Answer(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_PROMPTS", text, metadata, retry_after=wait)
 
 
 def _fault(error: Exception) -> Answer:

@@ -22,6 +22,8 @@ from sqlalchemy import (
 )
 
 from payment_service.store.approval_tables import approvals
+from payment_service.store.refund_tables import refunds
+from payment_service.store.risk_tables import risk_list
 from payment_service.store.tables import metadata, payments, required, when
 
 access_tokens = Table(
@@ -121,5 +123,7 @@ prompt_switch = Table(
     PrimaryKeyConstraint("position", name="prompt_switch_pk"),
 )
 
-whole_schema = approvals.metadata
-"""All tables: those of `tables`, those of refunds and approvals, and these."""
+_ELSEWHERE = (approvals, refunds, risk_list)
+"""Their files have to be read for their tables to be known."""
+whole_schema = metadata
+"""All tables: those of `tables`, of refunds, of approvals and of risk, and these."""

@@ -39,6 +39,7 @@ from payment_service.domain.errors import (
     RefundBarred,
     RequestIdReused,
     ResolutionRefused,
+    RiskRefused,
     SecondPersonNeeded,
     ShuttingDown,
     StoreUnavailable,
@@ -46,6 +47,7 @@ from payment_service.domain.errors import (
 )
 from payment_service.domain.payment import LatePaymentPolicy, Payment, State
 from payment_service.domain.refund import RefundBar
+from payment_service.domain.risk import Rule
 from payment_service.rpc.errors import Answer, CallerNotAllowed, ReaderTooSlow, TooManyCalls, answer_to
 from scripts.error_catalogue import main, render_catalogue
 
@@ -96,6 +98,8 @@ EVERY_ERROR: list[tuple[Exception, str, grpc.StatusCode]] = [
     ),
     (BookingBarred(Bar.UNDER_REVIEW, a_payment()), "BOOKING_UNDER_REVIEW", grpc.StatusCode.FAILED_PRECONDITION),
     (CancelTooLate(a_payment(state=State.SENDING)), "CANCEL_TOO_LATE", grpc.StatusCode.FAILED_PRECONDITION),
+    (RiskRefused(Rule.PHONE_UNPAID, NOW), "TOO_MANY_PROMPTS", grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (RiskRefused(Rule.PHONE_BLOCKED, None), "PHONE_BLOCKED", grpc.StatusCode.FAILED_PRECONDITION),
     (PromptsStopped(NOW, "wrong prices"), "PROMPTS_STOPPED", grpc.StatusCode.FAILED_PRECONDITION),
     (
         RefundBarred(RefundBar.NOT_PAID, a_payment()),
@@ -128,6 +132,16 @@ def test_each_error_has_its_reason_and_code(error: Exception, reason: str, code:
     assert told.message
     # The comment in the API begins with the code: callers read that, and it must be true.
     assert render_catalogue().find(f"| `{reason}` | {code.name} |") >= 0
+
+
+def test_a_refusal_by_a_rule_says_when_to_ask_again_and_no_limit() -> None:
+    refusal = RiskRefused(Rule.PHONE_UNANSWERED, NOW + timedelta(minutes=7))
+    answer = answer_to(refusal, lambda: NOW)
+    assert answer.message == "This phone gets no further prompt now. Ask again from 2026-11-23 08:07:00 UTC on."
+    assert answer.retry_after == timedelta(minutes=7)
+    assert answer.metadata == {"subject": "phone", "rule": "PHONE_UNANSWERED"}
+    for_ever = answer_to(RiskRefused(Rule.PHONE_BLOCKED, None), lambda: NOW)
+    assert (for_ever.retry_after, for_ever.metadata) == (None, {})
 
 
 def test_every_reason_is_used_and_every_error_of_the_domain_is_answered() -> None:

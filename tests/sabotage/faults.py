@@ -49,6 +49,8 @@ SENT_REFUNDS = "tests/application/refunding/test_send_refunds.py"
 TAKEN_BACK = "tests/domain/test_taken_back.py"
 IDENTITY = "tests/rpc/test_identity.py"
 CORE_CHANNEL = "tests/callback_gateway/test_core_channel.py"
+RISK = "tests/domain/test_risk.py"
+WEIGHED = "tests/application/collecting/test_weigh_risk.py"
 
 FAULTS = (
     Fault(
@@ -99,6 +101,41 @@ FAULTS = (
         "if isinstance(fact, SendClaimed) and not self._tools.clock.agrees:",
         "if isinstance(fact, SendClaimed) and self._tools.clock is None:",
         (f"{CLOCK}::test_a_process_whose_clock_is_wrong_claims_no_send",),
+    ),
+    Fault(
+        "a phone that nobody answers is rung a fourth time",
+        "payment_service/domain/risk.py",
+        "        if sum_so_far > limit.most and not over:",
+        "        if sum_so_far > limit.most + 1 and not over:",
+        (f"{RISK}::test_a_phone_that_nobody_answers_is_not_rung_a_fourth_time_in_an_hour",),
+    ),
+    Fault(
+        "a rule in shadow refuses",
+        "payment_service/domain/risk.py",
+        "for one in found if one.mode is Mode.ENFORCE)",
+        "for one in found if one.mode is not Mode.OFF)",
+        (f"{WEIGHED}::test_a_rule_in_shadow_lets_through_and_keeps_what_it_would_have_refused",),
+    ),
+    Fault(
+        "two processes ring one phone once too often",
+        "payment_service/store/risk.py",
+        "SELECT count(pg_advisory_xact_lock(1919512167, key)) FROM",
+        "SELECT count(key) FROM",
+        (f"{WEIGHED}::test_of_two_processes_that_meet_at_the_limit_one_is_refused",),
+    ),
+    Fault(
+        "two processes let a caller through once too often",
+        "payment_service/store/migrations/versions/0021_risk.py",
+        "CHECK (counted <= most)",
+        "CHECK (counted <= most + 1)",
+        (f"{WEIGHED}::test_of_two_processes_that_meet_at_the_limit_one_is_refused",),
+    ),
+    Fault(
+        "a repeat is refused as one prompt too many",
+        "payment_service/application/collecting/create_payment.py",
+        "elif _names(new) & made_here:",
+        "elif _names(new) & set():",
+        (f"{WEIGHED}::test_repeats_in_one_group_are_one_payment_up_to_the_limit",),
     ),
     Fault(
         "a push whose answer was lost counts as not sent, and goes out again",

@@ -203,6 +203,21 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     {"approval_id": "01a207be-15e6-7274-9063-6df81580c72e", "asked_by":
     "amina"}}
     """
+    ERROR_REASON_TOO_MANY_PROMPTS: _ErrorReason.ValueType  # 24
+    """RESOURCE_EXHAUSTED. A rule against unwanted prompts refuses this one;
+    metadata "subject" (phone, booking or caller: what has had its share) and
+    "rule". RetryInfo says how long to wait; without it, waiting does not help.
+    Nothing was made, no phone rang, and the request id stays free. Offer
+    another way to pay, or, where the subject is a phone, another phone.
+    Sample: {"reason": "TOO_MANY_PROMPTS", "domain": "mpesa-payments",
+    "metadata": {"subject": "phone", "rule": "PHONE_UNANSWERED"}}
+    """
+    ERROR_REASON_PHONE_BLOCKED: _ErrorReason.ValueType  # 25
+    """FAILED_PRECONDITION. An operator has put this phone on the list of those
+    that get no prompts; RetryInfo says for how long, where that has an end.
+    Nothing was made, and the request id stays free. Offer another way to pay.
+    Sample: {"reason": "PHONE_BLOCKED", "domain": "mpesa-payments"}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The catalogue of errors. Each error carries google.rpc.ErrorInfo with
@@ -390,5 +405,20 @@ person; metadata "approval_id" and "asked_by". Nothing was asked for.
 Sample: {"reason": "APPROVAL_WAITS", "domain": "mpesa-payments", "metadata":
 {"approval_id": "01a207be-15e6-7274-9063-6df81580c72e", "asked_by":
 "amina"}}
+"""
+ERROR_REASON_TOO_MANY_PROMPTS: ErrorReason.ValueType  # 24
+"""RESOURCE_EXHAUSTED. A rule against unwanted prompts refuses this one;
+metadata "subject" (phone, booking or caller: what has had its share) and
+"rule". RetryInfo says how long to wait; without it, waiting does not help.
+Nothing was made, no phone rang, and the request id stays free. Offer
+another way to pay, or, where the subject is a phone, another phone.
+Sample: {"reason": "TOO_MANY_PROMPTS", "domain": "mpesa-payments",
+"metadata": {"subject": "phone", "rule": "PHONE_UNANSWERED"}}
+"""
+ERROR_REASON_PHONE_BLOCKED: ErrorReason.ValueType  # 25
+"""FAILED_PRECONDITION. An operator has put this phone on the list of those
+that get no prompts; RetryInfo says for how long, where that has an end.
+Nothing was made, and the request id stays free. Offer another way to pay.
+Sample: {"reason": "PHONE_BLOCKED", "domain": "mpesa-payments"}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -6,7 +6,6 @@ another process inserts in between makes the insert skip a row, and a skipped
 request is decided again with that row in sight.
 """
 
-import secrets
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,15 +14,24 @@ from uuid import UUID
 import structlog
 from uuid_utils.compat import uuid7
 
+from payment_service.application.collecting.account_references import drawn_references
+from payment_service.application.collecting.weigh_risk import (
+    RiskWeighing,
+    Weighed,
+    read_history,
+    risk_lock,
+    risk_reads,
+)
 from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.request_encoding import REQUEST_ENCODING, conflict, encoded, fingerprint
 from payment_service.domain.decisions import bar_to_new_attempt, first_row
-from payment_service.domain.errors import BookingBarred, PromptsStopped, RequestIdReused, StoreUnavailable
+from payment_service.domain.errors import BookingBarred, PromptsStopped, RequestIdReused, RiskRefused, StoreUnavailable
 from payment_service.domain.facts import SendClaimed
 from payment_service.domain.findings import Surroundings
 from payment_service.domain.payment import Payment, PaymentRequest, PhoneWarning, RetryRequest, Times
 from payment_service.domain.pull import ACCOUNT_REFERENCE_UNIQUE_FOR
+from payment_service.domain.risk import Policy
 from payment_service.domain.transitions import apply
 from payment_service.domain.views import EventType, event_type
 from payment_service.security.chain import START
@@ -38,12 +46,7 @@ from payment_service.store.payments import PHONE_INDEX, EarlierPayment, Prompt, 
 from payment_service.store.pipeline import BEGIN, COMMIT, ROLLBACK, Connection, run_together
 from payment_service.store.prompt_switch import LATEST_TURN, SwitchTurn, stopping_turn
 from payment_service.telemetry import trace_id
-from runtime.callback_tokens import REFERENCE_ALPHABET, new_reference
-
-ACCOUNT_CODE_LENGTH = 3
-ACCOUNT_CODE_ALPHABET = REFERENCE_ALPHABET.upper()
-DRAWS = 5
-"""Codes drawn at once; when all are taken, the payment's own reference is shown instead."""
+from runtime.callback_tokens import new_reference
 
 DESCRIPTION_DEFAULT = "Booking"
 """What the payer sees as the description when the caller gives none."""
@@ -80,8 +83,8 @@ class Created:
     """What to send; None for a replay: whoever made the payment sends it."""
 
 
-Decision = Created | RequestIdReused | BookingBarred | PromptsStopped | None
-"""None: skipped by the insert, to be decided again."""
+Decision = Created | RequestIdReused | BookingBarred | PromptsStopped | RiskRefused | None
+"""None: skipped by the insert, or beside another of its group, to be decided again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,8 @@ class CreatingTools:
     """Receives the money of requests that name none."""
     clock: DatabaseClock
     times: Times
+    risk: Policy
+    """The rules against prompts that nobody wants."""
 
 
 async def create_payment(
@@ -112,8 +117,8 @@ async def create_payment(
 
     Many callers at once share transactions. `retry` is what was asked where the request was made from one.
 
-    Raises RequestIdReused, BookingBarred, PromptsStopped, Overloaded or StoreUnavailable. None of them leaves a row but
-    the last, which cannot know: the store may have stopped answering in the middle of a commit.
+    Raises RequestIdReused, BookingBarred, PromptsStopped, RiskRefused, Overloaded or StoreUnavailable. None of them
+    leaves a payment but the last, which cannot know: the store may have stopped answering in the middle of a commit.
     """
     new = NewPayment(payment_id or uuid7(), caller, request, warning, trace_parent, retry or request, claim_id)
     for _ in range(ROUNDS_MAX):
@@ -121,7 +126,7 @@ async def create_payment(
         match decision:
             case Created():
                 return decision
-            case RequestIdReused() | BookingBarred() | PromptsStopped():
+            case RequestIdReused() | BookingBarred() | PromptsStopped() | RiskRefused():
                 raise decision
             case None:
                 continue
@@ -131,9 +136,12 @@ async def create_payment(
 async def create_payments(tools: CreatingTools, conn: Connection, group: Sequence[NewPayment]) -> Sequence[Decision]:
     """Decide and insert a group of requests in one transaction; one decision each, in order."""
     asked_at = tools.clock.own_time()
-    drawn = {new.payment_id: _account_references(new.request) for new in group}
-    found = await _read(tools, conn, group, [c for candidates in drawn.values() for c in candidates])
+    drawn = {new.payment_id: drawn_references(new.request) for new in group}
+    weighed = {new.payment_id: _weighed(tools, new) for new in group}
+    candidates = [reference for references in drawn.values() for reference in references]
+    found = await _read(tools, conn, group, list(weighed.values()), candidates)
     now, taken = tools.clock.learn(asked_at, found.read_at), found.account_references
+    made_here: set[tuple[str, str, str]] = set()
     decisions: list[Decision] = []
     rows: dict[UUID, tuple[Stored, RequestColumns]] = {}
     events: list[LoggedEvent] = []
@@ -146,19 +154,27 @@ async def create_payments(tools: CreatingTools, conn: Connection, group: Sequenc
             decisions.append(BookingBarred(*bar))
         elif found.stopped is not None:
             decisions.append(PromptsStopped(found.stopped.turned_at, found.stopped.reason))
+        elif _names(new) & made_here:
+            # To be decided beside the payment of its request or booking: a repeat is no business of any rule.
+            decisions.append(None)
+        elif (refused := found.risk.weigh(weighed[new.payment_id], now)) is not None:
+            decisions.append(refused)
         else:
             stored, made = _first_versions(tools, new, siblings, now)
             account_reference = next((a for a in drawn[new.payment_id] if a not in taken), stored.payment.reference)
             taken.add(account_reference)
-            rows[new.payment_id] = (stored, _request_columns(tools, new, account_reference))
+            made_here |= _names(new)
+            phone = weighed[new.payment_id].phone
+            rows[new.payment_id] = (stored, _request_columns(tools, new, phone, account_reference))
             events.extend(made)
             prompt = _prompt(tools, new, stored.payment, account_reference)
             decisions.append(Created(stored.payment, replayed=False, prompt=prompt))
-    skipped = await _insert(tools, conn, group, rows, events)
+    skipped = await _insert(tools, conn, group, rows, events, found.risk)
     decided = [None if new.payment_id in skipped else decision for new, decision in zip(group, decisions, strict=True)]
     for decision in decided:
         if isinstance(decision, Created) and decision.payment.payment_id in rows:
             _report(decision)
+    found.risk.report()
     return await _looked_up_again(tools, conn, group, decided)
 
 
@@ -168,15 +184,18 @@ async def _insert(
     group: Sequence[NewPayment],
     rows: Mapping[UUID, tuple[Stored, RequestColumns]],
     events: Sequence[LoggedEvent],
+    risk: RiskWeighing,
 ) -> Set[UUID]:
     """Insert and commit; the ids of the payments that were skipped."""
     if not rows:
-        await run_together(conn, [ROLLBACK])
+        kept = risk.writes()
+        await run_together(conn, [*kept, COMMIT if kept else ROLLBACK])
         return set()
     # Sorted, so that two processes insert the same bookings in the same order: they may wait, and rarely in a ring.
     ordered = sorted(group, key=lambda new: (new.request.booking_id, new.request.request_id))
     insert = store.insert_payments(tools.sealer, [rows[new.payment_id] for new in ordered if new.payment_id in rows])
-    inserted, *_ = await run_together(conn, [insert, event_log.append_of_inserted(events), COMMIT])
+    appended = event_log.append_of_inserted(events)
+    inserted, *_ = await run_together(conn, [insert, *risk.writes(), appended, COMMIT])
     return rows.keys() - {row[0] for row in inserted.rows}
 
 
@@ -187,7 +206,7 @@ async def _looked_up_again(
     unsure = [
         (new.caller, new.request.request_id)
         for new, decision in zip(group, decisions, strict=True)
-        if decision is None or isinstance(decision, BookingBarred | PromptsStopped)
+        if decision is None or isinstance(decision, BookingBarred | PromptsStopped | RiskRefused)
     ]
     if not unsure:
         return decisions
@@ -220,29 +239,49 @@ class _Found:
     """Those of the drawn ones that are in use."""
     stopped: SwitchTurn | None
     """Who has stopped all new prompts."""
+    risk: RiskWeighing
 
 
 async def _read(
-    tools: CreatingTools, conn: Connection, group: Sequence[NewPayment], candidates: Sequence[str]
+    tools: CreatingTools,
+    conn: Connection,
+    group: Sequence[NewPayment],
+    weighed: Sequence[Weighed],
+    candidates: Sequence[str],
 ) -> _Found:
+    now = tools.clock()
     # The bookings first: each statement sees what is committed by then, so that a payment another process has just made
     # of the same request is found as the repeat that it is, and not looked up again as an attempt in the way.
+    lock, risk = risk_lock(tools.risk, weighed), risk_reads(tools.risk, weighed, now)
     statements = [
         BEGIN,
+        *lock,
         store.payments_of_bookings([(new.caller, new.request.booking_id) for new in group]),
         store.payments_of_requests([(new.caller, new.request.request_id) for new in group]),
         DATABASE_NOW,
         LATEST_TURN,
+        *risk,
     ]
     if candidates:
-        since = tools.clock() - ACCOUNT_REFERENCE_UNIQUE_FOR
-        statements.append(store.account_references_in_use(candidates, since))
-    _, bookings, requests, reading, switch, *references = await run_together(conn, statements)
+        statements.append(store.account_references_in_use(candidates, now - ACCOUNT_REFERENCE_UNIQUE_FOR))
+    bookings, requests, reading, switch, *others = (await run_together(conn, statements))[1 + len(lock) :]
+    references, history = others[len(risk) :], read_history(tools.risk, weighed, others[: len(risk)])
     made = [store.earlier_payment(row, tools.sealer) for row in requests.rows]
     earlier = {(before.use.caller, before.use.request_id): before for before in made}
     taken = {row[0] for result in references for row in result.rows}
     attempts = [store.stored(row, tools.sealer).payment for row in bookings.rows]
-    return _Found(reading.rows[0][0], earlier, _by_booking(attempts), taken, stopping_turn(switch.rows))
+    weighing = RiskWeighing(tools.risk, history, now)
+    return _Found(reading.rows[0][0], earlier, _by_booking(attempts), taken, stopping_turn(switch.rows), weighing)
+
+
+def _weighed(tools: CreatingTools, new: NewPayment) -> Weighed:
+    phone = tools.sealer.index(PHONE_INDEX, new.request.phone_number)
+    return Weighed(new.payment_id, new.caller, new.request, phone)
+
+
+def _names(new: NewPayment) -> Set[tuple[str, str, str]]:
+    """What no two payments of a group may have in common."""
+    return {("request", new.caller, new.request.request_id), ("booking", new.caller, new.request.booking_id)}
 
 
 def _first_versions(
@@ -308,14 +347,14 @@ def _prompt(tools: CreatingTools, new: NewPayment, payment: Payment, account_ref
     )
 
 
-def _request_columns(tools: CreatingTools, new: NewPayment, account_reference: str) -> RequestColumns:
+def _request_columns(tools: CreatingTools, new: NewPayment, phone: bytes, account_reference: str) -> RequestColumns:
     request, row_id = new.request, new.payment_id.bytes
     encoding = encoded(new.asked)
     return RequestColumns(
         request_id=request.request_id,
         shortcode=request.shortcode or tools.default_shortcode,
         phone_number=tools.sealer.seal(PHONE_NUMBER, row_id, request.phone_number.encode()),
-        phone_index_a=tools.sealer.index(PHONE_INDEX, request.phone_number),
+        phone_index_a=phone,
         phone_warning=new.warning,
         account_reference=account_reference,
         transaction_desc=request.description or DESCRIPTION_DEFAULT,
@@ -327,14 +366,6 @@ def _request_columns(tools: CreatingTools, new: NewPayment, account_reference: s
         request_key_id=tools.request_fingerprint_keys.current_id,
         trace_parent=new.trace_parent,
     )
-
-
-def _account_references(request: PaymentRequest) -> list[str]:
-    """Candidates for what the payer sees as the account; the first that is free is taken."""
-    if not request.account_reference:
-        return []
-    codes = ("".join(secrets.choice(ACCOUNT_CODE_ALPHABET) for _ in range(ACCOUNT_CODE_LENGTH)) for _ in range(DRAWS))
-    return [request.account_reference + code for code in codes]
 
 
 def _replayed(tools: CreatingTools, new: NewPayment, before: EarlierPayment) -> Created | RequestIdReused:

@@ -25,7 +25,7 @@ from payment_service.application.collecting.send_prompt import (
 )
 from payment_service.application.following.read_payments import PaymentReads, get_payment
 from payment_service.application.recording.group_commit import GroupCommit
-from payment_service.domain.errors import BookingBarred, Overloaded, PromptsStopped, RequestIdReused
+from payment_service.domain.errors import BookingBarred, Overloaded, PromptsStopped, RequestIdReused, RiskRefused
 from payment_service.domain.payment import Payment, PaymentRequest, PhoneWarning, RetryRequest, Status
 from payment_service.domain.views import Answered, view_of
 from payment_service.store.payments import Prompt
@@ -105,7 +105,7 @@ class InitiatePayments:
             )
             if claim is not None and claim.holds(created.payment):
                 held = HeldClaim(claim, created.payment)
-        except (RequestIdReused, BookingBarred, PromptsStopped, Overloaded):
+        except (RequestIdReused, BookingBarred, PromptsStopped, RiskRefused, Overloaded):
             raise
         except Exception:
             if claim is not None:

@@ -8,7 +8,7 @@ where every payment is made.
 from collections.abc import Sequence
 from datetime import datetime
 
-from payment_service.application.collecting.create_payment import ACCOUNT_CODE_LENGTH
+from payment_service.application.collecting.account_references import ACCOUNT_CODE_LENGTH
 from payment_service.application.collecting.initiate_payment import InitiatePayments
 from payment_service.application.following.read_payments import reading, request_id_known
 from payment_service.domain.errors import InvalidRequest, PaymentNotFound, Violation
