@@ -140,9 +140,18 @@ def question(seen: pb.GetCaseResponse, resolution: str, receipt: str | None) -> 
     payment = f"booking {case.booking_id}, which has {_name(mine)} now" if mine is not None else "no payment"
     if resolution == "accept":
         return f"Accept {money}{of} for {payment}?"
+    if resolution in ("refunded", "not-refunded"):
+        back = f"has gone back by {receipt}" if resolution == "refunded" else "has not gone back and never will"
+        return f"Say for ever that refund {case.refund.refund_id} of {_money(case.refund.amount)} {back}?"
     if resolution == "return":
         return f"Send {money}{of} back to the payer, and away from {payment}?"
     return f"Dismiss case {_kind(case)} about {money}{of} and {payment}?"
+
+
+def question_whether_to_take(seen: pb.GetCaseResponse) -> str:
+    """The same, of taking the case."""
+    now = f", which {seen.case.owner} has now" if seen.case.owner else ""
+    return f"Look after case {_kind(seen.case)} of booking {seen.case.booking_id}{now}?"
 
 
 def _case_line(case: pb.Case) -> str:
@@ -179,14 +188,20 @@ def _refund_of_case(refund: pb.CaseRefund) -> str:
 
 
 def _ways(case: pb.Case) -> list[str]:
-    if case.HasField("refund") and not case.refund.HasField("end_time"):
+    under_way = case.HasField("refund") and not case.refund.HasField("end_time")
+    if under_way and case.kind != pb.CASE_KIND_REFUND:
         return ["  The money is on its way back: the case ends once that is proven, and comes back if it fails."]
-    ways = [pb.CaseResolution.Name(way).removeprefix("CASE_RESOLUTION_").lower() for way in case.allowed_resolutions]
+    ways = [_typed(way) for way in case.allowed_resolutions]
     if not ways:
         return []
     usual, *others = ways
     also = f", or {' or '.join(others)}" if others else ""
-    return [f"  To settle it: payment-service cases resolve {case.case_id} {usual} --reason …{also}"]
+    return [f"  To settle it: payment-service cases resolve {case.case_id} {usual} --etag {case.etag} --reason …{also}"]
+
+
+def _typed(way: pb.CaseResolution.ValueType) -> str:
+    """A resolution as it is typed."""
+    return pb.CaseResolution.Name(way).removeprefix("CASE_RESOLUTION_").lower().replace("_", "-")
 
 
 def _payment(found: pb.FoundPayment, *, mine: bool) -> list[str]:

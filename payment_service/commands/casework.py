@@ -1,16 +1,18 @@
 """`payment-service cases`, `payments` and `prompts`: clients of the running service, without a database and keys.
 
-What an operator decides is asked for once before it is done, or taken as said with --yes. The service is told how the
-case stood when it was shown, and refuses a decision on an old picture.
+What an operator decides is asked for once, with the case shown, before it is done; or it is taken as said with --yes
+and the etag of what was shown before. The service refuses a decision on an old picture.
 """
 
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 from mpesa_payments.v1 import operations_service_pb2 as pb
+from rich.console import Console
 
 from payment_service.commands import case_screens as screens
 from payment_service.commands.account import account
@@ -31,9 +33,13 @@ class Resolution(StrEnum):
     ACCEPT = "accept"
     DISMISS = "dismiss"
     RETURN = "return"
+    REFUNDED = "refunded"
+    NOT_REFUNDED = "not-refunded"
 
 
 Case = Annotated[str, typer.Argument(help="A case's id.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking; takes --etag as well.")]
+Etag = Annotated[str | None, typer.Option(help="Of the case as you have seen it: `cases show` prints it.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=1_000, help="How many at most.")]
 
 
@@ -63,13 +69,19 @@ def show_case(case: Case, service: Service = None, output: As = Output.TEXT) -> 
 
 @cases.command("take")
 def take_case(
-    case: Case, reason: Reason, operator: Name = None, service: Service = None, output: As = Output.TEXT
+    case: Case,
+    reason: Reason,
+    yes: Yes = False,
+    etag: Etag = None,
+    operator: Name = None,
+    service: Service = None,
+    output: As = Output.TEXT,
 ) -> None:
-    """Look after a case from now on, so that nobody else works on it."""
+    """Look after a case from now on, so that nobody else works on it. Shows it and asks once before."""
 
     async def take(stub: Any) -> pb.TakeCaseResponse:
-        seen = await stub.GetCase(pb.GetCaseRequest(case_id=case), timeout=CALL_SECONDS)
-        asked = pb.TakeCaseRequest(case_id=case, etag=seen.case.etag, operator=operator or account(), reason=reason)
+        seen = await _seen(stub, case, etag, yes, screens.question_whether_to_take)
+        asked = pb.TakeCaseRequest(case_id=case, etag=seen, operator=operator or account(), reason=reason)
         taken: pb.TakeCaseResponse = await stub.TakeCase(asked, timeout=CALL_SECONDS)
         return taken
 
@@ -82,23 +94,22 @@ def resolve_case(
     resolution: Annotated[Resolution, typer.Argument(help="What you decide.", case_sensitive=False)],
     reason: Reason,
     receipt: Annotated[
-        str | None, typer.Option(help="The M-Pesa receipt of the money, where the case names none.")
+        str | None,
+        typer.Option(help="The M-Pesa receipt of the money where the case names none, or of what went back."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
-    etag: Annotated[str | None, typer.Option(help="As shown by `cases show --output json`: nothing else then.")] = None,
+    yes: Yes = False,
+    etag: Etag = None,
     operator: Name = None,
     service: Service = None,
     output: As = Output.TEXT,
 ) -> None:
-    """Settle a case, or send its money back. Asks once before it is done; the booking is told at once what follows."""
+    """Settle a case, or send its money back. Shows it and asks once before; the booking is told what follows."""
 
     async def resolve(stub: Any) -> pb.ResolveCaseResponse:
-        seen = await stub.GetCase(pb.GetCaseRequest(case_id=case), timeout=CALL_SECONDS)
-        if not yes:
-            confirm(screens.question(seen, resolution.value, receipt))
+        seen = await _seen(stub, case, etag, yes, lambda file: screens.question(file, resolution.value, receipt))
         asked = pb.ResolveCaseRequest(
             case_id=case,
-            etag=etag or seen.case.etag,
+            etag=seen,
             resolution=pb.CaseResolution.Value(f"CASE_RESOLUTION_{resolution.name}"),
             operator=operator or account(),
             reason=reason,
@@ -193,6 +204,22 @@ def _turn(
 
 
 _NAIROBI_AHEAD = timedelta(hours=3)
+
+
+async def _seen(
+    stub: Any, case: str, etag: str | None, yes: bool, question: Callable[[pb.GetCaseResponse], str]
+) -> str:
+    """The etag of what the operator decides on: it was shown before, or is shown now."""
+    if yes:
+        if etag is None:
+            raise StartRefused(
+                "--yes decides on what you have seen before: give its --etag, which `cases show` prints."
+            )
+        return etag
+    file: pb.GetCaseResponse = await stub.GetCase(pb.GetCaseRequest(case_id=case), timeout=CALL_SECONDS)
+    screens.show_case(Console(stderr=True), file)
+    confirm(question(file))
+    return etag or file.case.etag
 
 
 def _kind(name: str) -> "pb.CaseKind.ValueType":

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from payment_service.domain.consent import act_digest, marked
+from payment_service.domain.refund_ends import RefundEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,30 @@ class CaseReturned:
         return marked(own, self.consent)
 
 
-CaseSettled = CaseAccepted | CaseDismissed
+@dataclass(frozen=True, slots=True)
+class CaseRefundFound:
+    """An operator has found out what became of a refund that nobody could tell of."""
+
+    case_id: UUID
+    opened_by: str
+    operator: str
+    why: str
+    refund_id: UUID | None
+    """None where the case is about no refund: nothing can be found of it then."""
+    returned: bool
+    """The money has gone back; otherwise it has not, and never will by this refund."""
+    receipt: str | None = None
+    """Under which the M-Pesa portal shows that the money went back."""
+    means: RefundEnd | None = None
+    """What it says to the payment. None where the reversal of another refund has returned the same money."""
+
+    @property
+    def fact_id(self) -> str:
+        resolution = "REFUNDED" if self.returned else "NOT_REFUNDED"
+        return settlement_id(self.case_id, resolution, self.operator, self.why, self.receipt)
+
+
+CaseSettled = CaseAccepted | CaseDismissed | CaseRefundFound
 """What ends the case that it is about."""
 CaseDecided = CaseSettled | CaseReturned
 

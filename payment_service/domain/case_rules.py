@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, assert_never
 
-from payment_service.domain.case_facts import CaseAccepted, CaseDecided, CaseDismissed, CaseReturned
+from payment_service.domain.case_facts import CaseAccepted, CaseDecided, CaseDismissed, CaseRefundFound, CaseReturned
 from payment_service.domain.cases import CaseKind
 from payment_service.domain.refund import RefundReason
 
@@ -24,6 +24,10 @@ class Resolution(StrEnum):
     """Nothing in the case is for this payment, or it has been dealt with elsewhere."""
     RETURN = "RETURN"
     """The money goes back to its payer: a refund is begun, and the case ends once it is done."""
+    REFUNDED = "REFUNDED"
+    """A refund that nobody could tell of has gone back to the payer: the M-Pesa portal shows it."""
+    NOT_REFUNDED = "NOT_REFUNDED"
+    """It has not: it counts as failed, and another one may be begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +113,11 @@ RULES: Mapping[CaseKind, CaseRules] = {
         "The payment was paid a second time, with another receipt. Send the second money back, and dismiss.",
     ),
     CaseKind.REFUND: CaseRules(
-        (_DISMISS,),
+        (_DISMISS, Resolution.REFUNDED, Resolution.NOT_REFUNDED),
         _MONEY_WAITS,
-        "A refund did not go as asked. Compare it with the M-Pesa portal; dismiss when the money is where it belongs,"
-        " and not while the refund is under way.",
+        "A refund did not go as asked. Look for it in the M-Pesa portal. If it is UNCERTAIN, settle it as refunded,"
+        " with the receipt number under which the money went back, or, a day after the send, as not refunded. If it has"
+        " ended, dismiss when the money is where it belongs.",
     ),
     CaseKind.TAKEN_BACK: CaseRules(
         (_DISMISS,),
@@ -173,6 +178,8 @@ def resolution_of(fact: CaseDecided) -> Resolution:
             return Resolution.DISMISS
         case CaseReturned():
             return Resolution.RETURN
+        case CaseRefundFound():
+            return Resolution.REFUNDED if fact.returned else Resolution.NOT_REFUNDED
         case _:
             assert_never(fact)
 

@@ -12,15 +12,15 @@ from payment_service.domain.facts import (
     REFUND_DUE,
     Fact,
     ReceiptProven,
-    RefundDone,
-    RefundFailed,
     RefundInDoubt,
     RefundRequested,
     ResultReported,
     TakenBack,
+    refund_end,
     unread_fact_id,
 )
 from payment_service.domain.payment import LIVE_STATES, Payment, State
+from payment_service.domain.refund_ends import RefundDone
 
 
 class CaseKind(StrEnum):
@@ -89,7 +89,8 @@ def ends_by_itself(case: OpenCase, after: Payment, fact: Fact, proven_receipt: s
 
     `after` is the payment as the fact leaves it, `proven_receipt` the receipt that the fact has proven to be its own.
     """
-    if case.refund_id is not None and isinstance(fact, RefundDone) and fact.refund_id == case.refund_id:
+    end = refund_end(fact)
+    if isinstance(end, RefundDone) and end.refund_id == case.refund_id:
         return True
     match case.kind:
         case CaseKind.UNCLAIMED_MONEY | CaseKind.FOREIGN_IDS:
@@ -101,10 +102,11 @@ def ends_by_itself(case: OpenCase, after: Payment, fact: Fact, proven_receipt: s
             return after.receipt is not None or after.paid_twice or after.unpaid_proof is not None
         case kind if kind in OWN_MONEY:
             sent_back = isinstance(fact, RefundRequested) and fact.by_itself is not None
-            return sent_back or (isinstance(fact, RefundDone | TakenBack) and after.state is State.REFUNDED)
-        case CaseKind.REFUND if isinstance(fact, RefundDone | RefundFailed):
+            went_back = isinstance(end, RefundDone) or isinstance(fact, TakenBack)
+            return sent_back or (went_back and after.state is State.REFUNDED)
+        case CaseKind.REFUND if end is not None:
             # Nobody knew for a day, and now it is known.
-            return case.fact_id == RefundInDoubt(fact.refund_id, REFUND_DUE, is_money=False).fact_id
+            return case.fact_id == RefundInDoubt(end.refund_id, REFUND_DUE, is_money=False).fact_id
         case CaseKind.UNREAD_CALLBACK:
             return isinstance(fact, ResultReported) and case.fact_id == unread_fact_id(fact.fact_id)
         case _:

@@ -17,6 +17,7 @@ from payment_service.domain.facts import (
     TakenBack,
     Verdict,
     WatchEnded,
+    refund_end,
 )
 from payment_service.domain.findings import asked_after_prompt
 from payment_service.domain.payment import PAID_STATES, Payment, State, Times, UnpaidProof
@@ -72,8 +73,8 @@ def moved(payment: Payment, target: str, fact: Fact, now: datetime, times: Times
             return payment.but(due_at=None, query_at=None)
         case "block":
             return payment.but(blocks_booking=False)
-        case "RG" | "RD" | "back" | "part" if isinstance(fact, OfRefund):
-            return with_refund(payment, target, fact)
+        case "RG" | "RD" | "back" | "part" if isinstance(told := refund_end(fact) or fact, OfRefund):
+            return with_refund(payment, target, told)
         case "RD" if isinstance(fact, TakenBack):
             return payment.but(state=State.REFUNDED, reason=Reason.TAKEN_BACK)
         case _:

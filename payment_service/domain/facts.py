@@ -10,9 +10,10 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from payment_service.domain.case_facts import CaseAccepted, CaseDismissed, CaseReturned
+from payment_service.domain.case_facts import CaseAccepted, CaseDismissed, CaseRefundFound, CaseReturned
 from payment_service.domain.consent import act_digest, marked
 from payment_service.domain.reasons import Reason
+from payment_service.domain.refund_ends import RefundDone, RefundEnd, RefundFailed
 
 
 class Verdict(StrEnum):
@@ -260,37 +261,6 @@ def refund_request_id(refund_id: UUID, operator: str | None, why: str | None) ->
     return f"{asked}:{act_digest(['REFUND', operator, why or ''])}" if operator else asked
 
 
-@dataclass(frozen=True, slots=True)
-class RefundDone:
-    """The refund is proven."""
-
-    refund_id: UUID
-    amount: int
-    """Whole shillings."""
-    part: bool = False
-    the_rest: bool = True
-    """Nothing of the money is left here now."""
-    others_under_way: bool = False
-    """The fate of another refund of the payment is open."""
-
-    @property
-    def fact_id(self) -> str:
-        return f"refund-done:{self.refund_id}"
-
-
-@dataclass(frozen=True, slots=True)
-class RefundFailed:
-    """The refund is proven not to have happened."""
-
-    refund_id: UUID
-    part: bool = False
-    others_under_way: bool = False
-
-    @property
-    def fact_id(self) -> str:
-        return f"refund-failed:{self.refund_id}"
-
-
 REFUND_DUE = "refund-due"
 """The id of the fact that a timer of the refund has run out."""
 
@@ -351,4 +321,16 @@ Fact = (
     | CaseAccepted
     | CaseDismissed
     | CaseReturned
+    | CaseRefundFound
 )
+
+
+def refund_end(fact: Fact) -> RefundEnd | None:
+    """How a refund has ended, where the fact says so: by a result, or by what a person has found."""
+    match fact:
+        case RefundDone() | RefundFailed():
+            return fact
+        case CaseRefundFound():
+            return fact.means
+        case _:
+            return None

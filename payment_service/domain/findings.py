@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import assert_never
 from uuid import UUID
 
-from payment_service.domain.case_facts import CaseAccepted, CaseDismissed, CaseReturned
+from payment_service.domain.case_facts import CaseAccepted, CaseDismissed, CaseRefundFound, CaseReturned
 from payment_service.domain.cases import OWN_MONEY, CaseKind, OpenCase
 from payment_service.domain.facts import (
     UNREADABLE,
@@ -26,8 +26,6 @@ from payment_service.domain.facts import (
     PromptRefused,
     ReceiptOverdue,
     ReceiptProven,
-    RefundDone,
-    RefundFailed,
     RefundInDoubt,
     RefundRequested,
     ResultReported,
@@ -40,6 +38,7 @@ from payment_service.domain.facts import (
     WatchEnded,
 )
 from payment_service.domain.payment import PAID_STATES, SENDS_MAX, Payment, State, Times, deadline, watch_end
+from payment_service.domain.refund_ends import RefundDone, RefundEnd, RefundFailed
 from payment_service.domain.standings import Standing, standing
 
 
@@ -84,7 +83,8 @@ class Finding(StrEnum):
     REFUND_REST_DONE = "the refund of a part is proven, and no money is left"
     REFUND_FAILED = "the refund is proven to have failed"
     REFUND_PART_FAILED = "the refund of a part is proven to have failed"
-    RETURN_FAILED = "the refund has failed, and the case that it was begun for is still open"
+    RETURN_FAILED = "the refund has failed, and a person knows of it: it was begun for an open case, or was looked up"
+    RETURN_PART_FAILED = "the refund of a part has failed, and a person knows of it"
     REFUND_UNCLEAR = "nobody knows what became of the refund, or its results disagree"
     REFUND_OVERPAID = "money may have gone back twice, or by another way"
     TAKEN_BACK = "the books show the money as returned, and we did not ask for it"
@@ -151,15 +151,11 @@ def finding(payment: Payment, fact: Fact, around: Surroundings, now: datetime, t
             return Finding.REFUND_REQUESTED
         case CaseReturned():
             return Finding.REFUND_PART_ASKED if fact.part else Finding.REFUND_BY_CASE
-        case RefundDone() if fact.part:
-            return Finding.REFUND_REST_DONE if fact.the_rest else Finding.REFUND_PART_DONE
-        case RefundDone():
-            return Finding.REFUND_DONE
-        case RefundFailed() if fact.part:
-            return Finding.REFUND_PART_FAILED
-        case RefundFailed():
-            of_case = any(case.refund_id == fact.refund_id for case in around.open_cases)
-            return Finding.RETURN_FAILED if of_case else Finding.REFUND_FAILED
+        case CaseRefundFound():
+            # Where the same money has gone back by another refund, the payment knows it already.
+            return _refund_ended(fact.means, known=True) if fact.means is not None else Finding.CASE_DISMISSED
+        case RefundDone() | RefundFailed():
+            return _refund_ended(fact, known=any(case.refund_id == fact.refund_id for case in around.open_cases))
         case RefundInDoubt():
             return Finding.REFUND_OVERPAID if fact.is_money else Finding.REFUND_UNCLEAR
         case TakenBack():
@@ -356,6 +352,21 @@ def _released_in_vain(payment: Payment) -> bool:
     """Whether the seat was given up for a refund, and money of it is here still and not on its way."""
     here = payment.state not in (State.REFUNDING, State.REFUNDED) and not payment.refund_under_way
     return payment.seat_freed and here
+
+
+def _refund_ended(fact: RefundEnd, *, known: bool) -> Finding:
+    """What a person knows of a failure, by the open case that it was begun for or by looking, needs no other case."""
+    match fact:
+        case RefundDone() if fact.part:
+            return Finding.REFUND_REST_DONE if fact.the_rest else Finding.REFUND_PART_DONE
+        case RefundDone():
+            return Finding.REFUND_DONE
+        case RefundFailed() if fact.part:
+            return Finding.RETURN_PART_FAILED if known else Finding.REFUND_PART_FAILED
+        case RefundFailed():
+            return Finding.RETURN_FAILED if known else Finding.REFUND_FAILED
+        case _:
+            assert_never(fact)
 
 
 def _settled_case(fact: CaseAccepted | CaseDismissed, around: Surroundings) -> OpenCase | None:

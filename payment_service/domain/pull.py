@@ -24,6 +24,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from payment_service.domain.facts import UNREADABLE, ResultReported, Source, TakenBack, Verdict
+from payment_service.domain.refund_facts import RefundReported, RefundVerdict
 
 ACCOUNT_REFERENCE_UNIQUE_FOR = timedelta(days=7)
 """Money is matched by it within two days; a week leaves room for a slow operator."""
@@ -98,6 +99,8 @@ class Candidate:
     """When its prompt was sent; for one that was never sent, when it was made."""
     refunded: bool = False
     """A refund of its money was asked for, or the money has gone back already."""
+    uncertain_refund: UUID | None = None
+    """The refund of its whole money that nobody can tell of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,10 @@ class Belonging(StrEnum):
     """Another system's, or no payment at all."""
 
 
+Told = ResultReported | TakenBack | RefundReported
+"""What a row says of a payment, or of its refund."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shelf:
     """What is stored that a shortcode's rows may be about."""
@@ -145,9 +152,7 @@ class Shelf:
     """For rows of money that went back: what the receipts of each payment brought, as far as that is known."""
 
 
-def belonging(
-    row: PulledRow, shelf: Shelf, now: datetime
-) -> tuple[Belonging, list[tuple[Candidate, ResultReported | TakenBack]]]:
+def belonging(row: PulledRow, shelf: Shelf, now: datetime) -> tuple[Belonging, list[tuple[Candidate, Told]]]:
     """Whose row it is, and the facts to tell."""
     named = shelf.named.get(row.account_reference, ()) if row.account_reference else ()
     holder = shelf.holders.get(row.receipt) if row.receipt is not None else None
@@ -169,7 +174,7 @@ def belonging(
 
 def _recorded(
     row: PulledRow, named: Sequence[Candidate], holder: Holder, now: datetime
-) -> tuple[Belonging, list[tuple[Candidate, ResultReported | TakenBack]]]:
+) -> tuple[Belonging, list[tuple[Candidate, Told]]]:
     """A receipt that is recorded. The books may still say otherwise: of its amount, or of whom it is for."""
     owner = holder.candidate
     others = [candidate for candidate in named if candidate.payment_id != owner.payment_id]
@@ -183,24 +188,34 @@ def _recorded(
 
 def _went_back(
     row: PulledRow, named: Sequence[Candidate], holder: Holder | None, shelf: Shelf, now: datetime
-) -> tuple[Belonging, list[tuple[Candidate, ResultReported | TakenBack]]]:
+) -> tuple[Belonging, list[tuple[Candidate, Told]]]:
     """A reversal. It has a receipt of its own beside the payment's reference, or is listed under the payment's receipt.
 
-    One that a refund of ours has led to is no news. Any other takes the money from the only payment that it can mean.
+    One that a refund of ours has led to is news only of a refund that is uncertain. Any other takes the money from the
+    only payment that it can mean.
     """
     meant = [holder.candidate] if holder is not None else list(named)
+    if not meant:
+        return Belonging.NOT_OURS, []
     open_to_it = [candidate for candidate in meant if not candidate.refunded]
-    if not open_to_it:
-        return (Belonging.REFUNDED if meant else Belonging.NOT_OURS), []
     only = meant[0]
     brought = [holder.amount] if holder is not None else (shelf.received.get(only.payment_id) or [None])
     fits = len(meant) == len(brought) == 1 and only.shortcode == shelf.shortcode and _moment(row, only, now) is not None
     fits = fits and row.amount == (only.amount if brought[0] is None else brought[0])
     fits = fits and (not named or only in named)
+    if not open_to_it:
+        # A refund that nobody could tell of: here it is.
+        ends = fits and only.uncertain_refund is not None
+        return Belonging.REFUNDED, [(only, _refund_shown(row))] if ends else []
     receipt = row.receipt if holder is not None else None
     return (Belonging.TAKEN_BACK if fits else Belonging.IN_DOUBT), [
         (candidate, _taken_back(row, receipt, in_doubt=not fits)) for candidate in open_to_it
     ]
+
+
+def _refund_shown(row: PulledRow) -> RefundReported:
+    """The books do not say by which request the money went back."""
+    return RefundReported(f"pull:{row.key}", RefundVerdict.ALREADY_REVERSED, PAID_CODE, amount=row.amount)
 
 
 def _taken_back(row: PulledRow, receipt: str | None, *, in_doubt: bool) -> TakenBack:

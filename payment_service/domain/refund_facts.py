@@ -114,6 +114,14 @@ class RefundDue:
 
 
 @dataclass(frozen=True, slots=True)
+class RefundLookedUp:
+    """A person has found out what became of a refund that nobody could tell of."""
+
+    fact_id: str
+    returned: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RefundOvertaken:
     """The receipt is reversed by another refund, so this one is not needed any more."""
 
@@ -131,7 +139,9 @@ class RefundPost:
 
 
 RefundAnswer = RefundAccepted | RefundRefused | RefundNotSent | RefundAnswerLost
-RefundFact = RefundClaimed | RefundAnswer | RefundReported | RefundTimedOut | RefundDue | RefundOvertaken
+RefundFact = (
+    RefundClaimed | RefundAnswer | RefundReported | RefundTimedOut | RefundDue | RefundLookedUp | RefundOvertaken
+)
 
 AboutRefund = RefundFact | RefundPost
 """What is told of a refund, not of its payment."""

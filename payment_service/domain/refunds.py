@@ -13,7 +13,7 @@ The rules behind the cells:
 * M-Pesa reverses a payment once. When the reversal of a receipt is done, none of its other refunds is sent or counted.
 * Nothing is sent that would make more go back than came: not even where a part that had failed is done after all.
 * An answer that nothing was sent is not believed once a post has shown that M-Pesa had the request.
-* What nobody can find out within a day is for a person.
+* What nobody can find out within a day is for a person, who looks it up in the M-Pesa portal.
 """
 
 from collections.abc import Collection, Mapping
@@ -23,21 +23,18 @@ from enum import StrEnum
 from typing import assert_never
 
 from payment_service.domain.case_facts import CaseReturned
-from payment_service.domain.facts import Fact, RefundDone, RefundFailed, RefundInDoubt, RefundRequested
+from payment_service.domain.facts import Fact, RefundInDoubt, RefundRequested
 from payment_service.domain.payment import Payment, RefundStatus, State
 from payment_service.domain.reasons import SENT_BACK
-from payment_service.domain.refund import (
-    Refund,
-    RefundState,
-    RefundSurroundings,
-    RefundTimes,
-)
+from payment_service.domain.refund import Refund, RefundState, RefundSurroundings, RefundTimes
+from payment_service.domain.refund_ends import RefundDone, RefundFailed
 from payment_service.domain.refund_facts import (
     RefundAccepted,
     RefundAnswerLost,
     RefundClaimed,
     RefundDue,
     RefundFact,
+    RefundLookedUp,
     RefundNotSent,
     RefundOvertaken,
     RefundRefused,
@@ -74,6 +71,10 @@ class RefundFinding(StrEnum):
     OVERTAKEN = "the reversal of the receipt is done, by another refund"
     FAILED = "a listed refusal in a result"
     FOREIGN = "a result of another transaction, or of another amount"
+    FOUND = "a person has found the money gone back"
+    FOUND_TWICE = "a person has found the money gone back, and so it is by the reversal of another refund"
+    NOT_FOUND = "a person has found that it has not"
+    TOO_EARLY = "a person has found that it has not, within a day from the send"
     NEVER_SENT = "it could not be sent within a day"
     DOUBTED = "its fate is unknown for a day"
     NOTHING = "nothing new"
@@ -103,6 +104,10 @@ ELSEWHERE   F        F        F        F        -      -
 OVERTAKEN   F        -        -        -        -      -
 FAILED      case     F        F        F        $      -
 FOREIGN     $        $        $        $        $      $
+FOUND       no       no       no       D        no     no
+FOUND_TWICE no       no       no       F+$      no     no
+NOT_FOUND   no       no       no       F        no     no
+TOO_EARLY   no       no       no       no       no     no
 NEVER_SENT  F        -        -        -        -      -
 DOUBTED     -        -        -        case     -      -
 NOTHING     -        -        -        -        -      -
@@ -241,6 +246,8 @@ def refund_finding(
             return RefundFinding.UNPROVEN
         case RefundOvertaken():
             return RefundFinding.OVERTAKEN
+        case RefundLookedUp():
+            return _looked_up(refund, fact, now, around)
         case RefundDue():
             return _due(refund, now)
         case _:
@@ -271,6 +278,18 @@ def _result(refund: Refund, fact: RefundReported, around: RefundSurroundings) ->
             return RefundFinding.UNPROVEN
         case _:
             assert_never(fact.verdict)
+
+
+def _looked_up(refund: Refund, fact: RefundLookedUp, now: datetime, around: RefundSurroundings) -> RefundFinding:
+    """That money is there is seen at once. That it is not, counts only when no result is awaited any more: what is
+    found not done is sent again, and a part would then go twice."""
+    if fact.returned:
+        if not around.returned:
+            return RefundFinding.FOUND
+        # A receipt is reversed only once, so the reversal that was found is the other refund's.
+        return RefundFinding.FOUND_TWICE if refund.is_part else RefundFinding.NOT_FOUND
+    waited = refund.sent_at is not None and now >= refund.sent_at + DOUBT_MAX
+    return RefundFinding.NOT_FOUND if waited else RefundFinding.TOO_EARLY
 
 
 def _due(refund: Refund, now: datetime) -> RefundFinding:

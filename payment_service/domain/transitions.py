@@ -92,6 +92,7 @@ REFUND_REST_DONE   $        $      $      $      $      $      $        RD      
 REFUND_FAILED      case     case   case   case   case   case   case     case     case     case     case     case     case    back+case  case
 RETURN_FAILED      case     case   case   case   case   case   case     case     case     case     case     case     case    back       case
 REFUND_PART_FAILED case     case   case   case   case   case   case     part+case case    case     case     case     case    case       part+case
+RETURN_PART_FAILED case     case   case   case   case   case   case     part     case     case     case     case     case    case       part
 REFUND_UNCLEAR     case     case   case   case   case   case   case     case     case     case     case     case     case    case       case
 REFUND_OVERPAID    $        $      $      $      $      $      $        $        $        $        $        $        $       $          $
 TAKEN_BACK         $        $      $      $      $      RD+$   RD+$     RD+$     $        $        $        $        $       -          -

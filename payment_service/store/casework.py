@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
 
-from payment_service.domain.case_facts import CaseAccepted, CaseDecided, CaseReturned
+from payment_service.domain.case_facts import CaseDecided, CaseDismissed, CaseReturned
 from payment_service.domain.case_rules import resolution_of
 from payment_service.store.many_rows import array_of, columns_of, inserting, selected
 from payment_service.store.pipeline import Statement
@@ -48,7 +48,7 @@ class CaseAct(NamedTuple):
     operator: str
     reason: str
     mpesa_receipt_number: str | None
-    """The receipt of the money that was accepted or returned."""
+    """The receipt of the money that was accepted or returned, or that under which a refund was found done."""
     acted_at: datetime
     refund_id: UUID | None = None
     """The refund by which the money is sent back."""
@@ -88,7 +88,8 @@ class WorkedCase(NamedTuple):
     open_cases: int
     """Of the payment, this one among them."""
     refund_id: UUID | None = None
-    """The latest one by which an operator has the money sent back; so are those that follow."""
+    """The latest one by which an operator has the money sent back, or the one that the case is about; so are those that
+    follow."""
     refund_state: str | None = None
     refund_amount: Decimal | None = None
     refund_result_code: str | None = None
@@ -123,9 +124,13 @@ WHERE t.reference = noted.reference AND t.fact_id = noted.fact_id AND t.settled_
 _VERSIONS = """coalesce((SELECT sum(s.version) FROM payment_transactions s
         WHERE s.booking_id = p.booking_id AND s.caller = p.caller), 0)::bigint"""
 _OPEN = "(SELECT count(*) FROM cases o WHERE o.payment_id = c.payment_id AND o.settled_at IS NULL)"
+# That which sends its money back, or the one that the case is about, which stands in its opening fact's id.
+_REFUND = """coalesce(c.refund_id,
+    CASE WHEN c.kind = 'REFUND' THEN substring(c.fact_id FROM '^refund-[a-z]+:([0-9a-f-]{36})')::uuid END)"""
 _WORKED = selected(
     WorkedCase._fields,
     "c",
+    refund_id="r.refund_id",
     caller="p.caller",
     booking_id="p.booking_id",
     receipt="c.mpesa_receipt_number",
@@ -140,7 +145,7 @@ _WORKED = selected(
     approval_asked_by="w.asked_by",
 )
 _CASE = f"""SELECT {_WORKED} FROM cases c LEFT JOIN payment_transactions p ON p.payment_id = c.payment_id
-LEFT JOIN refunds r ON r.refund_id = c.refund_id
+LEFT JOIN refunds r ON r.refund_id = {_REFUND}
 LEFT JOIN approvals w ON w.case_id = c.case_id AND w.state = 'WAITING'"""
 _BY_ID = text(f"{_CASE} WHERE c.case_id = :case_id")
 _OF_PAYMENTS = text(f"{_CASE} WHERE c.reference = ANY(:references) ORDER BY c.opened_at, c.case_id")
@@ -153,6 +158,9 @@ WITH taken AS (
 INSERT INTO case_acts ({", ".join(CaseAct._fields)})
 SELECT :act_id, :case_id, taken.version, :act, :operator, :reason, :mpesa_receipt_number, :acted_at, :refund_id
 FROM taken RETURNING act_id""")
+_RECEIPT_KNOWN = text("""
+SELECT EXISTS (SELECT FROM mpesa_receipts WHERE receipt = :receipt)
+    OR EXISTS (SELECT FROM case_acts WHERE act = 'REFUNDED' AND mpesa_receipt_number = :receipt)""")
 _ACTS = text(f"SELECT {', '.join(CaseAct._fields)} FROM case_acts WHERE case_id = :case_id ORDER BY case_version")
 
 
@@ -180,7 +188,7 @@ def deciding_act(fact: CaseDecided, case_version: int, now: datetime) -> CaseAct
         act=resolution_of(fact),
         operator=fact.operator,
         reason=fact.why,
-        mpesa_receipt_number=fact.receipt if isinstance(fact, CaseAccepted | CaseReturned) else None,
+        mpesa_receipt_number=None if isinstance(fact, CaseDismissed) else fact.receipt,
         acted_at=now,
         refund_id=fact.refund_id if isinstance(fact, CaseReturned) else None,
     )
@@ -231,6 +239,11 @@ async def cases_of(conn: AsyncConnection, references: Sequence[str]) -> list[Wor
 async def cases_naming(conn: AsyncConnection, receipt: str) -> list[WorkedCase]:
     """All cases about this receipt, the oldest first; some may be for no payment."""
     return [WorkedCase._make(row) for row in await conn.execute(_OF_RECEIPT, {"receipt": receipt})]
+
+
+async def receipt_is_known(conn: AsyncConnection, receipt: str) -> bool:
+    """Whether a receipt number is recorded on a payment, or has been given as that of a refund."""
+    return bool(await conn.scalar(_RECEIPT_KNOWN, {"receipt": receipt}))
 
 
 async def acts_on(conn: AsyncConnection, case_id: UUID) -> list[CaseAct]:

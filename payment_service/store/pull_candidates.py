@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from payment_service.domain.payment import State
 from payment_service.domain.pull import CLOCKS_APART_MAX, PROMPT_LIVES_MAX, Candidate, Holder, Lookalike, PulledRow
 from payment_service.security.sealing import PHONE_NUMBER, Sealer
+from payment_service.store.refund_tables import refunds
 from payment_service.store.tables import UNSETTLED_SQL, cases, payments, receipts
 
 # In the order of `_candidate`; first in every statement that selects them.
@@ -23,11 +24,17 @@ _CANDIDATE = (
     payments.c.sent_at,
     payments.c.created_at,
     payments.c.state,
+    select(refunds.c.refund_id)
+    .where(refunds.c.payment_id == payments.c.payment_id)
+    .where(refunds.c.state == "UNCERTAIN", refunds.c.method == "REVERSAL")
+    .limit(1)
+    .scalar_subquery()
+    .label("uncertain_refund"),
 )
 
 
 _LOOKALIKES = text(f"""
-SELECT {", ".join(f"p.{column.name}" for column in _CANDIDATE)}, p.phone_number
+SELECT {", ".join(f"p.{column.name}" for column in _CANDIDATE[:-1])}, NULL, p.phone_number
 FROM unnest(CAST(:amounts AS numeric[]), CAST(:earliest AS timestamptz[]), CAST(:latest AS timestamptz[]))
     AS wanted (amount, earliest, latest)
 JOIN payment_transactions p ON p.shortcode = :shortcode AND p.amount = wanted.amount
@@ -117,6 +124,16 @@ def _candidate(
     sent_at: datetime | None,
     created_at: datetime,
     state: str,
+    uncertain_refund: UUID | None,
 ) -> Candidate:
     refunded = state in (State.REFUNDING, State.REFUNDED)
-    return Candidate(payment_id, reference, account_reference, shortcode, int(amount), sent_at or created_at, refunded)
+    return Candidate(
+        payment_id,
+        reference,
+        account_reference,
+        shortcode,
+        int(amount),
+        sent_at or created_at,
+        refunded,
+        uncertain_refund,
+    )

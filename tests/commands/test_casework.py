@@ -44,15 +44,16 @@ async def test_from_a_phone_number_to_a_settled_case_in_three_commands(
     code, shown, errors = await command(environment, "cases", "show", case_id)
     assert (code, errors) == (0, "")
     assert "The money came after the hold. Accept it if the seat can still be given and no other attempt has" in shown
-    assert f"To settle it: payment-service cases resolve {case_id} accept --reason …" in shown
+    (etag,) = re.findall(f"cases resolve {case_id} accept --etag ([0-9.]+) --reason …", shown)
 
-    words = ("cases", "resolve", case_id, "accept", "--reason", "has the message, seat is free", "--yes")
+    seen = ("--yes", "--etag", etag)
+    words = ("cases", "resolve", case_id, "accept", "--reason", "has the message, seat is free", *seen)
     code, settled, errors = await command(environment, *words)
     assert (code, errors) == (0, "")
     assert f"Case {case_id}, LATE_PAYMENT, about money, settled: ACCEPT" in settled
     assert "booking action CONFIRM, certain" in settled
 
-    code, _, errors = await command(environment, *words[:5], "another reason", "--yes")
+    code, _, errors = await command(environment, *words[:5], "another reason", *seen)
     assert (code, errors) == (1, f"The case has been settled already: ACCEPT, by {account()}.\n")
     _, listed, _ = await command(environment, "cases", "list")
     assert listed == "There is none.\n"
@@ -65,9 +66,10 @@ async def test_an_answer_is_had_as_json_and_a_case_is_taken(process: Process, en
     _, listed, _ = await command(environment, "cases", "list", "--kind", "late_payment", "--output", "json")
     (case,) = json.loads(listed)["cases"]
     assert (case["kind"], case["mpesa_receipt_number"]) == ("CASE_KIND_LATE_PAYMENT", "RCPT000001")
-    code, taken, _ = await command(
-        environment, "cases", "take", case["case_id"], "--reason", "mine", "--operator", "amina"
-    )
+    take = ("cases", "take", case["case_id"], "--reason", "mine", "--operator", "amina", "--yes")
+    code, _, errors = await command(environment, *take)
+    assert (code, errors.startswith("--yes decides on what you have seen before: give its --etag")) == (1, True)
+    code, taken, _ = await command(environment, *take, "--etag", case["etag"])
     assert (code, taken.splitlines()[0]) == (0, f"Case {case['case_id']} is amina's now.")
     stale = ("--reason", "seat is free", "--yes", "--etag", case["etag"])
     code, _, errors = await command(environment, "cases", "resolve", case["case_id"], "accept", *stale)
@@ -97,12 +99,18 @@ async def test_what_moves_money_is_not_done_where_nobody_can_be_asked(
     (case,) = json.loads(listed)["cases"]
     resolve = ("cases", "resolve", case["case_id"], "accept", "--reason", "has the message")
     code, _, errors = await command(environment, *resolve, "--receipt", "RCPT000009")
-    assert (code, errors) == (1, "Nobody can be asked here whether to do it: say so with --yes.\n")
-    code, _, errors = await command(environment, *resolve, "--yes")
+    assert (code, errors.splitlines(keepends=True)[-1]) == (
+        1,
+        "Nobody can be asked here whether to do it: say so with --yes.\n",
+    )
+    code, _, errors = await command(environment, *resolve, "--receipt", "RCPT000009", "--yes")
+    assert (code, errors.startswith("--yes decides on what you have seen before")) == (1, True)
+    seen = ("--yes", "--etag", case["etag"])
+    code, _, errors = await command(environment, *resolve, *seen)
     assert (code, errors.startswith("mpesa_receipt_number: expected the M-Pesa receipt number")) == (1, True)
-    code, _, errors = await command(environment, *resolve[:5], " ", "--yes")
+    code, _, errors = await command(environment, *resolve[:5], " ", *seen)
     assert (code, errors.startswith("reason: expected 1 to 200 characters")) == (1, True)
-    code, _, _ = await command(environment, *resolve, "--receipt", "RCPT000009", "--yes")
+    code, _, _ = await command(environment, *resolve, "--receipt", "RCPT000009", *seen)
     assert code == 0
 
 
@@ -146,7 +154,10 @@ async def test_what_cannot_be_asked_is_one_sentence(process: Process, environmen
 async def test_prompts_are_stopped_and_allowed_again(process: Process, environment: Mapping[str, str]) -> None:
     assert (await command(environment, "prompts", "show"))[1] == "New prompts are allowed.\n"
     code, _, errors = await command(environment, "prompts", "stop", "--reason", "wrong prices")
-    assert (code, errors) == (1, "Nobody can be asked here whether to do it: say so with --yes.\n")
+    assert (code, errors.splitlines(keepends=True)[-1]) == (
+        1,
+        "Nobody can be asked here whether to do it: say so with --yes.\n",
+    )
     code, shown, _ = await command(
         environment, "prompts", "stop", "--reason", "wrong prices", "--operator", "amina", "--yes"
     )

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from payment_service.domain.case_facts import CaseAccepted, CaseDismissed, CaseReturned
+from payment_service.domain.case_facts import CaseAccepted, CaseDismissed, CaseRefundFound, CaseReturned
 from payment_service.domain.cases import OpenCase
 from payment_service.domain.decisions import first_row
 from payment_service.domain.facts import (
@@ -25,7 +25,6 @@ from payment_service.domain.facts import (
     PromptAccepted,
     PromptRefused,
     ReceiptOverdue,
-    RefundDone,
     RefundRequested,
     ResultReported,
     SendClaimed,
@@ -37,6 +36,7 @@ from payment_service.domain.facts import (
 from payment_service.domain.findings import Surroundings
 from payment_service.domain.payment import LatePaymentPolicy, Payment, Times
 from payment_service.domain.reasons import Reason
+from payment_service.domain.refund_ends import RefundDone, RefundFailed
 from payment_service.domain.standings import Standing, standing
 from payment_service.domain.transitions import Outcome, apply
 
@@ -181,6 +181,15 @@ def dismiss(opened_by: str = "opened") -> CaseDismissed:
 def send_back(refund_id: UUID = REFUND, receipt: str | None = None, opened_by: str = "opened") -> CaseReturned:
     """An operator returns the money of the case that this fact has opened."""
     return CaseReturned(CASE, opened_by, "amina", "no seat is left", refund_id, receipt)
+
+
+def found_refund(
+    *, returned: bool, part: bool = False, the_rest: bool = True, opened_by: str = "opened"
+) -> CaseRefundFound:
+    """An operator has looked up what became of a refund of the whole, or of a part."""
+    amount = AMOUNT - 100 if part else AMOUNT
+    means = RefundDone(REFUND, amount, part, the_rest) if returned else RefundFailed(REFUND, part)
+    return CaseRefundFound(CASE, opened_by, "amina", "looked up in the portal", REFUND, returned, means=means)
 
 
 def tell(

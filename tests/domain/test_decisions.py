@@ -16,8 +16,6 @@ from payment_service.domain.facts import (
     NotSent,
     ReceiptOverdue,
     ReceiptProven,
-    RefundDone,
-    RefundFailed,
     RefundRequested,
     SendClaimed,
     SiblingPaid,
@@ -27,6 +25,7 @@ from payment_service.domain.facts import (
 )
 from payment_service.domain.payment import BookingAction, LatePaymentPolicy, Payment, State
 from payment_service.domain.reasons import Reason
+from payment_service.domain.refund_ends import RefundDone, RefundFailed
 from payment_service.domain.standings import Standing, standing
 from payment_service.domain.transitions import Outcome
 from tests.domain import scenes

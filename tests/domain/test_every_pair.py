@@ -25,8 +25,6 @@ from payment_service.domain.facts import (
     PromptRefused,
     ReceiptOverdue,
     ReceiptProven,
-    RefundDone,
-    RefundFailed,
     RefundInDoubt,
     RefundRequested,
     ResultReported,
@@ -49,6 +47,7 @@ from payment_service.domain.payment import (
     deadline,
 )
 from payment_service.domain.reasons import REVIEWS, Reason, customer_message
+from payment_service.domain.refund_ends import RefundDone, RefundFailed
 from payment_service.domain.standings import Standing, standing
 from payment_service.domain.transitions import TABLE, Outcome, apply
 from payment_service.domain.views import event_type
@@ -83,6 +82,8 @@ PLAIN_FACTS: list[Fact] = [
     scenes.taken_back(RECEIPT, conversation=scenes.MERCHANT),
     scenes.accept(OTHER_RECEIPT),
     scenes.dismiss(),
+    *(scenes.found_refund(returned=returned, part=part) for returned in (False, True) for part in (False, True)),
+    replace(scenes.found_refund(returned=True), means=None),
     *(RefundInDoubt(REFUND, "callback:9", is_money) for is_money in (False, True)),
     *(scenes.pulled(receipt, in_doubt=True) for receipt in (RECEIPT, OTHER_RECEIPT)),
 ]

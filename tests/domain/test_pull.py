@@ -50,11 +50,13 @@ def shelf(
 def told(row: PulledRow, on: Shelf) -> tuple[Belonging, list[tuple[int, bool]]]:
     """What was found, and for each fact the payment's number and whether it is told in doubt."""
     found, facts = belonging(row, on, NOW)
-    for _, fact in facts:
+    said = []
+    for candidate, fact in facts:
         assert isinstance(fact, ResultReported)
         assert (fact.source, fact.receipt, fact.amount) == (Source.PULL, row.receipt, row.amount)
         assert fact.fact_id == f"{'pull-doubt' if fact.in_doubt else 'pull'}:{row.key}"
-    return found, [(candidate.payment_id.int, fact.in_doubt) for candidate, fact in facts]
+        said.append((candidate.payment_id.int, fact.in_doubt))
+    return found, said
 
 
 @pytest.mark.parametrize("amount", [500, 499, UNREADABLE])

@@ -14,15 +14,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from payment_service.domain.facts import RefundDone, RefundFailed, RefundInDoubt, RefundRequested
+from payment_service.domain.facts import RefundInDoubt, RefundRequested
 from payment_service.domain.payment import BookingAction, RefundStatus, State
-from payment_service.domain.refund import Refund, RefundReason, RefundState, RefundSurroundings, RefundTimes
+from payment_service.domain.refund import (
+    Refund,
+    RefundMethod,
+    RefundReason,
+    RefundState,
+    RefundSurroundings,
+    RefundTimes,
+)
+from payment_service.domain.refund_ends import RefundDone, RefundFailed
 from payment_service.domain.refund_facts import (
     RefundAccepted,
     RefundAnswerLost,
     RefundClaimed,
     RefundDue,
     RefundFact,
+    RefundLookedUp,
     RefundNotSent,
     RefundOvertaken,
     RefundRefused,
@@ -121,6 +130,14 @@ def to(state: RefundState, case: bool = False, money: bool = False) -> Expected:
 
 
 CELLS: dict[str, tuple[RefundFact, Mapping[RefundState, Expected]]] = {
+    "found gone back": (
+        RefundLookedUp("case:1", returned=True),
+        {R: REFUSED, S: REFUSED, A: REFUSED, U: to(D), D: REFUSED, F: REFUSED},
+    ),
+    "found not gone back on the day of the send": (
+        RefundLookedUp("case:1", returned=False),
+        dict.fromkeys(RefundState, REFUSED),
+    ),
     "claimed": (RefundClaimed(OTHER_CLAIM), {R: to(S), S: REFUSED, A: REFUSED, U: REFUSED, D: REFUSED, F: REFUSED}),
     "accepted": (ACCEPTED, {R: to(U, money=True), S: to(A), A: NOTHING, U: NOTHING, D: NOTHING, F: MONEY}),
     "done with another amount": (
@@ -207,6 +224,36 @@ def test_a_receipt_that_another_refund_has_returned_is_neither_sent_back_nor_cou
     assert outcome.refused is expected.refused
     # The payment is returned already: only what may be money that went back twice is told of it.
     assert list(outcome.told) == [RefundInDoubt(REFUND, fact.fact_id, is_money=True)] * expected.case
+
+
+@pytest.mark.parametrize("state", list(RefundState))
+def test_that_nothing_went_back_is_believed_once_no_result_is_awaited_any_more(state: RefundState) -> None:
+    """A part that is sent again goes twice where the first is carried out late."""
+    fact, before = RefundLookedUp("case:1", returned=False), standing_in(state)
+    assert tell(before, fact, START + DOUBT_MAX - seconds(1)).refused
+    outcome = tell(before, fact, START + DOUBT_MAX)
+    found = state is U
+    assert (outcome.refused, outcome.refund.state) == (not found, F if found else state)
+    assert list(outcome.told) == [RefundFailed(REFUND)] * found
+
+
+@pytest.mark.parametrize(("method", "doubted"), [(RefundMethod.REVERSAL, False), (RefundMethod.B2C, True)])
+def test_what_is_found_gone_back_beside_a_reversal_is_that_or_went_twice(method: RefundMethod, doubted: bool) -> None:
+    """A receipt is reversed once, so it is the reversal that is known. A part is other money."""
+    uncertain = replace(standing_in(U), method=method)
+    outcome = apply_refund(uncertain, RefundLookedUp("case:1", returned=True), START + DOUBT_MAX, TIMES, RETURNED)
+    assert outcome.refund.state is F
+    assert list(outcome.told) == [RefundInDoubt(REFUND, "case:1", is_money=True)] * doubted
+
+
+@pytest.mark.parametrize(("returned", "result"), [(True, FAILED), (False, DONE)])
+def test_a_result_that_says_otherwise_than_a_person_has_found_is_about_money(
+    returned: bool, result: RefundReported
+) -> None:
+    found = tell(standing_in(U), RefundLookedUp("case:1", returned), START + DOUBT_MAX).refund
+    outcome = tell(found, result, START + DOUBT_MAX + seconds(1))
+    assert outcome.refund.state is D
+    assert RefundInDoubt(REFUND, result.fact_id, is_money=True) in outcome.told
 
 
 def test_a_refund_that_its_payment_does_not_wait_for_is_not_sent_and_lets_others_go_first() -> None:

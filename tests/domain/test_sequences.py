@@ -23,8 +23,6 @@ from payment_service.domain.facts import (
     DeadlinePassed,
     Fact,
     PromptAccepted,
-    RefundDone,
-    RefundFailed,
     RefundRequested,
     ResultReported,
     SendClaimed,
@@ -41,6 +39,7 @@ from payment_service.domain.payment import (
     State,
     deadline,
 )
+from payment_service.domain.refund_ends import RefundDone, RefundFailed
 from payment_service.domain.standings import Standing, standing
 from tests.domain import scenes
 from tests.domain.scenes import AMOUNT, START, TIMES

@@ -14,9 +14,10 @@ import pytest
 from payment_service.domain.case_facts import CaseAccepted, CaseDismissed
 from payment_service.domain.case_rules import RULES, Resolution, deadline_of, rules_of
 from payment_service.domain.cases import CaseKind, OpenCase
-from payment_service.domain.facts import DeadlinePassed, Fact, RefundFailed, ResultReported, SiblingPaid, WatchEnded
+from payment_service.domain.facts import DeadlinePassed, Fact, RefundRequested, ResultReported, SiblingPaid, WatchEnded
 from payment_service.domain.findings import Finding
 from payment_service.domain.payment import LIVE_STATES, PAID_STATES, BookingAction, Payment, State, UnpaidProof
+from payment_service.domain.refund_ends import RefundFailed
 from payment_service.domain.standings import Standing, standing
 from payment_service.domain.transitions import Outcome
 from tests.domain import scenes
@@ -51,6 +52,8 @@ def settle(payment: Payment, case: OpenCase, resolution: Resolution, receipt: st
         Resolution.ACCEPT: scenes.accept(receipt),
         Resolution.DISMISS: scenes.dismiss(),
         Resolution.RETURN: scenes.send_back(receipt=receipt),
+        Resolution.REFUNDED: scenes.found_refund(returned=True),
+        Resolution.NOT_REFUNDED: scenes.found_refund(returned=False),
     }
     fact = facts[resolution]
     return scenes.tell(payment, fact, payment.updated_at + timedelta(hours=1), open_cases=[case])
@@ -73,6 +76,8 @@ def test_the_ways_of_each_kind() -> None:
     assert [kind for kind, allowed in ways.items() if r in allowed] == [
         CaseKind.LATE_PAYMENT, CaseKind.WRONG_AMOUNT, CaseKind.DUPLICATE_PAYMENT,
     ]  # fmt: skip
+    told = (Resolution.REFUNDED, Resolution.NOT_REFUNDED)
+    assert [kind for kind, allowed in ways.items() if allowed.intersection(told)] == [CaseKind.REFUND]
     assert {kind for kind, allowed in ways.items() if d not in allowed} == {
         CaseKind.RECEIPT_OVERDUE, CaseKind.CALLBACK_GIVEN_UP,
     }  # fmt: skip
@@ -95,6 +100,8 @@ def refusal_due(kind: CaseKind, resolution: Resolution, column: Standing) -> Fin
         return Finding.CASE_ACCEPTED if column in (K, RG, RD) else None
     if resolution is Resolution.RETURN:
         return None if column in (UR, K) else Finding.REFUND_BY_CASE
+    if resolution in (Resolution.REFUNDED, Resolution.NOT_REFUNDED):
+        return None
     if kind in (CaseKind.LATE_PAYMENT, CaseKind.RECEIPT_OVERDUE, CaseKind.DUPLICATE_PAYMENT):
         return Finding.DISMISSED_OWN
     under_way = (kind, column) in ((CaseKind.WRONG_AMOUNT, UR), (CaseKind.REFUND, RG))
@@ -122,6 +129,10 @@ def test_a_settled_case_leads_where_it_should(kind: CaseKind, resolution: Resolu
         return
     assert case in outcome.ended
     assert after.version - before.version == outcome.changed(before) <= 1
+    if resolution in (Resolution.REFUNDED, Resolution.NOT_REFUNDED):
+        if column is RG:
+            assert standing(after) is (RD if resolution is Resolution.REFUNDED else K)
+        return
     if resolution is Resolution.ACCEPT:
         assert after.state is State.COMPLETED
         if kind in OWN:
@@ -370,12 +381,41 @@ def test_money_whose_return_has_failed_may_have_gone_back_by_other_means(kind: C
     assert dismissed.payment.booking_action is BookingAction.RELEASE
 
 
-@pytest.mark.parametrize("resolution", Resolution)
+@pytest.mark.parametrize("resolution", [Resolution.ACCEPT, Resolution.DISMISS, Resolution.RETURN])
 @pytest.mark.parametrize("kind", [CaseKind.LATE_PAYMENT, CaseKind.DUPLICATE_PAYMENT, CaseKind.WRONG_AMOUNT])
 def test_nothing_else_is_decided_while_money_is_on_its_way_back(kind: CaseKind, resolution: Resolution) -> None:
     payment, case = returning(scenes.standing_in(UR if kind is CaseKind.WRONG_AMOUNT else K), kind)
     outcome = settle(payment, case, resolution, OTHER_RECEIPT)
     assert (outcome.refused, outcome.payment, outcome.ended) == (True, payment, ())
+
+
+def test_a_person_who_finds_that_nothing_went_back_gives_the_money_to_its_case_again() -> None:
+    payment, case = returning(scenes.standing_in(K), CaseKind.LATE_PAYMENT)
+    doubt = open_case(CaseKind.REFUND, "doubt")
+    fact = scenes.found_refund(returned=False, opened_by="doubt")
+    outcome = scenes.tell(payment, fact, payment.updated_at, open_cases=[case, doubt])
+    assert (standing(outcome.payment), outcome.ended, outcome.case) == (K, (doubt,), None)
+    fact = scenes.found_refund(returned=True, opened_by="doubt")
+    outcome = scenes.tell(payment, fact, payment.updated_at, open_cases=[case, doubt])
+    assert (standing(outcome.payment), outcome.ended) == (RD, (case, doubt))
+    assert outcome.payment.refunded_amount == scenes.AMOUNT
+
+
+@pytest.mark.parametrize(
+    ("returned", "the_rest", "column", "left"),
+    [(False, False, K, scenes.AMOUNT), (True, False, K, 100), (True, True, RD, 100)],
+)
+def test_what_is_found_of_a_part_leaves_the_payment_as_the_part_does(
+    returned: bool, the_rest: bool, column: Standing, left: int
+) -> None:
+    """`the_rest`: what was not in this part had gone back before."""
+    paid, doubt = scenes.standing_in(K), open_case(CaseKind.REFUND, "doubt")
+    asked = scenes.tell(paid, RefundRequested(scenes.REFUND, part=True), paid.updated_at).payment
+    fact = scenes.found_refund(returned=returned, part=True, the_rest=the_rest, opened_by="doubt")
+    outcome = scenes.tell(asked, fact, asked.updated_at, open_cases=[doubt])
+    assert (standing(outcome.payment), outcome.ended, outcome.case) == (column, (doubt,), None)
+    assert scenes.AMOUNT - outcome.payment.refunded_amount == left
+    assert not outcome.payment.refund_under_way
 
 
 def test_who_and_why_are_part_of_what_the_chain_vouches_for() -> None:

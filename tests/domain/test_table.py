@@ -23,8 +23,6 @@ from payment_service.domain.facts import (
     Fact,
     LeaseDead,
     ReceiptOverdue,
-    RefundDone,
-    RefundFailed,
     RefundInDoubt,
     RefundRequested,
     SendClaimed,
@@ -38,6 +36,7 @@ from payment_service.domain.findings import Finding, Surroundings, finding
 from payment_service.domain.payment import Payment, State
 from payment_service.domain.query_schedule import worth_asking
 from payment_service.domain.reasons import Reason
+from payment_service.domain.refund_ends import RefundDone, RefundFailed
 from payment_service.domain.standings import Standing, standing
 from payment_service.domain.transitions import HEADINGS, TABLE
 from tests.domain import scenes
@@ -565,7 +564,7 @@ def test_a_cell_says_what_follows_from_a_fact(line: Row, column: Standing) -> No
 SETTLING = {
     Finding.CASE_ACCEPTED, Finding.OWN_ACCEPTED, Finding.ACCEPTED_ANOTHERS, Finding.ACCEPTED_BESIDE,
     Finding.ACCEPTED_UNNAMED, Finding.CASE_DISMISSED, Finding.DISMISSED_UNPAID, Finding.DISMISSED_OWN,
-    Finding.RETURN_FAILED, Finding.ACCEPTED_FREED,
+    Finding.RETURN_FAILED, Finding.RETURN_PART_FAILED, Finding.ACCEPTED_FREED,
 }  # fmt: skip
 """What operators do about cases, which has a file of its own."""
 
@@ -580,7 +579,7 @@ def test_the_table_is_total_and_every_word_in_it_is_known() -> None:
     for name, cells in TABLE.items():
         assert set(cells) == set(Standing), name
         assert set(cells.values()) <= words | compound, name
-    assert (len(Finding), len(Standing)) == (52, 15)
+    assert (len(Finding), len(Standing)) == (53, 15)
 
 
 def test_the_facts_above_fall_into_every_row_of_the_table() -> None:

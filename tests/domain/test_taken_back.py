@@ -12,6 +12,7 @@ from payment_service.domain.facts import UNREADABLE, ResultReported, Source, Tak
 from payment_service.domain.payment import BookingAction, Payment
 from payment_service.domain.pull import Belonging, Candidate, Holder, PulledRow, Shelf, belonging
 from payment_service.domain.reasons import Reason, customer_message
+from payment_service.domain.refund_facts import RefundReported, RefundVerdict
 from payment_service.domain.standings import Standing, standing
 from tests.domain import scenes
 from tests.domain.scenes import ODD_RECEIPT, OTHER_ID, OTHER_RECEIPT, RECEIPT, START, seconds
@@ -172,3 +173,19 @@ def test_a_payment_that_was_taken_back_beside_a_paid_one_leaves_that_alone() -> 
     paid = scenes.standing_in(Standing.COMPLETED)
     after = scenes.tell(paid, scenes.taken_back(), NOW, siblings=[sibling]).payment
     assert after.booking_action is BookingAction.RELEASE
+
+
+def test_a_reversal_ends_the_refund_that_nobody_could_tell_of() -> None:
+    refunded = replace(MINE, refunded=True)
+    uncertain = replace(refunded, uncertain_refund=UUID(int=9))
+    found, facts = belonging(REVERSAL, shelf(uncertain), NOW)
+    (told,) = [fact for _, fact in facts]
+    assert isinstance(told, RefundReported)
+    assert (found, told.verdict, told.amount) == (Belonging.REFUNDED, RefundVerdict.ALREADY_REVERSED, 500)
+    for row, on in (
+        (REVERSAL, shelf(refunded)),
+        (replace(REVERSAL, amount=499), shelf(uncertain)),
+        (REVERSAL, shelf(uncertain, brought=(500, 500))),
+        (REVERSAL, shelf(uncertain, replace(OTHER, refunded=True))),
+    ):
+        assert belonging(row, on, NOW) == (Belonging.REFUNDED, []), "it may be of other money"

@@ -65,7 +65,7 @@ async def test_a_passenger_who_says_i_paid_is_found_explained_accepted_and_confi
     assert by_phone.payments[0].payment.masked_phone == "2547*****678"
     (case,) = by_phone.cases
     assert (case.kind, case.about_money) == (pb.CASE_KIND_LATE_PAYMENT, True)
-    assert list(case.allowed_resolutions) == [ACCEPT, pb.CASE_RESOLUTION_RETURN]
+    assert list(case.allowed_resolutions) == [ACCEPT, pb.CASE_RESOLUTION_RETURN, pb.CASE_RESOLUTION_DISMISS]
 
     shown = await process.operations.GetCase(pb.GetCaseRequest(case_id=case.case_id))
     assert shown.case == case

@@ -35,6 +35,7 @@ CASEWORK = "tests/application/casework/test_resolve_case.py"
 SETTLED_CASES = "tests/domain/test_settling_cases.py"
 APPROVALS = "tests/application/approving/test_approvals.py"
 RETURNED = "tests/application/casework/test_return_money.py"
+FOUND_REFUNDS = "tests/application/casework/test_uncertain_refunds.py"
 REFUNDS = "tests/domain/test_refunds.py"
 AUTOMATIC = "tests/domain/test_automatic_refunds.py"
 WATCHED_REFUNDS = "tests/application/refunding/test_watch_refunds.py"
@@ -622,8 +623,8 @@ FAULTS = (
     Fault(
         "a person has to decide about money that the payer has back",
         "payment_service/domain/cases.py",
-        "isinstance(fact, RefundDone | TakenBack) and",
-        "isinstance(fact, RefundDone) and",
+        "isinstance(end, RefundDone) or isinstance(fact, TakenBack)",
+        "isinstance(end, RefundDone)",
         (f"{TAKEN_BACK}::test_nobody_has_to_decide_about_money_that_the_payer_has_back",),
     ),
     Fault(
@@ -1248,7 +1249,7 @@ FAULTS = (
     Fault(
         "who settled a case can be altered",
         "payment_service/application/inspecting/decided_cases.py",
-        "(case.operator is None or _end_due(case) != case.settled_by)",
+        "(case.operator is None or case.settled_by not in _ends_due(case, cases))",
         "case.operator is None",
         (f"{CASEWORK}::test_the_check_notices_who_or_why_that_was_altered",),
     ),
@@ -1321,6 +1322,48 @@ FAULTS = (
         "        if unagreed or case.settled_at is not None or submission.seen != self._marks(payment, case.version):",
         "        if unagreed or case.settled_at is not None:",
         (f"{RETURNED}::test_of_two_operators_at_once_one_returns_the_money_and_the_other_is_told",),
+    ),
+    Fault(
+        "a refund is found done by another payment's receipt",
+        "payment_service/store/casework.py",
+        "SELECT EXISTS (SELECT FROM mpesa_receipts WHERE receipt = :receipt)",
+        "SELECT false",
+        (f"{FOUND_REFUNDS}::test_the_receipt_is_asked_for_and_is_nobody_elses",),
+    ),
+    Fault(
+        "a refund that is known to have ended is found otherwise",
+        "payment_service/domain/refunds.py",
+        "FOUND       no       no       no       D        no     no",
+        "FOUND       no       no       no       D        no     D",
+        (f"{FOUND_REFUNDS}::test_a_refund_that_is_known_to_have_failed_is_not_found_done",),
+    ),
+    Fault(
+        "a person's word that a refund has failed leaves it uncertain",
+        "payment_service/domain/refunds.py",
+        "NOT_FOUND   no       no       no       F        no     no",
+        "NOT_FOUND   no       no       no       -        no     no",
+        (f"{FOUND_REFUNDS}::test_a_refund_that_is_found_not_done_makes_a_new_one_possible",),
+    ),
+    Fault(
+        "that nothing went back is believed on the day of the send",
+        "payment_service/domain/refunds.py",
+        "    return RefundFinding.NOT_FOUND if waited else RefundFinding.TOO_EARLY",
+        "    return RefundFinding.NOT_FOUND",
+        (f"{FOUND_REFUNDS}::test_that_nothing_went_back_is_not_believed_on_the_day_of_the_send",),
+    ),
+    Fault(
+        "a part that is found done does not count",
+        "payment_service/application/recording/refund_ledger.py",
+        "(replace(fact, means=end), ",
+        "(fact, ",
+        (f"{FOUND_REFUNDS}::test_a_part_that_is_found_done_counts_and_the_rest_can_go_back",),
+    ),
+    Fault(
+        "the books' word of an uncertain refund is not heard",
+        "payment_service/domain/pull.py",
+        "[(only, _refund_shown(row))] if ends else []",
+        "[]",
+        ("tests/domain/test_taken_back.py::test_a_reversal_ends_the_refund_that_nobody_could_tell_of",),
     ),
     Fault(
         "a refund whose answer was lost is sent again",
@@ -1430,8 +1473,8 @@ FAULTS = (
     Fault(
         "the case of a refund that nobody knew of stays when it is known",
         "payment_service/domain/cases.py",
-        "        case CaseKind.REFUND if isinstance(fact, RefundDone | RefundFailed):",
-        "        case CaseKind.REFUND if isinstance(fact, RefundFailed):",
+        "        case CaseKind.REFUND if end is not None:",
+        "        case CaseKind.REFUND if isinstance(end, RefundFailed):",
         (f"{SENT_REFUNDS}::test_a_result_that_comes_after_a_day_ends_the_case_that_nobody_knew",),
     ),
     Fault(
@@ -1662,8 +1705,8 @@ FAULTS = (
     Fault(
         "late money that goes back by itself stays a case for operators",
         "payment_service/domain/cases.py",
-        "return sent_back or (isinstance",
-        "return (isinstance",
+        "return sent_back or (went_back",
+        "return (went_back",
         (f"{AUTOMATIC_RECORDED}::test_late_money_goes_back_in_the_transaction_that_records_it",),
     ),
     Fault(

@@ -131,6 +131,16 @@ class _CaseResolutionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CaseRe
     to RELEASE its seat, unless another attempt has confirmed it, and the case
     ends once the refund is done.
     """
+    CASE_RESOLUTION_REFUNDED: _CaseResolution.ValueType  # 4
+    """The refund that the case is about was UNCERTAIN, and its money has gone back:
+    the payment becomes REFUNDED when nothing of its money is left. Takes the
+    receipt under which the money went back.
+    """
+    CASE_RESOLUTION_NOT_REFUNDED: _CaseResolution.ValueType  # 5
+    """It has not gone back: the refund counts as failed, and its money may be sent
+    by another one. Refused within a day from the send, when M-Pesa may still
+    carry it out.
+    """
 
 class CaseResolution(_CaseResolution, metaclass=_CaseResolutionEnumTypeWrapper):
     """How a person settles a case."""
@@ -150,11 +160,21 @@ CASE_RESOLUTION_RETURN: CaseResolution.ValueType  # 3
 to RELEASE its seat, unless another attempt has confirmed it, and the case
 ends once the refund is done.
 """
+CASE_RESOLUTION_REFUNDED: CaseResolution.ValueType  # 4
+"""The refund that the case is about was UNCERTAIN, and its money has gone back:
+the payment becomes REFUNDED when nothing of its money is left. Takes the
+receipt under which the money went back.
+"""
+CASE_RESOLUTION_NOT_REFUNDED: CaseResolution.ValueType  # 5
+"""It has not gone back: the refund counts as failed, and its money may be sent
+by another one. Refused within a day from the send, when M-Pesa may still
+carry it out.
+"""
 Global___CaseResolution: _TypeAlias = CaseResolution  # noqa: Y015
 
 @_typing.final
 class CaseRefund(_message.Message):
-    """The refund by which an operator has the money of a case sent back."""
+    """The refund of the money of a case."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -328,8 +348,9 @@ class Case(_message.Message):
 
     @_builtins.property
     def refund(self) -> Global___CaseRefund:
-        """The latest refund of its money that an operator has begun; unset while none
-        was. Until it has ended, the case cannot be settled otherwise.
+        """The latest refund of its money that an operator has begun; until it has
+        ended, the case cannot be settled otherwise. Of the kind REFUND, the refund
+        that it is about. Unset where there is none.
         """
 
     def __init__(
@@ -387,6 +408,10 @@ class CaseAct(_message.Message):
         """The operator dismissed it."""
         KIND_RETURN: CaseAct._Kind.ValueType  # 4
         """The operator had its money sent back."""
+        KIND_REFUNDED: CaseAct._Kind.ValueType  # 5
+        """The operator found its refund done."""
+        KIND_NOT_REFUNDED: CaseAct._Kind.ValueType  # 6
+        """The operator found that its refund moved no money."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """What was done."""
@@ -401,6 +426,10 @@ class CaseAct(_message.Message):
     """The operator dismissed it."""
     KIND_RETURN: CaseAct.Kind.ValueType  # 4
     """The operator had its money sent back."""
+    KIND_REFUNDED: CaseAct.Kind.ValueType  # 5
+    """The operator found its refund done."""
+    KIND_NOT_REFUNDED: CaseAct.Kind.ValueType  # 6
+    """The operator found that its refund moved no money."""
 
     KIND_FIELD_NUMBER: _builtins.int
     OPERATOR_FIELD_NUMBER: _builtins.int
@@ -414,7 +443,9 @@ class CaseAct(_message.Message):
     reason: _builtins.str
     """Why, in the operator's words."""
     mpesa_receipt_number: _builtins.str
-    """The receipt of the money that was accepted or returned; otherwise empty."""
+    """The receipt of the money that was accepted or returned, or that under
+    which a refund was found done; otherwise empty.
+    """
     @_builtins.property
     def act_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -721,7 +752,8 @@ class ResolveCaseRequest(_message.Message):
     mpesa_receipt_number: _builtins.str
     """The receipt of the money that is accepted, where the case names none and
     the payment does not stand on it already: from the passenger's message or
-    from the M-Pesa portal.
+    from the M-Pesa portal. With REFUNDED, that under
+    which the money went back.
     """
     def __init__(
         self,

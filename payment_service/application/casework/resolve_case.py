@@ -16,14 +16,15 @@ from payment_service.application.following.read_payments import PaymentReads, re
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.domain.approvals import ApprovalAct, MoneyMove, NeedsApproval
-from payment_service.domain.case_facts import CaseAccepted, CaseDecided, CaseDismissed, CaseReturned
+from payment_service.domain.case_facts import CaseAccepted, CaseDecided, CaseDismissed, CaseRefundFound, CaseReturned
 from payment_service.domain.case_rules import CaseMarks, Resolution, refund_reason_of, rules_of
 from payment_service.domain.cases import OWN_MONEY
 from payment_service.domain.consent import Consent
 from payment_service.domain.errors import InvalidRequest, RefundBarred, ResolutionRefused, Violation
 from payment_service.domain.findings import Finding
 from payment_service.domain.payment import Payment
-from payment_service.domain.refund import RefundBar, RefundOrder
+from payment_service.domain.refund import RefundBar, RefundOrder, RefundState
+from payment_service.store import casework
 from payment_service.store.casework import WorkedCase
 from payment_service.store.reads import request_of
 from runtime.callback_tokens import new_reference
@@ -37,12 +38,16 @@ _WHY: Final[Mapping[Finding, str]] = {
     Finding.OWN_ACCEPTED: "The payment's money is going back, or is not there: there is nothing to accept.",
     Finding.DISMISSED_OWN: "The payment stands on this money, or its refund is under way: it cannot be dismissed.",
 }
+_NOT_UNCERTAIN = "The refund of this case is not UNCERTAIN: what became of it is known, or will be soon."
+_TOO_EARLY = "The refund was sent less than a day ago: M-Pesa may still carry it out. Look again when the day is over."
 _RECEIPT_EXPECTED = "expected the M-Pesa receipt number of the money: this case does not name one"
 _RETURNED_UNNAMED = (
     "No receipt names the money of this case, so nothing says which money to send back. Find it in the M-Pesa portal."
     " If the payment is under review, accept the receipt, and have the payment refunded; if not, send the money back"
     " there, and dismiss."
 )
+_PROOF_EXPECTED = "expected the receipt number under which the M-Pesa portal shows that the money went back"
+_PROOF_KNOWN = "expected the receipt number of what went back: this one is recorded for other money"
 _RECEIPT_DIFFERS = "expected nothing, or the receipt that the case is about"
 
 
@@ -79,6 +84,8 @@ async def resolve_case(
     if before.case.settled_at is not None:
         raise changed_since(before, asked.seen)
     _check(before.case, asked, fact)
+    if isinstance(fact, CaseRefundFound) and fact.receipt is not None:
+        await _check_receipt(using, fact.receipt)
     order = await _order(using, shortcodes, before.case, fact)
     submission = Submission(fact, before.case.payment_id, seen=asked.seen, refund=order, consent=consent)
     recorded = await facts.submit(submission)
@@ -90,8 +97,7 @@ async def resolve_case(
             raise NeedsApproval(_move(recorded.payment, before.case, asked, refusal.left))
         raise RefundBarred(refusal.bar, recorded.payment, refusal.left)
     if recorded.refused:
-        why = _WHY.get(recorded.barred_by, "") if recorded.barred_by is not None else ""
-        raise ResolutionRefused(why, _other_ways(now.case, asked))
+        raise ResolutionRefused(_why(recorded), _other_ways(now.case, asked))
     return now
 
 
@@ -108,6 +114,19 @@ def _move(payment: Payment, case: WorkedCase, asked: CaseDecision, amount: int) 
         case_id=case.case_id,
         seen=asked.seen,
     )
+
+
+def _why(refused: Recorded) -> str:
+    if refused.barred_by is not None:
+        return _WHY.get(refused.barred_by, "")
+    uncertain = refused.refund is not None and refused.refund.state is RefundState.UNCERTAIN
+    return _TOO_EARLY if uncertain else _NOT_UNCERTAIN
+
+
+async def _check_receipt(using: PaymentReads, receipt: str) -> None:
+    async with reading(using) as connection:
+        if await casework.receipt_is_known(connection, receipt):
+            raise InvalidRequest([Violation("mpesa_receipt_number", _PROOF_KNOWN)])
 
 
 def _is_returned(file: CaseFile, asked: CaseDecision) -> bool:
@@ -140,6 +159,16 @@ async def _order(
 def _fact(case: WorkedCase, asked: CaseDecision, consent: Consent | None) -> CaseDecided:
     if asked.resolution is Resolution.DISMISS:
         return CaseDismissed(case.case_id, case.fact_id, asked.operator, asked.why)
+    if asked.resolution in (Resolution.REFUNDED, Resolution.NOT_REFUNDED):
+        return CaseRefundFound(
+            case_id=case.case_id,
+            opened_by=case.fact_id,
+            operator=asked.operator,
+            why=asked.why,
+            refund_id=case.refund_id,
+            returned=asked.resolution is Resolution.REFUNDED,
+            receipt=asked.receipt,
+        )
     if asked.resolution is Resolution.RETURN:
         mark = consent.mark if consent is not None else None
         returned = CaseReturned(case.case_id, case.fact_id, asked.operator, asked.why, uuid7(), case.receipt)
@@ -166,6 +195,11 @@ def _check(case: WorkedCase, asked: CaseDecision, fact: CaseDecided) -> None:
     may_differ = case.receipt is None and not isinstance(fact, CaseReturned)
     if asked.receipt not in (None, case.receipt) and not may_differ:
         raise InvalidRequest([Violation("mpesa_receipt_number", _RECEIPT_DIFFERS)])
+    if isinstance(fact, CaseRefundFound):
+        if fact.returned and asked.receipt is None:
+            raise InvalidRequest([Violation("mpesa_receipt_number", _PROOF_EXPECTED)])
+        if not fact.returned and asked.receipt is not None:
+            raise InvalidRequest([Violation("mpesa_receipt_number", "expected nothing: no money went back")])
     if isinstance(fact, CaseDismissed) and asked.receipt is not None:
         raise InvalidRequest([Violation("mpesa_receipt_number", "expected nothing: no money is accepted")])
     if isinstance(fact, CaseAccepted) and fact.receipt is None and not _names_own_money(case):

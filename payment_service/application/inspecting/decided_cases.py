@@ -8,7 +8,8 @@ from payment_service.domain.approvals import ApprovalState
 from payment_service.domain.case_facts import settlement_id
 from payment_service.domain.case_rules import Resolution
 from payment_service.domain.consent import Consent, Person, mark_in, unmarked
-from payment_service.domain.facts import RefundDone, refund_request_id
+from payment_service.domain.facts import refund_request_id
+from payment_service.domain.refund_ends import RefundDone
 from payment_service.store.approvals import ApprovalRow
 from payment_service.store.audit import CaseRow
 from payment_service.store.event_log import LoggedEvent
@@ -21,7 +22,7 @@ def settled_as_logged(cases: Sequence[CaseRow], events: Sequence[LoggedEvent]) -
             settlement_id(case.case_id, Resolution.RETURN, operator, why, receipt, UUID(refund_id))
             for operator, why, receipt, refund_id in case.returns
         }
-        if case.resolution is not None and (case.operator is None or _end_due(case) != case.settled_by):
+        if case.resolution is not None and (case.operator is None or case.settled_by not in _ends_due(case, cases)):
             yield f"case {case.case_id} was settled by somebody else, or for another reason, than is kept"
         logged = {unmarked(event.fact_id) for event in events if event.fact_id.startswith(f"case:{case.case_id}:")}
         if logged - returned - {unmarked(case.settled_by or "")}:
@@ -30,14 +31,15 @@ def settled_as_logged(cases: Sequence[CaseRow], events: Sequence[LoggedEvent]) -
             yield f"money of case {case.case_id} was sent back otherwise than the log says"
 
 
-def _end_due(case: CaseRow) -> str:
-    """The id of the fact that must have ended a case which an operator has settled."""
+def _ends_due(case: CaseRow, cases: Sequence[CaseRow]) -> Iterator[str | None]:
+    """The ids of the facts of which one must have ended a case that an operator has settled."""
     if case.resolution == Resolution.RETURN:
         *_, last = case.returns
-        return RefundDone(UUID(last[3]), amount=0).fact_id
-    return settlement_id(
-        case.case_id, case.resolution or "", case.operator or "", case.why or "", case.accepted_receipt
-    )
+        yield RefundDone(UUID(last[3]), amount=0).fact_id
+        # A person may have found out that it is done.
+        yield from (other.settled_by for other in cases if other.resolution == Resolution.REFUNDED)
+        return
+    yield settlement_id(case.case_id, case.resolution or "", case.operator or "", case.why or "", case.accepted_receipt)
 
 
 def asked_as_logged(kept: Sequence[tuple[UUID, bytes]], events: Sequence[LoggedEvent]) -> Iterator[str]:

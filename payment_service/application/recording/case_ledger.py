@@ -9,8 +9,9 @@ from payment_service.application.recording.pending_writes import PendingWrites
 from payment_service.domain.case_facts import CaseDecided, CaseReturned, CaseSettled
 from payment_service.domain.case_rules import Resolution, resolution_of
 from payment_service.domain.cases import Case, OpenCase
-from payment_service.domain.facts import Fact, RefundFailed
+from payment_service.domain.facts import Fact, refund_end
 from payment_service.domain.payment import Payment
+from payment_service.domain.refund_ends import RefundDone
 from payment_service.domain.refund_facts import AboutRefund
 from payment_service.store.casework import CaseReturn, LockedCase, deciding_act
 from payment_service.store.evidence import EndedCase, new_case
@@ -78,12 +79,13 @@ class CaseLedger:
 
     def note_return(self, payment: Payment, fact: Fact) -> None:
         """Tell the case of a refund what the refund is by now: begun for it, or failed, which gives it back."""
-        if not isinstance(fact, CaseReturned | RefundFailed):
+        about = fact if isinstance(fact, CaseReturned) else refund_end(fact)
+        if about is None or isinstance(about, RefundDone):
             return
         mine = self._open.get(payment.payment_id, [])
         for place, case in enumerate(mine):
-            begun = isinstance(fact, CaseReturned) and case.fact_id == fact.opened_by
-            if begun or case.refund_id == fact.refund_id:
-                mine[place] = replace(case, refund_id=fact.refund_id if begun else None)
-                noted = CaseReturn(payment.reference, case.fact_id, fact.refund_id)
+            begun = isinstance(about, CaseReturned) and case.fact_id == about.opened_by
+            if begun or case.refund_id == about.refund_id:
+                mine[place] = replace(case, refund_id=about.refund_id if begun else None)
+                noted = CaseReturn(payment.reference, case.fact_id, about.refund_id)
                 self._writes.returns[payment.reference, case.fact_id] = noted

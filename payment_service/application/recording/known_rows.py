@@ -6,7 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from payment_service.application.recording.refund_ledger import NO_REFUNDS, KnownRefunds, read_refunds
-from payment_service.domain.case_facts import CaseAccepted, CaseDecided, CaseReturned
+from payment_service.domain.case_facts import CaseAccepted, CaseDecided, CaseRefundFound, CaseReturned
 from payment_service.domain.cases import OpenCase, may_have_ending_case
 from payment_service.domain.facts import Fact, PromptAccepted, RefundInDoubt, RefundRequested, ResultReported
 from payment_service.domain.payment import LatePaymentPolicy, Payment
@@ -73,6 +73,9 @@ class NamesTold:
     """Those that a second person decides about, with their payments."""
 
 
+_OF_REFUNDS = AboutRefund | RefundRequested | CaseReturned | CaseRefundFound
+
+
 def names_told(
     sealer: Sealer,
     told: Sequence[tuple[UUID | None, UUID | None, str | None, Fact | AboutRefund]],
@@ -98,7 +101,7 @@ def names_told(
         request_ids=request_ids,
         cases={fact.case_id: payment_id for payment_id, *_, fact in told if isinstance(fact, CaseDecided)},
         refund_facts=[(by_id, name, fact.fact_id) for _, by_id, name, fact in told if isinstance(fact, AboutRefund)],
-        of_refunds=any(isinstance(fact, AboutRefund | RefundRequested | CaseReturned) for fact in facts),
+        of_refunds=any(isinstance(fact, _OF_REFUNDS) for fact in facts),
         approvals=decided,
     )
 

@@ -30,7 +30,7 @@ from payment_service.application.recording.request_encoding import KeptRequest, 
 from payment_service.domain.approvals import APPROVAL_ABOVE
 from payment_service.domain.automatic_refunds import AutomaticRefunds, goes_back
 from payment_service.domain.callbacks import CallbackStatus
-from payment_service.domain.case_facts import CaseDecided, CaseReturned
+from payment_service.domain.case_facts import CaseDecided, CaseRefundFound, CaseReturned
 from payment_service.domain.case_rules import CaseMarks
 from payment_service.domain.cases import Case, CaseKind
 from payment_service.domain.consent import Consent
@@ -240,10 +240,14 @@ class _Ledger:
             # What nothing bars, the payment's table lets through.
             if isinstance(asked := self._refunds.ask(payment, order, fact), RefundRefusal):
                 return Recorded(payment, refused=True, refund_refusal=asked)
-            outcome = self._apply(payment, asked)
-            if outcome.refused:
-                return Recorded(payment, refused=True, barred_by=outcome.row)
-            payment = self._rows[payment.payment_id].payment
+            told = self._refunds.looked_up(payment, asked) if isinstance(asked, CaseRefundFound) else (asked,)
+            if not isinstance(told, tuple):
+                return Recorded(payment, refused=True, refund=told)
+            for one in told:
+                outcome = self._apply(payment, one)
+                if outcome.refused:
+                    return Recorded(payment, refused=True, barred_by=outcome.row)
+                payment = self._rows[payment.payment_id].payment
         elif not isinstance(fact, CaseReturned):
             self._cases.settle_alone(case, fact)
         self._cases.decide(case, fact)

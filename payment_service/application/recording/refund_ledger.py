@@ -11,7 +11,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from payment_service.domain.case_facts import CaseReturned
+from payment_service.domain.case_facts import CaseRefundFound, CaseReturned
 from payment_service.domain.facts import Fact, RefundRequested
 from payment_service.domain.payment import Payment
 from payment_service.domain.reasons import Reason
@@ -26,7 +26,8 @@ from payment_service.domain.refund import (
     RefundTimes,
     left_of,
 )
-from payment_service.domain.refund_facts import AboutRefund, RefundFact, RefundOvertaken, RefundPost
+from payment_service.domain.refund_ends import RefundEnd
+from payment_service.domain.refund_facts import AboutRefund, RefundFact, RefundLookedUp, RefundOvertaken, RefundPost
 from payment_service.domain.refund_requests import bar_to_refund, method_of, needs_approval
 from payment_service.domain.refunds import RefundOutcome, apply_refund, first_refund, refund_surroundings
 from payment_service.store import refunds as store
@@ -136,6 +137,18 @@ class RefundLedger:
         self._changed(type(fact).__name__, None, refund)
         frees_seat = amount == left or order.reason in GIVES_UP_THE_SEAT
         return replace(fact, part=part, frees_seat=frees_seat)
+
+    def looked_up(self, payment: Payment, fact: CaseRefundFound) -> tuple[Fact, ...] | Refund | None:
+        """End an uncertain refund as a person has found it: what its payment is told. Otherwise, what refund it is."""
+        refund = self.find(fact.refund_id, None)
+        if refund is None:
+            return None
+        outcome = self.apply(refund, RefundLookedUp(fact.fact_id, fact.returned), payment)
+        if outcome.refused:
+            return refund
+        end = next((told for told in outcome.told if isinstance(told, RefundEnd)), None)
+        # The person's word is what the log keeps of the end, so that its chain vouches for who found it.
+        return (replace(fact, means=end), *(told for told in outcome.told if told is not end))
 
     def apply(self, refund: Refund, fact: AboutRefund, payment: Payment) -> RefundOutcome:
         """Take one fact about a refund of a payment; what it means for the payment is in the outcome."""

@@ -20,9 +20,9 @@ from payment_service.daraja.client import Exchange
 from payment_service.daraja.pull import Page
 from payment_service.daraja.pull_rows import ListedRow
 from payment_service.domain.errors import Overloaded, StoreUnavailable
-from payment_service.domain.facts import ResultReported, TakenBack
-from payment_service.domain.pull import ACCOUNT_REFERENCE_UNIQUE_FOR, Belonging, Candidate, Shelf, belonging
+from payment_service.domain.pull import ACCOUNT_REFERENCE_UNIQUE_FOR, Belonging, Candidate, Shelf, Told, belonging
 from payment_service.domain.pull_spans import Reading
+from payment_service.domain.refund_facts import RefundReported
 from payment_service.security.sealing import Sealer
 from payment_service.store import pull_candidates as candidates
 from runtime.alarms import raise_alarm
@@ -71,7 +71,7 @@ async def _record(
     counts: Counter[str],
 ) -> None:
     shelf = await _shelf(tools, shortcode, rows, now)
-    told: dict[tuple[str, str], tuple[Candidate, ResultReported | TakenBack, ListedRow, Belonging]] = {}
+    told: dict[tuple[str, str], tuple[Candidate, Told, ListedRow, Belonging]] = {}
     for listed in rows:
         found, facts = belonging(listed.row, shelf, now)
         counts[found.value.lower()] += 1
@@ -114,10 +114,12 @@ def _submission(
     sealer: Sealer,
     exchange: Exchange,
     candidate: Candidate,
-    fact: ResultReported | TakenBack,
+    fact: Told,
     listed: ListedRow,
     found: Belonging,
 ) -> Submission:
     """The fact, and beside its payment the one row of the page that it is from."""
     kept = replace(exchange, operation=PULLED, answer_body=listed.body, classified_as=found.value)
-    return Submission(fact, candidate.payment_id, exchange=exchange_row(sealer, kept, candidate.payment_id))
+    about = candidate.uncertain_refund if isinstance(fact, RefundReported) else None
+    row = exchange_row(sealer, kept, candidate.payment_id)
+    return Submission(fact, candidate.payment_id, refund_id=about, exchange=row)

@@ -23,8 +23,9 @@ from payment_service.domain.errors import (
     InvalidRequest,
     ResolutionRefused,
 )
-from payment_service.domain.facts import RefundDone, RefundRequested, Unreadable, WatchEnded
+from payment_service.domain.facts import RefundRequested, Unreadable, WatchEnded
 from payment_service.domain.payment import BookingAction, State
+from payment_service.domain.refund_ends import RefundDone
 from payment_service.store.engines import connect_reader
 from runtime.callback_tokens import callback_token
 from tests.application.casework.casefiles import (
