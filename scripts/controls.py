@@ -17,7 +17,8 @@ from xml.etree import ElementTree
 FIGURE = "figure"
 """The property by which a test tells what it has counted."""
 _ROW = re.compile(r"\| (?P<control>[^|]+) \| (?P<what>[^|]+) \| (?P<tests>[^|]+) \|")
-_TEST = re.compile(r"`(?P<name>(?:tests/[\w/]+\.py|…)(?:::\w+)?)`")
+_QUOTED = re.compile(r"`([^`]+)`")
+_TEST = re.compile(r"tests/[\w/]+\.py(::\w+)?|…::\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,10 @@ def controls_of(page: str) -> list[Control]:
     before: tuple[str, ...] = ()
     for row in _ROW.finditer(page):
         tests = [] if "the same" not in row["tests"] else list(before)
-        for found in _TEST.finditer(row["tests"]):
-            place, separator, name = found["name"].partition("::")
+        for quoted in _QUOTED.findall(row["tests"]):
+            if not _TEST.fullmatch(quoted):
+                raise ValueError(f"{quoted} names no test: expected tests/…/test_file.py::test, or …::test")
+            place, separator, name = quoted.partition("::")
             file = file if place == "…" else place
             tests.append(file + separator + name)
         if tests:

@@ -62,3 +62,8 @@ def test_a_control_is_shown_once_all_its_tests_pass(tmp_path: Path) -> None:
 def test_a_control_none_of_whose_tests_ran_is_not_shown() -> None:
     lines, all_shown = shown([Control("doors", ("tests/a.py::test_one",))], [])
     assert (lines[-1], all_shown) == ("| doors | 0 | **NO** |  |", False)
+
+
+def test_a_row_that_names_no_test_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"…/a\.py::test_one names no test"):
+        controls_of(ROWS.replace("`tests/a.py::test_one`", "`…/a.py::test_one`"))
