@@ -21,6 +21,7 @@ from payment_service.commands.inspect import explain as explain_payment
 from payment_service.commands.inspect import list_callbacks as list_unsettled
 from payment_service.commands.inspect import show_callback as show_one
 from payment_service.commands.refunds import refunds
+from payment_service.commands.risk import risk
 from payment_service.config import InspectionSettings, OwnerSettings, PaymentSettings, TimedSettings
 from payment_service.credentials import load_credentials
 from payment_service.database import upgrade_database
@@ -39,6 +40,7 @@ app.add_typer(payments, name="payments")
 app.add_typer(prompts, name="prompts")
 app.add_typer(refunds, name="refunds")
 app.add_typer(approvals, name="approvals")
+app.add_typer(risk, name="risk")
 
 Inspection = TypeVar("Inspection", bound=InspectionSettings)
 

@@ -25,6 +25,13 @@ SAME_UNLISTED_CODE = Alarm(
     "Ask Safaricom what the code means. Until it is listed, such payments stay uncertain and are not offered again.",
 )
 
+RULE_REFUSES_MANY = Alarm(
+    "rule_refuses_many",
+    "A rule against unwanted prompts has refused far more requests in ten minutes than it did the day before.",
+    "Look at `payment-service risk show`, and at the log lines `rule objects`. If one caller is behind it, somebody may"
+    " be misusing that service: block the phones that are rung, or stop all prompts. If passengers meet the rule, raise"
+    " its limit, or set it to shadow.",
+)
 PULL_BEHIND = Alarm(
     "pull_behind",
     "Safaricom's own list of what arrived has not been read for more than a quarter of an hour.",
@@ -185,6 +192,7 @@ ALARMS: tuple[Alarm, ...] = (
     ANSWERS_MISSING,
     SAME_REFUSAL,
     SAME_UNLISTED_CODE,
+    RULE_REFUSES_MANY,
     PULL_BEHIND,
     PULL_INCOMPLETE,
     PUSH_REFUSED,

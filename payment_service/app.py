@@ -212,6 +212,7 @@ def _parts(
         refunds_late_money=settings.automatic_refund_max_kes > 0,
         page_keys=credentials.keys.fingerprint,
         clock=clock,
+        risk=settings.risk_policy,
         heartbeat_seconds=settings.heartbeat_s,
     )
     timers = periodic_steps(settings, engine, clock, initiate, refunds, catching_up, door.certificate)

@@ -20,6 +20,8 @@ from payment_service.application.calling.operator import Operator
 from payment_service.application.calling.request_budget import RequestBudget
 from payment_service.application.collecting.initiate_payment import InitiatePayments
 from payment_service.application.collecting.send_prompt import SendTools
+from payment_service.application.collecting.watch_risk import LOOK_SECONDS as RISK_LOOK_SECONDS
+from payment_service.application.collecting.watch_risk import RiskWatch, watch_risk
 from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.refunding.run_refund_timers import RefundTimerTools, run_refund_timers
 from payment_service.application.refunding.send_refunds import RefundTools, send_refunds
@@ -101,6 +103,7 @@ def periodic_steps(
         partial(every, MATCH_SECONDS, partial(match_parked_callbacks, inbox)),
         partial(every, DOUBT_SECONDS, partial(end_doubts, DoubtTools(engine, send.facts))),
         partial(every, QUERY_STEP_SECONDS, partial(query_pushes, queries)),
+        partial(every, RISK_LOOK_SECONDS, partial(watch_risk, RiskWatch(engine, clock))),
         partial(every, WATCH_LOOK_SECONDS, partial(watch_provider, ProviderWatch(engine, clock))),
         *_readers_of_books(settings, engine, clock, send, refunds.operator if refunds is not None else None),
         # Timers also for what was sent while there was an initiator.

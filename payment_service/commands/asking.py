@@ -104,6 +104,11 @@ def cause_of(error: grpc.aio.AioRpcError) -> str:
     return str(info.metadata.get("cause", ""))
 
 
+def next_line() -> str:
+    """A number that is typed as an argument stands in the shell's history, and for a moment in the process list."""
+    return sys.stdin.readline().strip()
+
+
 def confirm(question: str) -> None:
     """Ask a person once whether to do it; StartRefused unless they say so."""
     if not sys.stdin.isatty():

@@ -31,7 +31,7 @@ def show_case(console: Console, answer: pb.GetCaseResponse) -> None:
     for attempt in answer.attempts:
         _show(console, _payment(attempt, mine=attempt.payment.payment_id == case.payment_id))
     for evidence in answer.evidence:
-        _show(console, [f"  {_at(evidence.receive_time)}  {evidence.what}:", f"    {evidence.body}"])
+        _show(console, [f"  {at(evidence.receive_time)}  {evidence.what}:", f"    {evidence.body}"])
     _show(console, map(_act, answer.acts))
     if not case.HasField("settle_time"):
         _show(console, _ways(case))
@@ -97,10 +97,10 @@ def _approval_line(one: pb.Approval) -> str:
         f"{act} of {_money(one.amount)}, receipt {one.mpesa_receipt_number}, booking {one.booking_id} of {one.caller}"
     )
     of_case = f", case {one.case_id}" if one.case_id else ""
-    asked = f"asked for by {one.asked_by} (as {one.asker}) {_at(one.ask_time)}: {one.ask_reason}"
+    asked = f"asked for by {one.asked_by} (as {one.asker}) {at(one.ask_time)}: {one.ask_reason}"
     decided = ""
     if one.HasField("decide_time"):
-        decided = f"; by {one.decided_by} (as {one.decider}) {_at(one.decide_time)}: {one.decide_reason}"
+        decided = f"; by {one.decided_by} (as {one.decider}) {at(one.decide_time)}: {one.decide_reason}"
     return f"{one.approval_id}  {state}  {money}{of_case}; {asked}{decided}"
 
 
@@ -108,7 +108,7 @@ def show_prompt_switch(console: Console, answer: pb.GetPromptSwitchResponse | pb
     """Whether new prompts are stopped, and who has said so."""
     switch = answer.prompt_switch
     standing = "New prompts are stopped" if switch.stopped else "New prompts are allowed"
-    said = f", since {_at(switch.turn_time)}, by {switch.operator}: {switch.reason}" if switch.operator else "."
+    said = f", since {at(switch.turn_time)}, by {switch.operator}: {switch.reason}" if switch.operator else "."
     _show(console, [standing + said])
 
 
@@ -162,17 +162,17 @@ def _standing(case: pb.Case) -> str:
     kind = f"{_kind(case)}{', about money' if case.about_money else ''}"
     if not case.HasField("settle_time"):
         owner = f", {case.owner} has it" if case.owner else ", nobody has it"
-        return f"{kind}, open, due {_at(case.deadline_time)}{owner}"
+        return f"{kind}, open, due {at(case.deadline_time)}{owner}"
     way = pb.CaseResolution.Name(case.resolution).removeprefix("CASE_RESOLUTION_")
     by_itself = case.resolution == pb.CASE_RESOLUTION_UNSPECIFIED
-    return f"{kind}, {'ended by itself' if by_itself else f'settled: {way}'} {_at(case.settle_time)}"
+    return f"{kind}, {'ended by itself' if by_itself else f'settled: {way}'} {at(case.settle_time)}"
 
 
 def _about(case: pb.Case) -> list[str]:
     money = [_money(case.amount)] if case.HasField("amount") else []
     money += [f"receipt {case.mpesa_receipt_number}"] if case.mpesa_receipt_number else []
     payment = f"booking {case.booking_id} of {case.caller}" if case.payment_id else f"no payment for {case.reference}"
-    lines = [f"  opened {_at(case.open_time)}, {payment}", *([f"  {', '.join(money)}"] if money else [])]
+    lines = [f"  opened {at(case.open_time)}, {payment}", *([f"  {', '.join(money)}"] if money else [])]
     if case.approval_id:
         who = f"{case.approval_asked_by} has asked, and a second operator has to agree"
         lines.append(f"  {who}: payment-service approvals show {case.approval_id}")
@@ -183,7 +183,7 @@ def _refund_of_case(refund: pb.CaseRefund) -> str:
     """How far the money is on its way back, in a sentence."""
     state = pb.CaseRefund.State.Name(refund.state).removeprefix("STATE_")
     code = f", M-Pesa said {refund.provider_result_code}" if refund.provider_result_code else ""
-    since = f"ended {_at(refund.end_time)}" if refund.HasField("end_time") else f"begun {_at(refund.request_time)}"
+    since = f"ended {at(refund.end_time)}" if refund.HasField("end_time") else f"begun {at(refund.request_time)}"
     return f"  refund {refund.refund_id} of {_money(refund.amount)} is {state}{code}, {since}"
 
 
@@ -210,11 +210,11 @@ def _payment(found: pb.FoundPayment, *, mine: bool) -> list[str]:
     money = f"receipt {payment.mpesa_receipt_number}" if payment.mpesa_receipt_number else "no receipt"
     late = ", paid late" if payment.paid_late else ""
     certain = "certain" if payment.outcome_certain else "not certain"
-    completed = f", money since {_at(payment.complete_time)}" if payment.HasField("complete_time") else ""
+    completed = f", money since {at(payment.complete_time)}" if payment.HasField("complete_time") else ""
     return [
         f"{attempt}, for booking {payment.booking_id} of {found.caller}, attempt {payment.attempt}",
         f"    {_money(payment.amount)} from {payment.masked_phone}; {money}{late}; {_name(payment)}, {certain}",
-        f"    asked for {_at(payment.create_time)}{completed}",
+        f"    asked for {at(payment.create_time)}{completed}",
         *map(_refund, payment.refunds),
     ]
 
@@ -222,8 +222,8 @@ def _payment(found: pb.FoundPayment, *, mine: bool) -> list[str]:
 def _refund(refund: payment_pb2.Refund) -> str:
     status = payment_pb2.RefundStatus.Name(refund.status).removeprefix("REFUND_STATUS_")
     reason = payment_pb2.RefundReason.Name(refund.reason).removeprefix("REFUND_REASON_")
-    ended = f" {_at(refund.end_time)}" if refund.HasField("end_time") else ""
-    return f"    refund of {_money(refund.amount)} asked for {_at(refund.request_time)}, {reason}: {status}{ended}"
+    ended = f" {at(refund.end_time)}" if refund.HasField("end_time") else ""
+    return f"    refund of {_money(refund.amount)} asked for {at(refund.request_time)}, {reason}: {status}{ended}"
 
 
 def _name(payment: payment_pb2.Payment) -> str:
@@ -237,7 +237,7 @@ def _name(payment: payment_pb2.Payment) -> str:
 def _act(act: pb.CaseAct) -> str:
     kind = pb.CaseAct.Kind.Name(act.kind).removeprefix("KIND_")
     receipt = f", receipt {act.mpesa_receipt_number}" if act.mpesa_receipt_number else ""
-    return f"  {_at(act.act_time)}  {kind} by {act.operator}{receipt}: {act.reason}"
+    return f"  {at(act.act_time)}  {kind} by {act.operator}{receipt}: {act.reason}"
 
 
 def _kind(case: pb.Case) -> str:
@@ -248,7 +248,7 @@ def _money(money: Money) -> str:
     return f"{money.currency_code} {money.units}"
 
 
-def _at(stamp: Timestamp) -> str:
+def at(stamp: Timestamp) -> str:
     """As people in Kenya read a clock, and said so."""
     moment: datetime = stamp.ToDatetime(UTC)
     return f"{moment.astimezone(_NAIROBI):%Y-%m-%d %H:%M} EAT"

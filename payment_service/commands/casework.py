@@ -4,7 +4,6 @@ What an operator decides is asked for once, with the case shown, before it is do
 and the etag of what was shown before. The service refuses a decision on an old picture.
 """
 
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -16,7 +15,7 @@ from rich.console import Console
 
 from payment_service.commands import case_screens as screens
 from payment_service.commands.account import account
-from payment_service.commands.asking import CALL_SECONDS, As, Name, Output, Reason, Service, ask, confirm
+from payment_service.commands.asking import CALL_SECONDS, As, Name, Output, Reason, Service, ask, confirm, next_line
 from runtime.serving import StartRefused, refuse
 
 cases = typer.Typer(no_args_is_help=True, help="Settle what no evidence decides. Asks the running service.")
@@ -142,7 +141,7 @@ def find_payments(
     if len(given) + (completed_on is not None) != 1:
         refuse(StartRefused("Give one of --phone, --receipt, --booking, --reference, --request-id, --completed-on."))
     for name, value in given.items():
-        setattr(asked, name, _next_line() if (name, value) == ("phone_number", "-") else value)
+        setattr(asked, name, next_line() if (name, value) == ("phone_number", "-") else value)
     if completed_on is not None:
         midnight = completed_on.replace(tzinfo=UTC) - _NAIROBI_AHEAD
         asked.complete_time.from_time.FromDatetime(midnight)
@@ -228,8 +227,3 @@ def _kind(name: str) -> "pb.CaseKind.ValueType":
     except ValueError:
         known = ", ".join(one.removeprefix("CASE_KIND_") for one in pb.CaseKind.keys()[1:])
         refuse(StartRefused(f"--kind has to be one of {known}."))
-
-
-def _next_line() -> str:
-    """A number that is typed as an argument stands in the shell's history, and for a moment in the process list."""
-    return sys.stdin.readline().strip()

@@ -173,16 +173,7 @@ def answer_to(error: Exception, clock: Callable[[], datetime]) -> Answer:
             metadata = {"payment_id": str(error.payment.payment_id), "status": STATUS_OF[error.payment.state].value}
             return Answer(code.FAILED_PRECONDITION, "CANCEL_TOO_LATE", text, metadata)
         case RefundBarred():
-            metadata = {
-                "payment_id": str(error.payment.payment_id),
-                "status": STATUS_OF[error.payment.state].value,
-                "cause": error.bar.value,
-            }
-            why, violations = _WHY_NO_REFUND[error.bar], _refund_amount(error)
-            if error.one_of:
-                metadata["payment_ids"] = ",".join(str(one.payment_id) for one in error.one_of)
-                why += f" They are {' and '.join(str(one.payment_id) for one in error.one_of)}."
-            return Answer(code.FAILED_PRECONDITION, "REFUND_NOT_POSSIBLE", why, metadata, violations)
+            return _no_refund(error)
         case PromptsStopped() | RiskRefused():
             return _no_prompt(error, clock())
         case PaymentNotFound():
@@ -245,6 +236,19 @@ def _about_approval(error: ApprovalError) -> Answer:
             return Answer(refused, "NOT_THE_ASKER", str(error), {"asked_by": error.asked_by})
         case _:
             assert_never(error)
+
+
+def _no_refund(error: RefundBarred) -> Answer:
+    metadata = {
+        "payment_id": str(error.payment.payment_id),
+        "status": STATUS_OF[error.payment.state].value,
+        "cause": error.bar.value,
+    }
+    why, violations = _WHY_NO_REFUND[error.bar], _refund_amount(error)
+    if error.one_of:
+        metadata["payment_ids"] = ",".join(str(one.payment_id) for one in error.one_of)
+        why += f" They are {' and '.join(str(one.payment_id) for one in error.one_of)}."
+    return Answer(grpc.StatusCode.FAILED_PRECONDITION, "REFUND_NOT_POSSIBLE", why, metadata, violations)
 
 
 def _refund_amount(error: RefundBarred) -> tuple[Violation, ...]:

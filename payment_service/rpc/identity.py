@@ -102,6 +102,8 @@ RULES: Mapping[str, Mapping[Party, Sees]] = {
     f"{_OPERATIONS}/ListApprovals": _OPERATOR,
     f"{_OPERATIONS}/GetApproval": _OPERATOR,
     f"{_OPERATIONS}/DecideApproval": _OPERATOR,
+    f"{_OPERATIONS}/GetRisk": _OPERATOR,
+    f"{_OPERATIONS}/ListPhone": _OPERATOR,
     f"{health.SERVICE_NAME}/Check": _EVERY_CALLER,
     f"{health.SERVICE_NAME}/Watch": _EVERY_CALLER,
     f"{reflection.SERVICE_NAME}/ServerReflectionInfo": _EVERY_CALLER,

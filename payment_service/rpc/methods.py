@@ -23,6 +23,7 @@ from payment_service.application.settling.accept_callbacks import AcceptTools, a
 from payment_service.application.settling.ask_status import StatusTools
 from payment_service.domain.errors import InvalidRequest
 from payment_service.domain.payment import ShortcodeLimits
+from payment_service.domain.risk import Policy
 from payment_service.rpc import replies, requests
 from payment_service.rpc.calls import Call, Lane, Streaming, Unary
 from payment_service.rpc.cursors import Page, page_token, read_cursor, read_page_token
@@ -61,6 +62,8 @@ class Core:
     """Late money may go back without a person; otherwise no caller may ask for it."""
     page_keys: KeyRing
     clock: Callable[[], datetime]
+    risk: Policy
+    """The rules against unwanted prompts, for operators to look at."""
     heartbeat_seconds: float = HEARTBEAT_SECONDS
     answer_within_seconds: float = ANSWER_WITHIN_SECONDS
 

@@ -14,6 +14,7 @@ from payment_service.application.casework import find_payments as finding
 from payment_service.application.casework import show_cases as showing
 from payment_service.application.casework import take_case as taking
 from payment_service.application.collecting import prompt_switch as switching
+from payment_service.application.collecting import risk_list as listing
 from payment_service.application.refunding import ask_float as asking_float
 from payment_service.rpc import approval_replies
 from payment_service.rpc import operations_replies as replies
@@ -113,6 +114,18 @@ def _approving(core: Core) -> ApprovalTools:
     return ApprovalTools(core.reads, core.facts, core.refund_shortcodes)
 
 
+async def get_risk(core: Core, _call: Call, message: pb.GetRiskRequest) -> pb.GetRiskResponse:
+    """GetRisk."""
+    phone = requests.parse_risk_question(message, core.reads.sealer)
+    return replies.risk_found(core.risk, await listing.read_risk(core.reads, phone, core.clock()))
+
+
+async def list_phone(core: Core, _call: Call, message: pb.ListPhoneRequest) -> pb.ListPhoneResponse:
+    """ListPhone."""
+    asked = requests.parse_listing(message, core.reads.sealer, core.clock())
+    return pb.ListPhoneResponse(turn=replies.list_turn(await listing.list_phone(core.reads, asked)))
+
+
 def _next_page(core: Core, last: UUID | None, filters: bytes) -> str:
     if last is None:
         return ""
@@ -132,5 +145,7 @@ OPERATIONS: Final[Mapping[str, Unary]] = {
     "mpesa_payments.v1.OperationsService/ListApprovals": Unary(list_approvals),
     "mpesa_payments.v1.OperationsService/GetApproval": Unary(get_approval),
     "mpesa_payments.v1.OperationsService/DecideApproval": Unary(decide_approval),
+    "mpesa_payments.v1.OperationsService/GetRisk": Unary(get_risk),
+    "mpesa_payments.v1.OperationsService/ListPhone": Unary(list_phone),
 }
 """Every method for operators."""

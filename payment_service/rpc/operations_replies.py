@@ -1,19 +1,22 @@
 """What operators see, as wire messages."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
+from google.protobuf.duration_pb2 import Duration
 from mpesa_payments.v1 import money_pb2
 from mpesa_payments.v1 import operations_service_pb2 as pb
 
 from payment_service.application.casework.find_payments import FoundPayments
 from payment_service.application.casework.show_cases import CaseFile, marks_of
+from payment_service.application.collecting.risk_list import RiskFound
 from payment_service.application.refunding.ask_float import Float
 from payment_service.application.refunding.refund_booking import BookingRefund
 from payment_service.domain.case_rules import Resolution, rules_of
 from payment_service.domain.cases import CaseKind
 from payment_service.domain.refund import RefundState
+from payment_service.domain.risk import BY_LIST, Policy, Rule, RulePolicy
 from payment_service.domain.views import PaymentView, refund_view
 from payment_service.rpc.approval_replies import approval_message
 from payment_service.rpc.operations_requests import etag_of
@@ -22,6 +25,11 @@ from payment_service.store.approvals import Approval
 from payment_service.store.casework import TAKEN, CaseAct, WorkedCase
 from payment_service.store.payment_search import Takings
 from payment_service.store.prompt_switch import SwitchTurn
+from payment_service.store.risk_decisions import RuleCount
+from payment_service.store.risk_list import ListTurn
+
+FINGERPRINT_SHOWN = 12
+"""Hexadecimal digits: enough to tell phones apart."""
 
 _KIND = {kind.value: pb.CaseKind.Value(f"CASE_KIND_{kind.value}") for kind in CaseKind}
 _RESOLUTION = {one.value: pb.CaseResolution.Value(f"CASE_RESOLUTION_{one.value}") for one in Resolution}
@@ -77,6 +85,44 @@ def prompt_switch(turn: SwitchTurn | None) -> pb.PromptSwitch:
     return pb.PromptSwitch(
         stopped=turn.stopped, operator=turn.operator, reason=turn.reason, turn_time=timestamp(turn.turned_at)
     )
+
+
+def risk_found(policy: Policy, found: RiskFound) -> pb.GetRiskResponse:
+    """The answer to GetRisk."""
+    rules = {Rule.PHONE_BLOCKED: BY_LIST, **policy}
+    return pb.GetRiskResponse(
+        rules=[_rule(rule, its, found.counts.get(rule)) for rule, its in rules.items()],
+        turns=[list_turn(turn) for turn in found.turns],
+    )
+
+
+def list_turn(turn: ListTurn) -> pb.RiskListTurn:
+    """What was said of a phone."""
+    return pb.RiskListTurn(
+        fingerprint=turn.phone_index.hex()[:FINGERPRINT_SHOWN],
+        verdict=pb.RiskVerdict.Value(f"RISK_VERDICT_{turn.verdict}"),
+        operator=turn.operator,
+        reason=turn.reason,
+        list_time=timestamp(turn.listed_at),
+        until_time=timestamp(turn.until) if turn.until is not None else None,
+    )
+
+
+def _rule(rule: Rule, its: RulePolicy, count: RuleCount | None) -> pb.RiskRule:
+    limits = [pb.RiskRule.Limit(most=limit.most, within=_duration(limit.within)) for limit in its.limits]
+    return pb.RiskRule(
+        name=rule.value,
+        mode=its.mode.value,
+        limits=limits,
+        refused=count.refused if count is not None else 0,
+        in_shadow=count.in_shadow if count is not None else 0,
+    )
+
+
+def _duration(length: timedelta) -> Duration:
+    duration = Duration()
+    duration.FromTimedelta(length)
+    return duration
 
 
 def booking_refunded(found: BookingRefund, waiting: Approval | None) -> pb.RefundBookingResponse:

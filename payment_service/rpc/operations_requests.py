@@ -10,10 +10,12 @@ from mpesa_payments.v1 import operations_service_pb2 as pb
 
 from payment_service.application.approving.decide_approval import ApprovalDecision, Decision
 from payment_service.application.casework.resolve_case import CaseDecision
+from payment_service.application.collecting.risk_list import Listing
 from payment_service.application.refunding.refund_booking import BookingRefundRequest
 from payment_service.domain.case_rules import CaseMarks, Resolution
 from payment_service.domain.cases import CaseKind
 from payment_service.domain.consent import Person
+from payment_service.domain.risk import ListVerdict
 from payment_service.rpc.fields import (
     DRIVES_TERMINALS,
     NAME,
@@ -56,6 +58,10 @@ _TURNS: Mapping[int, bool] = {
     pb.TurnPromptSwitchRequest.TURN_ALLOW: False,
 }
 """Whether prompts are stopped after it."""
+
+_VERDICTS: Mapping[int, ListVerdict] = {
+    pb.RiskVerdict.Value(f"RISK_VERDICT_{verdict.value}"): verdict for verdict in ListVerdict
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +238,27 @@ def parse_float_question(message: pb.GetFloatRequest) -> tuple[UUID, bool]:
     fields.end()
     assert payment_id is not None, "anything else has been refused"
     return payment_id, message.for_parts
+
+
+def parse_risk_question(message: pb.GetRiskRequest, sealer: Sealer) -> bytes | None:
+    """The phone that is asked about, by its blind index; None for the whole list."""
+    fields = Fields()
+    number = phone_number_in(fields, message.phone_number) if message.phone_number else None
+    fields.end()
+    return None if number is None else sealer.index(PHONE_INDEX, number)
+
+
+def parse_listing(message: pb.ListPhoneRequest, sealer: Sealer, now: datetime) -> Listing:
+    """What is to be said of a phone. Its number goes no further than its blind index."""
+    fields = Fields()
+    number, verdict = phone_number_in(fields, message.phone_number), _VERDICTS.get(message.verdict)
+    fields.require("verdict", verdict, "expected a value of RiskVerdict other than RISK_VERDICT_UNSPECIFIED")
+    operator, why = _operator(fields, message.operator), _reason(fields, message.reason)
+    until = moment_in(fields, "until_time", message.until_time) if message.HasField("until_time") else None
+    fields.require("until_time", until is None or until > now, "expected a time to come, or none")
+    fields.end()
+    assert verdict is not None, "anything else has been refused"
+    return Listing(sealer.index(PHONE_INDEX, number), verdict, operator, why, until)
 
 
 def _completed(fields: Fields, within: pb.FindPaymentsRequest.TimeRange) -> PaymentSearch:

@@ -168,6 +168,25 @@ async def test_prompts_are_stopped_and_allowed_again(process: Process, environme
     assert "stopped" not in json.loads(allowed)["prompt_switch"]
 
 
+async def test_a_phone_is_blocked_by_command_and_its_number_is_shown_nowhere(
+    process: Process, environment: Mapping[str, str]
+) -> None:
+    assert (await command(environment, "risk", "show"))[1].splitlines()[-1] == "Nothing is on the list."
+    block = ("risk", "block", "0712345678", "--reason", "asked us to", "--operator", "amina", "--days", "7")
+    code, blocked, errors = await command(environment, *block)
+    assert (code, errors) == (0, "")
+    assert re.fullmatch(r"Phone [0-9a-f]{12} is blocked until .* EAT, since .* EAT, by amina: asked us to\n", blocked)
+    shown = (await command(environment, "risk", "show"))[1]
+    assert shown.splitlines()[-1] == blocked.strip()
+    assert re.match(r"PHONE_BLOCKED +enforce +- +refused 0, in shadow 0 in the last day", shown)
+    code, removed, _ = await command(environment, "risk", "remove", "+254 712 345 678", "--reason", "a mistake")
+    assert (code, " is not on the list, since " in removed) == (0, True)
+    history = (await command(environment, "risk", "show", "--phone", "0712345678"))[1].splitlines()[-2:]
+    assert history == [removed.strip(), blocked.strip()]
+    for text in (blocked, shown, removed):
+        assert "712345678" not in text
+
+
 async def test_an_operator_shows_a_certificate_and_nobody_else_is_answered(database: Database, tmp_path: Path) -> None:
     certificates = certificates_in(tmp_path)
     async with running_process(database.application_url, tmp_path, door=door_of(certificates)) as process:

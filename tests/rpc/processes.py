@@ -29,6 +29,7 @@ from payment_service.domain.automatic_refunds import AutomaticRefunds
 from payment_service.domain.facts import Fact, PromptAccepted, ResultReported, SendClaimed, Source, Verdict
 from payment_service.domain.payment import Payment, ShortcodeLimits, Times
 from payment_service.domain.reasons import Reason
+from payment_service.domain.risk import Policy
 from payment_service.rpc.calls import Limits
 from payment_service.rpc.identity import PLAINTEXT, Door
 from payment_service.rpc.methods import Core
@@ -109,6 +110,7 @@ async def running_process(
     automatic_refunds: AutomaticRefunds | None = None,
     approval_above: int = APPROVAL_ABOVE,
     door: Door = PLAINTEXT,
+    risk: Policy | None = None,
 ) -> AsyncIterator[Process]:
     """A process on a database; several may run at once."""
     clock = Clock()
@@ -129,6 +131,7 @@ async def running_process(
                 committed=committed,
                 automatic_refunds=automatic_refunds,
                 approval_above=approval_above,
+                risk=risk,
             )
         )
         feed = EventFeed(connector, writers.sealer, subscriber_events_max=subscriber_events_max)
@@ -153,6 +156,7 @@ async def running_process(
             refunds_late_money=automatic_refunds is not None and automatic_refunds.amount_max > 0,
             page_keys=writers.keys.fingerprint,
             clock=clock,
+            risk=risk or {},
             heartbeat_seconds=heartbeat_seconds,
             answer_within_seconds=0.0,
         )

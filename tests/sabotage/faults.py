@@ -118,6 +118,20 @@ FAULTS = (
         (f"{WEIGHED}::test_a_rule_in_shadow_lets_through_and_keeps_what_it_would_have_refused",),
     ),
     Fault(
+        "a phone stays blocked after its time",
+        "payment_service/domain/risk.py",
+        "listed.until <= asked.asked_at",
+        "listed.until is None",
+        (f"{RISK}::test_the_list_goes_before_the_rules_for_as_long_as_it_says",),
+    ),
+    Fault(
+        "a blocked phone rings all the same",
+        "payment_service/domain/risk.py",
+        "listed.verdict is ListVerdict.BLOCK:",
+        "listed.verdict is ListVerdict.NONE:",
+        ("tests/rpc/test_risk_list.py::test_a_phone_is_blocked_allowed_and_taken_off_the_list",),
+    ),
+    Fault(
         "two processes ring one phone once too often",
         "payment_service/store/risk.py",
         "SELECT count(pg_advisory_xact_lock(1919512167, key)) FROM",

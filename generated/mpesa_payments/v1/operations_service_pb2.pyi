@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -171,6 +172,34 @@ by another one. Refused within a day from the send, when M-Pesa may still
 carry it out.
 """
 Global___CaseResolution: _TypeAlias = CaseResolution  # noqa: Y015
+
+class _RiskVerdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RiskVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RiskVerdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RISK_VERDICT_UNSPECIFIED: _RiskVerdict.ValueType  # 0
+    """Refused."""
+    RISK_VERDICT_BLOCK: _RiskVerdict.ValueType  # 1
+    """It gets no prompts."""
+    RISK_VERDICT_ALLOW: _RiskVerdict.ValueType  # 2
+    """No rule about phones or bookings stands against it."""
+    RISK_VERDICT_NONE: _RiskVerdict.ValueType  # 3
+    """It is not on the list (any more)."""
+
+class RiskVerdict(_RiskVerdict, metaclass=_RiskVerdictEnumTypeWrapper):
+    """What the list says of a phone."""
+
+RISK_VERDICT_UNSPECIFIED: RiskVerdict.ValueType  # 0
+"""Refused."""
+RISK_VERDICT_BLOCK: RiskVerdict.ValueType  # 1
+"""It gets no prompts."""
+RISK_VERDICT_ALLOW: RiskVerdict.ValueType  # 2
+"""No rule about phones or bookings stands against it."""
+RISK_VERDICT_NONE: RiskVerdict.ValueType  # 3
+"""It is not on the list (any more)."""
+Global___RiskVerdict: _TypeAlias = RiskVerdict  # noqa: Y015
 
 @_typing.final
 class CaseRefund(_message.Message):
@@ -1678,3 +1707,235 @@ class DecideApprovalResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DecideApprovalResponse: _TypeAlias = DecideApprovalResponse  # noqa: Y015
+
+@_typing.final
+class RiskListTurn(_message.Message):
+    """One turn of the list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    LIST_TIME_FIELD_NUMBER: _builtins.int
+    UNTIL_TIME_FIELD_NUMBER: _builtins.int
+    fingerprint: _builtins.str
+    """Tells phones apart; nobody can make the number of it."""
+    verdict: Global___RiskVerdict.ValueType
+    """What is said of the phone."""
+    operator: _builtins.str
+    """Who has said so."""
+    reason: _builtins.str
+    """Why, in the operator's words."""
+    @_builtins.property
+    def list_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def until_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when it holds; unset: until it is taken back."""
+
+    def __init__(
+        self,
+        *,
+        fingerprint: _builtins.str = ...,
+        verdict: Global___RiskVerdict.ValueType = ...,
+        operator: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        list_time: _timestamp_pb2.Timestamp | None = ...,
+        until_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["list_time", b"list_time", "until_time", b"until_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "list_time", b"list_time", "operator", b"operator", "reason", b"reason", "until_time", b"until_time", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RiskListTurn: _TypeAlias = RiskListTurn  # noqa: Y015
+
+@_typing.final
+class RiskRule(_message.Message):
+    """A rule against unwanted prompts, as it is in force in this process."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Limit(_message.Message):
+        """So many in so long are let through."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        MOST_FIELD_NUMBER: _builtins.int
+        WITHIN_FIELD_NUMBER: _builtins.int
+        most: _builtins.int
+        """How many, or how many shillings."""
+        @_builtins.property
+        def within(self) -> _duration_pb2.Duration:
+            """In how long."""
+
+        def __init__(
+            self,
+            *,
+            most: _builtins.int = ...,
+            within: _duration_pb2.Duration | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["within", b"within"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["most", b"most", "within", b"within"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    IN_SHADOW_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, as in the setting: PHONE_UNANSWERED."""
+    mode: _builtins.str
+    """off, shadow or enforce."""
+    refused: _builtins.int
+    """Requests that it has refused in the last day; repeats count once."""
+    in_shadow: _builtins.int
+    """Requests of the last day that it would have refused, were it not in shadow."""
+    @_builtins.property
+    def limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___RiskRule.Limit]:
+        """What it lets through."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        mode: _builtins.str = ...,
+        limits: _abc.Iterable[Global___RiskRule.Limit] | None = ...,
+        refused: _builtins.int = ...,
+        in_shadow: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_shadow", b"in_shadow", "limits", b"limits", "mode", b"mode", "name", b"name", "refused", b"refused"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RiskRule: _TypeAlias = RiskRule  # noqa: Y015
+
+@_typing.final
+class GetRiskRequest(_message.Message):
+    """Asks how the rules and the list stand."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHONE_NUMBER_FIELD_NUMBER: _builtins.int
+    phone_number: _builtins.str
+    """A phone number, in any Kenyan spelling: only the turns about it, the latest
+    first, also those that have ended. Empty: the phones that are on the list.
+    """
+    def __init__(
+        self,
+        *,
+        phone_number: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["phone_number", b"phone_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRiskRequest: _TypeAlias = GetRiskRequest  # noqa: Y015
+
+@_typing.final
+class GetRiskResponse(_message.Message):
+    """How the rules and the list stand."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULES_FIELD_NUMBER: _builtins.int
+    TURNS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___RiskRule]:
+        """The rules."""
+
+    @_builtins.property
+    def turns(self) -> _containers.RepeatedCompositeFieldContainer[Global___RiskListTurn]:
+        """The list, or the turns about the phone; at most 1000."""
+
+    def __init__(
+        self,
+        *,
+        rules: _abc.Iterable[Global___RiskRule] | None = ...,
+        turns: _abc.Iterable[Global___RiskListTurn] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules", "turns", b"turns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRiskResponse: _TypeAlias = GetRiskResponse  # noqa: Y015
+
+@_typing.final
+class ListPhoneRequest(_message.Message):
+    """Says something of a phone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHONE_NUMBER_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    UNTIL_TIME_FIELD_NUMBER: _builtins.int
+    phone_number: _builtins.str
+    """Required. The number, in any Kenyan spelling. Only its fingerprint is kept."""
+    verdict: Global___RiskVerdict.ValueType
+    """Required. What is said of it."""
+    operator: _builtins.str
+    """Required. Who says it: 1 to 64 letters, digits or "-_.:@". Believed as it
+    is: the certificate of the call says only that it comes from an operator.
+    """
+    reason: _builtins.str
+    """Required. Why, 1 to 200 characters. Put no personal data here."""
+    @_builtins.property
+    def until_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when it holds, a time to come; unset: until it is taken back."""
+
+    def __init__(
+        self,
+        *,
+        phone_number: _builtins.str = ...,
+        verdict: Global___RiskVerdict.ValueType = ...,
+        operator: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        until_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["until_time", b"until_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operator", b"operator", "phone_number", b"phone_number", "reason", b"reason", "until_time", b"until_time", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPhoneRequest: _TypeAlias = ListPhoneRequest  # noqa: Y015
+
+@_typing.final
+class ListPhoneResponse(_message.Message):
+    """The turn, as it is kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TURN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def turn(self) -> Global___RiskListTurn:
+        """The turn."""
+
+    def __init__(
+        self,
+        *,
+        turn: Global___RiskListTurn | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["turn", b"turn"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["turn", b"turn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPhoneResponse: _TypeAlias = ListPhoneResponse  # noqa: Y015

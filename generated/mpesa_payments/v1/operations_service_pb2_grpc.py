@@ -103,6 +103,16 @@ class OperationsServiceStub(object):
                 request_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.DecideApprovalRequest.SerializeToString,
                 response_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.DecideApprovalResponse.FromString,
                 _registered_method=True)
+        self.GetRisk = channel.unary_unary(
+                '/mpesa_payments.v1.OperationsService/GetRisk',
+                request_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.GetRiskRequest.SerializeToString,
+                response_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.GetRiskResponse.FromString,
+                _registered_method=True)
+        self.ListPhone = channel.unary_unary(
+                '/mpesa_payments.v1.OperationsService/ListPhone',
+                request_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ListPhoneRequest.SerializeToString,
+                response_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ListPhoneResponse.FromString,
+                _registered_method=True)
 
 
 class OperationsServiceServicer(object):
@@ -262,6 +272,25 @@ class OperationsServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRisk(self, request, context):
+        """Tells which rules against unwanted prompts are in force, what each has
+        refused in the last day, and which phones are on the list; or all that was
+        ever said about one phone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPhone(self, request, context):
+        """Puts a phone on the list, or takes it off; who did so and why is kept for
+        ever. A blocked phone gets no prompt, whoever asks: PHONE_BLOCKED. No rule
+        about phones or bookings stands against one that is allowed. The latest
+        turn about a phone counts, from the next request on, in every process.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperationsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -324,6 +353,16 @@ def add_OperationsServiceServicer_to_server(servicer, server):
                     servicer.DecideApproval,
                     request_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.DecideApprovalRequest.FromString,
                     response_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.DecideApprovalResponse.SerializeToString,
+            ),
+            'GetRisk': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRisk,
+                    request_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.GetRiskRequest.FromString,
+                    response_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.GetRiskResponse.SerializeToString,
+            ),
+            'ListPhone': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPhone,
+                    request_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ListPhoneRequest.FromString,
+                    response_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ListPhoneResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -659,6 +698,60 @@ class OperationsService(object):
             '/mpesa_payments.v1.OperationsService/DecideApproval',
             mpesa__payments_dot_v1_dot_operations__service__pb2.DecideApprovalRequest.SerializeToString,
             mpesa__payments_dot_v1_dot_operations__service__pb2.DecideApprovalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRisk(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mpesa_payments.v1.OperationsService/GetRisk',
+            mpesa__payments_dot_v1_dot_operations__service__pb2.GetRiskRequest.SerializeToString,
+            mpesa__payments_dot_v1_dot_operations__service__pb2.GetRiskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPhone(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mpesa_payments.v1.OperationsService/ListPhone',
+            mpesa__payments_dot_v1_dot_operations__service__pb2.ListPhoneRequest.SerializeToString,
+            mpesa__payments_dot_v1_dot_operations__service__pb2.ListPhoneResponse.FromString,
             options,
             channel_credentials,
             insecure,

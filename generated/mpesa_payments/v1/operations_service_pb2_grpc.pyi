@@ -120,6 +120,17 @@ class OperationsServiceStub:
     REFUND_NOT_POSSIBLE as for RefundPayment. Whatever is refused changes
     nothing.
     """
+    GetRisk: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.GetRiskRequest, _operations_service_pb2.GetRiskResponse]
+    """Tells which rules against unwanted prompts are in force, what each has
+    refused in the last day, and which phones are on the list; or all that was
+    ever said about one phone.
+    """
+    ListPhone: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ListPhoneRequest, _operations_service_pb2.ListPhoneResponse]
+    """Puts a phone on the list, or takes it off; who did so and why is kept for
+    ever. A blocked phone gets no prompt, whoever asks: PHONE_BLOCKED. No rule
+    about phones or bookings stands against one that is allowed. The latest
+    turn about a phone counts, from the next request on, in every process.
+    """
 
 class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
     """For operators: the cases that people settle, and payments found by what a
@@ -298,6 +309,29 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
         repetition by the same person with the same reason is no error.
         REFUND_NOT_POSSIBLE as for RefundPayment. Whatever is refused changes
         nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def GetRisk(
+        self,
+        request: _operations_service_pb2.GetRiskRequest,
+        context: _aio.ServicerContext[_operations_service_pb2.GetRiskRequest, _abc.Awaitable[_operations_service_pb2.GetRiskResponse]],
+    ) -> _abc.Awaitable[_operations_service_pb2.GetRiskResponse]:
+        """Tells which rules against unwanted prompts are in force, what each has
+        refused in the last day, and which phones are on the list; or all that was
+        ever said about one phone.
+        """
+
+    @_abc_1.abstractmethod
+    def ListPhone(
+        self,
+        request: _operations_service_pb2.ListPhoneRequest,
+        context: _aio.ServicerContext[_operations_service_pb2.ListPhoneRequest, _abc.Awaitable[_operations_service_pb2.ListPhoneResponse]],
+    ) -> _abc.Awaitable[_operations_service_pb2.ListPhoneResponse]:
+        """Puts a phone on the list, or takes it off; who did so and why is kept for
+        ever. A blocked phone gets no prompt, whoever asks: PHONE_BLOCKED. No rule
+        about phones or bookings stands against one that is allowed. The latest
+        turn about a phone counts, from the next request on, in every process.
         """
 
 def add_OperationsServiceServicer_to_server(servicer: OperationsServiceServicer, server: _aio.Server) -> None: ...

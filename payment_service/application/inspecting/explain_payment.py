@@ -36,6 +36,7 @@ from payment_service.store.evidence import ExchangeRow, ReceiptRow
 from payment_service.store.inbox import ReplayRow
 from payment_service.store.pipeline import Connection
 from payment_service.store.refunds import refunds_about
+from payment_service.store.risk_decisions import ShownDecision, decisions_about
 from runtime.redaction import redact_text
 
 ROWS_MAX = 200
@@ -109,12 +110,14 @@ async def explain_payment(sealer: Sealer, conn: Connection, name: UUID | str) ->
     callbacks = await audit.callbacks_for(conn, told_to, ROWS_MAX + 1)
     replays = await audit.replays_of(conn, [callback.callback_id for callback in callbacks])
     exchanges = await audit.exchanges_of(conn, payment.payment_id, ROWS_MAX + 1)
+    objections = await decisions_about(conn, payment.payment_id)
     versions = {event.fact_id: event.version for event in events}
     # What comes first of what happened at one moment: the evidence, then what followed from it.
     moments = [
         *(_exchange(exchange, sealer, number, versions, cases) for exchange in exchanges[:ROWS_MAX]),
         *(_callback(callback, sealer, number, versions, cases) for callback in callbacks[:ROWS_MAX]),
         *(replay_moment(replay) for replay in replays),
+        *(_objection(decision) for decision in objections),
         *_events(events, payment.caller),
         *(_receipt(receipt) for receipt in receipts),
         *(_refund(refund, versions, askers) for refund in refunds),
@@ -232,6 +235,15 @@ def _wait(refund: Refund) -> Iterator[str]:
         else "waits for its first send: for a turn in the rate, an access token, or an initiator that M-Pesa takes"
     )
     yield f"to be sent from {_said(refund.send_at)} on; it fails at {_dated(refund.requested_at + SEND_WITHIN)}"
+
+
+def _objection(decision: ShownDecision) -> Moment:
+    """What a rule had against the request, before it was let through or in shadow."""
+    done = "refused the request" if decision.payment_id is None else "would refuse the request, and is in shadow"
+    limit = f"{decision.most} in {decision.within_s} s are let through" if decision.most is not None else "by the list"
+    until = f"until {_dated(decision.retry_at)}" if decision.retry_at is not None else "however long one waits"
+    details = (f"counted {decision.counted}; {limit}", until)
+    return Moment(decision.decided_at, f"rule {decision.rule} {done}", SERVICE, details)
 
 
 def _dated(moment: datetime) -> str:

@@ -12,12 +12,14 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from payment_service.application.inspecting.explain_payment import explain_payment
 from payment_service.application.recording.record_facts import Submission
 from payment_service.domain.errors import RequestIdReused, RiskRefused
 from payment_service.domain.facts import PromptAccepted, ResultReported, SendClaimed, Source, Verdict
 from payment_service.domain.payment import CancelRequest, Payment, PaymentRequest
 from payment_service.domain.reasons import Reason
 from payment_service.domain.risk import Limit, Mode, Policy, Rule, RulePolicy
+from payment_service.store.engines import connect_reader
 from tests.databases import Database
 from tests.patience import PATIENCE_SECONDS
 from tests.rows import count, rows_of
@@ -195,3 +197,24 @@ async def test_a_phone_is_counted_without_its_number(database: Database, tmp_pat
     ((kept,),) = await rows_of(database, "SELECT d::text FROM risk_decisions d")
     assert "711222333" not in kept
     assert b"711222333".hex() not in kept
+
+
+async def test_what_rules_had_against_a_payment_is_explained(database: Database, tmp_path: Path) -> None:
+    request = a_request()
+    rules = {
+        Rule.PHONE_UNPAID: RulePolicy(Mode.ENFORCE, (Limit(1, HOUR),)),
+        Rule.PHONE_BOOKINGS: RulePolicy(Mode.SHADOW, (Limit(1, 2 * HOUR),)),
+    }
+    async with running_writers(database.application_url, tmp_path, risk=rules) as writers:
+        await asked(writers)
+        with pytest.raises(RiskRefused):
+            await asked(writers, request)
+        writers.clock.move(HOUR.total_seconds())
+        payment = await asked(writers, request)
+        async with await connect_reader(database.application_url) as reader:
+            story = await explain_payment(writers.sealer, reader, payment.payment_id)
+    told = [(moment.what, moment.details[0]) for moment in story.moments if moment.what.startswith("rule ")]
+    assert told == [
+        ("rule PHONE_BOOKINGS refused the request", "counted 2; 1 in 7200 s are let through"),
+        ("rule PHONE_UNPAID refused the request", "counted 2; 1 in 3600 s are let through"),
+    ]
