@@ -115,6 +115,6 @@ def ends_by_itself(case: OpenCase, after: Payment, fact: Fact, proven_receipt: s
 
 def may_have_ending_case(payment: Payment) -> bool:
     """Whether a case that a fact can end may be open for a payment."""
-    doubted = payment.money_case_open or payment.unread_callback or payment.refund_under_way
+    doubted = payment.money_case_open or payment.unread_callback or payment.awaits_refund
     # Also money whose receipt is still to come: it may have come after the watch had ended with a case.
     return doubted or (payment.state not in LIVE_STATES and not payment.outcome_certain)

@@ -340,7 +340,7 @@ def _dismissed(payment: Payment, fact: CaseDismissed, around: Surroundings) -> F
             return Finding.DISMISSED_OWN
         case CaseKind.WRONG_AMOUNT if column is Standing.UNDER_REVIEW:
             return Finding.DISMISSED_OWN
-        case CaseKind.REFUND if column in (Standing.REFUNDING, Standing.COMPLETED) and payment.refund_under_way:
+        case CaseKind.REFUND if column in (Standing.REFUNDING, Standing.COMPLETED) and payment.awaits_refund:
             return Finding.DISMISSED_OWN
         case CaseKind.DUPLICATE_PAYMENT if not any(sibling.said_confirm for sibling in around.siblings):
             return Finding.DISMISSED_OWN
@@ -350,8 +350,7 @@ def _dismissed(payment: Payment, fact: CaseDismissed, around: Surroundings) -> F
 
 def _released_in_vain(payment: Payment) -> bool:
     """Whether the seat was given up for a refund, and money of it is here still and not on its way."""
-    here = payment.state not in (State.REFUNDING, State.REFUNDED) and not payment.refund_under_way
-    return payment.seat_freed and here
+    return payment.seat_freed and payment.state is not State.REFUNDED and not payment.awaits_refund
 
 
 def _refund_ended(fact: RefundEnd, *, known: bool) -> Finding:

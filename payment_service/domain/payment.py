@@ -250,7 +250,7 @@ class Payment:
     refund_status: RefundStatus | None = None
     """Of that one."""
     refund_under_way: bool = False
-    """The fate of some refund is open."""
+    """The fate of some refund is open, as the row says: see `awaits_refund`."""
     seat_freed: bool = False
     """A refund was asked for that leaves nothing to travel on. It stays so, whatever becomes of the refund."""
     refunded_amount: int = 0
@@ -289,6 +289,12 @@ class Payment:
         """The reason that a caller reads. That of a review goes with the review; its own has stood all the while."""
         reviewed = self.booking_action is BookingAction.REVIEW
         return self.review_reason if reviewed and self.review_reason is not None else self.reason
+
+    @property
+    def awaits_refund(self) -> bool:
+        """Whether the fate of some refund is open. A process of an older release, which may run beside this one while
+        an upgrade goes on, says so by the state alone."""
+        return self.refund_under_way or self.state is State.REFUNDING
 
     def but(self, **changes: object) -> Self:
         """The same payment with some fields changed: `dataclasses.replace`, a tenth as dear.

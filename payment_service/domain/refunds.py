@@ -211,7 +211,11 @@ def with_refund(payment: Payment, target: str, fact: OfRefund) -> Payment:
             reason = payment.reason if payment.reason in SENT_BACK else None
             return done if target == "part" else done.but(state=State.REFUNDED, reason=reason)
         case RefundFailed():
-            failed = told.but(refund_status=RefundStatus.FAILED, refund_under_way=fact.others_under_way)
+            # A process of an older release may have asked for the whole, and it did not note that the seat is free.
+            freed = payment.seat_freed or not fact.part
+            failed = told.but(
+                refund_status=RefundStatus.FAILED, refund_under_way=fact.others_under_way, seat_freed=freed
+            )
             paid = payment.completed_at is not None
             return failed if fact.part else failed.but(state=State.COMPLETED if paid else State.UNCERTAIN)
         case _:

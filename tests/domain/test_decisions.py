@@ -412,6 +412,18 @@ def test_a_refund_of_late_or_double_money_that_fails_is_a_case_of_the_refund(twi
     assert (failed.case.kind, failed.case.is_money) == (CaseKind.REFUND, False)
 
 
+def test_no_seat_is_confirmed_again_whose_refund_an_older_release_has_noted() -> None:
+    """While an upgrade goes on, a process of the release before records a refund, and notes only what it knows of."""
+    confirmed = scenes.standing_in(K)
+    asked = scenes.led(confirmed, RefundRequested(REFUND))
+    noted = replace(asked, refund_under_way=False, seat_freed=False)
+    assert (noted.booking_action, noted.awaits_refund) == (RELEASE, True)
+    failed = scenes.led(noted, RefundFailed(REFUND))
+    assert (standing(failed), failed.booking_action) == (K, RELEASE)
+    again = scenes.led(failed, RefundRequested(UUID(int=1)), RefundFailed(UUID(int=1)))
+    assert again.booking_action is RELEASE
+
+
 def test_confirm_is_remembered_through_everything_that_follows() -> None:
     confirmed = scenes.standing_in(K)
     assert confirmed.said_confirm

@@ -347,7 +347,7 @@ def _refunds(found: Evidence, _: Instruments) -> Iterator[str]:
         yield f"the row says that {found.payment.refunded_amount} went back, its refunds {sent_back}"
     live = [refund.refund_id for refund in needed if refund.under_way]
     pending = found.payment.refund_status is RefundStatus.PENDING
-    if bool(live) != found.payment.refund_under_way or pending != (found.payment.refund_id in live):
+    if bool(live) != found.payment.awaits_refund or pending != (found.payment.refund_id in live):
         yield f"refunds under way: {len(live)}, and the row says {found.payment.refund_status or 'none'}"
 
 
