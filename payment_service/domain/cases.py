@@ -4,6 +4,7 @@ Which fact opens a case stands in the table of `transitions`, and so does what s
 each kind may be settled, and until when, stands in `case_rules`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
@@ -82,6 +83,8 @@ class OpenCase:
     receipt: str | None = None
     refund_id: UUID | None = None
     """The refund by which an operator has its money sent back, while that is under way."""
+    returns: Sequence[UUID] = ()
+    """All refunds by which operators have had its money sent back. One that had failed may be done after all."""
 
 
 def ends_by_itself(case: OpenCase, after: Payment, fact: Fact, proven_receipt: str | None) -> bool:
@@ -90,7 +93,7 @@ def ends_by_itself(case: OpenCase, after: Payment, fact: Fact, proven_receipt: s
     `after` is the payment as the fact leaves it, `proven_receipt` the receipt that the fact has proven to be its own.
     """
     end = refund_end(fact)
-    if isinstance(end, RefundDone) and end.refund_id == case.refund_id:
+    if sent_back_by(case, fact):
         return True
     match case.kind:
         case CaseKind.UNCLAIMED_MONEY | CaseKind.FOREIGN_IDS:
@@ -111,6 +114,12 @@ def ends_by_itself(case: OpenCase, after: Payment, fact: Fact, proven_receipt: s
             return isinstance(fact, ResultReported) and case.fact_id == unread_fact_id(fact.fact_id)
         case _:
             return False
+
+
+def sent_back_by(case: OpenCase, fact: Fact) -> bool:
+    """Whether a fact proves that the money of a case has gone back as an operator has decided."""
+    end = refund_end(fact)
+    return isinstance(end, RefundDone) and end.refund_id in case.returns
 
 
 def may_have_ending_case(payment: Payment) -> bool:

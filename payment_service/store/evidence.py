@@ -93,7 +93,8 @@ FROM unnest($1::text[], $2::text[]) AS applied (reference, fact_id)
 WHERE t.reference = applied.reference AND t.fact_id = applied.fact_id AND t.kind IN {UNAPPLIED_KINDS}
 AND t.settled_at IS NULL"""
 _OPEN_CASES = """
-SELECT c.payment_id, c.kind, c.is_money, c.fact_id, c.mpesa_receipt_number, r.refund_id
+SELECT c.payment_id, c.kind, c.is_money, c.fact_id, c.mpesa_receipt_number, r.refund_id,
+    ARRAY(SELECT a.refund_id FROM case_acts a WHERE a.case_id = c.case_id AND a.refund_id IS NOT NULL)
 FROM cases c LEFT JOIN refunds r ON r.refund_id = c.refund_id AND r.ended_at IS NULL
 WHERE c.payment_id = ANY($1::uuid[]) AND c.settled_at IS NULL ORDER BY c.opened_at, c.case_id"""
 _END_CASES = """
@@ -144,8 +145,8 @@ def open_cases(ids: Sequence[UUID]) -> Statement:
 
 def open_case_of(row: Sequence[Any]) -> tuple[UUID, OpenCase]:
     """The payment and the case of a row that was selected by `open_cases`."""
-    payment_id, *fields = row
-    return payment_id, OpenCase(*fields)
+    payment_id, kind, is_money, fact_id, receipt, refund_id, returns = row
+    return payment_id, OpenCase(kind, is_money, fact_id, receipt, refund_id, tuple(returns))
 
 
 def end_cases(ended: Sequence[EndedCase], at: datetime) -> Statement:

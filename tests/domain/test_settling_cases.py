@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
@@ -336,7 +337,7 @@ def returning(payment: Payment, kind: CaseKind) -> tuple[Payment, OpenCase]:
     case = open_case(kind)
     before = held(payment, case)
     after = scenes.tell(before, scenes.send_back(), before.updated_at, open_cases=[case]).payment
-    return after, replace(case, refund_id=scenes.REFUND)
+    return after, replace(case, refund_id=scenes.REFUND, returns=(scenes.REFUND,))
 
 
 @pytest.mark.parametrize(
@@ -353,6 +354,26 @@ def test_a_case_ends_when_its_money_has_gone_back_and_is_decided_again_when_it_h
     failed = scenes.tell(payment, RefundFailed(scenes.REFUND), payment.updated_at, open_cases=[case])
     assert (standing(failed.payment), failed.ended, failed.payment.money_case_open) == (column, (), True)
     assert failed.case is None, "the case that is open already is in the operator's hands again"
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["while a second is under way", "alone"])
+@pytest.mark.parametrize(
+    ("kind", "column"),
+    [(CaseKind.LATE_PAYMENT, K), (CaseKind.DUPLICATE_PAYMENT, K), (CaseKind.WRONG_AMOUNT, UR)],
+)
+def test_a_case_ends_when_a_return_that_had_failed_is_done_after_all(
+    kind: CaseKind, column: Standing, again: bool
+) -> None:
+    payment, case = returning(scenes.standing_in(column), kind)
+    payment = scenes.tell(payment, RefundFailed(scenes.REFUND), payment.updated_at, open_cases=[case]).payment
+    case = replace(case, refund_id=None)
+    if again:
+        second = UUID(int=2)
+        payment = scenes.tell(payment, scenes.send_back(second), payment.updated_at, open_cases=[case]).payment
+        case = replace(case, refund_id=second, returns=(*case.returns, second))
+    done = scenes.tell(payment, scenes.refund_done(), payment.updated_at, open_cases=[case])
+    assert done.payment.state is State.REFUNDED
+    assert (done.ended, done.payment.money_case_open) == ((case,), False)
 
 
 @pytest.mark.parametrize(

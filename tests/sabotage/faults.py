@@ -1282,6 +1282,37 @@ FAULTS = (
         (f"{RETURNED}::test_a_receipt_does_not_say_that_other_money_is_returned_than_the_cases",),
     ),
     Fault(
+        "a case of money that has gone back stays open, as the return had failed at first",
+        "payment_service/domain/cases.py",
+        "    return isinstance(end, RefundDone) and end.refund_id in case.returns",
+        "    return isinstance(end, RefundDone) and end.refund_id == case.refund_id",
+        (
+            f"{SETTLED_CASES}::test_a_case_ends_when_a_return_that_had_failed_is_done_after_all",
+            f"{RETURNED}::test_a_return_that_is_done_after_all_ends_the_case_and_the_one_that_followed",
+        ),
+    ),
+    Fault(
+        "the check finds fault with a return that is done after all",
+        "payment_service/application/inspecting/decided_cases.py",
+        "for *_, refund_id in case.returns)\n",
+        "for *_, refund_id in case.returns[-1:])\n",
+        (f"{RETURNED}::test_a_return_that_is_done_after_all_ends_the_case_and_the_one_that_followed",),
+    ),
+    Fault(
+        "a refund that another has made needless is under way for ever",
+        "payment_service/store/reads.py",
+        '    "refunds": _refunds_told(payments.name, "r.ended_at IS NOT NULL"),',
+        '    "refunds": _refunds_told(payments.name, "false"),',
+        (f"{RETURNED}::test_a_return_that_is_done_after_all_ends_the_case_and_the_one_that_followed",),
+    ),
+    Fault(
+        "an event tells of a refund as it ended later",
+        "payment_service/store/reads.py",
+        "r.ended_at <= {events.name}.occurred_at AND NOT EXISTS (",
+        "r.ended_at IS NOT NULL AND EXISTS (",
+        (f"{REFUND_CALLS}::test_each_step_of_a_part_is_told_with_all_refunds_as_they_stood_then",),
+    ),
+    Fault(
         "late money that is dismissed confirms the booking",
         "payment_service/domain/findings.py",
         "        case CaseKind.LATE_PAYMENT | CaseKind.RECEIPT_OVERDUE:",

@@ -34,9 +34,9 @@ def settled_as_logged(cases: Sequence[CaseRow], events: Sequence[LoggedEvent]) -
 def _ends_due(case: CaseRow, cases: Sequence[CaseRow]) -> Iterator[str | None]:
     """The ids of the facts of which one must have ended a case that an operator has settled."""
     if case.resolution == Resolution.RETURN:
-        *_, last = case.returns
-        yield RefundDone(UUID(last[3]), amount=0).fact_id
-        # A person may have found out that it is done.
+        # An earlier return that had failed may have been done after all.
+        yield from (RefundDone(UUID(refund_id), amount=0).fact_id for *_, refund_id in case.returns)
+        # A person may have found out that one is done.
         yield from (other.settled_by for other in cases if other.resolution == Resolution.REFUNDED)
         return
     yield settlement_id(case.case_id, case.resolution or "", case.operator or "", case.why or "", case.accepted_receipt)

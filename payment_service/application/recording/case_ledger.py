@@ -8,7 +8,7 @@ from uuid import UUID
 from payment_service.application.recording.pending_writes import PendingWrites
 from payment_service.domain.case_facts import CaseDecided, CaseReturned, CaseSettled
 from payment_service.domain.case_rules import Resolution, resolution_of
-from payment_service.domain.cases import Case, OpenCase
+from payment_service.domain.cases import Case, OpenCase, sent_back_by
 from payment_service.domain.facts import Fact, refund_end
 from payment_service.domain.payment import Payment
 from payment_service.domain.refund_ends import RefundDone
@@ -66,7 +66,7 @@ class CaseLedger:
     def end(self, payment: Payment, case: OpenCase, fact: Fact) -> None:
         """End a case of a payment: by proof, or as an operator has decided."""
         self._open[payment.payment_id].remove(case)
-        resolution = Resolution.RETURN if case.refund_id is not None else None
+        resolution = Resolution.RETURN if sent_back_by(case, fact) else None
         if isinstance(fact, CaseSettled) and fact.opened_by == case.fact_id:
             resolution = resolution_of(fact)
         ended = EndedCase(payment.reference, case.fact_id, fact.fact_id, resolution)
@@ -86,6 +86,7 @@ class CaseLedger:
         for place, case in enumerate(mine):
             begun = isinstance(about, CaseReturned) and case.fact_id == about.opened_by
             if begun or case.refund_id == about.refund_id:
-                mine[place] = replace(case, refund_id=about.refund_id if begun else None)
+                returns = (*case.returns, about.refund_id) if begun else case.returns
+                mine[place] = replace(case, refund_id=about.refund_id if begun else None, returns=returns)
                 noted = CaseReturn(payment.reference, case.fact_id, about.refund_id)
                 self._writes.returns[payment.reference, case.fact_id] = noted

@@ -7,6 +7,8 @@ from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
+from mpesa_payments.v1 import payment_pb2
+from mpesa_payments.v1 import payment_service_pb2 as pb
 
 from payment_service.application.casework.show_cases import CaseFile
 from payment_service.domain.case_rules import Resolution
@@ -37,6 +39,17 @@ def done(receipt: str = LATE_RECEIPT, amount: int = 500) -> RefundReported:
 
 
 FAILED = RefundReported("callback:failed", RefundVerdict.FAILED, "1")
+
+
+async def told_of(process: Process, payment: Payment) -> list[payment_pb2.Payment]:
+    """What callers have been told of a payment that was refunded, by the log: from the first event to the last."""
+    told: list[payment_pb2.Payment] = []
+    request = pb.WatchPaymentsRequest(position=pb.WatchPaymentsRequest.POSITION_EARLIEST)
+    async for message in process.payments.WatchPayments(request):
+        told += [event.payment for event in message.events if event.payment.payment_id == str(payment.payment_id)]
+        if told and told[-1].status == payment_pb2.PAYMENT_STATUS_REFUNDED:
+            break
+    return told
 
 
 async def returned(process: Process, file: CaseFile) -> tuple[CaseFile, UUID]:
@@ -95,6 +108,38 @@ async def test_a_case_whose_refund_fails_is_decided_again(process: Process, data
     assert await open_cases(process) == []
     assert [act for act, *_ in await rows_of(database, ACTS)] == ["RETURN", "RETURN"]
     assert await broken(process, database) == []
+
+
+@pytest.mark.parametrize("amount", [500, 499], ids=["late", "a wrong amount"])
+async def test_a_return_that_is_done_after_all_ends_the_case_and_the_one_that_followed(
+    process: Process, database: Database, amount: int
+) -> None:
+    """The first return was refused, and a second one waits to be sent, when a result says that the first was done."""
+    if amount == 500:
+        payment = await late(process, 1, LATE_RECEIPT)
+    else:
+        payment = await process.tell(await process.create(), *sent(1), paid(LATE_RECEIPT, amount))
+    _, first = await returned(process, await only_case(process))
+    await sent_and(process, payment, first, FAILED)
+    _, second = await returned(process, await only_case(process))
+    process.writers.clock.move(60)
+    await tell(process, payment, first, done(amount=amount))
+    assert [case.kind for case in await open_cases(process)] == ["REFUND"], "a person compares it with the portal"
+    ended = "SELECT resolution, settled_by FROM cases WHERE settled_at IS NOT NULL"
+    assert await rows_of(database, ended) == [("RETURN", f"refund-done:{first}")]
+    assert await broken(process, database) == []
+    # Callers read of both that they have ended: now, and in the event that told of the first.
+    await process.caught_up()
+    read = (await process.payments.GetPayment(pb.GetPaymentRequest(payment_id=str(payment.payment_id)))).payment
+    told = await told_of(process, payment)
+    of_done = [one for one in told if one.status == payment_pb2.PAYMENT_STATUS_REFUNDED]
+    for payment_then in (read, *of_done):
+        assert {one.refund_id: (one.status, one.HasField("end_time")) for one in payment_then.refunds} == {
+            str(first): (payment_pb2.REFUND_STATUS_DONE, True),
+            str(second): (payment_pb2.REFUND_STATUS_FAILED, True),
+        }
+    asked_again = [one for one in told if one.refund.refund_id == str(second)]
+    assert [one.refund.status for one in asked_again] == [payment_pb2.REFUND_STATUS_PENDING], "it was under way then"
 
 
 async def test_after_a_failed_return_the_money_is_not_accepted_for_a_seat_that_is_released(
