@@ -17,7 +17,15 @@ from payment_service.domain.case_rules import RULES, Resolution, deadline_of, ru
 from payment_service.domain.cases import CaseKind, OpenCase
 from payment_service.domain.facts import DeadlinePassed, Fact, RefundRequested, ResultReported, SiblingPaid, WatchEnded
 from payment_service.domain.findings import Finding
-from payment_service.domain.payment import LIVE_STATES, PAID_STATES, BookingAction, Payment, State, UnpaidProof
+from payment_service.domain.payment import (
+    LIVE_STATES,
+    PAID_STATES,
+    BookingAction,
+    Payment,
+    RefundStatus,
+    State,
+    UnpaidProof,
+)
 from payment_service.domain.refund_ends import RefundFailed
 from payment_service.domain.standings import Standing, standing
 from payment_service.domain.transitions import Outcome
@@ -354,6 +362,17 @@ def test_a_case_ends_when_its_money_has_gone_back_and_is_decided_again_when_it_h
     failed = scenes.tell(payment, RefundFailed(scenes.REFUND), payment.updated_at, open_cases=[case])
     assert (standing(failed.payment), failed.ended, failed.payment.money_case_open) == (column, (), True)
     assert failed.case is None, "the case that is open already is in the operator's hands again"
+
+
+def test_the_return_of_a_rest_that_fails_gives_its_case_back_and_opens_no_other() -> None:
+    case = replace(open_case(CaseKind.LATE_PAYMENT), refund_id=scenes.REFUND, returns=(scenes.REFUND,))
+    payment = scenes.led(scenes.standing_in(K), replace(scenes.send_back(), part=True))
+    failed = RefundFailed(scenes.REFUND, part=True)
+    outcome = scenes.tell(payment, failed, payment.updated_at, open_cases=[case])
+    assert (outcome.case, outcome.ended) == (None, ())
+    assert (outcome.payment.refund_status, outcome.payment.awaits_refund) == (RefundStatus.FAILED, False)
+    beside = scenes.tell(payment, failed, payment.updated_at, open_cases=[replace(case, refund_id=UUID(int=2))])
+    assert beside.case is not None, "of a part that no case waits for, a person is told"
 
 
 @pytest.mark.parametrize("again", [True, False], ids=["while a second is under way", "alone"])

@@ -1292,6 +1292,16 @@ FAULTS = (
         ),
     ),
     Fault(
+        "a return of the rest that fails leaves two cases for one matter",
+        "payment_service/domain/findings.py",
+        "            return Finding.RETURN_PART_FAILED if known else Finding.REFUND_PART_FAILED",
+        "            return Finding.REFUND_PART_FAILED",
+        (
+            f"{SETTLED_CASES}::test_the_return_of_a_rest_that_fails_gives_its_case_back_and_opens_no_other",
+            f"{RETURNED}::test_the_rest_of_late_money_whose_return_fails_is_one_matter_still",
+        ),
+    ),
+    Fault(
         "the check finds fault with a return that is done after all",
         "payment_service/application/inspecting/decided_cases.py",
         "for *_, refund_id in case.returns)\n",

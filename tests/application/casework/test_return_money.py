@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from mpesa_payments.v1 import payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
+from mpesa_payments.v1.money_pb2 import Money
 
 from payment_service.application.casework.show_cases import CaseFile
 from payment_service.domain.case_rules import Resolution
@@ -107,6 +108,25 @@ async def test_a_case_whose_refund_fails_is_decided_again(process: Process, data
     await sent_and(process, payment, second, done())
     assert await open_cases(process) == []
     assert [act for act, *_ in await rows_of(database, ACTS)] == ["RETURN", "RETURN"]
+    assert await broken(process, database) == []
+
+
+async def test_the_rest_of_late_money_whose_return_fails_is_one_matter_still(
+    process: Process, database: Database
+) -> None:
+    payment = await late(process, 1, LATE_RECEIPT)
+    part = pb.RefundPaymentRequest(
+        request_id="r-1",
+        payment_id=str(payment.payment_id),
+        reason=payment_pb2.REFUND_REASON_OTHER,
+        amount=Money(currency_code="KES", units=200),
+    )
+    answer = await process.payments.RefundPayment(part)
+    await sent_and(process, payment, UUID(answer.payment.refund.refund_id), done(amount=200))
+    _, rest = await returned(process, await only_case(process))
+    await sent_and(process, payment, rest, FAILED)
+    again = await only_case(process)
+    assert (again.case.kind, again.case.refund_state, attempt(again)) == ("LATE_PAYMENT", "FAILED", "RELEASE")
     assert await broken(process, database) == []
 
 
