@@ -9,6 +9,8 @@ import typer
 
 from callback_gateway.app import serve as serve_gateway
 from callback_gateway.config import GatewaySettings
+from callback_gateway.spool_folder import load_spool_keys
+from callback_gateway.spool_keys import keys
 from runtime.callback_tokens import load_callback_keys
 from runtime.exporting import exporting
 from runtime.logs import configure_logs
@@ -17,6 +19,7 @@ from runtime.settings import render_settings
 from runtime.tls import read_tls
 
 app = typer.Typer(name="callback-gateway", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app.add_typer(keys, name="keys")
 
 
 @app.callback()
@@ -46,6 +49,8 @@ def serve(
         sys.stdout.write(render_settings(settings))
         with ending_on_refusal():
             load_callback_keys(settings.callback_keys_file)
+            if settings.spool_keys_file is not None and settings.spool_keys_file.exists():
+                load_spool_keys(settings.spool_keys_file)
             if settings.core_tls is not None:
                 read_tls(settings.core_tls, datetime.now(UTC))
         return

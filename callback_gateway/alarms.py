@@ -34,7 +34,13 @@ CALLBACK_REJECTED = Alarm(
 CALLBACK_KEYS_DIFFER = Alarm(
     "callback_keys_differ",
     "The gateway and the service have different callback keys, so true callbacks are refused.",
-    "Give both programs the same file of callback keys, and start the one that had the wrong one again.",
+    "Give both programs the same file of callback keys: each reads it within seconds.",
+)
+KEY_FILES_UNUSABLE = Alarm(
+    "key_files_unusable",
+    "A file of the gateway's keys has changed, and cannot be used as it is. The keys from before stay in use.",
+    "Put right what the line names: `callback-gateway serve --check-config` tries the same files. They are read again"
+    " within seconds, and no restart is needed.",
 )
 CERTIFICATE_EXPIRES = Alarm(
     "certificate_expires",
@@ -73,6 +79,7 @@ ALARMS: tuple[Alarm, ...] = (
     SPOOL_DAMAGED,
     CALLBACK_REJECTED,
     CALLBACK_KEYS_DIFFER,
+    KEY_FILES_UNUSABLE,
     CERTIFICATE_EXPIRES,
     TLS_FILES_UNUSABLE,
     SERVICE_REFUSES_GATEWAY,

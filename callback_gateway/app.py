@@ -15,6 +15,7 @@ from callback_gateway.core_channel import core_channel
 from callback_gateway.core_health import CoreHealth
 from callback_gateway.delivery import Delivery
 from callback_gateway.edge import Edge, UnknownKeys, answer
+from callback_gateway.followed_keys import follow_keys
 from callback_gateway.forwarding import ForwardQueue, forward_callbacks
 from callback_gateway.spool import Spool
 from callback_gateway.spool_folder import open_spool_folder
@@ -64,6 +65,7 @@ async def run_gateway(settings: GatewaySettings, keys: CallbackKeys) -> AsyncIte
         _running_spool(settings) as spool,
         core_channel(settings.core_address, settings.core_tls) as core,
     ):
+        health = CoreHealth(core, keys)
         edge = Edge(
             keys=keys,
             queue=queue,
@@ -72,7 +74,7 @@ async def run_gateway(settings: GatewaySettings, keys: CallbackKeys) -> AsyncIte
             counts=counts,
             body_max_bytes=settings.body_max_bytes,
             body_time_s=settings.body_time_s,
-            core=CoreHealth(core, keys),
+            core=health,
             unknown_keys=UnknownKeys(),
         )
         http = web.Server(lambda request: answer(edge, request))
@@ -80,6 +82,7 @@ async def run_gateway(settings: GatewaySettings, keys: CallbackKeys) -> AsyncIte
         # A part that fails ends the whole gateway: a process that takes callbacks and forwards none is worse than none.
         async with asyncio.TaskGroup() as parts:
             work = [parts.create_task(forward_callbacks(queue, core)), parts.create_task(_report(counts))]
+            work.append(parts.create_task(follow_keys(settings, keys, spool, health)))
             if spool is not None:
                 delivery = Delivery(spool, core, queue.core_answered)
                 work += [parts.create_task(spool.write_groups()), parts.create_task(delivery.run())]

@@ -14,6 +14,7 @@ from callback_gateway.alarms import CALLBACK_KEYS_DIFFER
 from callback_gateway.core_channel import CoreChannel
 from runtime.alarms import LastingAlarm
 from runtime.callback_tokens import CallbackKeys, key_checks
+from runtime.followed_keys import name_of_process
 
 HEALTH_TIME_S = 1.0
 # /readyz is public: however often it is asked, the core is asked once in this time.
@@ -27,8 +28,8 @@ class CoreHealth:
 
     def __init__(self, core: CoreChannel, keys: CallbackKeys) -> None:
         self._core = core
-        checks = [pb.CallbackKeyCheck(key_id=key_id, check=check) for key_id, check in key_checks(keys).items()]
-        self._keys = pb.CheckCallbackKeysRequest(keys=checks)
+        self._keys = keys
+        self._process = name_of_process("callback-gateway")
         self._asking = asyncio.Lock()
         self._fresh_until = 0.0
         self._differing = LastingAlarm(CALLBACK_KEYS_DIFFER)
@@ -55,8 +56,10 @@ class CoreHealth:
             self._fresh_until = asyncio.get_running_loop().time() + HEALTH_KEPT_S
 
     async def _compare_keys(self) -> None:
+        checks = [pb.CallbackKeyCheck(key_id=key_id, check=check) for key_id, check in key_checks(self._keys).items()]
+        request = pb.CheckCallbackKeysRequest(keys=checks, process=self._process)
         try:
-            reply = await self._core.callbacks.CheckCallbackKeys(self._keys, timeout=HEALTH_TIME_S)
+            reply = await self._core.callbacks.CheckCallbackKeys(request, timeout=HEALTH_TIME_S)
             differing = list(reply.differing_key_ids)
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNIMPLEMENTED:

@@ -56,7 +56,7 @@ class UnknownKeys:
         log.warning(
             "callback key unknown",
             refused=self._refused,
-            advice="if these are true callbacks, add the service's key to GATEWAY_CALLBACK_KEYS_FILE and restart",
+            advice="if these are true callbacks, put the service's file in the place of GATEWAY_CALLBACK_KEYS_FILE",
         )
         self._refused, self._quiet_until = 0, self._now() + UNKNOWN_KEYS_QUIET_S
 

@@ -19,12 +19,13 @@ import fcntl
 import os
 import secrets
 import string
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from callback_gateway.spool_records import RECORD_MAX_BYTES, Contents, Record, RecordSealer
-from runtime.key_rings import create_key_ring, load_key_ring
+from callback_gateway.spool_records import RECORD_MAX_BYTES, Contents, Record, RecordSealer, key_ids
+from runtime.key_rings import KeyRing, create_key_ring, load_key_ring
 from runtime.private_files import sync_folder
 from runtime.serving import StartRefused
 
@@ -190,12 +191,27 @@ def open_spool_folder(path: Path, keys_file: Path) -> SpoolFolder:
         ) from error
 
 
+def load_spool_keys(keys_file: Path) -> KeyRing:
+    """The keys that the spool is sealed with; KeyRingUnusable says why they cannot be used."""
+    return load_key_ring(keys_file, "spool keys", "Let this user read the file that GATEWAY_SPOOL_KEYS_FILE names.")
+
+
+def keys_needed(path: Path) -> dict[str, int]:
+    """By the ids of their keys, how many records are in the spool, with those that are kept for an operator."""
+    needed: Counter[str] = Counter()
+    for file in _spool_files(path):
+        # A file that is delivered meanwhile needs nothing more.
+        with contextlib.suppress(FileNotFoundError):
+            needed.update(key_ids(file.read_bytes()))
+    return dict(needed)
+
+
 def _locked_folder(path: Path, keys_file: Path, lock: int) -> SpoolFolder:
     if not keys_file.exists():
         _make_keys(path, keys_file)
     # A start that was killed right after it made the keys may have left their name unsafe.
     sync_folder(keys_file.parent)
-    ring = load_key_ring(keys_file, "spool keys", "Let this user read the file that GATEWAY_SPOOL_KEYS_FILE names.")
+    ring = load_spool_keys(keys_file)
     for draft in (path / REJECTED).glob(f".*{SUFFIX}"):
         # Of a move that a crash has ended; its record stands in its segment.
         draft.unlink()

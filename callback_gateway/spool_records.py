@@ -8,6 +8,7 @@ touched and no other. A random nonce is safe for 2^32 records a key (NIST SP 800
 
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
@@ -43,19 +44,27 @@ class Contents:
     unreadable_bytes: int
 
 
+def key_ids(data: bytes) -> Iterator[str]:
+    """The id of the key of every record in some bytes, readable or not."""
+    start = data.find(MARK)
+    while start >= 0:
+        yield data[start + len(MARK) : start + len(MARK) + 2].decode("ascii", "replace")
+        start = data.find(MARK, start + 1)
+
+
 class RecordSealer:
     """Makes records and reads them. Holds the ciphers, which are costly to make."""
 
     def __init__(self, ring: KeyRing) -> None:
-        self._current = ring.current_id.encode("ascii")
-        self._ciphers = {key_id.encode("ascii"): AESGCM(key) for key_id, key in ring.keys.items()}
+        self.ring = ring
+        self._ciphers: dict[bytes, AESGCM] = {}
 
     def seal(self, callback: pb.Callback) -> bytes:
         """The record of a callback, to be appended as it is."""
-        nonce = os.urandom(NONCE_BYTES)
+        nonce, key_id = os.urandom(NONCE_BYTES), self.ring.current_id.encode("ascii")
         plaintext = callback.SerializeToString()
-        sealed = nonce + self._ciphers[self._current].encrypt(nonce, plaintext, SEAL_LABEL + self._current)
-        return HEADER.pack(MARK, self._current, len(sealed)) + sealed
+        sealed = nonce + self._cipher(self.ring.current_key).encrypt(nonce, plaintext, SEAL_LABEL + key_id)
+        return HEADER.pack(MARK, key_id, len(sealed)) + sealed
 
     def read(self, data: bytes) -> Contents:
         """Every intact record of a file's bytes, whatever else is in them; it never raises."""
@@ -78,12 +87,19 @@ class RecordSealer:
         if sealed_at > len(data):
             return None
         mark, key_id, length = HEADER.unpack_from(data, start)
-        cipher, end = self._ciphers.get(key_id), sealed_at + length
-        if mark != MARK or cipher is None or end > len(data):
+        key, end = self.ring.keys.get(key_id.decode("ascii", "replace")), sealed_at + length
+        if mark != MARK or key is None or end > len(data):
             return None
         nonce, ciphertext = data[sealed_at : sealed_at + NONCE_BYTES], data[sealed_at + NONCE_BYTES : end]
         try:
-            return Record(start, end, pb.Callback.FromString(cipher.decrypt(nonce, ciphertext, SEAL_LABEL + key_id)))
+            plaintext = self._cipher(key).decrypt(nonce, ciphertext, SEAL_LABEL + key_id)
+            return Record(start, end, pb.Callback.FromString(plaintext))
         except (InvalidTag, ValueError, DecodeError):
             # ValueError: too short for a nonce. DecodeError: what opens was sealed by us, but not by this version.
             return None
+
+    def _cipher(self, key: bytes) -> AESGCM:
+        cipher = self._ciphers.get(key)
+        if cipher is None:
+            cipher = self._ciphers[key] = AESGCM(key)
+        return cipher

@@ -20,6 +20,7 @@ from payment_service.commands.inspect import check as check_payments
 from payment_service.commands.inspect import explain as explain_payment
 from payment_service.commands.inspect import list_callbacks as list_unsettled
 from payment_service.commands.inspect import show_callback as show_one
+from payment_service.commands.keys import keys
 from payment_service.commands.refunds import refunds
 from payment_service.commands.risk import risk
 from payment_service.config import InspectionSettings, OwnerSettings, PaymentSettings, TimedSettings
@@ -41,6 +42,7 @@ app.add_typer(prompts, name="prompts")
 app.add_typer(refunds, name="refunds")
 app.add_typer(approvals, name="approvals")
 app.add_typer(risk, name="risk")
+app.add_typer(keys, name="keys")
 
 Inspection = TypeVar("Inspection", bound=InspectionSettings)
 

@@ -175,6 +175,12 @@ TLS_FILES_UNUSABLE = Alarm(
     "Put right what the line names: `payment-service serve --check-config` tries the same files. Replace the"
     " certificate and its key together; the next connection reads them.",
 )
+KEY_FILES_UNUSABLE = Alarm(
+    "key_files_unusable",
+    "A file of keys has changed, and cannot be used as it is. The keys that were read before stay in use.",
+    "Put right what the line names: `payment-service serve --check-config` tries the same files. They are read again"
+    " within seconds, and no restart is needed.",
+)
 LOG_DIVERGED = Alarm(
     "log_diverged",
     "The log of payments is not the one that this process has read: the database was restored to an earlier point.",
@@ -217,5 +223,6 @@ ALARMS: tuple[Alarm, ...] = (
     STEP_FAILS,
     CERTIFICATE_EXPIRES,
     TLS_FILES_UNUSABLE,
+    KEY_FILES_UNUSABLE,
     PROGRAM_FAULT,
 )

@@ -44,14 +44,16 @@ from payment_service.daraja.transport import Timeouts
 from payment_service.database import check_application_role, check_callers, check_database, check_keys, remember_keys
 from payment_service.domain.automatic_refunds import AutomaticRefunds
 from payment_service.domain.payment import ShortcodeLimits
+from payment_service.followed_keys import FollowingTools, follow_keys, following_tools, tell_held_keys
 from payment_service.readiness import reporting_readiness
 from payment_service.rpc.calls import Limits
 from payment_service.rpc.identity import PLAINTEXT, Door, load_callers
 from payment_service.rpc.methods import Core
 from payment_service.rpc.server import serving
-from payment_service.schedule import periodic_steps
+from payment_service.schedule import periodic_steps, run_every
 from payment_service.security.sealing import Sealer
 from payment_service.store.engines import connect_feed, connect_writer, read_engine
+from runtime.followed_keys import LOOK_SECONDS as KEYS_SECONDS
 from runtime.serving import raise_descriptor_limit, stop_requested, write_ready_file
 from runtime.tls import FollowedFiles, TlsSettingsMissing, read_tls
 
@@ -107,12 +109,16 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
         if door is not PLAINTEXT:
             await check_callers(engine, {caller.name for caller in door.callers.values()})
         await remember_keys(engine, credentials.keys)
+        following = following_tools(settings, credentials, engine)
+        # The others know what is held here, and the files are looked at after that: so no key is used that lacks here.
+        await tell_held_keys(following)
+        await follow_keys(following)
         async with engine.connect() as conn:
             await clock.look(conn)
         async with (
             _open_daraja(settings, clock) as daraja,
             _running(
-                _parts(settings, credentials, door, clock, engine, readers, daraja),
+                _parts(settings, credentials, door, clock, engine, readers, daraja, following),
                 drain_seconds=settings.push_timeout_s + RECORD_SECONDS,
             ) as parts,
             serving(
@@ -184,6 +190,7 @@ def _parts(
     engine: AsyncEngine,
     readers: AsyncEngine,
     daraja: DarajaClient,
+    following: FollowingTools,
 ) -> _Parts:
     database_url, sealer = settings.database_url.get_secret_value(), Sealer(credentials.keys)
     feed = EventFeed(partial(connect_feed, database_url), sealer)
@@ -216,7 +223,8 @@ def _parts(
         heartbeat_seconds=settings.heartbeat_s,
     )
     timers = periodic_steps(settings, engine, clock, initiate, refunds, catching_up, door.certificate)
-    steps = (feed.run, reads.points.run, *timers)
+    following_step = partial(run_every, None, KEYS_SECONDS, partial(follow_keys, following))
+    steps: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = (feed.run, reads.points.run, *timers, following_step)
     return _Parts(core, writers, refunds, FirstToken(send.safaricom.tokens), steps)
 
 

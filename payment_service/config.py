@@ -81,6 +81,12 @@ class InspectionSettings(OperatorSettings):
     keys_file: Path = Field(description="file of the service's own keys; made by payment-service create-keys")
 
 
+class KeySettings(InspectionSettings):
+    """What replacing keys takes besides: the keys that the gateways hold as well."""
+
+    callback_keys_file: Path = Field(description="file of the keys for callback tokens, the same as the gateway's")
+
+
 class TimedSettings(InspectionSettings):
     """What deciding takes besides: the same times as the service's."""
 
@@ -120,7 +126,7 @@ class TimedSettings(InspectionSettings):
         )
 
 
-class PaymentSettings(TimedSettings, RiskSettings):
+class PaymentSettings(TimedSettings, KeySettings, RiskSettings):
     """Read from PAYMENTS_* in the environment; flags win."""
 
     other_names: ClassVar[Mapping[str, str]] = dict.fromkeys(
@@ -141,7 +147,6 @@ class PaymentSettings(TimedSettings, RiskSettings):
     callers_file: FileSetting = Field(
         default=None, description="JSON file of the callers: the name, SPIFFE URI and party of each"
     )
-    callback_keys_file: Path = Field(description="file of the keys for callback tokens, the same as the gateway's")
     shortcodes_file: Path = Field(description="JSON file of the shortcodes that receive money, with their passkeys")
     daraja_base_url: str = Field(default=SANDBOX_URL, description="Daraja: sandbox, production, or a simulator")
     daraja_consumer_key: SecretStr = Field(description="consumer key of the Daraja app")

@@ -16,6 +16,7 @@ from payment_service.store.health import may_alter_events, schema_revision, serv
 from payment_service.store.key_checks import KeyName, KeyProofs, add_checks, known_checks, newest_payment
 from payment_service.store.migrations import Schema, ensure_application_role, migrate, newest_revision, schema_found
 from payment_service.store.payments import PHONE_INDEX
+from runtime.key_rings import KeyRing
 from runtime.serving import StartRefused
 
 OLDEST_POSTGRES = 16
@@ -73,7 +74,10 @@ async def check_keys(engine: AsyncEngine, keys: Keys) -> None:
     async with engine.connect() as conn:
         known, newest = await known_checks(conn), await newest_payment(conn)
     _refuse_other_keys(known, keys.checks())
-    if known or newest is None:
+    if newest is None:
+        return
+    if known:
+        _refuse_other_index(newest, keys)
         return
     # Filled before check values were kept: what is stored proves the keys.
     if (purpose := _disproved(newest, keys)) is not None:
@@ -83,6 +87,14 @@ async def check_keys(engine: AsyncEngine, keys: Keys) -> None:
         )
 
 
+async def indexed_with(engine: AsyncEngine, keys: Keys, key_id: str) -> bool:
+    """Whether payments are found by this index key; not where there are none yet."""
+    async with engine.connect() as conn:
+        newest = await newest_payment(conn)
+    with_this = Keys(**(keys.rings | {"index": KeyRing(key_id, keys.index.keys)}))
+    return newest is not None and _index_holds(newest, with_this)
+
+
 async def remember_keys(engine: AsyncEngine, keys: Keys) -> None:
     """Keep check values of keys that are new here, once `check_keys` has passed; StartRefused if another was faster."""
     async with engine.begin() as conn:
@@ -90,6 +102,26 @@ async def remember_keys(engine: AsyncEngine, keys: Keys) -> None:
             await add_checks(conn, keys.checks())
     async with engine.connect() as conn:
         _refuse_other_keys(await known_checks(conn), keys.checks())
+
+
+def _refuse_other_index(newest: KeyProofs, keys: Keys) -> None:
+    """Payments are found by the current index key alone, so one that has not been put in place would find nothing."""
+    try:
+        holds = _index_holds(newest, keys)
+    except SealBroken:
+        return
+    if not holds:
+        raise StartRefused(
+            f"The payments in the database are not found by the current index key {keys.index.current_id!r} of"
+            " PAYMENTS_KEYS_FILE. If keys reindex was broken off, run it again; else put the newest copy of the file in"
+            " its place."
+        )
+
+
+def _index_holds(newest: KeyProofs, keys: Keys) -> bool:
+    sealer = Sealer(keys)
+    number = sealer.open(PHONE_NUMBER, newest.payment_id.bytes, newest.phone_number)
+    return sealer.index(PHONE_INDEX, number) == newest.phone_index
 
 
 def _disproved(newest: KeyProofs, keys: Keys) -> str | None:

@@ -156,15 +156,16 @@ def _readers_of_books(
     return readers
 
 
-async def run_every(clock: DatabaseClock, seconds: float, step: Callable[[], Awaitable[object]]) -> NoReturn:
+async def run_every(clock: DatabaseClock | None, seconds: float, step: Callable[[], Awaitable[object]]) -> NoReturn:
     """Run a step for ever. A step that fails is logged and tried again: the rows are still there.
 
-    While this process's clock is wrong it takes no step; those of other processes do.
+    While this process's clock is wrong it takes no step; those of other processes do. `clock` is None for a step that
+    goes by no time, and that each process has to take itself.
     """
     log = _StepLog(_name(step))
     while True:
         await asyncio.sleep(seconds)
-        if not clock.agrees:
+        if clock is not None and not clock.agrees:
             continue
         try:
             async with asyncio.timeout(STEP_WAIT_SECONDS):

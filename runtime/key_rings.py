@@ -1,4 +1,4 @@
-"""Files of keys with ids: made once, extended by operators, read at the start.
+"""Files of keys with ids: made once, extended by operators, and read again when they change.
 
 One JSON file holds the keys of one purpose, each with a two-character id, so that a new key can be given to all
 readers first and made current afterwards. What is made with a key is for those who hold it to say.
@@ -18,12 +18,27 @@ KEY_ID_PATTERN = re.compile(r"[0-9a-f]{2}")
 KEY_BYTES = 32
 
 
-@dataclass(frozen=True)
+@dataclass
 class KeyRing:
-    """The keys by their two-character ids: the current one makes what is new, any of them reads what is old."""
+    """The keys by their ids: the current one makes what is new, any of them reads what is old.
+
+    A program has one ring for each purpose for as long as it runs, and gives the ring itself to whoever needs a key: so
+    all of them have what the file holds now.
+    """
 
     current_id: str
     keys: Mapping[str, bytes] = field(repr=False)
+
+    @property
+    def current_key(self) -> bytes:
+        """The key that makes what is new."""
+        return self.keys[self.current_id]
+
+    def renew(self, newer: "KeyRing") -> None:
+        """Go on with these keys."""
+        # In this order: another thread never finds a current id without its key.
+        self.keys = newer.keys
+        self.current_id = newer.current_id
 
 
 class KeyRingUnusable(StartRefused):

@@ -1,4 +1,4 @@
-"""Files with secrets, written once: whole, for their owner only, never overwritten, and there after a power cut.
+"""Files with secrets: written whole, for their owner only, never half overwritten, and there after a power cut.
 
 What is in them is for those who make them to say.
 """
@@ -36,20 +36,57 @@ def write_once(path: Path, text: str) -> bool:
         ) from error
 
 
-def _written(path: Path, text: str) -> bool:
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+def replace(path: Path, text: str) -> None:
+    """Write the file in the place of the one that is there, for the same owner and with the same mode.
+
+    Whoever reads it meanwhile has the old one or the new one, whole. OSError says why not; then the old one is there.
+    """
+    before = path.stat()
+    draft = _draft_of(path)
     try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_draft(draft, text, before)
+        draft.rename(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def stamp_of(path: Path) -> tuple[int, int, int] | None:
+    """Changes whenever the file is written or replaced; None without a file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _draft_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+
+
+def _write_draft(draft: Path, text: str, like: os.stat_result | None = None) -> None:
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        if like is not None:
+            if (like.st_uid, like.st_gid) != (os.geteuid(), os.getegid()):
+                os.fchown(descriptor, like.st_uid, like.st_gid)
+            os.fchmod(descriptor, stat.S_IMODE(like.st_mode) & ~OPEN_TO_OTHERS)
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _written(path: Path, text: str) -> bool:
+    draft = _draft_of(path)
+    try:
+        _write_draft(draft, text)
         # A link fails if the name exists: of two programs that start together one wins, and neither sees half a file.
         os.link(draft, path)
     except FileExistsError:
         return False
     finally:
-        draft.unlink()
+        draft.unlink(missing_ok=True)
     # What is sealed with a key that is gone can never be opened.
     sync_folder(path.parent)
     return True

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from runtime.alarms import Alarm, LastingAlarm
 from runtime.grpc_options import CLIENT_OPTIONS
-from runtime.private_files import why_not_private
+from runtime.private_files import stamp_of, why_not_private
 from runtime.serving import Address, StartRefused
 
 EXPIRES_SOON = timedelta(days=30)
@@ -169,15 +169,7 @@ def open_channel(address: Address, content: TlsContent | None) -> grpc.aio.Chann
 
 def _stamp(files: TlsFiles) -> tuple[tuple[int, int, int] | None, ...]:
     """Changes whenever a file is written or replaced."""
-    return tuple(_stamp_of(file.path) for file in (files.certificate, files.key, files.authority))
-
-
-def _stamp_of(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return tuple(stamp_of(file.path) for file in (files.certificate, files.key, files.authority))
 
 
 def _configuration(content: TlsContent) -> grpc.ServerCertificateConfiguration:

@@ -15,8 +15,8 @@ from uuid import UUID
 
 from payment_service.application.following.event_feed import Bookmark
 from payment_service.domain.errors import CursorInvalid, PageTokenInvalid
-from payment_service.security.keys import KeyRing
 from payment_service.store.event_log import TAG_BYTES
+from runtime.key_rings import KeyRing
 
 VERSION = 1
 _CURSOR = struct.Struct(f">B16sQ{TAG_BYTES}s")

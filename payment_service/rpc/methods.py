@@ -19,6 +19,7 @@ from payment_service.application.following.read_payments import PaymentReads
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.application.refunding import refund_payment as refunding
+from payment_service.application.rekeying.held_keys import tell_of_gateway
 from payment_service.application.settling.accept_callbacks import AcceptTools, accept_callbacks
 from payment_service.application.settling.ask_status import StatusTools
 from payment_service.domain.errors import InvalidRequest
@@ -28,9 +29,9 @@ from payment_service.rpc import replies, requests
 from payment_service.rpc.calls import Call, Lane, Streaming, Unary
 from payment_service.rpc.cursors import Page, page_token, read_cursor, read_page_token
 from payment_service.rpc.requests import Initiation
-from payment_service.security.keys import KeyRing
 from payment_service.telemetry import traceparent
 from runtime.callback_tokens import differing_keys
+from runtime.key_rings import KeyRing
 
 ANSWER_WITHIN_SECONDS = 5.0
 """A passenger sees "check your phone" by then, or "please wait"."""
@@ -152,7 +153,10 @@ async def check_callback_keys(
     core: Core, _call: Call, message: callback_pb.CheckCallbackKeysRequest
 ) -> callback_pb.CheckCallbackKeysResponse:
     """CheckCallbackKeys."""
-    differing = differing_keys(core.callbacks.keys, requests.parse_key_checks(message))
+    checks = requests.parse_key_checks(message)
+    if message.process:
+        await tell_of_gateway(core.reads.engine, message.process, checks)
+    differing = differing_keys(core.callbacks.keys, checks)
     return callback_pb.CheckCallbackKeysResponse(differing_key_ids=differing)
 
 

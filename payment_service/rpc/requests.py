@@ -59,6 +59,7 @@ HOLD_MAX = timedelta(days=366)
 """A booking held for longer is a mistake in a year or in a unit."""
 
 CALLBACK_KEYS_MAX = 256
+PROCESS_NAME_MAX = 200
 CALLBACKS_MAX = 256
 SOURCE_ADDRESS_MAX = 64
 """Characters: the longest IPv6 address with a zone, and room."""
@@ -271,6 +272,8 @@ def parse_key_checks(message: callback_pb.CheckCallbackKeysRequest) -> Mapping[s
     """The check values of the gateway's keys, by their ids."""
     fields = Fields()
     fields.require("keys", len(message.keys) <= CALLBACK_KEYS_MAX, f"expected at most {CALLBACK_KEYS_MAX}")
+    readable = len(message.process) <= PROCESS_NAME_MAX and message.process.isprintable()
+    fields.require("process", readable, f"expected at most {PROCESS_NAME_MAX} printable characters")
     fields.end()
     return {key.key_id: key.check for key in message.keys}
 

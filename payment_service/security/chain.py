@@ -10,7 +10,7 @@ import hmac
 import json
 from collections.abc import Sequence
 
-from payment_service.security.keys import KeyRing
+from runtime.key_rings import KeyRing
 
 ENCODING = 1
 """Version of the canonical encoding; stored with every event, so that old chains stay verifiable."""

@@ -1,8 +1,9 @@
 """The service's own keys: where they come from, and which is current.
 
-One JSON file, mode 600, made once by `create_keys` and never overwritten. Each
-purpose has its own keys, each key an id, so that a new one can be added to all
-readers first and made current afterwards.
+One JSON file, mode 600, made once by `create_keys`, changed by `payment-service
+keys`. Each purpose has its own keys, each key an id, so that a new one can be
+added to all readers first and made current afterwards. Of the index keys only
+the current one finds rows; the others prove what was indexed before.
 """
 
 import hmac
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.key_rings import KeyRing
 from runtime.private_files import why_not_private, write_once
 
 KEY_BYTES = 32
@@ -26,18 +28,6 @@ class KeysUnusable(Exception):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class KeyRing:
-    """The keys of one purpose. The current one is used for everything new."""
-
-    current_id: str
-    keys: Mapping[str, bytes]
-
-    @property
-    def current_key(self) -> bytes:
-        return self.keys[self.current_id]
-
-
-@dataclass(frozen=True, slots=True, repr=False)
 class Keys:
     """All keys of the service. Not shown by repr: they must not reach a log."""
 
@@ -46,12 +36,22 @@ class Keys:
     fingerprint: KeyRing
     chain: KeyRing
 
+    @property
+    def rings(self) -> dict[str, KeyRing]:
+        """By purpose."""
+        return {"sealing": self.sealing, "index": self.index, "fingerprint": self.fingerprint, "chain": self.chain}
+
+    def renew(self, newer: "Keys") -> None:
+        """Go on with these keys, for everybody who has the rings."""
+        for purpose, ring in self.rings.items():
+            ring.renew(newer.rings[purpose])
+
     def checks(self) -> dict[tuple[str, str], bytes]:
         """A value of each key, by purpose and id, that tells whether two files hold the same key, and no more."""
         return {
             (purpose, key_id): hmac.digest(key, f"key check|{purpose}|{key_id}".encode(), "sha256")[:CHECK_BYTES]
-            for purpose in PURPOSES
-            for key_id, key in getattr(self, purpose).keys.items()
+            for purpose, ring in self.rings.items()
+            for key_id, key in ring.keys.items()
         }
 
 
@@ -80,12 +80,6 @@ def load_keys(path: Path) -> Keys:
             f"The key file {path} is damaged ({type(error).__name__}: {error}). Restore it from a backup: new keys"
             " cannot open what was encrypted with these."
         ) from error
-    if len(rings["index"].keys) > 1:
-        # Rows are unique by their index: under a second key the same checkout id would pass for another.
-        raise KeysUnusable(
-            f"The key file {path} has {len(rings['index'].keys)} index keys, and one is all that can be used: take the"
-            " others out. There is no procedure yet for replacing an index key."
-        )
     return Keys(**rings)
 
 

@@ -17,7 +17,8 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from payment_service.security.keys import KeyRing, Keys
+from payment_service.security.keys import Keys
+from runtime.key_rings import KeyRing
 
 PHONE_NUMBER: Final = "payment_transactions.phone_number"
 CHECKOUT_REQUEST_ID: Final = "payment_transactions.checkout_request_id"
@@ -40,31 +41,46 @@ class Sealer:
     """Seals and opens values, and makes their blind indexes. Holds the ciphers, which are costly to make."""
 
     def __init__(self, keys: Keys) -> None:
-        self._current_id = keys.sealing.current_id.encode()
-        self._ciphers = {key_id.encode(): AESGCM(key) for key_id, key in keys.sealing.keys.items()}
+        self._sealing: KeyRing = keys.sealing
         self._index: KeyRing = keys.index
+        self._ciphers: dict[bytes, AESGCM] = {}
 
     def seal(self, place: str, row_id: bytes | str, plaintext: bytes) -> bytes:
         """`plaintext` for one column (`place`) of one row."""
-        nonce = os.urandom(_NONCE_BYTES)
-        context = _context(place, row_id, self._current_id)
-        return self._current_id + nonce + self._ciphers[self._current_id].encrypt(nonce, plaintext, context)
+        nonce, key_id = os.urandom(_NONCE_BYTES), self._sealing.current_id.encode()
+        ciphertext = self._cipher(self._sealing.current_key).encrypt(nonce, plaintext, _context(place, row_id, key_id))
+        return key_id + nonce + ciphertext
 
     def open(self, place: str, row_id: bytes | str, sealed: bytes) -> bytes:
         """What was sealed for this column of this row, or `SealBroken`."""
         key_id, nonce, ciphertext = sealed[:1], sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
-        cipher = self._ciphers.get(key_id)
-        if cipher is None:
+        # As text a byte beyond ASCII is no key's id.
+        key = self._sealing.keys.get(key_id.decode("ascii", "replace"))
+        if key is None:
             raise SealBroken(f"no key {key_id!r} for {place}")
         try:
-            return cipher.decrypt(nonce, ciphertext, _context(place, row_id, key_id))
+            return self._cipher(key).decrypt(nonce, ciphertext, _context(place, row_id, key_id))
         except (InvalidTag, ValueError) as error:
             raise SealBroken(f"a value of {place} does not open") from error
 
     def index(self, kind: str, value: bytes | str) -> bytes:
         """The blind index of a value, 16 bytes; `kind` keeps equal values of different kinds apart."""
-        message = kind.encode() + b"|" + (value.encode() if isinstance(value, str) else value)
-        return hmac.digest(self._index.current_key, message, "sha256")[:INDEX_BYTES]
+        return _index(self._index.current_key, kind, value)
+
+    def index_holds(self, kind: str, value: bytes | str, claimed: bytes) -> bool:
+        """Whether `claimed` is the blind index of the value, by whichever of the index keys."""
+        return any(hmac.compare_digest(_index(key, kind, value), claimed) for key in self._index.keys.values())
+
+    def _cipher(self, key: bytes) -> AESGCM:
+        cipher = self._ciphers.get(key)
+        if cipher is None:
+            cipher = self._ciphers[key] = AESGCM(key)
+        return cipher
+
+
+def _index(key: bytes, kind: str, value: bytes | str) -> bytes:
+    message = kind.encode() + b"|" + (value.encode() if isinstance(value, str) else value)
+    return hmac.digest(key, message, "sha256")[:INDEX_BYTES]
 
 
 def _context(place: str, row_id: bytes | str, key_id: bytes) -> bytes:

@@ -17,11 +17,11 @@ from uuid import UUID
 from payment_service.domain.payment import Payment
 from payment_service.domain.views import EventType
 from payment_service.security.chain import ENCODING, link, link_holds
-from payment_service.security.keys import KeyRing
 from payment_service.store.evidence import UNAPPLIED_KINDS
 from payment_service.store.many_rows import array_of, columns_of, inserting
 from payment_service.store.pipeline import Connection, Statement
 from payment_service.store.tables import events
+from runtime.key_rings import KeyRing
 
 TAG_BYTES = 8
 

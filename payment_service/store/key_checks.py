@@ -9,7 +9,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from payment_service.store.event_log import LoggedEvent
-from payment_service.store.tables import events, key_checks, payments
+from payment_service.store.key_tables import key_checks
+from payment_service.store.tables import events, payments
 
 
 class KeyProofs(NamedTuple):

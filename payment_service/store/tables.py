@@ -1,9 +1,8 @@
 """The tables, as SQLAlchemy Core sees them. The migrations make them; a test holds the two together.
 
-Personal data is sealed (`LargeBinary` columns named in `security.sealing`), and
-looked up by keyed blind indexes; `…_index_b` is there so that the index key can
-be replaced. Events hold no personal data at all: they are kept as long as
-payments are, and never changed.
+Personal data is sealed (`LargeBinary` columns named in `security.sealing`), and looked up by keyed blind indexes
+(`…_index_a`; `…_index_b` is not used: an index key is replaced while no service runs). Events hold no personal data at
+all: they are kept as long as payments are, and never changed.
 """
 
 from typing import Any
@@ -374,13 +373,4 @@ receipts = Table(
     when("seen_at", nullable=False),
     PrimaryKeyConstraint("receipt", name="receipts_pk"),
     Index("receipts_by_payment", "payment_id"),
-)
-
-key_checks = Table(
-    "key_checks",
-    metadata,
-    required("purpose", Text()),
-    required("key_id", Text()),
-    required("check_value", LargeBinary()),
-    PrimaryKeyConstraint("purpose", "key_id", name="key_checks_pk"),
 )

@@ -6,6 +6,7 @@ import json
 import secrets
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from callback_gateway.app import run_gateway
 from callback_gateway.config import GatewaySettings
 from runtime.callback_tokens import REFERENCE_ALPHABET, CallbackKeys, callback_path
+from runtime.key_rings import KeyRing
 from tests.patience import PATIENCE_SECONDS
 
 KEYS = CallbackKeys(current_id="a1", keys={"a1": bytes(range(32)), "b2": bytes(reversed(range(32)))})
@@ -44,14 +46,24 @@ def request_bytes(method: str, path: str, body: bytes = b"", *headers: str) -> b
 @contextlib.asynccontextmanager
 async def gateway(core_address: str, **settings: object) -> AsyncIterator[str]:
     """A gateway in this process; yields its address."""
-    values = {
-        "listen_address": "127.0.0.1:0",
-        "core_address": core_address,
-        "plaintext": "core_ca_file" not in settings,
-        "callback_keys_file": Path("unused"),
-    }
-    async with run_gateway(GatewaySettings.load(**values | settings), KEYS) as address:
-        yield str(address)
+    with tempfile.TemporaryDirectory() as folder:
+        values = {
+            "listen_address": "127.0.0.1:0",
+            "core_address": core_address,
+            "plaintext": "core_ca_file" not in settings,
+            "callback_keys_file": write_ring(Path(folder) / "callback-keys.json", KEYS),
+        }
+        # A ring of its own: the gateway follows the file.
+        keys = CallbackKeys(KEYS.current_id, KEYS.keys)
+        async with run_gateway(GatewaySettings.load(**values | settings), keys) as address:
+            yield str(address)
+
+
+def write_ring(path: Path, ring: KeyRing) -> Path:
+    """A file of keys with this ring."""
+    keys = {key_id: key.hex() for key_id, key in ring.keys.items()}
+    path.write_text(json.dumps({"current": ring.current_id, "keys": keys}))
+    return path
 
 
 @contextlib.asynccontextmanager

@@ -43,6 +43,8 @@ class RecordingCore(CallbackServiceServicer):
     # None for a service that is too old to compare keys.
     keys: CallbackKeys | None = None
     calls: list[list[pb.Callback]] = field(default_factory=list)
+    # Every question about its keys.
+    compared: list[pb.CheckCallbackKeysRequest] = field(default_factory=list)
     # What the gateway showed, call by call; empty in plaintext.
     shown: list[bytes] = field(default_factory=list)
     refused_calls: int = 0
@@ -70,6 +72,7 @@ class RecordingCore(CallbackServiceServicer):
         self, request: pb.CheckCallbackKeysRequest, context: Context
     ) -> pb.CheckCallbackKeysResponse:
         """Compare as the service does."""
+        self.compared.append(request)
         if self.keys is None:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "an older service")
         checks = {key.key_id: key.check for key in request.keys}

@@ -19,7 +19,7 @@ from payment_service.domain.payment import LatePaymentPolicy, PhoneWarning
 from payment_service.rpc.cursors import Page, page_token, read_page_token
 from payment_service.rpc.fields import PHONE_EXPECTED
 from payment_service.rpc.requests import Initiation, parse_initiation, parse_list
-from payment_service.security.keys import KeyRing
+from runtime.key_rings import KeyRing
 from tests.databases import Database
 from tests.rows import count
 from tests.rpc.answers import refused

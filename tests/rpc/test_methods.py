@@ -19,6 +19,7 @@ from payment_service.application.following.read_payments import reading
 from payment_service.application.settling.accept_callbacks import body_row_id
 from payment_service.rpc.calls import Lane
 from payment_service.security.sealing import CALLBACK_BODY
+from payment_service.store.key_holders import living_holders
 from runtime.callback_tokens import CallbackKeys, callback_token, key_checks
 from tests.databases import Database
 from tests.patience import PATIENCE_SECONDS
@@ -208,3 +209,18 @@ async def test_the_gateways_keys_are_compared_by_id_without_being_shown(process:
     assert await differing({"b2": same["b2"]}) == ["a1"]
     assert await differing({"a1": same["a1"], "b2": bytes(32)}) == ["b2"]
     assert await differing({}) == ["a1"]
+
+
+async def test_which_keys_a_gateway_holds_is_kept_by_its_name(process: Process) -> None:
+    def question(name: str, *keys: str) -> callback_pb.CheckCallbackKeysRequest:
+        checks = [callback_pb.CallbackKeyCheck(key_id=key, check=b"\x01") for key in keys]
+        return callback_pb.CheckCallbackKeysRequest(keys=checks, process=name)
+
+    for asked in (question("edge-1", "a1"), question("edge-1", "a1", "b2"), question("edge-2"), question("", "c3")):
+        await process.callbacks.CheckCallbackKeys(asked)
+    async with process.core.reads.engine.connect() as conn:
+        held = {one.holder: one.keys for one in await living_holders(conn)}
+    assert held == {"edge-1": {"callback": ("", {"a1": "01", "b2": "01"})}, "edge-2": {"callback": ("", {})}}
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await process.callbacks.CheckCallbackKeys(question("x" * 201))
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -35,7 +35,6 @@ from payment_service.domain.risk import Policy
 from payment_service.domain.transitions import apply
 from payment_service.domain.views import EventType, event_type
 from payment_service.security.chain import START
-from payment_service.security.keys import KeyRing
 from payment_service.security.sealing import PHONE_NUMBER, REQUEST, Sealer
 from payment_service.store import caller_requests, event_log
 from payment_service.store import payments as store
@@ -47,6 +46,7 @@ from payment_service.store.pipeline import BEGIN, COMMIT, ROLLBACK, Connection, 
 from payment_service.store.prompt_switch import LATEST_TURN, SwitchTurn, stopping_turn
 from payment_service.telemetry import trace_id
 from runtime.callback_tokens import new_reference
+from runtime.key_rings import KeyRing
 
 DESCRIPTION_DEFAULT = "Booking"
 """What the payer sees as the description when the caller gives none."""

@@ -42,7 +42,6 @@ from payment_service.domain.refund import Refund, RefundOrder, RefundRefusal, Re
 from payment_service.domain.refund_facts import AboutRefund
 from payment_service.domain.transitions import Outcome, apply
 from payment_service.domain.views import event_type
-from payment_service.security.keys import KeyRing
 from payment_service.security.sealing import Sealer
 from payment_service.store import event_log
 from payment_service.store.caller_requests import used_by
@@ -53,6 +52,7 @@ from payment_service.store.inbox import ReplayRow, SealedCallback, new_callback
 from payment_service.store.payments import Stored
 from payment_service.store.pipeline import BEGIN, Connection, run_together
 from payment_service.telemetry import trace_id
+from runtime.key_rings import KeyRing
 
 PENDING_RETRY_AFTER = timedelta(seconds=5)
 """Before a callback that could not be applied is tried again: a fault of ours rarely heals by itself."""

@@ -17,9 +17,9 @@ from uuid import UUID
 from payment_service.domain.errors import RequestIdReused
 from payment_service.domain.payment import CancelRequest, PaymentRequest, RetryRequest
 from payment_service.domain.refund import RefundRequest
-from payment_service.security.keys import KeyRing
 from payment_service.security.sealing import CALLER_REQUEST, REQUEST, Sealer
 from payment_service.store.caller_requests import NewRequest, UsedId
+from runtime.key_rings import KeyRing
 
 REQUEST_ENCODING = 1
 """Version of the encoding that the fingerprint is made over."""
