@@ -312,7 +312,7 @@ def _accepted(payment: Payment, fact: CaseAccepted, around: Surroundings) -> Fin
     case = _settled_case(fact, around)
     if case is None:
         return Finding.NO_NEWS
-    if _released_in_vain(payment):
+    if payment.seat_freed and payment.state not in (State.REFUNDING, State.REFUNDED):
         return Finding.ACCEPTED_FREED
     if case.kind in OWN_MONEY:
         beside = any(sibling.said_confirm for sibling in around.siblings)
@@ -325,7 +325,7 @@ def _accepted(payment: Payment, fact: CaseAccepted, around: Surroundings) -> Fin
 
 def _dismissed(payment: Payment, fact: CaseDismissed, around: Surroundings) -> Finding:
     """A person's word takes a doubt away, never the money that a payment is complete by or waits for."""
-    case, column = _settled_case(fact, around), standing(payment)
+    case, column, under_way = _settled_case(fact, around), standing(payment), payment.awaits_refund
     if case is None:
         return Finding.NO_NEWS
     match case.kind:
@@ -333,24 +333,19 @@ def _dismissed(payment: Payment, fact: CaseDismissed, around: Surroundings) -> F
             return Finding.DISMISSED_OWN
         case CaseKind.OUTCOME_UNKNOWN:
             return Finding.DISMISSED_UNPAID
-        case kind if kind in OWN_MONEY and _released_in_vain(payment):
+        case kind if kind in OWN_MONEY and column is Standing.COMPLETED and payment.seat_freed and not under_way:
             # No booking stands on it: a person has given it back by other means.
             return Finding.CASE_DISMISSED
         case CaseKind.LATE_PAYMENT | CaseKind.RECEIPT_OVERDUE:
             return Finding.DISMISSED_OWN
         case CaseKind.WRONG_AMOUNT if column is Standing.UNDER_REVIEW:
             return Finding.DISMISSED_OWN
-        case CaseKind.REFUND if column in (Standing.REFUNDING, Standing.COMPLETED) and payment.awaits_refund:
+        case CaseKind.REFUND if column in (Standing.REFUNDING, Standing.COMPLETED) and under_way:
             return Finding.DISMISSED_OWN
         case CaseKind.DUPLICATE_PAYMENT if not any(sibling.said_confirm for sibling in around.siblings):
             return Finding.DISMISSED_OWN
         case _:
             return Finding.CASE_DISMISSED
-
-
-def _released_in_vain(payment: Payment) -> bool:
-    """Whether the seat was given up for a refund, and money of it is here still and not on its way."""
-    return payment.seat_freed and payment.state is not State.REFUNDED and not payment.awaits_refund
 
 
 def _refund_ended(fact: RefundEnd, *, known: bool) -> Finding:

@@ -412,6 +412,19 @@ def test_money_whose_seat_is_released_is_not_accepted_after_its_return_has_faile
     assert (returned.refused, returned.payment.state) == (False, State.REFUNDING)
 
 
+def test_money_is_not_accepted_while_its_rest_is_on_its_way_back() -> None:
+    """After a part, the rest goes by B2C, and the payment stays complete meanwhile."""
+    case = open_case(CaseKind.LATE_PAYMENT)
+    before = held(scenes.standing_in(K), case)
+    rest = replace(scenes.send_back(), part=True)
+    payment = scenes.tell(before, rest, before.updated_at, open_cases=[case]).payment
+    assert (payment.state, payment.booking_action) == (State.COMPLETED, BookingAction.RELEASE)
+    under_way = replace(case, refund_id=scenes.REFUND, returns=(scenes.REFUND,))
+    for resolution in (Resolution.ACCEPT, Resolution.DISMISS):
+        outcome = settle(payment, under_way, resolution)
+        assert (outcome.refused, outcome.payment, outcome.ended) == (True, payment, ())
+
+
 @pytest.mark.parametrize("kind", [CaseKind.LATE_PAYMENT, CaseKind.DUPLICATE_PAYMENT])
 def test_money_whose_return_has_failed_may_have_gone_back_by_other_means(kind: CaseKind) -> None:
     payment, case = returning(scenes.standing_in(K), kind)

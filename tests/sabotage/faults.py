@@ -603,7 +603,7 @@ FAULTS = (
     Fault(
         "the case of a refund under way can be dismissed, and the refund stays for ever",
         "payment_service/domain/findings.py",
-        "case CaseKind.REFUND if column in (Standing.REFUNDING, Standing.COMPLETED) and payment.awaits_refund:",
+        "case CaseKind.REFUND if column in (Standing.REFUNDING, Standing.COMPLETED) and under_way:",
         "case CaseKind.REFUND if column is Standing.CREATED:",
         (f"{SETTLED_CASES}::test_a_settled_case_leads_where_it_should",),
     ),
@@ -1261,8 +1261,8 @@ FAULTS = (
     Fault(
         "money is accepted for a seat that is released, and nobody gives it back",
         "payment_service/domain/findings.py",
-        "    if _released_in_vain(payment):\n        return Finding.ACCEPTED_FREED\n",
-        "",
+        "    if payment.seat_freed and payment.state not in (State.REFUNDING, State.REFUNDED):",
+        "    if payment.seat_freed and payment.refund_status is None:",
         (
             f"{SETTLED_CASES}::test_money_whose_seat_is_released_is_not_accepted_after_its_return_has_failed",
             f"{RETURNED}::test_after_a_failed_return_the_money_is_not_accepted_for_a_seat_that_is_released",

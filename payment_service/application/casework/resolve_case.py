@@ -32,7 +32,7 @@ from runtime.callback_tokens import new_reference
 _WHY: Final[Mapping[Finding, str]] = {
     Finding.ACCEPTED_ANOTHERS: "The receipt is recorded on another payment: its money is not this one's.",
     Finding.ACCEPTED_BESIDE: "Another attempt has confirmed the booking: this money has to go back.",
-    Finding.ACCEPTED_FREED: "The seat was released when the money was to go back: return it again.",
+    Finding.ACCEPTED_FREED: "The seat was released when the money was to go back: return it again if that has failed.",
     Finding.ACCEPTED_UNNAMED: "No receipt names the money: find it, and give it as the M-Pesa receipt number.",
     Finding.CASE_ACCEPTED: "The payment has a receipt already, or its money has gone back: this is other money.",
     Finding.OWN_ACCEPTED: "The payment's money is going back, or is not there: there is nothing to accept.",
