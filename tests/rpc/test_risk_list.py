@@ -7,12 +7,14 @@ from pathlib import Path
 
 import grpc
 from mpesa_payments.v1 import operations_service_pb2 as pb
+from mpesa_payments.v1 import payment_service_pb2 as payment_pb
 
 from payment_service.domain.risk import Limit, Mode, Rule, RulePolicy
 from tests.databases import Database
 from tests.rows import rows_of
 from tests.rpc.answers import refused
-from tests.rpc.processes import Process, running_process
+from tests.rpc.processes import Process, running_process, sent
+from tests.rpc.processes import refused as refused_by_payer
 from tests.rpc.test_methods import a_message
 
 
@@ -67,6 +69,21 @@ async def test_a_phone_is_on_the_list_until_a_time_that_is_told(process: Process
     assert (await refused(process.operations.ListPhone(asked))).reason == "INVALID_REQUEST", "that time has passed"
     refusal = await refused(process.operations.ListPhone(pb.ListPhoneRequest()))
     assert set(refusal.fields) == {"phone_number", "verdict", "operator", "reason"}
+
+
+async def test_a_retry_is_a_prompt_like_any_other(database: Database, tmp_path: Path) -> None:
+    unpaid = {Rule.BOOKING_UNPAID: RulePolicy(Mode.ENFORCE, (Limit(1, timedelta(hours=1)),))}
+    async with running_process(database.application_url, tmp_path, risk=unpaid) as process:
+        payment = await process.tell(await process.create(booking_id="BK-1"), *sent(1), refused_by_payer("2001"))
+        retry = payment_pb.RetryPaymentRequest(request_id="retry-1", payment_id=str(payment.payment_id))
+        refusal = await refused(process.payments.RetryPayment(retry))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_PROMPTS")
+        assert refusal.metadata == {"subject": "booking", "rule": "BOOKING_UNPAID"}
+        assert refusal.retry_after is not None
+        assert 0 < refusal.retry_after <= 3600
+        process.writers.clock.move(3600)
+        made = await process.payments.RetryPayment(retry)
+        assert (made.payment.attempt, made.payment.retry_of) == (2, str(payment.payment_id))
 
 
 async def listed(
