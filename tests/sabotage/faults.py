@@ -147,7 +147,7 @@ FAULTS = (
         (f"{WEIGHED}::test_of_two_processes_that_meet_at_the_limit_one_is_refused",),
     ),
     Fault(
-        "a repeat is refused as one prompt too many",
+        "a repeat is weighed as one more prompt",
         "payment_service/application/collecting/create_payment.py",
         "elif _names(new) & made_here:",
         "elif _names(new) & set():",

@@ -146,6 +146,7 @@ async def test_repeats_in_one_group_are_one_payment_up_to_the_limit(database: Da
         request = a_request()
         made = await asyncio.gather(*(asked(writers, request) for _ in range(20)))
         assert len({payment.payment_id for payment in made}) == 1
+        assert await count(database, "risk_decisions") == 0, "none of them was one prompt too many"
         with pytest.raises(RiskRefused):
             await asked(writers)
 
