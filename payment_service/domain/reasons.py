@@ -80,6 +80,10 @@ LANGUAGES = Sentence._fields
 _STARTING = Sentence("We are starting your M-Pesa payment.", "Tunaanzisha malipo yako ya M-Pesa.")
 _RECEIVED = Sentence("Payment received. Thank you.", "Malipo yamepokelewa. Asante.")
 _RETURNING = Sentence("Your money is being returned.", "Pesa zako zinarudishwa.")
+_NOT_RETURNED = Sentence(
+    "Your money could not be returned yet. We are working on it; you need not do anything.",
+    "Pesa zako hazijaweza kurudishwa bado. Tunashughulikia; huhitaji kufanya lolote.",
+)
 _PART_RETURNED = Sentence("Part of your money has been returned.", "Sehemu ya pesa zako imerudishwa.")
 _PAID_BESIDE = Sentence(
     "This booking is paid by another payment. Please do not pay again.",
@@ -256,6 +260,7 @@ def customer_message(
     outcome_certain: bool,
     language: str,
     part_returned: bool = False,
+    return_failed: bool = False,
 ) -> str:
     """The sentence to show the passenger; `language` is one of `LANGUAGES`.
 
@@ -264,6 +269,8 @@ def customer_message(
     sentence = _sentence(status, reason, booking_action, outcome_certain)
     if part_returned and sentence in (_RETURNING, _LATE_RETURNING):
         sentence = _PART_RETURNED
+    if return_failed and sentence in (_RETURNING, _LATE_RETURNING, _SECOND_RETURNING):
+        sentence = _NOT_RETURNED
     return sentence.sw if language == "sw" else sentence.en
 
 

@@ -143,6 +143,11 @@ class PaymentView:
         """Money has gone back, and none is on its way back now."""
         return self.refunded_amount > 0 and all(one.status is not RefundStatus.PENDING for one in self.refunds)
 
+    @property
+    def return_failed(self) -> bool:
+        """Money was to go back, and none has gone back or is on its way."""
+        return bool(self.refunds) and all(one.status is RefundStatus.FAILED for one in self.refunds)
+
 
 @dataclass(frozen=True, slots=True)
 class EventView:

@@ -46,6 +46,7 @@ def payment_message(view: PaymentView) -> payment_pb2.Payment:
             view.outcome_certain,
             view.language_code,
             view.part_returned,
+            view.return_failed,
         ),
         booking_action=_ACTION[view.booking_action],
         outcome_certain=view.outcome_certain,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -95,6 +96,21 @@ FOLLOWED = {
     Status.COMPLETED: "This booking is paid by another payment. Please do not pay again.",
     Status.REFUNDED: "Your money has been returned.",
 }
+
+
+@pytest.mark.parametrize(("language", "returning"), [("en", "is being returned"), ("sw", "narudishwa")])
+def test_nobody_is_told_that_money_is_on_its_way_back_once_its_refund_has_failed(language: str, returning: str) -> None:
+    said = set()
+    for status, reason, action, certain, part in itertools.product(
+        Status, (None, *Reason), BookingAction, (False, True), (False, True)
+    ):
+        told = (status.value, reason, action.value, certain, language, part)
+        assert returning not in customer_message(*told, return_failed=True)
+        if returning in customer_message(*told):
+            said.add(customer_message(*told, return_failed=True))
+    assert len(said) == 1
+
+
 SECOND_RETURNING = "This booking was paid twice. The second payment is being returned to you."
 
 

@@ -1436,6 +1436,15 @@ FAULTS = (
         (f"{FOUND_REFUNDS}::test_a_refund_that_is_found_not_done_makes_a_new_one_possible",),
     ),
     Fault(
+        "a passenger is told of money on its way whose refund has failed",
+        "payment_service/domain/views.py",
+        "bool(self.refunds) and all(one.status is RefundStatus.FAILED for one in self.refunds)",
+        "False",
+        (
+            f"{RECORDED_REFUNDS}::test_the_passenger_is_told_that_the_money_could_not_be_returned_until_it_is_on_its_way_again",
+        ),
+    ),
+    Fault(
         "that nothing went back is believed on the day of the send",
         "payment_service/domain/refunds.py",
         "    return RefundFinding.NOT_FOUND if waited else RefundFinding.TOO_EARLY",

@@ -88,6 +88,20 @@ async def test_a_refund_that_turns_out_to_be_done_after_all_is_not_sent_a_second
     assert await broken(process, database) == []
 
 
+async def test_the_passenger_is_told_that_the_money_could_not_be_returned_until_it_is_on_its_way_again(
+    process: Process,
+) -> None:
+    payment = await completed(process)
+    wanted = pb.GetPaymentRequest(payment_id=str(payment.payment_id))
+    first = await ask(process, payment)
+    failed = RefundReported("callback:failed", RefundVerdict.FAILED, "1")
+    await tell(process, payment, first, RefundClaimed(uuid4()), failed)
+    told = (await process.payments.GetPayment(wanted)).payment
+    assert told.customer_message.startswith("Your money could not be returned yet.")
+    again = (await process.payments.RefundPayment(asked(payment, "r-2"))).payment
+    assert again.customer_message == "Your money is being returned."
+
+
 async def test_a_refund_that_another_has_made_needless_on_its_way_breaks_no_promise(
     process: Process, database: Database
 ) -> None:
