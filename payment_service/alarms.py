@@ -147,6 +147,14 @@ APPROVALS_WAIT = Alarm(
     "Look at `payment-service approvals list`. Somebody else than the one who has asked approves or refuses, or the one"
     " who has asked withdraws it.",
 )
+SUCCESS_UNBACKED = Alarm(
+    "success_unbacked",
+    "Only a callback told of a payment's money: M-Pesa itself denies it, or has not told of it in time.",
+    "Somebody may have learned callback URLs, as from a proxy's log. Look the receipt up in the M-Pesa portal, and"
+    " settle the case: `payment-service cases list --kind UNBACKED_MONEY`. If the money is not there, see that nobody"
+    " travels on it, and who could read the URLs. Many at once with money that is there mean that M-Pesa could not be"
+    " asked: set PAYMENTS_PULL_NOMINATED_NUMBER, or raise PAYMENTS_QUERIES_PER_MINUTE.",
+)
 CLOCKS_DIFFER = Alarm(
     "clocks_differ",
     "Another process has dated a budget of requests in the future, so the clocks of our machines differ.",
@@ -218,6 +226,7 @@ ALARMS: tuple[Alarm, ...] = (
     INITIATOR_PASSWORD_EXPIRED,
     TAKEN_BACK,
     APPROVALS_WAIT,
+    SUCCESS_UNBACKED,
     CALLBACK_GIVEN_UP,
     CLOCKS_DIFFER,
     STEP_FAILS,

@@ -256,7 +256,14 @@ def _writers(
 ) -> _Writers:
     keys, times = credentials.keys, settings.times
     creating = CreatingTools(
-        sealer, keys.chain, keys.fingerprint, credentials.default_shortcode, clock, times, settings.risk_policy
+        sealer=sealer,
+        event_chain_keys=keys.chain,
+        request_fingerprint_keys=keys.fingerprint,
+        default_shortcode=credentials.default_shortcode,
+        clock=clock,
+        times=times,
+        risk=settings.risk_policy,
+        back_before_confirm_above=settings.back_before_confirm_above_kes,
     )
     automatic = AutomaticRefunds(
         amount_max=settings.automatic_refund_max_kes,

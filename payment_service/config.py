@@ -105,6 +105,18 @@ class TimedSettings(InspectionSettings):
     query_after_s: float = Field(
         default=30, gt=0, le=600, description="from a send to the first query about it, seconds; later ones follow"
     )
+    back_after_s: float = Field(
+        default=900,
+        gt=0,
+        le=86_400,
+        description="from a success that only a callback told to the first query about it, seconds",
+    )
+    backed_within_s: float = Field(
+        default=86_400,
+        gt=0,
+        le=172_800,
+        description="from such a success to a case and an alarm, if no other source tells it, seconds",
+    )
 
     @property
     def times(self) -> Times:
@@ -116,6 +128,8 @@ class TimedSettings(InspectionSettings):
             retry_wait=timedelta(seconds=self.retry_wait_s),
             watch_for=timedelta(seconds=self.watch_for_s),
             query_after=timedelta(seconds=self.query_after_s),
+            back_after=timedelta(seconds=self.back_after_s),
+            backed_within=timedelta(seconds=self.backed_within_s),
         )
 
     @property
@@ -180,6 +194,13 @@ class PaymentSettings(TimedSettings, KeySettings, RiskSettings):
     )
     b2c_command: Literal["BusinessPayment", "SalaryPayment", "PromotionPayment"] = Field(
         default="BusinessPayment", description="what Safaricom has set up that shortcode for"
+    )
+    back_before_confirm_above_kes: int | None = Field(
+        default=None,
+        ge=0,
+        le=AMOUNT_MAX,
+        description="above which amount a booking is confirmed only when another source than the callback has told of"
+        " the money; 0: always; empty: bookings are confirmed at once, and backed afterwards",
     )
     automatic_refund_max_kes: int = Field(
         default=0,

@@ -92,12 +92,15 @@ async def running_writers(
     automatic_refunds: AutomaticRefunds | None = None,
     approval_above: int = APPROVAL_ABOVE,
     risk: Policy | None = None,
+    back_before_confirm_above: int | None = None,
 ) -> AsyncIterator[Writers]:
     """Writers that share nothing with others but the database and the keys."""
     create_keys(keys_folder / "keys.json")
     keys = load_keys(keys_folder / "keys.json")
     sealer, clock, times = Sealer(keys), clock or Clock(), times or Times()
-    creating = create_payment.CreatingTools(sealer, keys.chain, keys.fingerprint, shortcode, clock, times, risk or {})
+    creating = create_payment.CreatingTools(
+        sealer, keys.chain, keys.fingerprint, shortcode, clock, times, risk or {}, back_before_confirm_above
+    )
     recording = record_facts.RecordingTools(
         sealer,
         keys.chain,

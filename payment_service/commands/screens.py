@@ -109,6 +109,7 @@ def _standing(explanation: Explanation) -> list[str]:
         + (f" after {payment.retry_of}" if payment.retry_of else ""),
         f"  KES {payment.amount} from {payment.masked_phone}; {money}{', paid late' if payment.paid_late else ''}",
         f"  {payment.status.value}{reason}, {certain}; the booking: {payment.booking_action.value}",
+        *([f"  its money: {explanation.backing}"] if explanation.backing else []),
         f"  created {_precisely(payment.created_at)}, version {payment.version} {_precisely(payment.updated_at)}",
     ]
 

@@ -12,7 +12,15 @@ from payment_service.domain.standings import Standing, standing
 RESERVED_PREFIX: Final = "operations:"
 """Of request ids that are made here. Callers cannot use them, or a refund of theirs would pass for one by booking."""
 
-_HOLDS_MONEY = frozenset({Standing.COMPLETED, Standing.RECEIPT_PENDING, Standing.UNDER_REVIEW, Standing.REFUNDING})
+_HOLDS_MONEY = frozenset(
+    {
+        Standing.COMPLETED_BY_CALLBACK,
+        Standing.COMPLETED,
+        Standing.RECEIPT_PENDING,
+        Standing.UNDER_REVIEW,
+        Standing.REFUNDING,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

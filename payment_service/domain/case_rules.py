@@ -89,6 +89,13 @@ RULES: Mapping[CaseKind, CaseRules] = {
         "Safaricom says paid, and no receipt has followed. Find it in the M-Pesa portal or in the passenger's message,"
         " and accept with that receipt.",
     ),
+    CaseKind.UNBACKED_MONEY: CaseRules(
+        (_ACCEPT, _DISMISS),
+        _PASSENGER_WAITS,
+        "Only a callback told of this money: M-Pesa itself denies it, or has not told of it in time. The callback may"
+        " be forged. Look the receipt up in the M-Pesa portal. Accept if the money is there. If it is not, dismiss: the"
+        " payment stays as it is, its booking is told to RELEASE, and nobody must travel on it.",
+    ),
     CaseKind.UNREAD_CALLBACK: CaseRules(
         (_DISMISS, _ACCEPT),
         _PASSENGER_WAITS,
@@ -110,7 +117,8 @@ RULES: Mapping[CaseKind, CaseRules] = {
     CaseKind.SECOND_RECEIPT: CaseRules(
         (_DISMISS,),
         _MONEY_WAITS,
-        "The payment was paid a second time, with another receipt. Send the second money back, and dismiss.",
+        "The payment was told as paid twice, with two receipts. Look up both in the M-Pesa portal. If both are there,"
+        " send the second money back; if only one is, nothing was paid twice. Dismiss then.",
     ),
     CaseKind.REFUND: CaseRules(
         (_DISMISS, Resolution.REFUNDED, Resolution.NOT_REFUNDED),

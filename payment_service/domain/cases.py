@@ -20,7 +20,7 @@ from payment_service.domain.facts import (
     refund_end,
     unread_fact_id,
 )
-from payment_service.domain.payment import LIVE_STATES, Payment, State
+from payment_service.domain.payment import LIVE_STATES, UNBACKED, Payment, State
 from payment_service.domain.refund_ends import RefundDone
 
 
@@ -41,6 +41,8 @@ class CaseKind(StrEnum):
     """Two attempts of one booking were paid."""
     LATE_PAYMENT = "LATE_PAYMENT"
     RECEIPT_OVERDUE = "RECEIPT_OVERDUE"
+    UNBACKED_MONEY = "UNBACKED_MONEY"
+    """Only a callback told of the payment's money: another source denies it, or none has told of it in time."""
     PAID_AFTER_END = "PAID_AFTER_END"
     """A query says paid where the payment ended otherwise."""
     UNKNOWN_PAYMENT = "UNKNOWN_PAYMENT"
@@ -101,6 +103,9 @@ def ends_by_itself(case: OpenCase, after: Payment, fact: Fact, proven_receipt: s
             return known is not None and known == case.receipt
         case CaseKind.RECEIPT_OVERDUE:
             return after.receipt is not None
+        case CaseKind.UNBACKED_MONEY:
+            # Money that M-Pesa has sent back was there.
+            return after.backing not in UNBACKED or after.state is State.REFUNDED
         case CaseKind.OUTCOME_UNKNOWN:
             return after.receipt is not None or after.paid_twice or after.unpaid_proof is not None
         case kind if kind in OWN_MONEY:

@@ -14,6 +14,7 @@ from payment_service.domain.payment import (
     ENDED_UNPAID,
     LIVE_STATES,
     PAID_STATES,
+    UNBACKED,
     BookingAction,
     LatePaymentPolicy,
     Payment,
@@ -21,7 +22,7 @@ from payment_service.domain.payment import (
     Times,
     UnpaidProof,
 )
-from payment_service.domain.query_schedule import query_at
+from payment_service.domain.query_schedule import back_at, query_at
 from payment_service.domain.reasons import Reason, retry_makes_sense_at
 from payment_service.domain.timers import due_at
 
@@ -45,6 +46,7 @@ def decided(before: Payment, after: Payment, around: Surroundings, now: datetime
         retry_allowed_at=_retry_allowed_at(before, after, now, times),
         due_at=due_at(before, after, times),
         query_at=query_at(before, after, now, times),
+        back_at=back_at(after, now, times),
     )
     action = booking_action(after, around)
     after = after.but(
@@ -77,6 +79,11 @@ def duplicate(around: Surroundings) -> bool:
 def money_named(payment: Payment) -> bool:
     """Whether a receipt names the money, or what is as good as one."""
     return payment.receipt is not None or payment.paid_twice
+
+
+def money_sure(payment: Payment) -> bool:
+    """Whether the money is enough to confirm a booking by: it is named, and backed where that has to come first."""
+    return money_named(payment) and not (payment.back_first and payment.backing in UNBACKED)
 
 
 def late(payment: Payment) -> bool:
@@ -114,7 +121,7 @@ def booking_action(payment: Payment, around: Surroundings) -> BookingAction:
         case State.COMPLETED if any(sibling.said_confirm for sibling in around.siblings):
             return BookingAction.FOLLOW_SIBLING
         case State.COMPLETED:
-            return BookingAction.CONFIRM if money_named(payment) else BookingAction.WAIT
+            return BookingAction.CONFIRM if money_sure(payment) else BookingAction.WAIT
         case state if state in LIVE_STATES:
             return BookingAction.WAIT
         case _ if payment.reason is Reason.SIBLING_PAID:
@@ -151,7 +158,7 @@ def _outcome_certain(before: Payment, after: Payment, around: Surroundings) -> b
     """
     match after.state:
         case State.COMPLETED:
-            return money_named(after)
+            return money_sure(after)
         case State.REFUNDING | State.REFUNDED:
             return True
         case state if state in LIVE_STATES:

@@ -16,6 +16,7 @@ STATE_OF = {
     Standing.UNCERTAIN_RESULT_SEEN: State.UNCERTAIN,
     Standing.UNDER_REVIEW: State.UNCERTAIN,
     Standing.RECEIPT_PENDING: State.COMPLETED,
+    Standing.COMPLETED_BY_CALLBACK: State.COMPLETED,
     Standing.COMPLETED: State.COMPLETED,
     Standing.FAILED_BY_QUERY: State.FAILED,
     Standing.CANCELLED_BY_QUERY: State.CANCELLED,
@@ -35,7 +36,9 @@ def targets(row: Finding, column: Standing) -> tuple[Standing, ...]:
     match cell:
         case "K" if row in _WITHOUT_RECEIPT:
             leads_to: tuple[Standing, ...] = (Standing.RECEIPT_PENDING,)
-        case "receipt":
+        case "K" | "receipt" if row is Finding.PAID_NEW_RECEIPT:
+            leads_to = (Standing.COMPLETED_BY_CALLBACK, Standing.COMPLETED)
+        case "receipt" | "backed":
             leads_to = (Standing.COMPLETED,)
         case "F|X":
             leads_to = (Standing.FAILED, Standing.CANCELLED)
@@ -46,7 +49,7 @@ def targets(row: Finding, column: Standing) -> tuple[Standing, ...]:
         case "cert" | "agrees" if column is Standing.CANCELLED_BY_QUERY:
             leads_to = (Standing.CANCELLED,)
         case "back":
-            leads_to = (Standing.COMPLETED, Standing.UNDER_REVIEW)
+            leads_to = (Standing.COMPLETED_BY_CALLBACK, Standing.COMPLETED, Standing.UNDER_REVIEW)
         case name if name in HEADINGS:
             leads_to = (HEADINGS[name],)
         case _:

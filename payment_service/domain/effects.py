@@ -4,6 +4,7 @@ Which cell it is, which cases it opens and ends, and what follows for the bookin
 """
 
 from datetime import datetime
+from typing import assert_never
 
 from payment_service.domain.case_facts import CaseAccepted, CaseDismissed
 from payment_service.domain.facts import (
@@ -20,7 +21,7 @@ from payment_service.domain.facts import (
     refund_end,
 )
 from payment_service.domain.findings import asked_after_prompt
-from payment_service.domain.payment import PAID_STATES, Payment, State, Times, UnpaidProof
+from payment_service.domain.payment import PAID_STATES, UNBACKED, Backing, Payment, State, Times, UnpaidProof
 from payment_service.domain.reasons import Reason
 from payment_service.domain.refunds import OfRefund, with_refund
 
@@ -32,6 +33,8 @@ def moved(payment: Payment, target: str, fact: Fact, now: datetime, times: Times
     match target:
         case "-" | "ids" | "case" | "$" | "differs" | "seen" | "over" | "settled" | "own":
             return payment
+        case "backed" | "doubt" | "refuted":
+            return _with_backing(payment, target, fact)
         case "S" if isinstance(fact, SendClaimed):
             return payment.but(
                 state=State.SENDING,
@@ -87,14 +90,18 @@ def _paid(payment: Payment, target: str, fact: Fact, now: datetime, times: Times
     if target == "second":
         first = payment.paid_seen_at or asked_at
         confirmed = payment.paid_seen_at is not None and asked_at >= first + times.second_look_after
-        return payment.but(paid_seen_at=first, paid_twice=payment.paid_twice or confirmed)
+        twice = payment.paid_twice or confirmed
+        return payment.but(paid_seen_at=first, paid_twice=twice, backing=_backing(payment, fact))
     queried = is_query(fact)
     # The answer to a query proves no receipt: it comes without the amount that would have to be right.
     receipt = fact.receipt if isinstance(fact, ResultReported | CaseAccepted) and not queried else None
     transaction_at = fact.transaction_at if isinstance(fact, ResultReported) else None
+    backing = _backing(payment, fact)
+    waits = Reason.CONFIRMING if payment.back_first and backing in UNBACKED else None
     return payment.but(
         state=State.COMPLETED,
-        reason=None if receipt else Reason.RECEIPT_PENDING,
+        backing=backing,
+        reason=waits if receipt else Reason.RECEIPT_PENDING,
         result_code=fact.code if isinstance(fact, ResultReported) else payment.result_code,
         receipt=receipt,
         transaction_at=transaction_at or payment.transaction_at,
@@ -103,6 +110,35 @@ def _paid(payment: Payment, target: str, fact: Fact, now: datetime, times: Times
         paid_seen_at=asked_at if queried else payment.paid_seen_at,
         result_seen=True,
     )
+
+
+def _with_backing(payment: Payment, target: str, fact: Fact) -> Payment:
+    match target:
+        case "doubt":
+            return payment.but(backing=Backing.DOUBTED)
+        case "refuted":
+            return payment.but(backing=Backing.REFUTED, seat_freed=True)
+        case _:
+            waited = payment.reason is Reason.CONFIRMING
+            return payment.but(backing=_backing(payment, fact), reason=None if waited else payment.reason)
+
+
+def _backing(payment: Payment, fact: Fact) -> Backing:
+    """What backs the money once a fact has told of it. A callback backs nothing, and takes no backing away."""
+    if isinstance(fact, CaseAccepted):
+        return Backing.PERSON
+    source = fact.source if isinstance(fact, ResultReported) else Source.CALLBACK
+    match source:
+        case Source.CALLBACK:
+            return payment.backing or Backing.AWAITED
+        case Source.QUERY:
+            return Backing.QUERY
+        case Source.PULL:
+            return Backing.BOOKS
+        case Source.STATUS:
+            return Backing.STATUS
+        case _:
+            assert_never(source)
 
 
 def _ended(payment: Payment, target: str, fact: Fact) -> Payment:
@@ -142,9 +178,12 @@ def _proof(payment: Payment, fact: Fact) -> UnpaidProof:
 def with_ids(payment: Payment, fact: Fact) -> Payment:
     if not isinstance(fact, PromptAccepted | ResultReported):
         return payment
+    checkout_new = payment.checkout_request_id is None and fact.checkout_request_id is not None
+    told_here = checkout_new or (payment.merchant_request_id is None and fact.merchant_request_id is not None)
     return payment.but(
         checkout_request_id=payment.checkout_request_id or fact.checkout_request_id,
         merchant_request_id=payment.merchant_request_id or fact.merchant_request_id,
+        ids_from_callback=isinstance(fact, ResultReported) and (told_here or payment.ids_from_callback),
     )
 
 

@@ -203,6 +203,15 @@ class ReceiptOverdue:
 
 
 @dataclass(frozen=True, slots=True)
+class BackingOverdue:
+    """A callback told of money, and no other source has told of it in time."""
+
+    @property
+    def fact_id(self) -> str:
+        return "backing-overdue"
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiptProven:
     """A receipt that this payment has a doubt about is recorded with proof, on this payment or on another."""
 
@@ -310,6 +319,7 @@ Fact = (
     | DeadlinePassed
     | WatchEnded
     | ReceiptOverdue
+    | BackingOverdue
     | ReceiptProven
     | CancelRequested
     | SiblingPaid

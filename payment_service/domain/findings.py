@@ -16,6 +16,7 @@ from payment_service.domain.cases import OWN_MONEY, CaseKind, OpenCase
 from payment_service.domain.facts import (
     UNREADABLE,
     AnswerLost,
+    BackingOverdue,
     CancelRequested,
     DeadlinePassed,
     Fact,
@@ -37,9 +38,21 @@ from payment_service.domain.facts import (
     Verdict,
     WatchEnded,
 )
-from payment_service.domain.payment import PAID_STATES, SENDS_MAX, Payment, State, Times, deadline, watch_end
+from payment_service.domain.payment import (
+    PAID_STATES,
+    SENDS_MAX,
+    Backing,
+    Payment,
+    State,
+    Times,
+    backing_overdue,
+    deadline,
+    watch_end,
+)
 from payment_service.domain.refund_ends import RefundDone, RefundEnd, RefundFailed
 from payment_service.domain.standings import Standing, standing
+
+_COMPLETE = (Standing.COMPLETED_BY_CALLBACK, Standing.COMPLETED)
 
 
 class Finding(StrEnum):
@@ -54,6 +67,7 @@ class Finding(StrEnum):
     NOT_SENT_TOO_OFTEN = "the push reached nobody, once too often"
     ANSWER_LOST = "the answer was lost, or the sender died"
     PAID_KNOWN_RECEIPT = "paid, with a receipt already on this payment"
+    PAID_LISTED = "paid, with the receipt of this payment, as M-Pesa's own records say"
     PAID_NEW_RECEIPT = "paid, with a new receipt"
     PAID_NO_RECEIPT = "paid, without a receipt"
     QUERY_PAID = "a query says paid"
@@ -72,6 +86,7 @@ class Finding(StrEnum):
     WATCH_COVERED = "watched to the end, and evidence covers it"
     WATCH_UNCOVERED = "watched to the end, and nothing proves what became of it"
     RECEIPT_OVERDUE = "the receipt has not come in time"
+    BACKING_OVERDUE = "no source but a callback has told of the money in time"
     RECEIPT_PROVEN = "a receipt in doubt is recorded with proof"
     CANCEL = "the caller withdraws"
     SIBLING_PAID = "another attempt of the booking was paid"
@@ -95,8 +110,10 @@ class Finding(StrEnum):
     ACCEPTED_BESIDE = "an operator accepts money beside the payment that confirmed the booking"
     ACCEPTED_FREED = "an operator accepts money that was to go back, and the seat is released"
     ACCEPTED_UNNAMED = "an operator accepts money, and no receipt names it"
+    BACKED_BY_PERSON = "an operator finds money that only a callback told of"
     CASE_DISMISSED = "an operator dismisses a case"
     DISMISSED_UNPAID = "an operator finds that nothing was paid"
+    DISMISSED_UNBACKED = "an operator finds that money which only a callback told of never came"
     DISMISSED_OWN = "an operator dismisses money that the payment stands on, or a refund under way"
 
 
@@ -139,6 +156,8 @@ def finding(payment: Payment, fact: Fact, around: Surroundings, now: datetime, t
         case ReceiptOverdue():
             waited = payment.completed_at is not None and now >= payment.completed_at + times.receipt_within
             return Finding.RECEIPT_OVERDUE if waited else Finding.NO_NEWS
+        case BackingOverdue():
+            return Finding.BACKING_OVERDUE if backing_overdue(payment, now, times) else Finding.NO_NEWS
         case ReceiptProven():
             return Finding.RECEIPT_PROVEN
         case CancelRequested():
@@ -238,6 +257,9 @@ def _result(payment: Payment, fact: ResultReported, around: Surroundings, now: d
         return Finding.NO_NEWS
     if _foreign(payment, fact, around):
         return Finding.FOREIGN_PAID if fact.verdict is Verdict.PAID else Finding.FOREIGN_OTHER
+    if payment.backing is Backing.DOUBTED and fact.verdict is not Verdict.PAID:
+        # A person is looking already, and has no use for a second case of the same.
+        return Finding.NO_NEWS
     match fact.verdict:
         case Verdict.PAID:
             return _paid(payment, fact, around)
@@ -282,7 +304,7 @@ def _foreign(payment: Payment, fact: ResultReported, around: Surroundings) -> bo
 
 def _paid(payment: Payment, fact: ResultReported, around: Surroundings) -> Finding:
     if fact.source is Source.QUERY:
-        return Finding.QUERY_PAID
+        return Finding.NO_NEWS if payment.receipt and payment.ids_from_callback else Finding.QUERY_PAID
     known = fact.receipt is not None and (
         fact.receipt == payment.receipt or around.receipt_holder == payment.payment_id
     )
@@ -291,6 +313,9 @@ def _paid(payment: Payment, fact: ResultReported, around: Surroundings) -> Findi
         return Finding.PAID_KNOWN_RECEIPT if told_before else Finding.WRONG_AMOUNT
     if fact.receipt is None:
         return Finding.PAID_NO_RECEIPT
+    independent = fact.source is Source.PULL or (fact.source is Source.STATUS and not payment.ids_from_callback)
+    if known and independent and fact.receipt == payment.receipt:
+        return Finding.PAID_LISTED
     return Finding.PAID_KNOWN_RECEIPT if known else Finding.PAID_NEW_RECEIPT
 
 
@@ -312,6 +337,8 @@ def _accepted(payment: Payment, fact: CaseAccepted, around: Surroundings) -> Fin
     case = _settled_case(fact, around)
     if case is None:
         return Finding.NO_NEWS
+    if case.kind == CaseKind.UNBACKED_MONEY:
+        return Finding.BACKED_BY_PERSON
     if payment.seat_freed and payment.state not in (State.REFUNDING, State.REFUNDED):
         return Finding.ACCEPTED_FREED
     if case.kind in OWN_MONEY:
@@ -333,14 +360,16 @@ def _dismissed(payment: Payment, fact: CaseDismissed, around: Surroundings) -> F
             return Finding.DISMISSED_OWN
         case CaseKind.OUTCOME_UNKNOWN:
             return Finding.DISMISSED_UNPAID
-        case kind if kind in OWN_MONEY and column is Standing.COMPLETED and payment.seat_freed and not under_way:
+        case CaseKind.UNBACKED_MONEY:
+            return Finding.DISMISSED_UNBACKED
+        case kind if kind in OWN_MONEY and column in _COMPLETE and payment.seat_freed and not under_way:
             # No booking stands on it: a person has given it back by other means.
             return Finding.CASE_DISMISSED
         case CaseKind.LATE_PAYMENT | CaseKind.RECEIPT_OVERDUE:
             return Finding.DISMISSED_OWN
         case CaseKind.WRONG_AMOUNT if column is Standing.UNDER_REVIEW:
             return Finding.DISMISSED_OWN
-        case CaseKind.REFUND if column in (Standing.REFUNDING, Standing.COMPLETED) and under_way:
+        case CaseKind.REFUND if column in (Standing.REFUNDING, *_COMPLETE) and under_way:
             return Finding.DISMISSED_OWN
         case CaseKind.DUPLICATE_PAYMENT if not any(sibling.said_confirm for sibling in around.siblings):
             return Finding.DISMISSED_OWN

@@ -105,6 +105,29 @@ class UnpaidProof(StrEnum):
     """An operator looked where this service cannot, and settled the case that the outcome is unknown."""
 
 
+class Backing(StrEnum):
+    """What backs a success: whoever has learned a callback's URL can tell one, so another source is asked as well."""
+
+    AWAITED = "AWAITED"
+    """Only a callback has told it, and another source is being asked."""
+    DOUBTED = "DOUBTED"
+    """Another source denies it, or none has told it in time: a person has a case about it."""
+    REFUTED = "REFUTED"
+    """An operator has found that the money never came."""
+    QUERY = "QUERY"
+    """Safaricom said so when it was asked about the push."""
+    STATUS = "STATUS"
+    """So did the status of its transaction."""
+    BOOKS = "BOOKS"
+    """The provider's books have it, with its receipt."""
+    PERSON = "PERSON"
+    """An operator has found the money."""
+
+
+UNBACKED = frozenset({Backing.AWAITED, Backing.DOUBTED, Backing.REFUTED})
+"""What a success is while a callback alone tells it."""
+
+
 class RefundStatus(StrEnum):
     """What a caller sees of a refund; the names are those of the wire enum."""
 
@@ -150,6 +173,11 @@ class Times:
     """Before a payment is given up, and before its booking's hold ends: enough for an answer to come."""
     send_backoff: timedelta = timedelta(seconds=1)
     """Before the second send; doubled before each later one."""
+    back_after: timedelta = timedelta(minutes=15)
+    """From a success that only a callback told to the first query about it: the provider's books, which cost nothing
+    more, most often have it by then."""
+    backed_within: timedelta = timedelta(hours=24)
+    """From such a success until an operator looks, if no other source has told it."""
 
 
 SENDS_MAX = 4
@@ -277,6 +305,16 @@ class Payment:
     when the watch ends."""
     unpaid_proof: UnpaidProof | None = None
     """What makes an end without money certain."""
+    back_first: bool = False
+    """Its booking is confirmed only when the money is backed. Decided when the payment is made."""
+    backing: Backing | None = None
+    """What backs its money; None where none has come, or came before this was asked."""
+    back_at: datetime | None = None
+    """When Safaricom is to be asked about the money, if nothing urgent is to be asked. As with `query_at`, asking moves
+    it without a new version."""
+    ids_from_callback: bool = False
+    """A callback has told Safaricom's ids, and the push's answer has not: they may be those of another push, so what a
+    query by them says backs nothing."""
     unread_callback: bool = False
     """A callback with a true token could not be read: it may tell of money, so no end without money is certain."""
     due_at: datetime | None = None
@@ -314,6 +352,16 @@ def deadline(payment: Payment, times: Times) -> datetime:
     if payment.state is State.CREATED:
         return payment.created_at + times.send_within
     return payment.expires_at
+
+
+def backing_end(payment: Payment, times: Times) -> datetime:
+    """When an operator is to look at a success that only a callback has told until then."""
+    return (payment.completed_at or payment.updated_at) + times.backed_within
+
+
+def backing_overdue(payment: Payment, now: datetime, times: Times) -> bool:
+    """Whether another source should have told of the money by now, and none has."""
+    return payment.backing is Backing.AWAITED and now >= backing_end(payment, times)
 
 
 def watch_end(payment: Payment, times: Times) -> datetime:

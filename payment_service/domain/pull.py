@@ -101,6 +101,8 @@ class Candidate:
     """A refund of its money was asked for, or the money has gone back already."""
     uncertain_refund: UUID | None = None
     """The refund of its whole money that nobody can tell of."""
+    unbacked: bool = False
+    """Only a callback has told of its money until now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,21 +161,28 @@ def belonging(row: PulledRow, shelf: Shelf, now: datetime) -> tuple[Belonging, l
     if row.reversal:
         return _went_back(row, named, holder, shelf, now)
     if holder is not None:
-        return _recorded(row, named, holder, now)
+        return _recorded(row, named, holder, shelf, now)
     if not named:
         alike = [] if row.account_reference else [one.candidate for one in shelf.lookalikes if _alike(row, one)]
         return (Belonging.IN_DOUBT if alike else Belonging.NOT_OURS), [
             (candidate, _fact(row, candidate, now, in_doubt=True)) for candidate in alike
         ]
-    fits = len(named) == 1 and named[0].shortcode == shelf.shortcode and _moment(row, named[0], now) is not None
-    fits = fits and row.received and row.receipt is not None
+    fits = len(named) == 1 and row.receipt is not None and _fits(row, named[0], named, shelf, now)
     return (Belonging.OURS if fits else Belonging.IN_DOUBT), [
         (candidate, _fact(row, candidate, now, in_doubt=not fits)) for candidate in named
     ]
 
 
+def _fits(row: PulledRow, payment: Candidate, named: Sequence[Candidate], shelf: Shelf, now: datetime) -> bool:
+    """Whether a row with a receipt says of itself that it is this payment's money: by its reference, where there is
+    one, by the shortcode and by its time. Somebody else's receipt, or an old one, is not."""
+    if row.account_reference and payment.payment_id not in {one.payment_id for one in named}:
+        return False
+    return row.received and payment.shortcode == shelf.shortcode and _moment(row, payment, now) is not None
+
+
 def _recorded(
-    row: PulledRow, named: Sequence[Candidate], holder: Holder, now: datetime
+    row: PulledRow, named: Sequence[Candidate], holder: Holder, shelf: Shelf, now: datetime
 ) -> tuple[Belonging, list[tuple[Candidate, Told]]]:
     """A receipt that is recorded. The books may still say otherwise: of its amount, or of whom it is for."""
     owner = holder.candidate
@@ -182,7 +191,8 @@ def _recorded(
         return Belonging.IN_DOUBT, [(other, _fact(row, other, now, in_doubt=False)) for other in others]
     recorded = owner.amount if holder.amount is None else holder.amount
     if row.amount in (recorded, UNREADABLE):
-        return Belonging.KNOWN, []
+        backs = owner.unbacked and row.amount == recorded and _fits(row, owner, named, shelf, now)
+        return Belonging.KNOWN, [(owner, _fact(row, owner, now, in_doubt=False))] if backs else []
     return Belonging.OURS, [(owner, _fact(row, owner, now, in_doubt=False))]
 
 

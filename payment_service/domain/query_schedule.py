@@ -8,7 +8,7 @@ payment, and as soon as a second "paid" is as good as a receipt. What an answer 
 from collections.abc import Sequence
 from datetime import datetime
 
-from payment_service.domain.payment import Payment, State, Times
+from payment_service.domain.payment import Backing, Payment, State, Times
 from payment_service.domain.standings import Standing, standing
 
 JITTER_SHARE = 0.2
@@ -26,6 +26,9 @@ def worth_asking(payment: Payment) -> bool:
             return not payment.paid_twice
         case Standing.FAILED_BY_QUERY | Standing.CANCELLED_BY_QUERY:
             return True
+        case Standing.COMPLETED_BY_CALLBACK:
+            # The booking waits for it; of other such successes `back_at` says when to ask.
+            return payment.back_first and _query_backs(payment)
         case Standing.EXPIRED:
             return not payment.outcome_certain
         case _:
@@ -38,12 +41,40 @@ def query_at(before: Payment, after: Payment, now: datetime, times: Times) -> da
         return None
     if after.paid_seen_at is not None and after.paid_seen_at != before.paid_seen_at:
         return after.paid_seen_at + times.second_look_after
+    if standing(after) is Standing.COMPLETED_BY_CALLBACK and standing(before) is not standing(after):
+        return now
     if after.state is before.state and worth_asking(before):
         return after.query_at
     if after.state in (State.FAILED, State.CANCELLED):
         # Only a query told of the end. The second look proves it, once the prompt is gone.
         return max(now, (after.sent_at or after.created_at) + times.retry_wait)
     return after.query_at or max(now, (after.sent_at or after.created_at) + times.query_after)
+
+
+def back_at(after: Payment, now: datetime, times: Times) -> datetime | None:
+    """When to ask next about money that only a callback has told of, where no booking waits for it: as planned before,
+    or once the books have most probably been read."""
+    if standing(after) is not Standing.COMPLETED_BY_CALLBACK or after.back_first or not _query_backs(after):
+        return None
+    return after.back_at or now + times.back_after
+
+
+def _query_backs(payment: Payment) -> bool:
+    """Whether a query can tell more than the callback: it is asked by an id that no callback may have brought."""
+    known = payment.checkout_request_id is not None and not payment.ids_from_callback
+    return known and payment.backing is Backing.AWAITED
+
+
+def next_back_at(now: datetime, completed_at: datetime, draw: float, times: Times) -> datetime | None:
+    """When to ask again about money that nothing has backed; None when it is an operator's by then.
+
+    Each wait is as long as all before it together. `draw` is chance, from 0 to 1.
+    """
+    end = completed_at + times.backed_within
+    at = now + max(times.query_after / 2, now - completed_at) * (1 + JITTER_SHARE * draw)
+    last = end - times.last_look_before
+    at = last if now < last < at else at
+    return at if at < end else None
 
 
 def next_query_at(

@@ -1,6 +1,6 @@
 """What may be asked for: whether the money of a payment can go back as it is wanted, and by which way."""
 
-from payment_service.domain.payment import Payment
+from payment_service.domain.payment import Payment, State
 from payment_service.domain.refund import B2C_AMOUNT_MAX, B2C_AMOUNT_MIN, RefundBar, RefundMethod, RefundOrder
 from payment_service.domain.standings import Standing, standing
 
@@ -28,9 +28,9 @@ def bar_to_refund(
         return RefundBar.UNDER_REVIEW
     if column is Standing.RECEIPT_PENDING:
         return RefundBar.RECEIPT_PENDING
-    if column is not Standing.COMPLETED and column is not Standing.UNDER_REVIEW:
+    if payment.state is not State.COMPLETED and column is not Standing.UNDER_REVIEW:
         return RefundBar.NOT_PAID
-    if column is Standing.COMPLETED and order.receipt not in (None, payment.receipt):
+    if payment.state is State.COMPLETED and order.receipt not in (None, payment.receipt):
         return RefundBar.OTHER_MONEY
     if not order.possible:
         return RefundBar.NOT_SET_UP

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import assert_never
 
-from payment_service.domain.payment import Payment, State
+from payment_service.domain.payment import UNBACKED, Payment, State
 from payment_service.domain.reasons import UNDER_REVIEW
 
 
@@ -17,6 +17,7 @@ class Standing(StrEnum):
     UNCERTAIN_RESULT_SEEN = "UNCERTAIN, some result seen"
     UNDER_REVIEW = "UNCERTAIN, under review"
     RECEIPT_PENDING = "COMPLETED, receipt pending"
+    COMPLETED_BY_CALLBACK = "COMPLETED, as only a callback says"
     COMPLETED = "COMPLETED"
     FAILED_BY_QUERY = "FAILED, as only a query says"
     CANCELLED_BY_QUERY = "CANCELLED, as only a query says"
@@ -41,7 +42,9 @@ def standing(payment: Payment) -> Standing:
                 return Standing.UNDER_REVIEW
             return Standing.UNCERTAIN_RESULT_SEEN if payment.result_seen else Standing.UNCERTAIN_NO_RESULT
         case State.COMPLETED:
-            return Standing.COMPLETED if payment.receipt else Standing.RECEIPT_PENDING
+            if not payment.receipt:
+                return Standing.RECEIPT_PENDING
+            return Standing.COMPLETED_BY_CALLBACK if payment.backing in UNBACKED else Standing.COMPLETED
         case State.FAILED:
             return Standing.FAILED_BY_QUERY if _only_queried(payment) else Standing.FAILED
         case State.CANCELLED:

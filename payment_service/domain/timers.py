@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from payment_service.domain.facts import DeadlinePassed, Fact, LeaseDead, ReceiptOverdue, WatchEnded
-from payment_service.domain.payment import Payment, State, Times, deadline, watch_end
+from payment_service.domain.facts import BackingOverdue, DeadlinePassed, Fact, LeaseDead, ReceiptOverdue, WatchEnded
+from payment_service.domain.payment import Backing, Payment, State, Times, backing_end, deadline, watch_end
 from payment_service.domain.pull import CLOCKS_APART_MAX, PROMPT_LIVES_MAX
 from payment_service.domain.standings import Standing, standing
 
@@ -23,6 +23,7 @@ class Due:
     created_at: datetime
     sent_at: datetime | None
     shortcode: str
+    receipt_known: bool = False
     books_cover: bool = False
     """The provider's books have been read over the payment's whole window."""
 
@@ -42,6 +43,8 @@ def due_at(before: Payment, payment: Payment, times: Times) -> datetime | None:
             return deadline(payment, times)
         case Standing.RECEIPT_PENDING if payment.completed_at is not None and not payment.money_case_open:
             return payment.completed_at + times.receipt_within
+        case Standing.COMPLETED_BY_CALLBACK if payment.backing is Backing.AWAITED:
+            return payment.due_at if standing(before) is Standing.COMPLETED_BY_CALLBACK else backing_end(payment, times)
         case Standing.EXPIRED | Standing.FAILED_BY_QUERY | Standing.CANCELLED_BY_QUERY if not payment.outcome_certain:
             return payment.due_at if payment.state is before.state else watch_end(payment, times)
         case _:
@@ -74,7 +77,7 @@ def fact_when_due(due: Due, now: datetime, times: Times) -> Fact | None:
         case State.PROMPTED | State.UNCERTAIN:
             return DeadlinePassed()
         case State.COMPLETED:
-            return ReceiptOverdue()
+            return BackingOverdue() if due.receipt_known else ReceiptOverdue()
         case State.EXPIRED | State.FAILED | State.CANCELLED:
             return WatchEnded(due.books_cover)
         case _:

@@ -13,6 +13,8 @@ The rules behind the cells:
 * Silence is no evidence. An end without money is certain by what proves it, never by the time that has passed.
 * A send whose fate is unknown is never sent again: no cell leads from SENDING back to CREATED but for the proof that
   nothing was sent.
+* Whoever has learned a callback's URL can tell of money. Another source has to tell of it as well: until one does, what
+  contradicts it is a case about money, and at its time a person looks.
 * Money that went back is no payment any more, whoever sent it back: nobody travels on it in silence.
 * Contradictions change no state. They open a case, and a person looks.
 """
@@ -23,7 +25,7 @@ from datetime import datetime
 
 from payment_service.domain.case_facts import CaseAccepted, CaseReturned, CaseSettled
 from payment_service.domain.cases import OWN_MONEY, Case, CaseKind, OpenCase, ends_by_itself
-from payment_service.domain.decisions import certain_by_now, decided, duplicate, late, money_named
+from payment_service.domain.decisions import certain_by_now, decided, duplicate, late, money_sure
 from payment_service.domain.effects import is_query, moved, said_before, with_evidence, with_ids
 from payment_service.domain.facts import Fact, RefundRequested, ResultReported
 from payment_service.domain.findings import Finding, Surroundings, finding
@@ -33,7 +35,7 @@ from payment_service.domain.standings import Standing, standing
 
 # One word per cell:
 #   -          nothing happens            ids     only the provider's ids are recorded
-#   C S P U0 U1 UR K F0 X0 E RG RD        go to that standing (`HEADINGS`)
+#   C S P U0 U1 UR K F0 X0 E RG RD        go to that standing (`HEADINGS`); K is KC while only a callback has told it
 #   F|X        failed or cancelled, as the code says; F0|X0 the same, as only a query says
 #   case $     the state stays; a case, or a case about money, is opened
 #   A+case A+$ go to A and open one
@@ -45,6 +47,9 @@ from payment_service.domain.standings import Standing, standing
 #   unknown    a case; the watch is over, and the end stays uncertain
 #   receipt    the receipt number is recorded
 #   second     a second answer "paid", some time after the first, is as good as a receipt
+#   backed     another source tells of the money, too
+#   doubt      a money case: no other source tells of the money
+#   refuted    the case that an operator has settled ends, and with it the booking's claim to the seat
 #   over       the payment's own case about that receipt ends
 #   settled    the case that an operator has settled ends
 #   block      the booking is no longer blocked by this payment
@@ -52,60 +57,64 @@ from payment_service.domain.standings import Standing, standing
 #   no         the one who asked is refused
 #   own        nothing when it was done before by the same request, otherwise no
 _TABLE = """
-                   C        S      P      U0     U1     UR     K0       K        F0       X0       F        X        E       RG         RD
-CLAIM              S        no     no     no     no     no     no       no       no       no       no       no       no      no         no
-CLAIM_BARRED       no       no     no     no     no     no     no       no       no       no       no       no       no      no         no
-PROMPT_ACCEPTED    U0+case  P      -      P      ids    ids    ids      ids      ids      ids      ids      ids      ids     ids        ids
-PROMPT_OTHERWISE   $        $      $      $      $      $      $        $        $        $        $        $        $       $          $
-PROMPT_REFUSED     case     F      case   F      case   case   case     case     cert     cert     -        -        cert    case       case
-NOT_SENT           -        C      case   F      case   case   case     case     cert     cert     -        -        cert    case       case
-NOT_SENT_TOO_OFTEN -        F      case   F      case   case   case     case     cert     cert     -        -        cert    case       case
-ANSWER_LOST        -        U0     -      -      -      -      -        -        -        -        -        -        -       -          -
-PAID_KNOWN_RECEIPT -        -      -      -      -      -      -        -        -        -        -        -        -       -          -
-PAID_NEW_RECEIPT   K        K      K      K      K      K      receipt  $        K        K        K+case   K+case   K       $          $
-PAID_NO_RECEIPT    K        K      K      K      K      -      -        -        K        K        K+case   K+case   K       -          -
-QUERY_PAID         -        -      K      K      K      -      second   -        K        K        $        $        K       -          -
-FINAL_FAILURE      U1       F|X    F|X    F|X    F|X    -      case     case     agrees   agrees   differs  differs  cert    case       case
-FAILURE_QUERIED    U1       F0|X0  F0|X0  F0|X0  F0|X0  -      case     case     differs  differs  differs  differs  -       case       case
-UNCERTAIN_CODE     U1       U1     U1     U1     seen   -      case     case     seen     seen     -        -        seen    case       case
-UNCERTAIN_AGREED   U1       U1     U1     U1     E      -      case     case     seen     seen     -        -        seen    case       case
-UNKNOWN_CODE       U1       U1     U1     U1     -      -      -        -        -        -        -        -        -       -          -
-WRONG_AMOUNT       UR+$     UR+$   UR+$   UR+$   UR+$   $      $        $        $        $        $        $        $       $          $
-FOREIGN_PAID       U1+$     $      $      $      $      $      $        $        $        $        $        $        $       $          $
-PAID_IN_DOUBT      $        $      $      $      $      $      $        $        $        $        $        $        $       $          $
-FOREIGN_OTHER      U1+case  case   case   case   case   case   case     case     case     case     case     case     case    case       case
-UNREAD_BODY        unread   unread unread unread unread unread unread   -        unread   unread   unread   unread   unread  -          -
-NO_NEWS            -        -      -      -      -      -      -        -        -        -        -        -        -       -          -
-DEADLINE           F        -      E      E      E      -      -        -        -        -        -        -        -       -          -
-WATCH_COVERED      -        -      -      -      -      -      -        -        cert     cert     -        -        cert    -          -
-WATCH_UNCOVERED    -        -      -      -      -      -      -        -        unknown  unknown  -        -        unknown -          -
-RECEIPT_OVERDUE    -        -      -      -      -      -      $        -        -        -        -        -        -       -          -
-RECEIPT_PROVEN     over     over   over   over   over   over   over     over     over     over     over     over     over    over       over
-CANCEL             X        no     no     no     no     no     no       no       no       no       no       own      no      no         no
-SIBLING_PAID       X        block  block  block  block  block  -        -        -        -        -        -        -       -          -
-REFUND_REQUESTED   no       no     no     no     no     no     no       RG       no       no       no       no       no      own        own
-REFUND_BY_CASE     no       no     no     no     no     RG     no       RG       no       no       no       no       no      own        own
-REFUND_PART_ASKED  no       no     no     no     no     no     no       part     no       no       no       no       no      own        own
-REFUND_DONE        $        $      $      $      $      RD     RD+case  RD+case  $        $        $        $        $       RD         -
-REFUND_PART_DONE   $        $      $      $      $      $      $        part     $        $        $        $        $       part       part+$
-REFUND_REST_DONE   $        $      $      $      $      $      $        RD       $        $        $        $        $       part       part+$
-REFUND_FAILED      case     case   case   case   case   case   case     case     case     case     case     case     case    back+case  case
-RETURN_FAILED      case     case   case   case   case   case   case     case     case     case     case     case     case    back       case
-REFUND_PART_FAILED case     case   case   case   case   case   case     part+case case    case     case     case     case    case       part+case
-RETURN_PART_FAILED case     case   case   case   case   case   case     part     case     case     case     case     case    case       part
-REFUND_UNCLEAR     case     case   case   case   case   case   case     case     case     case     case     case     case    case       case
-REFUND_OVERPAID    $        $      $      $      $      $      $        $        $        $        $        $        $       $          $
-TAKEN_BACK         $        $      $      $      $      RD+$   RD+$     RD+$     $        $        $        $        $       -          -
-TAKEN_BACK_IN_DOUBT $       $      $      $      $      $      $        $        $        $        $        $        $       -          -
-CASE_ACCEPTED      K        K      K      K      K      K      receipt  no       K        K        K        K        K       no         no
-OWN_ACCEPTED       no       no     no     no     no     no     settled  settled  no       no       no       no       no      no         no
-ACCEPTED_ANOTHERS  no       no     no     no     no     no     no       no       no       no       no       no       no      no         no
-ACCEPTED_BESIDE    no       no     no     no     no     no     no       no       no       no       no       no       no      no         no
-ACCEPTED_FREED     no       no     no     no     no     no     no       no       no       no       no       no       no      no         no
-ACCEPTED_UNNAMED   no       no     no     no     no     no     no       no       no       no       no       no       no      no         no
-CASE_DISMISSED     settled  settled settled settled settled settled settled settled settled settled  settled  settled  settled settled    settled
-DISMISSED_UNPAID   settled  settled settled settled settled settled settled settled cert    cert     cert     cert     cert    settled    settled
-DISMISSED_OWN      no       no     no     no     no     no     no       no       no       no       no       no       no      no         no
+                    C       S       P       U0      U1      UR      K0      KC        K         F0      X0      F       X       E       RG        RD
+CLAIM               S       no      no      no      no      no      no      no        no        no      no      no      no      no      no        no
+CLAIM_BARRED        no      no      no      no      no      no      no      no        no        no      no      no      no      no      no        no
+PROMPT_ACCEPTED     U0+case P       -       P       ids     ids     ids     ids       ids       ids     ids     ids     ids     ids     ids       ids
+PROMPT_OTHERWISE    $       $       $       $       $       $       $       $         $         $       $       $       $       $       $         $
+PROMPT_REFUSED      case    F       case    F       case    case    case    case      case      cert    cert    -       -       cert    case      case
+NOT_SENT            -       C       case    F       case    case    case    case      case      cert    cert    -       -       cert    case      case
+NOT_SENT_TOO_OFTEN  -       F       case    F       case    case    case    case      case      cert    cert    -       -       cert    case      case
+ANSWER_LOST         -       U0      -       -       -       -       -       -         -         -       -       -       -       -       -         -
+PAID_KNOWN_RECEIPT  -       -       -       -       -       -       -       -         -         -       -       -       -       -       -         -
+PAID_LISTED         -       -       -       -       -       -       -       backed    -         -       -       -       -       -       -         -
+PAID_NEW_RECEIPT    K       K       K       K       K       K       receipt $         $         K       K       K+case  K+case  K       $         $
+PAID_NO_RECEIPT     K       K       K       K       K       -       -       -         -         K       K       K+case  K+case  K       -         -
+QUERY_PAID          -       -       K       K       K       -       second  backed    -         K       K       $       $       K       -         -
+FINAL_FAILURE       U1      F|X     F|X     F|X     F|X     -       case    doubt     case      agrees  agrees  differs differs cert    case      case
+FAILURE_QUERIED     U1      F0|X0   F0|X0   F0|X0   F0|X0   -       case    doubt     case      differs differs differs differs -       case      case
+UNCERTAIN_CODE      U1      U1      U1      U1      seen    -       case    doubt     case      seen    seen    -       -       seen    case      case
+UNCERTAIN_AGREED    U1      U1      U1      U1      E       -       case    doubt     case      seen    seen    -       -       seen    case      case
+UNKNOWN_CODE        U1      U1      U1      U1      -       -       -       -         -         -       -       -       -       -       -         -
+WRONG_AMOUNT        UR+$    UR+$    UR+$    UR+$    UR+$    $       $       $         $         $       $       $       $       $       $         $
+FOREIGN_PAID        U1+$    $       $       $       $       $       $       $         $         $       $       $       $       $       $         $
+PAID_IN_DOUBT       $       $       $       $       $       $       $       $         $         $       $       $       $       $       $         $
+FOREIGN_OTHER       U1+case case    case    case    case    case    case    case      case      case    case    case    case    case    case      case
+UNREAD_BODY         unread  unread  unread  unread  unread  unread  unread  -         -         unread  unread  unread  unread  unread  -         -
+NO_NEWS             -       -       -       -       -       -       -       -         -         -       -       -       -       -       -         -
+DEADLINE            F       -       E       E       E       -       -       -         -         -       -       -       -       -       -         -
+WATCH_COVERED       -       -       -       -       -       -       -       -         -         cert    cert    -       -       cert    -         -
+WATCH_UNCOVERED     -       -       -       -       -       -       -       -         -         unknown unknown -       -       unknown -         -
+RECEIPT_OVERDUE     -       -       -       -       -       -       $       -         -         -       -       -       -       -       -         -
+BACKING_OVERDUE     -       -       -       -       -       -       -       doubt     -         -       -       -       -       -       -         -
+RECEIPT_PROVEN      over    over    over    over    over    over    over    over      over      over    over    over    over    over    over      over
+CANCEL              X       no      no      no      no      no      no      no        no        no      no      no      own     no      no        no
+SIBLING_PAID        X       block   block   block   block   block   -       -         -         -       -       -       -       -       -         -
+REFUND_REQUESTED    no      no      no      no      no      no      no      RG        RG        no      no      no      no      no      own       own
+REFUND_BY_CASE      no      no      no      no      no      RG      no      RG        RG        no      no      no      no      no      own       own
+REFUND_PART_ASKED   no      no      no      no      no      no      no      part      part      no      no      no      no      no      own       own
+REFUND_DONE         $       $       $       $       $       RD      RD+case RD+case   RD+case   $       $       $       $       $       RD        -
+REFUND_PART_DONE    $       $       $       $       $       $       $       part      part      $       $       $       $       $       part      part+$
+REFUND_REST_DONE    $       $       $       $       $       $       $       RD        RD        $       $       $       $       $       part      part+$
+REFUND_FAILED       case    case    case    case    case    case    case    case      case      case    case    case    case    case    back+case case
+RETURN_FAILED       case    case    case    case    case    case    case    case      case      case    case    case    case    case    back      case
+REFUND_PART_FAILED  case    case    case    case    case    case    case    part+case part+case case    case    case    case    case    case      part+case
+RETURN_PART_FAILED  case    case    case    case    case    case    case    part      part      case    case    case    case    case    case      part
+REFUND_UNCLEAR      case    case    case    case    case    case    case    case      case      case    case    case    case    case    case      case
+REFUND_OVERPAID     $       $       $       $       $       $       $       $         $         $       $       $       $       $       $         $
+TAKEN_BACK          $       $       $       $       $       RD+$    RD+$    RD+$      RD+$      $       $       $       $       $       -         -
+TAKEN_BACK_IN_DOUBT $       $       $       $       $       $       $       $         $         $       $       $       $       $       -         -
+CASE_ACCEPTED       K       K       K       K       K       K       receipt no        no        K       K       K       K       K       no        no
+OWN_ACCEPTED        no      no      no      no      no      no      settled settled   settled   no      no      no      no      no      no        no
+ACCEPTED_ANOTHERS   no      no      no      no      no      no      no      no        no        no      no      no      no      no      no        no
+ACCEPTED_BESIDE     no      no      no      no      no      no      no      no        no        no      no      no      no      no      no        no
+ACCEPTED_FREED      no      no      no      no      no      no      no      no        no        no      no      no      no      no      no        no
+ACCEPTED_UNNAMED    no      no      no      no      no      no      no      no        no        no      no      no      no      no      no        no
+BACKED_BY_PERSON    no      no      no      no      no      no      no      backed    no        no      no      no      no      no      no        no
+CASE_DISMISSED      settled settled settled settled settled settled settled settled   settled   settled settled settled settled settled settled   settled
+DISMISSED_UNPAID    settled settled settled settled settled settled settled settled   settled   cert    cert    cert    cert    cert    settled   settled
+DISMISSED_UNBACKED  settled settled settled settled settled settled settled refuted   settled   settled settled settled settled settled settled   settled
+DISMISSED_OWN       no      no      no      no      no      no      no      no        no        no      no      no      no      no      no        no
 """  # noqa: E501 -- a table is read by its columns
 
 HEADINGS = {
@@ -116,6 +125,7 @@ HEADINGS = {
     "U1": Standing.UNCERTAIN_RESULT_SEEN,
     "UR": Standing.UNDER_REVIEW,
     "K0": Standing.RECEIPT_PENDING,
+    "KC": Standing.COMPLETED_BY_CALLBACK,
     "K": Standing.COMPLETED,
     "F0": Standing.FAILED_BY_QUERY,
     "X0": Standing.CANCELLED_BY_QUERY,
@@ -165,6 +175,7 @@ _REASON_OF_CASE: Mapping[str, Reason] = {
     CaseKind.DUPLICATE_PAYMENT: Reason.PAID_TWICE,
     CaseKind.LATE_PAYMENT: Reason.PAID_LATE,
     CaseKind.RECEIPT_OVERDUE: Reason.RECEIPT_OVERDUE,
+    CaseKind.UNBACKED_MONEY: Reason.MONEY_IN_DOUBT,
 }
 """What a caller reads while a case about money is open, by its kind. The oldest one speaks."""
 
@@ -235,6 +246,8 @@ def _case(row: Finding, column: Standing, mark: str, payment: Payment, fact: Fac
     match mark:
         case "$":
             return Case(_CASE_OF[row], is_money=True)
+        case "doubt":
+            return Case(CaseKind.UNBACKED_MONEY, is_money=True)
         case "case" if row in (Finding.PAID_NEW_RECEIPT, Finding.PAID_NO_RECEIPT):
             return Case(CaseKind.PAID_AFTER_FAILURE, is_money=False)
         case "case" | "unread" | "unknown":
@@ -275,7 +288,7 @@ def _money_case_on_arrival(before: Payment, after: Payment, fact: Fact, around: 
     for its receipt: then nobody has decided about what is one too many now.
     """
     if before.state in (State.COMPLETED, State.REFUNDING):
-        named = money_named(after) and not money_named(before)
+        named = money_sure(after) and not money_sure(before)
         looked_at = any(case.kind in OWN_MONEY for case in around.open_cases)
         beside = any(sibling.said_confirm for sibling in around.siblings)
         too_many = named and beside and not looked_at and not after.said_confirm

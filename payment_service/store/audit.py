@@ -118,6 +118,7 @@ SELECT DISTINCT p.payment_id FROM payment_transactions p
 JOIN payment_transactions o ON o.mpesa_receipt_number = p.mpesa_receipt_number AND o.payment_id <> p.payment_id
 WHERE p.payment_id = ANY(%s)"""
 
+_BACKING = "SELECT backing, back_first FROM payment_transactions WHERE payment_id = %s"
 _RECEIPTS = f"""
 SELECT {", ".join(ReceiptRow._fields)} FROM mpesa_receipts WHERE payment_id = ANY(%s) ORDER BY receipt"""
 
@@ -195,6 +196,13 @@ async def requests_about(conn: Connection, ids: Sequence[UUID]) -> list[RequestP
     """What callers have asked about the given payments since they were made, the oldest first."""
     cursor = await conn.execute(_REQUESTS, (list(ids),))
     return [RequestProofs._make(row) for row in await cursor.fetchall()]
+
+
+async def backing_of(conn: Connection, payment_id: UUID) -> tuple[str | None, bool]:
+    """What backs a payment's money, and whether its booking waits for that."""
+    cursor = await conn.execute(_BACKING, (payment_id,))
+    row = await cursor.fetchone()
+    return (row[0], row[1]) if row is not None else (None, False)
 
 
 async def receipts_of(conn: Connection, ids: Sequence[UUID]) -> list[ReceiptRow]:

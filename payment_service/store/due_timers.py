@@ -31,7 +31,7 @@ _CLAIM = (
     update(payments)
     .where(_p.payment_id.in_(_LONGEST_OVERDUE))
     .values(due_at=bindparam("again_at"))
-    .returning(_p.payment_id, _p.state, _p.claim_id, _p.created_at, _p.sent_at, _p.shortcode)
+    .returning(_p.payment_id, _p.state, _p.claim_id, _p.created_at, _p.sent_at, _p.shortcode, _p.mpesa_receipt_number)
 )
 
 
@@ -46,7 +46,15 @@ async def claim_due_timers(
     values = {"now": now, "again_at": again_at, "most": most, "silence_may_break": silence_may_break}
     rows = await conn.execute(_CLAIM, values)
     return [
-        Due(row.payment_id, State(row.state), row.claim_id, row.created_at, row.sent_at, row.shortcode)
+        Due(
+            payment_id=row.payment_id,
+            state=State(row.state),
+            claim_id=row.claim_id,
+            created_at=row.created_at,
+            sent_at=row.sent_at,
+            shortcode=row.shortcode,
+            receipt_known=row.mpesa_receipt_number is not None,
+        )
         for row in rows
         if row.state in _KNOWN_STATES
     ]

@@ -5,24 +5,27 @@ functions that write.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import bindparam, select
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from payment_service.alarms import PROGRAM_FAULT
-from payment_service.domain.payment import BookingAction, LatePaymentPolicy, Payment, RefundStatus, State, UnpaidProof
+from payment_service.domain.payment import (
+    Backing,
+    BookingAction,
+    LatePaymentPolicy,
+    Payment,
+    RefundStatus,
+    State,
+    UnpaidProof,
+)
 from payment_service.domain.reasons import Reason
-from payment_service.security.sealing import CHECKOUT_REQUEST_ID, PHONE_NUMBER, SealBroken, Sealer
+from payment_service.security.sealing import CHECKOUT_REQUEST_ID, Sealer
 from payment_service.store.caller_requests import SHARED_LOCKS, UNUSED, UsedId
 from payment_service.store.many_rows import array_of, columns_of, inserting, updating
 from payment_service.store.pipeline import Connection, Statement
 from payment_service.store.tables import payments
-from runtime.alarms import raise_alarm
 
 CHECKOUT_INDEX = "checkout"
 PHONE_INDEX = "phone"
@@ -91,6 +94,10 @@ _COLUMNS = (
     _mutable("paid_twice"),
     _mutable("unpaid_seen_at"),
     _mutable("unpaid_proof", read=UnpaidProof),
+    _fixed("back_first"),
+    _mutable("backing", read=Backing),
+    _mutable("back_at"),
+    _mutable("ids_from_callback"),
     _mutable("unread_callback"),
     _mutable("due_at"),
     _mutable("query_at"),
@@ -192,17 +199,6 @@ _CHECKOUT_HOLDERS = (
     "SELECT checkout_index_a, payment_id FROM payment_transactions WHERE checkout_index_a = ANY($1::bytea[])"
 )
 
-_PROMPTS = select(
-    payments.c.payment_id,
-    payments.c.reference,
-    payments.c.phone_number,
-    payments.c.amount,
-    payments.c.shortcode,
-    payments.c.account_reference,
-    payments.c.transaction_desc,
-    payments.c.trace_parent,
-).where(payments.c.payment_id.in_(bindparam("ids", expanding=True)))
-
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -233,21 +229,6 @@ class EarlierPayment:
     account_reference: str
     shortcode: str
     """The one it was made with, named by the request or not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """What is sent to the phone for one payment."""
-
-    payment_id: UUID
-    reference: str
-    phone_number: str = field(repr=False)
-    amount: int
-    """Whole shillings."""
-    shortcode: str
-    account_reference: str
-    description: str
-    trace_parent: str | None
 
 
 def lock_payments(ids: Sequence[UUID], references: Sequence[str]) -> Statement:
@@ -296,30 +277,6 @@ async def read_attempts(conn: Connection, sealer: Sealer, caller: str, booking_i
     """The latest payments of a caller's booking, the oldest of them first."""
     cursor = await conn.execute(_OF_BOOKING, (booking_id, caller, most))
     return [stored(row, sealer).payment for row in reversed(await cursor.fetchall())]
-
-
-async def read_prompts(conn: AsyncConnection, sealer: Sealer, ids: Sequence[UUID]) -> list[Prompt]:
-    """What to send for the given payments; one whose phone number does not open is left out, and holds up no other."""
-    prompts = []
-    for row in await conn.execute(_PROMPTS, {"ids": list(ids)}):
-        try:
-            phone_number = sealer.open(PHONE_NUMBER, row.payment_id.bytes, row.phone_number).decode()
-        except SealBroken:
-            raise_alarm(PROGRAM_FAULT, what="phone number does not open", payment_id=str(row.payment_id), exc_info=True)
-            continue
-        prompts.append(
-            Prompt(
-                payment_id=row.payment_id,
-                reference=row.reference,
-                phone_number=phone_number,
-                amount=int(row.amount),
-                shortcode=row.shortcode,
-                account_reference=row.account_reference,
-                description=row.transaction_desc,
-                trace_parent=row.trace_parent,
-            )
-        )
-    return prompts
 
 
 def update_payments(sealer: Sealer, changes: Sequence[tuple[Payment, Stored]]) -> Statement:

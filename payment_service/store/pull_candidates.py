@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from payment_service.domain.payment import State
+from payment_service.domain.payment import UNBACKED, State
 from payment_service.domain.pull import CLOCKS_APART_MAX, PROMPT_LIVES_MAX, Candidate, Holder, Lookalike, PulledRow
 from payment_service.security.sealing import PHONE_NUMBER, Sealer
 from payment_service.store.refund_tables import refunds
@@ -24,6 +24,7 @@ _CANDIDATE = (
     payments.c.sent_at,
     payments.c.created_at,
     payments.c.state,
+    payments.c.backing,
     select(refunds.c.refund_id)
     .where(refunds.c.payment_id == payments.c.payment_id)
     .where(refunds.c.state == "UNCERTAIN", refunds.c.method == "REVERSAL")
@@ -124,16 +125,17 @@ def _candidate(
     sent_at: datetime | None,
     created_at: datetime,
     state: str,
+    backing: str | None,
     uncertain_refund: UUID | None,
 ) -> Candidate:
-    refunded = state in (State.REFUNDING, State.REFUNDED)
     return Candidate(
-        payment_id,
-        reference,
-        account_reference,
-        shortcode,
-        int(amount),
-        sent_at or created_at,
-        refunded,
-        uncertain_refund,
+        payment_id=payment_id,
+        reference=reference,
+        account_reference=account_reference,
+        shortcode=shortcode,
+        amount=int(amount),
+        prompted_at=sent_at or created_at,
+        refunded=state in (State.REFUNDING, State.REFUNDED),
+        unbacked=state == State.COMPLETED and backing in UNBACKED,
+        uncertain_refund=uncertain_refund,
     )

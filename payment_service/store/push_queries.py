@@ -1,15 +1,18 @@
 """Which payments are to be asked about, and the claim to ask: SQL only.
 
-`domain.query_schedule` decides when. The time of the next query is its own lease: whoever moves it forward asks, and if
-it dies, the payment is asked about at the next time. Moving it changes no payment: no version, no event.
+Those whose outcome somebody waits for go by `query_at`; money that only a callback has told of, by `back_at`, with the
+turns that the others leave. `domain.query_schedule` decides when. The time of the next query is its own lease: whoever
+moves it forward asks, and if it dies, the payment is asked about at the next time. Moving it changes no payment: no
+version, no event.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BindParameter, bindparam, case, func, select, update
+from sqlalchemy import BindParameter, Select, Update, bindparam, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from payment_service.domain.payment import LIVE_STATES
@@ -27,6 +30,10 @@ _recent = (
 )
 _due = _recent.cte("due")
 _COUNT_DUE = select(_due.c.shortcode, func.count()).group_by(_due.c.shortcode)
+_unbacked = (
+    select(_p.payment_id, _p.shortcode).where(_p.back_at <= _now).order_by(_p.back_at).limit(LOOKED_AT_MAX).cte("due")
+)
+_COUNT_UNBACKED = select(_unbacked.c.shortcode, func.count()).group_by(_unbacked.c.shortcode)
 
 _held_until = case((_now < _p.hold_expire_at, _p.hold_expire_at))
 # First those that passengers and bookings wait for, by the next moment that somebody gives up; then those that one more
@@ -38,22 +45,31 @@ _TURN = case(
     else_=3,
 )
 _WANTED_BY = case((_TURN == 0, func.least(_p.expires_at, _held_until)), (_TURN == 2, _held_until))
+_CLAIMED = (
+    _p.payment_id,
+    _p.checkout_request_id,
+    _p.merchant_request_id,
+    _p.query_count,
+    _p.sent_at,
+    _p.created_at,
+    _p.completed_at,
+    _p.expires_at,
+    _p.hold_expire_at,
+    _p.trace_parent,
+)
 _CLAIM = (
-    select(
-        _p.payment_id,
-        _p.checkout_request_id,
-        _p.merchant_request_id,
-        _p.query_count,
-        _p.sent_at,
-        _p.created_at,
-        _p.expires_at,
-        _p.hold_expire_at,
-        _p.trace_parent,
-    )
+    select(*_CLAIMED)
     .where(_p.payment_id.in_(select(_recent.where(_p.shortcode == bindparam("shortcode")).cte("due").c.payment_id)))
     # Said again of the row itself: another process may have claimed it between the look and the lock.
     .where(_p.query_at <= _now)
     .order_by(_TURN, _WANTED_BY.asc().nulls_last(), _p.query_at)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True, key_share=True)
+)
+_CLAIM_UNBACKED = (
+    select(*_CLAIMED)
+    .where(_p.back_at <= _now, _p.shortcode == bindparam("shortcode"))
+    .order_by(_p.back_at)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True, key_share=True)
 )
@@ -62,6 +78,7 @@ _MOVE = (
     .where(_p.payment_id == bindparam("asked_id"))
     .values(query_at=bindparam("next_at"), query_count=_p.query_count + 1)
 )
+_MOVE_UNBACKED = update(payments).where(_p.payment_id == bindparam("asked_id")).values(back_at=bindparam("next_at"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +91,7 @@ class Claimed:
     asked: int
     """How often it has been asked about, this time included."""
     sent_at: datetime
+    completed_at: datetime | None
     expires_at: datetime
     hold_expire_at: datetime | None
     trace_parent: str | None
@@ -84,6 +102,11 @@ async def count_due(conn: AsyncConnection, now: datetime) -> Mapping[str, int]:
     return dict(tuple(row) for row in await conn.execute(_COUNT_DUE, {"now": now}))
 
 
+async def count_unbacked(conn: AsyncConnection, now: datetime) -> Mapping[str, int]:
+    """How many payments of each shortcode are due to be asked about because only a callback has told of their money."""
+    return dict(tuple(row) for row in await conn.execute(_COUNT_UNBACKED, {"now": now}))
+
+
 async def claim_queries(
     conn: AsyncConnection,
     shortcode: str,
@@ -92,7 +115,29 @@ async def claim_queries(
     next_at: Callable[[Claimed], datetime | None],
 ) -> list[Claimed]:
     """Claim the right to ask about the most urgent of those that are due, and move each to `next_at`."""
-    found = await conn.execute(_CLAIM, {"now": now, "shortcode": shortcode, "most": most})
+    return await _claim(conn, _CLAIM, _MOVE, {"now": now, "shortcode": shortcode, "most": most}, next_at)
+
+
+async def claim_unbacked(
+    conn: AsyncConnection,
+    shortcode: str,
+    now: datetime,
+    most: int,
+    next_at: Callable[[Claimed], datetime | None],
+) -> list[Claimed]:
+    """The same for money that only a callback has told of, what has waited longest first."""
+    values = {"now": now, "shortcode": shortcode, "most": most}
+    return await _claim(conn, _CLAIM_UNBACKED, _MOVE_UNBACKED, values, next_at)
+
+
+async def _claim(
+    conn: AsyncConnection,
+    claim: Select[Any],
+    move: Update,
+    values: Mapping[str, object],
+    next_at: Callable[[Claimed], datetime | None],
+) -> list[Claimed]:
+    found = await conn.execute(claim, values)
     claimed = [
         Claimed(
             payment_id=row.payment_id,
@@ -100,6 +145,7 @@ async def claim_queries(
             merchant_request_id=row.merchant_request_id,
             asked=row.query_count + 1,
             sent_at=row.sent_at or row.created_at,
+            completed_at=row.completed_at,
             expires_at=row.expires_at,
             hold_expire_at=row.hold_expire_at,
             trace_parent=row.trace_parent,
@@ -107,5 +153,5 @@ async def claim_queries(
         for row in found
     ]
     if claimed:
-        await conn.execute(_MOVE, [{"asked_id": one.payment_id, "next_at": next_at(one)} for one in claimed])
+        await conn.execute(move, [{"asked_id": one.payment_id, "next_at": next_at(one)} for one in claimed])
     return claimed

@@ -121,6 +121,10 @@ payments = Table(
     required("paid_twice", Boolean()),
     when("unpaid_seen_at"),
     Column("unpaid_proof", Text()),
+    required("back_first", Boolean(), "false"),
+    Column("backing", Text()),
+    when("back_at"),
+    required("ids_from_callback", Boolean(), "false"),
     required("unread_callback", Boolean(), "false"),
     when("due_at"),
     when("query_at"),
@@ -167,6 +171,7 @@ payments = Table(
     Index("payments_by_account_reference", "account_reference", "created_at"),
     Index("payments_unsettled", "shortcode", "amount", "sent_at", postgresql_where=text(UNSETTLED_SQL)),
     Index("payments_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index("payments_to_back", "back_at", postgresql_where=text("back_at IS NOT NULL")),
     Index("payments_to_ask_about", "query_at", postgresql_where=text("query_at IS NOT NULL")),
     Index(
         "payments_one_live_per_booking", "caller", "booking_id", unique=True, postgresql_where=text("blocks_booking")

@@ -79,6 +79,7 @@ async def test_explain_tells_the_whole_story_in_order(stories: Stories, environm
         assert missing == [], output
         assert places == sorted(places), output
         assert "KES 500 from 2547*****678; receipt RCPT000001, paid late" in output
+        assert "its money: only a callback has told of it, and another source is being asked" in output
         assert not re.search(r"712\s?345\s?678", output)
         assert "ws_CO_0" not in output
 
@@ -93,6 +94,7 @@ async def test_explain_shows_the_row_of_the_books_that_settled_a_payment(
     assert "pulled: HTTP 200 after 80 ms  [this service]  understood as OURS" in output
     assert '"transactionId": "RCPT000001"' in output
     assert "version 4: UNCERTAIN → COMPLETED  [Safaricom's books]" in output
+    assert "its money: backed by Safaricom's books" in output
     assert PHONE[3:] not in output
 
 

@@ -17,6 +17,7 @@ from payment_service.domain.cases import OpenCase
 from payment_service.domain.decisions import first_row
 from payment_service.domain.facts import (
     AnswerLost,
+    BackingOverdue,
     CancelRequested,
     DeadlinePassed,
     Fact,
@@ -221,7 +222,7 @@ def standing_in(column: Standing, *, ids: bool = True, start: Payment | None = N
     new = start or created()
     sending = led(new, SendClaimed(CLAIM))
     prompted = led(sending, accepted() if ids else AnswerLost(CLAIM))
-    complete = led(prompted, paid())
+    complete = led(prompted, pulled())
     ways: dict[Standing, Callable[[], Payment]] = {
         Standing.CREATED: lambda: new,
         Standing.SENDING: lambda: sending,
@@ -230,6 +231,7 @@ def standing_in(column: Standing, *, ids: bool = True, start: Payment | None = N
         Standing.UNCERTAIN_RESULT_SEEN: lambda: led(prompted, unknown()),
         Standing.UNDER_REVIEW: lambda: led(prompted, paid(ODD_RECEIPT, AMOUNT + 1)),
         Standing.RECEIPT_PENDING: lambda: led(prompted, paid(None)),
+        Standing.COMPLETED_BY_CALLBACK: lambda: led(prompted, paid()),
         Standing.COMPLETED: lambda: complete,
         Standing.FAILED_BY_QUERY: lambda: led(prompted, queried(failed())),
         Standing.CANCELLED_BY_QUERY: lambda: led(prompted, queried(cancelled())),
@@ -252,6 +254,8 @@ def due_fact(payment: Payment) -> Fact | None:
             return LeaseDead(payment.claim_id)
         case Standing.RECEIPT_PENDING:
             return ReceiptOverdue()
+        case Standing.COMPLETED_BY_CALLBACK:
+            return BackingOverdue()
         case Standing.EXPIRED | Standing.FAILED_BY_QUERY | Standing.CANCELLED_BY_QUERY:
             return WatchEnded()
         case _:

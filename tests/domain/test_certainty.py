@@ -240,7 +240,8 @@ UNREAD_CASE = OpenCase(CaseKind.UNREAD_CALLBACK, is_money=False, fact_id=UNREAD.
 @pytest.mark.parametrize("column", list(Standing))
 def test_nothing_without_money_is_certain_while_a_callback_is_unread(column: Standing) -> None:
     doubted = scenes.tell(scenes.standing_in(column), UNREAD, GONE).payment
-    paid = column in (Standing.COMPLETED, Standing.REFUNDING, Standing.REFUNDED)
+    completed = (Standing.COMPLETED, Standing.COMPLETED_BY_CALLBACK)
+    paid = column in (*completed, Standing.REFUNDING, Standing.REFUNDED)
     assert (doubted.unread_callback, doubted.outcome_certain) == (not paid, paid)
     for proof in (scenes.failed(), scenes.cancelled(), queried(scenes.failed(), GONE), WatchEnded(books_cover=True)):
         told = scenes.tell(doubted, proof, WATCH_END).payment

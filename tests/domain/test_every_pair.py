@@ -16,6 +16,7 @@ import pytest
 from payment_service.domain.facts import (
     UNREADABLE,
     AnswerLost,
+    BackingOverdue,
     CancelRequested,
     DeadlinePassed,
     Fact,
@@ -65,6 +66,7 @@ PLAIN_FACTS: list[Fact] = [
     DeadlinePassed(),
     *(WatchEnded(books_cover) for books_cover in (False, True)),
     ReceiptOverdue(),
+    BackingOverdue(),
     ReceiptProven(ODD_RECEIPT),
     CancelRequested("cancel:3"),
     SiblingPaid(OTHER_ID),
@@ -118,6 +120,7 @@ PAYMENTS = [
     *(scenes.standing_in(column, ids=ids) for column in Standing for ids in (True, False)),
     scenes.withdrawn(),
     scenes.under_refund_by_case(),
+    scenes.led(scenes.standing_in(Standing.COMPLETED_BY_CALLBACK), RefundRequested(REFUND)),
     replace(scenes.standing_in(Standing.UNCERTAIN_RESULT_SEEN), result_code="1037"),
     replace(scenes.standing_in(Standing.SENDING), not_sent_count=3),
 ]
@@ -189,7 +192,14 @@ def test_what_every_fact_does_is_whole_and_counted(payment: Payment) -> None:
 
 
 @pytest.mark.parametrize(
-    "column", [Standing.RECEIPT_PENDING, Standing.COMPLETED, Standing.REFUNDING, Standing.REFUNDED]
+    "column",
+    [
+        Standing.RECEIPT_PENDING,
+        Standing.COMPLETED_BY_CALLBACK,
+        Standing.COMPLETED,
+        Standing.REFUNDING,
+        Standing.REFUNDED,
+    ],
 )
 def test_proven_success_is_never_downgraded(column: Standing) -> None:
     for before, _, _, _, outcome in all_told():

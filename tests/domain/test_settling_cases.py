@@ -32,7 +32,7 @@ from payment_service.domain.transitions import Outcome
 from tests.domain import scenes
 from tests.domain.scenes import ODD_RECEIPT, OTHER_ID, OTHER_RECEIPT, RECEIPT, START
 
-C, S, P, U0, U1, UR, K0, K, F0, X0, F, X, E, RG, RD = Standing
+C, S, P, U0, U1, UR, K0, KC, K, F0, X0, F, X, E, RG, RD = Standing
 OWN = (CaseKind.LATE_PAYMENT, CaseKind.DUPLICATE_PAYMENT)
 """Cases about the money that the payment is complete by."""
 NOT_MONEY = (
@@ -105,10 +105,12 @@ def refusal_due(kind: CaseKind, resolution: Resolution, column: Standing) -> Fin
     """Why it must be refused, with a receipt that nobody has and no other attempt."""
     if resolution is Resolution.ACCEPT:
         if kind in OWN:
-            return None if column in (K0, K) else Finding.OWN_ACCEPTED
-        return Finding.CASE_ACCEPTED if column in (K, RG, RD) else None
+            return None if column in (K0, KC, K) else Finding.OWN_ACCEPTED
+        if kind is CaseKind.UNBACKED_MONEY:
+            return None if column is KC else Finding.BACKED_BY_PERSON
+        return Finding.CASE_ACCEPTED if column in (KC, K, RG, RD) else None
     if resolution is Resolution.RETURN:
-        return None if column in (UR, K) else Finding.REFUND_BY_CASE
+        return None if column in (UR, KC, K) else Finding.REFUND_BY_CASE
     if resolution in (Resolution.REFUNDED, Resolution.NOT_REFUNDED):
         return None
     if kind in (CaseKind.LATE_PAYMENT, CaseKind.RECEIPT_OVERDUE, CaseKind.DUPLICATE_PAYMENT):
@@ -144,7 +146,7 @@ def test_a_settled_case_leads_where_it_should(kind: CaseKind, resolution: Resolu
         return
     if resolution is Resolution.ACCEPT:
         assert after.state is State.COMPLETED
-        if kind in OWN:
+        if kind in OWN or kind is CaseKind.UNBACKED_MONEY:
             assert after.receipt == before.receipt
         else:
             assert after.receipt == OTHER_RECEIPT

@@ -18,6 +18,7 @@ from payment_service.domain.cases import CaseKind
 from payment_service.domain.facts import (
     UNREADABLE,
     AnswerLost,
+    BackingOverdue,
     CancelRequested,
     DeadlinePassed,
     Fact,
@@ -42,7 +43,7 @@ from payment_service.domain.transitions import HEADINGS, TABLE
 from tests.domain import scenes
 from tests.domain.scenes import AMOUNT, CLAIM, ODD_RECEIPT, OTHER_ID, OTHER_RECEIPT, RECEIPT, REFUND, START, TIMES
 
-C, S, P, U0, U1, UR, K0, K, F0, X0, F, X, E, RG, RD = Standing
+C, S, P, U0, U1, UR, K0, KC, K, F0, X0, F, X, E, RG, RD = Standing
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Expected:
     """What was certain is so no more."""
     told: bool = False
     """The payment stands as it did, and tells of a refund."""
+    backed: bool = False
+    """Another source tells of the money, which no caller has to hear of."""
 
 
 NOTHING = Expected()
@@ -69,6 +72,8 @@ PART = Expected(told=True)
 PART_TOO_MANY = Expected(case=CaseKind.REFUND, money=True, told=True)
 CERTAIN = Expected(certain=True)
 BLOCK_LOST = Expected(block_lost=True)
+BACKED = Expected(to=K, backed=True)
+DOUBT = Expected(case=CaseKind.UNBACKED_MONEY, money=True)
 
 
 def go(to: Standing, case: CaseKind | None = None, *, money: bool = False) -> Expected:
@@ -105,7 +110,10 @@ def row(
     checkout_holder: UUID | None = None,
 ) -> Row:
     by_standing = {column: expected for columns, expected in cells for column in columns}
-    assert len(by_standing) == len(Standing) == sum(len(columns) for columns, _ in cells), name
+    assert len(by_standing) == sum(len(columns) for columns, _ in cells), name
+    # What only a callback told is as good as any other money, where nothing else is said.
+    by_standing.setdefault(KC, by_standing[K])
+    assert len(by_standing) == len(Standing), name
     told = fact if callable(fact) else lambda _: fact
     return Row(name, told, by_standing, after, receipt_holder, checkout_holder)
 
@@ -114,7 +122,8 @@ EVERYWHERE = tuple(Standing)
 
 
 def all_but(*columns: Standing) -> tuple[Standing, ...]:
-    return tuple(column for column in Standing if column not in columns)
+    """The others; what only a callback told goes with all other money that has come."""
+    return tuple(one for one in Standing if one not in columns and not (one is KC and K in columns))
 
 
 LATE_CASE = CaseKind.PAID_AFTER_FAILURE
@@ -181,11 +190,18 @@ RESULT_ROWS = [
         receipt_holder=scenes.PAYMENT_ID,
     ),
     row(
+        "paid, by a row of the books, with the receipt of this payment",
+        scenes.pulled(),
+        (all_but(KC), NOTHING),
+        ((KC,), BACKED),
+        receipt_holder=scenes.PAYMENT_ID,
+    ),
+    row(
         "paid, bound, new receipt",
         scenes.paid(OTHER_RECEIPT),
-        ((C, S, P, U0, U1, UR, K0, F0, X0, E), go(K)),
+        ((C, S, P, U0, U1, UR, K0, F0, X0, E), go(KC)),
         ((K, RG, RD), money(CaseKind.SECOND_RECEIPT)),
-        ((F, X), go(K, LATE_CASE)),
+        ((F, X), go(KC, LATE_CASE)),
     ),
     row(
         "paid, by a row of the books that names this payment alone",
@@ -203,9 +219,9 @@ RESULT_ROWS = [
     row(
         "paid, bound, neither amount nor ids",
         scenes.paid(OTHER_RECEIPT, None),
-        ((C, S, P, U0, U1, UR, K0, F0, X0, E), go(K)),
+        ((C, S, P, U0, U1, UR, K0, F0, X0, E), go(KC)),
         ((K, RG, RD), money(CaseKind.SECOND_RECEIPT)),
-        ((F, X), go(K, LATE_CASE)),
+        ((F, X), go(KC, LATE_CASE)),
     ),
     row(
         "paid, bound, no receipt",
@@ -220,6 +236,7 @@ RESULT_ROWS = [
         ((C, S, UR, K, RG, RD), NOTHING),
         ((P, U0, U1, F0, X0, E), go(K0)),
         ((K0,), IDS),
+        ((KC,), BACKED),
         ((F, X), money(CaseKind.PAID_AFTER_END)),
     ),
     row(
@@ -229,6 +246,7 @@ RESULT_ROWS = [
         ((S, P, U0, U1, F0), go(F)),
         ((UR, F), NOTHING),
         ((K0, K, X0, X, RG, RD), case()),
+        ((KC,), DOUBT),
         ((E,), CERTAIN),
     ),
     row(
@@ -238,6 +256,7 @@ RESULT_ROWS = [
         ((S, P, U0, U1), go(F)),
         ((UR,), NOTHING),
         ((K0, K, F0, X0, F, X, RG, RD), case()),
+        ((KC,), DOUBT),
         ((E,), CERTAIN),
     ),
     row(
@@ -247,6 +266,7 @@ RESULT_ROWS = [
         ((S, P, U0, U1, X0), go(X)),
         ((UR, X), NOTHING),
         ((K0, K, F0, F, RG, RD), case()),
+        ((KC,), DOUBT),
         ((E,), CERTAIN),
     ),
     row(
@@ -256,6 +276,7 @@ RESULT_ROWS = [
         ((S, P, U0, U1), go(F0)),
         ((UR, F0, F, E), NOTHING),
         ((K0, K, X0, X, RG, RD), case()),
+        ((KC,), DOUBT),
     ),
     row(
         "cancelled, as a query says while the prompt may be open",
@@ -264,6 +285,7 @@ RESULT_ROWS = [
         ((S, P, U0, U1), go(X0)),
         ((UR, X0, X, E), NOTHING),
         ((K0, K, F0, F, RG, RD), case()),
+        ((KC,), DOUBT),
     ),
     row(
         "failed, as a query says after the prompt",
@@ -274,6 +296,7 @@ RESULT_ROWS = [
         ((UR, F), NOTHING),
         ((E,), CERTAIN),
         ((K0, K, X0, X, RG, RD), case()),
+        ((KC,), DOUBT),
         after=180,
     ),
     row(
@@ -285,6 +308,7 @@ RESULT_ROWS = [
         ((UR, X), NOTHING),
         ((E,), CERTAIN),
         ((K0, K, F0, F, RG, RD), case()),
+        ((KC,), DOUBT),
         after=180,
     ),
     row(
@@ -293,6 +317,7 @@ RESULT_ROWS = [
         ((C, S, P, U0), go(U1)),
         ((U1, UR, F0, X0, F, X, E), NOTHING),
         ((K0, K, RG, RD), case()),
+        ((KC,), DOUBT),
     ),
     row(
         "a listed uncertain code, by a late query that agrees with nothing",
@@ -301,6 +326,7 @@ RESULT_ROWS = [
         ((U1, UR, F0, X0, F, X), NOTHING),
         ((E,), IDS),
         ((K0, K, RG, RD), case()),
+        ((KC,), DOUBT),
         after=70,
     ),
     row(
@@ -316,6 +342,7 @@ RESULT_ROWS = [
         ((U1, F0, X0, E), IDS),
         ((UR, F, X), NOTHING),
         ((K0, K, RG, RD), case()),
+        ((KC,), DOUBT),
         after=180,
     ),
     *(
@@ -417,6 +444,14 @@ TIMER_ROWS = [
         (all_but(K0), NOTHING),
         after=15 * 60,
     ),
+    row(
+        "no other source in time",
+        BackingOverdue(),
+        (all_but(KC), NOTHING),
+        ((KC,), DOUBT),
+        after=24 * AN_HOUR,
+    ),
+    row("no other source yet", BackingOverdue(), (EVERYWHERE, NOTHING), after=24 * AN_HOUR - 1),
     row("no receipt yet", ReceiptOverdue(), (EVERYWHERE, NOTHING), after=15 * 60 - 1),
 ]
 
@@ -511,7 +546,7 @@ CELLS = [
 
 ID_FIELDS = (
     "checkout_request_id", "merchant_request_id", "paid_seen_at", "paid_twice", "query_at", "unpaid_seen_at",
-    "unread_callback", "due_at",
+    "unread_callback", "due_at", "backing", "back_at",
 )  # fmt: skip
 """What may be recorded without being news."""
 
@@ -542,12 +577,14 @@ def test_a_cell_says_what_follows_from_a_fact(line: Row, column: Standing) -> No
     assert after.money_case_open is (before.money_case_open or expected.money)
     if expected in (NOTHING, REFUSED):
         assert after == before
+    elif expected.backed:
+        assert differing(before, after) <= {"backing", "back_at", "due_at"}
     elif expected.to is not None or expected.certain or expected.block_lost or expected.doubted or expected.told:
         assert after.version == before.version + 1
         assert outcome.changed(before)
     elif expected.money and not before.money_case_open:
         assert differing(before, after) - set(ID_FIELDS) <= {
-            "money_case_open", "booking_action", "review_reason", "version", "updated_at", "due_at",
+            "money_case_open", "booking_action", "review_reason", "version", "updated_at", "due_at", "backing",
         }  # fmt: skip
         assert after.version == before.version + 1
     else:
@@ -564,7 +601,8 @@ def test_a_cell_says_what_follows_from_a_fact(line: Row, column: Standing) -> No
 SETTLING = {
     Finding.CASE_ACCEPTED, Finding.OWN_ACCEPTED, Finding.ACCEPTED_ANOTHERS, Finding.ACCEPTED_BESIDE,
     Finding.ACCEPTED_UNNAMED, Finding.CASE_DISMISSED, Finding.DISMISSED_UNPAID, Finding.DISMISSED_OWN,
-    Finding.RETURN_FAILED, Finding.RETURN_PART_FAILED, Finding.ACCEPTED_FREED,
+    Finding.RETURN_FAILED, Finding.RETURN_PART_FAILED, Finding.ACCEPTED_FREED, Finding.BACKED_BY_PERSON,
+    Finding.DISMISSED_UNBACKED,
 }  # fmt: skip
 """What operators do about cases, which has a file of its own."""
 
@@ -572,14 +610,27 @@ SETTLING = {
 def test_the_table_is_total_and_every_word_in_it_is_known() -> None:
     states = set(HEADINGS)
     words = states | {"-", "ids", "case", "$", "cert", "differs", "receipt", "second", "block", "no", "own", "F|X"}
-    words |= {"F0|X0", "agrees", "seen", "unread", "unknown", "over", "settled", "part", "back"}
+    words |= {
+        "backed",
+        "doubt",
+        "refuted",
+        "F0|X0",
+        "agrees",
+        "seen",
+        "unread",
+        "unknown",
+        "over",
+        "settled",
+        "part",
+        "back",
+    }
     compound = {f"{state}+{mark}" for state in states for mark in ("case", "$")}
     compound |= {"back+case", "part+case", "part+$"}
     assert set(TABLE) == set(Finding)
     for name, cells in TABLE.items():
         assert set(cells) == set(Standing), name
         assert set(cells.values()) <= words | compound, name
-    assert (len(Finding), len(Standing)) == (53, 15)
+    assert (len(Finding), len(Standing)) == (57, 16)
 
 
 def test_the_facts_above_fall_into_every_row_of_the_table() -> None:
@@ -594,13 +645,13 @@ def test_the_facts_above_fall_into_every_row_of_the_table() -> None:
     assert set(Finding) - met == below | SETTLING, "those stand below, and in test_settling_cases"
 
 
-@pytest.mark.parametrize("column", [U1, UR, K0, K, F, X, E, RG, RD])
+@pytest.mark.parametrize("column", [U1, UR, K0, KC, K, F, X, E, RG, RD])
 def test_ids_that_come_after_the_result_are_recorded_without_an_event(column: Standing) -> None:
     before = scenes.standing_in(column, ids=False)
     assert before.checkout_request_id is None
     outcome = scenes.tell(before, scenes.accepted(), before.updated_at + scenes.seconds(1))
     recorded = replace(before, checkout_request_id=scenes.CHECKOUT, merchant_request_id=scenes.MERCHANT)
-    assert replace(outcome.payment, query_at=None) == recorded
+    assert replace(outcome.payment, query_at=None, back_at=None) == recorded
     assert (outcome.payment.query_at is not None) is worth_asking(outcome.payment)
     assert not outcome.changed(before)
     assert outcome.case is None
@@ -615,7 +666,7 @@ def test_a_result_that_comes_before_the_answer_brings_the_ids_along(column: Stan
     after = scenes.tell(before, fact, before.updated_at).payment
     assert (after.checkout_request_id, after.merchant_request_id) == (scenes.CHECKOUT, scenes.MERCHANT)
     answered = scenes.tell(after, scenes.accepted(), after.updated_at)
-    assert answered.payment == after
+    assert standing(answered.payment) is standing(after)
     assert answered.case is None
     contradicted = scenes.tell(after, scenes.accepted(checkout="checkout-9"), after.updated_at)
     assert contradicted.case is not None
@@ -673,9 +724,9 @@ def test_the_status_of_a_transaction_of_this_payments_conversation_is_proof(colu
     before = scenes.standing_in(column)
     told = before.merchant_request_id is not None
     proof = scenes.tell(before, scenes.status_paid(scenes.MERCHANT, OTHER_RECEIPT), before.updated_at)
-    by_callback = scenes.tell(before, scenes.paid(OTHER_RECEIPT), before.updated_at)
+    by_the_books = scenes.tell(before, scenes.pulled(OTHER_RECEIPT), before.updated_at)
     if told:
-        assert (standing(proof.payment), proof.case) == (standing(by_callback.payment), by_callback.case)
+        assert (standing(proof.payment), proof.case) == (standing(by_the_books.payment), by_the_books.case)
     else:
         assert proof.payment == before
     wrong = scenes.tell(
@@ -694,6 +745,7 @@ def test_the_status_of_a_transaction_of_this_payments_conversation_is_proof(colu
         (U1, E),
         (UR, UR),
         (K0, K0),
+        (KC, KC),
         (K, K),
         (F0, F0),
         (X0, X0),
@@ -711,8 +763,9 @@ def test_a_late_query_that_agrees_with_an_uncertain_code_ends_the_wait(column: S
     assert finding(before, agreed, Surroundings(), START + scenes.seconds(60), TIMES) is (Finding.UNCERTAIN_AGREED)
     assert standing(outcome.payment) is expected
     assert not outcome.refused
-    contradicts = column in (K0, K, RG, RD)
-    assert (outcome.case.kind if outcome.case else None) is (CaseKind.CONTRADICTION if contradicts else None)
+    contradicts = column in (K0, KC, K, RG, RD)
+    doubt = CaseKind.UNBACKED_MONEY if column is KC else CaseKind.CONTRADICTION
+    assert (outcome.case.kind if outcome.case else None) is (doubt if contradicts else None)
 
 
 def test_no_claim_is_granted_to_a_payment_that_ended_early_or_whose_review_is_over() -> None:
@@ -814,7 +867,7 @@ def test_a_claim_is_refused_while_a_sibling_is_paid_or_money_is_in_doubt() -> No
     assert not scenes.tell(fresh, claim, START).refused
     for column in Standing:
         sibling = scenes.standing_in(column, start=other)
-        barred = column in (UR, K0, K, RG, RD)
+        barred = column in (UR, K0, KC, K, RG, RD)
         assert scenes.tell(fresh, claim, START, siblings=[sibling]).refused is barred, column
     doubted = scenes.tell(other, scenes.accepted(CLAIM), START, checkout_holder=fresh.payment_id).payment
     assert doubted.money_case_open

@@ -147,12 +147,14 @@ async def test_success_without_a_receipt_waits_for_the_receipt(town: Town, left_
     assert await town.cases(story.payment) == []
 
 
-async def test_a_failure_after_the_money_is_a_case_and_changes_nothing(town: Town) -> None:
+async def test_a_failure_after_the_money_is_a_money_case_and_takes_nothing_back(town: Town) -> None:
     phone = a_phone()
     story = await lived(town, town.patient, phone)
     assert await town.simulator.settle(phone, ending="cancelled") == [200]
-    assert await get(town.patient, story.payment.payment_id) == story.payment
-    assert await town.cases(story.payment) == [("CONTRADICTION", False)]
+    payment = await get(town.patient, story.payment.payment_id)
+    assert payment.mpesa_receipt_number == story.payment.mpesa_receipt_number
+    assert action_of(payment) == "CONFIRM", "what was said once is not taken back"
+    assert await town.cases(payment) == [("UNBACKED_MONEY", True)], "nothing but a callback has told of it yet"
 
 
 async def test_another_receipt_for_a_paid_payment_is_a_money_case(town: Town) -> None:

@@ -35,7 +35,7 @@ from payment_service.rpc.identity import PLAINTEXT, Door
 from payment_service.rpc.methods import Core
 from payment_service.rpc.server import RpcServer, serving
 from payment_service.store.engines import connect_writer, read_engine
-from payment_service.store.payments import Prompt
+from payment_service.store.prompts import Prompt
 from runtime.grpc_options import CLIENT_OPTIONS
 from runtime.serving import Address
 from tests.patience import PATIENCE_SECONDS

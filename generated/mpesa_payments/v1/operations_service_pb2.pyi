@@ -67,6 +67,10 @@ class _CaseKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CaseKind.Val
     """A refund did not go as asked."""
     CASE_KIND_TAKEN_BACK: _CaseKind.ValueType  # 17
     """The payer has the money back, and no refund of ours sent it."""
+    CASE_KIND_UNBACKED_MONEY: _CaseKind.ValueType  # 18
+    """Only a callback told of the payment's money: M-Pesa itself denies it, or
+    has not told of it in time.
+    """
 
 class CaseKind(_CaseKind, metaclass=_CaseKindEnumTypeWrapper):
     """Why a person has to look. New kinds may be added."""
@@ -109,6 +113,10 @@ CASE_KIND_REFUND: CaseKind.ValueType  # 16
 """A refund did not go as asked."""
 CASE_KIND_TAKEN_BACK: CaseKind.ValueType  # 17
 """The payer has the money back, and no refund of ours sent it."""
+CASE_KIND_UNBACKED_MONEY: CaseKind.ValueType  # 18
+"""Only a callback told of the payment's money: M-Pesa itself denies it, or
+has not told of it in time.
+"""
 Global___CaseKind: _TypeAlias = CaseKind  # noqa: Y015
 
 class _CaseResolution:

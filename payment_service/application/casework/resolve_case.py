@@ -18,7 +18,7 @@ from payment_service.application.recording.record_facts import Recorded, Submiss
 from payment_service.domain.approvals import ApprovalAct, MoneyMove, NeedsApproval
 from payment_service.domain.case_facts import CaseAccepted, CaseDecided, CaseDismissed, CaseRefundFound, CaseReturned
 from payment_service.domain.case_rules import CaseMarks, Resolution, refund_reason_of, rules_of
-from payment_service.domain.cases import OWN_MONEY
+from payment_service.domain.cases import OWN_MONEY, CaseKind
 from payment_service.domain.consent import Consent
 from payment_service.domain.errors import InvalidRequest, RefundBarred, ResolutionRefused, Violation
 from payment_service.domain.findings import Finding
@@ -36,6 +36,7 @@ _WHY: Final[Mapping[Finding, str]] = {
     Finding.ACCEPTED_UNNAMED: "No receipt names the money: find it, and give it as the M-Pesa receipt number.",
     Finding.CASE_ACCEPTED: "The payment has a receipt already, or its money has gone back: this is other money.",
     Finding.OWN_ACCEPTED: "The payment's money is going back, or is not there: there is nothing to accept.",
+    Finding.BACKED_BY_PERSON: "The payment's money is going back, or is not there: there is nothing to accept.",
     Finding.DISMISSED_OWN: "The payment stands on this money, or its refund is under way: it cannot be dismissed.",
 }
 _NOT_UNCERTAIN = "The refund of this case is not UNCERTAIN: what became of it is known, or will be soon."
@@ -207,4 +208,4 @@ def _check(case: WorkedCase, asked: CaseDecision, fact: CaseDecided) -> None:
 
 
 def _names_own_money(case: WorkedCase) -> bool:
-    return case.kind in OWN_MONEY
+    return case.kind in OWN_MONEY or case.kind == CaseKind.UNBACKED_MONEY

@@ -41,9 +41,10 @@ from payment_service.store import payments as store
 from payment_service.store.caller_requests import UsedId
 from payment_service.store.event_log import LoggedEvent, NewEvent
 from payment_service.store.health import DATABASE_NOW
-from payment_service.store.payments import PHONE_INDEX, EarlierPayment, Prompt, RequestColumns, Stored
+from payment_service.store.payments import PHONE_INDEX, EarlierPayment, RequestColumns, Stored
 from payment_service.store.pipeline import BEGIN, COMMIT, ROLLBACK, Connection, run_together
 from payment_service.store.prompt_switch import LATEST_TURN, SwitchTurn, stopping_turn
+from payment_service.store.prompts import Prompt
 from payment_service.telemetry import trace_id
 from runtime.callback_tokens import new_reference
 from runtime.key_rings import KeyRing
@@ -100,6 +101,8 @@ class CreatingTools:
     times: Times
     risk: Policy
     """The rules against prompts that nobody wants."""
+    back_before_confirm_above: int | None = None
+    """Whole shillings: a success of more is backed before its booking is confirmed. None: of no amount."""
 
 
 async def create_payment(
@@ -308,6 +311,8 @@ def _first_versions(
             expires_at=now + tools.times.expire_after,
             hold_expire_at=new.request.hold_expire_at,
             late_payment_policy=new.request.late_payment_policy,
+            back_first=tools.back_before_confirm_above is not None
+            and new.request.amount > tools.back_before_confirm_above,
         ),
         tools.times,
     )

@@ -28,7 +28,7 @@ from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.domain.errors import BookingBarred, Overloaded, PromptsStopped, RequestIdReused, RiskRefused
 from payment_service.domain.payment import Payment, PaymentRequest, PhoneWarning, RetryRequest, Status
 from payment_service.domain.views import Answered, view_of
-from payment_service.store.payments import Prompt
+from payment_service.store.prompts import Prompt
 from runtime.alarms import raise_alarm
 
 Result = TypeVar("Result")

@@ -33,7 +33,7 @@ from payment_service.daraja.shortcodes import PushRequest
 from payment_service.domain.errors import PromptsStopped, StoreUnavailable
 from payment_service.domain.facts import AnswerLost, Fact, NotSent, PromptAccepted, PromptRefused, SendClaimed
 from payment_service.domain.payment import Payment, State, Times
-from payment_service.store.payments import Prompt
+from payment_service.store.prompts import Prompt
 from payment_service.telemetry import remote_parent
 from runtime.callback_tokens import CallbackKeys, callback_path
 

@@ -16,6 +16,7 @@ from payment_service.application.settling.accept_callbacks import body_row_id, f
 from payment_service.application.settling.opened_bodies import opened_body, payer_number
 from payment_service.domain.callbacks import CallbackKind, CallbackStatus
 from payment_service.domain.errors import PaymentNotFound
+from payment_service.domain.payment import Backing
 from payment_service.domain.refund import Refund
 from payment_service.domain.refunds import SEND_WITHIN
 from payment_service.domain.views import PaymentView
@@ -50,6 +51,7 @@ _CAUSES: Mapping[str, str] = {
     "deadline": "a timer: no result in time",
     "watch-ended": "a timer: watched long enough",
     "receipt-overdue": "a timer: no receipt in time",
+    "backing-overdue": "a timer: no other source in time",
     "callback": "Safaricom, by callback",
     "query": "Daraja, answering a query",
     "pull": "Safaricom's books",
@@ -64,6 +66,15 @@ _CAUSES: Mapping[str, str] = {
     "case": "an operator, deciding about a case",
 }
 """Who is behind a fact, by the first word of its id."""
+_BACKINGS: Mapping[str, str] = {
+    Backing.AWAITED: "only a callback has told of it, and another source is being asked",
+    Backing.DOUBTED: "only a callback has told of it; another source denies it, or none has told of it in time",
+    Backing.REFUTED: "only a callback has told of it, and an operator has found that it never came",
+    Backing.QUERY: "backed by a query to Safaricom",
+    Backing.STATUS: "backed by the status of its transaction",
+    Backing.BOOKS: "backed by Safaricom's books",
+    Backing.PERSON: "backed by an operator, who has found it",
+}
 _CAUSES_BY_KIND: Mapping[str, str] = {
     "AnswerLost": "this service: Daraja's answer was lost",
     "NotSent": "this service: nothing was sent",
@@ -87,6 +98,8 @@ class Explanation:
     """A payment as it stands, and how it came to that."""
 
     payment: PaymentView
+    backing: str | None
+    """What backs its money, in words; None where no money has come, or came before that was asked."""
     moments: Sequence[Moment]
     left_out: bool
     """There are more callbacks or exchanges than are shown."""
@@ -125,7 +138,15 @@ async def explain_payment(sealer: Sealer, conn: Connection, name: UUID | str) ->
         *(moment for approval in approvals for moment in _approval(approval)),
     ]
     left_out = len(callbacks) > ROWS_MAX or len(exchanges) > ROWS_MAX
-    return Explanation(payment, sorted(moments, key=lambda moment: moment.at), left_out)
+    backing = _backing(*await audit.backing_of(conn, payment.payment_id))
+    return Explanation(payment, backing, sorted(moments, key=lambda moment: moment.at), left_out)
+
+
+def _backing(backing: str | None, back_first: bool) -> str | None:
+    if backing is None:
+        return None
+    waits = ", and the booking waits for that" if back_first and backing == Backing.AWAITED else ""
+    return _BACKINGS.get(backing, backing) + waits
 
 
 def _by(fact_id: str, caller: str) -> str:

@@ -15,12 +15,13 @@ from payment_service.application.inspecting.decided_cases import agreed_as_logge
 from payment_service.application.recording.request_encoding import fingerprint_holds
 from payment_service.application.settling.opened_bodies import NATIONAL_DIGITS
 from payment_service.domain.cases import CaseKind
-from payment_service.domain.decisions import booking_action_now_and_told
+from payment_service.domain.decisions import booking_action_now_and_told, money_sure
 from payment_service.domain.edges import edges
 from payment_service.domain.payment import (
     ENDED_UNPAID,
     LIVE_STATES,
     PAID_STATES,
+    Backing,
     BookingAction,
     Payment,
     RefundStatus,
@@ -284,6 +285,7 @@ def _way_out(found: Evidence, _: Instruments) -> Iterator[str]:
         or (payment.state is State.COMPLETED and payment.receipt is None)
         or (payment.state in ENDED_UNPAID and not payment.outcome_certain)
     )
+    unsettled = unsettled or (payment.state is State.COMPLETED and payment.backing is Backing.AWAITED)
     case_open = any(case.settled_at is None for case in found.cases)
     if unsettled and payment.due_at is None and not case_open:
         yield f"it is {payment.state.value}, and nothing will ever look at it again"
@@ -304,8 +306,8 @@ def _booking(found: Evidence, _: Instruments) -> Iterator[str]:
         yield f"it is told {payment.booking_action.value}, and the rows say {due.value}"
     if payment.outcome_certain and (payment.state in LIVE_STATES or due is BookingAction.WAIT):
         yield f"it is certain, and {payment.state.value}, and the rows say {due.value}"
-    if payment.state in PAID_STATES and payment.receipt is not None and not payment.outcome_certain:
-        yield "it is paid with a receipt, and not certain"
+    if payment.state in PAID_STATES and money_sure(payment) and not payment.outcome_certain:
+        yield "it is paid for sure, and not certain"
 
 
 def _evidence(found: Evidence, _: Instruments) -> Iterator[str]:

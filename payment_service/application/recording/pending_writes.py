@@ -8,7 +8,7 @@ from uuid import UUID
 
 import structlog
 
-from payment_service.alarms import TAKEN_BACK
+from payment_service.alarms import SUCCESS_UNBACKED, TAKEN_BACK
 from payment_service.application.recording.refund_ledger import RefundLedger
 from payment_service.domain.cases import CaseKind
 from payment_service.domain.payment import Payment
@@ -23,10 +23,16 @@ from payment_service.store.evidence import EndedCase, ExchangeRow, NewCase, Rece
 from payment_service.store.inbox import NewCallback, ReplayRow
 from payment_service.store.payments import Stored
 from payment_service.store.pipeline import COMMIT, Connection, Statement, run_together
-from runtime.alarms import raise_alarm
+from runtime.alarms import Alarm, raise_alarm
 
 Key = TypeVar("Key", str, UUID, tuple[str, str], tuple[str, bytes])
 Row = TypeVar("Row")
+
+_ALARM_OF: Mapping[str, Alarm] = {
+    CaseKind.TAKEN_BACK: TAKEN_BACK,
+    CaseKind.UNBACKED_MONEY: SUCCESS_UNBACKED,
+}
+"""Cases that call a person as soon as they are opened."""
 
 _log = structlog.get_logger(__name__)
 
@@ -95,8 +101,8 @@ class PendingWrites:
             _log.info("refund changed", **change)
         for opened in self.opened:
             _log.warning("case opened", **opened)
-            if opened["case"] == CaseKind.TAKEN_BACK:
-                raise_alarm(TAKEN_BACK, payment_id=opened["payment_id"], reference=opened["reference"])
+            if (alarm := _ALARM_OF.get(str(opened["case"]))) is not None:
+                raise_alarm(alarm, payment_id=opened["payment_id"], reference=opened["reference"])
         for case in self.ended.values():
             said = "case ended by proof" if case.resolution is None else "case settled by an operator"
             _log.info(said, reference=case.reference, opened_by=case.fact_id, ended_by=case.by_fact)

@@ -4,18 +4,21 @@ The order keeps the promises. A turn of the shared budget comes first, and witho
 and tried at the next step. Then the claims to ask are committed, which moves each payment to its next time. Then the
 queries, with no transaction open. Then each answer that says something is told as a fact; the table decides what it
 does, under the lock, whatever has happened meanwhile. A process that dies in between only delays the next query.
+
+Money that only a callback has told of is asked about last: with turns that nobody who waits for an outcome is about to
+need.
 """
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import assert_never
 
 import structlog
 from opentelemetry import metrics, trace
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from payment_service.alarms import PROGRAM_FAULT
 from payment_service.application.calling.access_token import NoAccessToken, Token, get_token, token_refused
@@ -30,14 +33,22 @@ from payment_service.daraja.query import NotYet, QueriedPush, QueryAnswer, Token
 from payment_service.daraja.shortcodes import Shortcode
 from payment_service.domain.facts import ResultReported, Source
 from payment_service.domain.payment import Times
-from payment_service.domain.query_schedule import next_query_at
+from payment_service.domain.query_schedule import next_back_at, next_query_at
 from payment_service.security.sealing import CHECKOUT_REQUEST_ID, SealBroken
-from payment_service.store.push_queries import Claimed, claim_queries, count_due
+from payment_service.store.push_queries import (
+    Claimed,
+    claim_queries,
+    claim_unbacked,
+    count_due,
+    count_unbacked,
+)
 from payment_service.telemetry import remote_parent
 from runtime.alarms import raise_alarm
 
 BATCH = 20
 """Queries of one shortcode at once. Each ends within 15 s, so a step does within half a minute."""
+
+Claim = Callable[[AsyncConnection, str, datetime, int, Callable[[Claimed], datetime | None]], Awaitable[list[Claimed]]]
 
 _log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer("payment_service")
@@ -76,13 +87,20 @@ class Asked:
 
 async def query_pushes(tools: QueryTools) -> Asked:
     """Ask about the most urgent payments that are due, as many as the budget allows."""
+    now = tools.safaricom.clock()
     async with tools.engine.connect() as conn:
-        due = await count_due(conn, tools.safaricom.clock())
+        due = await count_due(conn, now)
+        unbacked = await count_unbacked(conn, now)
+        # A turn that is used now is there again by then: whoever is due until then needs it more.
+        needed = await count_due(conn, now + timedelta(seconds=1 / tools.budget.per_second)) if unbacked else due
+    spare = {number: count for number, count in unbacked.items() if needed.get(number, 0) == 0}
     # About a shortcode that is no longer configured nothing can be asked: it takes its passkey.
     known = tools.safaricom.shortcodes
-    steps = [await _ask_about(tools, known[number], n) for number, n in due.items() if number in known]
+    wanted = [(number, n, claim_queries) for number, n in due.items()]
+    wanted += [(number, n, claim_unbacked) for number, n in spare.items()]
+    steps = [await _ask_about(tools, known[number], n, claim) for number, n, claim in wanted if number in known]
     done = Asked(
-        due=sum(due.values()),
+        due=sum(due.values()) + sum(spare.values()),
         asked=sum(step.asked for step in steps),
         told=sum(step.told for step in steps),
         skipped=sum(step.skipped for step in steps),
@@ -92,7 +110,7 @@ async def query_pushes(tools: QueryTools) -> Asked:
     return done
 
 
-async def _ask_about(tools: QueryTools, shortcode: Shortcode, due: int) -> Asked:
+async def _ask_about(tools: QueryTools, shortcode: Shortcode, due: int, claim: Claim) -> Asked:
     wanted = min(due, BATCH)
     try:
         # Had before the claims: without one, nothing is asked and nothing is put off.
@@ -101,10 +119,10 @@ async def _ask_about(tools: QueryTools, shortcode: Shortcode, due: int) -> Asked
         _log.warning("queries postponed", cause=repr(error))
         return Asked(due, 0, 0, 0)
     turns = await tools.budget.take_up_to(shortcode.number, wanted)
-    skipped = due - turns if turns < wanted else 0
+    skipped = due - turns if turns < wanted and claim is claim_queries else 0
     if skipped:
         _skipped.add(skipped, {"shortcode": shortcode.number})
-    claimed = await _claim(tools, shortcode, turns) if turns else []
+    claimed = await _claim(tools, shortcode, turns, claim) if turns else []
     answers = await asyncio.gather(*(_settle(tools, shortcode, token, one) for one in claimed), return_exceptions=True)
     for one, answer in zip(claimed, answers, strict=True):
         if isinstance(answer, BaseException):
@@ -114,16 +132,18 @@ async def _ask_about(tools: QueryTools, shortcode: Shortcode, due: int) -> Asked
     return Asked(due, len(claimed), sum(isinstance(answer, Told) for answer in answers), skipped)
 
 
-async def _claim(tools: QueryTools, shortcode: Shortcode, most: int) -> list[Claimed]:
+async def _claim(tools: QueryTools, shortcode: Shortcode, most: int, claim: Claim) -> list[Claimed]:
     now = tools.safaricom.clock()
 
     def next_at(one: Claimed) -> datetime | None:
+        if claim is claim_unbacked:
+            return next_back_at(now, one.completed_at or now, tools.draw(), tools.times)
         deadlines = [one.expires_at] if one.hold_expire_at is None else [one.expires_at, one.hold_expire_at]
         watch_until = one.sent_at + tools.times.watch_for
         return next_query_at(now, one.asked, deadlines, watch_until, tools.draw(), tools.times)
 
     async with tools.engine.begin() as conn:
-        return await claim_queries(conn, shortcode.number, now, most, next_at)
+        return await claim(conn, shortcode.number, now, most, next_at)
 
 
 async def _settle(tools: QueryTools, shortcode: Shortcode, token: Token, one: Claimed) -> QueryAnswer | None:

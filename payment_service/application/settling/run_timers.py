@@ -20,7 +20,7 @@ from payment_service.domain.payment import Times
 from payment_service.domain.timers import Due, books_window, fact_when_due, is_orphan
 from payment_service.security.sealing import Sealer
 from payment_service.store.due_timers import claim_due_timers
-from payment_service.store.payments import Prompt, read_prompts
+from payment_service.store.prompts import Prompt, read_prompts
 from payment_service.store.pull_progress import books_cover
 
 LEASE = timedelta(seconds=10)

@@ -31,6 +31,17 @@ async def test_the_same_request_gives_the_same_payment(writers: Writers) -> None
     assert again.prompt is None, "a replay must not lead to a second send"
 
 
+async def test_amounts_above_the_one_that_is_set_are_to_be_backed_before_their_booking_is_confirmed(
+    database: Database, tmp_path: Path
+) -> None:
+    for above, waits in ((None, False), (500, False), (499, True), (0, True)):
+        async with running_writers(database.application_url, tmp_path, back_before_confirm_above=above) as writers:
+            created = await writers.create(CALLER, a_request(amount=500), None, None)
+        assert created.payment.back_first is waits
+        row = "SELECT back_first FROM payment_transactions WHERE payment_id = %s"
+        assert await rows_of(database, row, (created.payment.payment_id,)) == [(waits,)]
+
+
 async def test_one_request_from_many_callers_of_two_processes_makes_one_payment(
     database: Database, writers: Writers, tmp_path: Path
 ) -> None:

@@ -440,7 +440,7 @@ BREAKAGES: list[tuple[str, str, str, set[Invariant]]] = [
             f"UPDATE payment_transactions SET state = 'COMPLETED', money_case_open = false WHERE {OF}"
             f";DELETE FROM cases WHERE {OF}"
         ),
-        {Invariant.TAKEN_BACK, Invariant.BOOKS, Invariant.BOOKING, Invariant.LAST_EVENT},
+        {Invariant.TAKEN_BACK, Invariant.BOOKS, Invariant.BOOKING, Invariant.LAST_EVENT, Invariant.WAY_OUT},
     ),
 ]
 

@@ -12,7 +12,7 @@ from payment_service.application.settling.run_timers import TimerTools, run_time
 from payment_service.domain.facts import DeadlinePassed, PromptAccepted, SendClaimed
 from payment_service.domain.payment import Payment, State
 from payment_service.store.engines import read_engine
-from payment_service.store.payments import Prompt
+from payment_service.store.prompts import Prompt
 from tests.databases import Database
 from tests.rows import rows_of
 from tests.writers import Writers, WrongClock, a_request, caught_up, running_writers

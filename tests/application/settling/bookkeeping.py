@@ -28,7 +28,7 @@ from payment_service.daraja.shortcodes import PushRequest, Shortcode, ShortcodeK
 from payment_service.domain.facts import AnswerLost, Fact, PromptAccepted, SendClaimed
 from payment_service.domain.payment import Payment
 from payment_service.store.engines import read_engine
-from payment_service.store.payments import Prompt
+from payment_service.store.prompts import Prompt
 from tests.daraja_simulator.simulators import in_process, until
 from tests.databases import Database
 from tests.rows import rows_of

@@ -162,7 +162,7 @@ def failed_body(code: int) -> bytes:
 @pytest.mark.parametrize(
     ("first", "second", "state", "case"),
     [
-        (paid_body("RCPT000001"), failed_body(1), "COMPLETED", ("CONTRADICTION", False)),
+        (paid_body("RCPT000001"), failed_body(1), "COMPLETED", ("UNBACKED_MONEY", True)),
         (failed_body(1), paid_body("RCPT000001"), "COMPLETED", ("PAID_AFTER_FAILURE", False)),
         (failed_body(1), failed_body(1032), "FAILED", ("CONTRADICTION", False)),
         (paid_body("RCPT000001"), paid_body("RCPT000002"), "COMPLETED", ("SECOND_RECEIPT", True)),

@@ -25,6 +25,7 @@ from payment_service.daraja.fields import NAIROBI
 from payment_service.domain import pull_window
 from payment_service.domain.errors import BookingLocked, StoreUnavailable
 from payment_service.domain.facts import DeadlinePassed, ResultReported, Source, Verdict
+from payment_service.domain.payment import Payment
 from payment_service.domain.pull_spans import Slice
 from payment_service.domain.pull_window import Window
 from payment_service.security.sealing import EXCHANGE_REQUEST
@@ -109,6 +110,49 @@ async def test_a_second_payment_under_one_reference_is_a_money_case(books: Bookk
     await books.reader.read()
     assert await books.row(payment) == ("COMPLETED", books.paid[0], "CONFIRM")
     assert await books.cases() == [(payment.reference, "SECOND_RECEIPT", True, books.paid[1])]
+
+
+def told_by_callback(receipt: str) -> ResultReported:
+    return ResultReported("callback:paid", Source.CALLBACK, Verdict.PAID, "0", amount=500, receipt=receipt)
+
+
+async def backing(books: Bookkeeping, payment: Payment) -> tuple[Any, ...]:
+    query = "SELECT backing, version, due_at IS NULL FROM payment_transactions WHERE payment_id = %s"
+    return (await rows_of(books.database, query, (payment.payment_id,)))[0]
+
+
+async def test_a_success_that_only_a_callback_told_is_backed_by_the_books(books: Bookkeeping) -> None:
+    payment, prompt = await books.unpaid()
+    await books.push(prompt)
+    payment = await books.tell(payment, told_by_callback(books.paid[0]))
+    assert await backing(books, payment) == ("AWAITED", payment.version, False)
+    await books.reader.read()
+    assert await backing(books, payment) == ("BOOKS", payment.version, True)
+    assert await books.exchanges("pulled") == ["KNOWN"], "the row that backs it is kept beside it"
+    await books.reader.read_anew()
+    assert await books.exchanges("pulled") == ["KNOWN"]
+    assert await books.cases() == []
+
+
+async def test_the_books_do_not_back_an_invented_receipt(books: Bookkeeping) -> None:
+    forged, _ = await books.unpaid()
+    paid, prompt = await books.unpaid()
+    await books.push(prompt)
+    for payment in (forged, paid):
+        await books.tell(payment, told_by_callback(f"RCPTFORGE{payment.payment_id.int % 10}"))
+    await books.reader.read()
+    for payment in (forged, paid):
+        assert (await backing(books, payment))[0] == "AWAITED"
+    # The passenger did pay; the true receipt is money that a person has to look at.
+    assert await books.cases() == [(paid.reference, "SECOND_RECEIPT", True, books.paid[0])]
+
+
+async def test_the_books_do_not_back_a_receipt_of_somebody_elses_money(books: Bookkeeping) -> None:
+    payment, prompt = await books.unpaid()
+    await books.push(prompt, account_reference="SHOP77")
+    await books.tell(payment, told_by_callback(books.paid[0]))
+    await books.reader.read()
+    assert (await backing(books, payment))[0] == "AWAITED"
 
 
 async def test_other_systems_money_is_left_alone(books: Bookkeeping) -> None:

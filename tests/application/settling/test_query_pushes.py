@@ -9,7 +9,9 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
+import structlog
 from aiohttp import web
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -398,3 +400,83 @@ def skipped_in(reader: InMemoryMetricReader) -> int:
     collected = json.loads(reader.get_metrics_data().to_json())  # type: ignore[union-attr]  # there is one after an add
     (metric,) = collected["resource_metrics"][0]["scope_metrics"][0]["metrics"]
     return sum(int(point["value"]) for point in metric["data"]["data_points"])
+
+
+# Money that only a callback has told of.
+
+
+def told_by_callback(receipt: str = "TKA1B2C3D4") -> ResultReported:
+    return ResultReported("callback:paid", Source.CALLBACK, Verdict.PAID, "0", amount=500, receipt=receipt)
+
+
+async def test_a_success_that_only_a_callback_told_is_backed_by_a_query(asker: Asker) -> None:
+    payment = await asker.prompted()
+    await asker.settled(payment, ending="paid")
+    confirmed = await asker.tell(payment, told_by_callback())
+    assert await asker.row(payment, "backing", "booking_action") == ("AWAITED", "CONFIRM")
+    asker.clock.move(14 * 60)
+    assert (await query_pushes(asker.tools)).due == 0, "the books have their chance"
+    asker.clock.move(60)
+    assert await query_pushes(asker.tools) == Asked(due=1, asked=1, told=1, skipped=0)
+    assert await asker.row(payment, "backing", "back_at", "due_at") == ("QUERY", None, None)
+    assert await asker.row(payment, "version") == (confirmed.version,), "nobody has to hear of it"
+    assert await asker.cases(payment) == []
+    assert (await query_pushes(asker.tools)).due == 0
+
+
+async def test_a_forged_success_that_a_query_denies_is_a_money_case_and_an_alarm(asker: Asker) -> None:
+    payment = await asker.prompted()
+    await asker.settled(payment, ending="cancelled")
+    await asker.tell(payment, told_by_callback())
+    asker.clock.move(15 * 60)
+    with structlog.testing.capture_logs() as lines:
+        await query_pushes(asker.tools)
+    assert await asker.row(payment, "state", "backing", "money_case_open") == ("COMPLETED", "DOUBTED", True)
+    assert await asker.cases(payment) == ["UNBACKED_MONEY"]
+    assert [line["reference"] for line in lines if line.get("alarm") == "success_unbacked"] == [payment.reference]
+    asker.clock.move(86_400)
+    assert (await query_pushes(asker.tools)).due == 0, "a person looks now"
+
+
+async def test_a_success_that_nothing_backs_in_time_is_a_money_case(asker: Asker) -> None:
+    payment = await asker.prompted({"queries": ["4999"] * 20})
+    await asker.tell(payment, told_by_callback())
+    for _ in range(8):
+        (back_at,) = await asker.row(payment, "back_at")
+        if back_at is None:
+            break
+        assert isinstance(back_at, datetime)
+        asker.clock.now = back_at
+        assert (await query_pushes(asker.tools)).asked == 1
+        await run_timers(asker.steps)
+        assert await asker.cases(payment) == []
+    asker.clock.move(5)
+    await run_timers(asker.steps)
+    assert await asker.cases(payment) == ["UNBACKED_MONEY"]
+    assert await asker.row(payment, "backing", "due_at", "back_at") == ("DOUBTED", None, None)
+
+
+async def test_whoever_waits_for_an_outcome_is_asked_about_before_money_is_backed(asker: Asker) -> None:
+    paid = await asker.prompted()
+    await asker.settled(paid, ending="paid")
+    await asker.tell(paid, told_by_callback())
+    asker.clock.move(15 * 60 - 30)
+    waiting = await asker.prompted(booking_id="BK-WAITING", request_id="waiting")
+    asker.clock.move(30)
+    async with beside(asker, queries_per_minute=1) as slow:
+        assert await query_pushes(slow.tools) == Asked(due=1, asked=1, told=0, skipped=0)
+        assert len(await asker.answers(waiting)) == 1
+        asker.clock.move(10)
+        assert await query_pushes(slow.tools) == Asked(0, 0, 0, 0), "the next turn is wanted within its minute"
+    assert await asker.answers(paid) == []
+
+
+async def test_a_booking_that_waits_for_the_backing_is_confirmed_by_the_first_query(asker: Asker) -> None:
+    payment = await asker.prompted()
+    with psycopg.connect(asker.database.owner_url) as owner:
+        owner.execute("UPDATE payment_transactions SET back_first = true")
+    await asker.settled(payment, ending="paid")
+    waits = await asker.tell(payment, told_by_callback())
+    assert (waits.booking_action.value, waits.outcome_certain) == ("WAIT", False)
+    assert await query_pushes(asker.tools) == Asked(due=1, asked=1, told=1, skipped=0)
+    assert await asker.row(payment, "booking_action", "backing", "status_reason") == ("CONFIRM", "QUERY", None)

@@ -17,7 +17,7 @@ from payment_service.domain.payment import Payment
 from payment_service.security.sealing import SealBroken
 from payment_service.store.due_timers import claim_due_timers
 from payment_service.store.engines import read_engine
-from payment_service.store.payments import Prompt
+from payment_service.store.prompts import Prompt
 from tests.databases import Database
 from tests.rows import rows_of
 from tests.writers import Writers, a_request, caught_up

@@ -1,0 +1,291 @@
+"""A success that only a callback has told: what backs it, what denies it, and what follows when nothing does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from payment_service.domain.cases import CaseKind, OpenCase
+from payment_service.domain.facts import AnswerLost, BackingOverdue, Fact, RefundRequested, Verdict
+from payment_service.domain.findings import Finding
+from payment_service.domain.payment import Backing, BookingAction, Payment, State
+from payment_service.domain.query_schedule import next_back_at
+from payment_service.domain.reasons import Reason, customer_message
+from payment_service.domain.refund_ends import RefundDone, RefundFailed
+from payment_service.domain.standings import Standing, standing
+from payment_service.domain.transitions import Outcome
+from tests.domain import scenes
+from tests.domain.scenes import AMOUNT, CHECKOUT, CLAIM, MERCHANT, OTHER_ID, RECEIPT, REFUND, TIMES, seconds
+
+DOUBT = OpenCase(CaseKind.UNBACKED_MONEY, is_money=True, fact_id="opened", receipt=RECEIPT)
+LATER = timedelta(hours=1)
+
+
+def told_by_callback(*, back_first: bool = False) -> Payment:
+    start = scenes.clocked(scenes.created(), {"back_first": back_first})
+    return scenes.standing_in(Standing.COMPLETED_BY_CALLBACK, start=start)
+
+
+def tell(payment: Payment, fact: Fact, at: datetime | None = None, *cases: OpenCase) -> Outcome:
+    holder = payment.payment_id if payment.receipt else None
+    return scenes.tell(payment, fact, at or payment.updated_at + LATER, receipt_holder=holder, open_cases=cases)
+
+
+def doubted(payment: Payment) -> Payment:
+    """With the case that an operator has about it."""
+    return tell(payment, scenes.queried(scenes.cancelled())).payment
+
+
+SECOND_SOURCES = [
+    (scenes.query_paid(CHECKOUT), Backing.QUERY),
+    (scenes.pulled(), Backing.BOOKS),
+    (scenes.status_paid(MERCHANT), Backing.STATUS),
+]
+
+
+def test_a_success_by_callback_confirms_at_once_and_is_to_be_backed() -> None:
+    paid = told_by_callback()
+    assert (paid.backing, paid.booking_action, paid.outcome_certain) == (Backing.AWAITED, BookingAction.CONFIRM, True)
+    assert (paid.back_at, paid.query_at) == (paid.updated_at + TIMES.back_after, None)
+    assert paid.completed_at is not None
+    assert paid.due_at == paid.completed_at + TIMES.backed_within
+
+
+@pytest.mark.parametrize(("fact", "backing"), SECOND_SOURCES)
+def test_a_second_source_backs_it_without_news_for_anybody(fact: Fact, backing: Backing) -> None:
+    before = told_by_callback()
+    outcome = tell(before, fact)
+    after = outcome.payment
+    assert (after.backing, standing(after), outcome.case) == (backing, Standing.COMPLETED, None)
+    assert (after.due_at, after.back_at, after.query_at) == (None, None, None)
+    assert not outcome.changed(before)
+
+
+@pytest.mark.parametrize(("fact", "backing"), SECOND_SOURCES)
+def test_money_that_another_source_told_first_needs_no_other(fact: Fact, backing: Backing) -> None:
+    prompted = scenes.standing_in(Standing.PROMPTED)
+    after = scenes.tell(prompted, fact, prompted.updated_at + LATER).payment
+    assert (after.state, after.backing) == (State.COMPLETED, backing)
+    with_receipt = scenes.tell(after, scenes.paid(), after.updated_at).payment if after.receipt is None else after
+    assert (with_receipt.backing, standing(with_receipt)) == (backing, Standing.COMPLETED)
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [scenes.paid(), scenes.paid(checkout=CHECKOUT), scenes.paid(None), scenes.unknown()],
+    ids=["same receipt", "same receipt and the id", "no receipt", "unknown code"],
+)
+def test_no_second_callback_backs_the_first(fact: Fact) -> None:
+    before = told_by_callback()
+    assert tell(before, fact).payment == before
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        scenes.queried(scenes.cancelled()),
+        scenes.queried(scenes.failed()),
+        scenes.queried(scenes.uncertain()),
+        scenes.cancelled(),
+        scenes.failed(),
+    ],
+    ids=["query: cancelled", "query: failed", "query: no answer", "callback: cancelled", "callback: failed"],
+)
+@pytest.mark.parametrize("back_first", [False, True])
+def test_what_denies_it_is_a_money_case_and_takes_nothing_away(fact: Fact, back_first: bool) -> None:
+    before = told_by_callback(back_first=back_first)
+    outcome = tell(before, fact)
+    after = outcome.payment
+    assert outcome.case is not None
+    assert (outcome.case.kind, outcome.case.is_money) == (CaseKind.UNBACKED_MONEY, True)
+    assert (after.state, after.receipt, after.backing) == (State.COMPLETED, RECEIPT, Backing.DOUBTED)
+    action = BookingAction.REVIEW if back_first else BookingAction.CONFIRM
+    assert (after.booking_action, after.said_confirm) == (action, not back_first)
+    assert (after.due_at, after.back_at, after.query_at) == (None, None, None)
+
+
+def test_a_denial_of_money_that_is_backed_is_no_case_about_money() -> None:
+    outcome = tell(scenes.standing_in(Standing.COMPLETED), scenes.queried(scenes.cancelled()))
+    assert outcome.case is not None
+    assert (outcome.case.kind, outcome.case.is_money) == (CaseKind.CONTRADICTION, False)
+
+
+def test_one_doubt_is_one_case() -> None:
+    before = doubted(told_by_callback())
+    for fact in (scenes.queried(scenes.cancelled()), scenes.failed(), BackingOverdue()):
+        assert tell(before, fact, before.updated_at + timedelta(days=3), DOUBT).case is None
+
+
+def test_what_nothing_backs_in_time_is_a_money_case() -> None:
+    before = told_by_callback()
+    assert before.due_at is not None
+    early = tell(before, BackingOverdue(), before.due_at - seconds(1))
+    assert (early.payment, early.case) == (before, None)
+    outcome = tell(before, BackingOverdue(), before.due_at)
+    assert outcome.case is not None
+    assert (outcome.case.kind, outcome.payment.backing) == (CaseKind.UNBACKED_MONEY, Backing.DOUBTED)
+    assert (outcome.payment.due_at, outcome.payment.back_at) == (None, None)
+
+
+@pytest.mark.parametrize(("fact", "backing"), SECOND_SOURCES)
+@pytest.mark.parametrize("back_first", [False, True])
+def test_a_doubt_ends_with_its_proof(fact: Fact, backing: Backing, back_first: bool) -> None:
+    before = doubted(told_by_callback(back_first=back_first))
+    outcome = tell(before, fact, None, DOUBT)
+    assert outcome.ended == (DOUBT,)
+    assert (outcome.payment.backing, outcome.payment.money_case_open) == (backing, False)
+    assert outcome.payment.booking_action is BookingAction.CONFIRM
+
+
+def test_another_receipt_in_the_books_does_not_back_the_one_of_the_callback() -> None:
+    before = told_by_callback()
+    outcome = scenes.tell(before, scenes.pulled(scenes.OTHER_RECEIPT), before.updated_at + LATER)
+    assert outcome.case is not None
+    assert (outcome.case.kind, outcome.case.is_money) == (CaseKind.SECOND_RECEIPT, True)
+    assert (outcome.payment.backing, outcome.payment.due_at) == (Backing.AWAITED, before.due_at)
+
+
+# Ids that only a callback told.
+
+
+def lost_answer(checkout: str = "checkout-9") -> Payment:
+    """Its push was not answered: the callback brought the ids, and they may be those of a push of the forger's own."""
+    unanswered = scenes.standing_in(Standing.UNCERTAIN_NO_RESULT)
+    told = scenes.result(Verdict.PAID, "0", checkout=checkout, merchant="merchant-9", amount=AMOUNT, receipt=RECEIPT)
+    return scenes.tell(unanswered, told, unanswered.updated_at + seconds(20)).payment
+
+
+def test_what_is_asked_by_an_id_of_the_callback_backs_nothing() -> None:
+    before = lost_answer()
+    assert (before.ids_from_callback, before.back_at, before.query_at) == (True, None, None)
+    for fact in (scenes.query_paid("checkout-9"), scenes.status_paid("merchant-9")):
+        assert tell(before, fact).payment == before
+    assert tell(before, scenes.pulled()).payment.backing is Backing.BOOKS
+
+
+def test_the_answer_to_the_push_makes_the_ids_ours() -> None:
+    before = lost_answer(CHECKOUT)
+    answered = scenes.tell(before, scenes.accepted(CLAIM, CHECKOUT, "merchant-9"), before.updated_at).payment
+    assert answered.ids_from_callback is False
+    assert answered.back_at == before.updated_at + TIMES.back_after
+    assert tell(answered, scenes.query_paid(CHECKOUT)).payment.backing is Backing.QUERY
+
+
+def test_an_answer_with_ids_leaves_no_doubt_about_them() -> None:
+    prompted = scenes.led(scenes.standing_in(Standing.SENDING), scenes.accepted())
+    assert prompted.ids_from_callback is False
+    assert scenes.led(prompted, scenes.paid(checkout=CHECKOUT)).ids_from_callback is False
+    assert scenes.led(scenes.standing_in(Standing.SENDING), AnswerLost(CLAIM)).ids_from_callback is False
+
+
+# Backed before the booking is confirmed.
+
+
+def test_a_booking_that_waits_for_the_backing_is_asked_about_at_once() -> None:
+    paid = told_by_callback(back_first=True)
+    assert (paid.state, paid.booking_action, paid.outcome_certain) == (State.COMPLETED, BookingAction.WAIT, False)
+    assert (paid.reason, paid.query_at, paid.back_at) == (Reason.CONFIRMING, paid.updated_at, None)
+    sentence = customer_message("COMPLETED", paid.shown_reason, paid.booking_action.value, False, "en")
+    assert sentence == "We are confirming with M-Pesa. Please do not pay again."
+
+
+@pytest.mark.parametrize(("fact", "backing"), SECOND_SOURCES)
+def test_the_backing_confirms_the_booking(fact: Fact, backing: Backing) -> None:
+    before = told_by_callback(back_first=True)
+    outcome = tell(before, fact)
+    after = outcome.payment
+    assert (after.booking_action, after.reason, after.backing) == (BookingAction.CONFIRM, None, backing)
+    assert after.outcome_certain
+    assert outcome.changed(before), "callers wait for this"
+
+
+def test_a_booking_that_another_attempt_confirmed_meanwhile_is_paid_twice() -> None:
+    before = told_by_callback(back_first=True)
+    other = scenes.standing_in(Standing.COMPLETED, start=scenes.created(payment_id=OTHER_ID, attempt=2))
+    outcome = scenes.tell(
+        before, scenes.pulled(), before.updated_at + LATER, siblings=[other], receipt_holder=before.payment_id
+    )
+    assert outcome.case is not None
+    assert outcome.case.kind is CaseKind.DUPLICATE_PAYMENT
+    assert not outcome.payment.said_confirm
+
+
+# Operators.
+
+
+@pytest.mark.parametrize("back_first", [False, True])
+def test_an_operator_who_finds_the_money_backs_it(back_first: bool) -> None:
+    outcome = tell(doubted(told_by_callback(back_first=back_first)), scenes.accept(RECEIPT), None, DOUBT)
+    assert outcome.ended == (DOUBT,)
+    assert (outcome.payment.backing, outcome.payment.booking_action) == (Backing.PERSON, BookingAction.CONFIRM)
+
+
+@pytest.mark.parametrize("back_first", [False, True])
+def test_an_operator_who_does_not_find_it_frees_the_seat(back_first: bool) -> None:
+    before = doubted(told_by_callback(back_first=back_first))
+    outcome = tell(before, scenes.dismiss(), None, DOUBT)
+    after = outcome.payment
+    assert (outcome.ended, outcome.changed(before)) == ((DOUBT,), True)
+    refuted = (State.COMPLETED, Backing.REFUTED, BookingAction.RELEASE)
+    assert (after.state, after.backing, after.booking_action) == refuted
+    assert (after.due_at, after.back_at, after.query_at) == (None, None, None)
+    assert tell(after, scenes.pulled()).payment.backing is Backing.BOOKS, "proof is not lost for it"
+
+
+def test_accepting_late_money_says_nothing_of_what_backs_it() -> None:
+    expired = scenes.standing_in(Standing.EXPIRED)
+    late = scenes.tell(expired, scenes.paid(), expired.updated_at + LATER)
+    case = OpenCase(CaseKind.LATE_PAYMENT, is_money=True, fact_id="opened", receipt=RECEIPT)
+    accepted = tell(late.payment, scenes.accept(RECEIPT), None, case).payment
+    assert (accepted.booking_action, accepted.backing) == (BookingAction.CONFIRM, Backing.AWAITED)
+    assert accepted.due_at == late.payment.due_at
+
+
+# Refunds.
+
+
+def test_money_that_mpesa_sent_back_was_there() -> None:
+    before = doubted(told_by_callback())
+    asked = tell(before, RefundRequested(REFUND), None, DOUBT)
+    assert (asked.payment.state, asked.ended) == (State.REFUNDING, ())
+    done = tell(asked.payment, RefundDone(REFUND, AMOUNT), None, DOUBT)
+    assert (done.payment.state, done.ended, done.payment.money_case_open) == (State.REFUNDED, (DOUBT,), False)
+
+
+def test_a_refund_that_failed_leaves_the_money_to_be_backed() -> None:
+    asked = tell(told_by_callback(), RefundRequested(REFUND)).payment
+    assert (asked.due_at, asked.back_at) == (None, None)
+    failed = tell(asked, RefundFailed(REFUND)).payment
+    assert (standing(failed), failed.backing) == (Standing.COMPLETED_BY_CALLBACK, Backing.AWAITED)
+    assert failed.due_at is not None
+
+
+def test_only_an_operator_who_had_a_case_backs_money() -> None:
+    before = told_by_callback()
+    outcome = tell(before, scenes.accept(RECEIPT), None, replace(DOUBT, fact_id="another"))
+    assert (outcome.payment, outcome.row) == (before, None)
+    refunding = tell(doubted(before), RefundRequested(REFUND), None, DOUBT).payment
+    refused = tell(refunding, scenes.accept(RECEIPT), None, DOUBT)
+    assert (refused.refused, refused.row) == (True, Finding.BACKED_BY_PERSON)
+
+
+# When to ask.
+
+
+def test_it_is_asked_about_at_a_falling_rate_and_once_more_before_the_end() -> None:
+    told_at = scenes.START
+    at: datetime | None = told_at + TIMES.back_after
+    moments = []
+    while at is not None:
+        moments.append(at - told_at)
+        at = next_back_at(at, told_at, 0.0, TIMES)
+    minutes = [moment.total_seconds() / 60 for moment in moments]
+    assert minutes[:-1] == [15, 30, 60, 120, 240, 480, 960]
+    assert moments[-1] == TIMES.backed_within - TIMES.last_look_before
+
+
+def test_a_first_look_at_once_is_repeated_soon() -> None:
+    again = next_back_at(scenes.START, scenes.START, 0.0, TIMES)
+    assert again == scenes.START + TIMES.query_after / 2
