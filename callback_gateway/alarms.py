@@ -42,6 +42,13 @@ KEY_FILES_UNUSABLE = Alarm(
     "Put right what the line names: `callback-gateway serve --check-config` tries the same files. They are read again"
     " within seconds, and no restart is needed.",
 )
+CALLBACK_SOURCE_UNLISTED = Alarm(
+    "callback_source_unlisted",
+    "A callback with a true token came from an address that Safaricom is not known to call from. It was taken.",
+    "Somebody may have learned its URL: see whether `payment-service explain` finds the payment backed. If Safaricom"
+    " calls from there now, add the address to GATEWAY_CALLBACK_SOURCES. If it is your own proxy's, set"
+    " GATEWAY_PROXY_ADDRESSES. It is told once a minute at most; `callbacks` counts those since the last time.",
+)
 CERTIFICATE_EXPIRES = Alarm(
     "certificate_expires",
     "The gateway's certificate expires soon. After that the payment service lets the gateway in no more.",
@@ -80,6 +87,7 @@ ALARMS: tuple[Alarm, ...] = (
     CALLBACK_REJECTED,
     CALLBACK_KEYS_DIFFER,
     KEY_FILES_UNUSABLE,
+    CALLBACK_SOURCE_UNLISTED,
     CERTIFICATE_EXPIRES,
     TLS_FILES_UNUSABLE,
     SERVICE_REFUSES_GATEWAY,

@@ -17,6 +17,7 @@ from callback_gateway.delivery import Delivery
 from callback_gateway.edge import Edge, UnknownKeys, answer
 from callback_gateway.followed_keys import follow_keys
 from callback_gateway.forwarding import ForwardQueue, forward_callbacks
+from callback_gateway.sources import Sources, StrangeSources
 from callback_gateway.spool import Spool
 from callback_gateway.spool_folder import open_spool_folder
 from runtime.callback_tokens import CallbackKeys, load_callback_keys
@@ -76,6 +77,8 @@ async def run_gateway(settings: GatewaySettings, keys: CallbackKeys) -> AsyncIte
             body_time_s=settings.body_time_s,
             core=health,
             unknown_keys=UnknownKeys(),
+            sources=Sources(settings.proxy_addresses, settings.callback_sources),
+            strange_sources=StrangeSources(),
         )
         http = web.Server(lambda request: answer(edge, request))
         listener = await _listen(http, connections, settings.listen_address)

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from callback_gateway.sources import SAFARICOM, Networks, NetworksSetting
 from runtime.serving import Address
 from runtime.settings import AddressSetting, FileSetting, ProgramSettings
 from runtime.tls import TlsFiles, TlsSettingsMissing, tls_files
@@ -35,6 +36,14 @@ class GatewaySettings(ProgramSettings):
     )
     callback_keys_file: Path = Field(
         description="file of the keys for callback tokens, the same as the payment service's"
+    )
+    proxy_addresses: NetworksSetting = Field(
+        default=Networks(),
+        description="addresses of the proxy in front, with commas between: what it says of the sender is believed",
+    )
+    callback_sources: NetworksSetting = Field(
+        default=SAFARICOM,
+        description="addresses and networks that callbacks are expected from; one from elsewhere is an alarm",
     )
     metrics_address: AddressSetting | None = Field(
         default=None, description="HOST:PORT of a page for Prometheus, with a listener of its own; empty: no page"

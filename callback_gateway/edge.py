@@ -24,6 +24,7 @@ from mpesa_payments.v1 import callback_service_pb2 as pb
 from callback_gateway.connections import Connections, EdgeConnection
 from callback_gateway.core_health import CoreHealth
 from callback_gateway.forwarding import ForwardQueue, Outcome
+from callback_gateway.sources import SOURCE_HEADER, Sources, StrangeSources
 from callback_gateway.spool import Spool
 from runtime.callback_tokens import CallbackKeys, key_unknown, kind_of
 
@@ -75,6 +76,8 @@ class Edge:
     body_time_s: float
     core: CoreHealth
     unknown_keys: UnknownKeys
+    sources: Sources
+    strange_sources: StrangeSources
 
 
 class BodyTooLarge(Exception):
@@ -127,9 +130,8 @@ async def _take_callback(edge: Edge, request: web.BaseRequest, kind: str, refere
         edge.counts["malformed"] += 1
         return _closing(400)
     edge.counts["received"] += 1
-    callback = pb.Callback(
-        kind=KINDS[kind], reference=reference, token=token, body=body, source_address=request.remote or ""
-    )
+    source = _source(edge, request)
+    callback = pb.Callback(kind=KINDS[kind], reference=reference, token=token, body=body, source_address=source)
     callback.receive_time.CopyFrom(_now())
     match await _secure(edge, callback):
         case Outcome.STORED:
@@ -146,6 +148,15 @@ async def _take_callback(edge: Edge, request: web.BaseRequest, kind: str, refere
             return _plain(503, b"")
         case outcome:
             assert_never(outcome)
+
+
+def _source(edge: Edge, request: web.BaseRequest) -> str:
+    """From where a callback with a true token came; a person is told where nobody expects one from there."""
+    source = edge.sources.of(request.remote, request.headers.getall(SOURCE_HEADER, []))
+    if edge.sources.is_strange(source):
+        edge.counts["strange_source"] += 1
+        edge.strange_sources.seen(source)
+    return source
 
 
 async def _read_body(request: web.BaseRequest, bytes_max: int) -> bytes:

@@ -685,6 +685,32 @@ FAULTS = (
         ("tests/application/settling/test_query_pushes.py::test_a_query_never_takes_a_success_back",),
     ),
     Fault(
+        "anybody may say from where a callback comes",
+        "callback_gateway/sources.py",
+        "if connected is None or not _within(connected, self.proxies) or len(told) != 1:",
+        "if connected is None or len(told) != 1:",
+        ("tests/callback_gateway/test_sources.py::test_nobody_else_tells_an_address",),
+    ),
+    Fault(
+        "a true callback from a strange address passes in silence",
+        "callback_gateway/edge.py",
+        "        edge.strange_sources.seen(source)",
+        "        pass",
+        (
+            (
+                "tests/callback_gateway/test_sources.py"
+                "::test_a_true_token_from_a_strange_address_is_taken_and_a_person_is_told"
+            ),
+        ),
+    ),
+    Fault(
+        "a proxy's log keeps the callbacks' paths",
+        "deploy/nginx.conf",
+        "$request_method $status",
+        "$request $status",
+        ("tests/deploy/test_proxies.py::test_nginx_logs_no_path",),
+    ),
+    Fault(
         "a success that a query denies passes",
         "payment_service/domain/transitions.py",
         "-       case    doubt     case      differs differs differs differs -       case      case",
