@@ -47,7 +47,8 @@ async def test_migrating_again_and_at_once_is_harmless(empty_database: tuple[Emb
 
 
 MERGED = Path(__file__).with_name("merged_migrations.sha256")
-"""The digest of every migration that somebody may have run, as `sha256sum` writes it."""
+"""The digests of migrations that somebody may have run, as `sha256sum` writes them: of all up to the newest listed one.
+A release lists all of its own."""
 
 
 def test_a_migration_that_was_merged_never_changes() -> None:
@@ -56,7 +57,7 @@ def test_a_migration_that_was_merged_never_changes() -> None:
     written = sorted(Path(migrations.__file__).parent.glob("versions/0*.py"))
     digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in written}
     assert {name: digests.get(name) for name in merged} == merged
-    unlisted = [file.name for file in written[:-1] if file.name not in merged]
+    unlisted = [file.name for file in written if file.name < max(merged) and file.name not in merged]
     assert not unlisted, f"in payment_service/store/migrations/versions: sha256sum {' '.join(unlisted)} >> {MERGED}"
 
 
