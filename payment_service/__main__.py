@@ -13,6 +13,7 @@ from rich.console import Console
 from payment_service.app import load_door
 from payment_service.app import serve as serve_payments
 from payment_service.commands.approvals import approvals
+from payment_service.commands.audit import audit
 from payment_service.commands.callbacks import replay as replay_one
 from payment_service.commands.casework import cases, payments, prompts
 from payment_service.commands.inspect import NotAllHolds
@@ -43,6 +44,7 @@ app.add_typer(refunds, name="refunds")
 app.add_typer(approvals, name="approvals")
 app.add_typer(risk, name="risk")
 app.add_typer(keys, name="keys")
+app.add_typer(audit, name="audit")
 
 Inspection = TypeVar("Inspection", bound=InspectionSettings)
 

@@ -18,6 +18,8 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from payment_service.alarms import TLS_FILES_UNUSABLE
+from payment_service.anchor_file import LOOK_SECONDS as ANCHOR_SECONDS
+from payment_service.anchor_file import AnchorTools, anchor_days
 from payment_service.application.calling.access_token import AccessToken
 from payment_service.application.calling.exchanges import keep_exchange
 from payment_service.application.calling.first_token import FirstToken, asking_until_had
@@ -224,8 +226,11 @@ def _parts(
     )
     timers = periodic_steps(settings, engine, clock, initiate, refunds, catching_up, door.certificate)
     following_step = partial(run_every, None, KEYS_SECONDS, partial(follow_keys, following))
-    steps: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = (feed.run, reads.points.run, *timers, following_step)
-    return _Parts(core, writers, refunds, FirstToken(send.safaricom.tokens), steps)
+    steps: list[Callable[[], Coroutine[Any, Any, None]]] = [feed.run, reads.points.run, *timers, following_step]
+    if settings.audit_anchor_file is not None:
+        anchoring = AnchorTools(settings.audit_anchor_file, database_url, credentials.keys.chain)
+        steps.append(partial(run_every, clock, ANCHOR_SECONDS, partial(anchor_days, anchoring)))
+    return _Parts(core, writers, refunds, FirstToken(send.safaricom.tokens), tuple(steps))
 
 
 def _refunds(

@@ -81,6 +81,15 @@ class InspectionSettings(OperatorSettings):
     keys_file: Path = Field(description="file of the service's own keys; made by payment-service create-keys")
 
 
+class AuditSettings(InspectionSettings):
+    """What anchoring the log takes besides: where its anchors are kept."""
+
+    audit_anchor_file: FileSetting = Field(
+        default=None,
+        description="file, outside the database, to which a line about the log of each day is appended; empty: none",
+    )
+
+
 class KeySettings(InspectionSettings):
     """What replacing keys takes besides: the keys that the gateways hold as well."""
 
@@ -140,7 +149,7 @@ class TimedSettings(InspectionSettings):
         )
 
 
-class PaymentSettings(TimedSettings, KeySettings, RiskSettings):
+class PaymentSettings(TimedSettings, KeySettings, AuditSettings, RiskSettings):
     """Read from PAYMENTS_* in the environment; flags win."""
 
     other_names: ClassVar[Mapping[str, str]] = dict.fromkeys(
@@ -369,6 +378,8 @@ class OwnerSettings(ProgramSettings):
     database_url: SecretStr = Field(description="postgresql://USER:PASSWORD@HOST:PORT/DATABASE of the owner")
     application_role: str = Field(default="", description="role that the service logs in as; empty: make none")
     application_password: SecretStr = Field(default=SecretStr(""), description="password of that role")
+    reader_role: str = Field(default="", description="role that check, explain and audit log in as; empty: make none")
+    reader_password: SecretStr = Field(default=SecretStr(""), description="password of that role")
 
     @field_validator("database_url")
     @classmethod

@@ -14,7 +14,14 @@ from payment_service.store.callers import others_at_work
 from payment_service.store.event_log import event_holds
 from payment_service.store.health import may_alter_events, schema_revision, server_version
 from payment_service.store.key_checks import KeyName, KeyProofs, add_checks, known_checks, newest_payment
-from payment_service.store.migrations import Schema, ensure_application_role, migrate, newest_revision, schema_found
+from payment_service.store.migrations import (
+    Schema,
+    ensure_application_role,
+    ensure_reader_role,
+    migrate,
+    newest_revision,
+    schema_found,
+)
 from payment_service.store.payments import PHONE_INDEX
 from runtime.key_rings import KeyRing
 from runtime.serving import StartRefused
@@ -182,6 +189,8 @@ def upgrade_database(settings: OwnerSettings) -> str:
         migrate(url)
         if settings.application_role:
             ensure_application_role(url, settings.application_role, settings.application_password.get_secret_value())
+        if settings.reader_role:
+            ensure_reader_role(url, settings.reader_role, settings.reader_password.get_secret_value())
     except (psycopg.Error, DBAPIError) as error:
         raise StartRefused(
             f"The database of PAYMENTS_OWNER_DATABASE_URL cannot be used: {first_line(error)}. What was done is kept:"

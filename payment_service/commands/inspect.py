@@ -32,7 +32,7 @@ class NotAllHolds(Exception):
 async def check(settings: InspectionSettings, since: datetime | None, console: Console) -> None:
     """Check every invariant and show the findings; NotAllHolds if any is violated."""
     keys = open_keys(settings.keys_file)
-    async with _reading(settings, keys) as conn:
+    async with reading(settings, keys) as conn:
         tallies = await check_invariants(Instruments(Sealer(keys), keys), conn, since)
     show_tallies(console, tallies)
     if any(tally.violations for tally in tallies.values()):
@@ -43,7 +43,7 @@ async def explain(settings: InspectionSettings, name: str, console: Console) -> 
     """Show the whole story of one payment."""
     keys = open_keys(settings.keys_file)
     try:
-        async with _reading(settings, keys) as conn:
+        async with reading(settings, keys) as conn:
             explanation = await explain_payment(Sealer(keys), conn, _name(name))
     except PaymentNotFound:
         raise StartRefused(f"No payment has the id or reference {redact_text(name)!r}.") from None
@@ -53,7 +53,7 @@ async def explain(settings: InspectionSettings, name: str, console: Console) -> 
 async def list_callbacks(settings: InspectionSettings, statuses: Sequence[str], most: int, console: Console) -> None:
     """Show the callbacks that are not applied, the oldest first."""
     keys = open_keys(settings.keys_file)
-    async with _reading(settings, keys) as conn:
+    async with reading(settings, keys) as conn:
         callbacks = await unsettled_callbacks(Sealer(keys), conn, statuses, most + 1)
     show_callbacks(console, callbacks[:most], more=len(callbacks) > most)
 
@@ -61,7 +61,7 @@ async def list_callbacks(settings: InspectionSettings, statuses: Sequence[str], 
 async def show_callback(settings: InspectionSettings, callback_id: UUID, console: Console) -> None:
     """Show all that is known of one callback."""
     keys = open_keys(settings.keys_file)
-    async with _reading(settings, keys) as conn:
+    async with reading(settings, keys) as conn:
         story = await explain_callback(Sealer(keys), conn, callback_id)
     if story is None:
         raise no_callback(callback_id)
@@ -74,7 +74,8 @@ def no_callback(callback_id: UUID) -> StartRefused:
 
 
 @contextlib.asynccontextmanager
-async def _reading(settings: InspectionSettings, keys: Keys) -> AsyncIterator[Connection]:
+async def reading(settings: InspectionSettings, keys: Keys) -> AsyncIterator[Connection]:
+    """The database as it is at one moment, for a command that reads it through; nothing can be written."""
     url = settings.database_url.get_secret_value()
     engine = read_engine(url)
     try:

@@ -6,7 +6,7 @@ decided in `application.invariants`; what of them a person may see, in
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
@@ -34,6 +34,15 @@ class PaymentProofs(NamedTuple):
     request_key_id: str
     checkout_index: bytes | None
     chain_hash: bytes
+
+
+class HourOfLog(NamedTuple):
+    """The events of one hour: how many, how many payments they begin, and a digest over who they are."""
+
+    events: int
+    payments: int
+    digest: str
+    """SHA-256 in hex, over payment id, version and hash of each, in that order."""
 
 
 class RequestProofs(NamedTuple):
@@ -93,9 +102,18 @@ class CallbackRow(NamedTuple):
     owner_state: str | None
 
 
+FIRST = UUID(int=0)
+"""Before every row."""
+
 _PROOFS = selected(PaymentProofs._fields, "p", phone_index="p.phone_index_a", checkout_index="p.checkout_index_a")
 _PAYMENTS_AFTER = f"""
 SELECT {_PROOFS} FROM payment_transactions p WHERE payment_id > %s ORDER BY payment_id LIMIT %s"""
+
+_FIRST_EVENT = "SELECT occurred_at FROM payment_events ORDER BY position LIMIT 1"
+_HOUR = """
+SELECT count(*), count(*) FILTER (WHERE version = 1), encode(sha256(coalesce(string_agg(
+    uuid_send(payment_id) || int4send(version) || hash, ''::bytea ORDER BY payment_id, version), ''::bytea)), 'hex')
+FROM payment_events WHERE occurred_at >= %s AND occurred_at < %s"""
 
 _SHARED_REQUEST_IDS = """
 SELECT DISTINCT p.payment_id FROM payment_transactions p
@@ -172,6 +190,27 @@ WHERE callback_id = ANY(%s) ORDER BY replayed_at"""
 _EXCHANGE = f"SELECT {', '.join(ExchangeRow._fields)} FROM daraja_exchanges"
 _EXCHANGES_AFTER = f"{_EXCHANGE} WHERE exchange_id > %s ORDER BY exchange_id LIMIT %s"
 _EXCHANGES_OF = f"{_EXCHANGE} WHERE payment_id = %s ORDER BY started_at, exchange_id LIMIT %s"
+
+
+async def moment(conn: Connection) -> datetime:
+    """The database's clock."""
+    row = await (await conn.execute("SELECT clock_timestamp()")).fetchone()
+    assert row is not None, "there is always a time"
+    now: datetime = row[0]
+    return now
+
+
+async def first_day_of_log(conn: Connection) -> date | None:
+    """The day in UTC of the first event; None while the log is empty."""
+    row = await (await conn.execute(_FIRST_EVENT)).fetchone()
+    return row[0].astimezone(UTC).date() if row is not None else None
+
+
+async def hour_of_log(conn: Connection, start: datetime) -> HourOfLog:
+    """The events of the hour that begins then."""
+    row = await (await conn.execute(_HOUR, (start, start + timedelta(hours=1)))).fetchone()
+    assert row is not None, "a count has a row"
+    return HourOfLog(*row)
 
 
 async def payments_after(conn: Connection, after: UUID, most: int) -> list[PaymentProofs]:

@@ -259,6 +259,7 @@ events = Table(
     PrimaryKeyConstraint("position", name="events_pk"),
     UniqueConstraint("payment_id", "version", name="events_one_per_version"),
     UniqueConstraint("payment_id", "fact_id", name="events_one_per_fact"),
+    Index("events_by_time", "occurred_at", postgresql_using="brin"),
 )
 
 inbox = Table(

@@ -48,6 +48,7 @@ FLOAT = "tests/application/refunding/test_ask_float.py"
 BOOKING_REFUNDS = "tests/application/refunding/test_refund_booking.py"
 SENT_REFUNDS = "tests/application/refunding/test_send_refunds.py"
 TAKEN_BACK = "tests/domain/test_taken_back.py"
+AUDIT = "tests/commands/test_audit.py"
 ROTATION = "tests/application/rekeying/test_rotation.py"
 IDENTITY = "tests/rpc/test_identity.py"
 CORE_CHANNEL = "tests/callback_gateway/test_core_channel.py"
@@ -2021,6 +2022,34 @@ FAULTS = (
         "one.standing is Standing.FAILED and one.code == FLOAT_GONE for one in ended",
         "one.standing is Standing.DONE and one.code == FLOAT_GONE for one in ended",
         (f"{TRIPS}::test_a_run_stops_when_the_float_is_gone_and_when_refusals_follow_each_other",),
+    ),
+    Fault(
+        "an anchor leaves out which events there were",
+        "payment_service/store/audit.py",
+        "int4send(version) || hash, ''",
+        "int4send(version), ''",
+        (f"{AUDIT}::test_an_event_that_was_put_in_the_place_of_another_is_found",),
+    ),
+    Fault(
+        "a line of the anchors is taken out unseen",
+        "payment_service/application/inspecting/anchors.py",
+        "(anchor.previous, anchor.day) != (before.mac, before.day + DAY)",
+        "anchor.day < before.day",
+        (f"{AUDIT}::test_a_file_of_anchors_that_was_altered_is_found",),
+    ),
+    Fault(
+        "an hour of the log that has lost a payment passes for whole",
+        "payment_service/application/inspecting/anchors.py",
+        "            if found == then:",
+        "            if found.events <= then.events:",
+        (f"{AUDIT}::test_a_payment_that_is_gone_leaves_chains_that_hold_and_a_day_that_does_not",),
+    ),
+    Fault(
+        "the reader may read the access token",
+        "payment_service/store/migrations/versions/0025_readers.py",
+        "REVOKE ALL ON daraja_access_token FROM mpesa_payments_reader;",
+        "",
+        ("tests/store/test_roles.py::test_the_reader_reads_all_but_the_access_token_and_writes_nothing",),
     ),
     Fault(
         "a key is used that another process does not hold",

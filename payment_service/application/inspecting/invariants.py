@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from payment_service.application.inspecting.chains import broken_links, missing_versions
 from payment_service.application.inspecting.decided_cases import agreed_as_logged, asked_as_logged, settled_as_logged
 from payment_service.application.recording.request_encoding import fingerprint_holds
 from payment_service.application.settling.opened_bodies import NATIONAL_DIGITS
@@ -30,12 +31,11 @@ from payment_service.domain.payment import (
 from payment_service.domain.query_schedule import worth_asking
 from payment_service.domain.reasons import Reason
 from payment_service.domain.refund import Refund, RefundState, needed_refunds
-from payment_service.security.chain import START
 from payment_service.security.keys import Keys
 from payment_service.security.sealing import Sealer
 from payment_service.store.approvals import ApprovalRow
 from payment_service.store.audit import CaseRow, PaymentProofs, RequestProofs
-from payment_service.store.event_log import LoggedEvent, event_holds
+from payment_service.store.event_log import LoggedEvent
 from payment_service.store.evidence import ReceiptRow
 from payment_service.store.payments import CHECKOUT_INDEX, PHONE_INDEX
 
@@ -110,9 +110,7 @@ _EDGES = edges()
 
 
 def _versions(found: Evidence, _: Instruments) -> Iterator[str]:
-    versions = [event.version for event in found.events]
-    if versions != list(range(1, found.row.version + 1)):
-        yield f"the row has version {found.row.version}, its events {_listed(versions)}"
+    yield from missing_versions(found.row.version, found.events)
 
 
 def _last_event(found: Evidence, _: Instruments) -> Iterator[str]:
@@ -146,15 +144,7 @@ def _last_event(found: Evidence, _: Instruments) -> Iterator[str]:
 
 
 def _chain(found: Evidence, tools: Instruments) -> Iterator[str]:
-    previous = START
-    for event in found.events:
-        if event.previous_hash != previous:
-            yield f"version {event.version} does not build on the event before it"
-        if not event_holds(event, tools.keys.chain):
-            yield f"version {event.version} is not what was hashed"
-        previous = event.hash
-    if found.row.chain_hash != previous:
-        yield "the row's hash is not that of its last event"
+    yield from broken_links(found.row.chain_hash, found.events, tools.keys.chain)
 
 
 def _order(found: Evidence, _: Instruments) -> Iterator[str]:
@@ -390,9 +380,3 @@ RULES: Mapping[Invariant, Rule] = {
 }
 """The rules over one payment. Sealed values, callbacks and the books are checked where they are read, in
 `check`."""
-
-
-def _listed(versions: Sequence[int]) -> str:
-    """A few of them are enough to know the gap by."""
-    shown = ", ".join(str(version) for version in versions[:20])
-    return f"{shown} …" if len(versions) > 20 else shown or "none"

@@ -1,7 +1,7 @@
 """Making and upgrading the schema, and the role that the service logs in as.
 
-Two roles from the first day: the owner runs migrations, the application reads
-and writes but cannot alter an event.
+Three roles: the owner runs migrations, the application reads and writes but
+cannot alter an event, the reader reads. The gateway has none.
 """
 
 import time
@@ -100,10 +100,19 @@ def newest_revision() -> str:
 
 def ensure_application_role(owner_url: str, role: str, password: str) -> None:
     """Let `role` log in with `password` and act as the application. Repeating it sets the password anew."""
+    _ensure_login(owner_url, role, password, "mpesa_payments_application")
+
+
+def ensure_reader_role(owner_url: str, role: str, password: str) -> None:
+    """Let `role` log in with `password` and read. Repeating it sets the password anew."""
+    _ensure_login(owner_url, role, password, "mpesa_payments_reader")
+
+
+def _ensure_login(owner_url: str, role: str, password: str, group: str) -> None:
     with psycopg.connect(owner_url, autocommit=True) as connection:
         exists = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone()
         verb = sql.SQL("ALTER" if exists else "CREATE")
         connection.execute(
             sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, sql.Identifier(role), sql.Literal(password))
         )
-        connection.execute(sql.SQL("GRANT mpesa_payments_application TO {}").format(sql.Identifier(role)))
+        connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(group), sql.Identifier(role)))
