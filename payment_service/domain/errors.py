@@ -200,7 +200,7 @@ class StoreUnavailable(PaymentsError):
 
 
 class BookingLocked(StoreUnavailable):
-    """Somebody else has kept a payment of this booking locked, and nothing was done."""
+    """Somebody else has kept this booking or phone locked, and nothing was done."""
 
 
 class Overloaded(PaymentsError):

@@ -116,7 +116,16 @@ _WITH_PIN = frozenset(
         Reason.PAYMENT_NOT_ALLOWED,
     }
 )
-_NOT_SHOWN = frozenset({Reason.PHONE_BUSY, Reason.PROMPT_FAILED, Reason.NOT_AN_MPESA_NUMBER})
+_NOT_SHOWN = frozenset(
+    {
+        Reason.PHONE_BUSY,
+        Reason.PROMPT_FAILED,
+        Reason.NOT_AN_MPESA_NUMBER,
+        Reason.PROVIDER_BUSY,
+        Reason.SERVICE_MISCONFIGURED,
+    }
+)
+"""M-Pesa or we are at fault, and the phone did not ring: no passenger is to pay for that with a wait."""
 
 
 def ring_of(state: State, reason: Reason | None, *, sent: bool, accepted: bool) -> Ring:
@@ -125,7 +134,9 @@ def ring_of(state: State, reason: Reason | None, *, sent: bool, accepted: bool) 
         return Ring.PAID if reason in UNDER_REVIEW else Ring.OPEN
     if state not in ENDED_UNPAID:
         return Ring.PAID
-    if not sent or (state is State.FAILED and (not accepted or reason in _NOT_SHOWN)):
+    # A push whose answer was lost may have rung. But nobody outside can bring that about, and after an outage of M-Pesa
+    # everybody who tried again would be refused.
+    if not sent or (not accepted and state in (State.FAILED, State.EXPIRED)) or reason in _NOT_SHOWN:
         return Ring.NONE
     return Ring.ANSWERED if reason in _WITH_PIN else Ring.UNANSWERED
 

@@ -2,8 +2,9 @@
 
 Prompts of a phone are counted in the rows of the payments themselves, so a limit holds exactly if nobody adds one
 between the count and the insert. So whoever makes a payment has the lock of its phone alone, from before the count to
-the end of the transaction. Two processes meet there only if they ring one phone at one moment. Prompts of a booking
-need no lock: the block of its live payment keeps others out.
+the end of the transaction. Two processes meet there only if they ring one phone at one moment; nobody waits then, for
+the rest of a group is not to wait either: the request is answered as locked, and tried again. Prompts of a booking need
+no lock: the block of its live payment keeps others out.
 
 A caller asks for very many, so there is no lock and no count of rows for one: a counter is raised in the round trip
 that commits, and a constraint of its table lets no counter pass its limit. Whoever meets the constraint runs again.
@@ -24,12 +25,13 @@ from payment_service.store.risk_tables import risk_decisions
 from payment_service.store.time_ordered_ids import MADE_WITHIN, first_id_at
 
 PROMPTS_MAX: Final = 128
-"""Prompts of one phone that are looked at, the newest. The limits that can be set are below that."""
+"""Prompts of one phone that are looked at, the newest. The numbers of prompts that can be set are below that; shillings
+are those of these prompts."""
 _KEY_BYTES: Final = 4
 
-# Keys of two halves, as the locks of request ids have; the number is "ring" in ASCII. Two phones with one key wait for
-# each other without need, and no harm is done.
-_LOCK_PHONES = "SELECT count(pg_advisory_xact_lock(1919512167, key)) FROM unnest($1::int[]) AS keys (key)"
+# Keys of two halves, as the locks of request ids have; the number is "ring" in ASCII. Of two phones with one key one is
+# tried again without need, and no harm is done.
+_LOCK_PHONES = "SELECT key FROM unnest($1::int[]) AS keys (key) WHERE NOT pg_try_advisory_xact_lock(1919512167, key)"
 
 _READ = (
     "p.phone_index_a, p.caller, p.booking_id, p.amount, p.created_at, p.state, p.status_reason,"
@@ -120,9 +122,13 @@ class CountedPrompt(NamedTuple):
 
 
 def lock_phones(phones: Iterable[bytes]) -> Statement:
-    """Have these phones alone until the end of the transaction."""
-    keys = {int.from_bytes(phone[:_KEY_BYTES], "big", signed=True) for phone in phones}
-    return Statement(_LOCK_PHONES, (array_of(sorted(keys)),))
+    """Have these phones alone until the end of the transaction; a row for each key that somebody else has."""
+    return Statement(_LOCK_PHONES, (array_of(sorted(set(map(phone_key, phones)))),))
+
+
+def phone_key(phone: bytes) -> int:
+    """What the lock of a phone goes by."""
+    return int.from_bytes(phone[:_KEY_BYTES], "big", signed=True)
 
 
 def prompts_of_phones(phones: Iterable[bytes], since: datetime) -> Statement:

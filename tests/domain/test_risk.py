@@ -157,7 +157,9 @@ def test_the_list_goes_before_the_rules_for_as_long_as_it_says(listed: Listed, r
         (State.FAILED, Reason.PHONE_NUMBER_REFUSED, True, False, Ring.NONE),
         (State.FAILED, Reason.PHONE_BUSY, True, True, Ring.NONE),
         (State.FAILED, Reason.WRONG_PIN, True, True, Ring.ANSWERED),
-        (State.FAILED, Reason.SERVICE_MISCONFIGURED, True, True, Ring.UNANSWERED),
+        (State.FAILED, Reason.SERVICE_MISCONFIGURED, True, True, Ring.NONE),
+        (State.FAILED, Reason.PROVIDER_BUSY, True, True, Ring.NONE),
+        (State.EXPIRED, Reason.NO_ANSWER, True, False, Ring.NONE),
     ],
 )
 def test_what_a_payment_says_of_its_prompt(

@@ -136,9 +136,23 @@ FAULTS = (
     Fault(
         "two processes ring one phone once too often",
         "payment_service/store/risk.py",
-        "SELECT count(pg_advisory_xact_lock(1919512167, key)) FROM",
-        "SELECT count(key) FROM",
+        "WHERE NOT pg_try_advisory_xact_lock(1919512167, key)",
+        "WHERE false",
         (f"{WEIGHED}::test_of_two_processes_that_meet_at_the_limit_one_is_refused",),
+    ),
+    Fault(
+        "a phone that another process rings holds up the others",
+        "payment_service/store/risk.py",
+        "WHERE NOT pg_try_advisory_xact_lock(1919512167, key)",
+        "WHERE pg_advisory_xact_lock(1919512167, key) IS NULL",
+        (f"{WEIGHED}::test_a_phone_that_another_process_rings_holds_up_no_other_phone",),
+    ),
+    Fault(
+        "after an outage of M-Pesa nobody may try again",
+        "payment_service/domain/risk.py",
+        "(not accepted and state in (State.FAILED, State.EXPIRED))",
+        "(not accepted and state is State.FAILED)",
+        (f"{RISK}::test_what_a_payment_says_of_its_prompt",),
     ),
     Fault(
         "two processes let a caller through once too often",

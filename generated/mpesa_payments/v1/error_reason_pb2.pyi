@@ -207,6 +207,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED. A rule against unwanted prompts refuses this one;
     metadata "subject" (phone, booking or caller: what has had its share) and
     "rule". RetryInfo says how long to wait; without it, waiting does not help.
+    A prompt that is still open counts too, so a PIN entered there may end it
+    sooner. `retry_allowed_time` of a payment does not know of these rules.
     Nothing was made, no phone rang, and the request id stays free. Offer
     another way to pay, or, where the subject is a phone, another phone.
     Sample: {"reason": "TOO_MANY_PROMPTS", "domain": "mpesa-payments",
@@ -410,6 +412,8 @@ ERROR_REASON_TOO_MANY_PROMPTS: ErrorReason.ValueType  # 24
 """RESOURCE_EXHAUSTED. A rule against unwanted prompts refuses this one;
 metadata "subject" (phone, booking or caller: what has had its share) and
 "rule". RetryInfo says how long to wait; without it, waiting does not help.
+A prompt that is still open counts too, so a PIN entered there may end it
+sooner. `retry_allowed_time` of a payment does not know of these rules.
 Nothing was made, no phone rang, and the request id stays free. Offer
 another way to pay, or, where the subject is a phone, another phone.
 Sample: {"reason": "TOO_MANY_PROMPTS", "domain": "mpesa-payments",

@@ -26,7 +26,14 @@ from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.request_encoding import REQUEST_ENCODING, conflict, encoded, fingerprint
 from payment_service.domain.decisions import bar_to_new_attempt, first_row
-from payment_service.domain.errors import BookingBarred, PromptsStopped, RequestIdReused, RiskRefused, StoreUnavailable
+from payment_service.domain.errors import (
+    BookingBarred,
+    BookingLocked,
+    PromptsStopped,
+    RequestIdReused,
+    RiskRefused,
+    StoreUnavailable,
+)
 from payment_service.domain.facts import SendClaimed
 from payment_service.domain.findings import Surroundings
 from payment_service.domain.payment import Payment, PaymentRequest, PhoneWarning, RetryRequest, Times
@@ -84,7 +91,7 @@ class Created:
     """What to send; None for a replay: whoever made the payment sends it."""
 
 
-Decision = Created | RequestIdReused | BookingBarred | PromptsStopped | RiskRefused | None
+Decision = Created | RequestIdReused | BookingBarred | PromptsStopped | RiskRefused | BookingLocked | None
 """None: skipped by the insert, or beside another of its group, to be decided again."""
 
 
@@ -129,7 +136,7 @@ async def create_payment(
         match decision:
             case Created():
                 return decision
-            case RequestIdReused() | BookingBarred() | PromptsStopped() | RiskRefused():
+            case RequestIdReused() | BookingBarred() | PromptsStopped() | RiskRefused() | BookingLocked():
                 raise decision
             case None:
                 continue
@@ -160,6 +167,8 @@ async def create_payments(tools: CreatingTools, conn: Connection, group: Sequenc
         elif _names(new) & made_here:
             # To be decided beside the payment of its request or booking: a repeat is no business of any rule.
             decisions.append(None)
+        elif found.risk.is_locked(weighed[new.payment_id]):
+            decisions.append(BookingLocked())
         elif (refused := found.risk.weigh(weighed[new.payment_id], now)) is not None:
             decisions.append(refused)
         else:
@@ -218,7 +227,7 @@ async def _looked_up_again(
 
     def looked_up(new: NewPayment, decision: Decision) -> Decision:
         use = used.get((new.caller, new.request.request_id))
-        if use is None or isinstance(decision, Created | RequestIdReused):
+        if use is None or isinstance(decision, Created | RequestIdReused | BookingLocked):
             return decision
         if use.kept_id == use.payment_id:
             # A payment was made of it meanwhile: to be decided again, beside that payment.
@@ -267,13 +276,15 @@ async def _read(
     ]
     if candidates:
         statements.append(store.account_references_in_use(candidates, now - ACCOUNT_REFERENCE_UNIQUE_FOR))
-    bookings, requests, reading, switch, *others = (await run_together(conn, statements))[1 + len(lock) :]
+    results = (await run_together(conn, statements))[1:]
+    locked = {row[0] for result in results[: len(lock)] for row in result.rows}
+    bookings, requests, reading, switch, *others = results[len(lock) :]
     references, history = others[len(risk) :], read_history(tools.risk, weighed, others[: len(risk)])
     made = [store.earlier_payment(row, tools.sealer) for row in requests.rows]
     earlier = {(before.use.caller, before.use.request_id): before for before in made}
     taken = {row[0] for result in references for row in result.rows}
     attempts = [store.stored(row, tools.sealer).payment for row in bookings.rows]
-    weighing = RiskWeighing(tools.risk, history, now)
+    weighing = RiskWeighing(tools.risk, history, locked, now)
     return _Found(reading.rows[0][0], earlier, _by_booking(attempts), taken, stopping_turn(switch.rows), weighing)
 
 

@@ -4,7 +4,7 @@ What the rules go by is read in the round trip that reads everything else, and w
 that commits. A group's own requests count against each other in the order of their arrival.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -93,10 +93,16 @@ class RiskWeighing:
 
     policy: Policy
     history: History
+    locked: Set[int]
+    """The keys of phones that another process has at this moment."""
     read_at: datetime
     """For which stretches of time the callers' counters were read: the rules go by the same moment."""
     kept: list[KeptDecision] = field(default_factory=list)
     counted: list[CountedPrompt] = field(default_factory=list)
+
+    def is_locked(self, one: Weighed) -> bool:
+        """Whether another process is making a payment of this phone: its history may be another in a moment."""
+        return store.phone_key(one.phone) in self.locked
 
     def weigh(self, one: Weighed, now: datetime) -> RiskRefused | None:
         """Why a request is refused; None lets it through, and it counts from then on."""

@@ -21,6 +21,8 @@ from payment_service.domain.payment import CancelRequest, Payment, PaymentReques
 from payment_service.domain.reasons import Reason
 from payment_service.domain.risk import Limit, Mode, Policy, Rule, RulePolicy
 from payment_service.store.engines import connect_reader
+from payment_service.store.payments import PHONE_INDEX
+from payment_service.store.risk import phone_key
 from tests.databases import Database
 from tests.patience import PATIENCE_SECONDS
 from tests.rows import count, rows_of
@@ -89,12 +91,30 @@ async def test_of_two_processes_that_meet_at_the_limit_one_is_refused(
         await stopping.execute(f"SELECT pg_advisory_xact_lock({LOG_LOCK})")
         first = asyncio.ensure_future(asked(one))
         await waiting_for_locks(database, 1)
+        # In one group: what is asked of another phone comes as far as the lock of the log.
         second = asyncio.ensure_future(asked(other))
+        third = asyncio.ensure_future(asked(other, a_request(phone_number="254722000001"), caller="another"))
         await waiting_for_locks(database, 2)
         await stopping.rollback()
         answers = await asyncio.gather(first, second, return_exceptions=True)
+        await third
     assert sorted(type(answer).__name__ for answer in answers) == ["Payment", "RiskRefused"], answers
-    assert await count(database, "payment_transactions") == 1
+    assert await count(database, "payment_transactions") == 2
+
+
+async def test_a_phone_that_another_process_rings_holds_up_no_other_phone(database: Database, tmp_path: Path) -> None:
+    async with (
+        running_writers(database.application_url, tmp_path, risk=UNANSWERED) as writers,
+        await psycopg.AsyncConnection.connect(database.owner_url) as another,
+    ):
+        request = a_request()
+        key = phone_key(writers.sealer.index(PHONE_INDEX, request.phone_number))
+        await another.execute("SELECT pg_advisory_xact_lock(1919512167, %s)", (key,))
+        held_up = asyncio.ensure_future(asked(writers, request))
+        await asked(writers, a_request(phone_number="254722000001"))
+        assert not held_up.done()
+        await another.rollback()
+        await held_up
 
 
 async def waiting_for_locks(database: Database, writers_waiting: int) -> None:
