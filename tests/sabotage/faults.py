@@ -743,11 +743,11 @@ FAULTS = (
         ("tests/domain/test_backing.py::test_what_nothing_backs_in_time_is_a_money_case",),
     ),
     Fault(
-        "a second callback backs the first",
-        "payment_service/domain/findings.py",
-        "    if known and independent and fact.receipt == payment.receipt:",
-        "    if known and fact.receipt == payment.receipt:",
-        ("tests/domain/test_backing.py::test_no_second_callback_backs_the_first",),
+        "a callback backs itself",
+        "payment_service/domain/effects.py",
+        "            return payment.backing or Backing.AWAITED",
+        "            return payment.backing or Backing.BOOKS",
+        ("tests/domain/test_backing.py::test_a_success_by_callback_confirms_at_once_and_is_to_be_backed",),
     ),
     Fault(
         "an id that the forger brought backs the forgery",
