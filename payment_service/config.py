@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from payment_service.backing_settings import BackingSettings
 from payment_service.daraja.shortcodes import (
     AMOUNT_MAX,
     MOBILE_NUMBER,
@@ -96,7 +97,7 @@ class KeySettings(InspectionSettings):
     callback_keys_file: Path = Field(description="file of the keys for callback tokens, the same as the gateway's")
 
 
-class TimedSettings(InspectionSettings):
+class TimedSettings(InspectionSettings, BackingSettings):
     """What deciding takes besides: the same times as the service's."""
 
     expire_after_s: float = Field(default=120, gt=0, le=3600, description="from the send to EXPIRED, seconds")
@@ -113,18 +114,6 @@ class TimedSettings(InspectionSettings):
     )
     query_after_s: float = Field(
         default=30, gt=0, le=600, description="from a send to the first query about it, seconds; later ones follow"
-    )
-    back_after_s: float = Field(
-        default=900,
-        gt=0,
-        le=86_400,
-        description="from a success that only a callback told to the first query about it, seconds",
-    )
-    backed_within_s: float = Field(
-        default=86_400,
-        gt=0,
-        le=172_800,
-        description="from such a success to a case and an alarm, if no other source tells it, seconds",
     )
 
     @property
@@ -203,13 +192,6 @@ class PaymentSettings(TimedSettings, KeySettings, AuditSettings, RiskSettings):
     )
     b2c_command: Literal["BusinessPayment", "SalaryPayment", "PromotionPayment"] = Field(
         default="BusinessPayment", description="what Safaricom has set up that shortcode for"
-    )
-    back_before_confirm_above_kes: int | None = Field(
-        default=None,
-        ge=0,
-        le=AMOUNT_MAX,
-        description="above which amount a booking is confirmed only when another source than the callback has told of"
-        " the money; 0: always; empty: bookings are confirmed at once, and backed afterwards",
     )
     automatic_refund_max_kes: int = Field(
         default=0,

@@ -15,13 +15,7 @@ import structlog
 from uuid_utils.compat import uuid7
 
 from payment_service.application.collecting.account_references import drawn_references
-from payment_service.application.collecting.weigh_risk import (
-    RiskWeighing,
-    Weighed,
-    read_history,
-    risk_lock,
-    risk_reads,
-)
+from payment_service.application.collecting.weigh_risk import RiskWeighing, Weighed, read_history, risk_lock, risk_reads
 from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.request_encoding import REQUEST_ENCODING, conflict, encoded, fingerprint
