@@ -98,8 +98,8 @@ class Finding(StrEnum):
     REFUND_REST_DONE = "the refund of a part is proven, and no money is left"
     REFUND_FAILED = "the refund is proven to have failed"
     REFUND_PART_FAILED = "the refund of a part is proven to have failed"
-    RETURN_FAILED = "the refund has failed, and a person knows of it: it was begun for an open case, or was looked up"
-    RETURN_PART_FAILED = "the refund of a part has failed, and a person knows of it"
+    RETURN_FAILED = "the refund that was begun for an open case has failed"
+    RETURN_PART_FAILED = "the refund of a part that was begun for an open case has failed"
     REFUND_UNCLEAR = "nobody knows what became of the refund, or its results disagree"
     REFUND_OVERPAID = "money may have gone back twice, or by another way"
     TAKEN_BACK = "the books show the money as returned, and we did not ask for it"
@@ -172,9 +172,9 @@ def finding(payment: Payment, fact: Fact, around: Surroundings, now: datetime, t
             return Finding.REFUND_PART_ASKED if fact.part else Finding.REFUND_BY_CASE
         case CaseRefundFound():
             # Where the same money has gone back by another refund, the payment knows it already.
-            return _refund_ended(fact.means, known=True) if fact.means is not None else Finding.CASE_DISMISSED
+            return _refund_ended(fact.means, around) if fact.means is not None else Finding.CASE_DISMISSED
         case RefundDone() | RefundFailed():
-            return _refund_ended(fact, known=any(case.refund_id == fact.refund_id for case in around.open_cases))
+            return _refund_ended(fact, around)
         case RefundInDoubt():
             return Finding.REFUND_OVERPAID if fact.is_money else Finding.REFUND_UNCLEAR
         case TakenBack():
@@ -377,17 +377,19 @@ def _dismissed(payment: Payment, fact: CaseDismissed, around: Surroundings) -> F
             return Finding.CASE_DISMISSED
 
 
-def _refund_ended(fact: RefundEnd, *, known: bool) -> Finding:
-    """What a person knows of a failure, by the open case that it was begun for or by looking, needs no other case."""
+def _refund_ended(fact: RefundEnd, around: Surroundings) -> Finding:
+    """A failure leaves money here. The open case that the refund was begun for keeps it on a list; else a case opens,
+    also where an operator has found it out: the case that this settles was about the doubt."""
+    for_case = any(case.refund_id == fact.refund_id for case in around.open_cases)
     match fact:
         case RefundDone() if fact.part:
             return Finding.REFUND_REST_DONE if fact.the_rest else Finding.REFUND_PART_DONE
         case RefundDone():
             return Finding.REFUND_DONE
         case RefundFailed() if fact.part:
-            return Finding.RETURN_PART_FAILED if known else Finding.REFUND_PART_FAILED
+            return Finding.RETURN_PART_FAILED if for_case else Finding.REFUND_PART_FAILED
         case RefundFailed():
-            return Finding.RETURN_FAILED if known else Finding.REFUND_FAILED
+            return Finding.RETURN_FAILED if for_case else Finding.REFUND_FAILED
         case _:
             assert_never(fact)
 

@@ -124,9 +124,12 @@ WHERE t.reference = noted.reference AND t.fact_id = noted.fact_id AND t.settled_
 _VERSIONS = """coalesce((SELECT sum(s.version) FROM payment_transactions s
         WHERE s.booking_id = p.booking_id AND s.caller = p.caller), 0)::bigint"""
 _OPEN = "(SELECT count(*) FROM cases o WHERE o.payment_id = c.payment_id AND o.settled_at IS NULL)"
-# That which sends its money back, or the one that the case is about, which stands in its opening fact's id.
-_REFUND = """coalesce(c.refund_id,
-    CASE WHEN c.kind = 'REFUND' THEN substring(c.fact_id FROM '^refund-[a-z]+:([0-9a-f-]{36})')::uuid END)"""
+# That which sends its money back, or the one that the case is about, which stands in its opening fact's id. Where an
+# operator has found that a refund failed, it stands in the opening fact of the case that was settled by that.
+_NAMED = "substring({}.fact_id FROM '^refund-[a-z]+:([0-9a-f-]{{36}})')"
+_REFUND = f"""coalesce(c.refund_id, CASE WHEN c.kind = 'REFUND' THEN coalesce({_NAMED.format("c")},
+    (SELECT {_NAMED.format("o")} FROM cases o
+        WHERE o.case_id = substring(c.fact_id FROM '^case:([0-9a-f-]{{36}})')::uuid))::uuid END)"""
 _WORKED = selected(
     WorkedCase._fields,
     "c",

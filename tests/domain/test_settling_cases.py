@@ -14,7 +14,7 @@ import pytest
 
 from payment_service.domain.case_facts import CaseAccepted, CaseDismissed
 from payment_service.domain.case_rules import RULES, Resolution, deadline_of, rules_of
-from payment_service.domain.cases import CaseKind, OpenCase
+from payment_service.domain.cases import Case, CaseKind, OpenCase
 from payment_service.domain.facts import DeadlinePassed, Fact, RefundRequested, ResultReported, SiblingPaid, WatchEnded
 from payment_service.domain.findings import Finding
 from payment_service.domain.payment import (
@@ -26,6 +26,7 @@ from payment_service.domain.payment import (
     State,
     UnpaidProof,
 )
+from payment_service.domain.reasons import Reason
 from payment_service.domain.refund_ends import RefundFailed
 from payment_service.domain.standings import Standing, standing
 from payment_service.domain.transitions import Outcome
@@ -39,6 +40,8 @@ NOT_MONEY = (
     CaseKind.CONTRADICTION, CaseKind.PAID_AFTER_FAILURE, CaseKind.UNREAD_CALLBACK, CaseKind.OUTCOME_UNKNOWN,
     CaseKind.CALLBACK_GIVEN_UP, CaseKind.UNKNOWN_PAYMENT,
 )  # fmt: skip
+
+REFUND_CASE = Case(CaseKind.REFUND, is_money=False)
 
 
 def open_case(kind: CaseKind, fact_id: str = "opened", receipt: str | None = None) -> OpenCase:
@@ -457,20 +460,29 @@ def test_a_person_who_finds_that_nothing_went_back_gives_the_money_to_its_case_a
 
 
 @pytest.mark.parametrize(
-    ("returned", "the_rest", "column", "left"),
-    [(False, False, K, scenes.AMOUNT), (True, False, K, 100), (True, True, RD, 100)],
+    ("returned", "the_rest", "column", "left", "opened"),
+    [(False, False, K, scenes.AMOUNT, REFUND_CASE), (True, False, K, 100, None), (True, True, RD, 100, None)],
 )
 def test_what_is_found_of_a_part_leaves_the_payment_as_the_part_does(
-    returned: bool, the_rest: bool, column: Standing, left: int
+    returned: bool, the_rest: bool, column: Standing, left: int, opened: Case | None
 ) -> None:
     """`the_rest`: what was not in this part had gone back before."""
     paid, doubt = scenes.standing_in(K), open_case(CaseKind.REFUND, "doubt")
     asked = scenes.tell(paid, RefundRequested(scenes.REFUND, part=True), paid.updated_at).payment
     fact = scenes.found_refund(returned=returned, part=True, the_rest=the_rest, opened_by="doubt")
     outcome = scenes.tell(asked, fact, asked.updated_at, open_cases=[doubt])
-    assert (standing(outcome.payment), outcome.ended, outcome.case) == (column, (doubt,), None)
+    assert (standing(outcome.payment), outcome.ended, outcome.case) == (column, (doubt,), opened)
     assert scenes.AMOUNT - outcome.payment.refunded_amount == left
     assert not outcome.payment.refund_under_way
+
+
+def test_money_that_is_found_not_to_have_gone_back_stays_on_a_list_where_no_case_holds_it() -> None:
+    """A refund of late money that began by itself has ended the case of that money."""
+    paid, doubt = scenes.standing_in(K), open_case(CaseKind.REFUND, "doubt")
+    asked = scenes.tell(paid, RefundRequested(scenes.REFUND, by_itself=Reason.PAID_LATE), paid.updated_at).payment
+    fact = scenes.found_refund(returned=False, opened_by="doubt")
+    outcome = scenes.tell(asked, fact, asked.updated_at, open_cases=[doubt])
+    assert (standing(outcome.payment), outcome.ended, outcome.case) == (K, (doubt,), REFUND_CASE)
 
 
 def test_who_and_why_are_part_of_what_the_chain_vouches_for() -> None:

@@ -1388,11 +1388,21 @@ FAULTS = (
     Fault(
         "a return of the rest that fails leaves two cases for one matter",
         "payment_service/domain/findings.py",
-        "            return Finding.RETURN_PART_FAILED if known else Finding.REFUND_PART_FAILED",
+        "            return Finding.RETURN_PART_FAILED if for_case else Finding.REFUND_PART_FAILED",
         "            return Finding.REFUND_PART_FAILED",
         (
             f"{SETTLED_CASES}::test_the_return_of_a_rest_that_fails_gives_its_case_back_and_opens_no_other",
             f"{RETURNED}::test_the_rest_of_late_money_whose_return_fails_is_one_matter_still",
+        ),
+    ),
+    Fault(
+        "money that an operator finds not to have gone back stays here, and no list shows it",
+        "payment_service/domain/findings.py",
+        "    for_case = any(case.refund_id == fact.refund_id for case in around.open_cases)",
+        "    for_case = any(c.refund_id == fact.refund_id or c.kind == 'REFUND' for c in around.open_cases)",
+        (
+            f"{SETTLED_CASES}::test_money_that_is_found_not_to_have_gone_back_stays_on_a_list_where_no_case_holds_it",
+            f"{AUTOMATIC_RECORDED}::test_late_money_that_is_found_not_to_have_gone_back_stays_on_a_list",
         ),
     ),
     Fault(

@@ -17,6 +17,7 @@ from payment_service.application.inspecting.check import check_invariants
 from payment_service.application.inspecting.invariants import Instruments
 from payment_service.application.recording.record_facts import Submission
 from payment_service.domain.automatic_refunds import AutomaticRefunds
+from payment_service.domain.case_rules import Resolution
 from payment_service.domain.errors import (
     BookingLocked,
     CaseAlreadySettled,
@@ -29,6 +30,7 @@ from payment_service.domain.payment import BookingAction, LatePaymentPolicy, Pay
 from payment_service.domain.refund_facts import RefundClaimed, RefundReported, RefundVerdict
 from payment_service.store.engines import connect_reader
 from tests.application.casework.casefiles import only_case, open_cases, settle
+from tests.application.casework.test_uncertain_refunds import in_doubt
 from tests.databases import Database
 from tests.patience import PATIENCE_SECONDS
 from tests.rows import count, rows_of
@@ -269,6 +271,24 @@ async def test_money_that_an_operator_accepts_does_not_go_back_by_itself(databas
         assert [case.kind for case in await open_cases(process)] == ["DUPLICATE_PAYMENT"]
         assert await count(database, "refunds") == 0
         assert await broken(process, database) == []
+
+
+async def test_late_money_that_is_found_not_to_have_gone_back_stays_on_a_list(
+    database: Database, tmp_path: Path
+) -> None:
+    """Its own case has ended when its refund began. The answer is lost, and an operator finds no reversal."""
+    async with returning(database, tmp_path) as process:
+        payment = await process.tell(await expired(process), paid(RECEIPT))
+        assert payment.refund_id is not None
+        file = await in_doubt(process, payment, payment.refund_id)
+        await settle(process, file, Resolution.NOT_REFUNDED, why="the portal shows no reversal")
+        stands = "SELECT state, refund_status, refunded_amount, booking_action FROM payment_transactions"
+        assert await rows_of(database, stands) == [("COMPLETED", "FAILED", 0, "RELEASE")]
+        left = await only_case(process)
+        assert (left.case.kind, left.case.refund_id, left.case.refund_state) == ("REFUND", payment.refund_id, "FAILED")
+        assert await broken(process, database) == []
+        await settle(process, left, Resolution.DISMISS, why="sent from the portal")
+        assert await open_cases(process) == []
 
 
 async def test_a_policy_of_a_newer_release_leaves_late_money_to_a_person(database: Database, tmp_path: Path) -> None:
