@@ -27,6 +27,10 @@ def show_tallies(console: Console, tallies: Tallies) -> None:
             _line(console, _plain(f"          {violation.subject}: {violation.what}"))
         if (more := tally.violations - len(tally.shown)) > 0:
             _line(console, Text(f"          and {more} more"))
+        for unvouched in tally.unvouched:
+            _line(console, _plain(f"          not vouched for: {unvouched.subject}: {unvouched.what}"))
+        if (more := tally.unvouched_count - len(tally.unvouched)) > 0:
+            _line(console, Text(f"          and {more} more that are not vouched for"))
     broken = sum(tally.violations > 0 for tally in tallies.values())
     payments = tallies[Invariant.VERSIONS].checked
     summary = f"{broken} of {len(tallies)} do not hold" if broken else f"all {len(tallies)} hold"
@@ -95,7 +99,8 @@ def _verdict(tally: Tally) -> tuple[tuple[str, str], ...]:
 
 def _counted(tally: Tally) -> str:
     found = f", {tally.violations} violation{'s' * (tally.violations != 1)}" if tally.violations else ""
-    return f"{tally.checked} {tally.of}{found}"
+    unvouched = f", {tally.unvouched_count} not vouched for" if tally.unvouched_count else ""
+    return f"{tally.checked} {tally.of}{found}{unvouched}"
 
 
 def _standing(explanation: Explanation) -> list[str]:

@@ -2041,6 +2041,13 @@ FAULTS = (
         (f"{TRIPS}::test_the_plan_says_how_many_how_much_and_what_cannot_go_back_and_why",),
     ),
     Fault(
+        "the check accuses whoever asked for a refund under an earlier release",
+        "payment_service/application/inspecting/decided_cases.py",
+        "        if refund_request_id(due[fact_id], None, None) not in logged:",
+        "        if due[fact_id] is not None:",
+        (f"{BOOKING_REFUNDS}::test_what_an_earlier_release_logged_of_an_operators_refund_is_no_violation",),
+    ),
+    Fault(
         "a trip goes on when the float is gone",
         "payment_service/commands/trip_plan.py",
         "one.standing is Standing.FAILED and one.code == FLOAT_GONE for one in ended",

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final, TypeVar
 from uuid import UUID
 
-from payment_service.application.inspecting.invariants import RULES, Evidence, Instruments, Invariant
+from payment_service.application.inspecting.invariants import RULES, Evidence, Instruments, Invariant, unvouched_acts
 from payment_service.application.settling.accept_callbacks import BODY_INDEX, body_row_id, fact_id_of, fact_ids_of
 from payment_service.application.settling.record_pulled_rows import PULLED
 from payment_service.daraja.callback import read_callback
@@ -69,12 +69,21 @@ class Tally:
     checked: int = 0
     violations: int = 0
     shown: list[Violation] = field(default_factory=list)
+    unvouched: list[Violation] = field(default_factory=list)
+    """What nothing proves and nothing denies, and so is no violation; as many are kept."""
+    unvouched_count: int = 0
 
     def add(self, subject: str, what: str) -> None:
         """Count a violation, and keep it if there is room."""
         self.violations += 1
         if len(self.shown) < SHOWN_MAX:
             self.shown.append(Violation(subject, what))
+
+    def add_unvouched(self, subject: str, what: str) -> None:
+        """Count what nothing proves, and keep it if there is room."""
+        self.unvouched_count += 1
+        if len(self.unvouched) < SHOWN_MAX:
+            self.unvouched.append(Violation(subject, what))
 
 
 Tallies = Mapping[Invariant, Tally]
@@ -128,6 +137,8 @@ async def _check_payments(
             tally.checked += len(found.events) if invariant in _EVENT_RULES else 1
             for what in rule(found, tools):
                 tally.add(str(found.row.payment_id), what)
+        for what in unvouched_acts(found):
+            tallies[Invariant.ACTS].add_unvouched(str(found.row.payment_id), what)
 
 
 async def _gathered(

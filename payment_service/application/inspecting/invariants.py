@@ -10,9 +10,15 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from uuid import UUID
 
 from payment_service.application.inspecting.chains import broken_links, missing_versions
-from payment_service.application.inspecting.decided_cases import agreed_as_logged, asked_as_logged, settled_as_logged
+from payment_service.application.inspecting.decided_cases import (
+    agreed_as_logged,
+    asked_as_logged,
+    asked_unvouched,
+    settled_as_logged,
+)
 from payment_service.application.recording.request_encoding import fingerprint_holds
 from payment_service.application.settling.opened_bodies import NATIONAL_DIGITS
 from payment_service.domain.cases import CaseKind
@@ -319,9 +325,17 @@ def _unread(found: Evidence, _: Instruments) -> Iterator[str]:
 
 def _acts(found: Evidence, _: Instruments) -> Iterator[str]:
     yield from settled_as_logged(found.cases, found.events)
-    kept = [(later.kept_id, request) for later, request in found.later_requests]
-    yield from asked_as_logged(kept, found.events)
+    yield from asked_as_logged(_kept(found), found.events)
     yield from agreed_as_logged(found.approvals, found.events)
+
+
+def unvouched_acts(found: Evidence) -> Iterator[str]:
+    """What `Invariant.ACTS` can neither find kept nor broken."""
+    yield from asked_unvouched(_kept(found), found.events)
+
+
+def _kept(found: Evidence) -> list[tuple[UUID, bytes]]:
+    return [(later.kept_id, request) for later, request in found.later_requests]
 
 
 def _refunds(found: Evidence, _: Instruments) -> Iterator[str]:

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import grpc
 import psycopg
 import pytest
 from mpesa_payments.v1 import operations_service_pb2 as pb
 from mpesa_payments.v1 import payment_pb2, payment_service_pb2
+from rich.console import Console
 
 from payment_service.application.inspecting.check import check_invariants
 from payment_service.application.inspecting.explain_payment import explain_payment
 from payment_service.application.inspecting.invariants import Instruments, Invariant
 from payment_service.application.recording.record_facts import Submission
 from payment_service.application.recording.request_encoding import KeptRequest, request_row
+from payment_service.commands.screens import show_tallies
 from payment_service.domain.booking_refunds import request_ids
+from payment_service.domain.facts import RefundRequested
 from payment_service.domain.payment import Payment
-from payment_service.domain.refund import RefundReason, RefundRequest
+from payment_service.domain.refund import RefundOrder, RefundReason, RefundRequest
 from payment_service.domain.refund_facts import RefundClaimed, RefundRefused, RefundReported, RefundVerdict
 from payment_service.store.engines import connect_reader
+from runtime.callback_tokens import new_reference
 from tests.application.casework.casefiles import late
 from tests.databases import Database
 from tests.rows import count, rows_of
@@ -150,6 +155,31 @@ async def test_whoever_rewrites_who_asked_or_why_is_found_out(
         )
         assert changed.rowcount == 1
     assert await broken() == [Invariant.ACTS]
+
+
+async def test_what_an_earlier_release_logged_of_an_operators_refund_is_no_violation(
+    process: Process, database: Database
+) -> None:
+    """It logged the refund alone, so nothing can be told of who asked."""
+    payment, refund_id = await completed(process), uuid4()
+    (request_id,) = request_ids(payment.payment_id, 0)
+    made = RefundRequest(request_id, payment.payment_id, RefundReason.BOOKING_CANCELLED, operator="amina", why=WHY)
+    order = RefundOrder(new_reference(), "174379", made.reason, None, possible=True, by_person=True)
+    kept = KeptRequest(refund_id, payment.caller, made)
+    await process.core.facts.submit(
+        Submission(RefundRequested(refund_id), payment.payment_id, request=kept, refund=order)
+    )
+    tools = Instruments(process.writers.sealer, process.writers.keys)
+    async with await connect_reader(database.application_url) as conn:
+        tallies = await check_invariants(tools, conn)
+    assert [invariant for invariant, tally in tallies.items() if tally.violations] == []
+    told = f"of refund {refund_id} the log does not tell which operator asked: earlier releases wrote it so"
+    assert [(one.subject, one.what) for one in tallies[Invariant.ACTS].unvouched] == [(str(payment.payment_id), told)]
+    screen = io.StringIO()
+    show_tallies(Console(file=screen, width=300), tallies)
+    shown = screen.getvalue()
+    assert f"not vouched for: {payment.payment_id}: {told}" in shown
+    assert f"all {len(tallies)} hold" in shown
 
 
 async def test_what_cannot_be_refunded_is_refused_with_its_cause_and_leaves_nothing(
