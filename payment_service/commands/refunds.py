@@ -18,7 +18,7 @@ from payment_service.commands.asking import As, Name, Output, Reason, Service, c
 from payment_service.commands.booking_list import ListedBooking, harmless, load_bookings
 from payment_service.commands.screens import show_line
 from payment_service.commands.trip_plan import WENT_BACK, Float, Passenger, covered, sum_of, to_ask_for
-from payment_service.commands.trip_run import Act, LineWrong, TripRun, floats_of, look_at, plan
+from payment_service.commands.trip_run import Act, LineWrong, TripRun, floats_of, go_through, look_at, plan
 from runtime.serving import StartRefused, refuse, run
 
 INTERRUPTED = 130
@@ -135,8 +135,8 @@ async def _send_back(stub: Any, act: Act, what: str, trip: dict[str, Passenger],
     if to_send.bookings and not wishes.yes:
         confirm(screens.question(to_send, act.reason))
     running = TripRun(stub, act, wishes.per_minute, trip, wanted, _Progress())
-    await running.go()
-    stopped = running.stopped or ("The float covers no more." if left_out.bookings else "")
+    left = await go_through(running, floats)
+    stopped = running.stopped or ("The float covers no more." if left else "")
     _report(trip, floats, stopped, wishes.output)
     if sum_of(trip.values(), *WENT_BACK).bookings < len(trip):
         raise _NotAll

@@ -144,6 +144,16 @@ def covered(trip: Iterable[Passenger], floats: Mapping[str, Float]) -> list[Pass
     return found
 
 
+def covered_by_now(
+    planned: Iterable[Passenger], trip: Mapping[str, Passenger], floats: Mapping[str, Float]
+) -> list[Passenger]:
+    """`covered` of the trip as it was planned, where some cannot be sent after all, such as what waits for a second
+    operator: their money stays in the float for the others. `trip` is by booking, as it stands by now.
+    """
+    sendable = [one for one in planned if trip[one.listed.booking_id].standing is not Standing.NOT_POSSIBLE]
+    return covered(sendable, floats)
+
+
 def why_to_stop(ended: Sequence[Passenger]) -> str:
     """Why no other refund is to be asked for, by those that have ended in this run, the latest last; empty to go on."""
     if any(one.standing is Standing.FAILED and one.code == FLOAT_GONE for one in ended):

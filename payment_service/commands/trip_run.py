@@ -5,7 +5,7 @@ and run again, also twice at once: each payment is refunded once.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from payment_service.commands.trip_plan import (
     Float,
     Passenger,
     Standing,
+    covered_by_now,
     passenger,
     refused,
     to_ask_for,
@@ -151,6 +152,23 @@ class TripRun:
         if found.standing is not Standing.UNDER_WAY:
             self.asked_at.pop(booking, None)
             self.ended.append(found)
+
+
+async def go_through(running: TripRun, floats: Mapping[str, Float]) -> list[Passenger]:
+    """Run over a trip, and on over those whom the float pays for after all; those who were to be asked for and are not.
+
+    No more goes back than the float had when it was looked at.
+    """
+    planned, further = list(running.trip.values()), list(running.wanted)
+    asked: set[str] = set()
+    while True:
+        running.wanted = further
+        asked |= {one.listed.booking_id for one in further}
+        await running.go()
+        now_covered = covered_by_now(planned, running.trip, floats)
+        further = [one for one in now_covered if one.listed.booking_id not in asked]
+        if running.stopped or not further:
+            return [one for one in to_ask_for(planned) if one.listed.booking_id not in asked]
 
 
 async def plan(stub: Any, bookings: Sequence[ListedBooking], act: Act) -> dict[str, Passenger]:

@@ -6,20 +6,23 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from mpesa_payments.v1 import operations_service_pb2 as pb
+from mpesa_payments.v1.money_pb2 import Money
 
+from payment_service.application.recording.record_facts import Submission
 from payment_service.commands.booking_list import ListedBooking
-from payment_service.commands.trip_plan import Standing, sum_of, to_ask_for
-from payment_service.commands.trip_run import UNDER_WAY_MAX, Act, RunTimes, TripRun, plan
+from payment_service.commands.trip_plan import Standing, covered, sum_of, to_ask_for
+from payment_service.commands.trip_run import UNDER_WAY_MAX, Act, RunTimes, TripRun, floats_of, go_through, plan
 from payment_service.commands.trip_screens import report_lines
+from payment_service.domain.refund_facts import RefundClaimed, RefundReported, RefundVerdict
 from tests.application.refunding.test_refund_booking import completed
 from tests.commands.started import command
 from tests.databases import Database
 from tests.rows import count
-from tests.rpc.processes import Process, paid, refused, sent
+from tests.rpc.processes import Process, paid, refused, running_process, sent
 
 WHY = "the bus to Kisumu broke down"
 UNPAID_YET = "No money of this payment is known to have arrived, and some may still come. Ask again later."
@@ -64,6 +67,53 @@ async def listed(process: Process, bookings: int) -> list[ListedBooking]:
         made = await process.create(booking_id=f"BK-{number}", request_id=f"p-{number}")
         await process.tell(made, *sent(number), paid(f"TKA1B2C{number:03}"))
     return [ListedBooking(number + 2, f"BK-{number}") for number in range(bookings)]
+
+
+class WithFloat:
+    """Passes calls on to the service, says what the float is, and has M-Pesa do each refund at once."""
+
+    def __init__(self, process: Process, available: int) -> None:
+        self._process = process
+        self._available = available
+
+    async def GetFloat(self, _asked: pb.GetFloatRequest, timeout: float) -> pb.GetFloatResponse:
+        return pb.GetFloatResponse(shortcode="174379", available=Money(currency_code="KES", units=self._available))
+
+    async def RefundBooking(self, asked: pb.RefundBookingRequest, timeout: float) -> pb.RefundBookingResponse:
+        answer: pb.RefundBookingResponse = await self._process.operations.RefundBooking(asked, timeout=timeout)
+        if answer.HasField("refund") and not asked.validate_only:
+            found = answer.payment.payment
+            done = RefundReported(f"callback:{found.payment_id}", RefundVerdict.DONE, "0", found.mpesa_receipt_number)
+            for fact in (RefundClaimed(uuid4()), done):
+                submission = Submission(fact, UUID(found.payment_id), refund_id=UUID(answer.refund.refund_id))
+                await self._process.writers.facts.submit(submission)
+        return answer
+
+
+async def test_a_group_that_waits_for_a_second_operator_leaves_its_float_to_the_rest_of_the_trip(
+    database: Database, tmp_path: Path
+) -> None:
+    async with running_process(database.application_url, tmp_path, approval_above=600) as process:
+        amounts = {"BK-1": 700, "BK-2": 500, "BK-3": 500}
+        for number, (booking, amount) in enumerate(amounts.items()):
+            made = await process.create(booking_id=booking, request_id=f"p-{number}", amount=amount)
+            await process.tell(made, *sent(number), paid(f"TKA1B2C{number:03}", amount))
+        service, act = WithFloat(process, 1_200), Act("amina", "", WHY)
+        trip = await plan(service, [ListedBooking(n + 2, booking) for n, booking in enumerate(amounts)], act)
+        floats = await floats_of(service, trip.values(), act)
+        wanted = covered(trip.values(), floats)
+        assert [one.listed.booking_id for one in wanted] == ["BK-1", "BK-2"]
+        running = TripRun(service, act, 60_000, trip, wanted, lambda _: None, RunTimes(look=0.05))
+        assert (await go_through(running, floats), running.stopped) == ([], "")
+        assert {booking: one.standing for booking, one in trip.items()} == {
+            "BK-1": Standing.NOT_POSSIBLE,
+            "BK-2": Standing.DONE,
+            "BK-3": Standing.DONE,
+        }
+        # Looked at anew, as by `refunds show`, what waits is not to be refunded.
+        again = await plan(service, [ListedBooking(2, "BK-1")], act)
+        assert again["BK-1"].standing is Standing.NOT_POSSIBLE
+        assert "waits for a second operator" in again["BK-1"].why
 
 
 async def test_a_trip_whose_refunds_are_held_up_stops_with_ten_under_way(process: Process, database: Database) -> None:

@@ -18,6 +18,7 @@ from payment_service.commands.trip_plan import (
     Standing,
     Sum,
     covered,
+    covered_by_now,
     passenger,
     refused,
     sum_of,
@@ -195,6 +196,17 @@ def test_the_float_pays_in_the_order_of_the_list_and_what_is_not_known_stops_nob
     assert list(float_lines({"174379": unknown}, Sum(0, 0))) == [
         "  float of 174379: not known. M-Pesa has not told it within 15 seconds."
     ]
+
+
+def test_what_waits_for_a_second_operator_takes_nothing_from_the_float_of_the_others() -> None:
+    """A group's booking takes nearly all of the float, until the service answers that it waits."""
+    group, others = replace(answered(1), amount=95_000), [replace(answered(n), amount=2_000) for n in range(2, 22)]
+    trip, floats = [group, *others], {"174379": Float("174379", 100_000)}
+    assert covered(trip, floats) == [group, *others[:2]]
+    by_now = {one.listed.booking_id: one for one in trip}
+    assert covered_by_now(trip, by_now, floats) == [group, *others[:2]]
+    by_now["BK-1"] = replace(group, standing=Standing.NOT_POSSIBLE)
+    assert covered_by_now(trip, by_now, floats) == others
 
 
 def test_a_run_stops_when_the_float_is_gone_and_when_refusals_follow_each_other() -> None:

@@ -44,6 +44,7 @@ PARTS = "tests/application/refunding/test_parts.py"
 REFUND_CALLS = "tests/application/refunding/test_refund_payment.py"
 RECORDED_REFUNDS = "tests/application/refunding/test_recorded_refunds.py"
 TRIPS = "tests/commands/test_trip_refunds.py"
+TRIP_RUNS = "tests/commands/test_refunds.py"
 FLOAT = "tests/application/refunding/test_ask_float.py"
 BOOKING_REFUNDS = "tests/application/refunding/test_refund_booking.py"
 SENT_REFUNDS = "tests/application/refunding/test_send_refunds.py"
@@ -2003,14 +2004,14 @@ FAULTS = (
         "payment_service/commands/trip_run.py",
         "turns >= 1 and len(self.asked_at) < UNDER_WAY_MAX",
         "turns >= 1 and len(self.asked_at) - self._older_than(self.times.result) < UNDER_WAY_MAX",
-        ("tests/commands/test_refunds.py::test_a_trip_whose_refunds_are_held_up_stops_with_ten_under_way",),
+        (f"{TRIP_RUNS}::test_a_trip_whose_refunds_are_held_up_stops_with_ten_under_way",),
     ),
     Fault(
         "a trip goes on beside a service that has forgotten it",
         "payment_service/commands/trip_run.py",
         "            raise LinesWrong([(listed.line, str(error))]) from error",
         "            found = not_possible(listed, str(error))",
-        ("tests/commands/test_refunds.py::test_a_service_that_has_forgotten_its_bookings_stops_the_run",),
+        (f"{TRIP_RUNS}::test_a_service_that_has_forgotten_its_bookings_stops_the_run",),
     ),
     Fault(
         "a list of bookings is shown as its bytes are",
@@ -2046,6 +2047,23 @@ FAULTS = (
         "        if refund_request_id(due[fact_id], None, None) not in logged:",
         "        if due[fact_id] is not None:",
         (f"{BOOKING_REFUNDS}::test_what_an_earlier_release_logged_of_an_operators_refund_is_no_violation",),
+    ),
+    Fault(
+        "a booking that waits for a second operator uses up the float of its trip",
+        "payment_service/commands/trip_plan.py",
+        "    return covered(sendable, floats)",
+        "    return covered(planned, floats) if sendable else []",
+        (
+            f"{TRIPS}::test_what_waits_for_a_second_operator_takes_nothing_from_the_float_of_the_others",
+            f"{TRIP_RUNS}::test_a_group_that_waits_for_a_second_operator_leaves_its_float_to_the_rest_of_the_trip",
+        ),
+    ),
+    Fault(
+        "who looks at a booking is not told that it waits for a second operator",
+        "payment_service/application/approving/ask_second_person.py",
+        "found.view.payment_id) if asked.only_look else None",
+        "found.view.payment_id) if False else None",
+        (f"{APPROVALS}::test_a_refund_above_the_amount_is_done_once_another_certificate_agrees",),
     ),
     Fault(
         "a trip goes on when the float is gone",

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
@@ -54,15 +55,23 @@ async def resolve_or_ask(
 async def refund_or_ask(
     tools: ApprovalTools, asked: BookingRefundRequest, proven: str, now: datetime
 ) -> tuple[BookingRefund, Approval | None]:
-    """The refund of a booking, or what it would be, with what waits for a second person.
+    """The refund of a booking, or what it would be, with what waits for a second person, also where it is looked at.
 
     Raises what `refund_booking` raises, and ApprovalWaits.
     """
     try:
-        return await refund_booking(tools.facts, tools.reads, tools.shortcodes, asked), None
+        found = await refund_booking(tools.facts, tools.reads, tools.shortcodes, asked)
+        return found, await _still_waiting(tools.reads, found.view.payment_id) if asked.only_look else None
     except NeedsApproval as needed:
         waiting = await _ask(tools.reads, needed.move, Person(proven, asked.operator, asked.why), now)
     return await refund_booking(tools.facts, tools.reads, tools.shortcodes, replace(asked, only_look=True)), waiting
+
+
+async def _still_waiting(reads: PaymentReads, payment_id: UUID) -> Approval | None:
+    """What waits about a payment; not where the facts have changed since, as it is asked for anew then."""
+    async with reading(reads) as connection:
+        waiting = await store.waiting_for(connection, payment_id)
+    return waiting if waiting is not None and waiting.seen == waiting.now else None
 
 
 async def _ask(reads: PaymentReads, move: MoneyMove, by: Person, now: datetime) -> Approval:

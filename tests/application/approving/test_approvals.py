@@ -65,6 +65,8 @@ async def test_a_refund_above_the_amount_is_done_once_another_certificate_agrees
     assert (waits.asked_by, waits.asker, waits.ask_reason) == (OPERATOR, "amina", WHY)
     assert asked.payment.payment.booking_action == payment_pb2.BOOKING_ACTION_CONFIRM, "the seat is not given up yet"
     assert (await count(database, "refunds"), await count(database, "caller_requests")) == (0, 0)
+    looked = await two.first.RefundBooking(refund(validate_only=True))
+    assert looked.approval.approval_id == waits.approval_id, "who only looks is told that it waits"
     again = await two.first.RefundBooking(refund())
     assert [again.approval.approval_id] == [one.approval_id for one in await two.waiting()]
 
