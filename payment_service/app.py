@@ -34,7 +34,8 @@ from payment_service.application.following.event_feed import EventFeed
 from payment_service.application.following.read_payments import payment_reads
 from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.group_commit import GroupCommit
-from payment_service.application.recording.record_facts import Recorded, RecordingTools, Submission, record_facts
+from payment_service.application.recording.record_facts import Recorded, Submission, record_facts
+from payment_service.application.recording.recording_tools import RecordingTools
 from payment_service.application.refunding.send_refunds import RefundTools, drain_refunds
 from payment_service.application.settling.accept_callbacks import AcceptTools
 from payment_service.application.settling.ask_status import StatusTools

@@ -15,6 +15,7 @@ from payment_service.application.recording import record_facts
 from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
+from payment_service.application.recording.recording_tools import RecordingTools
 from payment_service.application.settling.catching_up import CatchingUp
 from payment_service.domain.approvals import APPROVAL_ABOVE
 from payment_service.domain.automatic_refunds import AutomaticRefunds
@@ -101,7 +102,7 @@ async def running_writers(
     creating = create_payment.CreatingTools(
         sealer, keys.chain, keys.fingerprint, shortcode, clock, times, risk or {}, back_before_confirm_above
     )
-    recording = record_facts.RecordingTools(
+    recording = RecordingTools(
         sealer,
         keys.chain,
         keys.fingerprint,

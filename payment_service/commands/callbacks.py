@@ -11,6 +11,7 @@ from payment_service.application.recording import record_facts
 from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
+from payment_service.application.recording.recording_tools import RecordingTools
 from payment_service.application.settling.apply_kept_callbacks import CallbackNotFound, InboxTools, replay_callback
 from payment_service.commands.account import account
 from payment_service.commands.inspect import no_callback
@@ -33,7 +34,7 @@ async def replay(settings: TimedSettings, callback_id: UUID, reason: str, consol
         raise StartRefused(f"--reason has to say why, in at most {REASON_MAX} characters.")
     keys, url = open_keys(settings.keys_file), settings.database_url.get_secret_value()
     sealer, clock = Sealer(keys), DatabaseClock()
-    recording = record_facts.RecordingTools(sealer, keys.chain, keys.fingerprint, clock, settings.times)
+    recording = RecordingTools(sealer, keys.chain, keys.fingerprint, clock, settings.times)
     facts: GroupCommit[Submission, Recorded] = GroupCommit(
         "replay",
         partial(connect_writer, url, autocommit=True),

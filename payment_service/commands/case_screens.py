@@ -87,6 +87,9 @@ def show_approval(console: Console, answer: pb.GetApprovalResponse | pb.DecideAp
 def approval_question(one: pb.Approval) -> str:
     """What a second person is asked once, before it is done."""
     money = f"{_money(one.amount)}, receipt {one.mpesa_receipt_number}, of booking {one.booking_id}"
+    if one.to_payment_id:
+        where = f"to payment {one.to_payment_id} of booking {one.to_booking_id}"
+        return f"Move {money} {where}, as {one.asked_by} has asked for ({one.ask_reason})?"
     return f"Send {money} back to its payer, as {one.asked_by} has asked for ({one.ask_reason})?"
 
 
@@ -96,7 +99,8 @@ def _approval_line(one: pb.Approval) -> str:
     money = (
         f"{act} of {_money(one.amount)}, receipt {one.mpesa_receipt_number}, booking {one.booking_id} of {one.caller}"
     )
-    of_case = f", case {one.case_id}" if one.case_id else ""
+    of_case = f", to payment {one.to_payment_id} of booking {one.to_booking_id}" if one.to_payment_id else ""
+    of_case += f", case {one.case_id}" if one.case_id else ""
     asked = f"asked for by {one.asked_by} (as {one.asker}) {at(one.ask_time)}: {one.ask_reason}"
     decided = ""
     if one.HasField("decide_time"):
@@ -130,7 +134,7 @@ def show_found(console: Console, answer: pb.FindPaymentsResponse) -> None:
         _show(console, ["There are more than are shown here: --limit shows more of them."])
 
 
-def question(seen: pb.GetCaseResponse, resolution: str, receipt: str | None) -> str:
+def question(seen: pb.GetCaseResponse, resolution: str, receipt: str | None, to: str | None) -> str:
     """What an operator is asked once, before it is done."""
     case = seen.case
     money = _money(case.amount) if case.HasField("amount") else "the money"
@@ -145,6 +149,8 @@ def question(seen: pb.GetCaseResponse, resolution: str, receipt: str | None) -> 
         return f"Say for ever that refund {case.refund.refund_id} of {_money(case.refund.amount)} {back}?"
     if resolution == "return":
         return f"Send {money}{of} back to the payer, and away from {payment}?"
+    if resolution == "move":
+        return f"Ask a second operator to move {money}{of} from {payment} to payment {to or '(none)'}?"
     return f"Dismiss case {_kind(case)} about {money}{of} and {payment}?"
 
 
@@ -196,6 +202,7 @@ def _ways(case: pb.Case) -> list[str]:
         return []
     usual, *others = ways
     also = f", or {' or '.join(others)}" if others else ""
+    also += " (move with --to PAYMENT)" if "move" in ways else ""
     return [f"  To settle it: payment-service cases resolve {case.case_id} {usual} --etag {case.etag} --reason …{also}"]
 
 
@@ -237,6 +244,7 @@ def _name(payment: payment_pb2.Payment) -> str:
 def _act(act: pb.CaseAct) -> str:
     kind = pb.CaseAct.Kind.Name(act.kind).removeprefix("KIND_")
     receipt = f", receipt {act.mpesa_receipt_number}" if act.mpesa_receipt_number else ""
+    receipt += f", to payment {act.to_payment_id}" if act.to_payment_id else ""
     return f"  {at(act.act_time)}  {kind} by {act.operator}{receipt}: {act.reason}"
 
 

@@ -34,6 +34,7 @@ class Resolution(StrEnum):
     RETURN = "return"
     REFUNDED = "refunded"
     NOT_REFUNDED = "not-refunded"
+    MOVE = "move"
 
 
 Case = Annotated[str, typer.Argument(help="A case's id.")]
@@ -96,6 +97,7 @@ def resolve_case(
         str | None,
         typer.Option(help="The M-Pesa receipt of the money where the case names none, or of what went back."),
     ] = None,
+    to: Annotated[str | None, typer.Option("--to", help="With move: the id of the payment it belongs to.")] = None,
     yes: Yes = False,
     etag: Etag = None,
     operator: Name = None,
@@ -105,7 +107,7 @@ def resolve_case(
     """Settle a case, or send its money back. Shows it and asks once before; the booking is told what follows."""
 
     async def resolve(stub: Any) -> pb.ResolveCaseResponse:
-        seen = await _seen(stub, case, etag, yes, lambda file: screens.question(file, resolution.value, receipt))
+        seen = await _seen(stub, case, etag, yes, lambda file: screens.question(file, resolution.value, receipt, to))
         asked = pb.ResolveCaseRequest(
             case_id=case,
             etag=seen,
@@ -113,6 +115,7 @@ def resolve_case(
             operator=operator or account(),
             reason=reason,
             mpesa_receipt_number=receipt or "",
+            to_payment_id=to or "",
         )
         settled: pb.ResolveCaseResponse = await stub.ResolveCase(asked, timeout=CALL_SECONDS)
         return settled

@@ -23,6 +23,8 @@ class ApprovalAct(StrEnum):
     """The money of a case goes back to its payer."""
     REFUND = "REFUND"
     """The money of a booking goes back, without a case."""
+    MOVE = "MOVE"
+    """The money of a case goes to another payment."""
 
 
 class ApprovalState(StrEnum):
@@ -54,6 +56,9 @@ class MoneyMove:
     request_id: str | None = None
     part: bool = False
     """Only this amount of what is left of the payment."""
+    to_payment_id: UUID | None = None
+    """The payment that it goes to, and the version that this one had."""
+    seen_target: int | None = None
     seen: CaseMarks | None = None
     """How the case stood when it was asked for; None where the asker has seen the payment alone."""
 

@@ -20,10 +20,13 @@ class CaseAccepted:
     """Of the money: the case's own, or the one that the operator has found. None where it is the payment's already."""
     amount: int | None = None
     """Whole shillings, where the case tells them."""
+    moved_from: UUID | None = None
+    """The payment whose case it is, where the money belongs to this one instead."""
 
     @property
     def fact_id(self) -> str:
-        return settlement_id(self.case_id, "ACCEPT", self.operator, self.why, self.receipt)
+        act = "ACCEPT" if self.moved_from is None else "MOVED_HERE"
+        return settlement_id(self.case_id, act, self.operator, self.why, self.receipt, self.moved_from)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +37,20 @@ class CaseDismissed:
     opened_by: str
     operator: str
     why: str
+    moved_to: UUID | None = None
+    """The payment that its money belongs to, and goes to; so are the rest."""
+    receipt: str | None = None
+    amount: int | None = None
+    """Whole shillings; None where the case does not tell them."""
+    consent: str | None = None
+    """The mark of the second person who has agreed."""
 
     @property
     def fact_id(self) -> str:
-        return settlement_id(self.case_id, "DISMISS", self.operator, self.why, None)
+        if self.moved_to is None:
+            return settlement_id(self.case_id, "DISMISS", self.operator, self.why, None)
+        own = settlement_id(self.case_id, "MOVE", self.operator, self.why, self.receipt, self.moved_to)
+        return marked(own, self.consent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +105,11 @@ CaseDecided = CaseSettled | CaseReturned
 
 
 def settlement_id(
-    case_id: UUID, resolution: str, operator: str, why: str, receipt: str | None, refund_id: UUID | None = None
+    case_id: UUID, resolution: str, operator: str, why: str, receipt: str | None, beside: UUID | None = None
 ) -> str:
-    """Ends in a digest of who did what and why, so that the chain of the log vouches for it and names nobody."""
-    parts = [resolution, operator, why, receipt or "", *([str(refund_id)] if refund_id is not None else [])]
+    """Ends in a digest of who did what and why, so that the chain of the log vouches for it and names nobody.
+
+    `beside` is the refund that is begun, or the other payment.
+    """
+    parts = [resolution, operator, why, receipt or "", *([str(beside)] if beside is not None else [])]
     return f"case:{case_id}:{act_digest(parts)}"

@@ -28,6 +28,8 @@ class Resolution(StrEnum):
     """A refund that nobody could tell of has gone back to the payer: the M-Pesa portal shows it."""
     NOT_REFUNDED = "NOT_REFUNDED"
     """It has not: it counts as failed, and another one may be begun."""
+    MOVE = "MOVE"
+    """The money belongs to another payment of the same caller, which it settles: a second person has to agree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class CaseRules:
         return self.resolutions[0] if self.resolutions else None
 
 
-_ACCEPT, _DISMISS, _RETURN = Resolution.ACCEPT, Resolution.DISMISS, Resolution.RETURN
+_ACCEPT, _DISMISS, _RETURN, _MOVE = Resolution.ACCEPT, Resolution.DISMISS, Resolution.RETURN, Resolution.MOVE
 _PASSENGER_WAITS = timedelta(hours=2)
 """Money is here or may be, and a booking cannot go on before somebody decides."""
 _MONEY_WAITS = timedelta(hours=24)
@@ -67,12 +69,12 @@ RULES: Mapping[CaseKind, CaseRules] = {
         "Another amount came than was asked for. Accept it if it is enough for the booking; if not, return it.",
     ),
     CaseKind.UNCLAIMED_MONEY: CaseRules(
-        (_DISMISS, _ACCEPT),
+        (_DISMISS, _ACCEPT, _MOVE),
         _PASSENGER_WAITS,
         "Ask the passenger for the M-Pesa message. Accept if its receipt is the one of this case; else dismiss.",
     ),
     CaseKind.FOREIGN_IDS: CaseRules(
-        (_DISMISS, _ACCEPT),
+        (_DISMISS, _ACCEPT, _MOVE),
         _PASSENGER_WAITS,
         "The news names another request than this payment's. Look the receipt up in the M-Pesa portal. Accept the money"
         " only if it was paid for this booking.",
@@ -115,7 +117,7 @@ RULES: Mapping[CaseKind, CaseRules] = {
         " none has, accept one of them and return the other.",
     ),
     CaseKind.SECOND_RECEIPT: CaseRules(
-        (_DISMISS,),
+        (_DISMISS, _MOVE),
         _MONEY_WAITS,
         "The payment was told as paid twice, with two receipts. Look up both in the M-Pesa portal. If both are there,"
         " send the second money back; if only one is, nothing was paid twice. Dismiss then.",
@@ -183,7 +185,7 @@ def resolution_of(fact: CaseDecided) -> Resolution:
         case CaseAccepted():
             return Resolution.ACCEPT
         case CaseDismissed():
-            return Resolution.DISMISS
+            return Resolution.DISMISS if fact.moved_to is None else Resolution.MOVE
         case CaseReturned():
             return Resolution.RETURN
         case CaseRefundFound():

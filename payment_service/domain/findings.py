@@ -1,7 +1,6 @@
 """What a fact says about the payment it is told of: the row of the table it falls into.
 
-The table in `transitions` has one row per finding and one column per standing
-of the payment (`standings`). This file changes nothing.
+The table in `transitions` has a row for each finding and a column for each standing. This file changes nothing.
 """
 
 from collections.abc import Sequence
@@ -179,6 +178,9 @@ def finding(payment: Payment, fact: Fact, around: Surroundings, now: datetime, t
             return Finding.REFUND_OVERPAID if fact.is_money else Finding.REFUND_UNCLEAR
         case TakenBack():
             return _taken_back(payment, fact, around)
+        case CaseAccepted() if fact.moved_from is not None:
+            mine = around.receipt_holder in (None, fact.moved_from)
+            return Finding.CASE_ACCEPTED if mine else Finding.ACCEPTED_ANOTHERS
         case CaseAccepted():
             return _accepted(payment, fact, around)
         case CaseDismissed():

@@ -208,3 +208,5 @@ class RefundRefusal:
     bar: RefundBar
     left: int = 0
     """Whole shillings; what is promised is not left."""
+    target_version: int | None = None
+    """Of the payment that the money is to go to, where it is moved."""

@@ -52,6 +52,8 @@ def approval_message(approval: Approval) -> pb.Approval:
         decider=approval.decided_as or "",
         decide_reason=approval.decided_why or "",
         etag=etag_of(approval.seen),
+        to_payment_id=str(approval.to_payment_id) if approval.to_payment_id is not None else "",
+        to_booking_id=approval.to_booking_id or "",
     )
     if approval.decided_at is not None:
         message.decide_time.CopyFrom(timestamp(approval.decided_at))

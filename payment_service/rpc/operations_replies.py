@@ -202,6 +202,7 @@ def _act(act: CaseAct) -> pb.CaseAct:
         reason=act.reason,
         mpesa_receipt_number=act.mpesa_receipt_number or "",
         act_time=timestamp(act.acted_at),
+        to_payment_id=str(act.to_payment_id) if act.to_payment_id is not None else "",
     )
 
 

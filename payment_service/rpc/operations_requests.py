@@ -131,9 +131,10 @@ def parse_decision(message: pb.ResolveCaseRequest) -> CaseDecision:
     resolution = _RESOLUTIONS.get(message.resolution)
     fields.require("resolution", resolution, "expected one of the case's allowed_resolutions")
     receipt = receipt_in(fields, message.mpesa_receipt_number) if message.mpesa_receipt_number else None
+    to_payment_id = _id(fields, "to_payment_id", "a payment", message.to_payment_id) if message.to_payment_id else None
     fields.end()
     assert resolution is not None, "anything else has been refused"
-    return CaseDecision(case_id, seen, resolution, operator, why, receipt)
+    return CaseDecision(case_id, seen, resolution, operator, why, receipt, to_payment_id)
 
 
 def parse_approval_id(message: pb.GetApprovalRequest) -> UUID:

@@ -42,6 +42,9 @@ approvals = Table(
     Column("decided_as", Text()),
     Column("decided_why", Text()),
     when("decided_at"),
+    # Of the payment that the money goes to, where it does not go back: which one, and its version then.
+    Column("to_payment_id", Uuid()),
+    Column("seen_target", Integer()),
     PrimaryKeyConstraint("approval_id", name="approvals_pk"),
     CheckConstraint(
         "state IN ('WAITING', 'APPROVED', 'REFUSED', 'WITHDRAWN', 'OVERTAKEN')", name="approvals_state_known"

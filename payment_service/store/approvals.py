@@ -39,6 +39,8 @@ class Asked(NamedTuple):
     asked_as: str
     asked_why: str
     asked_at: datetime
+    to_payment_id: UUID | None
+    seen_target: int | None
 
 
 class Approval(NamedTuple):
@@ -71,6 +73,15 @@ class Approval(NamedTuple):
     now_case: int
     now_payments: int
     now_open_cases: int
+    to_payment_id: UUID | None
+    to_booking_id: str | None
+    seen_target: int | None
+    now_target: int | None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether everything stands as it did when it was asked for."""
+        return self.seen == self.now and self.seen_target == self.now_target
 
     @property
     def seen(self) -> CaseMarks:
@@ -92,6 +103,8 @@ class LockedApproval(NamedTuple):
     amount: Decimal
     asked_by: str
     state: str
+    to_payment_id: UUID | None
+    seen_target: int | None
 
 
 class Decided(NamedTuple):
@@ -135,9 +148,11 @@ _APPROVAL = f"""SELECT {
         now_case="coalesce(c.version, 0)",
         now_payments=_VERSIONS,
         now_open_cases=_OPEN,
+        to_booking_id="t.booking_id",
+        now_target="t.version",
     )
 } FROM approvals a JOIN payment_transactions p ON p.payment_id = a.payment_id
-LEFT JOIN cases c ON c.case_id = a.case_id"""
+LEFT JOIN cases c ON c.case_id = a.case_id LEFT JOIN payment_transactions t ON t.payment_id = a.to_payment_id"""
 _BY_ID = text(f"{_APPROVAL} WHERE a.approval_id = :approval_id")
 _WAITING_OF = text(f"{_APPROVAL} WHERE a.payment_id = :payment_id AND a.state = 'WAITING'")
 _WAITING = text(f"""{_APPROVAL} WHERE a.state = 'WAITING'

@@ -79,6 +79,8 @@ class CaseRow(NamedTuple):
     """Or returned."""
     returns: Sequence[tuple[str, str, str | None, str]]
     """(operator, why, receipt, refund id) of each time that an operator had its money sent back."""
+    moved_to: UUID | None
+    """The payment that an operator has moved its money to."""
 
 
 class CallbackRow(NamedTuple):
@@ -147,6 +149,7 @@ _CASE = selected(
     operator="a.operator",
     why="a.reason",
     accepted_receipt="a.mpesa_receipt_number",
+    moved_to="a.to_payment_id",
     returns="""(SELECT coalesce(json_agg(json_build_array(
         r.operator, r.reason, r.mpesa_receipt_number, r.refund_id) ORDER BY r.case_version), '[]')
         FROM case_acts r WHERE r.case_id = c.case_id AND r.refund_id IS NOT NULL)""",

@@ -52,6 +52,8 @@ class CaseAct(NamedTuple):
     acted_at: datetime
     refund_id: UUID | None = None
     """The refund by which the money is sent back."""
+    to_payment_id: UUID | None = None
+    """The payment that the money was moved to."""
 
 
 class CaseReturn(NamedTuple):
@@ -159,7 +161,8 @@ WITH taken AS (
     UPDATE cases SET owner = :operator, taken_at = :acted_at, version = version + 1
     WHERE case_id = :case_id AND version = :case_version AND settled_at IS NULL RETURNING version)
 INSERT INTO case_acts ({", ".join(CaseAct._fields)})
-SELECT :act_id, :case_id, taken.version, :act, :operator, :reason, :mpesa_receipt_number, :acted_at, :refund_id
+SELECT :act_id, :case_id, taken.version, :act, :operator, :reason, :mpesa_receipt_number, :acted_at, :refund_id,
+    :to_payment_id
 FROM taken RETURNING act_id""")
 _RECEIPT_KNOWN = text("""
 SELECT EXISTS (SELECT FROM mpesa_receipts WHERE receipt = :receipt)
@@ -191,9 +194,10 @@ def deciding_act(fact: CaseDecided, case_version: int, now: datetime) -> CaseAct
         act=resolution_of(fact),
         operator=fact.operator,
         reason=fact.why,
-        mpesa_receipt_number=None if isinstance(fact, CaseDismissed) else fact.receipt,
+        mpesa_receipt_number=fact.receipt,
         acted_at=now,
         refund_id=fact.refund_id if isinstance(fact, CaseReturned) else None,
+        to_payment_id=fact.moved_to if isinstance(fact, CaseDismissed) else None,
     )
 
 

@@ -85,8 +85,9 @@ _INSERT_CASES = inserting(
     f" WHERE cases.kind IN {UNAPPLIED_KINDS} AND EXCLUDED.kind NOT IN {UNAPPLIED_KINDS}",
 )
 _COUNT_RECEIPTS = """
-UPDATE mpesa_receipts AS t SET counted = true FROM unnest($1::text[], $2::uuid[]) AS own (receipt, payment_id)
-WHERE t.receipt = own.receipt AND t.payment_id = own.payment_id"""
+UPDATE mpesa_receipts AS t SET counted = true, payment_id = own.payment_id
+FROM unnest($1::text[], $2::uuid[]) AS own (receipt, payment_id)
+WHERE t.receipt = own.receipt AND (t.payment_id = own.payment_id OR NOT t.counted)"""
 _SETTLE_CASES = f"""
 UPDATE cases AS t SET settled_at = $3::timestamptz, version = t.version + 1
 FROM unnest($1::text[], $2::text[]) AS applied (reference, fact_id)
@@ -124,7 +125,7 @@ def insert_receipts(rows: Sequence[ReceiptRow]) -> Statement:
 
 
 def count_receipts(counted: Sequence[tuple[str, UUID]]) -> Statement:
-    """Let receipts count that were recorded for the payment in doubt: pairs of (receipt number, payment id)."""
+    """Let receipts count that were recorded in doubt, for this payment or another: pairs of (receipt, payment id)."""
     return Statement(_COUNT_RECEIPTS, columns_of(counted))
 
 

@@ -365,6 +365,7 @@ case_acts = Table(
     Column("mpesa_receipt_number", Text()),
     Column("refund_id", Uuid()),
     when("acted_at", nullable=False),
+    Column("to_payment_id", Uuid()),
     PrimaryKeyConstraint("act_id", name="case_acts_pk"),
     UniqueConstraint("case_id", "case_version", name="case_acts_one_per_version"),
 )

@@ -86,6 +86,8 @@ PLAIN_FACTS: list[Fact] = [
     scenes.dismiss(),
     *(scenes.found_refund(returned=returned, part=part) for returned in (False, True) for part in (False, True)),
     replace(scenes.found_refund(returned=True), means=None),
+    replace(scenes.dismiss(), moved_to=OTHER_ID, receipt=OTHER_RECEIPT, amount=scenes.AMOUNT),
+    replace(scenes.accept(OTHER_RECEIPT, "another's"), moved_from=OTHER_ID),
     *(RefundInDoubt(REFUND, "callback:9", is_money) for is_money in (False, True)),
     *(scenes.pulled(receipt, in_doubt=True) for receipt in (RECEIPT, OTHER_RECEIPT)),
 ]

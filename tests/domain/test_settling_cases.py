@@ -66,6 +66,7 @@ def settle(payment: Payment, case: OpenCase, resolution: Resolution, receipt: st
         Resolution.RETURN: scenes.send_back(receipt=receipt),
         Resolution.REFUNDED: scenes.found_refund(returned=True),
         Resolution.NOT_REFUNDED: scenes.found_refund(returned=False),
+        Resolution.MOVE: replace(scenes.dismiss(), moved_to=OTHER_ID, receipt=receipt, amount=scenes.AMOUNT),
     }
     fact = facts[resolution]
     return scenes.tell(payment, fact, payment.updated_at + timedelta(hours=1), open_cases=[case])
@@ -505,3 +506,17 @@ def test_a_deadline_that_passes_beside_an_open_case_settles_none() -> None:
         prompted, DeadlinePassed(), prompted.expires_at, open_cases=[open_case(CaseKind.UNCLAIMED_MONEY)]
     )
     assert outcome.ended == ()
+
+
+@pytest.mark.parametrize("column", [C, S, P, U0, U1, F0, X0, F, X, E])
+def test_money_that_is_moved_settles_the_payment_that_it_belongs_to(column: Standing) -> None:
+    moved = replace(
+        scenes.accept(OTHER_RECEIPT, "a case of another payment"), moved_from=OTHER_ID, amount=scenes.AMOUNT
+    )
+    before = scenes.standing_in(column)
+    outcome = scenes.tell(before, moved, before.updated_at + timedelta(hours=1), receipt_holder=OTHER_ID)
+    assert (outcome.payment.state, outcome.payment.receipt) == (State.COMPLETED, OTHER_RECEIPT)
+    assert outcome.payment.booking_action is BookingAction.CONFIRM
+    # It is another's in the meantime: proven there, or moved there by somebody else.
+    anothers = scenes.tell(before, moved, before.updated_at + timedelta(hours=1), receipt_holder=scenes.CASE)
+    assert (anothers.refused, anothers.row) == (True, Finding.ACCEPTED_ANOTHERS)

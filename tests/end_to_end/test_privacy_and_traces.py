@@ -102,9 +102,10 @@ async def test_the_callers_trace_runs_from_the_call_to_the_stored_callback(town:
         return found if any(line["event"] == "callback stored" for line in found) else None
 
     traced = await until(lines, "the line that says that the callback is stored")
-    assert [line["state"] for line in traced if line["event"] == "payment created"] == ["SENDING"]
+    (created,) = [line["state"] for line in traced if line["event"] == "payment created"]
     steps = [line["to_state"] for line in traced if line["event"] == "payment changed"]
-    assert steps == ["PROMPTED", "COMPLETED"]
+    # A busy process leaves the send to whoever comes to it first, which may be the other one.
+    assert [created, *steps] == ["SENDING", "PROMPTED", "COMPLETED"] or (created, steps[-1]) == ("CREATED", "COMPLETED")
     assert {line["trace_id"] for line in traced} == {trace_id}
     assert all(re.fullmatch("[0-9a-f]{16}", line["span_id"]) for line in traced if "span_id" in line)
     stored = traced[-1]

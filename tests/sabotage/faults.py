@@ -34,6 +34,7 @@ START = "tests/end_to_end/test_start.py"
 CASEWORK = "tests/application/casework/test_resolve_case.py"
 SETTLED_CASES = "tests/domain/test_settling_cases.py"
 APPROVALS = "tests/application/approving/test_approvals.py"
+MOVES = "tests/application/approving/test_moves.py"
 RETURNED = "tests/application/casework/test_return_money.py"
 FOUND_REFUNDS = "tests/application/casework/test_uncertain_refunds.py"
 REFUNDS = "tests/domain/test_refunds.py"
@@ -1444,7 +1445,7 @@ FAULTS = (
     Fault(
         "who settled a case can be altered",
         "payment_service/application/inspecting/decided_cases.py",
-        "(case.operator is None or case.settled_by not in _ends_due(case, cases))",
+        "(case.operator is None or settled_by not in _ends_due(case, cases))",
         "case.operator is None",
         (f"{CASEWORK}::test_the_check_notices_who_or_why_that_was_altered",),
     ),
@@ -1493,8 +1494,8 @@ FAULTS = (
     Fault(
         "a second person agrees on an old picture",
         "payment_service/application/approving/decide_approval.py",
-        "not approval.seen == approval.now == asked.seen",
-        "not approval.seen == approval.now",
+        "not (approval.is_current and asked.seen == approval.seen)",
+        "not approval.is_current",
         (f"{APPROVALS}::test_an_etag_of_another_picture_agrees_to_nothing",),
     ),
     Fault(
@@ -1510,6 +1511,34 @@ FAULTS = (
         "    for mark in due.keys() - logged.keys():",
         "    for mark in due.keys() - due.keys():",
         (f"{APPROVALS}::test_who_agreed_is_what_the_log_vouches_for",),
+    ),
+    Fault(
+        "money is moved to another caller's booking",
+        "payment_service/domain/case_moves.py",
+        "    if target.caller != source.caller:",
+        "    if target.caller == source.reference:",
+        (f"{MOVES}::test_money_is_not_moved_to_another_callers_booking",),
+    ),
+    Fault(
+        "money is moved by the consent to another move",
+        "payment_service/application/recording/approval_ledger.py",
+        "        same = (row.payment_id, row.case_id) == about and (row.to_payment_id, row.seen_target) == goes_to",
+        "        same = (row.payment_id, row.case_id) == about and bool(goes_to)",
+        (f"{MOVES}::test_the_writer_moves_money_once_and_by_the_consent_to_this_move_only",),
+    ),
+    Fault(
+        "money that was moved stays with the payment that it came from",
+        "payment_service/store/evidence.py",
+        "SET counted = true, payment_id = own.payment_id",
+        "SET counted = true",
+        (f"{MOVES}::test_a_second_payment_settles_the_booking_that_it_was_meant_for",),
+    ),
+    Fault(
+        "money that a payment stands on is moved away from it",
+        "payment_service/domain/case_moves.py",
+        "    if fact.receipt == source.receipt:",
+        "    if fact.receipt == source.reference:",
+        ("tests/domain/test_case_moves.py::test_where_money_may_go",),
     ),
     Fault(
         "the money of a case is sent back twice",

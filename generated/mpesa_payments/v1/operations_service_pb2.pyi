@@ -150,6 +150,11 @@ class _CaseResolutionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CaseRe
     by another one. Refused within a day from the send, when M-Pesa may still
     carry it out.
     """
+    CASE_RESOLUTION_MOVE: _CaseResolution.ValueType  # 6
+    """The money belongs to another payment of the same caller, which it settles as
+    ACCEPT would. It goes there once a second person has agreed; until then the
+    case stays open.
+    """
 
 class CaseResolution(_CaseResolution, metaclass=_CaseResolutionEnumTypeWrapper):
     """How a person settles a case."""
@@ -178,6 +183,11 @@ CASE_RESOLUTION_NOT_REFUNDED: CaseResolution.ValueType  # 5
 """It has not gone back: the refund counts as failed, and its money may be sent
 by another one. Refused within a day from the send, when M-Pesa may still
 carry it out.
+"""
+CASE_RESOLUTION_MOVE: CaseResolution.ValueType  # 6
+"""The money belongs to another payment of the same caller, which it settles as
+ACCEPT would. It goes there once a second person has agreed; until then the
+case stays open.
 """
 Global___CaseResolution: _TypeAlias = CaseResolution  # noqa: Y015
 
@@ -449,6 +459,8 @@ class CaseAct(_message.Message):
         """The operator found its refund done."""
         KIND_NOT_REFUNDED: CaseAct._Kind.ValueType  # 6
         """The operator found that its refund moved no money."""
+        KIND_MOVE: CaseAct._Kind.ValueType  # 7
+        """The operator had its money moved to another payment."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """What was done."""
@@ -467,12 +479,15 @@ class CaseAct(_message.Message):
     """The operator found its refund done."""
     KIND_NOT_REFUNDED: CaseAct.Kind.ValueType  # 6
     """The operator found that its refund moved no money."""
+    KIND_MOVE: CaseAct.Kind.ValueType  # 7
+    """The operator had its money moved to another payment."""
 
     KIND_FIELD_NUMBER: _builtins.int
     OPERATOR_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     MPESA_RECEIPT_NUMBER_FIELD_NUMBER: _builtins.int
     ACT_TIME_FIELD_NUMBER: _builtins.int
+    TO_PAYMENT_ID_FIELD_NUMBER: _builtins.int
     kind: Global___CaseAct.Kind.ValueType
     """What was done."""
     operator: _builtins.str
@@ -483,6 +498,8 @@ class CaseAct(_message.Message):
     """The receipt of the money that was accepted or returned, or that under
     which a refund was found done; otherwise empty.
     """
+    to_payment_id: _builtins.str
+    """The payment that the money was moved to; otherwise empty."""
     @_builtins.property
     def act_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -495,10 +512,11 @@ class CaseAct(_message.Message):
         reason: _builtins.str = ...,
         mpesa_receipt_number: _builtins.str = ...,
         act_time: _timestamp_pb2.Timestamp | None = ...,
+        to_payment_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["act_time", b"act_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_time", b"act_time", "kind", b"kind", "mpesa_receipt_number", b"mpesa_receipt_number", "operator", b"operator", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_time", b"act_time", "kind", b"kind", "mpesa_receipt_number", b"mpesa_receipt_number", "operator", b"operator", "reason", b"reason", "to_payment_id", b"to_payment_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -774,6 +792,7 @@ class ResolveCaseRequest(_message.Message):
     OPERATOR_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     MPESA_RECEIPT_NUMBER_FIELD_NUMBER: _builtins.int
+    TO_PAYMENT_ID_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """Required. Its id."""
     etag: _builtins.str
@@ -792,6 +811,10 @@ class ResolveCaseRequest(_message.Message):
     from the M-Pesa portal. With REFUNDED, that under
     which the money went back.
     """
+    to_payment_id: _builtins.str
+    """With MOVE, required: the payment that the money belongs to, of the same
+    caller; otherwise empty.
+    """
     def __init__(
         self,
         *,
@@ -801,10 +824,11 @@ class ResolveCaseRequest(_message.Message):
         operator: _builtins.str = ...,
         reason: _builtins.str = ...,
         mpesa_receipt_number: _builtins.str = ...,
+        to_payment_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "etag", b"etag", "mpesa_receipt_number", b"mpesa_receipt_number", "operator", b"operator", "reason", b"reason", "resolution", b"resolution"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "etag", b"etag", "mpesa_receipt_number", b"mpesa_receipt_number", "operator", b"operator", "reason", b"reason", "resolution", b"resolution", "to_payment_id", b"to_payment_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1365,6 +1389,8 @@ class Approval(_message.Message):
         """The money of a case goes back to its payer."""
         ACT_REFUND: Approval._Act.ValueType  # 2
         """The money of a booking goes back to its payer."""
+        ACT_MOVE: Approval._Act.ValueType  # 3
+        """The money of a case goes to another payment."""
 
     class Act(_Act, metaclass=_ActEnumTypeWrapper):
         """What is to be done."""
@@ -1375,6 +1401,8 @@ class Approval(_message.Message):
     """The money of a case goes back to its payer."""
     ACT_REFUND: Approval.Act.ValueType  # 2
     """The money of a booking goes back to its payer."""
+    ACT_MOVE: Approval.Act.ValueType  # 3
+    """The money of a case goes to another payment."""
 
     class _State:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -1430,6 +1458,8 @@ class Approval(_message.Message):
     DECIDE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     CHANGED_FIELD_NUMBER: _builtins.int
+    TO_PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    TO_BOOKING_ID_FIELD_NUMBER: _builtins.int
     approval_id: _builtins.str
     """Id of the approval, a UUID made by this service."""
     act: Global___Approval.Act.ValueType
@@ -1464,6 +1494,12 @@ class Approval(_message.Message):
     """Stands for everything as it was when it was asked for. Send it back with what
     you decide.
     """
+    to_payment_id: _builtins.str
+    """The payment that the money is to go to, where it does not go back; otherwise
+    empty.
+    """
+    to_booking_id: _builtins.str
+    """The booking of that payment."""
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
         """How much is to move."""
@@ -1504,10 +1540,12 @@ class Approval(_message.Message):
         decide_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
         changed: _abc.Iterable[_builtins.str] | None = ...,
+        to_payment_id: _builtins.str = ...,
+        to_booking_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "ask_time", b"ask_time", "decide_time", b"decide_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["act", b"act", "amount", b"amount", "approval_id", b"approval_id", "ask_reason", b"ask_reason", "ask_time", b"ask_time", "asked_by", b"asked_by", "asker", b"asker", "booking_id", b"booking_id", "caller", b"caller", "case_id", b"case_id", "changed", b"changed", "decide_reason", b"decide_reason", "decide_time", b"decide_time", "decided_by", b"decided_by", "decider", b"decider", "etag", b"etag", "mpesa_receipt_number", b"mpesa_receipt_number", "payment_id", b"payment_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act", b"act", "amount", b"amount", "approval_id", b"approval_id", "ask_reason", b"ask_reason", "ask_time", b"ask_time", "asked_by", b"asked_by", "asker", b"asker", "booking_id", b"booking_id", "caller", b"caller", "case_id", b"case_id", "changed", b"changed", "decide_reason", b"decide_reason", "decide_time", b"decide_time", "decided_by", b"decided_by", "decider", b"decider", "etag", b"etag", "mpesa_receipt_number", b"mpesa_receipt_number", "payment_id", b"payment_id", "state", b"state", "to_booking_id", b"to_booking_id", "to_payment_id", b"to_payment_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -95,9 +95,11 @@ async def _ask(reads: PaymentReads, move: MoneyMove, by: Person, now: datetime) 
             asked_as=by.called,
             asked_why=by.why,
             asked_at=now,
+            to_payment_id=move.to_payment_id,
+            seen_target=move.seen_target,
         )
         before = await store.waiting_for(connection, move.payment_id)
-        if before is not None and before.seen != before.now:
+        if before is not None and not before.is_current:
             overtaken = Decided(before.approval_id, ApprovalState.OVERTAKEN, by.proven, by.called, OVERTAKEN_WHY)
             await store.decide(connection, overtaken, now)
         await store.ask(connection, asked)
@@ -114,4 +116,5 @@ def _same(waiting: Approval, asked: Asked) -> bool:
     """Whether it is what somebody wants done, whoever has asked for it first."""
     seen = CaseMarks(asked.seen_case, asked.seen_payments, asked.seen_open_cases)
     same = (waiting.case_id, waiting.act, int(waiting.amount)) == (asked.case_id, asked.act, int(asked.amount))
-    return same and waiting.seen == seen
+    target = (waiting.to_payment_id, waiting.seen_target) == (asked.to_payment_id, asked.seen_target)
+    return same and target and waiting.seen == seen

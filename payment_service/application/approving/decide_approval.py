@@ -94,7 +94,7 @@ def _check(file: ApprovalFile, asked: ApprovalDecision) -> None:
         raise NotTheAsker(approval.asked_by)
     if asked.decision is not Decision.WITHDRAW and is_asker:
         raise SecondPersonNeeded(approval.asked_by)
-    if asked.decision is Decision.APPROVE and not approval.seen == approval.now == asked.seen:
+    if asked.decision is Decision.APPROVE and not (approval.is_current and asked.seen == approval.seen):
         raise ApprovalOutdated(changed_since(file) or ["the approval is about another state than your etag names"])
 
 
@@ -109,7 +109,13 @@ async def _do(tools: ApprovalTools, file: ApprovalFile, asked: ApprovalDecision)
         else:
             resolution = Resolution(waiting.act)
             decision = CaseDecision(
-                waiting.case_id, waiting.seen, resolution, waiting.asked_as, waiting.asked_why, receipt=None
+                case_id=waiting.case_id,
+                seen=waiting.seen,
+                resolution=resolution,
+                operator=waiting.asked_as,
+                why=waiting.asked_why,
+                receipt=None,
+                to_payment_id=waiting.to_payment_id,
             )
             await resolve_case(tools.reads, tools.facts, tools.shortcodes, decision, consent)
 

@@ -19,11 +19,11 @@ from payment_service.domain.approvals import ApprovalAct, MoneyMove, NeedsApprov
 from payment_service.domain.case_facts import CaseAccepted, CaseDecided, CaseDismissed, CaseRefundFound, CaseReturned
 from payment_service.domain.case_rules import CaseMarks, Resolution, refund_reason_of, rules_of
 from payment_service.domain.cases import OWN_MONEY, CaseKind
-from payment_service.domain.consent import Consent
+from payment_service.domain.consent import Consent, unmarked
 from payment_service.domain.errors import InvalidRequest, RefundBarred, ResolutionRefused, Violation
 from payment_service.domain.findings import Finding
 from payment_service.domain.payment import Payment
-from payment_service.domain.refund import RefundBar, RefundOrder, RefundState
+from payment_service.domain.refund import RefundBar, RefundOrder, RefundRefusal, RefundState
 from payment_service.store import casework
 from payment_service.store.casework import WorkedCase
 from payment_service.store.reads import request_of
@@ -49,6 +49,7 @@ _RETURNED_UNNAMED = (
 )
 _PROOF_EXPECTED = "expected the receipt number under which the M-Pesa portal shows that the money went back"
 _PROOF_KNOWN = "expected the receipt number of what went back: this one is recorded for other money"
+_TARGET_EXPECTED = "expected the id of the payment that the money belongs to with MOVE, and nothing with all else"
 _RECEIPT_DIFFERS = "expected nothing, or the receipt that the case is about"
 
 
@@ -63,6 +64,8 @@ class CaseDecision:
     why: str
     receipt: str | None
     """One that the operator has found; None where the case names it."""
+    to_payment_id: UUID | None = None
+    """The payment that the money belongs to, where it is moved."""
 
 
 async def resolve_case(
@@ -80,7 +83,7 @@ async def resolve_case(
     """
     before = await get_case(using, asked.case_id)
     fact = _fact(before.case, asked, consent)
-    if before.case.settled_by == fact.fact_id or _is_returned(before, asked):
+    if unmarked(before.case.settled_by or "") == unmarked(fact.fact_id) or _is_returned(before, asked):
         return before
     if before.case.settled_at is not None:
         raise changed_since(before, asked.seen)
@@ -95,7 +98,7 @@ async def resolve_case(
         raise changed_since(now, asked.seen)
     if (refusal := recorded.refund_refusal) is not None and recorded.payment is not None:
         if refusal.bar is RefundBar.NEEDS_APPROVAL:
-            raise NeedsApproval(_move(recorded.payment, before.case, asked, refusal.left))
+            raise NeedsApproval(_move(recorded.payment, before.case, asked, refusal))
         raise RefundBarred(refusal.bar, recorded.payment, refusal.left)
     if recorded.refused:
         raise ResolutionRefused(_why(recorded), _other_ways(now.case, asked))
@@ -106,18 +109,22 @@ def _other_ways(case: WorkedCase, refused: CaseDecision) -> list[Resolution]:
     return [way for way in rules_of(case.kind).resolutions if way is not refused.resolution]
 
 
-def _move(payment: Payment, case: WorkedCase, asked: CaseDecision, amount: int) -> MoneyMove:
+def _move(payment: Payment, case: WorkedCase, asked: CaseDecision, needed: RefundRefusal) -> MoneyMove:
     return MoneyMove(
         act=ApprovalAct(asked.resolution),
         payment_id=payment.payment_id,
-        amount=amount,
+        amount=needed.left,
         receipt=case.receipt or payment.receipt,
         case_id=case.case_id,
+        to_payment_id=asked.to_payment_id,
+        seen_target=needed.target_version,
         seen=asked.seen,
     )
 
 
 def _why(refused: Recorded) -> str:
+    if refused.move_bar is not None:
+        return refused.move_bar.value
     if refused.barred_by is not None:
         return _WHY.get(refused.barred_by, "")
     uncertain = refused.refund is not None and refused.refund.state is RefundState.UNCERTAIN
@@ -170,8 +177,11 @@ def _fact(case: WorkedCase, asked: CaseDecision, consent: Consent | None) -> Cas
             returned=asked.resolution is Resolution.REFUNDED,
             receipt=asked.receipt,
         )
+    mark, amount = consent.mark if consent is not None else None, int(case.amount) if case.amount is not None else None
+    if asked.resolution is Resolution.MOVE:
+        settled = CaseDismissed(case.case_id, case.fact_id, asked.operator, asked.why)
+        return replace(settled, moved_to=asked.to_payment_id, receipt=case.receipt, amount=amount, consent=mark)
     if asked.resolution is Resolution.RETURN:
-        mark = consent.mark if consent is not None else None
         returned = CaseReturned(case.case_id, case.fact_id, asked.operator, asked.why, uuid7(), case.receipt)
         return replace(returned, consent=mark)
     return CaseAccepted(
@@ -180,7 +190,7 @@ def _fact(case: WorkedCase, asked: CaseDecision, consent: Consent | None) -> Cas
         operator=asked.operator,
         why=asked.why,
         receipt=case.receipt or asked.receipt,
-        amount=int(case.amount) if case.amount is not None else None,
+        amount=amount,
     )
 
 
@@ -190,6 +200,8 @@ def _check(case: WorkedCase, asked: CaseDecision, fact: CaseDecided) -> None:
     if asked.resolution not in allowed:
         ways = " or ".join(allowed) if allowed else "what its advice says"
         raise ResolutionRefused(f"A case {case.kind} is settled by {ways}.", allowed)
+    if (asked.resolution is Resolution.MOVE) != (asked.to_payment_id is not None):
+        raise InvalidRequest([Violation("to_payment_id", _TARGET_EXPECTED)])
     if isinstance(fact, CaseReturned) and case.receipt is None and not _names_own_money(case):
         raise ResolutionRefused(_RETURNED_UNNAMED, _other_ways(case, asked))
     # What is accepted may be named by the operator; what is sent back, by the case alone.

@@ -22,7 +22,8 @@ def settled_as_logged(cases: Sequence[CaseRow], events: Sequence[LoggedEvent]) -
             settlement_id(case.case_id, Resolution.RETURN, operator, why, receipt, UUID(refund_id))
             for operator, why, receipt, refund_id in case.returns
         }
-        if case.resolution is not None and (case.operator is None or case.settled_by not in _ends_due(case, cases)):
+        settled_by = unmarked(case.settled_by) if case.settled_by is not None else None
+        if case.resolution is not None and (case.operator is None or settled_by not in _ends_due(case, cases)):
             yield f"case {case.case_id} was settled by somebody else, or for another reason, than is kept"
         logged = {unmarked(event.fact_id) for event in events if event.fact_id.startswith(f"case:{case.case_id}:")}
         if logged - returned - {unmarked(case.settled_by or "")}:
@@ -39,7 +40,9 @@ def _ends_due(case: CaseRow, cases: Sequence[CaseRow]) -> Iterator[str | None]:
         # A person may have found out that one is done.
         yield from (other.settled_by for other in cases if other.resolution == Resolution.REFUNDED)
         return
-    yield settlement_id(case.case_id, case.resolution or "", case.operator or "", case.why or "", case.accepted_receipt)
+    yield settlement_id(
+        case.case_id, case.resolution or "", case.operator or "", case.why or "", case.accepted_receipt, case.moved_to
+    )
 
 
 def asked_as_logged(kept: Sequence[tuple[UUID, bytes]], events: Sequence[LoggedEvent]) -> Iterator[str]:
@@ -80,9 +83,13 @@ def _requests_due(kept: Sequence[tuple[UUID, bytes]]) -> dict[str, UUID]:
     return due
 
 
-def agreed_as_logged(approvals: Sequence[ApprovalRow], events: Sequence[LoggedEvent]) -> Iterator[str]:
+def agreed_as_logged(
+    approvals: Sequence[ApprovalRow], events: Sequence[LoggedEvent], cases: Sequence[CaseRow]
+) -> Iterator[str]:
     """What is wrong with the second persons who have agreed that money of a payment moves."""
-    logged = {mark: event.fact_id for event in events if (mark := mark_in(event.fact_id)) is not None}
+    # A case that ends may change nothing of its payment: then it is the other payment's log that tells of the money.
+    told = [*(event.fact_id for event in events), *(case.settled_by or "" for case in cases)]
+    logged = {mark: fact_id for fact_id in told if (mark := mark_in(fact_id)) is not None}
     due = {}
     for one in approvals:
         if one.state == ApprovalState.APPROVED:

@@ -326,7 +326,7 @@ def _unread(found: Evidence, _: Instruments) -> Iterator[str]:
 def _acts(found: Evidence, _: Instruments) -> Iterator[str]:
     yield from settled_as_logged(found.cases, found.events)
     yield from asked_as_logged(_kept(found), found.events)
-    yield from agreed_as_logged(found.approvals, found.events)
+    yield from agreed_as_logged(found.approvals, found.events, found.cases)
 
 
 def unvouched_acts(found: Evidence) -> Iterator[str]:

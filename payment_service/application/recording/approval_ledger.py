@@ -1,11 +1,14 @@
 """The approvals of a group in memory: whether a second person may have what waits done, and that it was done."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from uuid import UUID
 
 from payment_service.application.recording.pending_writes import PendingWrites
 from payment_service.domain.approvals import ApprovalState
 from payment_service.domain.consent import Consent
+from payment_service.domain.payment import Payment
+from payment_service.domain.refund import RefundOrder
 from payment_service.store.approvals import Decided, LockedApproval
 
 
@@ -19,16 +22,33 @@ class ApprovalLedger:
         """Whether somebody else decides about it at this moment."""
         return consent is not None and consent.approval_id not in self._rows
 
-    def agreed(self, consent: Consent, payment_id: UUID | None, case_id: UUID | None) -> int | None:
-        """To how many shillings of this money a second person may agree here; None to nothing: it does not wait, it is
-        about other money, or it is the asker's own."""
-        row = self._rows[consent.approval_id]
-        waits = row.state == ApprovalState.WAITING and (row.payment_id, row.case_id) == (payment_id, case_id)
-        another = row.asked_by == consent.asked_by != consent.by.proven
-        return int(row.amount) if waits and another else None
+    def agreed(
+        self, consent: Consent, payment: Payment | None, case_id: UUID | None, target: Payment | None = None
+    ) -> int | None:
+        """To how many shillings a second person may agree here: of this money, back to its payer or to `target`.
 
-    def done(self, consent: Consent) -> None:
-        """What waited has been done."""
+        None to nothing: it does not wait, it is about other money, or it is the asker's own.
+        """
+        row = self._rows[consent.approval_id]
+        about = (payment.payment_id if payment is not None else None, case_id)
+        goes_to = (target.payment_id, target.version) if target is not None else (None, None)
+        same = (row.payment_id, row.case_id) == about and (row.to_payment_id, row.seen_target) == goes_to
+        another = row.asked_by == consent.asked_by != consent.by.proven
+        return int(row.amount) if same and another and row.state == ApprovalState.WAITING else None
+
+    def agreed_order(
+        self, order: RefundOrder | None, consent: Consent | None, payment: Payment | None, case_id: UUID | None
+    ) -> RefundOrder | None:
+        """A refund that is asked for, with what a second person agrees to; None where that is no second person."""
+        if order is None or consent is None:
+            return order
+        agreed = self.agreed(consent, payment, case_id)
+        return replace(order, approved=agreed) if agreed is not None else None
+
+    def done(self, consent: Consent | None) -> None:
+        """What waited, if anything did, has been done."""
+        if consent is None:
+            return
         row, by = self._rows[consent.approval_id], consent.by
         self._rows[row.approval_id] = row._replace(state=ApprovalState.APPROVED)
         decided = Decided(row.approval_id, ApprovalState.APPROVED, by.proven, by.called, by.why)

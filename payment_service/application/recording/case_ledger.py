@@ -7,7 +7,7 @@ from uuid import UUID
 
 from payment_service.application.recording.pending_writes import PendingWrites
 from payment_service.domain.case_facts import CaseDecided, CaseReturned, CaseSettled
-from payment_service.domain.case_rules import Resolution, resolution_of
+from payment_service.domain.case_rules import CaseMarks, Resolution, resolution_of
 from payment_service.domain.cases import Case, OpenCase, sent_back_by
 from payment_service.domain.facts import Fact, refund_end
 from payment_service.domain.payment import Payment
@@ -38,6 +38,13 @@ class CaseLedger:
     def to_decide(self, case_id: UUID) -> LockedCase | None:
         """A case that an operator decides about; None where somebody else has locked it."""
         return self._decided.get(case_id)
+
+    def marks(self, case_version: int, payment: Payment | None, siblings: Sequence[Payment]) -> CaseMarks:
+        """How a case and what it is about stand now."""
+        if payment is None:
+            return CaseMarks(case_version, 0, 0)
+        versions = sum(one.version for one in (payment, *siblings))
+        return CaseMarks(case_version, versions, len(self.open_of(payment.payment_id)))
 
     def decide(self, case: LockedCase, fact: CaseDecided) -> None:
         """Keep who has decided what, and why."""

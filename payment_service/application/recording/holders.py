@@ -64,6 +64,7 @@ class Holders:
     def _count(self, payment_id: UUID, receipt: str, amount: int | None) -> None:
         """An operator has accepted it; it may have been recorded when it was in doubt."""
         if receipt in self._receipts:
+            self._receipts[receipt] = payment_id
             self._writes.counted[receipt] = payment_id
             return
         self._receive(ReceiptRow(receipt, payment_id, amount, counted=True, seen_at=self._now))

@@ -6,7 +6,13 @@ from datetime import datetime
 from uuid import UUID
 
 from payment_service.application.recording.refund_ledger import NO_REFUNDS, KnownRefunds, read_refunds
-from payment_service.domain.case_facts import CaseAccepted, CaseDecided, CaseRefundFound, CaseReturned
+from payment_service.domain.case_facts import (
+    CaseAccepted,
+    CaseDecided,
+    CaseDismissed,
+    CaseRefundFound,
+    CaseReturned,
+)
 from payment_service.domain.cases import OpenCase, may_have_ending_case
 from payment_service.domain.facts import Fact, PromptAccepted, RefundInDoubt, RefundRequested, ResultReported
 from payment_service.domain.payment import LatePaymentPolicy, Payment
@@ -84,14 +90,15 @@ def names_told(
 ) -> NamesTold:
     """What is named by facts: rows of (payment id, refund id, reference of the payment or the refund, fact)."""
     facts = [fact for *_, fact in told]
+    moved_to = [fact.moved_to for fact in facts if isinstance(fact, CaseDismissed) and fact.moved_to is not None]
     return NamesTold(
-        ids=[payment_id for payment_id, *_ in told if payment_id is not None],
+        ids=[*(payment_id for payment_id, *_ in told if payment_id is not None), *moved_to],
         references=[name for *_, name, fact in told if name is not None and not isinstance(fact, AboutRefund)],
         fact_ids=[fact.fact_id for fact in facts],
         receipts=[
             fact.receipt
             for fact in facts
-            if isinstance(fact, ResultReported | CaseAccepted) and fact.receipt is not None
+            if isinstance(fact, ResultReported | CaseAccepted | CaseDismissed) and fact.receipt is not None
         ],
         checkouts=[
             sealer.index(CHECKOUT_INDEX, fact.checkout_request_id)
@@ -101,7 +108,7 @@ def names_told(
         request_ids=request_ids,
         cases={fact.case_id: payment_id for payment_id, *_, fact in told if isinstance(fact, CaseDecided)},
         refund_facts=[(by_id, name, fact.fact_id) for _, by_id, name, fact in told if isinstance(fact, AboutRefund)],
-        of_refunds=any(isinstance(fact, _OF_REFUNDS) for fact in facts),
+        of_refunds=bool(moved_to) or any(isinstance(fact, _OF_REFUNDS) for fact in facts),
         approvals=decided,
     )
 

@@ -13,7 +13,7 @@ connection, from another process, or years later. Nothing here touches the netwo
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -21,28 +21,27 @@ import structlog
 
 from payment_service.application.recording.approval_ledger import ApprovalLedger
 from payment_service.application.recording.case_ledger import CaseLedger
-from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.holders import Holders
 from payment_service.application.recording.known_rows import KnownRows, names_told, read_known_rows
 from payment_service.application.recording.pending_writes import PendingWrites
+from payment_service.application.recording.recording_tools import RecordingTools
 from payment_service.application.recording.refund_ledger import RefundLedger
 from payment_service.application.recording.request_encoding import KeptRequest, conflict, request_row
-from payment_service.domain.approvals import APPROVAL_ABOVE
-from payment_service.domain.automatic_refunds import AutomaticRefunds, goes_back
+from payment_service.domain.automatic_refunds import goes_back
 from payment_service.domain.callbacks import CallbackStatus
-from payment_service.domain.case_facts import CaseDecided, CaseRefundFound, CaseReturned
+from payment_service.domain.case_facts import CaseDecided, CaseDismissed, CaseRefundFound, CaseReturned
+from payment_service.domain.case_moves import MoveBar, arrival, bar_to_move
 from payment_service.domain.case_rules import CaseMarks
 from payment_service.domain.cases import Case, CaseKind
 from payment_service.domain.consent import Consent
 from payment_service.domain.errors import BookingLocked, RequestIdReused
 from payment_service.domain.facts import Fact, SendClaimed, SiblingPaid, Unreadable
 from payment_service.domain.findings import Finding, Surroundings
-from payment_service.domain.payment import Payment, State, Times
-from payment_service.domain.refund import Refund, RefundOrder, RefundRefusal, RefundTimes
+from payment_service.domain.payment import Payment, State
+from payment_service.domain.refund import Refund, RefundBar, RefundOrder, RefundRefusal
 from payment_service.domain.refund_facts import AboutRefund
 from payment_service.domain.transitions import Outcome, apply
 from payment_service.domain.views import event_type
-from payment_service.security.sealing import Sealer
 from payment_service.store import event_log
 from payment_service.store.caller_requests import used_by
 from payment_service.store.event_log import NewEvent
@@ -52,7 +51,6 @@ from payment_service.store.inbox import ReplayRow, SealedCallback, new_callback
 from payment_service.store.payments import Stored
 from payment_service.store.pipeline import BEGIN, Connection, run_together
 from payment_service.telemetry import trace_id
-from runtime.key_rings import KeyRing
 
 PENDING_RETRY_AFTER = timedelta(seconds=5)
 """Before a callback that could not be applied is tried again: a fault of ours rarely heals by itself."""
@@ -104,21 +102,7 @@ class Recorded:
     refund: Refund | None = None
     """As it stands after a fact about it."""
     refund_refusal: RefundRefusal | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RecordingTools:
-    """What recording needs besides a connection."""
-
-    sealer: Sealer
-    event_chain_keys: KeyRing
-    request_fingerprint_keys: KeyRing
-    clock: DatabaseClock
-    times: Times
-    refund_times: RefundTimes = field(default_factory=RefundTimes)
-    automatic_refunds: AutomaticRefunds = field(default_factory=AutomaticRefunds)
-    approval_above: int = APPROVAL_ABOVE
-    """Whole shillings above which a second person has to agree to a refund that a person asks for."""
+    move_bar: MoveBar | None = None
 
 
 async def record_facts(
@@ -175,9 +159,9 @@ class _Ledger:
         fact = submission.fact
         if isinstance(fact, AboutRefund):
             return self._take_refund_fact(submission, fact)
-        if submission.payment_id in self._locked or submission.reference in self._locked:
-            return BookingLocked()
-        if self._approvals.is_locked(submission.consent):
+        moved_to = fact.moved_to if isinstance(fact, CaseDismissed) else None
+        named = {submission.payment_id, submission.reference, moved_to}
+        if not self._locked.isdisjoint(named) or self._approvals.is_locked(submission.consent):
             return BookingLocked()
         if submission.request is not None:
             return self._take_request(submission, fact, submission.request)
@@ -209,7 +193,7 @@ class _Ledger:
             return Recorded(payment, replayed=use.kept_id != request.kept_id, reused=reused)
         if row is None or row.payment.caller != request.caller:
             return Recorded(None)
-        order = self._agreed_order(submission, row.payment, None)
+        order = self._approvals.agreed_order(submission.refund, submission.consent, row.payment, None)
         if submission.consent is not None and (order is None or submission.seen != self._marks(row.payment)):
             return Recorded(row.payment, unseen=True)
         # What nothing bars, the payment's table lets through.
@@ -218,7 +202,7 @@ class _Ledger:
         outcome = self._apply(row.payment, asked)
         if not outcome.refused:
             self._keep_request(request)
-            self._note_consent(submission)
+            self._approvals.done(submission.consent)
         return Recorded(outcome.payment, outcome.refused, row.trace_parent)
 
     def _decide(self, submission: Submission, fact: CaseDecided) -> Recorded | BookingLocked:
@@ -232,11 +216,13 @@ class _Ledger:
         if begun or case.settled_by == fact.fact_id:
             # A transaction whose outcome was unknown is run again, and an operator may ask again.
             return Recorded(payment, replayed=True)
-        order = self._agreed_order(submission, payment, case.case_id)
-        unagreed = submission.consent is not None and order is None
+        order = self._approvals.agreed_order(submission.refund, submission.consent, payment, case.case_id)
+        unagreed = submission.consent is not None and isinstance(fact, CaseReturned) and order is None
         if unagreed or case.settled_at is not None or submission.seen != self._marks(payment, case.version):
             return Recorded(payment, unseen=True)
         if payment is not None:
+            if (barred := self._bar_to_move(submission, payment, fact)) is not None:
+                return barred
             # What nothing bars, the payment's table lets through.
             if isinstance(asked := self._refunds.ask(payment, order, fact), RefundRefusal):
                 return Recorded(payment, refused=True, refund_refusal=asked)
@@ -248,32 +234,36 @@ class _Ledger:
                 if outcome.refused:
                     return Recorded(payment, refused=True, barred_by=outcome.row)
                 payment = self._rows[payment.payment_id].payment
+            if isinstance(fact, CaseDismissed) and fact.moved_to is not None:
+                self._apply(self._rows[fact.moved_to].payment, arrival(payment, fact))
+                payment = self._rows[payment.payment_id].payment
         elif not isinstance(fact, CaseReturned):
             self._cases.settle_alone(case, fact)
         self._cases.decide(case, fact)
-        self._note_consent(submission)
+        self._approvals.done(submission.consent)
         return Recorded(payment)
 
-    def _agreed_order(
-        self, submission: Submission, payment: Payment | None, case_id: UUID | None
-    ) -> RefundOrder | None:
-        """The refund that is asked for, with what a second person agrees to; None where that is no second person."""
-        order, consent = submission.refund, submission.consent
-        if order is None or consent is None:
-            return order
-        agreed = self._approvals.agreed(consent, payment.payment_id if payment is not None else None, case_id)
-        return replace(order, approved=agreed) if agreed is not None else None
-
-    def _note_consent(self, submission: Submission) -> None:
-        if submission.consent is not None:
-            self._approvals.done(submission.consent)
+    def _bar_to_move(self, submission: Submission, source: Payment, fact: CaseDecided) -> Recorded | None:
+        """Why the money of a case cannot go to another payment now; None where it can, or is not to."""
+        if not isinstance(fact, CaseDismissed) or fact.moved_to is None:
+            return None
+        target = self._rows[fact.moved_to].payment if fact.moved_to in self._rows else None
+        promised = self._refunds.promised(fact.receipt or "")
+        if (bar := bar_to_move(source, target, fact, promised=promised)) is not None or target is None:
+            return Recorded(source, refused=True, move_bar=bar)
+        told = arrival(source, fact)
+        outcome = apply(target, told, self._surroundings(target, told), self._now, self._tools.times)
+        if outcome.refused:
+            return Recorded(source, refused=True, barred_by=outcome.row)
+        if submission.consent is None:
+            needed = RefundRefusal(RefundBar.NEEDS_APPROVAL, fact.amount or 0, target.version)
+            return Recorded(source, refused=True, refund_refusal=needed)
+        agreed = self._approvals.agreed(submission.consent, source, fact.case_id, target)
+        return None if agreed == fact.amount else Recorded(source, unseen=True)
 
     def _marks(self, payment: Payment | None, case_version: int = 0) -> CaseMarks:
         """How a payment, and the case about it, stand now."""
-        if payment is None:
-            return CaseMarks(case_version, 0, 0)
-        versions = sum(one.version for one in (payment, *self._siblings(payment)))
-        return CaseMarks(case_version, versions, len(self._cases.open_of(payment.payment_id)))
+        return self._cases.marks(case_version, payment, self._siblings(payment) if payment is not None else ())
 
     def _take_refund_fact(self, submission: Submission, fact: AboutRefund) -> Recorded | BookingLocked:
         """Apply a fact to a refund, and what it means to the refund's payment."""

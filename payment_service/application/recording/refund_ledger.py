@@ -91,6 +91,10 @@ class RefundLedger:
         """What of a receipt's money can still be sent back; None where nobody knows how much came."""
         return left_of(receipt, self._received.get(receipt), self._rows.values())
 
+    def promised(self, receipt: str) -> int:
+        """What of a receipt's money has gone back, or is to go back."""
+        return sum(refund.amount for refund in self._rows.values() if refund.receipt == receipt and refund.counts)
+
     def send_back(self, payment: Payment, shortcode: str, why: Reason, shortcodes: Collection[str]) -> Fact | None:
         """Record a refund that nobody asked for, unless something bars it: what it means for the payment."""
         order = RefundOrder(

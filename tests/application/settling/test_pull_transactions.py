@@ -18,6 +18,7 @@ from payment_service.application.calling.access_token import get_token
 from payment_service.application.recording import record_facts
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
+from payment_service.application.recording.recording_tools import RecordingTools
 from payment_service.application.settling import pull_transactions as pull_module
 from payment_service.application.settling.pull_transactions import PullTools, pull_transactions
 from payment_service.application.settling.watch_pull import PullWatch, watch_pull
@@ -627,7 +628,7 @@ class KilledHere(Exception):
 async def writing(books: Bookkeeping, fails: Callable[[Submission], Exception | None]) -> AsyncIterator[PullTools]:
     """The tools of the reader, with a writer of facts that fails for some of them."""
     writers = books.reader.writers
-    recording = record_facts.RecordingTools(
+    recording = RecordingTools(
         writers.sealer, writers.keys.chain, writers.keys.fingerprint, writers.clock, writers.times
     )
 
