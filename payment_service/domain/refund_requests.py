@@ -1,6 +1,6 @@
 """What may be asked for: whether the money of a payment can go back as it is wanted, and by which way."""
 
-from payment_service.domain.payment import Payment, State
+from payment_service.domain.payment import Backing, Payment, State
 from payment_service.domain.refund import B2C_AMOUNT_MAX, B2C_AMOUNT_MIN, RefundBar, RefundMethod, RefundOrder
 from payment_service.domain.standings import Standing, standing
 
@@ -30,6 +30,8 @@ def bar_to_refund(
         return RefundBar.RECEIPT_PENDING
     if payment.state is not State.COMPLETED and column is not Standing.UNDER_REVIEW:
         return RefundBar.NOT_PAID
+    if payment.backing is Backing.REFUTED:
+        return RefundBar.NOT_PAID
     if payment.state is State.COMPLETED and order.receipt not in (None, payment.receipt):
         return RefundBar.OTHER_MONEY
     if not order.possible:
@@ -42,11 +44,13 @@ def bar_to_refund(
     amount = order.amount or left
     if amount > left:
         return RefundBar.ABOVE_WHAT_IS_LEFT
-    return _bar_to_part(column, amount) if method_of(amount, received, left) is RefundMethod.B2C else None
+    return _bar_to_part(payment, amount) if method_of(amount, received, left) is RefundMethod.B2C else None
 
 
-def _bar_to_part(column: Standing, amount: int) -> RefundBar | None:
-    if column is Standing.UNDER_REVIEW:
+def _bar_to_part(payment: Payment, amount: int) -> RefundBar | None:
+    # B2C sends our own money, whether the payer's has come or not. So what only a callback told, and another source
+    # denies, is looked at by a person first; a reversal of money that never came is refused by M-Pesa itself.
+    if standing(payment) is Standing.UNDER_REVIEW or payment.backing is Backing.DOUBTED:
         return RefundBar.UNDER_REVIEW
     if amount < B2C_AMOUNT_MIN:
         return RefundBar.PART_TOO_SMALL

@@ -24,7 +24,7 @@ from typing import assert_never
 
 from payment_service.domain.case_facts import CaseReturned
 from payment_service.domain.facts import Fact, RefundInDoubt, RefundRequested
-from payment_service.domain.payment import Payment, RefundStatus, State
+from payment_service.domain.payment import Backing, Payment, RefundStatus, State
 from payment_service.domain.reasons import SENT_BACK
 from payment_service.domain.refund import Refund, RefundState, RefundSurroundings, RefundTimes
 from payment_service.domain.refund_ends import RefundDone, RefundFailed
@@ -174,7 +174,8 @@ def refund_surroundings(
     others = [one for one in refunds if one.payment_id == refund.payment_id and one.refund_id != refund.refund_id]
     of_receipt = [one for one in others if one.receipt == refund.receipt]
     if refund.is_part:
-        wanted = payment.state is State.COMPLETED
+        # The doubt whether the money ever came may be younger than the request.
+        wanted = payment.state is State.COMPLETED and payment.backing not in (Backing.DOUBTED, Backing.REFUTED)
     else:
         wanted = payment.state is State.REFUNDING and payment.refund_id == refund.refund_id
     gone = sum(one.amount for one in of_receipt if one.state is RefundState.DONE)

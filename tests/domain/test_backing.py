@@ -13,7 +13,10 @@ from payment_service.domain.findings import Finding
 from payment_service.domain.payment import Backing, BookingAction, Payment, State
 from payment_service.domain.query_schedule import next_back_at
 from payment_service.domain.reasons import Reason, customer_message
+from payment_service.domain.refund import Refund, RefundBar, RefundMethod, RefundOrder, RefundReason
 from payment_service.domain.refund_ends import RefundDone, RefundFailed
+from payment_service.domain.refund_requests import bar_to_refund
+from payment_service.domain.refunds import refund_surroundings
 from payment_service.domain.standings import Standing, standing
 from payment_service.domain.transitions import Outcome
 from tests.domain import scenes
@@ -289,3 +292,38 @@ def test_it_is_asked_about_at_a_falling_rate_and_once_more_before_the_end() -> N
 def test_a_first_look_at_once_is_repeated_soon() -> None:
     again = next_back_at(scenes.START, scenes.START, 0.0, TIMES)
     assert again == scenes.START + TIMES.query_after / 2
+
+
+def bar_to(payment: Payment, amount: int | None) -> RefundBar | None:
+    order = RefundOrder("bcdfgh234567", "174379", RefundReason.BOOKING_CANCELLED, amount, possible=True)
+    return bar_to_refund(payment, order, AMOUNT, AMOUNT, by_case=False)
+
+
+def test_no_money_of_ours_is_sent_for_money_that_is_denied() -> None:
+    """A part goes by B2C, out of our own account, to a phone whose owner may have forged the success."""
+    awaited = told_by_callback()
+    denied = doubted(awaited)
+    refuted = tell(denied, scenes.dismiss(), None, DOUBT).payment
+    assert (bar_to(awaited, None), bar_to(awaited, 100)) == (None, None)
+    assert (bar_to(denied, None), bar_to(denied, 100)) == (None, RefundBar.UNDER_REVIEW)
+    assert refuted.backing is Backing.REFUTED
+    assert (bar_to(refuted, None), bar_to(refuted, 100)) == (RefundBar.NOT_PAID, RefundBar.NOT_PAID)
+
+
+def test_a_part_that_was_asked_for_before_the_denial_is_not_sent_after_it() -> None:
+    part = Refund(
+        refund_id=REFUND,
+        payment_id=OTHER_ID,
+        caller="development",
+        reference="bcdfgh234567",
+        shortcode="174379",
+        receipt=RECEIPT,
+        amount=100,
+        reason=RefundReason.BOOKING_CANCELLED,
+        requested_at=scenes.START,
+        method=RefundMethod.B2C,
+    )
+    paid = told_by_callback()
+    for payment, awaited in ((paid, True), (doubted(paid), False)):
+        part = replace(part, payment_id=payment.payment_id)
+        assert refund_surroundings(part, payment, [part], AMOUNT).awaited is awaited

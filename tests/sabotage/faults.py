@@ -143,6 +143,20 @@ FAULTS = (
         (f"{WEIGHED}::test_of_two_processes_that_meet_at_the_limit_one_is_refused",),
     ),
     Fault(
+        "a part is sent out of our own money for a success that is denied",
+        "payment_service/domain/refund_requests.py",
+        "or payment.backing is Backing.DOUBTED",
+        "or False",
+        ("tests/domain/test_backing.py::test_no_money_of_ours_is_sent_for_money_that_is_denied",),
+    ),
+    Fault(
+        "a part that waits is sent after its success was denied",
+        "payment_service/domain/refunds.py",
+        " and payment.backing not in (Backing.DOUBTED, Backing.REFUTED)",
+        "",
+        ("tests/domain/test_backing.py::test_a_part_that_was_asked_for_before_the_denial_is_not_sent_after_it",),
+    ),
+    Fault(
         "a phone that another process rings holds up the others",
         "payment_service/store/risk.py",
         "WHERE NOT pg_try_advisory_xact_lock(1919512167, key)",

@@ -62,6 +62,8 @@ class Operator:
     async def time_passes(self, days: int = 3) -> None:
         """As if every key had last been used some days ago."""
         async with await psycopg.AsyncConnection.connect(self.database.owner_url) as owner:
+            # Before any row: else this and a process that tells of its keys could each wait for a row of the other.
+            await owner.execute("LOCK TABLE key_uses IN EXCLUSIVE MODE")
             await owner.execute("UPDATE key_uses SET last_used_at = last_used_at - make_interval(days => %s)", (days,))
 
     def _ids(self, purpose: str) -> set[str]:

@@ -299,6 +299,7 @@ async def test_keys_are_replaced_under_load_without_an_error(
                 for purpose, key in new.items():
                     await operator.types(key_steps.use, purpose, key, PATIENCE_SECONDS)
                 await _when(lambda: held(ones) == held(twos) == _current(operator))
+                await _when_told(operator)
                 await operator.types_as_owner(key_steps.reseal)
                 await operator.time_passes()
                 for purpose in RETIRED:
@@ -332,6 +333,17 @@ def _more_than(before: int, now: Callable[[], int]) -> bool:
 async def _when(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not holds():
+            await asyncio.sleep(0.01)
+
+
+async def _when_told(operator: Operator) -> None:
+    """Until the database knows that every process works with the current keys."""
+    current = _current(operator)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            told = await rows_of(operator.database, "SELECT keys FROM key_holders")
+            if all(keys[purpose][0] == key for (keys,) in told for purpose, key in current.items()):
+                return
             await asyncio.sleep(0.01)
 
 
