@@ -258,6 +258,7 @@ async def test_the_service_may_not_seal_anew(operator: Operator) -> None:
     assert "name the owner of the database" in await refusal(operator, key_steps.reseal)
 
 
+@pytest.mark.timeout(600)
 async def test_keys_are_replaced_under_load_without_an_error(
     database: Database, tmp_path: Path, operator: Operator
 ) -> None:
