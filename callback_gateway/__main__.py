@@ -12,6 +12,7 @@ from callback_gateway.config import GatewaySettings
 from callback_gateway.spool_folder import load_spool_keys
 from callback_gateway.spool_keys import keys
 from runtime.callback_tokens import load_callback_keys
+from runtime.core_dumps import forbid_core_dumps
 from runtime.exporting import exporting
 from runtime.logs import configure_logs
 from runtime.serving import StartRefused, ending_on_refusal, refuse, run
@@ -25,6 +26,7 @@ app.add_typer(keys, name="keys")
 @app.callback()
 def callback_gateway() -> None:
     """Take Safaricom's callbacks at the public edge and hand them to the payment service."""
+    forbid_core_dumps()
 
 
 @app.command()

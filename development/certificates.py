@@ -25,13 +25,13 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from development.parts import write_secret
+from runtime.development_values import AUTHORITY_NAME, TRUST_DOMAIN
 from runtime.tls import NamedFile, TlsContent, TlsFiles, read_tls
 
 AUTHORITY, SERVICE = "authority", "service"
 BOOKING, NOTIFICATION, GATEWAY, OPERATOR = CALLERS = ("booking", "notification", "gateway", "operator")
 APPROVER: Final = "approver"
 """A second operator: who asks for much money to go back cannot agree to it as well."""
-TRUST_DOMAIN: Final = "spiffe://development.local"
 
 VALID_FOR = timedelta(days=365)
 RENEWED_BEFORE = timedelta(days=30)
@@ -150,7 +150,7 @@ def spiffe_id(caller: str) -> str:
 def new_authority(now: datetime) -> Authority:
     """An authority that nobody knows yet."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "M-Pesa payment service, development")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, AUTHORITY_NAME)])
     certificate = (
         _builder(name, name, key, now)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)

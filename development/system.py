@@ -42,6 +42,7 @@ from development.postgres import (
     find_free_port,
     hold_ownership,
 )
+from runtime.development_values import SECRET_PREFIX
 from runtime.serving import Address, AddressTaken, StartRefused, parse_address
 from runtime.tls import open_channel
 
@@ -52,14 +53,14 @@ SAFARICOM = ".safaricom.co.ke"
 # The first passkey is the one that Safaricom publishes for everyone's use of its sandbox; the other exists in the
 # simulator only, and so do the credentials. None of them opens anything else.
 SANDBOX_PASSKEY = "bfb279f9aa9bdbcf158e97dd71a467cd2e0c893059b10f78e6b72ada1ed2c919"
-SIMULATOR_CONSUMER_KEY = "development-consumer-key"
-SIMULATOR_CONSUMER_SECRET = "development-consumer-secret"
-SIMULATOR_INITIATOR_NAME = "development-initiator"
-SIMULATOR_INITIATOR_PASSWORD = "development-initiator-password"
+SIMULATOR_CONSUMER_KEY = f"{SECRET_PREFIX}consumer-key"
+SIMULATOR_CONSUMER_SECRET = f"{SECRET_PREFIX}consumer-secret"
+SIMULATOR_INITIATOR_NAME = f"{SECRET_PREFIX}initiator"
+SIMULATOR_INITIATOR_PASSWORD = f"{SECRET_PREFIX}initiator-password"
 CERTIFICATE = "simulator-certificate.pem"
 SHORTCODES: Sequence[Mapping[str, str]] = (
     {"number": "174379", "kind": "PAYBILL", "passkey": SANDBOX_PASSKEY},
-    {"number": "600584", "kind": "TILL", "till_number": "300584", "passkey": "development-passkey"},
+    {"number": "600584", "kind": "TILL", "till_number": "300584", "passkey": f"{SECRET_PREFIX}passkey"},
 )
 
 # Where Safaricom is simulated its books may be read, and often enough to see it happen.
@@ -246,7 +247,8 @@ async def _prepare(house: House, owner_url: str) -> dict[str, Path]:
         "keys_file": folder / "keys.json",
         "callback_keys_file": folder / "callback-keys.json",
     }
-    keys = ["payment_service", "create-keys", str(files["keys_file"]), str(files["callback_keys_file"])]
+    keys = ["payment_service", "create-keys", "--for-development"]
+    keys += [str(files["keys_file"]), str(files["callback_keys_file"])]
     owner = {
         "PAYMENTS_OWNER_DATABASE_URL_FILE": str(files["owner_database_url_file"]),
         "PAYMENTS_OWNER_APPLICATION_ROLE": role,

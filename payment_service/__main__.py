@@ -28,6 +28,8 @@ from payment_service.config import InspectionSettings, OwnerSettings, PaymentSet
 from payment_service.credentials import load_credentials
 from payment_service.database import upgrade_database
 from payment_service.security.keys import create_keys as make_keys
+from runtime.core_dumps import forbid_core_dumps
+from runtime.development_values import MARK
 from runtime.exporting import exporting
 from runtime.key_rings import create_key_ring
 from runtime.logs import configure_logs
@@ -61,6 +63,7 @@ class CallbackStatus(StrEnum):
 @app.callback()
 def payment_service() -> None:
     """Collect payments by M-Pesa STK push, and know the truth about the money."""
+    forbid_core_dumps()
 
 
 @app.command()
@@ -103,11 +106,15 @@ def create_keys(
     callback_keys_file: Annotated[
         Path, typer.Argument(help="The keys for callback tokens; the gateway needs them too.")
     ],
+    for_development: Annotated[
+        bool, typer.Option("--for-development", help="Mark them, so that no start against production takes them.")
+    ] = False,
 ) -> None:
     """Make the keys of a new installation, for the owner only. Files that exist are left alone."""
     with ending_on_refusal():
-        make_keys(keys_file)
-        create_key_ring(callback_keys_file)
+        mark = MARK if for_development else None
+        make_keys(keys_file, mark)
+        create_key_ring(callback_keys_file, mark)
     sys.stdout.write(f"Keys are in {keys_file} and {callback_keys_file}.\n")
 
 

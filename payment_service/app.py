@@ -48,6 +48,7 @@ from payment_service.database import check_application_role, check_callers, chec
 from payment_service.domain.automatic_refunds import AutomaticRefunds
 from payment_service.domain.payment import ShortcodeLimits
 from payment_service.followed_keys import FollowingTools, follow_keys, following_tools, tell_held_keys
+from payment_service.production import check_door_for_production
 from payment_service.readiness import reporting_readiness
 from payment_service.rpc.calls import Limits
 from payment_service.rpc.identity import PLAINTEXT, Door, load_callers
@@ -156,8 +157,9 @@ def load_door(settings: PaymentSettings) -> Door:
     if files is None or callers is None:
         # The settings refuse this as well. A door never opens because something lacks.
         raise TlsSettingsMissing(["PAYMENTS_CALLERS_FILE"])
-    content = read_tls(files, datetime.now(UTC))
-    return Door(FollowedFiles(files, content, TLS_FILES_UNUSABLE), load_callers(callers))
+    content, listed = read_tls(files, datetime.now(UTC)), load_callers(callers)
+    check_door_for_production(settings, content.authority, listed)
+    return Door(FollowedFiles(files, content, TLS_FILES_UNUSABLE), listed)
 
 
 @contextlib.asynccontextmanager

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from pathlib import Path
 from typing import ClassVar, Literal, Self
-from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -16,17 +15,18 @@ from payment_service.backing_settings import BackingSettings
 from payment_service.daraja.shortcodes import (
     AMOUNT_MAX,
     MOBILE_NUMBER,
-    PRODUCTION_URL,
     SANDBOX_URL,
     SHORTCODE_NUMBER,
     check_daraja_url,
+    is_production,
 )
 from payment_service.domain.approvals import APPROVAL_ABOVE
 from payment_service.domain.payment import Times
 from payment_service.domain.refund import RefundTimes
 from payment_service.risk_settings import RiskSettings
+from payment_service.secret_settings import SecretsInFiles, checked_database_url
 from runtime.serving import Address
-from runtime.settings import AddressSetting, FileSetting, ProgramSettings
+from runtime.settings import AddressSetting, FileSetting
 from runtime.tls import TlsFiles, TlsSettingsMissing, tls_files
 
 LEASE_MARGIN_S = 2.5
@@ -39,7 +39,7 @@ SANDBOX_QUERIES, PRODUCTION_QUERIES = 5.0, 60.0
 _BOTH_CHOSEN = "PAYMENTS_PLAINTEXT is set beside files for TLS: unset one or the other"
 
 
-class OperatorSettings(ProgramSettings):
+class OperatorSettings(SecretsInFiles):
     """What a client of the running service takes, from the same PAYMENTS_* as the service: where it is, who we are."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(env_prefix="PAYMENTS_")
@@ -233,7 +233,7 @@ class PaymentSettings(TimedSettings, KeySettings, AuditSettings, RiskSettings):
     @field_validator("database_url")
     @classmethod
     def _database_of_postgresql(cls, url: SecretStr) -> SecretStr:
-        return _checked_database_url(url)
+        return checked_database_url(url)
 
     @field_validator("daraja_base_url")
     @classmethod
@@ -352,7 +352,7 @@ class PaymentSettings(TimedSettings, KeySettings, AuditSettings, RiskSettings):
         return tuple(sentences)
 
 
-class OwnerSettings(ProgramSettings):
+class OwnerSettings(SecretsInFiles):
     """What `payment-service migrate` needs: the database as its owner, and the role the service logs in as."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(env_prefix="PAYMENTS_OWNER_")
@@ -366,28 +366,9 @@ class OwnerSettings(ProgramSettings):
     @field_validator("database_url")
     @classmethod
     def _database_of_postgresql(cls, url: SecretStr) -> SecretStr:
-        return _checked_database_url(url)
+        return checked_database_url(url)
 
 
 def _in_production(given: Mapping[str, object]) -> bool:
     url = given.get("daraja_base_url")
-    return isinstance(url, str) and urlsplit(url).hostname == urlsplit(PRODUCTION_URL).hostname
-
-
-def _checked_database_url(url: SecretStr) -> SecretStr:
-    try:
-        parts = urlsplit(url.get_secret_value())
-        usable = parts.scheme in ("postgresql", "postgres") and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ValueError("expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
-    host, given = parts.hostname or "", parse_qs(parts.query)
-    # Without a host, or with a folder in its place, it is a socket of this machine.
-    here = Address(host, 0).is_loopback if host else not given.get("host") or given["host"][0].startswith("/")
-    if not here and given.get("sslmode") != ["verify-full"]:
-        raise ValueError(
-            "the database is not on this machine, so the URL has to end in ?sslmode=verify-full (with sslrootcert=FILE"
-            " unless the system knows its certificate)"
-        )
-    return url
+    return isinstance(url, str) and is_production(url)

@@ -13,7 +13,8 @@ from payment_service.application.calling.access_token import CredentialsRefused
 from payment_service.application.calling.first_token import FirstToken
 from payment_service.config import PaymentSettings
 from payment_service.daraja.initiator import CertificateUnusable, Initiator, load_initiator
-from payment_service.daraja.shortcodes import Shortcode, check_callback_url, check_passkeys
+from payment_service.daraja.shortcodes import Shortcode, check_callback_url
+from payment_service.production import check_credentials_for_production
 from payment_service.security.keys import Keys, KeysUnusable, load_keys
 from payment_service.shortcodes_file import load_shortcodes
 from runtime.callback_tokens import CallbackKeys, load_callback_keys
@@ -44,16 +45,14 @@ def load_credentials(settings: PaymentSettings) -> Credentials:
     except ValueError as error:
         raise StartRefused(f"PAYMENTS_CALLBACK_BASE_URL cannot be used: {error}.") from None
     shortcodes = load_shortcodes(settings.shortcodes_file)
-    try:
-        check_passkeys(shortcodes.values(), settings.daraja_base_url)
-    except ValueError as error:
-        raise StartRefused(f"{settings.shortcodes_file} cannot be used: {error}.") from None
-    return Credentials(
+    credentials = Credentials(
         keys=open_keys(settings.keys_file),
         callback_keys=load_callback_keys(settings.callback_keys_file),
         shortcodes=shortcodes,
         initiator=_initiator(settings),
     )
+    check_credentials_for_production(settings, shortcodes.values())
+    return credentials
 
 
 async def prove_credentials(first_token: FirstToken, daraja_base_url: str) -> None:

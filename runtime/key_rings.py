@@ -45,10 +45,14 @@ class KeyRingUnusable(StartRefused):
     """A file of keys cannot be used."""
 
 
-def create_key_ring(path: Path) -> bool:
-    """Write a file with one new key, readable by its owner only; False if there is one already, which stays."""
+def create_key_ring(path: Path, mark: Mapping[str, str] | None = None) -> bool:
+    """Write a file with one new key, readable by its owner only; False if there is one already, which stays.
+
+    `mark` stands beside the key.
+    """
     key_id = secrets.token_hex(1)
-    text = json.dumps({"current": key_id, "keys": {key_id: secrets.token_hex(KEY_BYTES)}}, indent=2) + "\n"
+    ring = {"current": key_id, "keys": {key_id: secrets.token_hex(KEY_BYTES)}}
+    text = json.dumps({**ring, **(mark or {})}, indent=2) + "\n"
     return write_once(path, text)
 
 

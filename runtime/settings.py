@@ -53,6 +53,8 @@ class ProgramSettings(BaseSettings):
 
     other_names: ClassVar[Mapping[str, str]] = {}
     """What people call a setting, without the prefix, and what it is called here."""
+    other_secrets: ClassVar[Mapping[str, str]] = {}
+    """Secrets that a library takes from the environment by itself, and what to do instead."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True
@@ -63,6 +65,7 @@ class ProgramSettings(BaseSettings):
         """Read the environment, with the flags that are not None on top; SettingsUnusable names all that is wrong."""
         environment = EnvSettingsSource(cls)
         problems = _unknown_names(cls, environment) | _unusable_secrets(cls, environment)
+        problems |= _secrets_in_clear(cls, environment)
         given = {name: value for name, value in flags.items() if value is not None}
         try:
             settings = cls(**given)
@@ -71,6 +74,14 @@ class ProgramSettings(BaseSettings):
         if problems:
             raise SettingsUnusable(list(problems.values()))
         return settings
+
+    @classmethod
+    def why_files_only(cls, _environment: Mapping[str, str | None]) -> str | None:
+        """Why secrets may come from files only, as the end of a sentence; None where the environment may hold them.
+
+        The environment is by names in small letters.
+        """
+        return None
 
     @classmethod
     def settings_customise_sources(
@@ -158,6 +169,26 @@ def _unusable_secrets(settings_cls: type[BaseSettings], environment: EnvSettings
             problems[name] = (
                 f"{variable}_FILE names {path}, which cannot be used: {reason}. Name a file with the value."
             )
+    return problems
+
+
+def _secrets_in_clear(settings_cls: type[ProgramSettings], environment: EnvSettingsSource) -> dict[str, str]:
+    """Other programs of the same user can read an environment, and so does whoever sees it dumped."""
+    why = settings_cls.why_files_only(environment.env_vars)
+    if why is None:
+        return {}
+    problems = {}
+    for name in _secret_fields(settings_cls):
+        variable = _variable(settings_cls, name)
+        if environment.env_vars.get(variable.lower()) and not environment.env_vars.get(f"{variable}_FILE".lower()):
+            problems[name] = (
+                f"{variable} holds a secret in the environment, and {why}: unset it, write the value to a file for this"
+                f" user alone (chmod 600) and set {variable}_FILE to its path."
+            )
+    if _secret_fields(settings_cls):
+        for name, instead in settings_cls.other_secrets.items():
+            if environment.env_vars.get(name.lower()):
+                problems[name] = f"{name} holds a secret in the environment, and {why}: unset it, and {instead}."
     return problems
 
 

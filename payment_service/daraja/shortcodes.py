@@ -6,7 +6,6 @@ by ValueError: values that break them are a defect of the caller or of the confi
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import urlsplit
@@ -110,16 +109,14 @@ SANDBOX_PASSKEY = "bfb279f9aa9bdbcf158e97dd71a467cd2e0c893059b10f78e6b72ada1ed2c
 """Published by Safaricom for everyone's use of its sandbox; no secret."""
 
 
-def check_passkeys(shortcodes: Iterable[Shortcode], daraja_base_url: str) -> None:
-    """Raise ValueError, with what to change, for a passkey that cannot be meant for production."""
-    if urlsplit(daraja_base_url).hostname != urlsplit(PRODUCTION_URL).hostname:
-        return
-    for shortcode in shortcodes:
-        if shortcode.passkey == SANDBOX_PASSKEY:
-            raise ValueError(
-                f"shortcode {shortcode.number} has the passkey that Safaricom publishes for its sandbox, and the base"
-                " URL is production's: put in the passkey that came with the shortcode"
-            )
+SANDBOX_SHORTCODE = "174379"
+SANDBOX_NUMBER = "254708374149"
+"""The shortcode and the phone that Safaricom lends to everyone there."""
+
+
+def is_production(daraja_base_url: str) -> bool:
+    """Whether Daraja moves real money there, for whoever has credentials of a shortcode."""
+    return urlsplit(daraja_base_url).hostname == urlsplit(PRODUCTION_URL).hostname
 
 
 def check_daraja_url(url: str) -> None:

@@ -55,10 +55,10 @@ class Keys:
         }
 
 
-def create_keys(path: Path) -> None:
-    """Make a key file for a new installation; an existing one is left alone."""
-    ring = {purpose: {"current": "1", "keys": {"1": secrets.token_hex(KEY_BYTES)}} for purpose in PURPOSES}
-    write_once(path, json.dumps(ring, indent=2) + "\n")
+def create_keys(path: Path, mark: Mapping[str, str] | None = None) -> None:
+    """Make a key file for a new installation; an existing one is left alone. `mark` stands beside the keys."""
+    rings = {purpose: {"current": "1", "keys": {"1": secrets.token_hex(KEY_BYTES)}} for purpose in PURPOSES}
+    write_once(path, json.dumps({**rings, **(mark or {})}, indent=2) + "\n")
 
 
 def load_keys(path: Path) -> Keys:

@@ -6,13 +6,11 @@ import pytest
 
 from payment_service.daraja.shortcodes import (
     PRODUCTION_URL,
-    SANDBOX_PASSKEY,
     SANDBOX_URL,
     PushRequest,
     Shortcode,
     ShortcodeKind,
     check_callback_url,
-    check_passkeys,
 )
 
 PAYBILL = Shortcode("600998", ShortcodeKind.PAYBILL, "passkey", amount_min=10, amount_max=1000)
@@ -113,10 +111,3 @@ def test_a_callback_url_that_is_taken(url: str, daraja: str) -> None:
 def test_a_callback_url_that_daraja_refuses_is_refused_by_us(url: str, daraja: str) -> None:
     with pytest.raises(ValueError, match="callback URL"):
         check_callback_url(url, daraja)
-
-
-def test_the_passkey_that_everybody_knows_is_for_the_sandbox_only() -> None:
-    shortcode = Shortcode("174379", ShortcodeKind.PAYBILL, SANDBOX_PASSKEY)
-    check_passkeys([shortcode], SANDBOX_URL)
-    with pytest.raises(ValueError, match="174379"):
-        check_passkeys([shortcode], PRODUCTION_URL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from urllib.parse import urlsplit
 
 from tests.end_to_end.town import (
     Town,
@@ -16,6 +17,7 @@ from tests.end_to_end.town import (
     lived,
     until,
 )
+from tests.parts import SHORTCODES
 from tests.patience import PATIENCE_SECONDS
 from tests.rows import rows_of
 from tests.rpc.answers import refused
@@ -75,6 +77,20 @@ async def test_no_phone_number_checkout_id_or_token_stands_in_a_log_or_a_table(t
     assert "payment changed" in logs[0][1]
     in_logs = [(name, text) for name, log in logs for text in hidden if text.lower() in log]
     assert in_logs == []
+
+
+async def test_no_secret_of_the_installation_stands_in_a_log_or_a_table(town: Town) -> None:
+    await lived(town, town.patient, a_phone())
+    tables = await dump(town)
+    logs = "\n".join(process.log.read_text().lower() for process in town.processes)
+    settings = town.site.core_environment()
+    hidden = {settings["PAYMENTS_DARAJA_CONSUMER_SECRET"], str(urlsplit(town.database.application_url).password)}
+    hidden |= {entry["passkey"] for entry in SHORTCODES}
+    for name in ("keys.json", "callback-keys.json"):
+        hidden |= set(re.findall("[0-9a-f]{64}", (town.site.folder / name).read_text()))
+    assert len(hidden) == 8
+    assert [one for one in hidden if one.lower() in logs] == []
+    assert [one for one in hidden if one.lower() in tables or one.encode().hex() in tables] == []
 
 
 async def test_every_line_of_a_log_is_one_json_object(town: Town) -> None:

@@ -55,6 +55,7 @@ ROTATION = "tests/application/rekeying/test_rotation.py"
 IDENTITY = "tests/rpc/test_identity.py"
 CORE_CHANNEL = "tests/callback_gateway/test_core_channel.py"
 RISK = "tests/domain/test_risk.py"
+PRODUCTION = "tests/test_production.py"
 WEIGHED = "tests/application/collecting/test_weigh_risk.py"
 
 FAULTS = (
@@ -113,6 +114,34 @@ FAULTS = (
         "        if sum_so_far > limit.most and not over:",
         "        if sum_so_far > limit.most + 1 and not over:",
         (f"{RISK}::test_a_phone_that_nobody_answers_is_not_rung_a_fourth_time_in_an_hour",),
+    ),
+    Fault(
+        "a secret may stand in the environment of production",
+        "payment_service/secret_settings.py",
+        "if url and is_production(url) else None",
+        "if url and not url else None",
+        (f"{PRODUCTION}::test_secrets_in_the_environment_are_refused_in_production",),
+    ),
+    Fault(
+        "keys of a development machine guard real money",
+        "payment_service/production.py",
+        "        if is_marked(path):",
+        "        if not path:",
+        (f"{PRODUCTION}::test_keys_that_were_made_for_development_are_refused",),
+    ),
+    Fault(
+        "the sandbox's passkey guards real money",
+        "payment_service/production.py",
+        "        if shortcode.passkey == SANDBOX_PASSKEY:",
+        "        if not shortcode.passkey:",
+        (f"{PRODUCTION}::test_a_shortcode_that_everybody_has_is_refused",),
+    ),
+    Fault(
+        "a crash leaves an image of the memory",
+        "runtime/core_dumps.py",
+        "    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))",
+        "    resource.getrlimit(resource.RLIMIT_CORE)",
+        ("tests/runtime/test_core_dumps.py::test_a_crash_writes_no_image_of_the_memory",),
     ),
     Fault(
         "a rule in shadow refuses",
@@ -1008,7 +1037,7 @@ FAULTS = (
     ),
     Fault(
         "a database elsewhere is reached in clear",
-        "payment_service/config.py",
+        "payment_service/secret_settings.py",
         '    if not here and given.get("sslmode") != ["verify-full"]:',
         '    if here and given.get("sslmode") == ["none"]:',
         ("tests/test_payment_settings.py::test_a_database_elsewhere_is_reached_by_checked_tls_only",),
