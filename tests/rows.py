@@ -25,3 +25,12 @@ async def open_transactions(database: Database) -> int:
         " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
     )
     return int((await rows_of(database, query))[0][0])
+
+
+def touched_by(node: dict[str, Any]) -> int:
+    """Rows that a statement looked at, whether it gave them back or not: of its plan, as EXPLAIN (ANALYZE) tells it."""
+    looked_at = 0
+    if "Relation Name" in node and "Scan" in node["Node Type"]:
+        removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
+        looked_at = round((node["Actual Rows"] + removed) * node["Actual Loops"])
+    return looked_at + sum(touched_by(inner) for inner in node.get("Plans", ()))

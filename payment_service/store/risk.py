@@ -47,12 +47,12 @@ SELECT p.* FROM unnest($1::bytea[]) AS wanted (phone_index) CROSS JOIN LATERAL (
     ORDER BY p.phone_index_a DESC, p.payment_id DESC LIMIT {PROMPTS_MAX}
 ) AS p"""
 
-# `caller || ''` can use no index, so that the one that begins with the booking is taken.
+# `caller || ''` can use no index, so that the one that begins with the booking is taken. A condition on the time would
+# offer the index by account reference and time, and all payments of the day would be read for every group.
 _PROMPTS_OF_BOOKINGS = f"""
 SELECT {_READ} FROM payment_transactions p
 JOIN (SELECT DISTINCT * FROM unnest($1::text[], $2::text[]) AS pairs (caller, booking_id)) AS wanted
-ON p.booking_id = wanted.booking_id AND p.caller || '' = wanted.caller
-WHERE p.created_at > $3::timestamptz ORDER BY p.payment_id DESC"""
+ON p.booking_id = wanted.booking_id AND p.caller || '' = wanted.caller ORDER BY p.payment_id DESC"""
 
 _LISTED = """
 SELECT wanted.phone_index, l.verdict, l.until FROM unnest($1::bytea[]) AS wanted (phone_index) CROSS JOIN LATERAL (
@@ -136,9 +136,9 @@ def prompts_of_phones(phones: Iterable[bytes], since: datetime) -> Statement:
     return Statement(_PROMPTS_OF_PHONES, (array_of(set(phones)), str(first_id_at(since - MADE_WITHIN))))
 
 
-def prompts_of_bookings(bookings: Iterable[tuple[str, str]], since: datetime) -> Statement:
-    """The prompts for these (caller, booking_id) pairs; rows for `asked_prompts`."""
-    return Statement(_PROMPTS_OF_BOOKINGS, (*columns_of(set(bookings)), since.isoformat()))
+def prompts_of_bookings(bookings: Iterable[tuple[str, str]]) -> Statement:
+    """All prompts for these (caller, booking_id) pairs; rows for `asked_prompts`."""
+    return Statement(_PROMPTS_OF_BOOKINGS, columns_of(set(bookings)))
 
 
 def asked_prompts(rows: Sequence[Sequence[Any]]) -> list[AskedPrompt]:

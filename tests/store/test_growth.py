@@ -39,6 +39,7 @@ from payment_service.store.payment_search import PaymentSearch
 from payment_service.store.reads import EventScope, PaymentFilter
 from payment_service.store.time_ordered_ids import first_id_at
 from tests.databases import Database
+from tests.rows import touched_by
 
 PAYMENTS = 300_000
 CALLER = "development"
@@ -225,12 +226,4 @@ async def rows_touched(conn: AsyncConnection, sql: str, parameters: Any) -> int:
     """Rows that the statement looked at, whether it gave them back or not."""
     explained = await conn.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", parameters)
     plan = explained.scalar_one()
-    return _touched((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"])
-
-
-def _touched(node: dict[str, Any]) -> int:
-    looked_at = 0
-    if "Relation Name" in node and "Scan" in node["Node Type"]:
-        removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
-        looked_at = round((node["Actual Rows"] + removed) * node["Actual Loops"])
-    return looked_at + sum(_touched(inner) for inner in node.get("Plans", ()))
+    return touched_by((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"])

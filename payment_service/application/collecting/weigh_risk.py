@@ -63,7 +63,7 @@ def risk_reads(policy: Policy, group: Sequence[Weighed], now: datetime) -> list[
     statements = [store.listed_phones(phones)]
     if _counts_rows(policy):
         statements.append(store.prompts_of_phones(phones, since))
-        statements.append(store.prompts_of_bookings({(one.caller, one.request.booking_id) for one in group}, since))
+        statements.append(store.prompts_of_bookings({(one.caller, one.request.booking_id) for one in group}))
     if lengths := _lengths(policy):
         keys = {_key(one.caller, length, now) for one in group for length in lengths}
         statements.append(store.counters(keys))
