@@ -1,7 +1,8 @@
 """The order of the measurements, and what makes a benchmark valid.
 
 The simulator is measured first, while nothing else runs. Then service and floor take turns at each number in flight,
-and take turns at going first, so that a machine that slows down or speeds up does so for both.
+and take turns at going first, so that a machine that slows down or speeds up does so for both. In the same way the
+service over mutual TLS takes turns with the service in plaintext.
 """
 
 import statistics
@@ -17,7 +18,7 @@ from benchmarks import meters
 from benchmarks.latency import measure_latency
 from benchmarks.runs import Outcome, run_load
 from benchmarks.simulator_alone import measure_simulator
-from benchmarks.stage import Stage, Target, running_stage
+from benchmarks.stage import Target, running_stage
 from benchmarks.watching import measure_watchers
 from development.slowness import slowness
 
@@ -34,6 +35,7 @@ class Size:
 
     pairs_64: int = 6
     pairs_16: int = 3
+    pairs_tls: int = 6
     warm_up: float = 2.0
     seconds: float = 8.0
     latency_rate: float = 100.0
@@ -46,6 +48,7 @@ def quick_size() -> Size:
     """Little enough for a machine that runs other tests, and on a slow one long enough for some payments to end."""
     slow = slowness()
     return Size(
+        1,
         1,
         1,
         warm_up=0.3 * slow,
@@ -67,9 +70,10 @@ async def run_campaign(folder: Path, size: Size) -> dict[str, Any]:
         settings = await server_settings(stage.service)
         firsts = iter(range(0, 100 * NUMBERS_PER_RUN, NUMBERS_PER_RUN))
         throughput = {
-            str(in_flight): await measure_pairs(stage, in_flight, pairs, size, firsts)
+            str(in_flight): await measure_pairs(stage.service, stage.floor, in_flight, pairs, size, firsts)
             for in_flight, pairs in ((64, size.pairs_64), (16, size.pairs_16))
         }
+        tls = await measure_pairs(stage.secured, stage.service, 64, size.pairs_tls, size, firsts)
         show("open loop")
         loaded, latency = await measure_latency(
             stage, folder, next(firsts), size.latency_rate, size.warm_up, size.latency_seconds
@@ -78,8 +82,9 @@ async def run_campaign(folder: Path, size: Size) -> dict[str, Any]:
         watchers = await measure_watchers(stage, folder, next(firsts), size.watchers)
         row_bytes = {target.name: await bytes_per_row(target) for target in (stage.service, stage.floor)}
     errors = simulator["errors"] + latency["errors"] + watchers["errors"]
-    errors += sum(part["errors"] for part in throughput.values())
-    counts = [part["n"] for part in throughput.values()] + [latency["n"], watchers["served"], simulator["pushes"]]
+    loaded_parts = [*throughput.values(), tls]
+    errors += sum(part["errors"] for part in loaded_parts)
+    counts = [part["n"] for part in loaded_parts] + [latency["n"], watchers["served"], simulator["pushes"]]
     return {
         "valid": errors == 0 and all(counts) and all(settings[name] == "on" for name in MUST_BE_ON),
         "errors": errors,
@@ -89,6 +94,7 @@ async def run_campaign(folder: Path, size: Size) -> dict[str, Any]:
         "took_seconds": round(time.time() - begun),
         "ratio_64": throughput["64"]["ratio"],
         "throughput": throughput,
+        "tls": tls,
         "latency": {**latency, "cpu_us_per_payment": loaded.as_json()["cpu_us_per_payment"]},
         "watchers": watchers,
         "simulator_alone": simulator,
@@ -97,12 +103,12 @@ async def run_campaign(folder: Path, size: Size) -> dict[str, Any]:
 
 
 async def measure_pairs(
-    stage: Stage, in_flight: int, pairs: int, size: Size, firsts: Iterator[int]
+    ours: Target, base: Target, in_flight: int, pairs: int, size: Size, firsts: Iterator[int]
 ) -> Mapping[str, Any]:
-    """Service and floor in turn, and the ratio of each pair."""
-    outcomes: dict[str, list[Outcome]] = {"service": [], "floor": []}
+    """The two in turn, and the ratio of each pair."""
+    outcomes: dict[str, list[Outcome]] = {ours.name: [], base.name: []}
     for pair in range(pairs):
-        turns = [stage.service, stage.floor] if pair % 2 == 0 else [stage.floor, stage.service]
+        turns = [ours, base] if pair % 2 == 0 else [base, ours]
         for target in turns:
             options = [f"--in-flight={in_flight}", f"--warm-up={size.warm_up}", f"--seconds={size.seconds}"]
             # Names are equally long for both, since they are stored.
@@ -113,8 +119,8 @@ async def measure_pairs(
                 f" {outcome.payments_per_second:7.1f} payments/s, {outcome.errors} errors"
             )
     ratios = [
-        ours.payments_per_second / max(floor.payments_per_second, 0.001)
-        for ours, floor in zip(outcomes["service"], outcomes["floor"], strict=True)
+        one.payments_per_second / max(other.payments_per_second, 0.001)
+        for one, other in zip(outcomes[ours.name], outcomes[base.name], strict=True)
     ]
     return {
         "ratio": {**spread(ratios), "pairs": [round(ratio, 3) for ratio in ratios]},

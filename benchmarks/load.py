@@ -28,6 +28,7 @@ from mpesa_payments.v1 import payment_pb2 as messages
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
+from benchmarks.reaching import add_service, channel_to_service
 from benchmarks.subscriber import READY_LINE
 from runtime.grpc_options import CLIENT_OPTIONS
 
@@ -185,7 +186,7 @@ async def generate(arguments: argparse.Namespace) -> None:
     if ready != READY_LINE:
         raise ConnectionError(f"the subscriber is not ready but said {ready!r}")
     options = (*CLIENT_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
-    channels = [grpc.aio.insecure_channel(arguments.address, options=options) for _ in range(CHANNELS)]
+    channels = [channel_to_service(arguments, options) for _ in range(CHANNELS)]
     tally = Tally()
     stubs = itertools.cycle([PaymentServiceStub(channel) for channel in channels])
     run = Run(stubs, itertools.count(arguments.first), arguments.name, tally)
@@ -223,7 +224,7 @@ def write_samples(path: Path, samples: list[Sample]) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--address", required=True, help="HOST:PORT of the service")
+    add_service(parser)
     parser.add_argument("--name", required=True, help="begins every booking and request id of this run")
     parser.add_argument("--first", type=int, required=True, help="number of the first payment; decides its phone")
     parser.add_argument("--in-flight", type=int, default=0)

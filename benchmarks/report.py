@@ -17,7 +17,7 @@ def write_table(readme: Path, results: Mapping[str, Any]) -> None:
 
 def table(results: Mapping[str, Any]) -> str:
     """Markdown."""
-    sections = (machine_lines, throughput_lines, cpu_lines, latency_lines, watcher_lines)
+    sections = (machine_lines, throughput_lines, tls_lines, cpu_lines, latency_lines, watcher_lines)
     return "\n\n".join("\n".join(section(results)) for section in sections)
 
 
@@ -45,6 +45,17 @@ def throughput_lines(results: Mapping[str, Any]) -> list[str]:
             f"| {in_flight} in flight | {ours} | {floor} | {spread(part['ratio'], 2)} | {pairs} | {part['n']} |"
         )
     return lines
+
+
+def tls_lines(results: Mapping[str, Any]) -> list[str]:
+    part = results["tls"]
+    secured, plain = (spread(part[name]["payments_per_second"], 0) for name in ("secured", "service"))
+    pairs = len(part["ratio"]["pairs"])
+    return [
+        "| payments/s, median (least – most) | mutual TLS | plaintext | TLS ÷ plaintext | pairs | payments |",
+        "|---|---|---|---|---|---|",
+        f"| 64 in flight | {secured} | {plain} | {spread(part['ratio'], 2)} | {pairs} | {part['n']} |",
+    ]
 
 
 def cpu_lines(results: Mapping[str, Any]) -> list[str]:

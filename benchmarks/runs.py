@@ -58,9 +58,9 @@ async def run_load(target: Target, name: str, first: int, load_options: Sequence
     async with contextlib.AsyncExitStack() as stack:
         try:
             subscriber = await stack.enter_async_context(
-                client("benchmarks.subscriber", [f"--address={target.address}"], stdout=to_load)
+                client("benchmarks.subscriber", target.reached, stdout=to_load)
             )
-            words = [f"--address={target.address}", f"--name={name}", f"--first={first}", *load_options]
+            words = [*target.reached, f"--name={name}", f"--first={first}", *load_options]
             load = await stack.enter_async_context(
                 client("benchmarks.load", words, stdin=from_subscriber, stdout=asyncio.subprocess.PIPE)
             )

@@ -1,15 +1,15 @@
-"""The stage of a benchmark: the service with all its parts, and the floor beside it on the same PostgreSQL server.
+"""The stage of a benchmark: the service with all its parts, the same over mutual TLS, and the floor beside them.
 
-Both stay up for the whole benchmark, so that neither is measured colder than the other, and only one is loaded at a
-time. Each has a database of its own with the same schema, and a simulator of its own, because a new Daraja token ends
-the life of the one before.
+All stay up for the whole benchmark, so that none is measured colder than another, and only one is loaded at a time.
+Each has a database of its own on the same PostgreSQL server with the same schema, and a simulator of its own, because a
+new Daraja token ends the life of the one before.
 """
 
 import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
@@ -40,7 +40,7 @@ SETTINGS: Mapping[str, str] = {
     "PAYMENTS_PULL_NOMINATED_NUMBER": "",
     "PAYMENTS_LOG_LEVEL": "INFO",
 }
-FLOOR_DATABASE = "floor"
+FLOOR_DATABASE, SECURED_DATABASE = "floor", "secured"
 COMMAND_WAIT_SECONDS = 60.0
 
 
@@ -52,6 +52,14 @@ class Target:
     address: str
     owner_url: str
     metered: tuple[Metered, ...]
+    certificates: Path | None = None
+    """The folder of what its callers show; None in plaintext."""
+
+    @property
+    def reached(self) -> list[str]:
+        """How a client of the benchmark is told to call it."""
+        shown = [] if self.certificates is None else [f"--certificates={self.certificates}"]
+        return [f"--address={self.address}", *shown]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,7 @@ class Stage:
     """Everything that serves."""
 
     service: Target
+    secured: Target
     floor: Target
     service_pid: int
     simulator_url: str
@@ -78,27 +87,37 @@ async def running_stage(folder: Path) -> AsyncIterator[Stage]:
     async with running_system(plan) as system, contextlib.AsyncExitStack() as stack:
         assert system.postgres_process_id is not None, "the benchmark runs on the embedded PostgreSQL"
         postgres = Metered("postgresql", system.postgres_process_id, tree=True)
-        owner_url = system.files["owner_database_url_file"].read_text(encoding="utf-8")
-        pids = {part.name: int(part.ready["pid"]) for part in system.parts}
-        service = Target(
-            "service",
-            system.grpc_address,
-            owner_url,
-            (*(Metered(name, pid) for name, pid in pids.items()), postgres),
-        )
+        service = _target("service", system, postgres)
+        owner_url = service.owner_url
+        secured_url = await _new_database(owner_url, SECURED_DATABASE)
+        secured_plan = replace(plan, data_dir=folder / "secured", plaintext=False, database_url=secured_url)
+        secured = _target("secured", await stack.enter_async_context(running_system(secured_plan)), postgres)
         floor_folder = folder / "floor"
         floor_folder.mkdir(mode=0o700)
         house = make_house(floor_folder, stack.enter_context(await take_lock(floor_folder)), inherit_settings=False)
-        floor_url = await _floor_database(system, owner_url, floor_folder)
+        floor_url = await _floor_database(owner_url, floor_folder)
         floor = await _start_floor(house, floor_url, postgres, stack)
-        yield Stage(service, floor, pids[SERVICE], system.daraja_url, house)
+        service_pid = next(int(part.ready["pid"]) for part in system.parts if part.name == SERVICE)
+        yield Stage(service, secured, floor, service_pid, system.daraja_url, house)
 
 
-async def _floor_database(system: System, owner_url: str, folder: Path) -> str:
-    """A database of its own on the same server, made by the same migrations."""
+def _target(name: str, system: System, postgres: Metered) -> Target:
+    metered = (*(Metered(part.name, int(part.ready["pid"])) for part in system.parts), postgres)
+    owner_url = system.files["owner_database_url_file"].read_text(encoding="utf-8")
+    shown = system.certificates
+    return Target(name, system.grpc_address, owner_url, metered, None if shown is None else shown.folder)
+
+
+async def _new_database(owner_url: str, name: str) -> str:
+    """An empty database on the same server, by its URL."""
     async with await psycopg.AsyncConnection.connect(owner_url, autocommit=True) as connection:
-        await connection.execute(f"CREATE DATABASE {FLOOR_DATABASE}")
-    url = owner_url.rpartition("/")[0] + f"/{FLOOR_DATABASE}"
+        await connection.execute(f"CREATE DATABASE {name}")
+    return owner_url.rpartition("/")[0] + f"/{name}"
+
+
+async def _floor_database(owner_url: str, folder: Path) -> str:
+    """A database of its own, made by the same migrations."""
+    url = await _new_database(owner_url, FLOOR_DATABASE)
     url_file = folder / "database-url"
     url_file.touch(mode=0o600)
     url_file.write_text(url, encoding="utf-8")

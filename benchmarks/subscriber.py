@@ -14,16 +14,16 @@ from mpesa_payments.v1 import payment_pb2 as messages
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
-from runtime.grpc_options import CLIENT_OPTIONS
+from benchmarks.reaching import add_service, channel_to_service
 
 LIVE = (messages.PAYMENT_STATUS_PENDING, messages.PAYMENT_STATUS_PROCESSING)
 READY_LINE = "ready"
 
 
-async def subscribe(address: str) -> None:
+async def subscribe(channel: grpc.aio.Channel) -> None:
     """Report ends until killed, or until nobody reads any more."""
     request = pb.WatchPaymentsRequest(position=pb.WatchPaymentsRequest.POSITION_LATEST)
-    async with grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS) as channel:
+    async with channel:
         stream = PaymentServiceStub(channel).WatchPayments(request)
         ready = False
         async for message in stream:
@@ -42,9 +42,13 @@ async def subscribe(address: str) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--address", required=True)
+    add_service(parser)
     arguments = parser.parse_args()
-    uvloop.run(subscribe(arguments.address))
+
+    async def run() -> None:
+        await subscribe(channel_to_service(arguments))
+
+    uvloop.run(run())
 
 
 if __name__ == "__main__":

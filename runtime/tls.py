@@ -156,15 +156,17 @@ def server_credentials(followed: FollowedFiles) -> grpc.ServerCredentials:
     )
 
 
-def open_channel(address: Address, content: TlsContent | None) -> grpc.aio.Channel:
+def open_channel(
+    address: Address, content: TlsContent | None, options: Sequence[tuple[str, object]] = CLIENT_OPTIONS
+) -> grpc.aio.Channel:
     """A channel to another program of ours. Without TLS only to this machine, else ChannelRefused."""
     target = str(address)
     if content is None:
         if not address.is_loopback:
             raise ChannelRefused(address)
-        return grpc.aio.insecure_channel(target, options=CLIENT_OPTIONS)
+        return grpc.aio.insecure_channel(target, options=options)
     credentials = grpc.ssl_channel_credentials(content.authority, content.key, content.certificate)
-    return grpc.aio.secure_channel(target, credentials, options=CLIENT_OPTIONS)
+    return grpc.aio.secure_channel(target, credentials, options=options)
 
 
 def _stamp(files: TlsFiles) -> tuple[tuple[int, int, int] | None, ...]:

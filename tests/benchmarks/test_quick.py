@@ -40,6 +40,8 @@ async def test_a_quick_run_measures_everything_and_is_valid(tmp_path: Path) -> N
         assert part["n"] > 0
         assert part["service"]["runs"][0]["open_max"] == part["floor"]["runs"][0]["open_max"] == int(in_flight)
         assert part["service"]["cpu_us_per_payment"]["payment-service"] > 0
+    assert results["tls"]["n"] > 0
+    assert results["tls"]["secured"]["runs"][0]["payments"] > 0
     assert results["latency"]["n"] > 0
     assert results["watchers"]["served"] == results["watchers"]["watchers"] == 100
     assert results["watchers"]["client_processes"] >= 4
