@@ -2356,8 +2356,8 @@ FAULTS = (
     Fault(
         "the gateway takes whoever listens for the payment service",
         "runtime/tls.py",
-        "return grpc.aio.secure_channel(target, credentials, options=CLIENT_OPTIONS)",
-        "return grpc.aio.insecure_channel(target, options=CLIENT_OPTIONS)",
+        "return grpc.aio.secure_channel(target, credentials, options=options)",
+        "return grpc.aio.insecure_channel(target, options=options)",
         (f"{CORE_CHANNEL}::test_whoever_takes_the_services_port_collects_no_token",),
     ),
     Fault(
