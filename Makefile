@@ -117,10 +117,21 @@ sabotage: setup ## Plant one fault at a time and see the tests catch it
 release: setup lint ## Renew proto/released.binpb, what later API changes are measured against
 	@$(BIN)/buf build -o proto/released.binpb
 
+.PHONY: audit
+audit: setup ## Ask whether anything installed has a known vulnerability, and list what the programs run with (SBOM)
+	@scripts/bootstrap.sh audit
+	@$(BIN)/python -m scripts.audit .venv-audit/bin
+
+.PHONY: wheel
+wheel: setup ## Build the wheel that is installed beside requirements-run.lock, into dist/
+	@$(BIN)/python -m pip --disable-pip-version-check -q wheel --no-deps --no-build-isolation --wheel-dir dist .
+
+# What the programs run with is locked to the versions that the tests had.
 .PHONY: lock
 lock: ## Renew the locks, within the ranges of pyproject.toml
 	@scripts/bootstrap.sh generator
-	@for pair in "pyproject.toml --extra dev --extra check:requirements" "requirements-generator.in:requirements-generator"; do \
+	@for pair in "pyproject.toml --extra dev --extra check:requirements" "pyproject.toml -c requirements.lock:requirements-run" \
+	    "requirements-generator.in:requirements-generator" "requirements-audit.in:requirements-audit"; do \
 	    .venv-generator/bin/uv pip compile $${pair%%:*} -o $${pair##*:}.lock --upgrade --quiet --universal \
 	        --python-version 3.11 --only-binary :all: --generate-hashes --no-emit-index-url --no-strip-extras --no-header || exit 1; \
 	done

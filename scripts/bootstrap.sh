@@ -3,6 +3,7 @@
 #
 #   scripts/bootstrap.sh                the project's own environment, .venv
 #   scripts/bootstrap.sh generator      the pinned environment of the code generator, .venv-generator
+#   scripts/bootstrap.sh audit          that of the tools that look for known vulnerabilities, .venv-audit
 #
 # A stamp in the environment names the interpreter, its version, the project's folder (environments cannot be moved) and
 # the hash of the lock; when any of them differs, the environment is made anew. Where only pyproject.toml has changed, the
@@ -15,11 +16,13 @@ cd "$(dirname "$0")/.."
 environment=.venv
 lock=requirements.lock
 project=pyproject.toml
-if [ "${1:-}" = generator ]; then
-    environment=.venv-generator
-    lock=requirements-generator.lock
-    project=
-fi
+case ${1:-} in
+    generator | audit)
+        environment=.venv-$1
+        lock=requirements-$1.lock
+        project=
+        ;;
+esac
 
 # Prints what an interpreter is good for: "ready", "no-venv" or "old", and its version.
 judge='

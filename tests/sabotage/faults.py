@@ -137,6 +137,13 @@ FAULTS = (
         (f"{PRODUCTION}::test_a_shortcode_that_everybody_has_is_refused",),
     ),
     Fault(
+        "a package that nothing is known of is called sound",
+        "scripts/audit.py",
+        "    if None in answers or unanswered:",
+        "    if None in answers:",
+        ("tests/scripts/test_audit.py::test_a_part_that_the_database_says_nothing_about_is_not_called_sound",),
+    ),
+    Fault(
         "a crash leaves an image of the memory",
         "runtime/core_dumps.py",
         "    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))",
