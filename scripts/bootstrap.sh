@@ -6,9 +6,9 @@
 #   scripts/bootstrap.sh audit          that of the tools that look for known vulnerabilities, .venv-audit
 #
 # A stamp in the environment names the interpreter, its version, the project's folder (environments cannot be moved) and
-# the hash of the lock; when any of them differs, the environment is made anew. Where only pyproject.toml has changed, the
-# project is installed into it again. Set PYTHON to choose the interpreter. Needs no compiler, and nothing of the caller's
-# environments, PYTHONPATH or VIRTUAL_ENV, is used.
+# the hash of the lock; when any of them differs, the environment is made anew. Where only a pyproject.toml has changed,
+# the project and its client are installed into it again. Set PYTHON to choose the interpreter. Needs no compiler, and
+# nothing of the caller's environments, PYTHONPATH or VIRTUAL_ENV, is used.
 set -eu
 unset PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV || true
 cd "$(dirname "$0")/.."
@@ -85,7 +85,7 @@ if ! printf '%s\n' "$wanted" | cmp -s - $stamp; then
     $pip install --require-hashes --only-binary :all: -r $lock
     printf '%s\n' "$wanted" > $stamp
 fi
-if [ -n "$project" ] && ! cmp -s $project $environment/installed-$project; then
-    $pip install --no-deps --no-build-isolation -e .
-    cp $project $environment/installed-$project
+if [ -n "$project" ] && ! cat $project payment_client/$project | cmp -s - $environment/installed-$project; then
+    $pip install --no-deps --no-build-isolation -e . -e ./payment_client
+    cat $project payment_client/$project > $environment/installed-$project
 fi

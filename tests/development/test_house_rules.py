@@ -22,6 +22,7 @@ PROGRAMS = (
     "daraja_simulator",
     "conformance",
     "benchmarks",
+    "payment_client",
 )
 
 FUNCTION_LINES = 60

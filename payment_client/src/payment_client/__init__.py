@@ -1,0 +1,87 @@
+"""What a booking or notification service installs to take M-Pesa payments through the payment service."""
+
+from payment_client.channels import UsedAcrossFork
+from payment_client.client import PaymentsClient
+from payment_client.contract import money_pb2, payment_pb2, payment_service_pb2
+from payment_client.errors import (
+    BookingHasLivePayment,
+    BookingUnderReview,
+    CallerNotAllowed,
+    CancelTooLate,
+    CannotConnect,
+    CursorInvalid,
+    CursorRefused,
+    DeadlineExceeded,
+    InvalidRequest,
+    LogDiverged,
+    PaymentNotFound,
+    PaymentsError,
+    PromptsRefused,
+    RefundNotPossible,
+    Refused,
+    RequestIdReused,
+    RetryTooEarly,
+    ServiceFault,
+    ServiceUnavailable,
+    StillOpen,
+    TooManyRequests,
+    Unanswered,
+)
+from payment_client.requests import PaymentFilter, Purchase
+from payment_client.resuming import Backoff
+from payment_client.tls import TlsFiles, TlsFilesUnusable
+
+Payment = payment_pb2.Payment
+PaymentEvent = payment_pb2.PaymentEvent
+PaymentStatus = payment_pb2.PaymentStatus
+StatusReason = payment_pb2.StatusReason
+BookingAction = payment_pb2.BookingAction
+PaymentEventType = payment_pb2.PaymentEventType
+LatePaymentPolicy = payment_pb2.LatePaymentPolicy
+RefundReason = payment_pb2.RefundReason
+RefundStatus = payment_pb2.RefundStatus
+Money = money_pb2.Money
+
+__all__ = [
+    "Backoff",
+    "BookingAction",
+    "BookingHasLivePayment",
+    "BookingUnderReview",
+    "CallerNotAllowed",
+    "CancelTooLate",
+    "CannotConnect",
+    "CursorInvalid",
+    "CursorRefused",
+    "DeadlineExceeded",
+    "InvalidRequest",
+    "LatePaymentPolicy",
+    "LogDiverged",
+    "Money",
+    "Payment",
+    "PaymentEvent",
+    "PaymentEventType",
+    "PaymentFilter",
+    "PaymentNotFound",
+    "PaymentStatus",
+    "PaymentsClient",
+    "PaymentsError",
+    "PromptsRefused",
+    "Purchase",
+    "RefundNotPossible",
+    "RefundReason",
+    "RefundStatus",
+    "Refused",
+    "RequestIdReused",
+    "RetryTooEarly",
+    "ServiceFault",
+    "ServiceUnavailable",
+    "StatusReason",
+    "StillOpen",
+    "TlsFiles",
+    "TlsFilesUnusable",
+    "TooManyRequests",
+    "Unanswered",
+    "UsedAcrossFork",
+    "payment_pb2",
+    "payment_service_pb2",
+]

@@ -1,0 +1,359 @@
+"""The client for asyncio: calls that may be repeated, and streams that resume by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from types import TracebackType
+from typing import Any, Final, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message as Wire
+
+from payment_client import requests
+from payment_client.channels import Channels
+from payment_client.contract import payment_pb2, payment_service_pb2_grpc
+from payment_client.contract import payment_service_pb2 as pb
+from payment_client.diagnosis import Endpoint, why_not_connected
+from payment_client.errors import (
+    CannotConnect,
+    LogDiverged,
+    PaymentsError,
+    ServiceUnavailable,
+    StillOpen,
+    Unanswered,
+    error_of,
+)
+from payment_client.requests import PaymentFilter, Purchase
+from payment_client.resuming import SILENCE_MAX_SECONDS, Backoff, Following, Message, is_over
+from payment_client.tls import TlsFiles
+from payment_client.tracing import Headers, headers_of_the_current_trace
+
+CALL_TIMEOUT_SECONDS: Final = 10.0
+"""InitiatePayment answers within 5 seconds; the rest is for the network, and for a process that is being replaced."""
+PATIENCE_SECONDS: Final = 180.0
+"""A prompt expires after two minutes by default, and the news of it takes a moment."""
+PAGE_SIZE: Final = 200
+
+Request = TypeVar("Request", bound=Wire, contravariant=True)
+Answer = TypeVar("Answer", bound=Wire)
+StreamMessage = TypeVar("StreamMessage", bound=Message)
+
+log = logging.getLogger("payment_client")
+
+
+class PaymentsClient:
+    """Calls the payment service. Make one for the whole process, and close it at the end.
+
+    The channel is opened by the first call, and in the process that makes it.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        tls: TlsFiles | None = None,
+        proxy: bool = False,
+        timeout: float = CALL_TIMEOUT_SECONDS,
+        backoff: Backoff | None = None,
+        silence_max: float = SILENCE_MAX_SECONDS,
+        headers: Headers | None = None,
+    ) -> None:
+        """`target` is HOST:PORT; without `tls` it is plaintext, for a service on this machine.
+
+        `timeout` holds for each call that does not name its own. `headers` replaces the headers of OpenTelemetry.
+        """
+        self._endpoint = Endpoint(target, tls, proxy)
+        self._channels = Channels(self._endpoint, grpc.aio.secure_channel, grpc.aio.insecure_channel)
+        self._timeout = timeout
+        self._backoff = backoff or Backoff()
+        self._silence_max = silence_max
+        self._headers = headers or headers_of_the_current_trace()
+
+    async def __aenter__(self) -> PaymentsClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the channel; calls and streams that are open end."""
+        for channel in self._channels.take_all():
+            await channel.close(None)
+
+    async def initiate(self, purchase: Purchase, *, timeout: float | None = None) -> pb.InitiatePaymentResponse:
+        """Ask for a payment. Asked again with the same purchase, it is the same payment, and no second prompt."""
+        return await self._ask(self._stub().InitiatePayment, purchase.request(), timeout, purchase.request_id)
+
+    async def retry(
+        self, payment_id: str, *, phone_number: str = "", request_id: str = "", timeout: float | None = None
+    ) -> pb.RetryPaymentResponse:
+        """Start another attempt for the booking of a payment that has ended unpaid."""
+        request_id = request_id or requests.new_request_id()
+        request = pb.RetryPaymentRequest(request_id=request_id, payment_id=payment_id, phone_number=phone_number)
+        return await self._ask(self._stub().RetryPayment, request, timeout, request_id)
+
+    async def cancel(
+        self, payment_id: str, *, request_id: str = "", timeout: float | None = None
+    ) -> pb.CancelPaymentResponse:
+        """Withdraw a payment whose prompt has not been sent."""
+        request_id = request_id or requests.new_request_id()
+        request = pb.CancelPaymentRequest(request_id=request_id, payment_id=payment_id)
+        return await self._ask(self._stub().CancelPayment, request, timeout, request_id)
+
+    async def refund(
+        self,
+        payment_id: str,
+        reason: payment_pb2.RefundReason.ValueType,
+        *,
+        amount: int | None = None,
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> pb.RefundPaymentResponse:
+        """Send money back: all that is left, or so many shillings of it."""
+        request = requests.refund_request(payment_id, reason, amount, request_id)
+        return await self._ask(self._stub().RefundPayment, request, timeout, request.request_id)
+
+    async def get(
+        self, payment_id: str = "", *, reference: str = "", timeout: float | None = None
+    ) -> pb.GetPaymentResponse:
+        """Read one payment."""
+        request = requests.get_request(payment_id=payment_id, reference=reference)
+        return await self._ask(self._stub().GetPayment, request, timeout)
+
+    async def list_page(
+        self,
+        wanted: PaymentFilter | None = None,
+        *,
+        page_size: int = PAGE_SIZE,
+        page_token: str = "",
+        timeout: float | None = None,
+    ) -> pb.ListPaymentsResponse:
+        """One page of payments, newest first, and the cursor to watch from."""
+        request = (wanted or PaymentFilter()).request(page_size, page_token)
+        return await self._ask(self._stub().ListPayments, request, timeout)
+
+    async def list_payments(self, wanted: PaymentFilter | None = None) -> AsyncGenerator[payment_pb2.Payment, None]:
+        """All payments of a filter, newest first, page by page."""
+        token = ""
+        while True:
+            page = await self.list_page(wanted, page_token=token)
+            for payment in page.payments:
+                yield payment
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def pay_and_wait(self, purchase: Purchase, *, patience: float = PATIENCE_SECONDS) -> payment_pb2.Payment:
+        """Ask for a payment and wait until the booking knows what to do: `booking_action` of what comes back.
+
+        While the service is away, it is asked again with the same request id. After so many seconds StillOpen says
+        where the payment stands, or the last error why nobody knows; the payment goes on in both cases.
+        """
+        end = time.monotonic() + patience
+        started = await self._patiently(lambda left: self.initiate(purchase, timeout=min(left, self._timeout)), end)
+        last = started.payment
+        if is_over(last):
+            return last
+        try:
+            async with asyncio.timeout(end - time.monotonic()):
+                async with aclosing(self.watch_payment(last.payment_id, cursor=started.cursor)) as payments:
+                    async for payment in payments:
+                        last = payment
+        except TimeoutError:
+            raise StillOpen(last, started.cursor) from None
+        return last
+
+    async def watch_payment(
+        self, payment_id: str, *, cursor: str = "", follow: bool = False
+    ) -> AsyncGenerator[payment_pb2.Payment, None]:
+        """One payment, each time it has changed, until the booking knows what to do.
+
+        Without a cursor it begins with the payment as it stands. With `follow` it goes on until `outcome_certain`.
+        """
+        following = Following(cursor, self._backoff)
+
+        def request() -> pb.WatchPaymentRequest:
+            return requests.watch_one_request(payment_id=payment_id, cursor=following.cursor, follow=follow)
+
+        async with aclosing(self._changes(following, request, ends=True)) as changes:
+            async for payment in changes:
+                yield payment
+
+    async def watch_booking(self, booking_id: str, *, cursor: str = "") -> AsyncGenerator[payment_pb2.Payment, None]:
+        """Every attempt of one booking, each time it has changed, those to come included; it never ends by itself."""
+        following = Following(cursor, self._backoff)
+
+        def request() -> pb.WatchPaymentRequest:
+            return requests.watch_one_request(booking_id=booking_id, cursor=following.cursor, follow=False)
+
+        async with aclosing(self._changes(following, request, ends=False)) as changes:
+            async for payment in changes:
+                yield payment
+
+    async def watch_payments(
+        self,
+        *,
+        cursor: str = "",
+        from_now: bool = False,
+        statuses: Sequence[payment_pb2.PaymentStatus.ValueType] = (),
+        resynchronise: timedelta | None = None,
+    ) -> AsyncGenerator[payment_pb2.PaymentEvent, None]:
+        """The events of all payments that this caller may see, in order, for ever. Keep `event.cursor` with the effect.
+
+        It starts after the cursor; without one at the first event there is, or from now on. A cursor of another
+        database, or of one that was restored, raises LogDiverged. With `resynchronise` the stream goes on instead:
+        first come the payments of so long a time, each as it stands, as events of type UNSPECIFIED, then what is new.
+        """
+        batches = self.watch_batches(cursor=cursor, from_now=from_now, statuses=statuses, resynchronise=resynchronise)
+        async with aclosing(batches):
+            async for events, _ in batches:
+                for event in events:
+                    yield event
+
+    async def watch_batches(
+        self,
+        *,
+        cursor: str = "",
+        from_now: bool = False,
+        statuses: Sequence[payment_pb2.PaymentStatus.ValueType] = (),
+        resynchronise: timedelta | None = None,
+    ) -> AsyncGenerator[tuple[list[payment_pb2.PaymentEvent], str], None]:
+        """The same, message by message: the events, which may be none, and the cursor after them."""
+        following = Following(cursor, self._backoff)
+
+        def request() -> pb.WatchPaymentsRequest:
+            return requests.watch_all_request(cursor=following.cursor, from_now=from_now, statuses=statuses)
+
+        while True:
+            messages = self._messages(following, lambda: self._stub().WatchPayments(request(), metadata=self._sent()))
+            try:
+                async with aclosing(messages):
+                    async for message in messages:
+                        yield following.took(message), following.cursor
+            except LogDiverged:
+                if resynchronise is None:
+                    raise
+                async with aclosing(self._standing(following, resynchronise, statuses)) as standing:
+                    async for batch in standing:
+                        yield batch
+
+    async def _standing(
+        self, following: Following, span: timedelta, statuses: Sequence[payment_pb2.PaymentStatus.ValueType]
+    ) -> AsyncGenerator[tuple[list[payment_pb2.PaymentEvent], str], None]:
+        """The payments of a span of time as they stand now; only the last of them moves the cursor."""
+        log.warning("the log of payments is another one: reading the payments of the last %s as they stand", span)
+        wanted = PaymentFilter(created_from=datetime.now(UTC) - span, statuses=statuses)
+        token, old = "", following.cursor
+        while True:
+            page = await self._patiently(partial(self._page, wanted, token), math.inf)
+            events = [requests.standing_event(payment, old) for payment in page.payments]
+            token = page.next_page_token
+            if not token:
+                break
+            yield events, old
+        if events:
+            events[-1].cursor = page.cursor
+        following.restart(page.cursor)
+        yield events, page.cursor
+
+    async def _page(self, wanted: PaymentFilter, token: str, _seconds_left: float) -> pb.ListPaymentsResponse:
+        return await self.list_page(wanted, page_token=token)
+
+    async def _changes(
+        self, following: Following, request: Callable[[], pb.WatchPaymentRequest], *, ends: bool
+    ) -> AsyncGenerator[payment_pb2.Payment, None]:
+        """Payments as they change. Where the cursor is refused, a snapshot tells as much as all the events would."""
+        versions: dict[str, int] = {}
+        while True:
+            messages = self._messages(following, lambda: self._stub().WatchPayment(request(), metadata=self._sent()))
+            try:
+                async with aclosing(messages):
+                    async for message in messages:
+                        for payment in [*message.snapshot.payments, *(e.payment for e in following.took(message))]:
+                            if payment.version > versions.get(payment.payment_id, 0):
+                                versions[payment.payment_id] = payment.version
+                                yield payment
+            except LogDiverged:
+                following.restart("")
+                versions.clear()
+                continue
+            if ends:
+                return
+
+    async def _messages(
+        self, following: Following, call: Callable[[], grpc.aio.UnaryStreamCall[Any, StreamMessage]]
+    ) -> AsyncGenerator[StreamMessage, None]:
+        """The messages of a stream that is opened again as often as it is cut, until it ends with OK."""
+        while True:
+            stream = call()
+            messages = aiter(stream)
+            try:
+                while True:
+                    yield await asyncio.wait_for(anext(messages), self._silence_max)
+            except StopAsyncIteration:
+                return
+            except grpc.aio.AioRpcError as failure:
+                error = await self._explained(failure)
+            except TimeoutError:
+                error = ServiceUnavailable(grpc.StatusCode.UNAVAILABLE, "The stream has fallen silent.")
+            finally:
+                stream.cancel()
+            pause = following.pause_after(error)
+            log.info("the stream was cut, and goes on in %.1f s: %s", pause, error)
+            await asyncio.sleep(pause)
+
+    async def _patiently(self, call: Callable[[float], Awaitable[Answer]], end: float) -> Answer:
+        """An answer, asked for again while the service is away; the last error once the time is over.
+
+        `call` is told how many seconds are left.
+        """
+        attempt = 0
+        while True:
+            try:
+                return await call(end - time.monotonic())
+            except Unanswered as error:
+                pause = self._backoff.pause(attempt)
+                if error.retry_after is not None:
+                    pause = max(pause, error.retry_after.total_seconds())
+                lasting = isinstance(error, CannotConnect) and error.lasting
+                if lasting or time.monotonic() + pause >= end:
+                    raise
+            attempt += 1
+            await asyncio.sleep(pause)
+
+    async def _ask(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Request, Answer],
+        request: Request,
+        timeout: float | None,
+        request_id: str = "",
+    ) -> Answer:
+        try:
+            return await method(request, timeout=timeout or self._timeout, metadata=self._sent())
+        except grpc.aio.AioRpcError as failure:
+            error = await self._explained(failure)
+            error.request_id = request_id
+            raise error from failure
+
+    async def _explained(self, failure: grpc.aio.AioRpcError) -> PaymentsError:
+        """The error; where the service has not said a word, with the cause that is found by trying."""
+        error = error_of(failure)
+        if isinstance(error, ServiceUnavailable) and not error.reason:
+            return await asyncio.to_thread(why_not_connected, self._endpoint) or error
+        return error
+
+    def _sent(self) -> tuple[tuple[str, str], ...]:
+        return tuple(self._headers().items())
+
+    def _stub(self) -> payment_service_pb2_grpc.PaymentServiceStub:
+        return payment_service_pb2_grpc.PaymentServiceStub(self._channels.current())
