@@ -16,6 +16,7 @@ from payment_service.commands.approvals import approvals
 from payment_service.commands.audit import audit
 from payment_service.commands.callbacks import replay as replay_one
 from payment_service.commands.casework import cases, payments, prompts
+from payment_service.commands.consumers import consumers
 from payment_service.commands.inspect import NotAllHolds
 from payment_service.commands.inspect import check as check_payments
 from payment_service.commands.inspect import explain as explain_payment
@@ -45,6 +46,7 @@ app.add_typer(prompts, name="prompts")
 app.add_typer(refunds, name="refunds")
 app.add_typer(approvals, name="approvals")
 app.add_typer(risk, name="risk")
+app.add_typer(consumers, name="consumers")
 app.add_typer(keys, name="keys")
 app.add_typer(audit, name="audit")
 

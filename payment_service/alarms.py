@@ -189,6 +189,13 @@ KEY_FILES_UNUSABLE = Alarm(
     "Put right what the line names: `payment-service serve --check-config` tries the same files. They are read again"
     " within seconds, and no restart is needed.",
 )
+CONSUMER_BEHIND = Alarm(
+    "consumer_behind",
+    "A named consumer has left events unacknowledged for five minutes: bookings are paid and not confirmed, or"
+    " passengers are not told.",
+    "Look at `payment-service consumers list`, and see whether that program runs and what stops it: it goes on from"
+    " where it was. If it is no more, `payment-service consumers forget` removes it.",
+)
 LOG_DIVERGED = Alarm(
     "log_diverged",
     "The log of payments is not the one that this process has read: the database was restored to an earlier point.",
@@ -218,6 +225,7 @@ ALARMS: tuple[Alarm, ...] = (
     RESULT_BLAMES_SETUP,
     INITIATOR_REFUSED,
     QUESTION_REFUSED,
+    CONSUMER_BEHIND,
     LOG_DIVERGED,
     REFUND_REFUSED,
     REFUND_HELD_UP,

@@ -22,6 +22,8 @@ from payment_service.application.collecting.initiate_payment import InitiatePaym
 from payment_service.application.collecting.send_prompt import SendTools
 from payment_service.application.collecting.watch_risk import LOOK_SECONDS as RISK_LOOK_SECONDS
 from payment_service.application.collecting.watch_risk import RiskWatch, watch_risk
+from payment_service.application.following.watch_consumers import LOOK_SECONDS as CONSUMER_WATCH_SECONDS
+from payment_service.application.following.watch_consumers import ConsumerWatch, watch_consumers
 from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.refunding.run_refund_timers import RefundTimerTools, run_refund_timers
 from payment_service.application.refunding.send_refunds import RefundTools, send_refunds
@@ -111,6 +113,7 @@ def periodic_steps(
         *([partial(every, STEP_SECONDS, partial(send_refunds, refunds))] if refunds is not None else []),
         partial(every, REFUND_WATCH_SECONDS, partial(watch_refunds, _refund_watch(settings, engine, clock, refunds))),
         partial(every, APPROVAL_WATCH_SECONDS, partial(watch_approvals, ApprovalWatch(engine, clock))),
+        partial(every, CONSUMER_WATCH_SECONDS, partial(watch_consumers, ConsumerWatch(engine, clock))),
         *_expiry(certificate, every),
     ]
 

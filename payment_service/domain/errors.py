@@ -191,6 +191,10 @@ class LogDiverged(PaymentsError):
     """The cursor names an event that the log does not hold."""
 
 
+class ConsumerNotFound(PaymentsError):
+    """There is no consumer of this name. The first acknowledgement makes it."""
+
+
 class PageTokenInvalid(PaymentsError):
     """This is not a page token of this service, or the filters have changed since the page before."""
 

@@ -4,6 +4,9 @@ A cursor names a log, a position and the random tag of the event there. It is
 not secret and needs no signature: whether the log holds that event is looked up
 when it comes back. A page token carries the filters' fingerprint, and a MAC,
 because nothing else could tell a forged one.
+
+The cursors of a consumer that was moved back also say how often that was done. Until then all cursors are as they
+always were, so that every process of an upgrade reads them.
 """
 
 import base64
@@ -21,6 +24,8 @@ from runtime.key_rings import KeyRing
 VERSION = 1
 _CURSOR = struct.Struct(f">B16sQ{TAG_BYTES}s")
 _BEGINNING = bytes(TAG_BYTES)
+REWOUND_VERSION = 2
+_REWOUND_CURSOR = struct.Struct(f">B16sQ{TAG_BYTES}sI")
 POSITION_MAX = 2**63 - 1
 
 FINGERPRINT_BYTES = 16
@@ -71,14 +76,21 @@ def read_page_token(text: str, filters: bytes, keys: KeyRing) -> Page:
 
 
 def _packed(bookmark: Bookmark) -> bytes:
-    return _CURSOR.pack(VERSION, bookmark.log_id.bytes, bookmark.position, bookmark.tag)
+    place = (bookmark.log_id.bytes, bookmark.position, bookmark.tag)
+    if bookmark.rewinds:
+        return _REWOUND_CURSOR.pack(REWOUND_VERSION, *place, bookmark.rewinds)
+    return _CURSOR.pack(VERSION, *place)
 
 
 def _unpacked(content: bytes) -> Bookmark:
-    version, log_id, position, tag = _CURSOR.unpack(content)
-    if version != VERSION or position > POSITION_MAX:
-        raise ValueError("not a cursor of this version")
-    return Bookmark(UUID(bytes=log_id), position, tag if tag != _BEGINNING else b"")
+    rewinds = 0
+    if content[:1] == bytes([REWOUND_VERSION]):
+        version, log_id, position, tag, rewinds = _REWOUND_CURSOR.unpack(content)
+    else:
+        version, log_id, position, tag = _CURSOR.unpack(content)
+    if (version == REWOUND_VERSION) != (rewinds > 0) or version > REWOUND_VERSION or position > POSITION_MAX:
+        raise ValueError("not a cursor of these versions")
+    return Bookmark(UUID(bytes=log_id), position, tag if tag != _BEGINNING else b"", rewinds)
 
 
 def _text(content: bytes) -> str:

@@ -18,6 +18,7 @@ from mpesa_payments.v1.error_reason_pb2 import ErrorReason
 from opentelemetry import trace
 
 from payment_service.alarms import PROGRAM_FAULT
+from payment_service.application.following.consumers import ConsumerRewound
 from payment_service.domain.decisions import Bar
 from payment_service.domain.errors import (
     ApprovalDecided,
@@ -30,6 +31,7 @@ from payment_service.domain.errors import (
     CaseAlreadySettled,
     CaseChanged,
     CaseNotFound,
+    ConsumerNotFound,
     CursorInvalid,
     InvalidRequest,
     LogDiverged,
@@ -51,6 +53,7 @@ from payment_service.domain.errors import (
 from payment_service.domain.payment import STATUS_OF
 from payment_service.domain.refund import B2C_AMOUNT_MAX, B2C_AMOUNT_MIN, RefundBar
 from payment_service.domain.risk import Rule
+from payment_service.rpc.cursors import cursor_text
 from runtime.alarms import raise_alarm
 
 DOMAIN: Final = "mpesa-payments"
@@ -180,6 +183,11 @@ def answer_to(error: Exception, clock: Callable[[], datetime]) -> Answer:
             return Answer(code.NOT_FOUND, "PAYMENT_NOT_FOUND", text)
         case CaseNotFound() | CaseChanged() | CaseAlreadySettled() | ResolutionRefused():
             return _about_case(error)
+        case ConsumerNotFound():
+            return Answer(code.NOT_FOUND, "CONSUMER_NOT_FOUND", text)
+        case ConsumerRewound():
+            metadata = {"cursor": cursor_text(error.bookmark)}
+            return Answer(code.FAILED_PRECONDITION, "CONSUMER_REWOUND", text, metadata)
         case CursorInvalid():
             violations = (Violation("cursor", "expected a cursor of this service, or none"),)
             return Answer(code.INVALID_ARGUMENT, "CURSOR_INVALID", text, violations=violations)

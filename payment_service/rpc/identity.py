@@ -75,6 +75,7 @@ _OPERATIONS = "mpesa_payments.v1.OperationsService"
 
 _BOOKING = {Party.BOOKING: Sees.OWN}
 _READERS = {Party.BOOKING: Sees.OWN, Party.NOTIFICATION: Sees.ALL, Party.OPERATOR: Sees.ALL}
+_CONSUMERS = {Party.BOOKING: Sees.OWN, Party.NOTIFICATION: Sees.ALL}
 _GATEWAY = {Party.GATEWAY: Sees.ALL}
 _OPERATOR = {Party.OPERATOR: Sees.ALL}
 _EVERY_CALLER = dict.fromkeys(Party, Sees.ALL)
@@ -88,6 +89,7 @@ RULES: Mapping[str, Mapping[Party, Sees]] = {
     f"{_PAYMENTS}/ListPayments": _READERS,
     f"{_PAYMENTS}/WatchPayment": _READERS,
     f"{_PAYMENTS}/WatchPayments": _READERS,
+    f"{_PAYMENTS}/AcknowledgeEvents": _CONSUMERS,
     f"{_CALLBACKS}/SubmitCallbacks": _GATEWAY,
     f"{_CALLBACKS}/CheckCallbackKeys": _GATEWAY,
     f"{_OPERATIONS}/ListCases": _OPERATOR,
@@ -104,6 +106,9 @@ RULES: Mapping[str, Mapping[Party, Sees]] = {
     f"{_OPERATIONS}/DecideApproval": _OPERATOR,
     f"{_OPERATIONS}/GetRisk": _OPERATOR,
     f"{_OPERATIONS}/ListPhone": _OPERATOR,
+    f"{_OPERATIONS}/ListConsumers": _OPERATOR,
+    f"{_OPERATIONS}/RewindConsumer": _OPERATOR,
+    f"{_OPERATIONS}/ForgetConsumer": _OPERATOR,
     f"{health.SERVICE_NAME}/Check": _EVERY_CALLER,
     f"{health.SERVICE_NAME}/Watch": _EVERY_CALLER,
     f"{reflection.SERVICE_NAME}/ServerReflectionInfo": _EVERY_CALLER,

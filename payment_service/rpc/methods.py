@@ -13,7 +13,9 @@ from mpesa_payments.v1 import payment_service_pb2 as pb
 from payment_service.application.collecting import cancel_payment as cancelling
 from payment_service.application.collecting import retry_payment as retrying
 from payment_service.application.collecting.initiate_payment import InitiatePayments
+from payment_service.application.following import consumers as acknowledging
 from payment_service.application.following import read_payments
+from payment_service.application.following.consumers import follow_consumer
 from payment_service.application.following.follow_events import Batch, Start, follow_all, follow_booking, follow_payment
 from payment_service.application.following.read_payments import PaymentReads
 from payment_service.application.recording.group_commit import GroupCommit
@@ -136,10 +138,23 @@ def watch_payment(core: Core, call: Call, message: pb.WatchPaymentRequest) -> As
 
 def watch_payments(core: Core, call: Call, message: pb.WatchPaymentsRequest) -> AsyncGenerator[Batch]:
     """WatchPayments."""
-    statuses = requests.parse_watch_all(message)
+    statuses, heartbeat = requests.parse_watch_all(message), core.heartbeat_seconds
+    if message.WhichOneof("start") == "consumer":
+        return follow_consumer(core.reads, call.caller, call.sees, message.consumer, statuses, heartbeat)
     by_cursor = message.WhichOneof("start") == "cursor"
     start = read_cursor(message.cursor) if by_cursor else _STARTS[message.position]
-    return follow_all(core.reads, call.sees, start, statuses, core.heartbeat_seconds)
+    return follow_all(core.reads, call.sees, start, statuses, heartbeat)
+
+
+async def acknowledge_events(
+    core: Core, call: Call, message: pb.AcknowledgeEventsRequest
+) -> pb.AcknowledgeEventsResponse:
+    """AcknowledgeEvents."""
+    consumer, cursor = requests.parse_acknowledgement(message)
+    now, upto = core.clock(), read_cursor(cursor)
+    return replies.acknowledged(
+        await acknowledging.acknowledge_events(core.reads, call.caller, call.sees, consumer, upto, now), now
+    )
 
 
 async def submit_callbacks(
@@ -182,6 +197,7 @@ METHODS: Final[Mapping[str, Unary | Streaming]] = {
     "mpesa_payments.v1.PaymentService/ListPayments": Unary(list_payments),
     "mpesa_payments.v1.PaymentService/WatchPayment": Streaming(watch_payment, replies.followed_payment),
     "mpesa_payments.v1.PaymentService/WatchPayments": Streaming(watch_payments, replies.followed_payments),
+    "mpesa_payments.v1.PaymentService/AcknowledgeEvents": Unary(acknowledge_events),
     "mpesa_payments.v1.CallbackService/SubmitCallbacks": Unary(
         submit_callbacks, Lane.CALLBACKS, request_max_bytes=CALLBACKS_MAX_BYTES
     ),

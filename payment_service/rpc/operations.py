@@ -15,6 +15,7 @@ from payment_service.application.casework import show_cases as showing
 from payment_service.application.casework import take_case as taking
 from payment_service.application.collecting import prompt_switch as switching
 from payment_service.application.collecting import risk_list as listing
+from payment_service.application.following import consumers as looking_after
 from payment_service.application.refunding import ask_float as asking_float
 from payment_service.rpc import approval_replies
 from payment_service.rpc import operations_replies as replies
@@ -126,6 +127,25 @@ async def list_phone(core: Core, _call: Call, message: pb.ListPhoneRequest) -> p
     return pb.ListPhoneResponse(turn=replies.list_turn(await listing.list_phone(core.reads, asked)))
 
 
+async def list_consumers(core: Core, _call: Call, _message: pb.ListConsumersRequest) -> pb.ListConsumersResponse:
+    """ListConsumers."""
+    now, states = core.clock(), await looking_after.list_consumers(core.reads)
+    return pb.ListConsumersResponse(consumers=[replies.consumer(one, now) for one in states])
+
+
+async def rewind_consumer(core: Core, _call: Call, message: pb.RewindConsumerRequest) -> pb.RewindConsumerResponse:
+    """RewindConsumer."""
+    asked, now = requests.parse_rewinding(message), core.clock()
+    state = await looking_after.rewind_consumer(core.reads, asked, now)
+    return pb.RewindConsumerResponse(consumer=replies.consumer(state, now))
+
+
+async def forget_consumer(core: Core, _call: Call, message: pb.ForgetConsumerRequest) -> pb.ForgetConsumerResponse:
+    """ForgetConsumer."""
+    await looking_after.forget_consumer(core.reads, requests.parse_forgetting(message), core.clock())
+    return pb.ForgetConsumerResponse()
+
+
 def _next_page(core: Core, last: UUID | None, filters: bytes) -> str:
     if last is None:
         return ""
@@ -147,5 +167,8 @@ OPERATIONS: Final[Mapping[str, Unary]] = {
     "mpesa_payments.v1.OperationsService/DecideApproval": Unary(decide_approval),
     "mpesa_payments.v1.OperationsService/GetRisk": Unary(get_risk),
     "mpesa_payments.v1.OperationsService/ListPhone": Unary(list_phone),
+    "mpesa_payments.v1.OperationsService/ListConsumers": Unary(list_consumers),
+    "mpesa_payments.v1.OperationsService/RewindConsumer": Unary(rewind_consumer),
+    "mpesa_payments.v1.OperationsService/ForgetConsumer": Unary(forget_consumer),
 }
 """Every method for operators."""

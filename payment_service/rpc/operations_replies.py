@@ -11,6 +11,7 @@ from mpesa_payments.v1 import operations_service_pb2 as pb
 from payment_service.application.casework.find_payments import FoundPayments
 from payment_service.application.casework.show_cases import CaseFile, marks_of
 from payment_service.application.collecting.risk_list import RiskFound
+from payment_service.application.following.consumers import ConsumerState
 from payment_service.application.refunding.ask_float import Float
 from payment_service.application.refunding.refund_booking import BookingRefund
 from payment_service.domain.case_rules import Resolution, rules_of
@@ -19,6 +20,7 @@ from payment_service.domain.refund import RefundState
 from payment_service.domain.risk import BY_LIST, Policy, Rule, RulePolicy
 from payment_service.domain.views import PaymentView, refund_view
 from payment_service.rpc.approval_replies import approval_message
+from payment_service.rpc.cursors import cursor_text
 from payment_service.rpc.operations_requests import etag_of
 from payment_service.rpc.replies import CURRENCY, payment_message, refund_message, timestamp
 from payment_service.store.approvals import Approval
@@ -188,6 +190,24 @@ def _refund(case: WorkedCase, refund_id: UUID, requested_at: datetime) -> pb.Cas
     )
     if case.refund_ended_at is not None:
         message.end_time.CopyFrom(timestamp(case.refund_ended_at))
+    return message
+
+
+def consumer(state: ConsumerState, now: datetime) -> pb.Consumer:
+    """A named consumer."""
+    one = state.consumer
+    message = pb.Consumer(
+        caller=one.caller,
+        consumer=one.consumer,
+        follows_all=one.follows_all,
+        cursor=cursor_text(state.bookmark),
+        acknowledge_time=timestamp(one.acknowledged_at),
+        lag_events=state.lag.events,
+        rewind_pending=one.rewind_pending,
+    )
+    message.lag.FromTimedelta(state.lag.age(now))
+    if one.rewound_at is not None:
+        message.rewind_time.CopyFrom(timestamp(one.rewound_at))
     return message
 
 

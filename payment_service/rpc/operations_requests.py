@@ -11,6 +11,7 @@ from mpesa_payments.v1 import operations_service_pb2 as pb
 from payment_service.application.approving.decide_approval import ApprovalDecision, Decision
 from payment_service.application.casework.resolve_case import CaseDecision
 from payment_service.application.collecting.risk_list import Listing
+from payment_service.application.following.consumers import Forgetting, Rewinding
 from payment_service.application.refunding.refund_booking import BookingRefundRequest
 from payment_service.domain.case_rules import CaseMarks, Resolution
 from payment_service.domain.cases import CaseKind
@@ -260,6 +261,32 @@ def parse_listing(message: pb.ListPhoneRequest, sealer: Sealer, now: datetime) -
     fields.end()
     assert verdict is not None, "anything else has been refused"
     return Listing(sealer.index(PHONE_INDEX, number), verdict, operator, why, until)
+
+
+def parse_rewinding(message: pb.RewindConsumerRequest) -> Rewinding:
+    """Which consumer is offered events again, and from when on."""
+    fields = Fields()
+    _consumer(fields, message.caller, message.consumer)
+    since = moment_in(fields, "from_time", message.from_time)
+    fields.require("from_time", message.HasField("from_time"), "expected a time")
+    operator, why = _operator(fields, message.operator), _reason(fields, message.reason)
+    fields.end()
+    assert since is not None, "anything else has been refused"
+    return Rewinding(message.caller, message.consumer, since, operator, why)
+
+
+def parse_forgetting(message: pb.ForgetConsumerRequest) -> Forgetting:
+    """Which consumer is no more."""
+    fields = Fields()
+    _consumer(fields, message.caller, message.consumer)
+    operator, why = _operator(fields, message.operator), _reason(fields, message.reason)
+    fields.end()
+    return Forgetting(message.caller, message.consumer, operator, why)
+
+
+def _consumer(fields: Fields, caller: str, consumer: str) -> None:
+    fields.require("caller", NAME.fullmatch(caller), "expected the name of a caller")
+    fields.require("consumer", NAME.fullmatch(consumer), NAME_EXPECTED)
 
 
 def _completed(fields: Fields, within: pb.FindPaymentsRequest.TimeRange) -> PaymentSearch:

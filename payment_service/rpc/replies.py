@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 from mpesa_payments.v1 import callback_service_pb2, money_pb2, payment_pb2, payment_service_pb2
 
+from payment_service.application.following.consumers import ConsumerState
 from payment_service.application.following.event_feed import Bookmark
 from payment_service.application.following.follow_events import Batch
 from payment_service.application.settling.accept_callbacks import CallbackOutcome
@@ -98,11 +99,11 @@ def _money(shillings: int) -> money_pb2.Money:
 
 
 def event_message(event: EventView, bookmark: Bookmark) -> payment_pb2.PaymentEvent:
-    """An event; `bookmark` is any of the same log."""
+    """An event; `bookmark` is any of the same reader."""
     view = event.payment
     message = payment_pb2.PaymentEvent(
         event_id=f"{view.payment_id}-{view.version}",
-        cursor=cursor_text(Bookmark(bookmark.log_id, event.position, event.tag)),
+        cursor=cursor_text(bookmark.after(event.position, event.tag)),
         type=_EVENT_TYPE[event.event_type],
         payment=payment_message(view),
         event_time=timestamp(view.updated_at),
@@ -180,6 +181,15 @@ def followed_payments(batch: Batch) -> payment_service_pb2.WatchPaymentsResponse
         cursor=cursor_text(batch.bookmark),
         caught_up=batch.caught_up,
     )
+
+
+def acknowledged(state: ConsumerState, now: datetime) -> payment_service_pb2.AcknowledgeEventsResponse:
+    """The answer to AcknowledgeEvents."""
+    answer = payment_service_pb2.AcknowledgeEventsResponse(
+        cursor=cursor_text(state.bookmark), lag_events=state.lag.events
+    )
+    answer.lag.FromTimedelta(state.lag.age(now))
+    return answer
 
 
 def submitted(outcomes: Sequence[CallbackOutcome]) -> callback_service_pb2.SubmitCallbacksResponse:

@@ -242,12 +242,24 @@ def parse_watch_all(message: pb.WatchPaymentsRequest) -> frozenset[Status]:
     fields = Fields()
     start = message.WhichOneof("start")
     positions = (pb.WatchPaymentsRequest.POSITION_EARLIEST, pb.WatchPaymentsRequest.POSITION_LATEST)
-    fields.require("start", start, "expected a cursor or a position: a stream does not start by itself")
+    expected = "expected a cursor, a position or a consumer: a stream does not start by itself"
+    fields.require("start", start, expected)
     if start == "position":
         fields.require("position", message.position in positions, "expected POSITION_EARLIEST or POSITION_LATEST")
+    elif start == "consumer":
+        fields.require("consumer", NAME.fullmatch(message.consumer), NAME_EXPECTED)
     statuses = _statuses(fields, message.statuses)
     fields.end()
     return statuses
+
+
+def parse_acknowledgement(message: pb.AcknowledgeEventsRequest) -> tuple[str, str]:
+    """The consumer, and the cursor as it came."""
+    fields = Fields()
+    fields.require("consumer", NAME.fullmatch(message.consumer), NAME_EXPECTED)
+    fields.require("cursor", message.cursor, "expected the cursor of what is dealt with")
+    fields.end()
+    return message.consumer, message.cursor
 
 
 def parse_callbacks(message: callback_pb.SubmitCallbacksRequest, now: datetime) -> list[ReceivedCallback]:

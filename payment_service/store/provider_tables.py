@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 
 from payment_service.store.approval_tables import approvals
+from payment_service.store.consumer_tables import consumer_cursors
 from payment_service.store.key_tables import key_checks
 from payment_service.store.refund_tables import refunds
 from payment_service.store.risk_tables import risk_list
@@ -124,7 +125,7 @@ prompt_switch = Table(
     PrimaryKeyConstraint("position", name="prompt_switch_pk"),
 )
 
-_ELSEWHERE = (approvals, refunds, risk_list, key_checks)
+_ELSEWHERE = (approvals, consumer_cursors, refunds, risk_list, key_checks)
 """Their files have to be read for their tables to be known."""
 whole_schema = metadata
-"""All tables: those of `tables`, of refunds, of approvals, of risk and of keys, and these."""
+"""All tables: those of `tables`, of refunds, of approvals, of consumers, of risk and of keys, and these."""

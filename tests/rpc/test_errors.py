@@ -14,6 +14,8 @@ import pytest
 import structlog
 from mpesa_payments.v1.error_reason_pb2 import ErrorReason
 
+from payment_service.application.following.consumers import ConsumerRewound
+from payment_service.application.following.event_feed import Bookmark
 from payment_service.domain import errors as domain_errors
 from payment_service.domain.decisions import Bar
 from payment_service.domain.errors import (
@@ -27,6 +29,7 @@ from payment_service.domain.errors import (
     CaseAlreadySettled,
     CaseChanged,
     CaseNotFound,
+    ConsumerNotFound,
     CursorInvalid,
     InvalidRequest,
     LogDiverged,
@@ -81,6 +84,8 @@ EVERY_ERROR: list[tuple[Exception, str, grpc.StatusCode]] = [
     (CaseAlreadySettled("ACCEPT", "amina"), "CASE_SETTLED", grpc.StatusCode.FAILED_PRECONDITION),
     (ResolutionRefused("No.", ["ACCEPT"]), "RESOLUTION_REFUSED", grpc.StatusCode.FAILED_PRECONDITION),
     (ApprovalNotFound(), "APPROVAL_NOT_FOUND", grpc.StatusCode.NOT_FOUND),
+    (ConsumerNotFound(), "CONSUMER_NOT_FOUND", grpc.StatusCode.NOT_FOUND),
+    (ConsumerRewound(Bookmark(ID, 7, bytes(8), 1)), "CONSUMER_REWOUND", grpc.StatusCode.FAILED_PRECONDITION),
     (ApprovalDecided("APPROVED", "brian"), "APPROVAL_DECIDED", grpc.StatusCode.FAILED_PRECONDITION),
     (ApprovalOutdated(["the case"]), "APPROVAL_OUTDATED", grpc.StatusCode.FAILED_PRECONDITION),
     (ApprovalWaits(ID, "amina"), "APPROVAL_WAITS", grpc.StatusCode.FAILED_PRECONDITION),

@@ -393,6 +393,50 @@ FAULTS = (
         ("tests/application/following/test_watch_payments.py::test_each_events_own_cursor_resumes_right_after_it",),
     ),
     Fault(
+        "an older acknowledgement moves a consumer back",
+        "payment_service/store/consumers.py",
+        "WHERE excluded.rewinds >= c.rewinds AND excluded.position >= c.position",
+        "WHERE excluded.rewinds >= c.rewinds",
+        ("tests/application/following/test_consumers.py::test_an_older_cursor_than_the_last_moves_nothing_back",),
+    ),
+    Fault(
+        "a consumer that was moved back goes on as if nothing had happened",
+        "payment_service/store/consumers.py",
+        "WHERE excluded.rewinds >= c.rewinds AND excluded.position >= c.position",
+        "WHERE excluded.position >= c.position",
+        (
+            "tests/application/following/test_consumers.py::test_an_operator_offers_events_again_to_a_consumer_that_keeps_its_own_cursor",
+        ),
+    ),
+    Fault(
+        "a stream by name does not hear that its consumer was moved back",
+        "payment_service/application/following/consumers.py",
+        "if stands.rewinds != start.rewinds:",
+        "if stands.rewinds < start.rewinds:",
+        (
+            "tests/application/following/test_consumers.py::test_a_stream_by_name_ends_when_the_consumer_is_moved_back_and_starts_there",
+        ),
+        hangs_after=20,
+    ),
+    Fault(
+        "the cursors of live events forget that the consumer was moved back",
+        "payment_service/application/following/follow_events.py",
+        "    return same_reader.after(event.position, event.tag)",
+        "    return Bookmark(same_reader.log_id, event.position, event.tag)",
+        (
+            "tests/application/following/test_consumers.py::test_an_operator_offers_events_again_to_a_consumer_that_keeps_its_own_cursor",
+        ),
+    ),
+    Fault(
+        "a booking service's lag counts everybody's events",
+        "payment_service/store/consumers.py",
+        "literal(True) if caller is None else ahead.c.caller == caller",
+        "literal(True)",
+        (
+            "tests/application/following/test_consumers.py::test_a_name_is_within_its_callers_identity_and_so_is_the_lag",
+        ),
+    ),
+    Fault(
         "the amount that was paid is not compared",
         "payment_service/domain/findings.py",
         "fact.amount not in (None, payment.amount)",

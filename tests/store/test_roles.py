@@ -19,6 +19,7 @@ KEPT = (
     "key_checks",
     "risk_decisions",
     "risk_list",
+    "consumer_acts",
     "event_log",
     "alembic_version",
 )
@@ -85,8 +86,8 @@ def test_the_service_cannot_alter_what_it_keeps(database: Database) -> None:
     for table in KEPT:
         column = a_column(database, table)
         assert refused(url, f"UPDATE {table} SET {column} = {column}"), f"UPDATE {table}"
-    # Books that are read hold no money, and processes that have ended no keys.
-    for table in {*tables_of(database)} - {"daraja_pull_spans", "key_holders"}:
+    # Books that are read hold no money, processes that have ended no keys, and consumers that are gone no place.
+    for table in {*tables_of(database)} - {"daraja_pull_spans", "key_holders", "consumer_cursors"}:
         assert refused(url, f"DELETE FROM {table}"), f"DELETE FROM {table}"
     for statement in (*OF_THE_SERVER, "SET ROLE mpesa_payments_reader"):
         assert refused(url, statement), statement

@@ -220,6 +220,20 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Nothing was made, and the request id stays free. Offer another way to pay.
     Sample: {"reason": "PHONE_BLOCKED", "domain": "mpesa-payments"}
     """
+    ERROR_REASON_CONSUMER_NOT_FOUND: _ErrorReason.ValueType  # 44
+    """NOT_FOUND. There is no consumer of this name: it has acknowledged nothing
+    yet, or an operator has removed it. Start WatchPayments by a cursor of your
+    own or by a position, and acknowledge its first cursor.
+    Sample: {"reason": "CONSUMER_NOT_FOUND", "domain": "mpesa-payments"}
+    """
+    ERROR_REASON_CONSUMER_REWOUND: _ErrorReason.ValueType  # 45
+    """FAILED_PRECONDITION. An operator has had events offered to this consumer
+    again, and the cursor or the stream is from before that; metadata "cursor".
+    Keep that one as your own, and start WatchPayments there: events that you
+    know come again.
+    Sample: {"reason": "CONSUMER_REWOUND", "domain": "mpesa-payments",
+    "metadata": {"cursor": "AgGiB74V5nKUkGPfZYFYDHIAAAAAAAAAKgABAgMEBQYHAAAAAQ"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The catalogue of errors. Each error carries google.rpc.ErrorInfo with
@@ -424,5 +438,19 @@ ERROR_REASON_PHONE_BLOCKED: ErrorReason.ValueType  # 25
 that get no prompts; RetryInfo says for how long, where that has an end.
 Nothing was made, and the request id stays free. Offer another way to pay.
 Sample: {"reason": "PHONE_BLOCKED", "domain": "mpesa-payments"}
+"""
+ERROR_REASON_CONSUMER_NOT_FOUND: ErrorReason.ValueType  # 44
+"""NOT_FOUND. There is no consumer of this name: it has acknowledged nothing
+yet, or an operator has removed it. Start WatchPayments by a cursor of your
+own or by a position, and acknowledge its first cursor.
+Sample: {"reason": "CONSUMER_NOT_FOUND", "domain": "mpesa-payments"}
+"""
+ERROR_REASON_CONSUMER_REWOUND: ErrorReason.ValueType  # 45
+"""FAILED_PRECONDITION. An operator has had events offered to this consumer
+again, and the cursor or the stream is from before that; metadata "cursor".
+Keep that one as your own, and start WatchPayments there: events that you
+know come again.
+Sample: {"reason": "CONSUMER_REWOUND", "domain": "mpesa-payments",
+"metadata": {"cursor": "AgGiB74V5nKUkGPfZYFYDHIAAAAAAAAAKgABAgMEBQYHAAAAAQ"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1985,3 +1985,223 @@ class ListPhoneResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListPhoneResponse: _TypeAlias = ListPhoneResponse  # noqa: Y015
+
+@_typing.final
+class Consumer(_message.Message):
+    """A named consumer of events."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLER_FIELD_NUMBER: _builtins.int
+    CONSUMER_FIELD_NUMBER: _builtins.int
+    FOLLOWS_ALL_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGE_TIME_FIELD_NUMBER: _builtins.int
+    LAG_EVENTS_FIELD_NUMBER: _builtins.int
+    LAG_FIELD_NUMBER: _builtins.int
+    REWIND_TIME_FIELD_NUMBER: _builtins.int
+    REWIND_PENDING_FIELD_NUMBER: _builtins.int
+    caller: _builtins.str
+    """Whose it is."""
+    consumer: _builtins.str
+    """Its caller's name for it."""
+    follows_all: _builtins.bool
+    """True: everybody's events are for it; otherwise those of its caller."""
+    cursor: _builtins.str
+    """What it has acknowledged."""
+    lag_events: _builtins.int
+    """Events that it has not acknowledged; of many, at least so many."""
+    rewind_pending: _builtins.bool
+    """True while it has not acknowledged anything since it was moved back."""
+    @_builtins.property
+    def acknowledge_time(self) -> _timestamp_pb2.Timestamp:
+        """When it acknowledged last, were it only the same again."""
+
+    @_builtins.property
+    def lag(self) -> _duration_pb2.Duration:
+        """How long the oldest of them has waited; nothing where there is none."""
+
+    @_builtins.property
+    def rewind_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was moved back last; unset: never."""
+
+    def __init__(
+        self,
+        *,
+        caller: _builtins.str = ...,
+        consumer: _builtins.str = ...,
+        follows_all: _builtins.bool = ...,
+        cursor: _builtins.str = ...,
+        acknowledge_time: _timestamp_pb2.Timestamp | None = ...,
+        lag_events: _builtins.int = ...,
+        lag: _duration_pb2.Duration | None = ...,
+        rewind_time: _timestamp_pb2.Timestamp | None = ...,
+        rewind_pending: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge_time", b"acknowledge_time", "lag", b"lag", "rewind_time", b"rewind_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge_time", b"acknowledge_time", "caller", b"caller", "consumer", b"consumer", "cursor", b"cursor", "follows_all", b"follows_all", "lag", b"lag", "lag_events", b"lag_events", "rewind_pending", b"rewind_pending", "rewind_time", b"rewind_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Consumer: _TypeAlias = Consumer  # noqa: Y015
+
+@_typing.final
+class ListConsumersRequest(_message.Message):
+    """Asks for the consumers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListConsumersRequest: _TypeAlias = ListConsumersRequest  # noqa: Y015
+
+@_typing.final
+class ListConsumersResponse(_message.Message):
+    """The consumers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSUMERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def consumers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Consumer]:
+        """Those furthest behind first."""
+
+    def __init__(
+        self,
+        *,
+        consumers: _abc.Iterable[Global___Consumer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumers", b"consumers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListConsumersResponse: _TypeAlias = ListConsumersResponse  # noqa: Y015
+
+@_typing.final
+class RewindConsumerRequest(_message.Message):
+    """Moves a consumer back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLER_FIELD_NUMBER: _builtins.int
+    CONSUMER_FIELD_NUMBER: _builtins.int
+    FROM_TIME_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    caller: _builtins.str
+    """Required. Whose it is."""
+    consumer: _builtins.str
+    """Required. Its name."""
+    operator: _builtins.str
+    """Required. Who does it: 1 to 64 letters, digits or "-_.:@". Believed as it
+    is: the certificate of the call says only that it comes from an operator.
+    """
+    reason: _builtins.str
+    """Required. Why, 1 to 200 characters. Put no personal data here."""
+    @_builtins.property
+    def from_time(self) -> _timestamp_pb2.Timestamp:
+        """Required. Everything that has happened since then comes again."""
+
+    def __init__(
+        self,
+        *,
+        caller: _builtins.str = ...,
+        consumer: _builtins.str = ...,
+        from_time: _timestamp_pb2.Timestamp | None = ...,
+        operator: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["from_time", b"from_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "consumer", b"consumer", "from_time", b"from_time", "operator", b"operator", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RewindConsumerRequest: _TypeAlias = RewindConsumerRequest  # noqa: Y015
+
+@_typing.final
+class RewindConsumerResponse(_message.Message):
+    """The consumer as it stands then."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSUMER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def consumer(self) -> Global___Consumer:
+        """The consumer."""
+
+    def __init__(
+        self,
+        *,
+        consumer: Global___Consumer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RewindConsumerResponse: _TypeAlias = RewindConsumerResponse  # noqa: Y015
+
+@_typing.final
+class ForgetConsumerRequest(_message.Message):
+    """Removes a consumer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLER_FIELD_NUMBER: _builtins.int
+    CONSUMER_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    caller: _builtins.str
+    """Required. Whose it is."""
+    consumer: _builtins.str
+    """Required. Its name."""
+    operator: _builtins.str
+    """Required. Who does it: 1 to 64 letters, digits or "-_.:@". Believed as it
+    is: the certificate of the call says only that it comes from an operator.
+    """
+    reason: _builtins.str
+    """Required. Why, 1 to 200 characters. Put no personal data here."""
+    def __init__(
+        self,
+        *,
+        caller: _builtins.str = ...,
+        consumer: _builtins.str = ...,
+        operator: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "consumer", b"consumer", "operator", b"operator", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetConsumerRequest: _TypeAlias = ForgetConsumerRequest  # noqa: Y015
+
+@_typing.final
+class ForgetConsumerResponse(_message.Message):
+    """The consumer is forgotten."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetConsumerResponse: _TypeAlias = ForgetConsumerResponse  # noqa: Y015

@@ -113,6 +113,21 @@ class OperationsServiceStub(object):
                 request_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ListPhoneRequest.SerializeToString,
                 response_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ListPhoneResponse.FromString,
                 _registered_method=True)
+        self.ListConsumers = channel.unary_unary(
+                '/mpesa_payments.v1.OperationsService/ListConsumers',
+                request_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ListConsumersRequest.SerializeToString,
+                response_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ListConsumersResponse.FromString,
+                _registered_method=True)
+        self.RewindConsumer = channel.unary_unary(
+                '/mpesa_payments.v1.OperationsService/RewindConsumer',
+                request_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.RewindConsumerRequest.SerializeToString,
+                response_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.RewindConsumerResponse.FromString,
+                _registered_method=True)
+        self.ForgetConsumer = channel.unary_unary(
+                '/mpesa_payments.v1.OperationsService/ForgetConsumer',
+                request_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ForgetConsumerRequest.SerializeToString,
+                response_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ForgetConsumerResponse.FromString,
+                _registered_method=True)
 
 
 class OperationsServiceServicer(object):
@@ -291,6 +306,33 @@ class OperationsServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListConsumers(self, request, context):
+        """Lists the named consumers of all callers with what each has not
+        acknowledged, those furthest behind first; at most 1000.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RewindConsumer(self, request, context):
+        """Offers a consumer everything again that has happened since a time: its place
+        moves back, and it hears of that at its next acknowledgement, or at once
+        where its stream was started by its name. Who did so and why is kept for
+        ever. A consumer that does not exist is NOT_FOUND/CONSUMER_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetConsumer(self, request, context):
+        """Removes a consumer that is no more, so that nobody is called for it. One that
+        still acknowledges comes back with its next acknowledgement. Who did so and
+        why is kept for ever.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperationsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -363,6 +405,21 @@ def add_OperationsServiceServicer_to_server(servicer, server):
                     servicer.ListPhone,
                     request_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ListPhoneRequest.FromString,
                     response_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ListPhoneResponse.SerializeToString,
+            ),
+            'ListConsumers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListConsumers,
+                    request_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ListConsumersRequest.FromString,
+                    response_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ListConsumersResponse.SerializeToString,
+            ),
+            'RewindConsumer': grpc.unary_unary_rpc_method_handler(
+                    servicer.RewindConsumer,
+                    request_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.RewindConsumerRequest.FromString,
+                    response_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.RewindConsumerResponse.SerializeToString,
+            ),
+            'ForgetConsumer': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetConsumer,
+                    request_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ForgetConsumerRequest.FromString,
+                    response_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ForgetConsumerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -752,6 +809,87 @@ class OperationsService(object):
             '/mpesa_payments.v1.OperationsService/ListPhone',
             mpesa__payments_dot_v1_dot_operations__service__pb2.ListPhoneRequest.SerializeToString,
             mpesa__payments_dot_v1_dot_operations__service__pb2.ListPhoneResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListConsumers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mpesa_payments.v1.OperationsService/ListConsumers',
+            mpesa__payments_dot_v1_dot_operations__service__pb2.ListConsumersRequest.SerializeToString,
+            mpesa__payments_dot_v1_dot_operations__service__pb2.ListConsumersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RewindConsumer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mpesa_payments.v1.OperationsService/RewindConsumer',
+            mpesa__payments_dot_v1_dot_operations__service__pb2.RewindConsumerRequest.SerializeToString,
+            mpesa__payments_dot_v1_dot_operations__service__pb2.RewindConsumerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetConsumer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mpesa_payments.v1.OperationsService/ForgetConsumer',
+            mpesa__payments_dot_v1_dot_operations__service__pb2.ForgetConsumerRequest.SerializeToString,
+            mpesa__payments_dot_v1_dot_operations__service__pb2.ForgetConsumerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -131,6 +131,21 @@ class OperationsServiceStub:
     about phones or bookings stands against one that is allowed. The latest
     turn about a phone counts, from the next request on, in every process.
     """
+    ListConsumers: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ListConsumersRequest, _operations_service_pb2.ListConsumersResponse]
+    """Lists the named consumers of all callers with what each has not
+    acknowledged, those furthest behind first; at most 1000.
+    """
+    RewindConsumer: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.RewindConsumerRequest, _operations_service_pb2.RewindConsumerResponse]
+    """Offers a consumer everything again that has happened since a time: its place
+    moves back, and it hears of that at its next acknowledgement, or at once
+    where its stream was started by its name. Who did so and why is kept for
+    ever. A consumer that does not exist is NOT_FOUND/CONSUMER_NOT_FOUND.
+    """
+    ForgetConsumer: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ForgetConsumerRequest, _operations_service_pb2.ForgetConsumerResponse]
+    """Removes a consumer that is no more, so that nobody is called for it. One that
+    still acknowledges comes back with its next acknowledgement. Who did so and
+    why is kept for ever.
+    """
 
 class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
     """For operators: the cases that people settle, and payments found by what a
@@ -332,6 +347,39 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
         ever. A blocked phone gets no prompt, whoever asks: PHONE_BLOCKED. No rule
         about phones or bookings stands against one that is allowed. The latest
         turn about a phone counts, from the next request on, in every process.
+        """
+
+    @_abc_1.abstractmethod
+    def ListConsumers(
+        self,
+        request: _operations_service_pb2.ListConsumersRequest,
+        context: _aio.ServicerContext[_operations_service_pb2.ListConsumersRequest, _abc.Awaitable[_operations_service_pb2.ListConsumersResponse]],
+    ) -> _abc.Awaitable[_operations_service_pb2.ListConsumersResponse]:
+        """Lists the named consumers of all callers with what each has not
+        acknowledged, those furthest behind first; at most 1000.
+        """
+
+    @_abc_1.abstractmethod
+    def RewindConsumer(
+        self,
+        request: _operations_service_pb2.RewindConsumerRequest,
+        context: _aio.ServicerContext[_operations_service_pb2.RewindConsumerRequest, _abc.Awaitable[_operations_service_pb2.RewindConsumerResponse]],
+    ) -> _abc.Awaitable[_operations_service_pb2.RewindConsumerResponse]:
+        """Offers a consumer everything again that has happened since a time: its place
+        moves back, and it hears of that at its next acknowledgement, or at once
+        where its stream was started by its name. Who did so and why is kept for
+        ever. A consumer that does not exist is NOT_FOUND/CONSUMER_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ForgetConsumer(
+        self,
+        request: _operations_service_pb2.ForgetConsumerRequest,
+        context: _aio.ServicerContext[_operations_service_pb2.ForgetConsumerRequest, _abc.Awaitable[_operations_service_pb2.ForgetConsumerResponse]],
+    ) -> _abc.Awaitable[_operations_service_pb2.ForgetConsumerResponse]:
+        """Removes a consumer that is no more, so that nobody is called for it. One that
+        still acknowledges comes back with its next acknowledgement. Who did so and
+        why is kept for ever.
         """
 
 def add_OperationsServiceServicer_to_server(servicer: OperationsServiceServicer, server: _aio.Server) -> None: ...

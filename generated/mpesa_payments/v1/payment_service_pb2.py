@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from mpesa_payments.v1 import money_pb2 as mpesa__payments_dot_v1_dot_money__pb2
 from mpesa_payments.v1 import payment_pb2 as mpesa__payments_dot_v1_dot_payment__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'mpesa_payments/v1/payment_service.proto\x12\x11mpesa_payments.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmpesa_payments/v1/money.proto\x1a\x1fmpesa_payments/v1/payment.proto\"\xcf\x03\n\x16InitiatePaymentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nbooking_id\x18\x02 \x01(\t\x12\x14\n\x0cphone_number\x18\x03 \x01(\t\x12(\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x18.mpesa_payments.v1.Money\x12\x19\n\x11\x61\x63\x63ount_reference\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\x12\x11\n\tshortcode\x18\x07 \x01(\t\x12\x15\n\rlanguage_code\x18\x08 \x01(\t\x12I\n\x08metadata\x18\t \x03(\x0b\x32\x37.mpesa_payments.v1.InitiatePaymentRequest.MetadataEntry\x12\x34\n\x10hold_expire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x41\n\x13late_payment_policy\x18\x0b \x01(\x0e\x32$.mpesa_payments.v1.LatePaymentPolicy\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"h\n\x17InitiatePaymentResponse\x12+\n\x07payment\x18\x01 \x01(\x0b\x32\x1a.mpesa_payments.v1.Payment\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"S\n\x13RetryPaymentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\x12\x14\n\x0cphone_number\x18\x03 \x01(\t\"e\n\x14RetryPaymentResponse\x12+\n\x07payment\x18\x01 \x01(\x0b\x32\x1a.mpesa_payments.v1.Payment\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x10\n\x08replayed\x18\x03 \x01(\x08\">\n\x14\x43\x61ncelPaymentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\"f\n\x15\x43\x61ncelPaymentResponse\x12+\n\x07payment\x18\x01 \x01(\x0b\x32\x1a.mpesa_payments.v1.Payment\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"\x99\x01\n\x14RefundPaymentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\x12/\n\x06reason\x18\x03 \x01(\x0e\x32\x1f.mpesa_payments.v1.RefundReason\x12(\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x18.mpesa_payments.v1.Money\"f\n\x15RefundPaymentResponse\x12+\n\x07payment\x18\x01 \x01(\x0b\x32\x1a.mpesa_payments.v1.Payment\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"H\n\x11GetPaymentRequest\x12\x14\n\npayment_id\x18\x01 \x01(\tH\x00\x12\x13\n\treference\x18\x02 \x01(\tH\x00\x42\x08\n\x06target\"Q\n\x12GetPaymentResponse\x12+\n\x07payment\x18\x01 \x01(\x0b\x32\x1a.mpesa_payments.v1.Payment\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"\xb7\x02\n\x13ListPaymentsRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x1c\n\x14mpesa_receipt_number\x18\x04 \x01(\t\x12\x32\n\x08statuses\x18\x05 \x03(\x0e\x32 .mpesa_payments.v1.PaymentStatus\x12\x34\n\x10\x63reate_time_from\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12\x63reate_time_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x08 \x01(\x05\x12\x12\n\npage_token\x18\t \x01(\t\"m\n\x14ListPaymentsResponse\x12,\n\x08payments\x18\x01 \x03(\x0b\x32\x1a.mpesa_payments.v1.Payment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\"k\n\x13WatchPaymentRequest\x12\x14\n\npayment_id\x18\x01 \x01(\tH\x00\x12\x14\n\nbooking_id\x18\x02 \x01(\tH\x00\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x42\x08\n\x06target\"?\n\x0fPaymentSnapshot\x12,\n\x08payments\x18\x01 \x03(\x0b\x32\x1a.mpesa_payments.v1.Payment\"\x8d\x01\n\x14WatchPaymentResponse\x12\x34\n\x08snapshot\x18\x01 \x01(\x0b\x32\".mpesa_payments.v1.PaymentSnapshot\x12/\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1f.mpesa_payments.v1.PaymentEvent\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\"\xfd\x01\n\x14WatchPaymentsRequest\x12\x10\n\x06\x63ursor\x18\x01 \x01(\tH\x00\x12\x44\n\x08position\x18\x02 \x01(\x0e\x32\x30.mpesa_payments.v1.WatchPaymentsRequest.PositionH\x00\x12\x32\n\x08statuses\x18\x03 \x03(\x0e\x32 .mpesa_payments.v1.PaymentStatus\"P\n\x08Position\x12\x18\n\x14POSITION_UNSPECIFIED\x10\x00\x12\x15\n\x11POSITION_EARLIEST\x10\x01\x12\x13\n\x0fPOSITION_LATEST\x10\x02\x42\x07\n\x05start\"k\n\x15WatchPaymentsResponse\x12/\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1f.mpesa_payments.v1.PaymentEvent\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x11\n\tcaught_up\x18\x03 \x01(\x08\x32\xa8\x06\n\x0ePaymentService\x12h\n\x0fInitiatePayment\x12).mpesa_payments.v1.InitiatePaymentRequest\x1a*.mpesa_payments.v1.InitiatePaymentResponse\x12_\n\x0cRetryPayment\x12&.mpesa_payments.v1.RetryPaymentRequest\x1a\'.mpesa_payments.v1.RetryPaymentResponse\x12\x62\n\rCancelPayment\x12\'.mpesa_payments.v1.CancelPaymentRequest\x1a(.mpesa_payments.v1.CancelPaymentResponse\x12\x62\n\rRefundPayment\x12\'.mpesa_payments.v1.RefundPaymentRequest\x1a(.mpesa_payments.v1.RefundPaymentResponse\x12Y\n\nGetPayment\x12$.mpesa_payments.v1.GetPaymentRequest\x1a%.mpesa_payments.v1.GetPaymentResponse\x12_\n\x0cListPayments\x12&.mpesa_payments.v1.ListPaymentsRequest\x1a\'.mpesa_payments.v1.ListPaymentsResponse\x12\x61\n\x0cWatchPayment\x12&.mpesa_payments.v1.WatchPaymentRequest\x1a\'.mpesa_payments.v1.WatchPaymentResponse0\x01\x12\x64\n\rWatchPayments\x12\'.mpesa_payments.v1.WatchPaymentsRequest\x1a(.mpesa_payments.v1.WatchPaymentsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'mpesa_payments/v1/payment_service.proto\x12\x11mpesa_payments.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmpesa_payments/v1/money.proto\x1a\x1fmpesa_payments/v1/payment.proto\"\xcf\x03\n\x16InitiatePaymentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nbooking_id\x18\x02 \x01(\t\x12\x14\n\x0cphone_number\x18\x03 \x01(\t\x12(\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x18.mpesa_payments.v1.Money\x12\x19\n\x11\x61\x63\x63ount_reference\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\x12\x11\n\tshortcode\x18\x07 \x01(\t\x12\x15\n\rlanguage_code\x18\x08 \x01(\t\x12I\n\x08metadata\x18\t \x03(\x0b\x32\x37.mpesa_payments.v1.InitiatePaymentRequest.MetadataEntry\x12\x34\n\x10hold_expire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x41\n\x13late_payment_policy\x18\x0b \x01(\x0e\x32$.mpesa_payments.v1.LatePaymentPolicy\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"h\n\x17InitiatePaymentResponse\x12+\n\x07payment\x18\x01 \x01(\x0b\x32\x1a.mpesa_payments.v1.Payment\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"S\n\x13RetryPaymentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\x12\x14\n\x0cphone_number\x18\x03 \x01(\t\"e\n\x14RetryPaymentResponse\x12+\n\x07payment\x18\x01 \x01(\x0b\x32\x1a.mpesa_payments.v1.Payment\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x10\n\x08replayed\x18\x03 \x01(\x08\">\n\x14\x43\x61ncelPaymentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\"f\n\x15\x43\x61ncelPaymentResponse\x12+\n\x07payment\x18\x01 \x01(\x0b\x32\x1a.mpesa_payments.v1.Payment\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"\x99\x01\n\x14RefundPaymentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\x12/\n\x06reason\x18\x03 \x01(\x0e\x32\x1f.mpesa_payments.v1.RefundReason\x12(\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x18.mpesa_payments.v1.Money\"f\n\x15RefundPaymentResponse\x12+\n\x07payment\x18\x01 \x01(\x0b\x32\x1a.mpesa_payments.v1.Payment\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"H\n\x11GetPaymentRequest\x12\x14\n\npayment_id\x18\x01 \x01(\tH\x00\x12\x13\n\treference\x18\x02 \x01(\tH\x00\x42\x08\n\x06target\"Q\n\x12GetPaymentResponse\x12+\n\x07payment\x18\x01 \x01(\x0b\x32\x1a.mpesa_payments.v1.Payment\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"\xb7\x02\n\x13ListPaymentsRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x1c\n\x14mpesa_receipt_number\x18\x04 \x01(\t\x12\x32\n\x08statuses\x18\x05 \x03(\x0e\x32 .mpesa_payments.v1.PaymentStatus\x12\x34\n\x10\x63reate_time_from\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12\x63reate_time_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x08 \x01(\x05\x12\x12\n\npage_token\x18\t \x01(\t\"m\n\x14ListPaymentsResponse\x12,\n\x08payments\x18\x01 \x03(\x0b\x32\x1a.mpesa_payments.v1.Payment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\"k\n\x13WatchPaymentRequest\x12\x14\n\npayment_id\x18\x01 \x01(\tH\x00\x12\x14\n\nbooking_id\x18\x02 \x01(\tH\x00\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x42\x08\n\x06target\"?\n\x0fPaymentSnapshot\x12,\n\x08payments\x18\x01 \x03(\x0b\x32\x1a.mpesa_payments.v1.Payment\"\x8d\x01\n\x14WatchPaymentResponse\x12\x34\n\x08snapshot\x18\x01 \x01(\x0b\x32\".mpesa_payments.v1.PaymentSnapshot\x12/\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1f.mpesa_payments.v1.PaymentEvent\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\"\x91\x02\n\x14WatchPaymentsRequest\x12\x10\n\x06\x63ursor\x18\x01 \x01(\tH\x00\x12\x44\n\x08position\x18\x02 \x01(\x0e\x32\x30.mpesa_payments.v1.WatchPaymentsRequest.PositionH\x00\x12\x12\n\x08\x63onsumer\x18\x04 \x01(\tH\x00\x12\x32\n\x08statuses\x18\x03 \x03(\x0e\x32 .mpesa_payments.v1.PaymentStatus\"P\n\x08Position\x12\x18\n\x14POSITION_UNSPECIFIED\x10\x00\x12\x15\n\x11POSITION_EARLIEST\x10\x01\x12\x13\n\x0fPOSITION_LATEST\x10\x02\x42\x07\n\x05start\"k\n\x15WatchPaymentsResponse\x12/\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1f.mpesa_payments.v1.PaymentEvent\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x11\n\tcaught_up\x18\x03 \x01(\x08\"<\n\x18\x41\x63knowledgeEventsRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"g\n\x19\x41\x63knowledgeEventsResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\x12\n\nlag_events\x18\x02 \x01(\x03\x12&\n\x03lag\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration2\x98\x07\n\x0ePaymentService\x12h\n\x0fInitiatePayment\x12).mpesa_payments.v1.InitiatePaymentRequest\x1a*.mpesa_payments.v1.InitiatePaymentResponse\x12_\n\x0cRetryPayment\x12&.mpesa_payments.v1.RetryPaymentRequest\x1a\'.mpesa_payments.v1.RetryPaymentResponse\x12\x62\n\rCancelPayment\x12\'.mpesa_payments.v1.CancelPaymentRequest\x1a(.mpesa_payments.v1.CancelPaymentResponse\x12\x62\n\rRefundPayment\x12\'.mpesa_payments.v1.RefundPaymentRequest\x1a(.mpesa_payments.v1.RefundPaymentResponse\x12Y\n\nGetPayment\x12$.mpesa_payments.v1.GetPaymentRequest\x1a%.mpesa_payments.v1.GetPaymentResponse\x12_\n\x0cListPayments\x12&.mpesa_payments.v1.ListPaymentsRequest\x1a\'.mpesa_payments.v1.ListPaymentsResponse\x12\x61\n\x0cWatchPayment\x12&.mpesa_payments.v1.WatchPaymentRequest\x1a\'.mpesa_payments.v1.WatchPaymentResponse0\x01\x12\x64\n\rWatchPayments\x12\'.mpesa_payments.v1.WatchPaymentsRequest\x1a(.mpesa_payments.v1.WatchPaymentsResponse0\x01\x12n\n\x11\x41\x63knowledgeEvents\x12+.mpesa_payments.v1.AcknowledgeEventsRequest\x1a,.mpesa_payments.v1.AcknowledgeEventsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,44 +37,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_INITIATEPAYMENTREQUEST_METADATAENTRY']._loaded_options = None
   _globals['_INITIATEPAYMENTREQUEST_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_INITIATEPAYMENTREQUEST']._serialized_start=160
-  _globals['_INITIATEPAYMENTREQUEST']._serialized_end=623
-  _globals['_INITIATEPAYMENTREQUEST_METADATAENTRY']._serialized_start=576
-  _globals['_INITIATEPAYMENTREQUEST_METADATAENTRY']._serialized_end=623
-  _globals['_INITIATEPAYMENTRESPONSE']._serialized_start=625
-  _globals['_INITIATEPAYMENTRESPONSE']._serialized_end=729
-  _globals['_RETRYPAYMENTREQUEST']._serialized_start=731
-  _globals['_RETRYPAYMENTREQUEST']._serialized_end=814
-  _globals['_RETRYPAYMENTRESPONSE']._serialized_start=816
-  _globals['_RETRYPAYMENTRESPONSE']._serialized_end=917
-  _globals['_CANCELPAYMENTREQUEST']._serialized_start=919
-  _globals['_CANCELPAYMENTREQUEST']._serialized_end=981
-  _globals['_CANCELPAYMENTRESPONSE']._serialized_start=983
-  _globals['_CANCELPAYMENTRESPONSE']._serialized_end=1085
-  _globals['_REFUNDPAYMENTREQUEST']._serialized_start=1088
-  _globals['_REFUNDPAYMENTREQUEST']._serialized_end=1241
-  _globals['_REFUNDPAYMENTRESPONSE']._serialized_start=1243
-  _globals['_REFUNDPAYMENTRESPONSE']._serialized_end=1345
-  _globals['_GETPAYMENTREQUEST']._serialized_start=1347
-  _globals['_GETPAYMENTREQUEST']._serialized_end=1419
-  _globals['_GETPAYMENTRESPONSE']._serialized_start=1421
-  _globals['_GETPAYMENTRESPONSE']._serialized_end=1502
-  _globals['_LISTPAYMENTSREQUEST']._serialized_start=1505
-  _globals['_LISTPAYMENTSREQUEST']._serialized_end=1816
-  _globals['_LISTPAYMENTSRESPONSE']._serialized_start=1818
-  _globals['_LISTPAYMENTSRESPONSE']._serialized_end=1927
-  _globals['_WATCHPAYMENTREQUEST']._serialized_start=1929
-  _globals['_WATCHPAYMENTREQUEST']._serialized_end=2036
-  _globals['_PAYMENTSNAPSHOT']._serialized_start=2038
-  _globals['_PAYMENTSNAPSHOT']._serialized_end=2101
-  _globals['_WATCHPAYMENTRESPONSE']._serialized_start=2104
-  _globals['_WATCHPAYMENTRESPONSE']._serialized_end=2245
-  _globals['_WATCHPAYMENTSREQUEST']._serialized_start=2248
-  _globals['_WATCHPAYMENTSREQUEST']._serialized_end=2501
-  _globals['_WATCHPAYMENTSREQUEST_POSITION']._serialized_start=2412
-  _globals['_WATCHPAYMENTSREQUEST_POSITION']._serialized_end=2492
-  _globals['_WATCHPAYMENTSRESPONSE']._serialized_start=2503
-  _globals['_WATCHPAYMENTSRESPONSE']._serialized_end=2610
-  _globals['_PAYMENTSERVICE']._serialized_start=2613
-  _globals['_PAYMENTSERVICE']._serialized_end=3421
+  _globals['_INITIATEPAYMENTREQUEST']._serialized_start=192
+  _globals['_INITIATEPAYMENTREQUEST']._serialized_end=655
+  _globals['_INITIATEPAYMENTREQUEST_METADATAENTRY']._serialized_start=608
+  _globals['_INITIATEPAYMENTREQUEST_METADATAENTRY']._serialized_end=655
+  _globals['_INITIATEPAYMENTRESPONSE']._serialized_start=657
+  _globals['_INITIATEPAYMENTRESPONSE']._serialized_end=761
+  _globals['_RETRYPAYMENTREQUEST']._serialized_start=763
+  _globals['_RETRYPAYMENTREQUEST']._serialized_end=846
+  _globals['_RETRYPAYMENTRESPONSE']._serialized_start=848
+  _globals['_RETRYPAYMENTRESPONSE']._serialized_end=949
+  _globals['_CANCELPAYMENTREQUEST']._serialized_start=951
+  _globals['_CANCELPAYMENTREQUEST']._serialized_end=1013
+  _globals['_CANCELPAYMENTRESPONSE']._serialized_start=1015
+  _globals['_CANCELPAYMENTRESPONSE']._serialized_end=1117
+  _globals['_REFUNDPAYMENTREQUEST']._serialized_start=1120
+  _globals['_REFUNDPAYMENTREQUEST']._serialized_end=1273
+  _globals['_REFUNDPAYMENTRESPONSE']._serialized_start=1275
+  _globals['_REFUNDPAYMENTRESPONSE']._serialized_end=1377
+  _globals['_GETPAYMENTREQUEST']._serialized_start=1379
+  _globals['_GETPAYMENTREQUEST']._serialized_end=1451
+  _globals['_GETPAYMENTRESPONSE']._serialized_start=1453
+  _globals['_GETPAYMENTRESPONSE']._serialized_end=1534
+  _globals['_LISTPAYMENTSREQUEST']._serialized_start=1537
+  _globals['_LISTPAYMENTSREQUEST']._serialized_end=1848
+  _globals['_LISTPAYMENTSRESPONSE']._serialized_start=1850
+  _globals['_LISTPAYMENTSRESPONSE']._serialized_end=1959
+  _globals['_WATCHPAYMENTREQUEST']._serialized_start=1961
+  _globals['_WATCHPAYMENTREQUEST']._serialized_end=2068
+  _globals['_PAYMENTSNAPSHOT']._serialized_start=2070
+  _globals['_PAYMENTSNAPSHOT']._serialized_end=2133
+  _globals['_WATCHPAYMENTRESPONSE']._serialized_start=2136
+  _globals['_WATCHPAYMENTRESPONSE']._serialized_end=2277
+  _globals['_WATCHPAYMENTSREQUEST']._serialized_start=2280
+  _globals['_WATCHPAYMENTSREQUEST']._serialized_end=2553
+  _globals['_WATCHPAYMENTSREQUEST_POSITION']._serialized_start=2464
+  _globals['_WATCHPAYMENTSREQUEST_POSITION']._serialized_end=2544
+  _globals['_WATCHPAYMENTSRESPONSE']._serialized_start=2555
+  _globals['_WATCHPAYMENTSRESPONSE']._serialized_end=2662
+  _globals['_ACKNOWLEDGEEVENTSREQUEST']._serialized_start=2664
+  _globals['_ACKNOWLEDGEEVENTSREQUEST']._serialized_end=2724
+  _globals['_ACKNOWLEDGEEVENTSRESPONSE']._serialized_start=2726
+  _globals['_ACKNOWLEDGEEVENTSRESPONSE']._serialized_end=2829
+  _globals['_PAYMENTSERVICE']._serialized_start=2832
+  _globals['_PAYMENTSERVICE']._serialized_end=3752
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -643,6 +644,7 @@ class WatchPaymentsRequest(_message.Message):
 
     CURSOR_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
+    CONSUMER_FIELD_NUMBER: _builtins.int
     STATUSES_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
     """After this position. Start without any by a position, not by an empty
@@ -650,6 +652,13 @@ class WatchPaymentsRequest(_message.Message):
     """
     position: Global___WatchPaymentsRequest.Position.ValueType
     """At this place."""
+    consumer: _builtins.str
+    """After the last event that your consumer of this name has acknowledged, 1
+    to 64 letters, digits or "-_.:". One that has acknowledged nothing yet is
+    NOT_FOUND/CONSUMER_NOT_FOUND: start it by a position, and acknowledge the
+    first cursor. When an operator moves it back, the stream ends with
+    FAILED_PRECONDITION/CONSUMER_REWOUND: start it again.
+    """
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_payment_pb2.PaymentStatus.ValueType]:
         """Only events after which the payment has one of these statuses. When empty,
@@ -661,13 +670,14 @@ class WatchPaymentsRequest(_message.Message):
         *,
         cursor: _builtins.str = ...,
         position: Global___WatchPaymentsRequest.Position.ValueType = ...,
+        consumer: _builtins.str = ...,
         statuses: _abc.Iterable[_payment_pb2.PaymentStatus.ValueType] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "position", b"position", "start", b"start"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "cursor", b"cursor", "position", b"position", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "position", b"position", "start", b"start", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "cursor", b"cursor", "position", b"position", "start", b"start", "statuses", b"statuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["cursor", "position"]  # noqa: Y015
+    _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["cursor", "position", "consumer"]  # noqa: Y015
     _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_start) -> _WhichOneofReturnType_start | None: ...
 
@@ -706,3 +716,66 @@ class WatchPaymentsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchPaymentsResponse: _TypeAlias = WatchPaymentsResponse  # noqa: Y015
+
+@_typing.final
+class AcknowledgeEventsRequest(_message.Message):
+    """Says what a consumer has dealt with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSUMER_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    consumer: _builtins.str
+    """Required. Your name for the consumer, 1 to 64 letters, digits or "-_.:", the
+    same after each of its starts: "bookings", "sms". Other callers' consumers
+    have names of their own.
+    """
+    cursor: _builtins.str
+    """Required. Everything up to here is dealt with."""
+    def __init__(
+        self,
+        *,
+        consumer: _builtins.str = ...,
+        cursor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "cursor", b"cursor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcknowledgeEventsRequest: _TypeAlias = AcknowledgeEventsRequest  # noqa: Y015
+
+@_typing.final
+class AcknowledgeEventsResponse(_message.Message):
+    """How far the consumer is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CURSOR_FIELD_NUMBER: _builtins.int
+    LAG_EVENTS_FIELD_NUMBER: _builtins.int
+    LAG_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.str
+    """What it has acknowledged: further than the cursor of the call, where another
+    call was first.
+    """
+    lag_events: _builtins.int
+    """Events that it has not acknowledged; of many, at least so many."""
+    @_builtins.property
+    def lag(self) -> _duration_pb2.Duration:
+        """How long the oldest of them has waited; nothing where there is none."""
+
+    def __init__(
+        self,
+        *,
+        cursor: _builtins.str = ...,
+        lag_events: _builtins.int = ...,
+        lag: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lag", b"lag"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "lag", b"lag", "lag_events", b"lag_events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcknowledgeEventsResponse: _TypeAlias = AcknowledgeEventsResponse  # noqa: Y015

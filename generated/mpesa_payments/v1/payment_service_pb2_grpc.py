@@ -86,6 +86,11 @@ class PaymentServiceStub(object):
                 request_serializer=mpesa__payments_dot_v1_dot_payment__service__pb2.WatchPaymentsRequest.SerializeToString,
                 response_deserializer=mpesa__payments_dot_v1_dot_payment__service__pb2.WatchPaymentsResponse.FromString,
                 _registered_method=True)
+        self.AcknowledgeEvents = channel.unary_unary(
+                '/mpesa_payments.v1.PaymentService/AcknowledgeEvents',
+                request_serializer=mpesa__payments_dot_v1_dot_payment__service__pb2.AcknowledgeEventsRequest.SerializeToString,
+                response_deserializer=mpesa__payments_dot_v1_dot_payment__service__pb2.AcknowledgeEventsResponse.FromString,
+                _registered_method=True)
 
 
 class PaymentServiceServicer(object):
@@ -212,6 +217,28 @@ class PaymentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AcknowledgeEvents(self, request, context):
+        """Notes that a consumer has dealt with all events up to a cursor, and tells
+        how far it is behind. Operators see that too, and are called when it has
+        been behind for minutes.
+
+        Call it after your own commit, as seldom as once in some seconds, also with
+        the cursor of a message without events. Keep your own cursor beside what
+        the events made you do: that is what makes each effect happen once. A
+        consumer that keeps none starts WatchPayments by its name.
+
+        The first acknowledgement makes the consumer; a caller has at most 100. An
+        older cursor than the last changes nothing and is no error.
+
+        An operator can offer a consumer events again. Then a cursor from before
+        that is FAILED_PRECONDITION/CONSUMER_REWOUND, which holds the cursor to go on
+        from: keep it as your own and start WatchPayments there. The cursors that you
+        get from it on are good again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PaymentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -254,6 +281,11 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.WatchPayments,
                     request_deserializer=mpesa__payments_dot_v1_dot_payment__service__pb2.WatchPaymentsRequest.FromString,
                     response_serializer=mpesa__payments_dot_v1_dot_payment__service__pb2.WatchPaymentsResponse.SerializeToString,
+            ),
+            'AcknowledgeEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcknowledgeEvents,
+                    request_deserializer=mpesa__payments_dot_v1_dot_payment__service__pb2.AcknowledgeEventsRequest.FromString,
+                    response_serializer=mpesa__payments_dot_v1_dot_payment__service__pb2.AcknowledgeEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -484,6 +516,33 @@ class PaymentService(object):
             '/mpesa_payments.v1.PaymentService/WatchPayments',
             mpesa__payments_dot_v1_dot_payment__service__pb2.WatchPaymentsRequest.SerializeToString,
             mpesa__payments_dot_v1_dot_payment__service__pb2.WatchPaymentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcknowledgeEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mpesa_payments.v1.PaymentService/AcknowledgeEvents',
+            mpesa__payments_dot_v1_dot_payment__service__pb2.AcknowledgeEventsRequest.SerializeToString,
+            mpesa__payments_dot_v1_dot_payment__service__pb2.AcknowledgeEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -104,6 +104,24 @@ class PaymentServiceStub:
     """Follows all payments that the caller may see: a booking service's own, and
     everybody's for notification services and operators. Never ends with OK.
     """
+    AcknowledgeEvents: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.AcknowledgeEventsRequest, _payment_service_pb2.AcknowledgeEventsResponse]
+    """Notes that a consumer has dealt with all events up to a cursor, and tells
+    how far it is behind. Operators see that too, and are called when it has
+    been behind for minutes.
+
+    Call it after your own commit, as seldom as once in some seconds, also with
+    the cursor of a message without events. Keep your own cursor beside what
+    the events made you do: that is what makes each effect happen once. A
+    consumer that keeps none starts WatchPayments by its name.
+
+    The first acknowledgement makes the consumer; a caller has at most 100. An
+    older cursor than the last changes nothing and is no error.
+
+    An operator can offer a consumer events again. Then a cursor from before
+    that is FAILED_PRECONDITION/CONSUMER_REWOUND, which holds the cursor to go on
+    from: keep it as your own and start WatchPayments there. The cursors that you
+    get from it on are good again.
+    """
 
 class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Collects payments by M-Pesa STK push.
@@ -242,6 +260,30 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.AsyncIterator[_payment_service_pb2.WatchPaymentsResponse]:
         """Follows all payments that the caller may see: a booking service's own, and
         everybody's for notification services and operators. Never ends with OK.
+        """
+
+    @_abc_1.abstractmethod
+    def AcknowledgeEvents(
+        self,
+        request: _payment_service_pb2.AcknowledgeEventsRequest,
+        context: _aio.ServicerContext[_payment_service_pb2.AcknowledgeEventsRequest, _abc.Awaitable[_payment_service_pb2.AcknowledgeEventsResponse]],
+    ) -> _abc.Awaitable[_payment_service_pb2.AcknowledgeEventsResponse]:
+        """Notes that a consumer has dealt with all events up to a cursor, and tells
+        how far it is behind. Operators see that too, and are called when it has
+        been behind for minutes.
+
+        Call it after your own commit, as seldom as once in some seconds, also with
+        the cursor of a message without events. Keep your own cursor beside what
+        the events made you do: that is what makes each effect happen once. A
+        consumer that keeps none starts WatchPayments by its name.
+
+        The first acknowledgement makes the consumer; a caller has at most 100. An
+        older cursor than the last changes nothing and is no error.
+
+        An operator can offer a consumer events again. Then a cursor from before
+        that is FAILED_PRECONDITION/CONSUMER_REWOUND, which holds the cursor to go on
+        from: keep it as your own and start WatchPayments there. The cursors that you
+        get from it on are good again.
         """
 
 def add_PaymentServiceServicer_to_server(servicer: PaymentServiceServicer, server: _aio.Server) -> None: ...

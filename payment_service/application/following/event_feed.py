@@ -67,6 +67,12 @@ class Bookmark:
     log_id: UUID
     position: int
     tag: bytes
+    rewinds: int = 0
+    """How often the consumer that reads had been moved back by then: those after it in the stream know it too."""
+
+    def after(self, position: int, tag: bytes) -> "Bookmark":
+        """Another place of the same reader: right after this event."""
+        return Bookmark(self.log_id, position, tag, self.rewinds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,7 +152,7 @@ async def _follow(
     while True:
         if subscription.behind and not feed.draining.is_set():
             subscription.catch_up()
-            target = feed.bookmark
+            target = last.after(feed.bookmark.position, feed.bookmark.tag)
             async with aclosing(_history(using, scope, last, target)) as batches:
                 async for batch in batches:
                     last = batch.bookmark
@@ -196,7 +196,7 @@ async def _history(using: PaymentReads, scope: EventScope, after: Bookmark, targ
             found = None
             if not narrow:
                 found = await reads.place_further_on(connection, place.position, target.position, most)
-            window_end = target if found is None else Bookmark(target.log_id, found.position, found.tag)
+            window_end = target if found is None else target.after(found.position, found.tag)
             upto = POSITION_MAX if narrow else window_end.position
             rows = await reads.events_between(connection, scope, place.position, upto, most)
         events = [event_view(row, using.sealer) for row in rows]
@@ -219,12 +219,13 @@ def _over(payment: PaymentView, until_certain: bool) -> bool:
     return ended and payment.booking_action is not BookingAction.WAIT
 
 
-def _bookmark_of(event: EventView, same_log: Bookmark) -> Bookmark:
-    return Bookmark(same_log.log_id, event.position, event.tag)
+def _bookmark_of(event: EventView, same_reader: Bookmark) -> Bookmark:
+    return same_reader.after(event.position, event.tag)
 
 
 def _further(one: Bookmark, other: Bookmark) -> Bookmark:
-    return other if other.position > one.position else one
+    """The further of two places, as one of the first one's reader."""
+    return one.after(other.position, other.tag) if other.position > one.position else one
 
 
 def _pause(heartbeat: float) -> float:
