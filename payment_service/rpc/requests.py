@@ -68,6 +68,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9]+")
 _PLAIN_WITH_SPACES = re.compile(r"[A-Za-z0-9 ]*[A-Za-z0-9][A-Za-z0-9 ]*")
 _METADATA_KEY = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 _SHORTCODE = re.compile(r"[0-9]{5,7}")
+_WHOLE_SHILLINGS = re.compile(r"([0-9]{1,18})(?:\.0{1,2})?")
 
 
 _POLICIES = {
@@ -306,6 +307,10 @@ def _amount(fields: Fields, amount: money_pb2.Money) -> int:
     fields.require("amount.currency_code", amount.currency_code == CURRENCY, 'expected "KES"')
     fields.require("amount.nanos", amount.nanos == 0, "expected 0: M-Pesa moves whole shillings only")
     fields.require("amount.units", amount.units > 0, "expected 1 or more whole shillings")
+    if amount.decimal_text:
+        whole = _WHOLE_SHILLINGS.fullmatch(amount.decimal_text)
+        expected = f'expected what units says: "{amount.units}" or "{amount.units}.00"'
+        fields.require("amount.decimal_text", whole and int(whole[1]) == amount.units, expected)
     return amount.units
 
 

@@ -116,6 +116,11 @@ def test_another_networks_prefix_is_a_warning(text: str, warning: PhoneWarning |
         ({"amount": Money(currency_code="KES", units=9), "shortcode": "600000"}, "amount.units"),
         ({"amount": Money(currency_code="USD", units=5)}, "amount.currency_code"),
         ({"amount": Money(units=5)}, "amount.currency_code"),
+        ({"amount": Money(currency_code="KES", units=499, decimal_text="499.99")}, "amount.decimal_text"),
+        ({"amount": Money(currency_code="KES", units=499, decimal_text="499.001")}, "amount.decimal_text"),
+        ({"amount": Money(currency_code="KES", units=499, decimal_text="500")}, "amount.decimal_text"),
+        ({"amount": Money(currency_code="KES", units=499, decimal_text="4,99")}, "amount.decimal_text"),
+        ({"amount": Money(currency_code="KES", units=499, decimal_text="٤٩٩")}, "amount.decimal_text"),
         ({"account_reference": "TENLETTERS"}, "account_reference"),
         ({"account_reference": "A-1"}, "account_reference"),
         ({"description": "fourteen chars"}, "description"),
@@ -139,6 +144,13 @@ def test_each_bad_field_is_named(changed: dict[str, object], field: str) -> None
     found = violations(**changed)
     assert list(found) == [field]
     assert found[field].startswith("expected")
+
+
+@pytest.mark.parametrize("text", ["", "500", "500.0", "500.00", "0500"])
+def test_a_decimal_text_that_says_the_same_changes_nothing(text: str) -> None:
+    amount = Money(currency_code="KES", units=500, decimal_text=text)
+    plain = Money(currency_code="KES", units=500)
+    assert initiation_of(a_message(amount=amount)).request == initiation_of(a_message(amount=plain)).request
 
 
 def test_a_refund_of_late_money_is_asked_for_only_where_its_operator_allows_it() -> None:

@@ -18,7 +18,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Money(_message.Message):
-    """An amount of money, wire-compatible with google.type.Money.
+    """An amount of money. The first three fields are those of google.type.Money.
 
     M-Pesa moves whole Kenyan shillings only: KES 500 is `units = 500`, and
     `nanos` must be 0.
@@ -29,6 +29,7 @@ class Money(_message.Message):
     CURRENCY_CODE_FIELD_NUMBER: _builtins.int
     UNITS_FIELD_NUMBER: _builtins.int
     NANOS_FIELD_NUMBER: _builtins.int
+    DECIMAL_TEXT_FIELD_NUMBER: _builtins.int
     currency_code: _builtins.str
     """ISO 4217 code. Only "KES" is accepted."""
     units: _builtins.int
@@ -37,16 +38,23 @@ class Money(_message.Message):
     """
     nanos: _builtins.int
     """Billionths of a shilling. Must be 0."""
+    decimal_text: _builtins.str
+    """Optional: the same amount once more, as decimal text, for example "500" or
+    "500.00". A text that does not say what `units` says is refused, so that a
+    client whose language cuts 499.99 to `units = 499` in silence, as JavaScript
+    does, is told. In a response it is empty.
+    """
     def __init__(
         self,
         *,
         currency_code: _builtins.str = ...,
         units: _builtins.int = ...,
         nanos: _builtins.int = ...,
+        decimal_text: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency_code", b"currency_code", "nanos", b"nanos", "units", b"units"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency_code", b"currency_code", "decimal_text", b"decimal_text", "nanos", b"nanos", "units", b"units"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
