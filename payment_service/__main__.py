@@ -23,6 +23,7 @@ from payment_service.commands.inspect import explain as explain_payment
 from payment_service.commands.inspect import list_callbacks as list_unsettled
 from payment_service.commands.inspect import show_callback as show_one
 from payment_service.commands.keys import keys
+from payment_service.commands.privacy import privacy
 from payment_service.commands.refunds import refunds
 from payment_service.commands.risk import risk
 from payment_service.config import InspectionSettings, OwnerSettings, PaymentSettings, TimedSettings
@@ -49,6 +50,7 @@ app.add_typer(risk, name="risk")
 app.add_typer(consumers, name="consumers")
 app.add_typer(keys, name="keys")
 app.add_typer(audit, name="audit")
+app.add_typer(privacy, name="privacy")
 
 Inspection = TypeVar("Inspection", bound=InspectionSettings)
 

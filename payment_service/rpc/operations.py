@@ -16,8 +16,9 @@ from payment_service.application.casework import take_case as taking
 from payment_service.application.collecting import prompt_switch as switching
 from payment_service.application.collecting import risk_list as listing
 from payment_service.application.following import consumers as looking_after
+from payment_service.application.privacy import export_person as exporting
 from payment_service.application.refunding import ask_float as asking_float
-from payment_service.rpc import approval_replies
+from payment_service.rpc import approval_replies, privacy_replies
 from payment_service.rpc import operations_replies as replies
 from payment_service.rpc import operations_requests as requests
 from payment_service.rpc.calls import Call, Unary
@@ -146,6 +147,15 @@ async def forget_consumer(core: Core, _call: Call, message: pb.ForgetConsumerReq
     return pb.ForgetConsumerResponse()
 
 
+async def export_person(core: Core, call: Call, message: pb.ExportPersonRequest) -> pb.ExportPersonResponse:
+    """ExportPerson."""
+    asked = requests.parse_export(message, core.reads.sealer, call.caller)
+    filters = f"export {asked.whose!r}".encode()
+    before = read_page_token(message.page_token, filters, core.page_keys).before if message.page_token else None
+    page = await exporting.export_person(core.reads, asked, before)
+    return privacy_replies.exported(page, _next_page(core, page.next_before, filters))
+
+
 def _next_page(core: Core, last: UUID | None, filters: bytes) -> str:
     if last is None:
         return ""
@@ -170,5 +180,6 @@ OPERATIONS: Final[Mapping[str, Unary]] = {
     "mpesa_payments.v1.OperationsService/ListConsumers": Unary(list_consumers),
     "mpesa_payments.v1.OperationsService/RewindConsumer": Unary(rewind_consumer),
     "mpesa_payments.v1.OperationsService/ForgetConsumer": Unary(forget_consumer),
+    "mpesa_payments.v1.OperationsService/ExportPerson": Unary(export_person),
 }
 """Every method for operators."""

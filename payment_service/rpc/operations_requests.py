@@ -12,6 +12,7 @@ from payment_service.application.approving.decide_approval import ApprovalDecisi
 from payment_service.application.casework.resolve_case import CaseDecision
 from payment_service.application.collecting.risk_list import Listing
 from payment_service.application.following.consumers import Forgetting, Rewinding
+from payment_service.application.privacy.export_person import Export
 from payment_service.application.refunding.refund_booking import BookingRefundRequest
 from payment_service.domain.case_rules import CaseMarks, Resolution
 from payment_service.domain.cases import CaseKind
@@ -35,6 +36,7 @@ from payment_service.security.sealing import Sealer
 from payment_service.store.casework import CaseFilter
 from payment_service.store.payment_search import PaymentSearch
 from payment_service.store.payments import PHONE_INDEX
+from payment_service.store.privacy_acts import Asker
 from runtime.redaction import redact_text
 
 REASON_MAX = 200
@@ -287,6 +289,19 @@ def parse_forgetting(message: pb.ForgetConsumerRequest) -> Forgetting:
 def _consumer(fields: Fields, caller: str, consumer: str) -> None:
     fields.require("caller", NAME.fullmatch(caller), "expected the name of a caller")
     fields.require("consumer", NAME.fullmatch(consumer), NAME_EXPECTED)
+
+
+def parse_export(message: pb.ExportPersonRequest, sealer: Sealer, certificate: str) -> Export:
+    """Whose data is asked for, by whom and why. A number goes no further than its blind index."""
+    fields = Fields()
+    whose = PaymentSearch(booking_id=message.booking_id)
+    if message.WhichOneof("whose") == "phone_number":
+        whose = PaymentSearch(phone_index=sealer.index(PHONE_INDEX, phone_number_in(fields, message.phone_number)))
+    elif not NAME.fullmatch(message.booking_id):
+        fields.refuse("whose", f"expected a phone number or a booking id; {NAME_EXPECTED}")
+    asker = Asker(certificate, _operator(fields, message.operator), _reason(fields, message.reason))
+    fields.end()
+    return Export(whose, asker)
 
 
 def _completed(fields: Fields, within: pb.FindPaymentsRequest.TimeRange) -> PaymentSearch:

@@ -42,6 +42,7 @@ risk_decisions = Table(
     PrimaryKeyConstraint("decision_id", name="risk_decisions_pk"),
     UniqueConstraint("request_id", "caller", "rule", name="risk_decisions_one_per_request"),
     Index("risk_decisions_by_time", "decided_at"),
+    Index("risk_decisions_by_phone", "phone_index"),
     Index("risk_decisions_by_payment", "payment_id", postgresql_where=text("payment_id IS NOT NULL")),
 )
 

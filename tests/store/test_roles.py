@@ -20,6 +20,7 @@ KEPT = (
     "risk_decisions",
     "risk_list",
     "consumer_acts",
+    "privacy_acts",
     "event_log",
     "alembic_version",
 )

@@ -2205,3 +2205,109 @@ class ForgetConsumerResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ForgetConsumerResponse: _TypeAlias = ForgetConsumerResponse  # noqa: Y015
+
+@_typing.final
+class ExportPersonRequest(_message.Message):
+    """Asks for what is kept about a person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHONE_NUMBER_FIELD_NUMBER: _builtins.int
+    BOOKING_ID_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    phone_number: _builtins.str
+    """The person's number, in any Kenyan spelling."""
+    booking_id: _builtins.str
+    """A booking, where no number is known: what is kept about its payments."""
+    operator: _builtins.str
+    """Required. Who asks: 1 to 64 letters, digits or "-_.:@"; kept beside the name
+    of the certificate.
+    """
+    reason: _builtins.str
+    """Required. Why, 1 to 200 characters; kept. Put no personal data here."""
+    page_token: _builtins.str
+    """`next_page_token` of the answer before, with the same person; empty for the
+    first page.
+    """
+    def __init__(
+        self,
+        *,
+        phone_number: _builtins.str = ...,
+        booking_id: _builtins.str = ...,
+        operator: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "phone_number", b"phone_number", "whose", b"whose"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "operator", b"operator", "page_token", b"page_token", "phone_number", b"phone_number", "reason", b"reason", "whose", b"whose"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_whose: _TypeAlias = _typing.Literal["phone_number", "booking_id"]  # noqa: Y015
+    _WhichOneofArgType_whose: _TypeAlias = _typing.Literal["whose", b"whose"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_whose) -> _WhichOneofReturnType_whose | None: ...
+
+Global___ExportPersonRequest: _TypeAlias = ExportPersonRequest  # noqa: Y015
+
+@_typing.final
+class KeptRecord(_message.Message):
+    """One row that is kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TABLE_FIELD_NUMBER: _builtins.int
+    JSON_FIELD_NUMBER: _builtins.int
+    table: _builtins.str
+    """The table that it stands in."""
+    json: _builtins.str
+    """The row as a JSON object, by column; what is stored encrypted stands in it in
+    clear, and what only a machine reads (indexes, hashes) is left out.
+    """
+    def __init__(
+        self,
+        *,
+        table: _builtins.str = ...,
+        json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["json", b"json", "table", b"table"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeptRecord: _TypeAlias = KeptRecord  # noqa: Y015
+
+@_typing.final
+class ExportPersonResponse(_message.Message):
+    """What is kept, of one payment a page; the first page has what belongs to none."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ACT_ID_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last one."""
+    act_id: _builtins.str
+    """Under which the export is kept in the list of what was done about personal
+    data; on the first page.
+    """
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptRecord]:
+        """The rows."""
+
+    def __init__(
+        self,
+        *,
+        records: _abc.Iterable[Global___KeptRecord] | None = ...,
+        next_page_token: _builtins.str = ...,
+        act_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_id", b"act_id", "next_page_token", b"next_page_token", "records", b"records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportPersonResponse: _TypeAlias = ExportPersonResponse  # noqa: Y015

@@ -30,8 +30,8 @@ class OperationsServiceStub(object):
     passenger can say on the phone. The command line of this service is its
     client.
 
-    Operators see the payments of all callers. No answer has a phone number in
-    clear. Until operators have certificates of their own, whoever calls says who
+    Operators see the payments of all callers. No answer but that of ExportPerson
+    has a phone number in clear. Until operators have certificates of their own, whoever calls says who
     acts in the field `operator` of each act; it is kept and not proven. Until
     then, everybody who reaches this port may find all payments and settle a case
     so that its booking is told CONFIRM.
@@ -128,6 +128,11 @@ class OperationsServiceStub(object):
                 request_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ForgetConsumerRequest.SerializeToString,
                 response_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ForgetConsumerResponse.FromString,
                 _registered_method=True)
+        self.ExportPerson = channel.unary_unary(
+                '/mpesa_payments.v1.OperationsService/ExportPerson',
+                request_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ExportPersonRequest.SerializeToString,
+                response_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ExportPersonResponse.FromString,
+                _registered_method=True)
 
 
 class OperationsServiceServicer(object):
@@ -135,8 +140,8 @@ class OperationsServiceServicer(object):
     passenger can say on the phone. The command line of this service is its
     client.
 
-    Operators see the payments of all callers. No answer has a phone number in
-    clear. Until operators have certificates of their own, whoever calls says who
+    Operators see the payments of all callers. No answer but that of ExportPerson
+    has a phone number in clear. Until operators have certificates of their own, whoever calls says who
     acts in the field `operator` of each act; it is kept and not proven. Until
     then, everybody who reaches this port may find all payments and settle a case
     so that its booking is told CONFIRM.
@@ -333,6 +338,15 @@ class OperationsServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportPerson(self, request, context):
+        """Gives everything that is kept about a person, payment by payment, for whoever
+        has asked what is known of them. That it was asked for, by whom and why is
+        kept, without the number. This is the one answer with numbers in clear.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperationsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -421,6 +435,11 @@ def add_OperationsServiceServicer_to_server(servicer, server):
                     request_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ForgetConsumerRequest.FromString,
                     response_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ForgetConsumerResponse.SerializeToString,
             ),
+            'ExportPerson': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportPerson,
+                    request_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ExportPersonRequest.FromString,
+                    response_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ExportPersonResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'mpesa_payments.v1.OperationsService', rpc_method_handlers)
@@ -434,8 +453,8 @@ class OperationsService(object):
     passenger can say on the phone. The command line of this service is its
     client.
 
-    Operators see the payments of all callers. No answer has a phone number in
-    clear. Until operators have certificates of their own, whoever calls says who
+    Operators see the payments of all callers. No answer but that of ExportPerson
+    has a phone number in clear. Until operators have certificates of their own, whoever calls says who
     acts in the field `operator` of each act; it is kept and not proven. Until
     then, everybody who reaches this port may find all payments and settle a case
     so that its booking is told CONFIRM.
@@ -890,6 +909,33 @@ class OperationsService(object):
             '/mpesa_payments.v1.OperationsService/ForgetConsumer',
             mpesa__payments_dot_v1_dot_operations__service__pb2.ForgetConsumerRequest.SerializeToString,
             mpesa__payments_dot_v1_dot_operations__service__pb2.ForgetConsumerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportPerson(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mpesa_payments.v1.OperationsService/ExportPerson',
+            mpesa__payments_dot_v1_dot_operations__service__pb2.ExportPersonRequest.SerializeToString,
+            mpesa__payments_dot_v1_dot_operations__service__pb2.ExportPersonResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -17,8 +17,8 @@ class OperationsServiceStub:
     passenger can say on the phone. The command line of this service is its
     client.
 
-    Operators see the payments of all callers. No answer has a phone number in
-    clear. Until operators have certificates of their own, whoever calls says who
+    Operators see the payments of all callers. No answer but that of ExportPerson
+    has a phone number in clear. Until operators have certificates of their own, whoever calls says who
     acts in the field `operator` of each act; it is kept and not proven. Until
     then, everybody who reaches this port may find all payments and settle a case
     so that its booking is told CONFIRM.
@@ -146,14 +146,19 @@ class OperationsServiceStub:
     still acknowledges comes back with its next acknowledgement. Who did so and
     why is kept for ever.
     """
+    ExportPerson: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ExportPersonRequest, _operations_service_pb2.ExportPersonResponse]
+    """Gives everything that is kept about a person, payment by payment, for whoever
+    has asked what is known of them. That it was asked for, by whom and why is
+    kept, without the number. This is the one answer with numbers in clear.
+    """
 
 class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
     """For operators: the cases that people settle, and payments found by what a
     passenger can say on the phone. The command line of this service is its
     client.
 
-    Operators see the payments of all callers. No answer has a phone number in
-    clear. Until operators have certificates of their own, whoever calls says who
+    Operators see the payments of all callers. No answer but that of ExportPerson
+    has a phone number in clear. Until operators have certificates of their own, whoever calls says who
     acts in the field `operator` of each act; it is kept and not proven. Until
     then, everybody who reaches this port may find all payments and settle a case
     so that its booking is told CONFIRM.
@@ -380,6 +385,17 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
         """Removes a consumer that is no more, so that nobody is called for it. One that
         still acknowledges comes back with its next acknowledgement. Who did so and
         why is kept for ever.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportPerson(
+        self,
+        request: _operations_service_pb2.ExportPersonRequest,
+        context: _aio.ServicerContext[_operations_service_pb2.ExportPersonRequest, _abc.Awaitable[_operations_service_pb2.ExportPersonResponse]],
+    ) -> _abc.Awaitable[_operations_service_pb2.ExportPersonResponse]:
+        """Gives everything that is kept about a person, payment by payment, for whoever
+        has asked what is known of them. That it was asked for, by whom and why is
+        kept, without the number. This is the one answer with numbers in clear.
         """
 
 def add_OperationsServiceServicer_to_server(servicer: OperationsServiceServicer, server: _aio.Server) -> None: ...

@@ -1,0 +1,1 @@
+"""What is done about a person's data: all of it given out, or taken away."""
