@@ -223,7 +223,15 @@ def _payment(found: pb.FoundPayment, *, mine: bool) -> list[str]:
         f"    {_money(payment.amount)} from {payment.masked_phone}; {money}{late}; {_name(payment)}, {certain}",
         f"    asked for {at(payment.create_time)}{completed}",
         *map(_refund, payment.refunds),
+        f"    the passenger reads: {payment.customer_message} Next: {_next(payment)}",
     ]
+
+
+def _next(payment: payment_pb2.Payment) -> str:
+    """What the passenger does next, and not before when."""
+    step = payment_pb2.NextStep.Name(payment.next_step).removeprefix("NEXT_STEP_").replace("_", " ").lower()
+    from_then = payment.HasField("retry_allowed_time") and payment.next_step == payment_pb2.NEXT_STEP_TRY_AGAIN
+    return f"{step}, from {at(payment.retry_allowed_time)} on" if from_then else step
 
 
 def _refund(refund: payment_pb2.Refund) -> str:

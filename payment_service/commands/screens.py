@@ -17,6 +17,7 @@ from payment_service.application.inspecting.explain_callback import CallbackLine
 from payment_service.application.inspecting.explain_payment import Explanation, Moment
 from payment_service.application.inspecting.invariants import Invariant
 from payment_service.application.recording.record_facts import Recorded
+from payment_service.domain.views import PaymentView
 
 
 def show_tallies(console: Console, tallies: Tallies) -> None:
@@ -115,8 +116,13 @@ def _standing(explanation: Explanation) -> list[str]:
         f"  KES {payment.amount} from {payment.masked_phone}; {money}{', paid late' if payment.paid_late else ''}",
         f"  {payment.status.value}{reason}, {certain}; the booking: {payment.booking_action.value}",
         *([f"  its money: {explanation.backing}"] if explanation.backing else []),
+        f"  the passenger reads: {payment.advice.sentence.spoken(payment.language_code)} Next: {_next(payment)}",
         f"  created {_precisely(payment.created_at)}, version {payment.version} {_precisely(payment.updated_at)}",
     ]
+
+
+def _next(payment: PaymentView) -> str:
+    return payment.advice.next_step.value.replace("_", " ").lower()
 
 
 def _show_moment(console: Console, moment: Moment) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 
+from payment_service.domain.advice import retry_makes_sense_at
 from payment_service.domain.automatic_refunds import came_late, went_back_late
 from payment_service.domain.findings import Surroundings
 from payment_service.domain.payment import (
@@ -23,7 +24,7 @@ from payment_service.domain.payment import (
     UnpaidProof,
 )
 from payment_service.domain.query_schedule import back_at, query_at
-from payment_service.domain.reasons import Reason, retry_makes_sense_at
+from payment_service.domain.reasons import Reason
 from payment_service.domain.timers import due_at
 
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from payment_service.domain.advice import Advice, advice_of
 from payment_service.domain.payment import (
     STATUS_OF,
     BookingAction,
@@ -137,6 +138,18 @@ class PaymentView:
     refunds: Sequence[RefundView] = ()
     """All of them, the oldest first."""
     refunded_amount: int = 0
+
+    @property
+    def advice(self) -> Advice:
+        """What the passenger is told, and does next."""
+        return advice_of(
+            self.status.value,
+            self.reason,
+            self.booking_action.value,
+            self.outcome_certain,
+            self.part_returned,
+            self.return_failed,
+        )
 
     @property
     def part_returned(self) -> bool:

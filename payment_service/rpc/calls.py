@@ -145,13 +145,14 @@ def unary_handler(
     """The method as grpc.aio calls it."""
 
     async def serve(content: bytes, context: Context) -> bytes:
-        span = start_server_span(name, _traceparent(context))
+        span, language = start_server_span(name, _traceparent(context)), ""
         with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
             try:
                 # Before any limit: a stranger takes no caller's place.
                 allowed = gate.door.allowed(name, context)
                 with gate.place(method.lane):
                     request = parsed(content, request_class, method.request_max_bytes)
+                    language = getattr(request, "language_code", "")
                     async with _bound(context) as deadline:
                         reply = await method.handle(core, _call(allowed, deadline), request)
                 note_status(span, "OK")
@@ -160,7 +161,7 @@ def unary_handler(
                 note_status(span, "CANCELLED")
                 raise
             except Exception as error:
-                await _abort(error, context, gate, span)
+                await _abort(error, context, gate, span, language)
 
     return serve
 
@@ -196,12 +197,13 @@ def _call(allowed: Allowed, deadline: float) -> Call:
     return Call(allowed.name, allowed.sees, deadline)
 
 
-async def _abort(error: Exception, context: Context, gate: Gate, span: trace.Span) -> NoReturn:
+async def _abort(error: Exception, context: Context, gate: Gate, span: trace.Span, language: str = "") -> NoReturn:
+    """End a call; `language` is that of the passenger's sentence, where the request names one."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
     answer = answer_to(error, gate.clock)
     note_status(span, answer.code.name)
-    await context.abort(answer.code, answer.message, answer.trailing_metadata())
+    await context.abort(answer.code, answer.message, answer.trailing_metadata(language))
 
 
 def parsed(content: bytes, request_class: type[Message], most: int = REQUEST_MAX_BYTES) -> Any:

@@ -19,6 +19,7 @@ from opentelemetry import trace
 
 from payment_service.alarms import PROGRAM_FAULT
 from payment_service.application.following.consumers import ConsumerRewound
+from payment_service.domain.advice import LANGUAGES
 from payment_service.domain.decisions import Bar
 from payment_service.domain.errors import (
     ApprovalDecided,
@@ -54,6 +55,7 @@ from payment_service.domain.payment import STATUS_OF
 from payment_service.domain.refund import B2C_AMOUNT_MAX, B2C_AMOUNT_MIN, RefundBar
 from payment_service.domain.risk import Rule
 from payment_service.rpc.cursors import cursor_text
+from payment_service.rpc.passenger_sentences import SENTENCES
 from runtime.alarms import raise_alarm
 
 DOMAIN: Final = "mpesa-payments"
@@ -130,8 +132,8 @@ class Answer:
     violations: tuple[Violation, ...] = ()
     retry_after: timedelta | None = None
 
-    def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:
-        """The details, as gRPC carries them."""
+    def trailing_metadata(self, language: str) -> tuple[tuple[str, bytes], ...]:
+        """The details, as gRPC carries them, with the sentence for the passenger in this language."""
         info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.metadata)
         details: list[Any] = [info]
         if self.violations:
@@ -144,6 +146,10 @@ class Answer:
             delay = duration_pb2.Duration()
             delay.FromTimedelta(self.retry_after)
             details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+        sentence = SENTENCES[self.reason]
+        if sentence is not None:
+            locale = language if language in LANGUAGES else LANGUAGES[0]
+            details.append(error_details_pb2.LocalizedMessage(locale=locale, message=sentence.spoken(locale)))
         packed = []
         for detail in details:
             packed.append(any_pb2.Any())

@@ -10,8 +10,9 @@ from payment_service.application.following.consumers import ConsumerState
 from payment_service.application.following.event_feed import Bookmark
 from payment_service.application.following.follow_events import Batch
 from payment_service.application.settling.accept_callbacks import CallbackOutcome
+from payment_service.domain.advice import NextStep
 from payment_service.domain.payment import BookingAction, PhoneWarning, RefundStatus, Status
-from payment_service.domain.reasons import Reason, customer_message
+from payment_service.domain.reasons import Reason
 from payment_service.domain.refund import RefundReason
 from payment_service.domain.views import Answered, EventType, EventView, PaymentView, RefundView
 from payment_service.rpc.cursors import cursor_text
@@ -21,6 +22,7 @@ CURRENCY = "KES"
 _STATUS = {s: payment_pb2.PaymentStatus.Value(f"PAYMENT_STATUS_{s.value}") for s in Status}
 _REASON = {r: payment_pb2.StatusReason.Value(f"STATUS_REASON_{r.value}") for r in Reason}
 _ACTION = {a: payment_pb2.BookingAction.Value(f"BOOKING_ACTION_{a.value}") for a in BookingAction}
+_NEXT_STEP = {s: payment_pb2.NextStep.Value(f"NEXT_STEP_{s.value}") for s in NextStep}
 _WARNING = {w: payment_pb2.PhoneWarning.Value(f"PHONE_WARNING_{w.value}") for w in PhoneWarning}
 _REFUND_STATUS = {s: payment_pb2.RefundStatus.Value(f"REFUND_STATUS_{s.value}") for s in RefundStatus}
 _REFUND_REASON = {r: payment_pb2.RefundReason.Value(f"REFUND_REASON_{r.value}") for r in RefundReason}
@@ -33,6 +35,7 @@ _DAY_SECONDS = 86_400
 
 def payment_message(view: PaymentView) -> payment_pb2.Payment:
     """A payment."""
+    advice = view.advice
     message = payment_pb2.Payment(
         payment_id=str(view.payment_id),
         reference=view.reference,
@@ -40,15 +43,8 @@ def payment_message(view: PaymentView) -> payment_pb2.Payment:
         attempt=view.attempt,
         status=_STATUS[view.status],
         provider_result_code=view.result_code or "",
-        customer_message=customer_message(
-            view.status.value,
-            view.reason,
-            view.booking_action.value,
-            view.outcome_certain,
-            view.language_code,
-            view.part_returned,
-            view.return_failed,
-        ),
+        customer_message=advice.sentence.spoken(view.language_code),
+        next_step=_NEXT_STEP[advice.next_step],
         booking_action=_ACTION[view.booking_action],
         outcome_certain=view.outcome_certain,
         amount=_money(view.amount),

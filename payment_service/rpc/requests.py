@@ -19,6 +19,7 @@ from mpesa_payments.v1 import payment_service_pb2 as pb
 from phonenumbers import carrier
 
 from payment_service.application.settling.accept_callbacks import ReceivedCallback
+from payment_service.domain.advice import LANGUAGES
 from payment_service.domain.callbacks import CallbackKind
 from payment_service.domain.errors import InvalidRequest, Violation
 from payment_service.domain.payment import (
@@ -30,7 +31,6 @@ from payment_service.domain.payment import (
     ShortcodeLimits,
     Status,
 )
-from payment_service.domain.reasons import LANGUAGES
 from payment_service.domain.refund import RefundReason, RefundRequest
 from payment_service.rpc.fields import (
     DRIVES_TERMINALS,

@@ -9,11 +9,12 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings
 
+from payment_service.domain.advice import customer_message
 from payment_service.domain.automatic_refunds import AutomaticRefunds, goes_back, held_until
 from payment_service.domain.cases import CaseKind, OpenCase
 from payment_service.domain.facts import Fact, RefundRequested, SiblingPaid
 from payment_service.domain.payment import STATUS_OF, BookingAction, LatePaymentPolicy, Payment, State
-from payment_service.domain.reasons import SENT_BACK, Reason, customer_message
+from payment_service.domain.reasons import SENT_BACK, Reason
 from payment_service.domain.refund_ends import RefundFailed
 from payment_service.domain.standings import Standing
 from payment_service.domain.transitions import Outcome

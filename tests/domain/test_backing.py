@@ -7,12 +7,13 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from payment_service.domain.advice import customer_message
 from payment_service.domain.cases import CaseKind, OpenCase
 from payment_service.domain.facts import AnswerLost, BackingOverdue, Fact, RefundRequested, Verdict
 from payment_service.domain.findings import Finding
 from payment_service.domain.payment import Backing, BookingAction, Payment, State
 from payment_service.domain.query_schedule import next_back_at
-from payment_service.domain.reasons import Reason, customer_message
+from payment_service.domain.reasons import Reason
 from payment_service.domain.refund import Refund, RefundBar, RefundMethod, RefundOrder, RefundReason
 from payment_service.domain.refund_ends import RefundDone, RefundFailed
 from payment_service.domain.refund_requests import bar_to_refund

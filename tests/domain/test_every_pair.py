@@ -13,6 +13,7 @@ from uuid import UUID
 
 import pytest
 
+from payment_service.domain.advice import customer_message
 from payment_service.domain.facts import (
     UNREADABLE,
     AnswerLost,
@@ -47,7 +48,7 @@ from payment_service.domain.payment import (
     State,
     deadline,
 )
-from payment_service.domain.reasons import REVIEWS, Reason, customer_message
+from payment_service.domain.reasons import REVIEWS, Reason
 from payment_service.domain.refund_ends import RefundDone, RefundFailed
 from payment_service.domain.standings import Standing, standing
 from payment_service.domain.transitions import TABLE, Outcome, apply

@@ -9,10 +9,21 @@ from enum import StrEnum
 import pytest
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from mpesa_payments.v1 import payment_pb2
+from mpesa_payments.v1.error_reason_pb2 import ErrorReason
 
+from payment_service.domain.advice import (
+    ADVICE,
+    LANGUAGES,
+    SMS_CHARACTERS,
+    NextStep,
+    advice_of,
+    customer_message,
+    retry_makes_sense_at,
+)
 from payment_service.domain.payment import STATUS_OF, BookingAction, LatePaymentPolicy, PhoneWarning, State, Status
-from payment_service.domain.reasons import LANGUAGES, Reason, customer_message, retry_makes_sense_at
+from payment_service.domain.reasons import Reason
 from payment_service.domain.views import EventType
+from payment_service.rpc.passenger_sentences import SENTENCES
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -22,6 +33,33 @@ def test_there_is_a_sentence_for_every_status_and_reason(status: Status, reason:
     sentence = customer_message(status.value, reason, "WAIT", False, language)
     assert len(sentence) > 10
     assert sentence.endswith(".")
+
+
+# The alphabet of a message that is sent as one part of 160 characters.
+SMS_ALPHABET = set("@£$¥èéùìòÇØøÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§")
+SMS_ALPHABET |= set("¿abcdefghijklmnopqrstuvwxyzäöñüà")
+
+
+def test_no_reason_is_without_a_row_and_every_sentence_fits_an_sms() -> None:
+    assert set(ADVICE) == set(Reason)
+    assert set(ErrorReason.keys()) == {f"ERROR_REASON_{name}" for name in ("UNSPECIFIED", *SENTENCES)}
+    told = {advice_of(s.value, r, a.value, c, p, f).sentence for s, r, a, c, p, f in STANDING}
+    for sentence in told | {one for one in SENTENCES.values() if one is not None}:
+        for words in sentence:
+            assert 10 < len(words) <= SMS_CHARACTERS, words
+            assert set(words) <= SMS_ALPHABET, words
+            assert words.endswith("."), words
+        assert sentence.en != sentence.sw
+
+
+def test_the_next_step_asks_nobody_to_pay_while_money_may_have_moved() -> None:
+    quiet = {NextStep.WAIT, NextStep.NOTHING, NextStep.CONTACT_US}
+    for status, reason, action, certain, part, failed in STANDING:
+        step = advice_of(status.value, reason, action.value, certain, part, failed).next_step
+        if action is BookingAction.REVIEW:
+            assert step is NextStep.WAIT
+        if action in (BookingAction.CONFIRM, BookingAction.RELEASE, BookingAction.FOLLOW_SIBLING):
+            assert step in quiet
 
 
 @pytest.mark.parametrize("reason", list(Reason))
@@ -52,6 +90,7 @@ def test_where_money_may_have_moved_nobody_is_told_to_pay_again() -> None:
         (BookingAction, payment_pb2.BookingAction, "BOOKING_ACTION_"),
         (LatePaymentPolicy, payment_pb2.LatePaymentPolicy, "LATE_PAYMENT_POLICY_"),
         (PhoneWarning, payment_pb2.PhoneWarning, "PHONE_WARNING_"),
+        (NextStep, payment_pb2.NextStep, "NEXT_STEP_"),
         (EventType, payment_pb2.PaymentEventType, "PAYMENT_EVENT_TYPE_"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
@@ -64,6 +103,15 @@ def test_every_state_has_a_public_status_and_every_status_a_state() -> None:
     assert set(STATUS_OF) == set(State)
     assert set(STATUS_OF.values()) == set(Status)
 
+
+STANDING = [
+    (status, reason, action, certain, part, failed)
+    for status in Status
+    for reason in (*Reason, None)
+    for action in BookingAction
+    for certain, part, failed in itertools.product((False, True), repeat=3)
+]
+"""All ways in which a payment may stand."""
 
 EVERYTHING = [
     (status, reason, action, certain)

@@ -7,11 +7,12 @@ from uuid import UUID
 
 import pytest
 
+from payment_service.domain.advice import customer_message
 from payment_service.domain.cases import CaseKind, OpenCase
 from payment_service.domain.facts import UNREADABLE, ResultReported, Source, TakenBack
 from payment_service.domain.payment import BookingAction, Payment
 from payment_service.domain.pull import Belonging, Candidate, Holder, PulledRow, Shelf, belonging
-from payment_service.domain.reasons import Reason, customer_message
+from payment_service.domain.reasons import Reason
 from payment_service.domain.refund_facts import RefundReported, RefundVerdict
 from payment_service.domain.standings import Standing, standing
 from tests.domain import scenes

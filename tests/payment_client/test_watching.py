@@ -153,6 +153,7 @@ async def test_one_payment_is_followed_to_its_end_across_a_cut(process: Process)
 
 async def test_a_payment_whose_cursor_is_refused_is_told_as_it_stands(process: Process, client: PaymentsClient) -> None:
     payment = await process.create()
+    await process.caught_up()
     cursor = (await client.list_page()).cursor
     await process.tell(payment, *sent(1), refused())
     assert [one.version async for one in client.watch_payment(str(payment.payment_id), cursor=cursor)] == [2, 3, 4]

@@ -22,6 +22,7 @@ class Refusal:
     metadata: dict[str, str]
     fields: dict[str, str]
     retry_after: float | None
+    customer_message: str = ""
 
 
 def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
@@ -30,18 +31,27 @@ def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
     assert status is not None, "an error without details"
     assert len({detail.type_url for detail in status.details}) == len(status.details)
     info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
-    retry_after = None
+    retry_after, sentence = None, error_details_pb2.LocalizedMessage()
     for detail in status.details:
         if detail.Is(info.DESCRIPTOR):
             detail.Unpack(info)
         elif detail.Is(bad.DESCRIPTOR):
             detail.Unpack(bad)
+        elif detail.Is(sentence.DESCRIPTOR):
+            detail.Unpack(sentence)
         else:
             assert detail.Unpack(retry)
             retry_after = retry.retry_delay.ToTimedelta().total_seconds()
     fields = {violation.field: violation.description for violation in bad.field_violations}
     return Refusal(
-        error.code(), error.details() or "", info.reason, info.domain, dict(info.metadata), fields, retry_after
+        error.code(),
+        error.details() or "",
+        info.reason,
+        info.domain,
+        dict(info.metadata),
+        fields,
+        retry_after,
+        sentence.message,
     )
 
 

@@ -62,6 +62,30 @@ async def test_a_payment_is_withdrawn_before_anything_is_sent(process: Process) 
     assert types == [payment_pb2.PAYMENT_EVENT_TYPE_CREATED, payment_pb2.PAYMENT_EVENT_TYPE_CANCELLED]
 
 
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [("sw", "Tafadhali usilipe tena."), ("en", "Please do not pay again."), ("", "Please do not pay again.")],
+)
+async def test_a_refused_call_has_a_sentence_for_the_passenger_in_their_language(
+    process: Process, language: str, said: str
+) -> None:
+    await process.payments.InitiatePayment(a_message())
+    another = a_message(request_id="req-2", language_code=language)
+    refusal = await refused(process.payments.InitiatePayment(another))
+    assert (refusal.reason, said in refusal.customer_message) == ("BOOKING_HAS_LIVE_PAYMENT", True)
+
+
+async def test_a_payment_says_what_the_passenger_does_next(process: Process) -> None:
+    payment = await process.tell(await process.create(), *sent(1))
+    for facts, step in (
+        ((), payment_pb2.NEXT_STEP_ENTER_PIN),
+        ((refusal_of_the_payer(),), payment_pb2.NEXT_STEP_TOP_UP),
+    ):
+        payment = await process.tell(payment, *facts)
+        found = await process.payments.GetPayment(pb.GetPaymentRequest(payment_id=str(payment.payment_id)))
+        assert found.payment.next_step == step
+
+
 async def test_what_is_sent_cannot_be_withdrawn(process: Process, database: Database) -> None:
     payment = await process.create()
     for facts, status in ((sent(1), "PROCESSING"), ([paid("SJ12345678")], "COMPLETED")):

@@ -207,7 +207,7 @@ def test_a_stale_catalogue_is_told_apart_from_a_fresh_one(tmp_path: Path, capsys
 def test_the_sample_of_each_reason_has_what_the_error_really_carries() -> None:
     samples = {}
     for line in (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8").splitlines():
-        if line.startswith("| `"):
+        if line.startswith("| `") and line.endswith("}` |"):
             sample = json.loads(line.rsplit("`", 2)[1])
             samples[sample["reason"]] = set(sample.get("metadata", {}))
     for error, reason, _ in EVERY_ERROR:

@@ -238,7 +238,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The catalogue of errors. Each error carries google.rpc.ErrorInfo with
     domain "mpesa-payments" and, as its reason, one of these names without the
-    prefix "ERROR_REASON_".
+    prefix "ERROR_REASON_". Where a passenger may be waiting for the answer,
+    google.rpc.LocalizedMessage has a sentence to show, in the `language_code` of
+    the request where it has one, else in English.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0

@@ -357,6 +357,58 @@ service has not set an amount.
 """
 Global___LatePaymentPolicy: _TypeAlias = LatePaymentPolicy  # noqa: Y015
 
+class _NextStep:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _NextStepEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NextStep.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    NEXT_STEP_UNSPECIFIED: _NextStep.ValueType  # 0
+    """Never sent."""
+    NEXT_STEP_WAIT: _NextStep.ValueType  # 1
+    """Wait: it goes on by itself, or an operator looks at it."""
+    NEXT_STEP_ENTER_PIN: _NextStep.ValueType  # 2
+    """Enter the M-Pesa PIN on the phone."""
+    NEXT_STEP_TRY_AGAIN: _NextStep.ValueType  # 3
+    """Try again, not before `retry_allowed_time`."""
+    NEXT_STEP_TOP_UP: _NextStep.ValueType  # 4
+    """Put money into the M-Pesa account, then try again."""
+    NEXT_STEP_USE_ANOTHER_NUMBER: _NextStep.ValueType  # 5
+    """Try again with another phone number."""
+    NEXT_STEP_PAY_OTHERWISE: _NextStep.ValueType  # 6
+    """Pay in another way: M-Pesa does not take this payment."""
+    NEXT_STEP_CALL_SAFARICOM: _NextStep.ValueType  # 7
+    """Call Safaricom on 100."""
+    NEXT_STEP_CONTACT_US: _NextStep.ValueType  # 8
+    """Speak to whoever sold the booking."""
+    NEXT_STEP_NOTHING: _NextStep.ValueType  # 9
+    """Nothing: it is done."""
+
+class NextStep(_NextStep, metaclass=_NextStepEnumTypeWrapper):
+    """What a passenger does next."""
+
+NEXT_STEP_UNSPECIFIED: NextStep.ValueType  # 0
+"""Never sent."""
+NEXT_STEP_WAIT: NextStep.ValueType  # 1
+"""Wait: it goes on by itself, or an operator looks at it."""
+NEXT_STEP_ENTER_PIN: NextStep.ValueType  # 2
+"""Enter the M-Pesa PIN on the phone."""
+NEXT_STEP_TRY_AGAIN: NextStep.ValueType  # 3
+"""Try again, not before `retry_allowed_time`."""
+NEXT_STEP_TOP_UP: NextStep.ValueType  # 4
+"""Put money into the M-Pesa account, then try again."""
+NEXT_STEP_USE_ANOTHER_NUMBER: NextStep.ValueType  # 5
+"""Try again with another phone number."""
+NEXT_STEP_PAY_OTHERWISE: NextStep.ValueType  # 6
+"""Pay in another way: M-Pesa does not take this payment."""
+NEXT_STEP_CALL_SAFARICOM: NextStep.ValueType  # 7
+"""Call Safaricom on 100."""
+NEXT_STEP_CONTACT_US: NextStep.ValueType  # 8
+"""Speak to whoever sold the booking."""
+NEXT_STEP_NOTHING: NextStep.ValueType  # 9
+"""Nothing: it is done."""
+Global___NextStep: _TypeAlias = NextStep  # noqa: Y015
+
 class _PhoneWarning:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -598,6 +650,7 @@ class Payment(_message.Message):
     REFUNDED_AMOUNT_FIELD_NUMBER: _builtins.int
     REFUNDS_FIELD_NUMBER: _builtins.int
     CALLER_FIELD_NUMBER: _builtins.int
+    NEXT_STEP_FIELD_NUMBER: _builtins.int
     payment_id: _builtins.str
     """Id of the payment, a UUID made by this service."""
     reference: _builtins.str
@@ -649,6 +702,11 @@ class Payment(_message.Message):
     """The caller who asked for it, by its name on this service's list of callers.
     Booking ids and request ids are each caller's own: whoever sees the payments
     of all callers tells them apart by this.
+    """
+    next_step: Global___NextStep.ValueType
+    """What the passenger does next, as `customer_message` says in words: for a page
+    that shows a button, or for an agent at a desk. It follows what is known; what
+    the booking may do is `booking_action` alone.
     """
     @_builtins.property
     def retry_allowed_time(self) -> _timestamp_pb2.Timestamp:
@@ -728,10 +786,11 @@ class Payment(_message.Message):
         refunded_amount: _money_pb2.Money | None = ...,
         refunds: _abc.Iterable[Global___Refund] | None = ...,
         caller: _builtins.str = ...,
+        next_step: Global___NextStep.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "complete_time", b"complete_time", "create_time", b"create_time", "expire_time", b"expire_time", "refund", b"refund", "refunded_amount", b"refunded_amount", "retry_allowed_time", b"retry_allowed_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "attempt", b"attempt", "booking_action", b"booking_action", "booking_id", b"booking_id", "caller", b"caller", "complete_time", b"complete_time", "create_time", b"create_time", "customer_message", b"customer_message", "expire_time", b"expire_time", "masked_phone", b"masked_phone", "metadata", b"metadata", "mpesa_receipt_number", b"mpesa_receipt_number", "outcome_certain", b"outcome_certain", "paid_late", b"paid_late", "payment_id", b"payment_id", "phone_warning", b"phone_warning", "provider_result_code", b"provider_result_code", "reference", b"reference", "refund", b"refund", "refunded_amount", b"refunded_amount", "refunds", b"refunds", "retry_allowed_time", b"retry_allowed_time", "retry_of", b"retry_of", "status", b"status", "status_reason", b"status_reason", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "attempt", b"attempt", "booking_action", b"booking_action", "booking_id", b"booking_id", "caller", b"caller", "complete_time", b"complete_time", "create_time", b"create_time", "customer_message", b"customer_message", "expire_time", b"expire_time", "masked_phone", b"masked_phone", "metadata", b"metadata", "mpesa_receipt_number", b"mpesa_receipt_number", "next_step", b"next_step", "outcome_certain", b"outcome_certain", "paid_late", b"paid_late", "payment_id", b"payment_id", "phone_warning", b"phone_warning", "provider_result_code", b"provider_result_code", "reference", b"reference", "refund", b"refund", "refunded_amount", b"refunded_amount", "refunds", b"refunds", "retry_allowed_time", b"retry_allowed_time", "retry_of", b"retry_of", "status", b"status", "status_reason", b"status_reason", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -18,8 +18,9 @@ class PaymentServiceStub:
     Every error carries google.rpc.ErrorInfo whose reason is a name of
     ErrorReason and whose domain is "mpesa-payments"; INVALID_ARGUMENT also
     carries google.rpc.BadRequest with every bad field at once, and
-    google.rpc.RetryInfo says where waiting helps. A payment that fails is not
-    an error: it is a Payment whose status is FAILED.
+    google.rpc.RetryInfo says where waiting helps, and google.rpc.LocalizedMessage
+    is a sentence to show to the passenger. A payment that fails is not an error:
+    it is a Payment whose status is FAILED.
 
     Cursors are opaque, exclusive ("after"), and the same for every read and
     watch: read, then watch from the read's cursor, and nothing is missed. Each
@@ -129,8 +130,9 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     Every error carries google.rpc.ErrorInfo whose reason is a name of
     ErrorReason and whose domain is "mpesa-payments"; INVALID_ARGUMENT also
     carries google.rpc.BadRequest with every bad field at once, and
-    google.rpc.RetryInfo says where waiting helps. A payment that fails is not
-    an error: it is a Payment whose status is FAILED.
+    google.rpc.RetryInfo says where waiting helps, and google.rpc.LocalizedMessage
+    is a sentence to show to the passenger. A payment that fails is not an error:
+    it is a Payment whose status is FAILED.
 
     Cursors are opaque, exclusive ("after"), and the same for every read and
     watch: read, then watch from the read's cursor, and nothing is missed. Each
