@@ -3,6 +3,7 @@
 from payment_client.channels import UsedAcrossFork
 from payment_client.client import PaymentsClient
 from payment_client.contract import money_pb2, payment_pb2, payment_service_pb2
+from payment_client.cursors import AsyncCursorStore, CursorMoved, CursorStore
 from payment_client.errors import (
     BookingHasLivePayment,
     BookingUnderReview,
@@ -29,6 +30,7 @@ from payment_client.errors import (
 )
 from payment_client.requests import PaymentFilter, Purchase
 from payment_client.resuming import Backoff
+from payment_client.sync_client import SyncPaymentsClient
 from payment_client.tls import TlsFiles, TlsFilesUnusable
 
 Payment = payment_pb2.Payment
@@ -43,6 +45,7 @@ RefundStatus = payment_pb2.RefundStatus
 Money = money_pb2.Money
 
 __all__ = [
+    "AsyncCursorStore",
     "Backoff",
     "BookingAction",
     "BookingHasLivePayment",
@@ -51,7 +54,9 @@ __all__ = [
     "CancelTooLate",
     "CannotConnect",
     "CursorInvalid",
+    "CursorMoved",
     "CursorRefused",
+    "CursorStore",
     "DeadlineExceeded",
     "InvalidRequest",
     "LatePaymentPolicy",
@@ -77,6 +82,7 @@ __all__ = [
     "ServiceUnavailable",
     "StatusReason",
     "StillOpen",
+    "SyncPaymentsClient",
     "TlsFiles",
     "TlsFilesUnusable",
     "TooManyRequests",

@@ -34,18 +34,20 @@ class Channels(Generic[Channel]):
         endpoint: Endpoint,
         secure: Callable[[str, grpc.ChannelCredentials, Sequence[Option]], Channel],
         plaintext: Callable[[str, Sequence[Option]], Channel],
+        given: Channel | None = None,
     ) -> None:
+        """`given` is a channel that somebody else has opened."""
         self._endpoint = endpoint
         self._secure, self._plaintext = secure, plaintext
         self._lock = threading.Lock()
-        self._opened: list[Channel] = []
-        self._process = 0
-        self._stamp: tuple[tuple[int, int], ...] = ()
+        self._opened: list[Channel] = [] if given is None else [given]
+        self._process = os.getpid()
+        self._stamp = self._stamp_of_files()
 
     def current(self) -> Channel:
         """The channel for a call that begins now."""
         with self._lock:
-            stamp = self._endpoint.tls.stamp() if self._endpoint.tls is not None else ()
+            stamp = self._stamp_of_files()
             if self._opened and self._process != os.getpid():
                 raise UsedAcrossFork
             if not self._opened or stamp != self._stamp:
@@ -58,6 +60,9 @@ class Channels(Generic[Channel]):
         with self._lock:
             opened, self._opened = self._opened, []
             return opened if self._process == os.getpid() else []
+
+    def _stamp_of_files(self) -> tuple[tuple[int, int], ...]:
+        return self._endpoint.tls.stamp() if self._endpoint.tls is not None else ()
 
     def _open(self) -> Channel:
         endpoint = self._endpoint

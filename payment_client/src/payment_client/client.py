@@ -19,11 +19,13 @@ from google.protobuf.message import Message as Wire
 
 from payment_client import requests
 from payment_client.channels import Channels
+from payment_client.consumer import Consumer, Handler
+from payment_client.consuming import ATTEMPTS, Batches
 from payment_client.contract import payment_pb2, payment_service_pb2_grpc
 from payment_client.contract import payment_service_pb2 as pb
+from payment_client.cursors import AsyncCursorStore
 from payment_client.diagnosis import Endpoint, why_not_connected
 from payment_client.errors import (
-    CannotConnect,
     LogDiverged,
     PaymentsError,
     ServiceUnavailable,
@@ -45,6 +47,7 @@ PAGE_SIZE: Final = 200
 Request = TypeVar("Request", bound=Wire, contravariant=True)
 Answer = TypeVar("Answer", bound=Wire)
 StreamMessage = TypeVar("StreamMessage", bound=Message)
+Transaction = TypeVar("Transaction")
 
 log = logging.getLogger("payment_client")
 
@@ -227,7 +230,7 @@ class PaymentsClient:
         from_now: bool = False,
         statuses: Sequence[payment_pb2.PaymentStatus.ValueType] = (),
         resynchronise: timedelta | None = None,
-    ) -> AsyncGenerator[tuple[list[payment_pb2.PaymentEvent], str], None]:
+    ) -> Batches:
         """The same, message by message: the events, which may be none, and the cursor after them."""
         following = Following(cursor, self._backoff)
 
@@ -247,9 +250,30 @@ class PaymentsClient:
                     async for batch in standing:
                         yield batch
 
+    async def consume(
+        self,
+        store: AsyncCursorStore[Transaction],
+        handle: Handler[Transaction],
+        *,
+        from_now: bool = False,
+        statuses: Sequence[payment_pb2.PaymentStatus.ValueType] = (),
+        resynchronise: timedelta | None = None,
+        attempts: int = ATTEMPTS,
+    ) -> None:
+        """Deal with each event once, for ever: `handle(event, transaction)` runs in the transaction of the store.
+
+        The rest is as in `watch_payments`. An event on which the handler fails so many times is set aside, and the
+        others go on; it is tried again from time to time, and when the consumer is started.
+        """
+
+        def batches(cursor: str) -> Batches:
+            return self.watch_batches(cursor=cursor, from_now=from_now, statuses=statuses, resynchronise=resynchronise)
+
+        await Consumer(batches, store, handle, attempts=attempts, backoff=self._backoff).run()
+
     async def _standing(
         self, following: Following, span: timedelta, statuses: Sequence[payment_pb2.PaymentStatus.ValueType]
-    ) -> AsyncGenerator[tuple[list[payment_pb2.PaymentEvent], str], None]:
+    ) -> Batches:
         """The payments of a span of time as they stand now; only the last of them moves the cursor."""
         log.warning("the log of payments is another one: reading the payments of the last %s as they stand", span)
         wanted = PaymentFilter(created_from=datetime.now(UTC) - span, statuses=statuses)
@@ -322,11 +346,8 @@ class PaymentsClient:
             try:
                 return await call(end - time.monotonic())
             except Unanswered as error:
-                pause = self._backoff.pause(attempt)
-                if error.retry_after is not None:
-                    pause = max(pause, error.retry_after.total_seconds())
-                lasting = isinstance(error, CannotConnect) and error.lasting
-                if lasting or time.monotonic() + pause >= end:
+                pause = self._backoff.pause_for(error, attempt)
+                if error.lasting or time.monotonic() + pause >= end:
                     raise
             attempt += 1
             await asyncio.sleep(pause)

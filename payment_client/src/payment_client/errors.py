@@ -48,6 +48,8 @@ class PaymentsError(Exception):
         self.details = details or Details()
         self.request_id = ""
         """Of the call, where it has one: repeat it with this one, and nothing happens twice."""
+        self.lasting = False
+        """True where waiting does not help: the connection is set up wrongly."""
 
     def __str__(self) -> str:
         named = f"{self.reason}: " if self.reason else ""
@@ -159,7 +161,6 @@ class CannotConnect(ServiceUnavailable):
     def __init__(self, message: str, *, lasting: bool) -> None:
         super().__init__(grpc.StatusCode.UNAVAILABLE, message)
         self.lasting = lasting
-        """True where waiting does not help: something is set up wrongly."""
 
 
 class TooManyRequests(Unanswered):

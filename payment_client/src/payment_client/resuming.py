@@ -11,10 +11,10 @@ import random
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 from payment_client.contract import payment_pb2
-from payment_client.errors import CannotConnect, PaymentsError, Unanswered
+from payment_client.errors import PaymentsError, Unanswered
 
 SILENCE_MAX_SECONDS: Final = 45.0
 """The service says something every 15 seconds. After three silences the connection is taken for dead."""
@@ -35,9 +35,18 @@ class Backoff:
         longest = self.first_seconds * 2.0 ** min(attempt, 30)
         return min(self.most_seconds, longest) * random.uniform(0.5, 1)
 
+    def pause_for(self, error: PaymentsError, attempt: int) -> float:
+        """The same, and no shorter than the service asks for."""
+        pause, asked = self.pause(attempt), error.retry_after
+        return pause if asked is None else max(pause, asked.total_seconds())
+
 
 class Message(Protocol):
     """What every stream sends."""
+
+    @classmethod
+    def FromString(cls, content: bytes) -> Self:
+        """As the wire has it."""
 
     @property
     def events(self) -> Iterable[payment_pb2.PaymentEvent]:
@@ -68,12 +77,10 @@ class Following:
         """How many seconds to wait before the stream is opened again; raises the error where that makes no sense."""
         if not isinstance(error, Unanswered):
             raise error
-        if isinstance(error, CannotConnect) and error.lasting and not self._connected:
+        if error.lasting and not self._connected:
             raise error
-        pause = self._backoff.pause(self._attempt)
         self._attempt += 1
-        asked = error.retry_after
-        return max(pause, asked.total_seconds()) if asked is not None else pause
+        return self._backoff.pause_for(error, self._attempt - 1)
 
     def restart(self, cursor: str) -> None:
         """Go on from another place, in a log of which nothing is known yet."""
