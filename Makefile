@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 BIN := .venv/bin
-PYTHON_FOLDERS := $(wildcard payment_service callback_gateway runtime development daraja_simulator conformance benchmarks scripts tests payment_client/src)
+PYTHON_FOLDERS := $(wildcard payment_service callback_gateway runtime development daraja_simulator conformance benchmarks scripts tests payment_client/src examples)
 PROTOS := $(wildcard proto/mpesa_payments/v1/*.proto)
 
 .PHONY: help
@@ -130,7 +130,7 @@ wheel: setup ## Build the wheel that is installed beside requirements-run.lock, 
 .PHONY: lock
 lock: ## Renew the locks, within the ranges of pyproject.toml
 	@scripts/bootstrap.sh generator
-	@for pair in "pyproject.toml --extra dev --extra check:requirements" "pyproject.toml -c requirements.lock:requirements-run" \
+	@for pair in "pyproject.toml --extra dev --extra check --extra examples:requirements" "pyproject.toml -c requirements.lock:requirements-run" \
 	    "requirements-generator.in:requirements-generator" "requirements-audit.in:requirements-audit"; do \
 	    .venv-generator/bin/uv pip compile $${pair%%:*} -o $${pair##*:}.lock --upgrade --quiet --universal \
 	        --python-version 3.11 --only-binary :all: --generate-hashes --no-emit-index-url --no-strip-extras --no-header || exit 1; \

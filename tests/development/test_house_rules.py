@@ -23,6 +23,7 @@ PROGRAMS = (
     "conformance",
     "benchmarks",
     "payment_client",
+    "examples",
 )
 
 FUNCTION_LINES = 60

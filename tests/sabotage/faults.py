@@ -2426,6 +2426,22 @@ FAULTS = (
         (f"{IDENTITY}::test_new_certificates_are_taken_under_load_and_bad_ones_are_an_alarm",),
     ),
     Fault(
+        "a webhook that the receiver did not take is forgotten",
+        "examples/webhook_relay/webhook.py",
+        "if answer.is_success:",
+        "if answer.status_code < 500:",
+        (
+            "tests/examples/test_webhook_relay.py::test_an_answer_that_leads_elsewhere_is_not_followed_and_no_answer_is_tried_again",
+        ),
+    ),
+    Fault(
+        "webhooks of one booking overtake each other",
+        "examples/webhook_relay/outbox.py",
+        "e.place < d.place AND NOT e.given_up",
+        "e.place < 0 AND NOT e.given_up",
+        ("tests/examples/test_webhook_relay.py::test_a_receiver_that_fails_for_an_hour_takes_all_in_order_afterwards",),
+    ),
+    Fault(
         "the gateway takes whoever listens for the payment service",
         "runtime/tls.py",
         "return grpc.aio.secure_channel(target, credentials, options=options)",
