@@ -9,7 +9,7 @@ from pydantic_settings import SettingsConfigDict
 from callback_gateway.sources import SAFARICOM, Networks, NetworksSetting
 from runtime.serving import Address
 from runtime.settings import AddressSetting, FileSetting, ProgramSettings
-from runtime.tls import TlsFiles, TlsSettingsMissing, tls_files
+from runtime.tls import TlsFiles, TlsSettingsMissing, Use, tls_files
 
 
 class GatewaySettings(ProgramSettings):
@@ -123,4 +123,5 @@ class GatewaySettings(ProgramSettings):
             ("GATEWAY_CORE_CERTIFICATE_FILE", self.core_certificate_file),
             ("GATEWAY_CORE_KEY_FILE", self.core_key_file),
             ("GATEWAY_CORE_CA_FILE", self.core_ca_file),
+            use=Use.CLIENT,
         )

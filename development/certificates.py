@@ -26,12 +26,15 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from development.parts import write_secret
 from runtime.development_values import AUTHORITY_NAME, TRUST_DOMAIN
-from runtime.tls import NamedFile, TlsContent, TlsFiles, read_tls
+from runtime.tls import NamedFile, TlsContent, TlsFiles, Use, read_tls
 
 AUTHORITY, SERVICE = "authority", "service"
 BOOKING, NOTIFICATION, GATEWAY, OPERATOR = CALLERS = ("booking", "notification", "gateway", "operator")
 APPROVER: Final = "approver"
 """A second operator: who asks for much money to go back cannot agree to it as well."""
+
+MEASURED: Final = {"payments_per_second": 10_000, "payments_burst": 10_000, "open_calls": 10_000, "streams": 12_000}
+"""What a booking service may do here: a benchmark measures the service, not the limits of its caller."""
 
 VALID_FOR = timedelta(days=365)
 RENEWED_BEFORE = timedelta(days=30)
@@ -63,7 +66,8 @@ class Certificates:
     def files(self, name: str) -> TlsFiles:
         """What the service, or a caller, shows and trusts."""
         paths = (self.certificate(name), self.key(name), self.certificate(AUTHORITY))
-        return TlsFiles(*(NamedFile("the folder of development certificates", path) for path in paths))
+        certificate, key, authority = (NamedFile("the folder of development certificates", path) for path in paths)
+        return TlsFiles(certificate, key, authority, Use.SERVER if name == SERVICE else Use.CLIENT)
 
     def content(self, name: str) -> TlsContent:
         """The same, read."""
@@ -134,7 +138,10 @@ def make_certificates(folder: Path) -> Certificates:
         certificate, key = signed(authority, shown, now, server=name == SERVICE)
         write_secret(made.key(name), key.decode())
         write_secret(made.certificate(name), certificate.decode())
-    listed = [{"name": name, "spiffe_id": spiffe_id(name), "party": name.upper()} for name in CALLERS]
+    listed: list[dict[str, object]] = [
+        {"name": name, "spiffe_id": spiffe_id(name), "party": name.upper()} for name in CALLERS
+    ]
+    listed[0]["limits"] = MEASURED
     listed.append({"name": APPROVER, "spiffe_id": spiffe_id(APPROVER), "party": OPERATOR.upper()})
     # Whoever called here in plaintext, on another day: no certificate has this name, but its payments are found again.
     listed.append({"name": "development", "spiffe_id": spiffe_id("development"), "party": "BOOKING"})

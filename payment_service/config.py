@@ -27,7 +27,7 @@ from payment_service.risk_settings import RiskSettings
 from payment_service.secret_settings import SecretsInFiles, checked_database_url
 from runtime.serving import Address
 from runtime.settings import AddressSetting, FileSetting
-from runtime.tls import TlsFiles, TlsSettingsMissing, tls_files
+from runtime.tls import TlsFiles, TlsSettingsMissing, Use, tls_files
 
 LEASE_MARGIN_S = 2.5
 """What a claim must leave beyond the longest push: 2 s for recording its outcome, and a moment until it begins."""
@@ -72,6 +72,7 @@ class OperatorSettings(SecretsInFiles):
             ("PAYMENTS_CLIENT_CERTIFICATE_FILE", self.client_certificate_file),
             ("PAYMENTS_CLIENT_KEY_FILE", self.client_key_file),
             ("PAYMENTS_SERVICE_CA_FILE", self.service_ca_file),
+            use=Use.CLIENT,
         )
 
 
@@ -298,6 +299,7 @@ class PaymentSettings(TimedSettings, KeySettings, AuditSettings, RiskSettings):
             ("PAYMENTS_TLS_CERTIFICATE_FILE", self.tls_certificate_file),
             ("PAYMENTS_TLS_KEY_FILE", self.tls_key_file),
             ("PAYMENTS_TLS_CLIENT_CA_FILE", self.tls_client_ca_file),
+            use=Use.SERVER,
         )
 
     @field_validator("b2c_shortcode")

@@ -7,14 +7,16 @@ offered what the files hold at that moment. Who may do what is for the server's 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import grpc
 import grpc.aio
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from runtime.alarms import Alarm, LastingAlarm
 from runtime.grpc_options import CLIENT_OPTIONS
@@ -23,6 +25,16 @@ from runtime.serving import Address, StartRefused
 
 EXPIRES_SOON = timedelta(days=30)
 """So long before its end a certificate is an alarm; a short-lived one only in the last fifth of its life."""
+
+
+class Use(Enum):
+    """Which end of a connection a certificate is shown at, as its extended key usage has to say if it says anything."""
+
+    SERVER = "serverAuth"
+    CLIENT = "clientAuth"
+
+
+_USAGES: Final = {Use.SERVER: ExtendedKeyUsageOID.SERVER_AUTH, Use.CLIENT: ExtendedKeyUsageOID.CLIENT_AUTH}
 
 
 class NamedFile(NamedTuple):
@@ -41,6 +53,7 @@ class TlsFiles:
     key: NamedFile
     authority: NamedFile
     """Who must have signed the certificate of the other side."""
+    use: Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +89,13 @@ class ChannelRefused(StartRefused):
         )
 
 
-def tls_files(*named: tuple[str, Path | None]) -> TlsFiles:
+def tls_files(*named: tuple[str, Path | None], use: Use) -> TlsFiles:
     """The certificate, its key and the authority, each with its setting; TlsSettingsMissing names what is not set."""
     files = [NamedFile(setting, path) for setting, path in named if path is not None]
     if len(files) < len(named):
         raise TlsSettingsMissing([setting for setting, path in named if path is None])
     certificate, key, authority = files
-    return TlsFiles(certificate, key, authority)
+    return TlsFiles(certificate, key, authority, use)
 
 
 def read_tls(files: TlsFiles, now: datetime) -> TlsContent:
@@ -99,6 +112,7 @@ def read_tls(files: TlsFiles, now: datetime) -> TlsContent:
     if all(certificate.not_valid_after_utc < now for certificate in authorities):
         _check_dates(files.authority, authorities[0], now)
     _check_key(files, content.key, own[0])
+    _check_use(files, own[0])
     return content
 
 
@@ -213,4 +227,18 @@ def _check_key(files: TlsFiles, pem: bytes, certificate: x509.Certificate) -> No
         raise TlsUnusable(
             files.key,
             f"it does not fit the certificate in {files.certificate.path}; name two that were made together",
+        )
+
+
+def _check_use(files: TlsFiles, certificate: x509.Certificate) -> None:
+    """The other side would refuse the handshake, call by call, and name no cause that anybody finds."""
+    try:
+        usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return
+    if not {_USAGES[files.use], ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usages):
+        raise TlsUnusable(
+            files.certificate,
+            f"its extended key usage leaves out {files.use.value}, so the other side would refuse it; have one made"
+            f" with {files.use.value}",
         )

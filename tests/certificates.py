@@ -48,10 +48,10 @@ def authority_of(certificates: Certificates) -> Authority:
     return Authority(x509.load_pem_x509_certificate(certificates.certificate(AUTHORITY).read_bytes()), key)
 
 
-def shown_by(authority: Authority, *uris: str, age: timedelta = timedelta(0)) -> TlsContent:
-    """What a client shows whose certificate has these URIs and is so old."""
+def shown_by(authority: Authority, *uris: str, age: timedelta = timedelta(0), server: bool = False) -> TlsContent:
+    """What a client shows whose certificate has these URIs and is so old; `server` makes it one for servers."""
     names: Sequence[x509.GeneralName] = [x509.UniformResourceIdentifier(uri) for uri in uris]
-    return TlsContent(*signed(authority, names, datetime.now(UTC) - age), authority.pem)
+    return TlsContent(*signed(authority, names, datetime.now(UTC) - age, server=server), authority.pem)
 
 
 def channel_showing(address: str, shown: TlsContent | None, trusted: bytes) -> grpc.aio.Channel:

@@ -3,11 +3,14 @@
 Each method is wrapped once, when the server is built. That does what a chain of
 interceptors would, at a fraction of the cost per call: requests arrive here as
 bytes and replies leave as bytes, so a message that is too large or no message
-at all is answered like any other bad request.
+at all is answered like any other bad request. On the wire all kinds of calls are
+alike, and every method is served as one that reads its message itself: so a call
+is here when it is opened, and a stranger is refused who never sends one.
 """
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -20,7 +23,8 @@ from google.protobuf.message import DecodeError, Message
 from opentelemetry import trace
 
 from payment_service.domain.errors import InvalidRequest, ShuttingDown, StoreUnavailable, Violation
-from payment_service.rpc.errors import ReaderTooSlow, TooManyCalls, answer_to
+from payment_service.rpc.caller_limits import CallerUse, CallLimit, TooManyCalls
+from payment_service.rpc.errors import answer_to
 from payment_service.rpc.identity import Allowed, Context, Door
 from payment_service.telemetry import TRACEPARENT, note_status, start_server_span
 
@@ -29,6 +33,8 @@ UNARY_WAIT_SECONDS = 30.0
 WRITE_WAIT_SECONDS = 60.0
 """A reader that takes nothing for so long is asked to come back with its cursor."""
 REQUEST_MAX_BYTES = 65_536
+MESSAGE_WAIT_SECONDS = 10.0
+"""The longest that an open call may have sent no message: it holds a place."""
 
 Core = TypeVar("Core")
 Batch = TypeVar("Batch")
@@ -51,6 +57,8 @@ ENDLESS = frozenset({Lane.PROBE})
 """A drain does not wait for these."""
 PROBES = frozenset({Lane.CHECK, Lane.PROBE})
 """Answered while the process drains as well."""
+COUNTED = frozenset({Lane.INITIATE, Lane.UNARY, Lane.STREAM})
+"""Those for which each caller has limits of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,9 @@ class Gate:
     refused: int = 0
     """Calls that came while draining."""
     open_calls: dict[Lane, int] = field(default_factory=lambda: dict.fromkeys(Lane, 0))
+    uses: dict[str, CallerUse] = field(default_factory=dict)
+    """By caller."""
+    seconds: Callable[[], float] = time.monotonic
 
     @property
     def in_hand(self) -> Mapping[Lane, int]:
@@ -107,18 +118,37 @@ class Gate:
         return {lane: count for lane, count in self.open_calls.items() if count and lane not in ENDLESS}
 
     @contextlib.contextmanager
-    def place(self, lane: Lane) -> Iterator[None]:
+    def place(self, lane: Lane, allowed: Allowed) -> Iterator[None]:
         """A place for one call, or ShuttingDown or TooManyCalls."""
         if self.draining and lane not in PROBES:
             self.refused += 1
             raise ShuttingDown
         if self.open_calls[lane] >= self.most[lane]:
-            raise TooManyCalls
+            raise TooManyCalls(CallLimit.PROCESS, allowed.name)
+        use, stream = self._use_of(allowed, lane), lane is Lane.STREAM
+        if use is not None:
+            use.enter(stream=stream)
         self.open_calls[lane] += 1
         try:
             yield
         finally:
             self.open_calls[lane] -= 1
+            if use is not None:
+                use.leave(stream=stream)
+
+    def take(self, lane: Lane, allowed: Allowed, content: bytes) -> None:
+        """What a call uses up by what it brings, or TooManyCalls."""
+        if (use := self._use_of(allowed, lane)) is not None:
+            use.take(len(content), self.seconds(), payment=lane is Lane.INITIATE)
+
+    def _use_of(self, allowed: Allowed, lane: Lane) -> CallerUse | None:
+        """None where nothing is counted for the caller itself."""
+        if allowed.limits is None or lane not in COUNTED:
+            return None
+        use = self.uses.get(allowed.name)
+        if use is None:
+            use = self.uses[allowed.name] = CallerUse(allowed.name, allowed.limits).begin(self.seconds())
+        return use
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,16 +171,18 @@ class Streaming:
 
 def unary_handler(
     name: str, method: Unary, request_class: type[Message], core: object, gate: Gate
-) -> Callable[[bytes, Context], Awaitable[bytes]]:
+) -> Callable[[object, Context], Awaitable[bytes]]:
     """The method as grpc.aio calls it."""
 
-    async def serve(content: bytes, context: Context) -> bytes:
+    async def serve(_messages: object, context: Context) -> bytes:
         span, language = start_server_span(name, _traceparent(context)), ""
         with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
             try:
                 # Before any limit: a stranger takes no caller's place.
                 allowed = gate.door.allowed(name, context)
-                with gate.place(method.lane):
+                with gate.place(method.lane, allowed):
+                    content = await message_of(context)
+                    gate.take(method.lane, allowed, content)
                     request = parsed(content, request_class, method.request_max_bytes)
                     language = getattr(request, "language_code", "")
                     async with _bound(context) as deadline:
@@ -168,18 +200,20 @@ def unary_handler(
 
 def streaming_handler(
     name: str, method: Streaming, request_class: type[Message], core: object, gate: Gate
-) -> Callable[[bytes, Context], Awaitable[None]]:
+) -> Callable[[object, Context], Awaitable[None]]:
     """The method as grpc.aio calls it. It has no span: one that lasts for days tells nothing."""
 
-    async def serve(content: bytes, context: Context) -> None:
+    async def serve(_messages: object, context: Context) -> None:
         try:
             allowed = gate.door.allowed(name, context)
-            with gate.place(Lane.STREAM):
+            with gate.place(Lane.STREAM, allowed):
+                content = await message_of(context)
+                gate.take(Lane.STREAM, allowed, content)
                 call = _call(allowed, float("inf"))
                 request = parsed(content, request_class, method.request_max_bytes)
                 async with aclosing(method.handle(core, call, request)) as batches:
                     async for batch in batches:
-                        await _write(context, method.render(batch).SerializeToString())
+                        await _write(context, call.caller, method.render(batch).SerializeToString())
         except Exception as error:
             span = start_server_span(name, _traceparent(context))
             with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
@@ -204,6 +238,19 @@ async def _abort(error: Exception, context: Context, gate: Gate, span: trace.Spa
     answer = answer_to(error, gate.clock)
     note_status(span, answer.code.name)
     await context.abort(answer.code, answer.message, answer.trailing_metadata(language))
+
+
+async def message_of(context: Context) -> bytes:
+    """The message of a call that brings one, or InvalidRequest."""
+    try:
+        async with asyncio.timeout(MESSAGE_WAIT_SECONDS):
+            content = await context.read()
+    except TimeoutError:
+        raise InvalidRequest([Violation("request", f"expected within {MESSAGE_WAIT_SECONDS:g} s")]) from None
+    if not isinstance(content, bytes):
+        # What gRPC gives at the end of what the caller sends.
+        raise InvalidRequest([Violation("request", "expected a message")])
+    return content
 
 
 def parsed(content: bytes, request_class: type[Message], most: int = REQUEST_MAX_BYTES) -> Any:
@@ -232,12 +279,12 @@ async def _bound(context: Context) -> AsyncGenerator[float]:
         raise StoreUnavailable from error
 
 
-async def _write(context: Context, content: bytes) -> None:
+async def _write(context: Context, caller: str, content: bytes) -> None:
     try:
         async with asyncio.timeout(WRITE_WAIT_SECONDS):
             await context.write(content)
     except TimeoutError as error:
-        raise ReaderTooSlow from error
+        raise TooManyCalls(CallLimit.READING, caller) from error
 
 
 def _traceparent(context: Context) -> str | None:

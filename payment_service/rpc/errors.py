@@ -54,6 +54,7 @@ from payment_service.domain.errors import (
 from payment_service.domain.payment import STATUS_OF
 from payment_service.domain.refund import B2C_AMOUNT_MAX, B2C_AMOUNT_MIN, RefundBar
 from payment_service.domain.risk import Rule
+from payment_service.rpc.caller_limits import TooManyCalls
 from payment_service.rpc.cursors import cursor_text
 from payment_service.rpc.passenger_sentences import SENTENCES
 from runtime.alarms import raise_alarm
@@ -65,7 +66,6 @@ DETAILS_KEY: Final = "grpc-status-details-bin"
 STORE_RETRY = timedelta(seconds=1)
 DRAIN_RETRY = timedelta(milliseconds=100)
 """Another process answers at once; a moment for the caller's channel to find it."""
-BUSY_RETRY = timedelta(milliseconds=500)
 
 _WHY_NO_REFUND: Final[Mapping[RefundBar, str]] = {
     RefundBar.NOT_PAID: "No money of this payment is known to have arrived, so none can go back.",
@@ -102,14 +102,6 @@ _HAD_ITS_SHARE: Final[Mapping[str, str]] = {
 }
 
 _log = structlog.get_logger(__name__)
-
-
-class TooManyCalls(PaymentsError):
-    """Too many calls of this kind are open."""
-
-
-class ReaderTooSlow(PaymentsError):
-    """You read too slowly: resume from your cursor."""
 
 
 class CallerNotAllowed(PaymentsError):
@@ -203,8 +195,9 @@ def answer_to(error: Exception, clock: Callable[[], datetime]) -> Answer:
         case PageTokenInvalid():
             violations = (Violation("page_token", "expected the token of the page before, with the same filters"),)
             return Answer(code.INVALID_ARGUMENT, "PAGE_TOKEN_INVALID", text, violations=violations)
-        case TooManyCalls() | ReaderTooSlow():
-            return Answer(code.RESOURCE_EXHAUSTED, "TOO_MANY_REQUESTS", text, retry_after=BUSY_RETRY)
+        case TooManyCalls():
+            metadata = {"limit": error.limit.value}
+            return Answer(code.RESOURCE_EXHAUSTED, "TOO_MANY_REQUESTS", text, metadata, retry_after=error.retry_after)
         case ShuttingDown():
             return Answer(code.UNAVAILABLE, "SERVICE_DRAINING", text, retry_after=DRAIN_RETRY)
         case StoreUnavailable() | Overloaded():

@@ -26,6 +26,7 @@ from grpc_reflection.v1alpha import reflection
 from opentelemetry import metrics
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from payment_service.rpc.caller_limits import CallerLimits
 from payment_service.rpc.errors import CallerNotAllowed
 from runtime.serving import Address, StartRefused
 from runtime.tls import FollowedFiles
@@ -123,6 +124,8 @@ class Caller:
 
     name: str
     parties: frozenset[Party]
+    limits: CallerLimits | None = None
+    """None only where nobody can be told from another."""
 
 
 DEVELOPMENT: Final = Caller("development", frozenset(Party))
@@ -136,6 +139,7 @@ class Allowed:
     name: str
     sees: str | None
     """The caller whose payments it sees; None where it sees everybody's."""
+    limits: CallerLimits | None = None
 
 
 def _here() -> datetime:
@@ -247,7 +251,7 @@ def allowed(method: str, caller: Caller) -> Allowed:
     if not granted:
         raise CallerNotAllowed(who=caller.name)
     # Who is several parties at once is told the least that one of them is.
-    return Allowed(caller.name, caller.name if Sees.OWN in granted else None)
+    return Allowed(caller.name, caller.name if Sees.OWN in granted else None, caller.limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +282,7 @@ class _CallerEntry(BaseModel):
     name: str
     spiffe_id: str
     party: Party
+    limits: CallerLimits = CallerLimits()
 
 
 def load_callers(path: Path) -> Mapping[str, Caller]:
@@ -301,7 +306,9 @@ def load_callers(path: Path) -> Mapping[str, Caller]:
             raise _unusable(path, f"{entry.spiffe_id} stands there twice")
         if any(other.name == entry.name and other.parties != {entry.party} for other in callers.values()):
             raise _unusable(path, f"{entry.name} is two parties at once")
-        callers[entry.spiffe_id] = Caller(entry.name, frozenset({entry.party}))
+        if any(other.name == entry.name and other.limits != entry.limits for other in callers.values()):
+            raise _unusable(path, f"{entry.name} has different limits under different SPIFFE URIs")
+        callers[entry.spiffe_id] = Caller(entry.name, frozenset({entry.party}), entry.limits)
     if not callers:
         raise _unusable(path, "it lists nobody")
     return callers
@@ -311,5 +318,5 @@ def _unusable(path: Path, why: str) -> StartRefused:
     parties = ", ".join(Party)
     return StartRefused(
         f"PAYMENTS_CALLERS_FILE names {path}, which is no usable list of callers: {why}. Expected a JSON list of"
-        f" objects with name, spiffe_id and party ({parties})."
+        f" objects with name, spiffe_id and party ({parties}), and limits where the usual ones do not fit."
     )

@@ -14,7 +14,7 @@ from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
-from payment_service.rpc.calls import Gate, Lane, abort, parsed
+from payment_service.rpc.calls import Gate, Lane, abort, message_of, parsed
 from payment_service.rpc.identity import Context
 
 CHECK: Final = f"{health.SERVICE_NAME}/Check"
@@ -27,26 +27,28 @@ def probe_handlers(checks: Any, services: Sequence[str], gate: Gate) -> tuple[gr
     """Both services. `checks` is the health servicer of the grpc package, whose stubs leave its asyncio form out."""
     schemas = ReflectionServicer((*services, health.SERVICE_NAME, reflection.SERVICE_NAME))
 
-    async def check(content: bytes, context: Context) -> Any:
+    async def check(_messages: object, context: Context) -> Any:
         try:
-            gate.door.allowed(CHECK, context)
-            with gate.place(Lane.CHECK):
+            allowed = gate.door.allowed(CHECK, context)
+            with gate.place(Lane.CHECK, allowed):
+                content = await message_of(context)
                 return await checks.Check(parsed(content, health_pb2.HealthCheckRequest), context)
         except Exception as error:
             await abort(error, context, gate)
 
-    async def watch(content: bytes, context: Context) -> None:
+    async def watch(_messages: object, context: Context) -> None:
         try:
-            gate.door.allowed(WATCH, context)
-            with gate.place(Lane.PROBE):
+            allowed = gate.door.allowed(WATCH, context)
+            with gate.place(Lane.PROBE, allowed):
+                content = await message_of(context)
                 await checks.Watch(parsed(content, health_pb2.HealthCheckRequest), context)
         except Exception as error:
             await abort(error, context, gate)
 
     async def reflect(contents: AsyncIterable[bytes], context: Context) -> AsyncGenerator[Any]:
         try:
-            gate.door.allowed(REFLECT, context)
-            with gate.place(Lane.PROBE):
+            allowed = gate.door.allowed(REFLECT, context)
+            with gate.place(Lane.PROBE, allowed):
                 asked = (parsed(content, reflection_pb2.ServerReflectionRequest) async for content in contents)
                 async for reply in schemas.ServerReflectionInfo(asked, context):
                     yield reply
@@ -55,8 +57,8 @@ def probe_handlers(checks: Any, services: Sequence[str], gate: Gate) -> tuple[gr
 
     written = health_pb2.HealthCheckResponse.SerializeToString
     of_health = {
-        "Check": grpc.unary_unary_rpc_method_handler(check, response_serializer=written),
-        "Watch": grpc.unary_stream_rpc_method_handler(watch, response_serializer=written),
+        "Check": grpc.stream_unary_rpc_method_handler(check, response_serializer=written),
+        "Watch": grpc.stream_stream_rpc_method_handler(watch, response_serializer=written),
     }
     of_reflection = {
         "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(

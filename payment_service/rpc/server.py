@@ -122,11 +122,11 @@ def _handlers(service: ServiceDescriptor, core: Core, gate: Gate) -> grpc.Generi
         request_class = GetMessageClass(method.input_type)
         match answered[names[method.name]]:
             case Unary() as unary:
-                handlers[method.name] = grpc.unary_unary_rpc_method_handler(
+                handlers[method.name] = grpc.stream_unary_rpc_method_handler(
                     unary_handler(names[method.name], unary, request_class, core, gate)
                 )
             case Streaming() as streaming:
-                handlers[method.name] = grpc.unary_stream_rpc_method_handler(
+                handlers[method.name] = grpc.stream_stream_rpc_method_handler(
                     streaming_handler(names[method.name], streaming, request_class, core, gate)
                 )
     return grpc.method_handlers_generic_handler(service.full_name, handlers)

@@ -51,7 +51,8 @@ from payment_service.domain.errors import (
 from payment_service.domain.payment import LatePaymentPolicy, Payment, State
 from payment_service.domain.refund import RefundBar
 from payment_service.domain.risk import Rule
-from payment_service.rpc.errors import Answer, CallerNotAllowed, ReaderTooSlow, TooManyCalls, answer_to
+from payment_service.rpc.caller_limits import CallLimit, TooManyCalls
+from payment_service.rpc.errors import Answer, CallerNotAllowed, answer_to
 from scripts.error_catalogue import main, render_catalogue
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
@@ -115,8 +116,8 @@ EVERY_ERROR: list[tuple[Exception, str, grpc.StatusCode]] = [
     (CursorInvalid(), "CURSOR_INVALID", grpc.StatusCode.INVALID_ARGUMENT),
     (LogDiverged(), "LOG_DIVERGED", grpc.StatusCode.INVALID_ARGUMENT),
     (PageTokenInvalid(), "PAGE_TOKEN_INVALID", grpc.StatusCode.INVALID_ARGUMENT),
-    (TooManyCalls(), "TOO_MANY_REQUESTS", grpc.StatusCode.RESOURCE_EXHAUSTED),
-    (ReaderTooSlow(), "TOO_MANY_REQUESTS", grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (TooManyCalls(CallLimit.PROCESS, "booking"), "TOO_MANY_REQUESTS", grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (TooManyCalls(CallLimit.READING, "booking"), "TOO_MANY_REQUESTS", grpc.StatusCode.RESOURCE_EXHAUSTED),
     (ShuttingDown(), "SERVICE_DRAINING", grpc.StatusCode.UNAVAILABLE),
     (BookingLocked(), "STORE_UNAVAILABLE", grpc.StatusCode.UNAVAILABLE),
     (StoreUnavailable(), "STORE_UNAVAILABLE", grpc.StatusCode.UNAVAILABLE),
@@ -171,7 +172,7 @@ def test_details_say_what_a_caller_needs() -> None:
     assert answer(early).retry_after == timedelta(seconds=90)
     sent = answer(CancelTooLate(a_payment(state=State.PROMPTED)))
     assert sent.metadata == {"payment_id": str(ID), "status": "PROCESSING"}
-    assert "cursor" in answer(ReaderTooSlow()).message
+    assert "cursor" in answer(TooManyCalls(CallLimit.READING, "booking")).message
 
 
 def test_a_fault_is_logged_whole_and_told_without_its_text() -> None:

@@ -119,17 +119,21 @@ def strangers(secured: Secured) -> dict[str, Callable[[], grpc.aio.Channel]]:
         "not on the list": lambda: secured.showing(shown_by(ours, STRANGER)),
         "two URIs": lambda: secured.showing(shown_by(ours, booking, spiffe_id(OPERATOR))),
         "a NUL byte in the URI": lambda: secured.showing(shown_by(ours, f"{booking}\0.example.org")),
+        "a certificate for servers": lambda: secured.showing(shown_by(ours, booking, server=True)),
         "no URI": lambda: secured.showing(shown_by(ours, "https://booking.example")),
     }
 
 
-NOT_CONNECTED = ("no certificate", "wrong authority", "expired", "plaintext")
+NOT_CONNECTED = ("no certificate", "wrong authority", "expired", "plaintext", "a certificate for servers")
 NAMED_WRONGLY = ("not on the list", "two URIs", "a NUL byte in the URI", "no URI")
 
 
 async def end_of(channel: grpc.aio.Channel, method: str, content: bytes = b"\xff") -> grpc.aio.AioRpcError:
-    """How a call ends that must be refused. On the wire all kinds of calls are alike."""
-    call = channel.stream_stream(f"/{method}", None, None)(iter([content]), timeout=PATIENCE_SECONDS)
+    """How a call ends that must be refused. On the wire all kinds of calls are alike.
+
+    Of one message, which goes out with the call: a client that streams fails to send where it has been refused already.
+    """
+    call = channel.unary_stream(f"/{method}", None, None)(content, timeout=PATIENCE_SECONDS)
     _, error = await rest_of(aiter(call))
     assert error is not None, f"{method} answered"
     return error
@@ -146,6 +150,16 @@ async def test_no_method_answers_a_stranger(secured: Secured, stranger: str) -> 
                 refusal = refusal_of(error)
                 assert (refusal.code, refusal.reason) == (grpc.StatusCode.PERMISSION_DENIED, "CALLER_NOT_ALLOWED")
                 assert "certificate" in refusal.message
+
+
+async def test_a_stranger_who_opens_a_call_and_says_nothing_is_refused_at_once(secured: Secured) -> None:
+    async with strangers(secured)["not on the list"]() as channel:
+        for method in METHODS:
+            # Nothing is sent, and the sending is not ended.
+            call = channel.stream_stream(f"/{method}", None, None)(None, timeout=PATIENCE_SECONDS)
+            _, error = await rest_of(aiter(call))
+            assert error is not None
+            assert refusal_of(error).reason == "CALLER_NOT_ALLOWED", method
 
 
 @pytest.mark.parametrize("caller", CALLERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from development.certificates import (
     AUTHORITY,
@@ -31,6 +35,7 @@ from runtime.tls import (
     FollowedFiles,
     TlsSettingsMissing,
     TlsUnusable,
+    Use,
     open_channel,
     read_tls,
     tls_files,
@@ -68,7 +73,7 @@ def test_nothing_is_said_to_another_machine_in_plaintext(host: str) -> None:
 
 def test_every_setting_that_is_not_set_is_named() -> None:
     with pytest.raises(TlsSettingsMissing, match=r"set A_KEY_FILE, A_CA_FILE$"):
-        tls_files(("A_CERTIFICATE_FILE", Path("a.pem")), ("A_KEY_FILE", None), ("A_CA_FILE", None))
+        tls_files(("A_CERTIFICATE_FILE", Path("a.pem")), ("A_KEY_FILE", None), ("A_CA_FILE", None), use=Use.CLIENT)
 
 
 def missing(folder: Path, _certificates: Certificates) -> None:
@@ -113,6 +118,7 @@ def test_what_is_wrong_with_a_file_is_one_sentence(
         ("A_CERTIFICATE_FILE", tmp_path / "service.pem"),
         ("A_KEY_FILE", tmp_path / "key.pem"),
         ("A_CA_FILE", tmp_path / "authority.pem"),
+        use=Use.SERVER,
     )
     originals = certificates.files(SERVICE)
     for copy, original in (
@@ -127,6 +133,36 @@ def test_what_is_wrong_with_a_file_is_one_sentence(
         read_tls(files, NOW)
     assert said in str(refusal.value)
     assert "hush" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("name", "use"), [(BOOKING, Use.SERVER), (SERVICE, Use.CLIENT)])
+def test_a_certificate_for_the_other_end_is_refused_with_what_to_have_made(
+    certificates: Certificates, name: str, use: Use
+) -> None:
+    files = dataclasses.replace(certificates.files(name), use=use)
+    with pytest.raises(TlsUnusable, match=f"usage leaves out {use.value}") as refusal:
+        read_tls(files, NOW)
+    assert f"have one made with {use.value}" in str(refusal.value)
+
+
+def test_a_certificate_that_says_nothing_of_its_use_is_taken(tmp_path: Path) -> None:
+    made = make_certificates(tmp_path / "certificates")
+    authority = authority_of(made)
+    key = ec.generate_private_key(ec.SECP256R1())
+    unspecific = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(authority.certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW - timedelta(hours=1))
+        .not_valid_after(NOW + timedelta(days=90))
+        .sign(authority.key, hashes.SHA256())
+    )
+    write_over(made.certificate(SERVICE), unspecific.public_bytes(Encoding.PEM))
+    write_over(made.key(SERVICE), key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    for use in Use:
+        read_tls(dataclasses.replace(made.files(SERVICE), use=use), datetime.now(UTC))
 
 
 def test_a_certificate_is_used_from_its_first_day_to_its_last(certificates: Certificates) -> None:

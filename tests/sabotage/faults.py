@@ -53,6 +53,7 @@ TAKEN_BACK = "tests/domain/test_taken_back.py"
 AUDIT = "tests/commands/test_audit.py"
 ROTATION = "tests/application/rekeying/test_rotation.py"
 IDENTITY = "tests/rpc/test_identity.py"
+CALLER_LIMITS = "tests/rpc/test_caller_limits.py"
 CORE_CHANNEL = "tests/callback_gateway/test_core_channel.py"
 RISK = "tests/domain/test_risk.py"
 PRODUCTION = "tests/test_production.py"
@@ -2375,6 +2376,35 @@ FAULTS = (
         "_certificates(files.certificate, followed.in_force().certificate)[0]",
         "_certificates(files.certificate, _bytes_of(files.certificate))[0]",
         ("tests/runtime/test_tls.py::test_a_person_is_called_about_the_certificate_that_is_in_force",),
+    ),
+    Fault(
+        "a stranger who says nothing is waited for",
+        "payment_service/rpc/calls.py",
+        "                # Before any limit: a stranger takes no caller's place.\n",
+        "                await message_of(context)\n",
+        (f"{IDENTITY}::test_a_stranger_who_opens_a_call_and_says_nothing_is_refused_at_once",),
+        hangs_after=60,
+    ),
+    Fault(
+        "a caller takes more than its share",
+        "payment_service/rpc/caller_limits.py",
+        "        self.level -= amount\n",
+        "        self.level -= 0\n",
+        (f"{CALLER_LIMITS}::test_new_payments_beyond_the_rate_are_refused_and_another_caller_goes_on",),
+    ),
+    Fault(
+        "all callers share one limit",
+        "payment_service/rpc/calls.py",
+        "        use = self.uses.get(allowed.name)\n",
+        "        use = next(iter(self.uses.values()), None)\n",
+        (f"{CALLER_LIMITS}::test_new_payments_beyond_the_rate_are_refused_and_another_caller_goes_on",),
+    ),
+    Fault(
+        "a service shows a certificate that is for clients",
+        "runtime/tls.py",
+        "    _check_use(files, own[0])\n",
+        "",
+        ("tests/runtime/test_tls.py::test_a_certificate_for_the_other_end_is_refused_with_what_to_have_made",),
     ),
     Fault(
         "a gateway that is not on the list of callers blames the service",

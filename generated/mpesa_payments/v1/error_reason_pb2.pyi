@@ -76,10 +76,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Sample: {"reason": "PAGE_TOKEN_INVALID", "domain": "mpesa-payments"}
     """
     ERROR_REASON_TOO_MANY_REQUESTS: _ErrorReason.ValueType  # 10
-    """RESOURCE_EXHAUSTED. Too many calls or streams at once, or a stream whose
-    messages you took too slowly (the message says which); RetryInfo says when
-    to come back, a stream with its last cursor.
-    Sample: {"reason": "TOO_MANY_REQUESTS", "domain": "mpesa-payments"}
+    """RESOURCE_EXHAUSTED. A limit is reached: metadata "limit" says which of
+    yours (payments_per_second, open_calls, streams, request_bytes_per_second),
+    or that of the process for all callers together (process), or that you took
+    the messages of a stream too slowly (reading). RetryInfo says when to come
+    back, a stream with its last cursor. Nothing was made, and a request id
+    stays free. Limits are counted by each process; an operator sets them in
+    the list of callers.
+    Sample: {"reason": "TOO_MANY_REQUESTS", "domain": "mpesa-payments",
+    "metadata": {"limit": "payments_per_second"}}
     """
     ERROR_REASON_SERVICE_DRAINING: _ErrorReason.ValueType  # 11
     """UNAVAILABLE. This process is stopping: repeat the call with the same
@@ -297,10 +302,15 @@ ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 9
 Sample: {"reason": "PAGE_TOKEN_INVALID", "domain": "mpesa-payments"}
 """
 ERROR_REASON_TOO_MANY_REQUESTS: ErrorReason.ValueType  # 10
-"""RESOURCE_EXHAUSTED. Too many calls or streams at once, or a stream whose
-messages you took too slowly (the message says which); RetryInfo says when
-to come back, a stream with its last cursor.
-Sample: {"reason": "TOO_MANY_REQUESTS", "domain": "mpesa-payments"}
+"""RESOURCE_EXHAUSTED. A limit is reached: metadata "limit" says which of
+yours (payments_per_second, open_calls, streams, request_bytes_per_second),
+or that of the process for all callers together (process), or that you took
+the messages of a stream too slowly (reading). RetryInfo says when to come
+back, a stream with its last cursor. Nothing was made, and a request id
+stays free. Limits are counted by each process; an operator sets them in
+the list of callers.
+Sample: {"reason": "TOO_MANY_REQUESTS", "domain": "mpesa-payments",
+"metadata": {"limit": "payments_per_second"}}
 """
 ERROR_REASON_SERVICE_DRAINING: ErrorReason.ValueType  # 11
 """UNAVAILABLE. This process is stopping: repeat the call with the same
