@@ -47,7 +47,7 @@ def decided(before: Payment, after: Payment, around: Surroundings, now: datetime
         retry_allowed_at=_retry_allowed_at(before, after, now, times),
         due_at=due_at(before, after, times),
         query_at=query_at(before, after, now, times),
-        back_at=back_at(after, now, times),
+        back_at=back_at(before, after, now, times),
     )
     action = booking_action(after, around)
     after = after.but(

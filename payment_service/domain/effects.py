@@ -6,12 +6,13 @@ Which cell it is, which cases it opens and ends, and what follows for the bookin
 from datetime import datetime
 from typing import assert_never
 
-from payment_service.domain.case_facts import CaseAccepted, CaseDismissed
+from payment_service.domain.case_facts import CaseAccepted, CaseDismissed, CaseReturned
 from payment_service.domain.facts import (
     Fact,
     NotSent,
     PromptAccepted,
     PromptRefused,
+    RefundRequested,
     ResultReported,
     SendClaimed,
     Source,
@@ -21,9 +22,21 @@ from payment_service.domain.facts import (
     refund_end,
 )
 from payment_service.domain.findings import asked_after_prompt
-from payment_service.domain.payment import PAID_STATES, UNBACKED, Backing, Payment, State, Times, UnpaidProof
-from payment_service.domain.reasons import Reason
-from payment_service.domain.refunds import OfRefund, with_refund
+from payment_service.domain.payment import (
+    PAID_STATES,
+    UNBACKED,
+    Backing,
+    Payment,
+    RefundStatus,
+    State,
+    Times,
+    UnpaidProof,
+)
+from payment_service.domain.reasons import SENT_BACK, Reason
+from payment_service.domain.refund_ends import RefundDone, RefundFailed
+
+OfRefund = RefundRequested | CaseReturned | RefundDone | RefundFailed
+"""What a payment is told of its refund."""
 
 
 def moved(payment: Payment, target: str, fact: Fact, now: datetime, times: Times) -> Payment:
@@ -77,7 +90,7 @@ def moved(payment: Payment, target: str, fact: Fact, now: datetime, times: Times
         case "block":
             return payment.but(blocks_booking=False)
         case "RG" | "RD" | "back" | "part" if isinstance(told := refund_end(fact) or fact, OfRefund):
-            return with_refund(payment, target, told)
+            return _with_refund(payment, target, told)
         case "RD" if isinstance(fact, TakenBack):
             return payment.but(state=State.REFUNDED, reason=Reason.TAKEN_BACK)
         case _:
@@ -173,6 +186,36 @@ def _proof(payment: Payment, fact: Fact) -> UnpaidProof:
             return UnpaidProof.PERSON
         case _:
             return UnpaidProof.NO_PROMPT
+
+
+def _with_refund(payment: Payment, target: str, fact: OfRefund) -> Payment:
+    """The payment with what a fact says of its refund, where the table of payments lets it count, by its cell."""
+    told = payment.but(refund_id=fact.refund_id)
+    match fact:
+        case RefundRequested() | CaseReturned():
+            by_itself = fact.by_itself if isinstance(fact, RefundRequested) else None
+            reason = by_itself or payment.reason
+            freed = payment.seat_freed or fact.frees_seat
+            asked = told.but(refund_status=RefundStatus.PENDING, refund_under_way=True, seat_freed=freed)
+            return asked if fact.part else asked.but(state=State.REFUNDING, reason=reason)
+        case RefundDone():
+            returned = payment.refunded_amount + fact.amount
+            done = told.but(
+                refund_status=RefundStatus.DONE, refund_under_way=fact.others_under_way, refunded_amount=returned
+            )
+            # Why it went back by itself stays with it.
+            reason = payment.reason if payment.reason in SENT_BACK else None
+            return done if target == "part" else done.but(state=State.REFUNDED, reason=reason)
+        case RefundFailed():
+            # A process of an older release may have asked for the whole, and it did not note that the seat is free.
+            freed = payment.seat_freed or not fact.part
+            failed = told.but(
+                refund_status=RefundStatus.FAILED, refund_under_way=fact.others_under_way, seat_freed=freed
+            )
+            paid = payment.completed_at is not None
+            return failed if fact.part else failed.but(state=State.COMPLETED if paid else State.UNCERTAIN)
+        case _:
+            assert_never(fact)
 
 
 def with_ids(payment: Payment, fact: Fact) -> Payment:

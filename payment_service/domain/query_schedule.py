@@ -51,11 +51,13 @@ def query_at(before: Payment, after: Payment, now: datetime, times: Times) -> da
     return after.query_at or max(now, (after.sent_at or after.created_at) + times.query_after)
 
 
-def back_at(after: Payment, now: datetime, times: Times) -> datetime | None:
+def back_at(before: Payment, after: Payment, now: datetime, times: Times) -> datetime | None:
     """When to ask next about money that only a callback has told of, where no booking waits for it: as planned before,
-    or once the books have most probably been read."""
+    or once the books have most probably been read. At once where a part is to go back, which waits for that."""
     if standing(after) is not Standing.COMPLETED_BY_CALLBACK or after.back_first or not _query_backs(after):
         return None
+    if after.refund_under_way and not before.refund_under_way:
+        return now
     return after.back_at or now + times.back_after
 
 

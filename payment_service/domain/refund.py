@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 
@@ -30,6 +31,11 @@ class RefundMethod(StrEnum):
     B2C = "B2C"
     """A part, as a payment of ours to the payer's number."""
 
+
+MONEY_NOT_BACKED: Final = "MONEY_NOT_BACKED"
+"""The code of a part that waits: only a callback has told of its payment's money."""
+MONEY_NEVER_CAME: Final = "MONEY_NEVER_CAME"
+"""The code of a part that failed unsent: an operator has found that its payment's money never came."""
 
 B2C_AMOUNT_MIN = 10
 B2C_AMOUNT_MAX = 250_000
@@ -131,6 +137,10 @@ class RefundSurroundings:
 
     awaited: bool = True
     """Its payment waits for this refund, and the receipt has brought enough for it."""
+    backed: bool = True
+    """More than a callback has told of the money that would go back: see `refunds.refund_surroundings`."""
+    never_came: bool = False
+    """An operator has found that the money never came."""
     returned: bool = False
     """The reversal of its receipt is done, by another refund: this one is not needed any more."""
     returns_the_rest: bool = True

@@ -11,6 +11,8 @@ The rules behind the cells:
 * Only a listed refusal ends a refund as failed. A post to the timeout address says that nobody knows.
 * Money that is proven to be returned is never denied, whatever the refund said before.
 * M-Pesa reverses a payment once. When the reversal of a receipt is done, none of its other refunds is sent or counted.
+* A part is money of our own. It is sent once more than a callback has told of the payment's money, and never where that
+  money is found not to have come.
 * Nothing is sent that would make more go back than came: not even where a part that had failed is done after all.
 * An answer that nothing was sent is not believed once a post has shown that M-Pesa had the request.
 * What nobody can find out within a day is for a person, who looks it up in the M-Pesa portal.
@@ -22,11 +24,16 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import assert_never
 
-from payment_service.domain.case_facts import CaseReturned
-from payment_service.domain.facts import Fact, RefundInDoubt, RefundRequested
-from payment_service.domain.payment import Backing, Payment, RefundStatus, State
-from payment_service.domain.reasons import SENT_BACK
-from payment_service.domain.refund import Refund, RefundState, RefundSurroundings, RefundTimes
+from payment_service.domain.facts import Fact, RefundInDoubt
+from payment_service.domain.payment import UNBACKED, Backing, Payment, State
+from payment_service.domain.refund import (
+    MONEY_NEVER_CAME,
+    MONEY_NOT_BACKED,
+    Refund,
+    RefundState,
+    RefundSurroundings,
+    RefundTimes,
+)
 from payment_service.domain.refund_ends import RefundDone, RefundFailed
 from payment_service.domain.refund_facts import (
     RefundAccepted,
@@ -57,6 +64,8 @@ class RefundFinding(StrEnum):
 
     CLAIM = "a process may send the refund"
     UNWANTED = "a process may send the refund, and its payment does not wait for it"
+    UNBACKED = "a process may send the part, and only a callback has told of its payment's money"
+    NEVER_PAID = "a process may send the part, and its payment's money never came"
     ACCEPTED = "Safaricom accepted the request"
     OTHERWISE = "Safaricom accepted another request than the recorded one"
     REFUSED = "Safaricom refused the request"
@@ -90,6 +99,8 @@ _TABLE = """
             R        S        A        U        D      F
 CLAIM       S        no       no       no       no     no
 UNWANTED    R        no       no       no       no     no
+UNBACKED    R        no       no       no       no     no
+NEVER_PAID  F        no       no       no       no     no
 ACCEPTED    U+$      A        ids      ids      ids    $
 OTHERWISE   U+$      $        $        $        $      $
 REFUSED     -        F        case     F        case   -
@@ -112,6 +123,9 @@ NEVER_SENT  F        -        -        -        -      -
 DOUBTED     -        -        -        case     -      -
 NOTHING     -        -        -        -        -      -
 """
+
+_CODE_OF = {RefundFinding.UNBACKED: MONEY_NOT_BACKED, RefundFinding.NEVER_PAID: MONEY_NEVER_CAME}
+"""What is kept as its code where no answer of Safaricom's has one."""
 
 _STATES = {
     "R": RefundState.REQUESTED,
@@ -152,7 +166,8 @@ def apply_refund(
     refund: Refund, fact: RefundFact, now: datetime, times: RefundTimes, around: RefundSurroundings = _ALONE
 ) -> RefundOutcome:
     """What follows from a fact. The same fact told again changes nothing."""
-    cell = REFUND_TABLE[refund_finding(refund, fact, now, around)][refund.state]
+    row = refund_finding(refund, fact, now, around)
+    cell = REFUND_TABLE[row][refund.state]
     if cell == "no":
         return RefundOutcome(refund, refused=True)
     after = _with_post(refund, fact, now)
@@ -162,6 +177,7 @@ def apply_refund(
     after = _with_ids(after, fact)
     if target in _STATES:
         after = _moved(after, _STATES[target], fact, now, times)
+        after = replace(after, result_code=_CODE_OF.get(row, after.result_code))
     shown = isinstance(fact, RefundDue) and after.state is RefundState.UNCERTAIN and refund.state is after.state
     after = replace(after, due_at=None if shown else _due_at(after, times))
     return RefundOutcome(after, (*_told(refund, after, around), *_doubt(refund, fact, mark or target)))
@@ -174,53 +190,22 @@ def refund_surroundings(
     others = [one for one in refunds if one.payment_id == refund.payment_id and one.refund_id != refund.refund_id]
     of_receipt = [one for one in others if one.receipt == refund.receipt]
     if refund.is_part:
-        # The doubt whether the money ever came may be younger than the request.
-        wanted = payment.state is State.COMPLETED and payment.backing not in (Backing.DOUBTED, Backing.REFUTED)
+        wanted = payment.state is State.COMPLETED
     else:
         wanted = payment.state is State.REFUNDING and payment.refund_id == refund.refund_id
     gone = sum(one.amount for one in of_receipt if one.state is RefundState.DONE)
     promised = sum(one.amount for one in of_receipt if one.counts)
     return RefundSurroundings(
         awaited=wanted and (received is None or promised + refund.amount <= received),
+        # A part goes by B2C, which takes our own money, whether the payer's has come or not. A reversal takes only what
+        # came in under the receipt, and M-Pesa refuses a receipt that it does not have: so it need not wait.
+        backed=not refund.is_part or payment.backing not in UNBACKED,
+        never_came=refund.is_part and payment.backing is Backing.REFUTED,
         returned=any(one.reversed for one in of_receipt),
         returns_the_rest=received is not None and gone + refund.amount >= received,
         # What a reversal makes needless is not waited for.
         others_under_way=any(one.under_way for one in others if refund.is_part or one not in of_receipt),
     )
-
-
-OfRefund = RefundRequested | CaseReturned | RefundDone | RefundFailed
-"""What a payment is told of its refund."""
-
-
-def with_refund(payment: Payment, target: str, fact: OfRefund) -> Payment:
-    """The payment with what a fact says of its refund, where the table of payments lets it count, by its cell."""
-    told = payment.but(refund_id=fact.refund_id)
-    match fact:
-        case RefundRequested() | CaseReturned():
-            by_itself = fact.by_itself if isinstance(fact, RefundRequested) else None
-            reason = by_itself or payment.reason
-            freed = payment.seat_freed or fact.frees_seat
-            asked = told.but(refund_status=RefundStatus.PENDING, refund_under_way=True, seat_freed=freed)
-            return asked if fact.part else asked.but(state=State.REFUNDING, reason=reason)
-        case RefundDone():
-            returned = payment.refunded_amount + fact.amount
-            done = told.but(
-                refund_status=RefundStatus.DONE, refund_under_way=fact.others_under_way, refunded_amount=returned
-            )
-            # Why it went back by itself stays with it.
-            reason = payment.reason if payment.reason in SENT_BACK else None
-            return done if target == "part" else done.but(state=State.REFUNDED, reason=reason)
-        case RefundFailed():
-            # A process of an older release may have asked for the whole, and it did not note that the seat is free.
-            freed = payment.seat_freed or not fact.part
-            failed = told.but(
-                refund_status=RefundStatus.FAILED, refund_under_way=fact.others_under_way, seat_freed=freed
-            )
-            paid = payment.completed_at is not None
-            return failed if fact.part else failed.but(state=State.COMPLETED if paid else State.UNCERTAIN)
-        case _:
-            assert_never(fact)
 
 
 def first_refund(refund: Refund, times: RefundTimes) -> Refund:
@@ -235,7 +220,7 @@ def refund_finding(
     """The row of the table that a fact falls into for this refund."""
     match fact:
         case RefundClaimed():
-            return RefundFinding.CLAIM if around.awaited and not around.returned else RefundFinding.UNWANTED
+            return _claim(around)
         case RefundAccepted():
             return RefundFinding.ACCEPTED if fact.claim_id == refund.claim_id else RefundFinding.OTHERWISE
         case RefundRefused():
@@ -257,6 +242,14 @@ def refund_finding(
             return _due(refund, now)
         case _:
             assert_never(fact)
+
+
+def _claim(around: RefundSurroundings) -> RefundFinding:
+    if around.never_came:
+        return RefundFinding.NEVER_PAID
+    if not around.awaited or around.returned:
+        return RefundFinding.UNWANTED
+    return RefundFinding.CLAIM if around.backed else RefundFinding.UNBACKED
 
 
 def _denial(refund: Refund, fact: RefundRefused | RefundNotSent, says: RefundFinding) -> RefundFinding:
@@ -355,6 +348,7 @@ def _moved(refund: Refund, state: RefundState, fact: RefundFact, now: datetime, 
         case RefundState.SENDING if isinstance(fact, RefundClaimed):
             return replace(
                 moved,
+                result_code=None,
                 claim_id=fact.claim_id,
                 sent_as=fact.sent_as,
                 lease_expires_at=now + times.lease,

@@ -14,10 +14,21 @@ from payment_service.domain.findings import Finding
 from payment_service.domain.payment import Backing, BookingAction, Payment, State
 from payment_service.domain.query_schedule import next_back_at
 from payment_service.domain.reasons import Reason
-from payment_service.domain.refund import Refund, RefundBar, RefundMethod, RefundOrder, RefundReason
+from payment_service.domain.refund import (
+    MONEY_NEVER_CAME,
+    MONEY_NOT_BACKED,
+    Refund,
+    RefundBar,
+    RefundMethod,
+    RefundOrder,
+    RefundReason,
+    RefundState,
+    RefundTimes,
+)
 from payment_service.domain.refund_ends import RefundDone, RefundFailed
+from payment_service.domain.refund_facts import RefundClaimed
 from payment_service.domain.refund_requests import bar_to_refund
-from payment_service.domain.refunds import refund_surroundings
+from payment_service.domain.refunds import RefundOutcome, apply_refund, first_refund, refund_surroundings
 from payment_service.domain.standings import Standing, standing
 from payment_service.domain.transitions import Outcome
 from tests.domain import scenes
@@ -311,20 +322,59 @@ def test_no_money_of_ours_is_sent_for_money_that_is_denied() -> None:
     assert (bar_to(refuted, None), bar_to(refuted, 100)) == (RefundBar.NOT_PAID, RefundBar.NOT_PAID)
 
 
-def test_a_part_that_was_asked_for_before_the_denial_is_not_sent_after_it() -> None:
-    part = Refund(
+def part_of(payment: Payment, amount: int = 100) -> Refund:
+    """A part that was asked for, to be sent by B2C."""
+    asked = Refund(
         refund_id=REFUND,
-        payment_id=OTHER_ID,
+        payment_id=payment.payment_id,
         caller="development",
         reference="bcdfgh234567",
         shortcode="174379",
         receipt=RECEIPT,
-        amount=100,
+        amount=amount,
         reason=RefundReason.BOOKING_CANCELLED,
         requested_at=scenes.START,
         method=RefundMethod.B2C,
     )
+    return first_refund(asked, RefundTimes())
+
+
+def claimed(refund: Refund, payment: Payment) -> RefundOutcome:
+    """What a process is told that wants to send it now."""
+    around = refund_surroundings(refund, payment, [refund], AMOUNT)
+    return apply_refund(refund, RefundClaimed(CLAIM), scenes.START, RefundTimes(), around)
+
+
+def test_a_part_waits_until_more_than_a_callback_has_told_of_the_money() -> None:
     paid = told_by_callback()
-    for payment, awaited in ((paid, True), (doubted(paid), False)):
-        part = replace(part, payment_id=payment.payment_id)
-        assert refund_surroundings(part, payment, [part], AMOUNT).awaited is awaited
+    for unbacked in (paid, doubted(paid)):
+        waits = claimed(part_of(unbacked), unbacked)
+        assert (waits.refund.state, waits.refund.result_code) == (RefundState.REQUESTED, MONEY_NOT_BACKED)
+        assert waits.refund.send_at is not None
+        assert (waits.refund.send_at > scenes.START, waits.told) == (True, ())
+        backed = tell(unbacked, scenes.pulled()).payment
+        sent = claimed(waits.refund, backed).refund
+        assert (sent.state, sent.result_code) == (RefundState.SENDING, None)
+
+
+def test_a_part_of_money_that_never_came_ends_unsent_and_says_why() -> None:
+    refuted = tell(doubted(told_by_callback()), scenes.dismiss(), None, DOUBT).payment
+    outcome = claimed(part_of(refuted), refuted)
+    assert (outcome.refund.state, outcome.refund.result_code) == (RefundState.FAILED, MONEY_NEVER_CAME)
+    assert (outcome.refund.sent_at, outcome.told) == (None, (RefundFailed(REFUND, part=True),))
+
+
+def test_the_whole_need_not_wait() -> None:
+    """A reversal returns only what M-Pesa has taken in under the receipt."""
+    paid = told_by_callback()
+    asked = tell(paid, RefundRequested(REFUND)).payment
+    whole = replace(part_of(asked, AMOUNT), method=RefundMethod.REVERSAL)
+    assert claimed(whole, asked).refund.state is RefundState.SENDING
+
+
+def test_mpesa_is_asked_at_once_about_money_of_which_a_part_is_to_go_back() -> None:
+    before = told_by_callback()
+    at = before.updated_at + seconds(5)
+    asked = tell(before, RefundRequested(REFUND, part=True), at).payment
+    assert (before.back_at, asked.back_at) == (before.updated_at + TIMES.back_after, at)
+    assert tell(asked, RefundRequested(OTHER_ID, part=True), at + seconds(5)).payment.back_at == at

@@ -194,11 +194,25 @@ FAULTS = (
         ("tests/domain/test_backing.py::test_no_money_of_ours_is_sent_for_money_that_is_denied",),
     ),
     Fault(
-        "a part that waits is sent after its success was denied",
+        "a part is sent out of our own money while only a callback has told of the payment's",
         "payment_service/domain/refunds.py",
-        " and payment.backing not in (Backing.DOUBTED, Backing.REFUTED)",
-        "",
-        ("tests/domain/test_backing.py::test_a_part_that_was_asked_for_before_the_denial_is_not_sent_after_it",),
+        "RefundFinding.CLAIM if around.backed else RefundFinding.UNBACKED",
+        "RefundFinding.CLAIM",
+        ("tests/domain/test_backing.py::test_a_part_waits_until_more_than_a_callback_has_told_of_the_money",),
+    ),
+    Fault(
+        "a part of money that never came waits on for a day",
+        "payment_service/domain/refunds.py",
+        "never_came=refund.is_part and payment.backing is Backing.REFUTED",
+        "never_came=False",
+        ("tests/domain/test_backing.py::test_a_part_of_money_that_never_came_ends_unsent_and_says_why",),
+    ),
+    Fault(
+        "nobody asks sooner about money of which a part is to go back",
+        "payment_service/domain/query_schedule.py",
+        "after.refund_under_way and not before.refund_under_way",
+        "False",
+        ("tests/domain/test_backing.py::test_mpesa_is_asked_at_once_about_money_of_which_a_part_is_to_go_back",),
     ),
     Fault(
         "a phone that another process rings holds up the others",
@@ -708,7 +722,7 @@ FAULTS = (
     Fault(
         "a wrong password is tried by every refund that waits",
         "payment_service/application/refunding/send_refunds.py",
-        "return 0 if tools.under_way or await store.order_on_its_way(conn, tools.operator.key) else 1",
+        "return AT_ONCE - len(tools.under_way) if proven else 1",
         "return AT_ONCE - len(tools.under_way)",
         (f"{SENT_REFUNDS}::test_a_wrong_password_is_tried_once_however_many_refunds_wait",),
     ),
@@ -728,7 +742,7 @@ FAULTS = (
     ),
     Fault(
         "a seat that an older release has released is confirmed again when the refund fails",
-        "payment_service/domain/refunds.py",
+        "payment_service/domain/effects.py",
         "            freed = payment.seat_freed or not fact.part",
         "            freed = payment.seat_freed",
         ("tests/domain/test_decisions.py::test_no_seat_is_confirmed_again_whose_refund_an_older_release_has_noted",),
@@ -1829,8 +1843,8 @@ FAULTS = (
     Fault(
         "a refund is sent that its payment does not wait for",
         "payment_service/domain/refunds.py",
-        "RefundFinding.CLAIM if around.awaited and not around.returned else RefundFinding.UNWANTED",
-        "RefundFinding.CLAIM",
+        "    if not around.awaited or around.returned:\n        return RefundFinding.UNWANTED\n",
+        "",
         (f"{REFUNDS}::test_a_refund_that_its_payment_does_not_wait_for_is_not_sent_and_lets_others_go_first",),
     ),
     Fault(

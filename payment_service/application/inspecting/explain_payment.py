@@ -17,7 +17,7 @@ from payment_service.application.settling.opened_bodies import opened_body, paye
 from payment_service.domain.callbacks import CallbackKind, CallbackStatus
 from payment_service.domain.errors import PaymentNotFound
 from payment_service.domain.payment import Backing
-from payment_service.domain.refund import Refund
+from payment_service.domain.refund import MONEY_NOT_BACKED, Refund
 from payment_service.domain.refunds import SEND_WITHIN
 from payment_service.domain.views import PaymentView
 from payment_service.security.sealing import (
@@ -249,6 +249,10 @@ def _refund(refund: Refund, versions: Mapping[str, int], askers: Mapping[UUID, s
 def _wait(refund: Refund) -> Iterator[str]:
     """Why a refund is not on its way, and until when it may wait."""
     if refund.send_at is None:
+        return
+    if refund.result_code == MONEY_NOT_BACKED:
+        yield "waits until more than a callback has told of its payment's money: a part is sent out of our own account"
+        yield f"looked at again at {_said(refund.send_at)}; it fails at {_dated(refund.requested_at + SEND_WITHIN)}"
         return
     yield (
         f"the last of {refund.not_sent_count} sends reached nobody ({_said(refund.result_code)})"

@@ -94,11 +94,12 @@ async def send_refunds(tools: RefundTools) -> int:
 
 async def _places(tools: RefundTools, conn: AsyncConnection, now: datetime) -> int:
     """How many refunds may leave now. Processes that look in the same milliseconds may each send a first one."""
-    if await initiator_refused(conn, tools.operator.key, now, REFUSED_PAUSE):
+    proven = await store.initiator_proven(conn, tools.operator.key, now - PROVEN_FOR)
+    busy = not proven and (bool(tools.under_way) or await store.order_on_its_way(conn, tools.operator.key))
+    # Looked at last: a result that comes meanwhile takes its refund off the way, and may refuse the initiator.
+    if busy or await initiator_refused(conn, tools.operator.key, now, REFUSED_PAUSE):
         return 0
-    if await store.initiator_proven(conn, tools.operator.key, now - PROVEN_FOR):
-        return AT_ONCE - len(tools.under_way)
-    return 0 if tools.under_way or await store.order_on_its_way(conn, tools.operator.key) else 1
+    return AT_ONCE - len(tools.under_way) if proven else 1
 
 
 async def drain_refunds(tools: RefundTools, seconds: float) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from payment_service.alarms import INITIATOR_PASSWORD_EXPIRED, INITIATOR_PASSWORD_EXPIRES, REFUNDS_WAIT
 from payment_service.application.refunding.send_refunds import HELD_UP_AFTER
 from payment_service.application.settling.ask_status import REFUSED_PAUSE
-from payment_service.domain.refund import Refund
+from payment_service.domain.refund import MONEY_NOT_BACKED, Refund
 from payment_service.domain.refunds import SEND_WITHIN
 from payment_service.store.refunds import longest_waiting
 from payment_service.store.status_questions import initiator_refused
@@ -73,6 +73,8 @@ def _why(waiting: Refund, *, no_initiator: bool, refused: bool) -> str:
         return "NO_INITIATOR"
     if refused:
         return "INITIATOR_REFUSED"
+    if waiting.result_code == MONEY_NOT_BACKED:
+        return MONEY_NOT_BACKED
     return "REACHED_NOBODY" if waiting.not_sent_count else "NO_TURN"
 
 

@@ -48,14 +48,15 @@ class Returning:
         """What went back, by the same books."""
         return self.enquiring.books.world.returns.returns
 
-    async def paid(self, **changed: object) -> Payment:
-        """A payment that is completed here and there."""
+    async def paid(self, *, backed: bool = True, **changed: object) -> Payment:
+        """A payment that is completed here and there; `backed` says whether more than a callback has told of it."""
         books = self.enquiring.books
         payment, prompt = await books.payment(**changed)
         await books.push(prompt)
         receipt = books.paid[-1]
         told = ResultReported(f"callback:{receipt}", Source.CALLBACK, Verdict.PAID, "0", amount=500, receipt=receipt)
-        return await books.tell(payment, told)
+        paid = await books.tell(payment, told)
+        return await books.tell(paid, replace(told, fact_id=f"pull:{receipt}", source=Source.PULL)) if backed else paid
 
     async def ask(self, payment: Payment, amount: int | None = None, reason: RefundReason = RefundReason.OTHER) -> UUID:
         """Ask for the refund of a payment, or of a part of it; the refund's id."""

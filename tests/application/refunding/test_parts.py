@@ -12,9 +12,10 @@ from payment_service.application.inspecting.check import check_invariants
 from payment_service.application.inspecting.explain_payment import explain_payment
 from payment_service.application.inspecting.invariants import Instruments
 from payment_service.application.refunding.send_refunds import PROVEN_FOR
-from payment_service.domain.refund import RefundReason
+from payment_service.domain.facts import ResultReported, Source, Verdict
+from payment_service.domain.refund import MONEY_NOT_BACKED, RefundReason
 from payment_service.domain.refund_facts import RefundClaimed, RefundReported, RefundVerdict
-from payment_service.domain.refunds import DOUBT_MAX, SEND_WITHIN
+from payment_service.domain.refunds import DOUBT_MAX, SEND_BACKOFF_MAX, SEND_WITHIN
 from tests.application.refunding.returning import Returning, returning
 from tests.databases import Database
 from tests.rows import count, rows_of
@@ -69,6 +70,27 @@ async def test_parts_that_add_up_to_all_return_the_payment(refunds: Returning) -
         ("PART_REFUNDED", "DONE", 200),
         ("REFUNDED", "DONE", 500),
     ]
+    assert await all_is_kept(refunds)
+
+
+async def test_a_part_waits_for_a_second_source_and_then_goes_by_itself(refunds: Returning) -> None:
+    """Only a callback has told of the money; a part would go out of our own account."""
+    payment = await refunds.paid(backed=False)
+    refund_id = await refunds.ask(payment, 200)
+    await refunds.send()
+    assert (await refunds.state(refund_id), refunds.orders) == (("REQUESTED", MONEY_NOT_BACKED), [])
+    books = refunds.enquiring.books
+    async with await psycopg.AsyncConnection.connect(books.database.owner_url) as owner:
+        story = await explain_payment(books.reader.writers.sealer, owner, payment.payment_id)
+    told = [detail for moment in story.moments for detail in moment.details]
+    assert any(detail.startswith("waits until more than a callback has told") for detail in told)
+    assert payment.receipt is not None
+    listed = ResultReported("pull:1", Source.PULL, Verdict.PAID, "0", amount=500, receipt=payment.receipt)
+    await books.tell(payment, listed)
+    books.clock.move(SEND_BACKOFF_MAX.total_seconds())
+    assert await refunds.send() == 1
+    await refunds.enquiring.heard(1)
+    assert await refunds.state(refund_id) == ("DONE", "0")
     assert await all_is_kept(refunds)
 
 
