@@ -193,6 +193,11 @@ def paid(receipt: str, amount: int = 500) -> ResultReported:
     return ResultReported(fact_id, Source.CALLBACK, Verdict.PAID, "0", amount=amount, receipt=receipt)
 
 
+def listed(receipt: str, amount: int = 500) -> ResultReported:
+    """So do the provider's books: a second source, without which no part goes back."""
+    return ResultReported(f"pull:{receipt}", Source.PULL, Verdict.PAID, "0", amount=amount, receipt=receipt)
+
+
 def refused(code: str = "1") -> ResultReported:
     """A callback says that the payer has not enough money."""
     fact_id = f"callback:{code}"

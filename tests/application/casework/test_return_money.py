@@ -28,7 +28,7 @@ from tests.application.casework.test_resolve_case import ACTS, broken
 from tests.application.refunding.test_recorded_refunds import ask, tell
 from tests.databases import Database
 from tests.rows import count, rows_of
-from tests.rpc.processes import Process, paid, sent
+from tests.rpc.processes import Process, listed, paid, sent
 
 WHY = "no seat is left, ticket 17"
 RETURN = Resolution.RETURN
@@ -114,7 +114,7 @@ async def test_a_case_whose_refund_fails_is_decided_again(process: Process, data
 async def test_the_rest_of_late_money_whose_return_fails_is_one_matter_still(
     process: Process, database: Database
 ) -> None:
-    payment = await late(process, 1, LATE_RECEIPT)
+    payment = await process.tell(await late(process, 1, LATE_RECEIPT), listed(LATE_RECEIPT))
     part = pb.RefundPaymentRequest(
         request_id="r-1",
         payment_id=str(payment.payment_id),

@@ -36,7 +36,7 @@ from tests.application.refunding.returning import Returning, returning
 from tests.databases import Database
 from tests.rows import count, rows_of
 from tests.rpc.answers import refused
-from tests.rpc.processes import Process, paid, sent
+from tests.rpc.processes import Process, listed, paid, sent
 from tests.store.test_refunds import refund_of
 
 RECEIPT = "TKA1B2C3D4"
@@ -49,7 +49,7 @@ def asked(payment: Payment, request_id: str = "r-1") -> pb.RefundPaymentRequest:
 
 
 async def completed(process: Process) -> Payment:
-    return await process.tell(await process.create(), *sent(1), paid(RECEIPT))
+    return await process.tell(await process.create(), *sent(1), paid(RECEIPT), listed(RECEIPT))
 
 
 async def ask(process: Process, payment: Payment, request_id: str = "r-1") -> UUID:
