@@ -32,6 +32,7 @@ from payment_service.application.collecting.prompt_switch import check_prompts_a
 from payment_service.application.collecting.send_prompt import SendTools
 from payment_service.application.following.event_feed import EventFeed
 from payment_service.application.following.read_payments import payment_reads
+from payment_service.application.privacy.erase_person import Erasing
 from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission, record_facts
@@ -213,6 +214,7 @@ def _parts(
     refunds = _refunds(settings, credentials, engine, send)
     catching_up = CatchingUp(clock, settings.times)
     initiate = InitiatePayments(writers.creates, send, reads, credentials.default_shortcode)
+    erasing = Erasing(reads, credentials.keys.fingerprint)
     core = Core(
         initiate=initiate,
         facts=writers.facts,
@@ -224,10 +226,11 @@ def _parts(
         refunds_late_money=settings.automatic_refund_max_kes > 0,
         page_keys=credentials.keys.fingerprint,
         clock=clock,
+        erasing=erasing,
         risk=settings.risk_policy,
         heartbeat_seconds=settings.heartbeat_s,
     )
-    timers = periodic_steps(settings, engine, clock, initiate, refunds, catching_up, door.certificate)
+    timers = periodic_steps(settings, engine, clock, initiate, refunds, erasing, catching_up, door.certificate)
     following_step = partial(run_every, None, KEYS_SECONDS, partial(follow_keys, following))
     steps: list[Callable[[], Coroutine[Any, Any, None]]] = [feed.run, reads.points.run, *timers, following_step]
     if settings.audit_anchor_file is not None:

@@ -23,6 +23,7 @@ from payment_service.daraja.shortcodes import (
 from payment_service.domain.approvals import APPROVAL_ABOVE
 from payment_service.domain.payment import Times
 from payment_service.domain.refund import RefundTimes
+from payment_service.retention_settings import RetentionSettings
 from payment_service.risk_settings import RiskSettings
 from payment_service.secret_settings import SecretsInFiles, checked_database_url
 from runtime.serving import Address
@@ -139,7 +140,7 @@ class TimedSettings(InspectionSettings, BackingSettings):
         )
 
 
-class PaymentSettings(TimedSettings, KeySettings, AuditSettings, RiskSettings):
+class PaymentSettings(TimedSettings, KeySettings, AuditSettings, RiskSettings, RetentionSettings):
     """Read from PAYMENTS_* in the environment; flags win."""
 
     other_names: ClassVar[Mapping[str, str]] = dict.fromkeys(

@@ -24,6 +24,9 @@ from payment_service.application.collecting.watch_risk import LOOK_SECONDS as RI
 from payment_service.application.collecting.watch_risk import RiskWatch, watch_risk
 from payment_service.application.following.watch_consumers import LOOK_SECONDS as CONSUMER_WATCH_SECONDS
 from payment_service.application.following.watch_consumers import ConsumerWatch, watch_consumers
+from payment_service.application.privacy.erase_person import Erasing
+from payment_service.application.privacy.forget_records import LOOK_SECONDS as FORGET_LOOK_SECONDS
+from payment_service.application.privacy.forget_records import Forgetting, forget_records
 from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.refunding.run_refund_timers import RefundTimerTools, run_refund_timers
 from payment_service.application.refunding.send_refunds import RefundTools, send_refunds
@@ -75,6 +78,7 @@ def periodic_steps(
     clock: DatabaseClock,
     initiate: InitiatePayments,
     refunds: RefundTools | None,
+    erasing: Erasing,
     catching_up: CatchingUp,
     certificate: FollowedFiles | None,
 ) -> list[Callable[[], Coroutine[Any, Any, None]]]:
@@ -114,8 +118,20 @@ def periodic_steps(
         partial(every, REFUND_WATCH_SECONDS, partial(watch_refunds, _refund_watch(settings, engine, clock, refunds))),
         partial(every, APPROVAL_WATCH_SECONDS, partial(watch_approvals, ApprovalWatch(engine, clock))),
         partial(every, CONSUMER_WATCH_SECONDS, partial(watch_consumers, ConsumerWatch(engine, clock))),
+        partial(every, FORGET_LOOK_SECONDS, partial(forget_records, _forgetting(settings, engine, clock, erasing))),
         *_expiry(certificate, every),
     ]
+
+
+def _forgetting(settings: PaymentSettings, engine: AsyncEngine, clock: DatabaseClock, erasing: Erasing) -> Forgetting:
+    return Forgetting(
+        engine=engine,
+        erasing=erasing,
+        clock=clock,
+        exchanges_for=timedelta(days=settings.keep_exchanges_days),
+        bodies_for=timedelta(days=settings.keep_callback_bodies_days),
+        decisions_for=timedelta(days=settings.keep_risk_decisions_days),
+    )
 
 
 def _refund_watch(

@@ -199,6 +199,14 @@ class PageTokenInvalid(PaymentsError):
     """This is not a page token of this service, or the filters have changed since the page before."""
 
 
+class ErasureBarred(PaymentsError):
+    """A person's number cannot be erased yet."""
+
+    def __init__(self, bars: Sequence[str]) -> None:
+        super().__init__(f"Nothing was erased: {'; '.join(bars)}.")
+        self.bars = tuple(bars)
+
+
 class StoreUnavailable(PaymentsError):
     """The database does not answer."""
 

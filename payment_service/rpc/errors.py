@@ -34,6 +34,7 @@ from payment_service.domain.errors import (
     CaseNotFound,
     ConsumerNotFound,
     CursorInvalid,
+    ErasureBarred,
     InvalidRequest,
     LogDiverged,
     NotTheAsker,
@@ -186,6 +187,8 @@ def answer_to(error: Exception, clock: Callable[[], datetime]) -> Answer:
         case ConsumerRewound():
             metadata = {"cursor": cursor_text(error.bookmark)}
             return Answer(code.FAILED_PRECONDITION, "CONSUMER_REWOUND", text, metadata)
+        case ErasureBarred():
+            return Answer(code.FAILED_PRECONDITION, "ERASURE_BARRED", text, {"bars": str(len(error.bars))})
         case CursorInvalid():
             violations = (Violation("cursor", "expected a cursor of this service, or none"),)
             return Answer(code.INVALID_ARGUMENT, "CURSOR_INVALID", text, violations=violations)

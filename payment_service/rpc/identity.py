@@ -111,6 +111,7 @@ RULES: Mapping[str, Mapping[Party, Sees]] = {
     f"{_OPERATIONS}/RewindConsumer": _OPERATOR,
     f"{_OPERATIONS}/ForgetConsumer": _OPERATOR,
     f"{_OPERATIONS}/ExportPerson": _OPERATOR,
+    f"{_OPERATIONS}/ErasePerson": _OPERATOR,
     f"{health.SERVICE_NAME}/Check": _EVERY_CALLER,
     f"{health.SERVICE_NAME}/Watch": _EVERY_CALLER,
     f"{reflection.SERVICE_NAME}/ServerReflectionInfo": _EVERY_CALLER,

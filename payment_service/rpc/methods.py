@@ -18,6 +18,7 @@ from payment_service.application.following import read_payments
 from payment_service.application.following.consumers import follow_consumer
 from payment_service.application.following.follow_events import Batch, Start, follow_all, follow_booking, follow_payment
 from payment_service.application.following.read_payments import PaymentReads
+from payment_service.application.privacy.erase_person import Erasing
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.application.refunding import refund_payment as refunding
@@ -65,6 +66,7 @@ class Core:
     """Late money may go back without a person; otherwise no caller may ask for it."""
     page_keys: KeyRing
     clock: Callable[[], datetime]
+    erasing: Erasing
     risk: Policy
     """The rules against unwanted prompts, for operators to look at."""
     heartbeat_seconds: float = HEARTBEAT_SECONDS

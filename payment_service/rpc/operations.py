@@ -16,6 +16,7 @@ from payment_service.application.casework import take_case as taking
 from payment_service.application.collecting import prompt_switch as switching
 from payment_service.application.collecting import risk_list as listing
 from payment_service.application.following import consumers as looking_after
+from payment_service.application.privacy import erase_person as erasing
 from payment_service.application.privacy import export_person as exporting
 from payment_service.application.refunding import ask_float as asking_float
 from payment_service.rpc import approval_replies, privacy_replies
@@ -156,6 +157,12 @@ async def export_person(core: Core, call: Call, message: pb.ExportPersonRequest)
     return privacy_replies.exported(page, _next_page(core, page.next_before, filters))
 
 
+async def erase_person(core: Core, call: Call, message: pb.ErasePersonRequest) -> pb.ErasePersonResponse:
+    """ErasePerson."""
+    asked = requests.parse_erasure(message, call.caller)
+    return privacy_replies.erased(await erasing.erase_person(core.erasing, asked, core.clock()))
+
+
 def _next_page(core: Core, last: UUID | None, filters: bytes) -> str:
     if last is None:
         return ""
@@ -181,5 +188,6 @@ OPERATIONS: Final[Mapping[str, Unary]] = {
     "mpesa_payments.v1.OperationsService/RewindConsumer": Unary(rewind_consumer),
     "mpesa_payments.v1.OperationsService/ForgetConsumer": Unary(forget_consumer),
     "mpesa_payments.v1.OperationsService/ExportPerson": Unary(export_person),
+    "mpesa_payments.v1.OperationsService/ErasePerson": Unary(erase_person),
 }
 """Every method for operators."""

@@ -12,6 +12,7 @@ from payment_service.application.approving.decide_approval import ApprovalDecisi
 from payment_service.application.casework.resolve_case import CaseDecision
 from payment_service.application.collecting.risk_list import Listing
 from payment_service.application.following.consumers import Forgetting, Rewinding
+from payment_service.application.privacy.erase_person import Erasure
 from payment_service.application.privacy.export_person import Export
 from payment_service.application.refunding.refund_booking import BookingRefundRequest
 from payment_service.domain.case_rules import CaseMarks, Resolution
@@ -302,6 +303,15 @@ def parse_export(message: pb.ExportPersonRequest, sealer: Sealer, certificate: s
     asker = Asker(certificate, _operator(fields, message.operator), _reason(fields, message.reason))
     fields.end()
     return Export(whose, asker)
+
+
+def parse_erasure(message: pb.ErasePersonRequest, certificate: str) -> Erasure:
+    """Whose number is to go, and who asks for it."""
+    fields = Fields()
+    number = phone_number_in(fields, message.phone_number)
+    asker = Asker(certificate, _operator(fields, message.operator), _reason(fields, message.reason))
+    fields.end()
+    return Erasure(number, asker, message.validate_only)
 
 
 def _completed(fields: Fields, within: pb.FindPaymentsRequest.TimeRange) -> PaymentSearch:

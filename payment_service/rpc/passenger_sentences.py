@@ -81,5 +81,6 @@ SENTENCES: Final[Mapping[str, Sentence | None]] = {
     "SECOND_PERSON_NEEDED": None,
     "NOT_THE_ASKER": None,
     "APPROVAL_WAITS": None,
+    "ERASURE_BARRED": None,
 }
 """By the reason's name; none where no passenger waits for the answer."""

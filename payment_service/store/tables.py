@@ -130,6 +130,8 @@ payments = Table(
     when("query_at"),
     required("query_count", Integer(), "0"),
     required("chain_hash", LargeBinary()),
+    # Since when it names no payer any more.
+    when("erased_at"),
     when("created_at", nullable=False),
     when("updated_at", nullable=False),
     when("expires_at", nullable=False),
@@ -172,6 +174,7 @@ payments = Table(
     Index("payments_unsettled", "shortcode", "amount", "sent_at", postgresql_where=text(UNSETTLED_SQL)),
     Index("payments_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index("payments_to_back", "back_at", postgresql_where=text("back_at IS NOT NULL")),
+    Index("payments_erased", "erased_at", postgresql_where=text("erased_at IS NOT NULL")),
     Index("payments_to_ask_about", "query_at", postgresql_where=text("query_at IS NOT NULL")),
     Index(
         "payments_one_live_per_booking", "caller", "booking_id", unique=True, postgresql_where=text("blocks_booking")
@@ -278,12 +281,15 @@ inbox = Table(
     required("tries", Integer(), "0"),
     when("next_try_at"),
     Column("last_error", Text()),
+    # What stands there then is an empty one, sealed.
+    required("body_removed", Boolean(), "false"),
     PrimaryKeyConstraint("callback_id", name="callbacks_pk"),
     UniqueConstraint("reference", "body_hash", name="callbacks_one_per_body"),
     CheckConstraint("status IN ('APPLIED', 'PENDING', 'UNMATCHED', 'UNREAD', 'DEAD')", name="callbacks_status_known"),
     CheckConstraint("(status = 'PENDING') = (next_try_at IS NOT NULL)", name="callbacks_pending_has_next_try"),
     Index("callbacks_due", "next_try_at", postgresql_where=text("status = 'PENDING'")),
     Index("callbacks_by_payment", "payment_id"),
+    Index("callbacks_with_body", "stored_at", postgresql_where=text("NOT body_removed")),
     Index("callbacks_unsettled", "status", "received_at", postgresql_where=text("status <> 'APPLIED'")),
 )
 

@@ -1,8 +1,9 @@
-"""`payment-service privacy` as operators type it: all that is kept about a person is given out."""
+"""`payment-service privacy` as operators type it: what is kept about a person is given out, or the number is erased."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 import pytest
 from mpesa_payments.v1 import operations_service_pb2 as pb
 
+from payment_service.domain.payment import CancelRequest
 from payment_service.store.person_records import ABOUT_PAYMENT, ABOUT_PHONE
 from tests.commands.started import command
 from tests.databases import Database
-from tests.rows import rows_of
+from tests.rows import count, rows_of
 from tests.rpc.processes import Process
 from tests.stories import PHONE, Stories, every_kind
+from tests.writers import withdraw
 
 
 @pytest.fixture
@@ -73,11 +76,36 @@ async def test_where_no_number_is_known_a_booking_is_given_out(
     assert (code, "12 " in errors) == (1, False)
 
 
+async def test_a_number_is_erased_once_it_was_shown_what_would_go(
+    process: Process, environment: Mapping[str, str], database: Database
+) -> None:
+    payment = await process.create()
+    words = ("privacy", "erase", "--phone", "0712345678", "--reason", "the passenger has asked for it")
+    code, shown, errors = await command(environment, *words, "--yes")
+    assert (code, errors) == (1, "Nothing was erased.\n")
+    assert f"Not yet: payment {payment.payment_id} is CREATED" in shown
+    await withdraw(process.writers, "development", CancelRequest("cancel-1", payment.payment_id))
+    code, shown, errors = await command(environment, *words)
+    assert (code, errors) == (1, "Nobody can be asked here whether to do it: say so with --yes.\n")
+    code, shown, errors = await command(environment, *words, "--dry-run")
+    assert (code, errors) == (0, "")
+    assert "- The number of 1 payments" in shown
+    assert "What stays, and why:" in shown
+    assert await count(database, "privacy_acts") == 0
+    code, done, errors = await command(environment, *words, "--yes")
+    assert (code, errors) == (0, "")
+    assert re.search(r"^Erased from 1 payments; kept as act [0-9a-f-]{36}\.$", done, re.MULTILINE)
+    assert await command(environment, *words, "--yes") == (0, "Nothing here names this number.\n", "")
+    found = (await command(environment, "payments", "find", "--phone", "0712345678"))[1]
+    assert str(payment.payment_id) not in found
+    assert "712345678" not in shown + done
+
+
 async def test_no_table_that_may_hold_anything_of_a_payer_is_forgotten(database: Database) -> None:
     """A new table has to be put into one of these lists."""
     of_nobody = {
         *("alembic_version", "event_log", "key_checks", "key_holders", "key_uses", "privacy_acts", "prompt_switch"),
-        *("consumer_acts", "consumer_cursors", "provider_health", "request_budgets", "risk_counters"),
+        *("consumer_acts", "consumer_cursors", "request_budgets", "risk_counters"),
         *("daraja_access_token", "daraja_initiators", "daraja_pull_spans", "daraja_pulls"),
     }
     tables = {name for (name,) in await rows_of(database, "SELECT relname FROM pg_stat_user_tables")}

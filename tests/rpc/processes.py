@@ -21,6 +21,7 @@ from payment_service.application.collecting.initiate_payment import InitiatePaym
 from payment_service.application.collecting.send_prompt import HeldClaim
 from payment_service.application.following.event_feed import EventFeed
 from payment_service.application.following.read_payments import payment_reads
+from payment_service.application.privacy.erase_person import Erasing
 from payment_service.application.recording.record_facts import Submission
 from payment_service.application.settling.accept_callbacks import AcceptTools
 from payment_service.application.settling.catching_up import CatchingUp
@@ -156,6 +157,7 @@ async def running_process(
             refunds_late_money=automatic_refunds is not None and automatic_refunds.amount_max > 0,
             page_keys=writers.keys.fingerprint,
             clock=clock,
+            erasing=Erasing(reads, writers.keys.fingerprint),
             risk=risk or {},
             heartbeat_seconds=heartbeat_seconds,
             answer_within_seconds=0.0,

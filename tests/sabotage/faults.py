@@ -57,6 +57,8 @@ CALLER_LIMITS = "tests/rpc/test_caller_limits.py"
 CORE_CHANNEL = "tests/callback_gateway/test_core_channel.py"
 RISK = "tests/domain/test_risk.py"
 PRODUCTION = "tests/test_production.py"
+ERASED = "tests/application/privacy/test_erase_person.py"
+FORGOTTEN = "tests/application/privacy/test_forget_records.py"
 WEIGHED = "tests/application/collecting/test_weigh_risk.py"
 
 FAULTS = (
@@ -178,6 +180,41 @@ FAULTS = (
         "        if before is None:",
         "        if before is None and asked.whose.phone_index is None:",
         ("tests/commands/test_privacy.py::test_everything_that_is_kept_about_a_number_is_given_out_in_clear",),
+    ),
+    Fault(
+        "a number is erased while a payment of it is under way",
+        "payment_service/application/privacy/erase_person.py",
+        "        if bars and not asked.only_look:",
+        "        if bars and asked.only_look and not found:",
+        (f"{ERASED}::test_nothing_is_erased_while_a_payment_or_a_case_is_open",),
+    ),
+    Fault(
+        "an erased number stays in what callbacks brought",
+        "payment_service/application/privacy/erase_person.py",
+        "    await erasure.remove_bodies(conn, empty_bodies(using.reads.sealer, await erasure.bodies_of(conn, ids)))",
+        "    empty_bodies(using.reads.sealer, await erasure.bodies_of(conn, ids))",
+        (f"{ERASED}::test_an_erased_number_is_found_nowhere_and_the_money_stays_true",),
+    ),
+    Fault(
+        "a repeat of a request whose payer was erased is refused",
+        "payment_service/application/recording/request_encoding.py",
+        "    if _ERASED in before:",
+        "    if _ERASED in now:",
+        (f"{ERASED}::test_a_repeat_of_an_erased_request_is_the_same_payment_and_no_new_prompt",),
+    ),
+    Fault(
+        "bodies go that an open case needs",
+        "payment_service/store/erasure.py",
+        "AND i.payment_id IS NOT NULL AND NOT payment_under_way(i.payment_id) ORDER BY",
+        "AND i.payment_id IS NOT NULL ORDER BY",
+        (f"{FORGOTTEN}::test_old_bodies_go_and_their_callbacks_are_known_again",),
+    ),
+    Fault(
+        "a body that was removed is applied as an unreadable one",
+        "payment_service/application/settling/accept_callbacks.py",
+        "    if not body and not sealer.index_holds(BODY_INDEX, body, stored.body_hash):",
+        "    if not body and sealer.index_holds(BODY_INDEX, body, stored.body_hash):",
+        (f"{FORGOTTEN}::test_old_bodies_go_and_their_callbacks_are_known_again",),
     ),
     Fault(
         "two processes ring one phone once too often",

@@ -25,6 +25,13 @@ KEPT = (
     "alembic_version",
 )
 """What the service only adds to, or only reads."""
+FORGETTING = (
+    "SELECT forget_exchanges(gen_random_uuid(), 1)",
+    "SELECT forget_exchanges_of(gen_random_uuid())",
+    "SELECT forget_risk_decisions(now(), 1)",
+    "SELECT forget_phone(NULL, NULL)",
+)
+"""How the service takes away what is old, or erased."""
 OF_THE_SERVER = (
     "CREATE TABLE mine (one int)",
     "DROP TABLE payment_events",
@@ -101,7 +108,7 @@ def test_the_reader_reads_all_but_the_access_token_and_writes_nothing(database: 
         assert refused(reader_url, f"INSERT INTO {table} DEFAULT VALUES"), f"INSERT INTO {table}"
         assert refused(reader_url, f"UPDATE {table} SET {column} = {column}"), f"UPDATE {table}"
         assert refused(reader_url, f"DELETE FROM {table}"), f"DELETE FROM {table}"
-    for statement in (*OF_THE_SERVER, "SET ROLE mpesa_payments_application"):
+    for statement in (*OF_THE_SERVER, *FORGETTING, "SET ROLE mpesa_payments_application"):
         assert refused(reader_url, statement), statement
 
 
@@ -109,5 +116,10 @@ def test_whoever_was_given_no_role_reads_nothing(database: Database, stranger_ur
     for table in tables_of(database):
         for statement in (f"SELECT * FROM {table}", f"INSERT INTO {table} DEFAULT VALUES", f"DELETE FROM {table}"):
             assert refused(stranger_url, statement), statement
-    for statement in (*OF_THE_SERVER, "SET ROLE mpesa_payments_reader", "SET ROLE mpesa_payments_application"):
+    for statement in (
+        *OF_THE_SERVER,
+        *FORGETTING,
+        "SET ROLE mpesa_payments_reader",
+        "SET ROLE mpesa_payments_application",
+    ):
         assert refused(stranger_url, statement), statement

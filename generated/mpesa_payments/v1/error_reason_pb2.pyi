@@ -239,6 +239,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Sample: {"reason": "CONSUMER_REWOUND", "domain": "mpesa-payments",
     "metadata": {"cursor": "AgGiB74V5nKUkGPfZYFYDHIAAAAAAAAAKgABAgMEBQYHAAAAAQ"}}
     """
+    ERROR_REASON_ERASURE_BARRED: _ErrorReason.ValueType  # 40
+    """FAILED_PRECONDITION. A person's number cannot be erased yet: a payment is under
+    way, a case is open, or the list bars the phone. The message says which,
+    metadata "bars" how many. Nothing was erased.
+    Sample: {"reason": "ERASURE_BARRED", "domain": "mpesa-payments", "metadata":
+    {"bars": "1"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The catalogue of errors. Each error carries google.rpc.ErrorInfo with
@@ -464,5 +471,12 @@ Keep that one as your own, and start WatchPayments there: events that you
 know come again.
 Sample: {"reason": "CONSUMER_REWOUND", "domain": "mpesa-payments",
 "metadata": {"cursor": "AgGiB74V5nKUkGPfZYFYDHIAAAAAAAAAKgABAgMEBQYHAAAAAQ"}}
+"""
+ERROR_REASON_ERASURE_BARRED: ErrorReason.ValueType  # 40
+"""FAILED_PRECONDITION. A person's number cannot be erased yet: a payment is under
+way, a case is open, or the list bars the phone. The message says which,
+metadata "bars" how many. Nothing was erased.
+Sample: {"reason": "ERASURE_BARRED", "domain": "mpesa-payments", "metadata":
+{"bars": "1"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

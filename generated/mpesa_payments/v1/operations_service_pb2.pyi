@@ -2311,3 +2311,95 @@ class ExportPersonResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportPersonResponse: _TypeAlias = ExportPersonResponse  # noqa: Y015
+
+@_typing.final
+class ErasePersonRequest(_message.Message):
+    """Asks for a person's number to be erased."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHONE_NUMBER_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    phone_number: _builtins.str
+    """Required. The number, in any Kenyan spelling."""
+    operator: _builtins.str
+    """Required. Who asks: 1 to 64 letters, digits or "-_.:@"; kept beside the name
+    of the certificate.
+    """
+    reason: _builtins.str
+    """Required. Why, 1 to 200 characters; kept. Put no personal data here."""
+    validate_only: _builtins.bool
+    """True: nothing is erased, and the answer says what would be."""
+    def __init__(
+        self,
+        *,
+        phone_number: _builtins.str = ...,
+        operator: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operator", b"operator", "phone_number", b"phone_number", "reason", b"reason", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErasePersonRequest: _TypeAlias = ErasePersonRequest  # noqa: Y015
+
+@_typing.final
+class ErasePersonResponse(_message.Message):
+    """What has gone, or would."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENTS_FIELD_NUMBER: _builtins.int
+    CALLBACKS_FIELD_NUMBER: _builtins.int
+    EXCHANGES_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    IDS_WITH_NUMBER_FIELD_NUMBER: _builtins.int
+    BARS_FIELD_NUMBER: _builtins.int
+    ACT_ID_FIELD_NUMBER: _builtins.int
+    payments: _builtins.int
+    """Payments that name the person no more."""
+    callbacks: _builtins.int
+    """Callbacks whose bodies are removed."""
+    exchanges: _builtins.int
+    """Requests to M-Pesa, with their answers, that are deleted."""
+    rules: _builtins.int
+    """Decisions of rules and turns of the list that name the phone no more."""
+    left: _builtins.int
+    """Payments that this call did not come to: call again."""
+    ids_with_number: _builtins.int
+    """Of the payments, those whose booking id or request id spells the number: these
+    are their caller's own names, and stay.
+    """
+    act_id: _builtins.str
+    """Under which it is kept in the list of what was done about personal data; empty
+    where there was nothing to erase.
+    """
+    @_builtins.property
+    def bars(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """With `validate_only`: why nothing can be erased yet."""
+
+    def __init__(
+        self,
+        *,
+        payments: _builtins.int = ...,
+        callbacks: _builtins.int = ...,
+        exchanges: _builtins.int = ...,
+        rules: _builtins.int = ...,
+        left: _builtins.int = ...,
+        ids_with_number: _builtins.int = ...,
+        bars: _abc.Iterable[_builtins.str] | None = ...,
+        act_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_id", b"act_id", "bars", b"bars", "callbacks", b"callbacks", "exchanges", b"exchanges", "ids_with_number", b"ids_with_number", "left", b"left", "payments", b"payments", "rules", b"rules"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErasePersonResponse: _TypeAlias = ErasePersonResponse  # noqa: Y015

@@ -133,6 +133,11 @@ class OperationsServiceStub(object):
                 request_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ExportPersonRequest.SerializeToString,
                 response_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ExportPersonResponse.FromString,
                 _registered_method=True)
+        self.ErasePerson = channel.unary_unary(
+                '/mpesa_payments.v1.OperationsService/ErasePerson',
+                request_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ErasePersonRequest.SerializeToString,
+                response_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ErasePersonResponse.FromString,
+                _registered_method=True)
 
 
 class OperationsServiceServicer(object):
@@ -347,6 +352,21 @@ class OperationsServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ErasePerson(self, request, context):
+        """Takes a person's number out of everything that holds it, or says what would
+        go. Payments, their log, receipts and sums stay, without the number; the
+        person may pay again, as somebody new. That it was done, by whom and why is
+        kept, without the number.
+
+        FAILED_PRECONDITION/ERASURE_BARRED while a payment of the number is under way
+        or a case about one is open, and while the list bars the phone. Each call is
+        done as a whole or not at all. Safe to repeat; call again while `left` is not
+        0.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperationsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -439,6 +459,11 @@ def add_OperationsServiceServicer_to_server(servicer, server):
                     servicer.ExportPerson,
                     request_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ExportPersonRequest.FromString,
                     response_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ExportPersonResponse.SerializeToString,
+            ),
+            'ErasePerson': grpc.unary_unary_rpc_method_handler(
+                    servicer.ErasePerson,
+                    request_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ErasePersonRequest.FromString,
+                    response_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ErasePersonResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -936,6 +961,33 @@ class OperationsService(object):
             '/mpesa_payments.v1.OperationsService/ExportPerson',
             mpesa__payments_dot_v1_dot_operations__service__pb2.ExportPersonRequest.SerializeToString,
             mpesa__payments_dot_v1_dot_operations__service__pb2.ExportPersonResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ErasePerson(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mpesa_payments.v1.OperationsService/ErasePerson',
+            mpesa__payments_dot_v1_dot_operations__service__pb2.ErasePersonRequest.SerializeToString,
+            mpesa__payments_dot_v1_dot_operations__service__pb2.ErasePersonResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -151,6 +151,17 @@ class OperationsServiceStub:
     has asked what is known of them. That it was asked for, by whom and why is
     kept, without the number. This is the one answer with numbers in clear.
     """
+    ErasePerson: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ErasePersonRequest, _operations_service_pb2.ErasePersonResponse]
+    """Takes a person's number out of everything that holds it, or says what would
+    go. Payments, their log, receipts and sums stay, without the number; the
+    person may pay again, as somebody new. That it was done, by whom and why is
+    kept, without the number.
+
+    FAILED_PRECONDITION/ERASURE_BARRED while a payment of the number is under way
+    or a case about one is open, and while the list bars the phone. Each call is
+    done as a whole or not at all. Safe to repeat; call again while `left` is not
+    0.
+    """
 
 class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
     """For operators: the cases that people settle, and payments found by what a
@@ -396,6 +407,23 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gives everything that is kept about a person, payment by payment, for whoever
         has asked what is known of them. That it was asked for, by whom and why is
         kept, without the number. This is the one answer with numbers in clear.
+        """
+
+    @_abc_1.abstractmethod
+    def ErasePerson(
+        self,
+        request: _operations_service_pb2.ErasePersonRequest,
+        context: _aio.ServicerContext[_operations_service_pb2.ErasePersonRequest, _abc.Awaitable[_operations_service_pb2.ErasePersonResponse]],
+    ) -> _abc.Awaitable[_operations_service_pb2.ErasePersonResponse]:
+        """Takes a person's number out of everything that holds it, or says what would
+        go. Payments, their log, receipts and sums stay, without the number; the
+        person may pay again, as somebody new. That it was done, by whom and why is
+        kept, without the number.
+
+        FAILED_PRECONDITION/ERASURE_BARRED while a payment of the number is under way
+        or a case about one is open, and while the list bars the phone. Each call is
+        done as a whole or not at all. Safe to repeat; call again while `left` is not
+        0.
         """
 
 def add_OperationsServiceServicer_to_server(servicer: OperationsServiceServicer, server: _aio.Server) -> None: ...

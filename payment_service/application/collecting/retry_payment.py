@@ -38,7 +38,7 @@ async def retry_payment(
     """The new payment, made and sent as every payment is; `warning` is about the retry's own number, if any.
 
     `shortcodes` are those that this service is set up with. Raises PaymentNotFound, InvalidRequest where the shortcode
-    no longer takes such a payment, and what `create_payment` raises.
+    no longer takes such a payment or nobody's number is known, and what `create_payment` raises.
     """
     async with reading(initiate.reads) as connection:
         earlier = await reads.request_of(connection, caller, retry.payment_id)
@@ -49,6 +49,9 @@ async def retry_payment(
     if barred is not None and not await request_id_known(initiate.reads, caller, retry.request_id):
         raise InvalidRequest([Violation("payment_id", barred)])
     request = _request(initiate.reads.sealer, retry, earlier, now)
+    if not request.phone_number and not await request_id_known(initiate.reads, caller, retry.request_id):
+        expected = "expected the number to ring: that of the earlier attempt was erased at its owner's wish"
+        raise InvalidRequest([Violation("phone_number", expected)])
     if not retry.phone_number:
         warning = PhoneWarning(earlier.phone_warning) if earlier.phone_warning else None
     return await initiate(caller, request, warning, wait_until, trace_parent, retry)

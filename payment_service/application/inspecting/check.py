@@ -231,6 +231,9 @@ async def _check_callbacks(
         if body is None:
             continue
         if not tools.sealer.index_holds(BODY_INDEX, body, row.body_hash):
+            if not body:
+                # Removed: only who has the key can seal an empty one in its place.
+                continue
             tallies[Invariant.SEALED].add(subject, "the body is not the one it is found by")
         if row.status == CallbackStatus.PENDING:
             continue

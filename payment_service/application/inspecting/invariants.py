@@ -185,7 +185,8 @@ def _facts(found: Evidence, _: Instruments) -> Iterator[str]:
 
 
 def _log_privacy(found: Evidence, _: Instruments) -> Iterator[str]:
-    if found.phone_number is None:
+    if not found.phone_number:
+        # It does not open, or was erased.
         return
     digits = found.phone_number[-NATIONAL_DIGITS:]
     for event in found.events:

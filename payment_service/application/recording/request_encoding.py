@@ -27,6 +27,9 @@ REQUEST_ENCODING = 1
 Asked = PaymentRequest | RetryRequest | CancelRequest | RefundRequest
 
 _METHOD = "method"
+_ERASED = "erased"
+_OF_PERSON = frozenset({"phone_number", "metadata", "description"})
+"""What names the payer, or may do so in a caller's own words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,7 @@ def encoded(asked: Asked) -> bytes:
 
     A request without a method's name asks for a payment: the first ones were made when there was nothing else to ask.
     """
-    present = {name: value for name, value in _fields(asked).items() if value}
-    return json.dumps(present, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return _canonical({name: value for name, value in _fields(asked).items() if value})
 
 
 def fingerprint(key: bytes, encoding: bytes) -> bytes:
@@ -60,6 +62,19 @@ def fingerprint_holds(ring: KeyRing, key_id: str, version: int, encoding: bytes,
     """Whether `claimed` is the fingerprint of an encoding, by the key and the version that its row names."""
     key = ring.keys.get(key_id)
     return key is not None and hmac.compare_digest(hmac.digest(key, bytes([version]) + encoding, "sha256"), claimed)
+
+
+def without_person(encoding: bytes) -> bytes:
+    """The same request without its payer, marked as such; once more, it is the same."""
+    return _canonical(_impersonal(json.loads(encoding)))
+
+
+def _canonical(present: Mapping[str, object]) -> bytes:
+    return json.dumps(present, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _impersonal(asked: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in asked.items() if name not in _OF_PERSON} | {_ERASED: True}
 
 
 def request_row(sealer: Sealer, ring: KeyRing, request: KeptRequest, now: datetime) -> NewRequest:
@@ -90,7 +105,11 @@ def conflict(
         return None
     place = REQUEST if used.kept_id == used.payment_id else CALLER_REQUEST
     before = json.loads(sealer.open(place, used.kept_id.bytes, used.sealed))
-    fields = _differing({"shortcode": made_with, **before}, {"shortcode": made_with, **json.loads(asks)})
+    now = json.loads(asks)
+    if _ERASED in before:
+        # Whether it was the same payer nobody can tell any more; it was the same id, booking and amount.
+        now = _impersonal(now)
+    fields = _differing({"shortcode": made_with, **before}, {"shortcode": made_with, **now})
     return RequestIdReused(used.payment_id, fields) if fields else None
 
 

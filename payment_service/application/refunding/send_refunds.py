@@ -52,6 +52,8 @@ from payment_service.store import refunds as store
 from payment_service.store.status_questions import initiator_refused
 from runtime.alarms import raise_alarm
 
+NUMBER_ERASED = "NUMBER_ERASED"
+"""In the place of a code of M-Pesa's: nobody knows any more where the part would go."""
 AT_ONCE = 16
 """Refunds that one process has on the wire; the budget says how many leave in a second."""
 PROVEN_FOR = timedelta(hours=1)
@@ -120,6 +122,9 @@ def _sent(tools: RefundTools, refund_id: UUID, task: asyncio.Task[None]) -> None
 async def _claim_and_send(tools: RefundTools, refund: Refund) -> None:
     # Before a claim is made: what must not be sent is found out while nothing is claimed.
     order = await _order(tools, refund)
+    if order is None:
+        await _give_up(tools, refund)
+        return
     try:
         token = await turn_and_token(tools.safaricom, tools.budget, refund.shortcode)
     except (BudgetExhausted, NoAccessToken) as error:
@@ -172,15 +177,31 @@ async def _heed(tools: RefundTools, refund: Refund, answer: sending.NotSent, tok
         raise_alarm(REFUND_HELD_UP, refund_id=str(refund.refund_id), code=answer.code, check=answer.alarm)
 
 
-async def _order(tools: RefundTools, refund: Refund) -> ReversalOrder | B2cOrder:
+async def _give_up(tools: RefundTools, refund: Refund) -> None:
+    """A part goes to a number, and this payment has none any more. A person has to find another way."""
+    claim = RefundClaimed(uuid7(), tools.operator.key)
+    claimed = await record_claim(tools.facts, Submission(claim, refund.payment_id, refund_id=refund.refund_id))
+    if claimed.refund is None or claimed.refund.claim_id != claim.claim_id:
+        return
+    check = "the payer's number was erased: a part cannot go back by B2C"
+    raise_alarm(REFUND_REFUSED, refund_id=str(refund.refund_id), code=NUMBER_ERASED, check=check)
+    outcome = RefundRefused(claim.claim_id, NUMBER_ERASED)
+    await record_outcome(tools.facts, Submission(outcome, refund.payment_id, refund_id=refund.refund_id))
+
+
+async def _order(tools: RefundTools, refund: Refund) -> ReversalOrder | B2cOrder | None:
+    """What M-Pesa is asked for; None where nobody knows any more where a part would go."""
     if refund.is_part:
         async with tools.engine.connect() as conn:
             sealed = await store.payer_of(conn, refund.payment_id)
+        number = tools.safaricom.sealer.open(PHONE_NUMBER, refund.payment_id.bytes, sealed).decode()
+        if not number:
+            return None
         return B2cOrder(
             account=tools.operator.b2c_account(tools.safaricom.shortcodes[refund.shortcode]),
             command=tools.operator.b2c_command,
             originator_conversation_id=refund.originator_conversation_id or "",
-            phone_number=tools.safaricom.sealer.open(PHONE_NUMBER, refund.payment_id.bytes, sealed).decode(),
+            phone_number=number,
             amount=refund.amount,
             result_url=tools.operator.url(CallbackKind.B2C, refund.reference),
             timeout_url=tools.operator.url(CallbackKind.B2C_TIMEOUT, refund.reference),

@@ -40,6 +40,10 @@ _log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer("payment_service")
 
 
+class BodyRemoved(Exception):
+    """The body of this callback was removed, because it was old or its payer wished so: nothing is left to apply."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReceivedCallback:
     """One HTTP request as the edge received it."""
@@ -97,8 +101,10 @@ async def _accept(tools: AcceptTools, callback: ReceivedCallback) -> CallbackOut
 
 
 def kept_submission(sealer: Sealer, stored: StoredCallback) -> Submission:
-    """A callback that was kept, as it came; raises SealBroken where its body does not open."""
+    """A callback that was kept, as it came; raises SealBroken where its body does not open, or BodyRemoved."""
     body = sealer.open(CALLBACK_BODY, body_row_id(stored.reference, stored.body_hash), stored.sealed_body)
+    if not body and not sealer.index_holds(BODY_INDEX, body, stored.body_hash):
+        raise BodyRemoved((BodyRemoved.__doc__ or "").strip())
     kind = CallbackKind(stored.kind)
     received = ReceivedCallback(kind, stored.reference, "", body, stored.source_address, stored.received_at)
     return _submission(sealer, kind, received)

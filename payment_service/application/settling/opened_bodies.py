@@ -26,9 +26,9 @@ def opened_body(sealer: Sealer, place: str, row_id: bytes, sealed: bytes, number
 
 
 def payer_number(sealer: Sealer, payment_id: UUID, sealed: bytes) -> str | None:
-    """The number that has to be masked in what is shown of a payment; None where it does not open."""
+    """The number that has to be masked in what is shown of a payment; None where it was erased, or does not open."""
     try:
-        return sealer.open(PHONE_NUMBER, payment_id.bytes, sealed).decode()
+        return sealer.open(PHONE_NUMBER, payment_id.bytes, sealed).decode() or None
     except SealBroken:
         return None
 

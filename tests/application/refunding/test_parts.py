@@ -16,6 +16,7 @@ from payment_service.domain.facts import ResultReported, Source, Verdict
 from payment_service.domain.refund import MONEY_NOT_BACKED, RefundReason
 from payment_service.domain.refund_facts import RefundClaimed, RefundReported, RefundVerdict
 from payment_service.domain.refunds import DOUBT_MAX, SEND_BACKOFF_MAX, SEND_WITHIN
+from payment_service.security.sealing import PHONE_NUMBER
 from tests.application.refunding.returning import Returning, returning
 from tests.databases import Database
 from tests.rows import count, rows_of
@@ -137,6 +138,25 @@ async def test_a_part_that_fails_leaves_the_money_here_with_a_case(
     assert await refunds.payment_of(whole) == ("REFUNDED", "RELEASE", 500)
     assert [one.kind for one in refunds.returns] == ["reversal"]
     assert await all_is_kept(refunds)
+
+
+async def test_a_part_of_a_payer_whose_number_was_erased_fails_at_once_and_the_whole_can_go_back(
+    refunds: Returning,
+) -> None:
+    payment = await refunds.paid(phone_number=PHONE)
+    writers = refunds.enquiring.books.reader.writers
+    empty = writers.sealer.seal(PHONE_NUMBER, payment.payment_id.bytes, b"")
+    async with await psycopg.AsyncConnection.connect(refunds.enquiring.books.database.owner_url) as owner:
+        await owner.execute("UPDATE payment_transactions SET phone_number = %s", (empty,))
+    refund_id = await refunds.ask(payment, 200)
+    await refunds.send()
+    assert await refunds.state(refund_id) == ("FAILED", "NUMBER_ERASED")
+    assert await refunds.cases() == [("REFUND", False)]
+    assert refunds.orders == []
+    whole = await refunds.ask(payment)
+    await refunds.send()
+    await refunds.enquiring.heard(1)
+    assert await refunds.payment_of(whole) == ("REFUNDED", "RELEASE", 500)
 
 
 @pytest.mark.parametrize(("amount", "action"), [(None, "RELEASE"), (400, "CONFIRM")])
