@@ -10,6 +10,8 @@ from payment_client.errors import (
     CallerNotAllowed,
     CancelTooLate,
     CannotConnect,
+    ConsumerNotFound,
+    ConsumerRewound,
     CursorInvalid,
     CursorRefused,
     DeadlineExceeded,
@@ -41,6 +43,7 @@ BookingAction = payment_pb2.BookingAction
 PaymentEventType = payment_pb2.PaymentEventType
 LatePaymentPolicy = payment_pb2.LatePaymentPolicy
 RefundReason = payment_pb2.RefundReason
+NextStep = payment_pb2.NextStep
 RefundStatus = payment_pb2.RefundStatus
 Money = money_pb2.Money
 
@@ -53,6 +56,8 @@ __all__ = [
     "CallerNotAllowed",
     "CancelTooLate",
     "CannotConnect",
+    "ConsumerNotFound",
+    "ConsumerRewound",
     "CursorInvalid",
     "CursorMoved",
     "CursorRefused",
@@ -62,6 +67,7 @@ __all__ = [
     "LatePaymentPolicy",
     "LogDiverged",
     "Money",
+    "NextStep",
     "Payment",
     "PaymentEvent",
     "PaymentEventType",

@@ -26,6 +26,7 @@ from payment_client.contract import payment_service_pb2 as pb
 from payment_client.cursors import AsyncCursorStore
 from payment_client.diagnosis import Endpoint, why_not_connected
 from payment_client.errors import (
+    CannotConnect,
     LogDiverged,
     PaymentsError,
     ServiceUnavailable,
@@ -333,7 +334,8 @@ class PaymentsClient:
             finally:
                 stream.cancel()
             pause = following.pause_after(error)
-            log.info("the stream was cut, and goes on in %.1f s: %s", pause, error)
+            level = logging.WARNING if isinstance(error, CannotConnect) else logging.INFO
+            log.log(level, "the stream was cut, and goes on in %.1f s: %s", pause, error)
             await asyncio.sleep(pause)
 
     async def _patiently(self, call: Callable[[float], Awaitable[Answer]], end: float) -> Answer:

@@ -111,15 +111,23 @@ def _why_not_with_tls(connection: socket.socket, host: str, where: str, tls: Tls
         return CannotConnect(text, lasting=True)
     try:
         with context.wrap_socket(connection, server_hostname=host) as secured:
-            # Whether our certificate is accepted shows in the first thing that the service says.
-            secured.recv(1)
+            # Whether our certificate is accepted shows in the first thing that the service says, if it says anything.
+            if secured.recv(1):
+                return None
+    except ConnectionResetError:
+        pass
     except ssl.SSLCertVerificationError as error:
         return CannotConnect(_about_its_certificate(error, host, where, tls), lasting=True)
     except ssl.SSLError as error:
         return _about_the_handshake(error, where, tls)
     except OSError:
         return None
-    return None
+    text = (
+        f"The service at {where} closes the connection when it sees the certificate in tls.certificate"
+        f" ({tls.certificate}). It has expired, or another authority has signed it than the service trusts: ask its"
+        " operator for one."
+    )
+    return CannotConnect(text, lasting=False)
 
 
 def _about_its_certificate(error: ssl.SSLCertVerificationError, host: str, where: str, tls: TlsFiles) -> str:

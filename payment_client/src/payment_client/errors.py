@@ -11,6 +11,8 @@
     │   ├── CancelTooLate          the prompt may have left
     │   ├── RefundNotPossible      `metadata["cause"]` says why
     │   ├── PaymentNotFound        no such payment of this caller
+    │   ├── ConsumerNotFound       no consumer of this name has acknowledged anything
+    │   ├── ConsumerRewound        an operator offers events again: go on from `metadata["cursor"]`
     │   ├── CallerNotAllowed       the certificate that was shown may not do this
     │   └── CursorRefused
     │       ├── CursorInvalid      no cursor of the service
@@ -127,6 +129,14 @@ class PaymentNotFound(Refused):
     """No such payment of this caller."""
 
 
+class ConsumerNotFound(Refused):
+    """No consumer of this name has acknowledged anything yet."""
+
+
+class ConsumerRewound(Refused):
+    """An operator has had events offered again: keep `metadata["cursor"]` as your own, and go on from there."""
+
+
 class CallerNotAllowed(Refused):
     """The certificate that this client shows may not use the method."""
 
@@ -198,6 +208,8 @@ _BY_REASON: Final[Mapping[str, type[PaymentsError]]] = {
     "REFUND_NOT_POSSIBLE": RefundNotPossible,
     "PAYMENT_NOT_FOUND": PaymentNotFound,
     "CALLER_NOT_ALLOWED": CallerNotAllowed,
+    "CONSUMER_NOT_FOUND": ConsumerNotFound,
+    "CONSUMER_REWOUND": ConsumerRewound,
     "CURSOR_INVALID": CursorInvalid,
     "LOG_DIVERGED": LogDiverged,
     "TOO_MANY_REQUESTS": TooManyRequests,

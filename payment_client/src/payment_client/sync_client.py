@@ -28,6 +28,7 @@ from payment_client.contract import payment_service_pb2 as pb
 from payment_client.cursors import CursorStore
 from payment_client.diagnosis import Endpoint, why_not_connected
 from payment_client.errors import (
+    CannotConnect,
     LogDiverged,
     PaymentsError,
     ServiceUnavailable,
@@ -303,7 +304,8 @@ class SyncPaymentsClient:
             pause = following.pause_after(error)
             if time.monotonic() + pause >= end:
                 raise error
-            log.info("the stream was cut, and goes on in %.1f s: %s", pause, error)
+            level = logging.WARNING if isinstance(error, CannotConnect) else logging.INFO
+            log.log(level, "the stream was cut, and goes on in %.1f s: %s", pause, error)
             self._closed.wait(pause)
 
     def _patiently(self, call: Callable[[float], Answer], end: float) -> Answer:
