@@ -56,6 +56,8 @@ IDENTITY = "tests/rpc/test_identity.py"
 CALLER_LIMITS = "tests/rpc/test_caller_limits.py"
 CORE_CHANNEL = "tests/callback_gateway/test_core_channel.py"
 RISK = "tests/domain/test_risk.py"
+CONSUMING = "tests/payment_client/test_consuming.py"
+CURSOR_STORES = "tests/payment_client/test_cursor_stores.py"
 PRODUCTION = "tests/test_production.py"
 ERASED = "tests/application/privacy/test_erase_person.py"
 FORGOTTEN = "tests/application/privacy/test_forget_records.py"
@@ -2385,6 +2387,41 @@ FAULTS = (
         "        if not address.is_loopback:\n            raise ChannelRefused(address)\n",
         "",
         ("tests/runtime/test_tls.py::test_nothing_is_said_to_another_machine_in_plaintext",),
+    ),
+    Fault(
+        "the client does not say from which cursor a stream goes on",
+        "payment_client/src/payment_client/requests.py",
+        "    if cursor:\n        return pb.WatchPaymentsRequest(cursor=cursor",
+        "    if not cursor:\n        return pb.WatchPaymentsRequest(cursor=cursor",
+        ("tests/payment_client/test_watching.py::test_each_event_carries_where_to_go_on",),
+    ),
+    Fault(
+        "two instances of a consumer both move its cursor",
+        "payment_client/src/payment_client/cursors/sqlalchemy.py",
+        "here = (table.c.consumer == self.consumer) & (table.c.cursor == before)",
+        "here = table.c.consumer == self.consumer",
+        (f"{CURSOR_STORES}::test_two_instances_never_move_the_same_cursor_from_the_same_place",),
+    ),
+    Fault(
+        "what follows of a booking overtakes its event that is set aside",
+        "payment_client/src/payment_client/consuming.py",
+        "            if _booking(event) in self._waiting:",
+        "            if False:",
+        (f"{CONSUMING}::test_an_event_that_cannot_be_dealt_with_is_set_aside_and_neither_lost_nor_in_the_way",),
+    ),
+    Fault(
+        "each repeat of a purchase is another request",
+        "payment_client/src/payment_client/requests.py",
+        "            request_id=self.request_id,\n            booking_id=self.booking_id,\n            phone_number",
+        "            request_id=new_request_id(),\n            booking_id=self.booking_id,\n            phone_number",
+        ("tests/payment_client/test_client.py::test_the_same_purchase_asked_for_twice_is_one_payment",),
+    ),
+    Fault(
+        "a list that is read anew moves the cursor before its end",
+        "payment_client/src/payment_client/client.py",
+        "            events[-1].cursor = page.cursor",
+        "            events[0].cursor = page.cursor",
+        ("tests/payment_client/test_watching.py::test_a_cursor_of_another_database_is_told_or_read_anew_as_asked",),
     ),
     Fault(
         "a caller's payments are forgotten when it leaves the list",
