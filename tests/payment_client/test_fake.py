@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from itertools import islice
+from pathlib import Path
 
 import pytest
+from payment_client.cursors.file import AsyncFileCursors, FileCursors
 from payment_client.testing import FakePayments, Outcome
 
 from payment_client import (
     Backoff,
     BookingAction,
     LogDiverged,
+    PaymentEvent,
     PaymentsClient,
     PaymentStatus,
     PromptsRefused,
@@ -20,6 +24,7 @@ from payment_client import (
     StillOpen,
     TooManyRequests,
 )
+from tests.patience import PATIENCE_SECONDS
 from tests.payment_client.clients import PHONE, a_purchase, next_of, take
 
 pytest_plugins = ["payment_client.testing.fixtures"]
@@ -153,3 +158,41 @@ async def test_a_fake_that_is_away_is_unavailable() -> None:
         fake.stop()
         with pytest.raises(ServiceUnavailable):
             await client.list_page()
+
+
+async def test_a_consumer_acknowledges_and_is_offered_events_again(fake_payments: FakePayments, tmp_path: Path) -> None:
+    told: list[str] = []
+
+    async def note(event: PaymentEvent, _: None) -> None:
+        told.append(event.event_id)
+
+    store = AsyncFileCursors(tmp_path / "cursor.json")
+    async with fake_payments.client() as client:
+        await client.pay_and_wait(a_purchase("TRIP-1"))
+        middle = fake_payments.events[1].cursor
+        fake_payments.rewind("sms", middle)
+        consuming = asyncio.create_task(client.consume(store, note, acknowledge_as="sms"))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while fake_payments.calls("AcknowledgeEvents") < 2:
+                await asyncio.sleep(0.02)
+        consuming.cancel()
+        await asyncio.gather(consuming, return_exceptions=True)
+    expected = [event.event_id for event in fake_payments.events]
+    assert told == expected + expected[2:]
+    store.close()
+
+
+def test_a_consumer_in_a_thread_does_so_too(fake_payments: FakePayments, tmp_path: Path) -> None:
+    told: list[str] = []
+    with fake_payments.sync_client() as client:
+        client.pay_and_wait(a_purchase("TRIP-1"))
+        expected = [event.event_id for event in fake_payments.events]
+        fake_payments.rewind("sms", fake_payments.events[2].cursor)
+
+        def note(event: PaymentEvent, _: None) -> None:
+            told.append(event.event_id)
+            if len(told) == len(expected) + 1:
+                client.close()
+
+        client.consume(FileCursors(tmp_path / "cursor.json"), note, acknowledge_as="sms")
+    assert told == expected + expected[3:]

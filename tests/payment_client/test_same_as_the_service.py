@@ -243,6 +243,14 @@ async def following_all(world: World, client: PaymentsClient) -> Transcript:
     return [*told, first, (await next_of(client.watch_batches(cursor=cursor)))[0]]
 
 
+async def acknowledging(world: World, client: PaymentsClient) -> Transcript:
+    await started(client)
+    await started(client, "TRIP-2")
+    events = await take(client.watch_payments(), 2)
+    lags = [(await client.acknowledge("sms", event.cursor)).lag_events for event in (*events, events[0])]
+    return [*lags, await outcome_of(client.acknowledge("sms", "nonsense"))]
+
+
 SCENARIOS: tuple[Scenario, ...] = (
     paying,
     having_no_money_and_trying_again,
@@ -258,6 +266,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     listing,
     following_one,
     following_all,
+    acknowledging,
 )
 
 

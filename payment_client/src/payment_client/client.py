@@ -157,6 +157,13 @@ class PaymentsClient:
             if not token:
                 return
 
+    async def acknowledge(
+        self, consumer: str, cursor: str, *, timeout: float | None = None
+    ) -> pb.AcknowledgeEventsResponse:
+        """Tell the service's operators how far a consumer is; ConsumerRewound where they offer events again."""
+        request = pb.AcknowledgeEventsRequest(consumer=consumer, cursor=cursor)
+        return await self._ask(self._stub().AcknowledgeEvents, request, timeout)
+
     async def pay_and_wait(self, purchase: Purchase, *, patience: float = PATIENCE_SECONDS) -> payment_pb2.Payment:
         """Ask for a payment and wait until the booking knows what to do: `booking_action` of what comes back.
 
@@ -260,17 +267,21 @@ class PaymentsClient:
         statuses: Sequence[payment_pb2.PaymentStatus.ValueType] = (),
         resynchronise: timedelta | None = None,
         attempts: int = ATTEMPTS,
+        acknowledge_as: str = "",
     ) -> None:
         """Deal with each event once, for ever: `handle(event, transaction)` runs in the transaction of the store.
 
-        The rest is as in `watch_payments`. An event on which the handler fails so many times is set aside, and the
-        others go on; it is tried again from time to time, and when the consumer is started.
+        With a name in `acknowledge_as` the service's operators see how far this consumer is, and can offer it events
+        again. An event on which the handler fails so many times is set aside, and the others go on; it is tried again
+        from time to time, and when the consumer is started. The rest is as in `watch_payments`.
         """
 
         def batches(cursor: str) -> Batches:
             return self.watch_batches(cursor=cursor, from_now=from_now, statuses=statuses, resynchronise=resynchronise)
 
-        await Consumer(batches, store, handle, attempts=attempts, backoff=self._backoff).run()
+        acknowledge = partial(self.acknowledge, acknowledge_as) if acknowledge_as else None
+        consumer = Consumer(batches, store, handle, acknowledge, attempts=attempts, backoff=self._backoff)
+        await consumer.run()
 
     async def _standing(
         self, following: Following, span: timedelta, statuses: Sequence[payment_pb2.PaymentStatus.ValueType]

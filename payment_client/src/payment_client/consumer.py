@@ -11,10 +11,12 @@ from typing import Generic, TypeVar
 from payment_client.consuming import AGAIN_AFTER_SECONDS, ATTEMPTS, Batches, Consumption, Step
 from payment_client.contract import payment_pb2
 from payment_client.cursors import AsyncCursorStore, CursorMoved
+from payment_client.errors import ConsumerRewound, Unanswered
 from payment_client.resuming import Backoff
 
 Transaction = TypeVar("Transaction")
 Handler = Callable[[payment_pb2.PaymentEvent, Transaction], Awaitable[None]]
+Acknowledge = Callable[[str], Awaitable[object]]
 
 log = logging.getLogger("payment_client")
 
@@ -27,13 +29,14 @@ class Consumer(Generic[Transaction]):
         batches: Callable[[str], Batches],
         store: AsyncCursorStore[Transaction],
         handle: Handler[Transaction],
+        acknowledge: Acknowledge | None = None,
         *,
         attempts: int = ATTEMPTS,
         backoff: Backoff | None = None,
         again_after: float = AGAIN_AFTER_SECONDS,
     ) -> None:
         """`batches` opens the stream after a cursor."""
-        self._batches, self._store, self._handle = batches, store, handle
+        self._batches, self._store, self._handle, self._acknowledge = batches, store, handle, acknowledge
         self._attempts, self._backoff, self._again_after = attempts, backoff or Backoff(), again_after
 
     async def run(self) -> None:
@@ -46,8 +49,9 @@ class Consumer(Generic[Transaction]):
                         await self._try_again(consumption)
                         for step in consumption.steps(events, cursor):
                             await self._take(consumption, step)
+                        await self._tell(consumption)
             except CursorMoved:
-                log.info("another instance of this consumer has gone on: beginning again where it is")
+                log.info("the cursor of this consumer was moved elsewhere: beginning again where it is")
                 await asyncio.sleep(self._backoff.pause(0))
 
     async def _take(self, consumption: Consumption, step: Step) -> None:
@@ -71,6 +75,19 @@ class Consumer(Generic[Transaction]):
                     step, attempt = consumption.set_aside(step, repr(error)), 0
                     continue
             await asyncio.sleep(self._backoff.pause(attempt))
+
+    async def _tell(self, consumption: Consumption) -> None:
+        """Acknowledge, now and then. Where an operator offers events again, the cursor goes there."""
+        if self._acknowledge is None or not consumption.to_acknowledge():
+            return
+        try:
+            await self._acknowledge(consumption.cursor)
+        except ConsumerRewound as rewound:
+            async with self._store.moving(consumption.cursor, rewound.metadata["cursor"]):
+                log.warning("an operator offers events to this consumer again")
+            raise CursorMoved from rewound
+        except Unanswered as error:
+            log.info("not acknowledged: %s", error)
 
     async def _try_again(self, consumption: Consumption) -> None:
         """What is set aside, once it is due; a booking whose first event fails again waits on."""

@@ -16,6 +16,8 @@ ATTEMPTS: Final = 5
 """So often an event is tried before it is set aside: with the pauses of `Backoff`, some seconds."""
 NOTED_EVERY_SECONDS: Final = 60.0
 """A cursor that moves without events, past those that are left out, is noted so often."""
+ACKNOWLEDGED_EVERY_SECONDS: Final = 5.0
+"""Operators look at the lag of a consumer by the minute."""
 AGAIN_AFTER_SECONDS: Final = 60.0
 AGAIN_MOST_SECONDS: Final = 3600.0
 """What is set aside is tried again after a minute, and then ever more seldom, down to once an hour."""
@@ -47,6 +49,7 @@ class Consumption:
             self._hold(event)
         # What an earlier run has left is tried at once: a deploy may have mended the fault.
         self._again_at = 0.0
+        self._acknowledge_at = 0.0
 
     def steps(self, events: Sequence[payment_pb2.PaymentEvent], cursor: str) -> Iterator[Step]:
         """What to do with a message. Each step has to be taken before the next one is asked for."""
@@ -67,6 +70,13 @@ class Consumption:
         assert step.event is not None, "a step without an event cannot fail"
         self._hold(step.event)
         return replace(step, why_aside=why)
+
+    def to_acknowledge(self) -> bool:
+        """Whether it is time to tell how far this consumer is. What is set aside counts as dealt with."""
+        if not self.cursor or time.monotonic() < self._acknowledge_at:
+            return False
+        self._acknowledge_at = time.monotonic() + ACKNOWLEDGED_EVERY_SECONDS
+        return True
 
     def to_try_again(self) -> list[list[payment_pb2.PaymentEvent]]:
         """What is set aside and due, booking by booking, each in order."""

@@ -7,7 +7,8 @@ from typing import Final
 
 SERVICE: Final = "mpesa_payments.v1.PaymentService"
 
-# Reads, and what carries a request id: the service answers a repeat with the same payment. Streams are not among them:
+# Reads, and what carries a request id: the service answers a repeat with the same payment. An acknowledgement moves
+# forward only. Streams are not among them:
 # the client resumes those by their cursor. UNAVAILABLE alone is retried, for it alone passes by itself.
 _RETRIED: Final = (
     "InitiatePayment",
@@ -16,6 +17,7 @@ _RETRIED: Final = (
     "RefundPayment",
     "GetPayment",
     "ListPayments",
+    "AcknowledgeEvents",
 )
 # gRPC allows five attempts. With these pauses they span some two seconds, which is what a process takes to be replaced.
 _RETRY_POLICY: Final = {

@@ -148,6 +148,11 @@ class SyncPaymentsClient:
             page = self.list_page(wanted, page_token=page.next_page_token)
             yield from page.payments
 
+    def acknowledge(self, consumer: str, cursor: str, *, timeout: float | None = None) -> pb.AcknowledgeEventsResponse:
+        """Tell the service's operators how far a consumer is; ConsumerRewound where they offer events again."""
+        request = pb.AcknowledgeEventsRequest(consumer=consumer, cursor=cursor)
+        return self._ask("AcknowledgeEvents", request, pb.AcknowledgeEventsResponse, timeout)
+
     def pay_and_wait(self, purchase: Purchase, *, patience: float = PATIENCE_SECONDS) -> payment_pb2.Payment:
         """Ask for a payment and wait until the booking knows what to do. As in `PaymentsClient`."""
         end = time.monotonic() + patience
@@ -221,13 +226,16 @@ class SyncPaymentsClient:
         statuses: Sequence[payment_pb2.PaymentStatus.ValueType] = (),
         resynchronise: timedelta | None = None,
         attempts: int = ATTEMPTS,
+        acknowledge_as: str = "",
     ) -> None:
         """Deal with each event once, until the client is closed. As in `PaymentsClient`."""
 
         def batches(cursor: str) -> Batches:
             return self.watch_batches(cursor=cursor, from_now=from_now, statuses=statuses, resynchronise=resynchronise)
 
-        SyncConsumer(batches, store, handle, self._closed, attempts=attempts, backoff=self._backoff).run()
+        acknowledge = partial(self.acknowledge, acknowledge_as) if acknowledge_as else None
+        pauses = self._backoff
+        SyncConsumer(batches, store, handle, self._closed, acknowledge, attempts=attempts, backoff=pauses).run()
 
     def _standing(
         self, following: Following, span: timedelta, statuses: Sequence[payment_pb2.PaymentStatus.ValueType]

@@ -10,10 +10,12 @@ from typing import Generic, TypeVar
 from payment_client.consuming import AGAIN_AFTER_SECONDS, ATTEMPTS, Consumption, Step
 from payment_client.contract import payment_pb2
 from payment_client.cursors import CursorMoved, CursorStore
+from payment_client.errors import ConsumerRewound, Unanswered
 from payment_client.resuming import Backoff
 
 Transaction = TypeVar("Transaction")
 Handler = Callable[[payment_pb2.PaymentEvent, Transaction], None]
+Acknowledge = Callable[[str], object]
 Batches = Iterator[tuple[list[payment_pb2.PaymentEvent], str]]
 
 log = logging.getLogger("payment_client")
@@ -28,6 +30,7 @@ class SyncConsumer(Generic[Transaction]):
         store: CursorStore[Transaction],
         handle: Handler[Transaction],
         closed: threading.Event,
+        acknowledge: Acknowledge | None = None,
         *,
         attempts: int = ATTEMPTS,
         backoff: Backoff | None = None,
@@ -35,6 +38,7 @@ class SyncConsumer(Generic[Transaction]):
     ) -> None:
         """`batches` opens the stream after a cursor; it ends once `closed` is set."""
         self._batches, self._store, self._handle, self._closed = batches, store, handle, closed
+        self._acknowledge = acknowledge
         self._attempts, self._backoff, self._again_after = attempts, backoff or Backoff(), again_after
 
     def run(self) -> None:
@@ -48,8 +52,9 @@ class SyncConsumer(Generic[Transaction]):
                         if self._closed.is_set():
                             return
                         self._take(consumption, step)
+                    self._tell(consumption)
             except CursorMoved:
-                log.info("another instance of this consumer has gone on: beginning again where it is")
+                log.info("the cursor of this consumer was moved elsewhere: beginning again where it is")
                 self._closed.wait(self._backoff.pause(0))
 
     def _take(self, consumption: Consumption, step: Step) -> None:
@@ -73,6 +78,19 @@ class SyncConsumer(Generic[Transaction]):
                     step, attempt = consumption.set_aside(step, repr(error)), 0
                     continue
             self._closed.wait(self._backoff.pause(attempt))
+
+    def _tell(self, consumption: Consumption) -> None:
+        """Acknowledge, now and then. Where an operator offers events again, the cursor goes there."""
+        if self._acknowledge is None or not consumption.to_acknowledge():
+            return
+        try:
+            self._acknowledge(consumption.cursor)
+        except ConsumerRewound as rewound:
+            with self._store.moving(consumption.cursor, rewound.metadata["cursor"]):
+                log.warning("an operator offers events to this consumer again")
+            raise CursorMoved from rewound
+        except Unanswered as error:
+            log.info("not acknowledged: %s", error)
 
     def _try_again(self, consumption: Consumption) -> None:
         """What is set aside, once it is due; a booking whose first event fails again waits on."""

@@ -171,6 +171,11 @@ class FakePayments:
         with self._ledger.changed:
             self._server.failures[method] = Failure(refusal, times)
 
+    def rewind(self, consumer: str, cursor: str) -> None:
+        """Offer a consumer everything after a cursor again: it hears of that with its next acknowledgement."""
+        with self._ledger.changed:
+            self._server.rewound[consumer] = cursor
+
     def drain(self) -> None:
         """End every stream as a process does that is being replaced."""
         with self._ledger.changed:

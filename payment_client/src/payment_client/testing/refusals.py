@@ -10,7 +10,7 @@ from payment_client.contract import payment_pb2
 from payment_client.error_details import Details
 
 # What these are about, a passenger never meets.
-NOT_FOR_PASSENGERS = frozenset({"CURSOR_INVALID", "LOG_DIVERGED", "PAGE_TOKEN_INVALID"})
+NOT_FOR_PASSENGERS = frozenset({"CURSOR_INVALID", "LOG_DIVERGED", "PAGE_TOKEN_INVALID", "CONSUMER_REWOUND"})
 
 
 class FakeRefusal(Exception):

@@ -52,6 +52,10 @@ class FakeServer:
     drains: int = 0
     """Streams end with SERVICE_DRAINING whenever this number grows."""
     address: str = ""
+    acknowledged: dict[str, int] = field(default_factory=dict)
+    """After how many events each consumer is."""
+    rewound: dict[str, str] = field(default_factory=dict)
+    """The cursor from which events are offered to a consumer again, until it hears of that."""
 
     def start(self, port: int = 0) -> None:
         """Serve, on the port or on a free one."""
@@ -64,6 +68,7 @@ class FakeServer:
             "RefundPayment": (pb.RefundPaymentRequest, self._refund),
             "GetPayment": (pb.GetPaymentRequest, self._get),
             "ListPayments": (pb.ListPaymentsRequest, self._list),
+            "AcknowledgeEvents": (pb.AcknowledgeEventsRequest, self._acknowledge),
         }
         streams: dict[str, tuple[Any, Callable[[Any, Context], Iterator[Wire]]]] = {
             "WatchPayment": (pb.WatchPaymentRequest, self._watch_one),
@@ -153,6 +158,16 @@ class FakeServer:
         page = found[start : start + size]
         token = f"{page[-1].payment_id}/{cursor}/{mark}" if start + size < len(found) else ""
         return pb.ListPaymentsResponse(payments=page, next_page_token=token, cursor=cursor)
+
+    def _acknowledge(self, request: pb.AcknowledgeEventsRequest) -> pb.AcknowledgeEventsResponse:
+        """How far a consumer is: never back, unless it is offered events again."""
+        position, total = self.ledger.position(request.cursor), len(self.ledger.events)
+        if cursor := self.rewound.pop(request.consumer, ""):
+            message, there = "Events are offered to this consumer again.", {"cursor": cursor}
+            self.acknowledged[request.consumer] = self.ledger.position(cursor)
+            raise FakeRefusal(grpc.StatusCode.FAILED_PRECONDITION, "CONSUMER_REWOUND", message, metadata=there)
+        position = self.acknowledged[request.consumer] = max(position, self.acknowledged.get(request.consumer, 0))
+        return pb.AcknowledgeEventsResponse(cursor=self.ledger.cursor(position), lag_events=total - position)
 
     def _watch_one(self, request: pb.WatchPaymentRequest, context: Context) -> Iterator[pb.WatchPaymentResponse]:
         ledger, target = self.ledger, request.WhichOneof("target")
