@@ -8,6 +8,7 @@ protobuf itself knows messages by the names in the proto files, so both copies i
 
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
 from setuptools import setup
@@ -26,8 +27,6 @@ class BuildWithContract(build_py):
         if self.editable_mode:
             super().run()
             return
-        # A module that was deleted since the last build must not stay in the wheel.
-        shutil.rmtree(self.build_lib, ignore_errors=True)
         super().run()
         package = Path(self.build_lib, "payment_client")
         contract = package / "mpesa_payments" / "v1"
@@ -55,4 +54,6 @@ class BuildWithContract(build_py):
         path.write_text(IMPORT.sub(r"\1payment_client.\2", content), encoding="utf-8")
 
 
-setup(cmdclass={"build_py": BuildWithContract})
+# Built elsewhere: a folder left here would be looked at by whatever looks at the project, and go into the next wheel.
+with tempfile.TemporaryDirectory() as scratch:
+    setup(cmdclass={"build_py": BuildWithContract}, options={"build": {"build_base": scratch}})

@@ -21,6 +21,8 @@ NEEDED = ("grpcio", "protobuf", "typing-extensions")
 
 USE_IT = """
 import importlib.util
+import sys
+sys.path.extend(sys.argv[1:])
 import payment_client
 from payment_client import Payment, PaymentsClient, Purchase
 
@@ -68,18 +70,20 @@ async def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip: list[str | Path] = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     flags: list[str | Path] = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", folder / "dist"]
     await run(*pip, "wheel", *flags, folder / "payment_client")
+    assert not (folder / "payment_client" / "build").exists(), "the build has left something in the project"
     [built] = (folder / "dist").iterdir()
     return built
 
 
-@pytest.fixture
-async def fresh(wheel: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+async def fresh(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of a fresh environment with the wheel, what it asks for, and nothing else.
 
     What it asks for comes from the environment of these tests, so that no network is needed.
     """
-    venv.create(tmp_path / "fresh", with_pip=False)
-    python = tmp_path / "fresh" / "bin" / "python"
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder / "fresh", with_pip=False)
+    python = folder / "fresh" / "bin" / "python"
     packages = site_packages(python)
     for name in NEEDED:
         for file in importlib.metadata.distribution(name).files or ():
@@ -111,17 +115,16 @@ async def test_the_wheel_works_alone(fresh: Path) -> None:
     await run(fresh, "-c", USE_IT)
 
 
-async def test_another_package_of_our_generated_codes_name_does_no_harm(fresh: Path) -> None:
+async def test_another_package_of_our_generated_codes_name_does_no_harm(fresh: Path, tmp_path: Path) -> None:
     """There is one on the public index. It is a package of the ordinary kind, which wins over one like ours."""
-    other = site_packages(fresh) / "mpesa_payments"
+    other = tmp_path / "mpesa_payments"
     other.mkdir()
     (other / "__init__.py").write_text('WHOSE = "another\'s"\n')
-    await run(fresh, "-c", BESIDE_ANOTHER)
+    await run(fresh, "-c", BESIDE_ANOTHER, tmp_path)
 
 
 async def test_the_services_own_generated_code_in_the_same_process_means_the_same_messages(fresh: Path) -> None:
-    shutil.copytree(PROJECT / "generated" / "mpesa_payments", site_packages(fresh) / "mpesa_payments")
-    await run(fresh, "-c", BESIDE_OURS)
+    await run(fresh, "-c", BESIDE_OURS, PROJECT / "generated")
 
 
 def test_nothing_in_the_repository_is_a_second_copy() -> None:
