@@ -1,9 +1,10 @@
 """Money of a case that belongs to another payment: where it may go, and what that payment is told."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 from payment_service.domain.case_facts import CaseAccepted, CaseDismissed
-from payment_service.domain.payment import PAID_STATES, Payment
+from payment_service.domain.payment import LIVE_STATES, PAID_STATES, Payment
 from payment_service.domain.standings import Standing, standing
 
 
@@ -16,12 +17,19 @@ class MoveBar(StrEnum):
     NO_RECEIPT = "The case names no receipt, or not how much it brought: look it up in the M-Pesa portal, and dismiss."
     TOO_LITTLE = "The money is less than that payment asks for: it has to go back to its payer."
     PAID = "That payment has been paid, or its money has gone back: this money has to go back to its payer."
+    PAID_BESIDE = "Another payment of that booking has been paid, or its money has gone back: this has to go back, too."
+    LIVE_BESIDE = "Another payment of that booking may still be paid: wait until it has ended, or cancel it."
     OWN = "The payment stands on this money: return it, and let the passenger pay for the right booking."
     PROMISED = "Some of the money goes back, or has gone back, to its payer."
 
 
-def bar_to_move(source: Payment, target: Payment | None, fact: CaseDismissed, *, promised: int) -> MoveBar | None:
-    """Why the money of a case cannot go to `target`; `promised` is what of it goes back. The table decides as well."""
+def bar_to_move(
+    source: Payment, target: Payment | None, beside: Sequence[Payment], fact: CaseDismissed, *, promised: int
+) -> MoveBar | None:
+    """Why the money of a case cannot go to `target`. The table decides as well.
+
+    `beside` are the other payments of the target's booking; `promised` is what of the money goes back.
+    """
     if target is None:
         return MoveBar.UNKNOWN_PAYMENT
     if target.caller != source.caller:
@@ -32,11 +40,19 @@ def bar_to_move(source: Payment, target: Payment | None, fact: CaseDismissed, *,
         return MoveBar.NO_RECEIPT
     if fact.receipt == source.receipt:
         return MoveBar.OWN
-    if target.state in PAID_STATES or standing(target) is Standing.UNDER_REVIEW:
+    if _has_had_money(target):
         return MoveBar.PAID
+    if any(_has_had_money(other) for other in beside):
+        return MoveBar.PAID_BESIDE
+    if any(other.state in LIVE_STATES for other in beside):
+        return MoveBar.LIVE_BESIDE
     if fact.amount < target.amount:
         return MoveBar.TOO_LITTLE
     return MoveBar.PROMISED if promised else None
+
+
+def _has_had_money(payment: Payment) -> bool:
+    return payment.state in PAID_STATES or standing(payment) is Standing.UNDER_REVIEW
 
 
 def arrival(source: Payment, fact: CaseDismissed) -> CaseAccepted:

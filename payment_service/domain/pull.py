@@ -119,6 +119,8 @@ class Holder(NamedTuple):
     candidate: Candidate
     amount: int | None
     """None where what brought the receipt brought no readable amount."""
+    moved_from: frozenset[UUID] = frozenset()
+    """The payments whose cases held the money, before operators moved it to this one."""
 
 
 class Belonging(StrEnum):
@@ -186,7 +188,8 @@ def _recorded(
 ) -> tuple[Belonging, list[tuple[Candidate, Told]]]:
     """A receipt that is recorded. The books may still say otherwise: of its amount, or of whom it is for."""
     owner = holder.candidate
-    others = [candidate for candidate in named if candidate.payment_id != owner.payment_id]
+    known = {owner.payment_id, *holder.moved_from}
+    others = [candidate for candidate in named if candidate.payment_id not in known]
     if others and len(others) == len(named):
         return Belonging.IN_DOUBT, [(other, _fact(row, other, now, in_doubt=False)) for other in others]
     recorded = owner.amount if holder.amount is None else holder.amount

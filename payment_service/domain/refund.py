@@ -218,5 +218,5 @@ class RefundRefusal:
     bar: RefundBar
     left: int = 0
     """Whole shillings; what is promised is not left."""
-    target_version: int | None = None
-    """Of the payment that the money is to go to, where it is moved."""
+    seen_target: int | None = None
+    """Where the money is to be moved: the versions of all payments of the booking that it is to go to, added up."""

@@ -42,7 +42,8 @@ approvals = Table(
     Column("decided_as", Text()),
     Column("decided_why", Text()),
     when("decided_at"),
-    # Of the payment that the money goes to, where it does not go back: which one, and its version then.
+    # Of the payment that the money goes to, where it does not go back: which one, and what the
+    # versions of all payments of its booking were then, added up.
     Column("to_payment_id", Uuid()),
     Column("seen_target", Integer()),
     PrimaryKeyConstraint("approval_id", name="approvals_pk"),

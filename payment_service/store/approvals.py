@@ -137,6 +137,8 @@ class ApprovalRow(NamedTuple):
 
 _VERSIONS = """coalesce((SELECT sum(s.version) FROM payment_transactions s
         WHERE s.booking_id = p.booking_id AND s.caller = p.caller), 0)::bigint"""
+_TARGET_VERSIONS = """(SELECT sum(s.version) FROM payment_transactions s
+        WHERE s.booking_id = t.booking_id AND s.caller = t.caller)::bigint"""
 _OPEN = "(SELECT count(*) FROM cases o WHERE o.payment_id = p.payment_id AND o.settled_at IS NULL)"
 _APPROVAL = f"""SELECT {
     selected(
@@ -149,7 +151,7 @@ _APPROVAL = f"""SELECT {
         now_payments=_VERSIONS,
         now_open_cases=_OPEN,
         to_booking_id="t.booking_id",
-        now_target="t.version",
+        now_target=_TARGET_VERSIONS,
     )
 } FROM approvals a JOIN payment_transactions p ON p.payment_id = a.payment_id
 LEFT JOIN cases c ON c.case_id = a.case_id LEFT JOIN payment_transactions t ON t.payment_id = a.to_payment_id"""

@@ -5,9 +5,10 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from payment_service.domain.case_rules import Resolution
 from payment_service.domain.payment import UNBACKED, State
 from payment_service.domain.pull import CLOCKS_APART_MAX, PROMPT_LIVES_MAX, Candidate, Holder, Lookalike, PulledRow
 from payment_service.security.sealing import PHONE_NUMBER, Sealer
@@ -58,20 +59,30 @@ async def candidates_named(
 
 async def holders_of(conn: AsyncConnection, numbers: Sequence[str]) -> Mapping[str, Holder]:
     """Those of the receipt numbers that are recorded, and on which payments."""
+    held_by_cases_of = select(func.array_agg(cases.c.payment_id)).where(
+        cases.c.mpesa_receipt_number == receipts.c.receipt, cases.c.resolution == Resolution.MOVE
+    )
     statement = (
-        select(*_CANDIDATE, receipts.c.receipt, receipts.c.amount)
+        select(*_CANDIDATE, receipts.c.receipt, receipts.c.amount, held_by_cases_of.scalar_subquery())
         .join(payments, payments.c.payment_id == receipts.c.payment_id)
         .where(receipts.c.receipt.in_(numbers))
     )
     return {
-        receipt: Holder(_candidate(*candidate), None if amount is None else int(amount))
-        for *candidate, receipt, amount in await conn.execute(statement)
+        receipt: Holder(_candidate(*candidate), None if amount is None else int(amount), frozenset(moved_from or ()))
+        for *candidate, receipt, amount, moved_from in await conn.execute(statement)
     }
 
 
 async def received_by(conn: AsyncConnection, ids: Sequence[UUID]) -> Mapping[UUID, Sequence[int | None]]:
-    """What each receipt that is recorded on these payments has brought, where that could be read."""
-    statement = select(receipts.c.payment_id, receipts.c.amount).where(receipts.c.payment_id.in_(ids))
+    """What each receipt has brought that was paid for these payments, where that could be read.
+
+    Money that an operator has moved away counts too: the books go on naming the payment that it was paid for.
+    """
+    recorded = select(receipts.c.payment_id, receipts.c.amount).where(receipts.c.payment_id.in_(ids))
+    moved = select(cases.c.payment_id, cases.c.amount).where(
+        cases.c.payment_id.in_(ids), cases.c.resolution == Resolution.MOVE
+    )
+    statement = union_all(recorded, moved)
     received: dict[UUID, list[int | None]] = {}
     for payment_id, amount in await conn.execute(statement):
         received.setdefault(payment_id, []).append(None if amount is None else int(amount))

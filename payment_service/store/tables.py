@@ -349,6 +349,7 @@ cases = Table(
     UniqueConstraint("reference", "fact_id", name="cases_one_per_fact"),
     Index("cases_by_deadline", "deadline_at", "case_id", postgresql_where=text("settled_at IS NULL")),
     Index("cases_by_receipt", "mpesa_receipt_number", postgresql_where=text("mpesa_receipt_number IS NOT NULL")),
+    Index("cases_moved", "payment_id", postgresql_where=text("resolution = 'MOVE'")),
     Index("cases_open", "opened_at", postgresql_where=text("settled_at IS NULL")),
     Index("cases_open_by_payment", "payment_id", postgresql_where=text("settled_at IS NULL")),
     Index(

@@ -8,7 +8,7 @@ import pytest
 
 from payment_service.domain.case_facts import CaseDismissed
 from payment_service.domain.case_moves import MoveBar, arrival, bar_to_move
-from payment_service.domain.payment import PAID_STATES, Payment
+from payment_service.domain.payment import LIVE_STATES, PAID_STATES, Payment
 from payment_service.domain.standings import Standing
 from tests.domain import scenes
 from tests.domain.scenes import AMOUNT, OTHER_ID, OTHER_RECEIPT
@@ -34,14 +34,23 @@ FACT = replace(scenes.dismiss(), moved_to=OTHER_ID, receipt=OTHER_RECEIPT, amoun
     ],
 )
 def test_where_money_may_go(target: Payment | None, fact: CaseDismissed, promised: int, bar: MoveBar | None) -> None:
-    assert bar_to_move(SOURCE, target, fact, promised=promised) is bar
+    assert bar_to_move(SOURCE, target, (), fact, promised=promised) is bar
 
 
 @pytest.mark.parametrize("column", Standing)
 def test_money_goes_to_no_payment_that_has_money(column: Standing) -> None:
     target = replace(scenes.standing_in(column), payment_id=OTHER_ID, booking_id="BK-2")
     has_money = column is Standing.UNDER_REVIEW or target.state in PAID_STATES
-    assert bar_to_move(SOURCE, target, FACT, promised=0) is (MoveBar.PAID if has_money else None)
+    assert bar_to_move(SOURCE, target, (), FACT, promised=0) is (MoveBar.PAID if has_money else None)
+
+
+@pytest.mark.parametrize("column", Standing)
+def test_money_goes_to_no_booking_that_another_attempt_has_paid_or_may_still_pay(column: Standing) -> None:
+    dead, other = scenes.standing_in(Standing.FAILED), scenes.standing_in(column)
+    bar = MoveBar.LIVE_BESIDE if other.state in LIVE_STATES else None
+    if column is Standing.UNDER_REVIEW or other.state in PAID_STATES:
+        bar = MoveBar.PAID_BESIDE
+    assert bar_to_move(SOURCE, TARGET, (dead, other), FACT, promised=0) is bar
 
 
 def test_who_moved_it_and_from_where_is_in_the_id_of_what_the_other_payment_is_told() -> None:

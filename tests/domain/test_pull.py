@@ -42,8 +42,10 @@ def shelf(
     lookalikes: Sequence[Lookalike] = (),
     shortcode: str = "174379",
     recorded: int | None = 500,
+    moved_from: Sequence[Candidate] = (),
 ) -> Shelf:
-    holders = {ROW.key: Holder(holder, recorded)} if holder else {}
+    from_ids = frozenset(one.payment_id for one in moved_from)
+    holders = {ROW.key: Holder(holder, recorded, from_ids)} if holder else {}
     return Shelf(shortcode, {"SEAT7": named} if named else {}, holders, lookalikes)
 
 
@@ -120,6 +122,12 @@ def test_what_was_recorded_with_a_receipt_is_what_the_books_are_compared_with() 
     assert told(odd, shelf([MINE], MINE, recorded=499)) == (Belonging.KNOWN, [])
     assert told(odd, shelf([MINE], MINE, recorded=None)) == (Belonging.OURS, [(1, False)])
     assert told(ROW, shelf([MINE], MINE, recorded=None)) == (Belonging.KNOWN, [])
+
+
+def test_money_that_was_moved_is_known_to_the_payment_that_the_books_name() -> None:
+    assert told(ROW, shelf([MINE], OTHER, moved_from=[MINE])) == (Belonging.KNOWN, [])
+    third = replace(MINE, payment_id=UUID(int=3), reference="r3")
+    assert told(ROW, shelf([third], OTHER, moved_from=[MINE])) == (Belonging.IN_DOUBT, [(3, False)])
 
 
 def test_a_receipt_that_is_recorded_on_another_than_the_named_one_is_told_to_that() -> None:

@@ -22,6 +22,7 @@ FACTS = (
     "NotSent",
     "ResultReported",
     "DeadlinePassed",
+    "CaseAccepted",
 )
 _ENDS = (b"COMMIT", b"ROLLBACK")
 _ENCRYPTION_REQUESTS = (80877103, 80877104)

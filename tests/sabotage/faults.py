@@ -35,6 +35,7 @@ CASEWORK = "tests/application/casework/test_resolve_case.py"
 SETTLED_CASES = "tests/domain/test_settling_cases.py"
 APPROVALS = "tests/application/approving/test_approvals.py"
 MOVES = "tests/application/approving/test_moves.py"
+MOVED = "tests/application/settling/test_moved_money.py"
 RETURNED = "tests/application/casework/test_return_money.py"
 FOUND_REFUNDS = "tests/application/casework/test_uncertain_refunds.py"
 REFUNDS = "tests/domain/test_refunds.py"
@@ -1694,6 +1695,40 @@ FAULTS = (
         "        same = (row.payment_id, row.case_id) == about and (row.to_payment_id, row.seen_target) == goes_to",
         "        same = (row.payment_id, row.case_id) == about and bool(goes_to)",
         (f"{MOVES}::test_the_writer_moves_money_once_and_by_the_consent_to_this_move_only",),
+    ),
+    Fault(
+        "money is moved to a booking that another attempt has paid",
+        "payment_service/domain/case_moves.py",
+        "    if any(_has_had_money(other) for other in beside):",
+        "    if any(_has_had_money(other) for other in beside[:0]):",
+        (
+            "tests/domain/test_case_moves.py::test_money_goes_to_no_booking_that_another_attempt_has_paid_or_may_still_pay",
+            f"{MOVES}::test_money_is_not_moved_to_a_booking_that_another_attempt_has_paid",
+        ),
+    ),
+    Fault(
+        "money is moved to a booking that has changed since it was asked for",
+        "payment_service/store/approvals.py",
+        "        now_target=_TARGET_VERSIONS,",
+        "        now_target='a.seen_target',",
+        (f"{MOVES}::test_money_is_not_moved_to_a_booking_with_another_attempt_that_was_paid_since",),
+    ),
+    Fault(
+        "the books open a case about money that was moved",
+        "payment_service/domain/pull.py",
+        "    known = {owner.payment_id, *holder.moved_from}",
+        "    known = {owner.payment_id}",
+        (
+            "tests/domain/test_pull.py::test_money_that_was_moved_is_known_to_the_payment_that_the_books_name",
+            f"{MOVED}::test_money_that_was_moved_opens_no_second_case",
+        ),
+    ),
+    Fault(
+        "a reversal of moved money takes the money of the payment that it was paid for",
+        "payment_service/store/pull_candidates.py",
+        "    statement = union_all(recorded, moved)",
+        "    statement = union_all(recorded)",
+        (f"{MOVED}::test_a_reversal_of_moved_money_takes_nothing_from_the_payment_that_it_was_paid_for",),
     ),
     Fault(
         "money that was moved stays with the payment that it came from",

@@ -61,5 +61,5 @@ def changed_since(file: ApprovalFile) -> list[str]:
     if now.open_cases != seen.open_cases:
         changed.append(f"the open cases of its payment, of which there are {now.open_cases} now")
     if file.approval.seen_target != file.approval.now_target:
-        changed.append(f"payment {file.approval.to_payment_id}, which the money is to go to")
+        changed.append(f"payment {file.approval.to_payment_id}, which the money is to go to, or another of its booking")
     return changed

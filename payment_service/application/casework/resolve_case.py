@@ -117,7 +117,7 @@ def _move(payment: Payment, case: WorkedCase, asked: CaseDecision, needed: Refun
         receipt=case.receipt or payment.receipt,
         case_id=case.case_id,
         to_payment_id=asked.to_payment_id,
-        seen_target=needed.target_version,
+        seen_target=needed.seen_target,
         seen=asked.seen,
     )
 

@@ -23,15 +23,19 @@ class ApprovalLedger:
         return consent is not None and consent.approval_id not in self._rows
 
     def agreed(
-        self, consent: Consent, payment: Payment | None, case_id: UUID | None, target: Payment | None = None
+        self,
+        consent: Consent,
+        payment: Payment | None,
+        case_id: UUID | None,
+        goes_to: tuple[UUID | None, int | None] = (None, None),
     ) -> int | None:
-        """To how many shillings a second person may agree here: of this money, back to its payer or to `target`.
+        """To how many shillings a second person may agree here: of this money, back to its payer, or to the payment of
+        `goes_to`, where the versions of its booking's payments are these, added up.
 
         None to nothing: it does not wait, it is about other money, or it is the asker's own.
         """
         row = self._rows[consent.approval_id]
         about = (payment.payment_id if payment is not None else None, case_id)
-        goes_to = (target.payment_id, target.version) if target is not None else (None, None)
         same = (row.payment_id, row.case_id) == about and (row.to_payment_id, row.seen_target) == goes_to
         another = row.asked_by == consent.asked_by != consent.by.proven
         return int(row.amount) if same and another and row.state == ApprovalState.WAITING else None

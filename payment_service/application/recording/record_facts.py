@@ -248,17 +248,19 @@ class _Ledger:
         if not isinstance(fact, CaseDismissed) or fact.moved_to is None:
             return None
         target = self._rows[fact.moved_to].payment if fact.moved_to in self._rows else None
+        beside = self._siblings(target) if target is not None else ()
         promised = self._refunds.promised(fact.receipt or "")
-        if (bar := bar_to_move(source, target, fact, promised=promised)) is not None or target is None:
+        if (bar := bar_to_move(source, target, beside, fact, promised=promised)) is not None or target is None:
             return Recorded(source, refused=True, move_bar=bar)
         told = arrival(source, fact)
         outcome = apply(target, told, self._surroundings(target, told), self._now, self._tools.times)
         if outcome.refused:
             return Recorded(source, refused=True, barred_by=outcome.row)
+        seen_target = self._marks(target).payments
         if submission.consent is None:
-            needed = RefundRefusal(RefundBar.NEEDS_APPROVAL, fact.amount or 0, target.version)
+            needed = RefundRefusal(RefundBar.NEEDS_APPROVAL, fact.amount or 0, seen_target)
             return Recorded(source, refused=True, refund_refusal=needed)
-        agreed = self._approvals.agreed(submission.consent, source, fact.case_id, target)
+        agreed = self._approvals.agreed(submission.consent, source, fact.case_id, (target.payment_id, seen_target))
         return None if agreed == fact.amount else Recorded(source, unseen=True)
 
     def _marks(self, payment: Payment | None, case_version: int = 0) -> CaseMarks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -16,7 +17,7 @@ from payment_service.application.casework.resolve_case import CaseDecision, reso
 from payment_service.domain.case_rules import Resolution
 from payment_service.domain.consent import Consent, Person
 from payment_service.domain.errors import CaseChanged
-from payment_service.domain.facts import DeadlinePassed
+from payment_service.domain.facts import DeadlinePassed, Fact
 from payment_service.domain.payment import Payment
 from payment_service.store.approvals import approval_by_id
 from tests.application.approving.twosome import AGREED, WITHDRAW, Twosome, decision, resolution, two_operators
@@ -27,6 +28,7 @@ from tests.databases import Database
 from tests.rows import rows_of
 from tests.rpc.answers import refused
 from tests.rpc.processes import paid, sent
+from tests.rpc.processes import refused as failed
 
 MOVE = pb.CASE_RESOLUTION_MOVE
 RECEIPTS = "SELECT receipt, payment_id, amount, counted FROM mpesa_receipts ORDER BY receipt"
@@ -137,6 +139,62 @@ async def test_money_is_not_moved_to_a_payment_that_has_changed_since(two: Twoso
     assert refusal.reason == "APPROVAL_OUTDATED"
     assert "which the money is to go to" in refusal.metadata["changed"]
     assert [row[0] for row in await rows_of(database, RECEIPTS) if row[1] == target.payment_id] == ["RCPT000002"]
+
+
+async def attempts(two: Twosome, *facts_of_each: tuple[Fact, ...]) -> list[Payment]:
+    """Two attempts of one booking, the first of which ended unpaid before the second was made."""
+    first = await expired(two, 2, "BK-2")
+    two.process.writers.clock.move(200)
+    second = await two.process.create(BOOKING, booking_id="BK-2", request_id="again", amount=500)
+    return [await two.process.tell(one, *facts) for one, facts in zip((first, second), facts_of_each, strict=True)]
+
+
+async def test_money_is_not_moved_to_a_booking_that_another_attempt_has_paid(two: Twosome, database: Database) -> None:
+    await paid_twice(two)
+    unpaid, _ = await attempts(two, (), (*sent(3), paid("RCPT000003")))
+    refusal = await refused(two.first.ResolveCase(to(await two.the_case(), unpaid)))
+    assert refusal.message.startswith("Another payment of that booking has been paid")
+    assert await two.waiting() == []
+
+
+async def test_money_waits_for_the_end_of_an_attempt_that_may_still_be_paid(two: Twosome, database: Database) -> None:
+    await paid_twice(two)
+    unpaid, prompted = await attempts(two, (), sent(3))
+    case = await two.the_case()
+    assert "may still be paid" in (await refused(two.first.ResolveCase(to(case, unpaid)))).message
+    two.process.writers.clock.move(121)
+    await two.process.tell(prompted, DeadlinePassed())
+    waits = (await two.first.ResolveCase(to(case, unpaid))).approval
+    assert (await two.second.DecideApproval(decision(waits))).approval.state == pb.Approval.STATE_APPROVED
+    assert await broken(two.process, database) == []
+
+
+async def test_money_is_not_moved_to_a_booking_with_another_attempt_that_was_paid_since(
+    two: Twosome, database: Database
+) -> None:
+    await paid_twice(two)
+    unpaid, ended = await attempts(two, (), (*sent(3), failed()))
+    waits = (await two.first.ResolveCase(to(await two.the_case(), unpaid))).approval
+    await two.process.tell(ended, paid("RCPT000003"))
+    refusal = await refused(two.second.DecideApproval(decision(waits)))
+    assert refusal.reason == "APPROVAL_OUTDATED"
+    assert "another of its booking" in refusal.metadata["changed"]
+    assert [row for row in await rows_of(database, RECEIPTS) if row[1] == unpaid.payment_id] == []
+
+
+async def test_money_that_came_with_foreign_ids_goes_to_the_payment_that_it_was_meant_for(
+    two: Twosome, database: Database
+) -> None:
+    source, target = await expired(two, 1, "BK-1"), await expired(two, 2, "BK-2")
+    await two.process.tell(source, replace(paid(SECOND), checkout_request_id="ws_CO_foreign"))
+    case = await two.the_case()
+    assert case.kind == pb.CASE_KIND_FOREIGN_IDS
+    waits = (await two.first.ResolveCase(to(case, target))).approval
+    await two.second.DecideApproval(decision(waits))
+    assert await rows_of(database, RECEIPTS) == [(SECOND, target.payment_id, 500, True)]
+    held = "SELECT state, money_case_open FROM payment_transactions ORDER BY booking_id"
+    assert await rows_of(database, held) == [("EXPIRED", False), ("COMPLETED", False)]
+    assert await broken(two.process, database) == []
 
 
 async def test_of_all_who_decide_at_once_one_is_heard_and_no_shilling_is_lost_or_made(
