@@ -142,6 +142,14 @@ TAKEN_BACK = Alarm(
     " become REFUNDED, and its booking is told to RELEASE, or to follow another attempt that has confirmed it. See that"
     " nobody travels on a seat that is not paid.",
 )
+AUTOMATIC_REFUNDS_BOUNDED = Alarm(
+    "automatic_refunds_bounded",
+    "So much money has gone back without a person within an hour that no more does: a case waits for a person instead.",
+    "Find out why so much money comes late or twice: a gateway or network that was away, one caller's payments, or"
+    " forged callbacks. Then settle the cases: `payment-service cases list --kind LATE_PAYMENT`, and"
+    " `--kind DUPLICATE_PAYMENT`. If it is right so, raise PAYMENTS_AUTOMATIC_REFUNDS_PER_HOUR or"
+    " PAYMENTS_AUTOMATIC_REFUND_KES_PER_HOUR.",
+)
 APPROVALS_WAIT = Alarm(
     "approvals_wait",
     "Money that an operator wants to send back has waited for a second operator for hours.",
@@ -234,6 +242,7 @@ ALARMS: tuple[Alarm, ...] = (
     INITIATOR_PASSWORD_EXPIRES,
     INITIATOR_PASSWORD_EXPIRED,
     TAKEN_BACK,
+    AUTOMATIC_REFUNDS_BOUNDED,
     APPROVALS_WAIT,
     SUCCESS_UNBACKED,
     CALLBACK_GIVEN_UP,

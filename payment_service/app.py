@@ -279,6 +279,8 @@ def _writers(
     automatic = AutomaticRefunds(
         amount_max=settings.automatic_refund_max_kes,
         duplicates=settings.automatic_refund_of_duplicates,
+        refunds_per_hour=settings.automatic_refunds_per_hour,
+        kes_per_hour=settings.automatic_refund_kes_per_hour,
         shortcodes=credentials.shortcodes if credentials.initiator is not None else (),
     )
     recording = RecordingTools(

@@ -21,6 +21,7 @@ from payment_service.daraja.shortcodes import (
     is_production,
 )
 from payment_service.domain.approvals import APPROVAL_ABOVE
+from payment_service.domain.automatic_refunds import KES_PER_HOUR, REFUNDS_PER_HOUR
 from payment_service.domain.payment import Times
 from payment_service.domain.refund import RefundTimes
 from payment_service.retention_settings import RetentionSettings
@@ -204,6 +205,15 @@ class PaymentSettings(TimedSettings, KeySettings, AuditSettings, RiskSettings, R
     automatic_refund_of_duplicates: bool = Field(
         default=False,
         description="up to that amount, also the second payment of a booking that another attempt has confirmed",
+    )
+    automatic_refunds_per_hour: int = Field(
+        default=REFUNDS_PER_HOUR,
+        ge=1,
+        le=1_000_000,
+        description="how many payments go back by themselves in an hour, all processes together; the rest are cases",
+    )
+    automatic_refund_kes_per_hour: int = Field(
+        default=KES_PER_HOUR, ge=1, le=1_000_000_000, description="how much money does; the rest are cases"
     )
     approval_above_kes: int = Field(
         default=APPROVAL_ABOVE,

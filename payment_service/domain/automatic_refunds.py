@@ -7,11 +7,18 @@ RELEASE frees a seat for good. Whatever is not plain is left to a person, since 
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from payment_service.domain.cases import OWN_MONEY, OpenCase
 from payment_service.domain.payment import ENDED_UNPAID, BookingAction, LatePaymentPolicy, Payment, State
 from payment_service.domain.reasons import Reason
+
+REFUNDS_PER_HOUR: Final = 100
+KES_PER_HOUR: Final = 100_000
+"""Late and double money of a busy day stays far below; an attack or a fault of ours that sends back what should be kept
+does not."""
+HOUR: Final = timedelta(hours=1)
 
 _UNDECIDED = frozenset({BookingAction.WAIT, BookingAction.REVIEW})
 
@@ -26,6 +33,26 @@ class AutomaticRefunds:
     """Also the second payment of a booking that another attempt has confirmed."""
     shortcodes: Collection[str] = ()
     """Those that money can go back from."""
+    refunds_per_hour: int = REFUNDS_PER_HOUR
+    """How many, of all processes together, and how many whole shillings; a person decides about the rest."""
+    kes_per_hour: int = KES_PER_HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class SentBack:
+    """What has gone back without a person within the last hour."""
+
+    refunds: int = 0
+    amount: int = 0
+    """Whole shillings."""
+
+    def and_one_of(self, amount: int) -> "SentBack":
+        """With one more refund."""
+        return SentBack(self.refunds + 1, self.amount + amount)
+
+    def is_within(self, allowed: AutomaticRefunds) -> bool:
+        """Whether so much may go back in an hour."""
+        return self.refunds <= allowed.refunds_per_hour and self.amount <= allowed.kes_per_hour
 
 
 def held_until(payment: Payment) -> datetime:
@@ -36,6 +63,15 @@ def held_until(payment: Payment) -> datetime:
 def came_late(payment: Payment) -> bool:
     """Whether the news of the money reached us after the booking's hold."""
     return payment.completed_at is not None and payment.completed_at > held_until(payment)
+
+
+def may_go_back(payment: Payment, attempts: int, now: datetime, allowed: AutomaticRefunds) -> bool:
+    """Whether news of money for one of so many attempts of a booking could send it back; `goes_back` decides it.
+
+    A success of another attempt may come together with the news, so whether one has confirmed is not asked yet.
+    """
+    late = payment.late_payment_policy is LatePaymentPolicy.REFUND and now > held_until(payment)
+    return allowed.amount_max > 0 and (late or (allowed.duplicates and attempts > 1))
 
 
 def goes_back(

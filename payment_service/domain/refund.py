@@ -73,6 +73,8 @@ class Refund:
     reason: RefundReason
     requested_at: datetime
     method: RefundMethod = RefundMethod.REVERSAL
+    by_itself: bool = False
+    """No person and no program asked for it."""
 
     state: RefundState = RefundState.REQUESTED
     result_code: str | None = None

@@ -1,6 +1,7 @@
 """The table of refunds. The migrations make it; a test holds the two together."""
 
 from sqlalchemy import (
+    Boolean,
     CheckConstraint,
     Column,
     ForeignKey,
@@ -30,6 +31,7 @@ refunds = Table(
     required("reason", Text()),
     when("requested_at", nullable=False),
     required("method", Text(), "'REVERSAL'"),
+    required("by_itself", Boolean(), "false"),
     required("state", Text()),
     Column("result_code", Text()),
     Column("claim_id", Uuid()),
@@ -63,6 +65,7 @@ refunds = Table(
     ),
     CheckConstraint("(state = 'REQUESTED') = (send_at IS NOT NULL)", name="refunds_to_be_sent"),
     CheckConstraint("(state IN ('DONE', 'FAILED')) = (ended_at IS NOT NULL)", name="refunds_ended_has_time"),
+    Index("refunds_by_itself", "requested_at", postgresql_where=text("by_itself")),
     Index("refunds_by_payment", "payment_id"),
     Index("refunds_by_receipt", "receipt"),
     Index("refunds_to_send", "send_at", postgresql_where=text("send_at IS NOT NULL")),

@@ -29,6 +29,10 @@ _OF_PAYMENTS = f"SELECT {_SELECTED} FROM refunds WHERE payment_id = ANY($1::uuid
 _ABOUT = f"SELECT {_SELECTED} FROM refunds WHERE payment_id = ANY(%s) ORDER BY requested_at, refund_id"
 _RECEIVED = """
 SELECT receipt, amount FROM mpesa_receipts WHERE payment_id = ANY($1::uuid[])"""
+# One after the other, until each commits: what is counted can grow by nobody else's hand meanwhile.
+_LOCK_BY_ITSELF = "SELECT count(pg_advisory_xact_lock(1919315556, 1))"
+_BY_ITSELF = """
+SELECT count(*), coalesce(sum(amount), 0)::bigint FROM refunds WHERE by_itself AND requested_at > $1::timestamptz"""
 _NAMED = "SELECT reference, refund_id, payment_id FROM refunds WHERE reference = ANY(%s)"
 
 _DUE = (
@@ -87,6 +91,16 @@ def refunds_of(payment_ids: Sequence[UUID]) -> Statement:
 def received_of(payment_ids: Sequence[UUID]) -> Statement:
     """(receipt, what it brought; null where nobody could read it) of the given payments."""
     return Statement(_RECEIVED, (array_of(payment_ids),))
+
+
+def lock_by_itself() -> Statement:
+    """Let no other transaction count, or record, refunds that nobody asks for until this one ends."""
+    return Statement(_LOCK_BY_ITSELF)
+
+
+def sent_by_itself(since: datetime) -> Statement:
+    """(how many, how much) refunds that nobody asked for were recorded since then."""
+    return Statement(_BY_ITSELF, (since.isoformat(),))
 
 
 def refund_of(row: Sequence[Any]) -> Refund:

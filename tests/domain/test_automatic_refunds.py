@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 from payment_service.domain.advice import customer_message
-from payment_service.domain.automatic_refunds import AutomaticRefunds, goes_back, held_until
+from payment_service.domain.automatic_refunds import AutomaticRefunds, SentBack, goes_back, held_until, may_go_back
 from payment_service.domain.cases import CaseKind, OpenCase
 from payment_service.domain.facts import Fact, RefundRequested, SiblingPaid
 from payment_service.domain.payment import STATUS_OF, BookingAction, LatePaymentPolicy, Payment, State
@@ -95,6 +95,29 @@ def test_above_the_set_amount_a_person_decides(amount_max: int) -> None:
     assert late.outcome.case.kind is CaseKind.LATE_PAYMENT
     assert late.outcome.payment.booking_action is BookingAction.REVIEW
     assert late.decided(replace(ALLOWED, amount_max=AMOUNT)) is Reason.PAID_LATE
+
+
+def test_only_news_after_the_hold_or_beside_another_attempt_is_counted_with_what_went_back() -> None:
+    before = arrival().before
+    assert may_go_back(before, 1, PAST_HOLD, ALLOWED)
+    assert not may_go_back(before, 1, held_until(before), ALLOWED)
+    assert not may_go_back(before, 1, PAST_HOLD, replace(ALLOWED, amount_max=0))
+    assert not may_go_back(arrival(LatePaymentPolicy.REVIEW).before, 2, PAST_HOLD, ALLOWED)
+    assert may_go_back(arrival(LatePaymentPolicy.REVIEW).before, 2, START, BOTH)
+
+
+@pytest.mark.parametrize(
+    ("sent", "within"),
+    [
+        (SentBack(98, 99_500 - AMOUNT), True),
+        (SentBack(99, 0), True),
+        (SentBack(100, 0), False),
+        (SentBack(0, 100_000 - AMOUNT), True),
+        (SentBack(0, 100_001 - AMOUNT), False),
+    ],
+)
+def test_an_hour_has_room_for_so_many_and_so_much(sent: SentBack, within: bool) -> None:
+    assert sent.and_one_of(AMOUNT).is_within(ALLOWED) is within
 
 
 @pytest.mark.parametrize("left", [AMOUNT + 1, None])

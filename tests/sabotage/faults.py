@@ -34,6 +34,7 @@ START = "tests/end_to_end/test_start.py"
 CASEWORK = "tests/application/casework/test_resolve_case.py"
 SETTLED_CASES = "tests/domain/test_settling_cases.py"
 APPROVALS = "tests/application/approving/test_approvals.py"
+HOURLY = "tests/application/refunding/test_hourly_bound.py"
 MOVES = "tests/application/approving/test_moves.py"
 MOVED = "tests/application/settling/test_moved_money.py"
 RETURNED = "tests/application/casework/test_return_money.py"
@@ -1729,6 +1730,27 @@ FAULTS = (
         "    statement = union_all(recorded, moved)",
         "    statement = union_all(recorded)",
         (f"{MOVED}::test_a_reversal_of_moved_money_takes_nothing_from_the_payment_that_it_was_paid_for",),
+    ),
+    Fault(
+        "what goes back by itself is not counted",
+        "payment_service/application/recording/refund_ledger.py",
+        "            by_itself=isinstance(fact, RefundRequested) and fact.by_itself is not None,",
+        "            by_itself=False,",
+        (f"{HOURLY}::test_above_the_number_of_an_hour_a_case_waits_and_a_person_is_called",),
+    ),
+    Fault(
+        "two processes count what goes back by itself at the same time",
+        "payment_service/store/refunds.py",
+        '_LOCK_BY_ITSELF = "SELECT count(pg_advisory_xact_lock(1919315556, 1))"',
+        '_LOCK_BY_ITSELF = "SELECT count(1919315556)"',
+        (f"{HOURLY}::test_what_another_process_is_about_to_send_back_is_waited_for_and_counted",),
+    ),
+    Fault(
+        "the sum of what goes back by itself is not bounded",
+        "payment_service/domain/automatic_refunds.py",
+        "        return self.refunds <= allowed.refunds_per_hour and self.amount <= allowed.kes_per_hour",
+        "        return self.refunds <= allowed.refunds_per_hour",
+        (f"{HOURLY}::test_the_sum_of_an_hour_is_bounded_too",),
     ),
     Fault(
         "money that was moved stays with the payment that it came from",

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import structlog
 
-from payment_service.alarms import SUCCESS_UNBACKED, TAKEN_BACK
+from payment_service.alarms import AUTOMATIC_REFUNDS_BOUNDED, SUCCESS_UNBACKED, TAKEN_BACK
 from payment_service.application.recording.refund_ledger import RefundLedger
 from payment_service.domain.cases import CaseKind
 from payment_service.domain.payment import Payment
@@ -61,6 +61,8 @@ class PendingWrites:
         self.changes: list[dict[str, object]] = []
         """Lines for the log; so are those of the cases that are opened."""
         self.opened: list[dict[str, object]] = []
+        self.kept_here: list[dict[str, object]] = []
+        """Payments whose money would have gone back by itself, but for the bound of the hour."""
 
     async def commit(self, conn: Connection, changed: Sequence[tuple[Payment, Stored]], refunds: RefundLedger) -> None:
         """Write everything, with (payment before, row now) of those that changed, and commit.
@@ -103,6 +105,8 @@ class PendingWrites:
             _log.warning("case opened", **opened)
             if (alarm := _ALARM_OF.get(str(opened["case"]))) is not None:
                 raise_alarm(alarm, payment_id=opened["payment_id"], reference=opened["reference"])
+        for kept in self.kept_here:
+            raise_alarm(AUTOMATIC_REFUNDS_BOUNDED, **kept)
         for case in self.ended.values():
             said = "case ended by proof" if case.resolution is None else "case settled by an operator"
             _log.info(said, reference=case.reference, opened_by=case.fact_id, ended_by=case.by_fact)

@@ -22,12 +22,13 @@ import structlog
 from payment_service.application.recording.approval_ledger import ApprovalLedger
 from payment_service.application.recording.case_ledger import CaseLedger
 from payment_service.application.recording.holders import Holders
+from payment_service.application.recording.hourly_bound import read_sent_back
 from payment_service.application.recording.known_rows import KnownRows, names_told, read_known_rows
 from payment_service.application.recording.pending_writes import PendingWrites
 from payment_service.application.recording.recording_tools import RecordingTools
 from payment_service.application.recording.refund_ledger import RefundLedger
 from payment_service.application.recording.request_encoding import KeptRequest, conflict, request_row
-from payment_service.domain.automatic_refunds import goes_back
+from payment_service.domain.automatic_refunds import SentBack, goes_back
 from payment_service.domain.callbacks import CallbackStatus
 from payment_service.domain.case_facts import CaseDecided, CaseDismissed, CaseRefundFound, CaseReturned
 from payment_service.domain.case_moves import MoveBar, arrival, bar_to_move
@@ -122,7 +123,9 @@ async def record_facts(
         request_ids = [submission.request.key for submission in group if submission.request is not None]
         approvals = {one.consent.approval_id: one.payment_id for one in group if one.consent is not None}
         known = await read_known_rows(conn, tools.sealer, names_told(tools.sealer, told, request_ids, approvals))
-    ledger = _Ledger(tools, known, tools.clock.learn(asked_at, known.read_at))
+    now = tools.clock.learn(asked_at, known.read_at)
+    sent_back = await read_sent_back(conn, known, now, tools.automatic_refunds)
+    ledger = _Ledger(tools, known, now, sent_back)
     answers = [ledger.take(submission) for submission in group]
     await ledger.write(conn)
     return answers
@@ -131,8 +134,8 @@ async def record_facts(
 class _Ledger:
     """The group in memory: rows as they become, and everything that is to be written."""
 
-    def __init__(self, tools: RecordingTools, known: KnownRows, now: datetime) -> None:
-        self._tools, self._now = tools, now
+    def __init__(self, tools: RecordingTools, known: KnownRows, now: datetime, sent_back: SentBack) -> None:
+        self._tools, self._now, self._sent_back = tools, now, sent_back
         self._before, self._id_of, self._locked = known.by_id, known.id_of, known.locked
         self._rows: dict[UUID, Stored] = dict(known.by_id)
         self._facts, self._unapplied = set(known.facts), known.unapplied
@@ -310,10 +313,15 @@ class _Ledger:
         allowed, cases = self._tools.automatic_refunds, self._cases.open_of(after.payment_id)
         left = self._refunds.left(after.receipt) if after.receipt is not None else None
         why = goes_back(before, after, self._siblings(after), cases, left, allowed)
-        if why is None:
+        if why is None or left is None:
+            return
+        sent_back = self._sent_back.and_one_of(left)
+        if not sent_back.is_within(allowed):
+            self._writes.kept_here.append({"payment_id": str(after.payment_id), "reference": after.reference})
             return
         shortcode = self._rows[after.payment_id].shortcode
         if (fact := self._refunds.send_back(after, shortcode, why, allowed.shortcodes)) is not None:
+            self._sent_back = sent_back
             self._apply(after, fact)
 
     def _surroundings(self, payment: Payment, fact: Fact) -> Surroundings:

@@ -136,6 +136,7 @@ class RefundLedger:
             method=method,
             # Our own name for a part, for ever the same: M-Pesa refuses a second order under it.
             originator_conversation_id=str(fact.refund_id) if part else None,
+            by_itself=isinstance(fact, RefundRequested) and fact.by_itself is not None,
         )
         self._rows[refund.refund_id] = first_refund(refund, self._times)
         self._changed(type(fact).__name__, None, refund)
