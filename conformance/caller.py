@@ -17,7 +17,8 @@ from mpesa_payments.v1 import payment_service_pb2 as pb
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
 from conformance.judgement import PATIENCE_SECONDS, NotSo, until
-from runtime.grpc_options import CLIENT_OPTIONS
+from development.certificates import BOOKING, Certificates
+from development.system import channel_to
 
 Holds = Callable[[payment_pb2.Payment], bool]
 Answer = TypeVar("Answer")
@@ -242,7 +243,9 @@ async def _unless_away(call: Awaitable[Answer]) -> Answer | None:
 
 
 @contextlib.asynccontextmanager
-async def caller_of(address: str) -> AsyncIterator[Caller]:
-    """A client with the channel options that we ship."""
-    async with grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS) as channel:
+async def caller_of(
+    address: str, certificates: Certificates | None = None, name: str = BOOKING
+) -> AsyncIterator[Caller]:
+    """A client with the channel options that we ship; where callers prove who they are, the one of this name."""
+    async with channel_to(address, certificates, name) as channel:
         yield Caller(PaymentServiceStub(channel), channel)

@@ -99,8 +99,15 @@ class Installation:
         original = self.parts["first"]
         part = await self._start(original, f"{SERVICE}-{name}", "127.0.0.1:0", {**original.settings, **settings})
         self.parts[name] = part
-        self.callers[name] = await self.stack.enter_async_context(caller_of(str(part.ready["address"])))
+        self.callers[name] = await self.stack.enter_async_context(
+            caller_of(str(part.ready["address"]), self.system.certificates)
+        )
         return self.callers[name]
+
+    async def operator(self, name: str) -> Caller:
+        """The first service as this operator calls it, by a certificate of their own."""
+        address = str(self.parts["first"].ready["address"])
+        return await self.stack.enter_async_context(caller_of(address, self.system.certificates, name))
 
     async def kill(self, name: str) -> None:
         """End a part as a crash would."""
@@ -152,7 +159,7 @@ class Installation:
 
 @contextlib.asynccontextmanager
 async def running_installation(
-    folder: Path, server: EmbeddedServer, settings: Mapping[str, str]
+    folder: Path, server: EmbeddedServer, settings: Mapping[str, str], *, plaintext: bool
 ) -> AsyncIterator[Installation]:
     """Start everything, with its data in a new folder and its tables in a new database of the same name."""
     database_url = await create_database(server, folder.name)
@@ -161,7 +168,7 @@ async def running_installation(
         database_url=database_url,
         simulator_options=SIMULATOR_OPTIONS,
         settings={**SETTINGS, **settings},
-        plaintext=True,
+        plaintext=plaintext,
         inherit_settings=False,
     )
     async with running_system(plan) as system, contextlib.AsyncExitStack() as stack:
@@ -170,7 +177,7 @@ async def running_installation(
             for url in (system.daraja_url, system.gateway_url)
         ]
         started = {part.name: part for part in system.parts}
-        first = await stack.enter_async_context(caller_of(system.grpc_address))
+        first = await stack.enter_async_context(caller_of(system.grpc_address, system.certificates))
         parts = {"first": started[SERVICE], "gateway": started[GATEWAY]}
         callers = {"first": first}
         installation = Installation(server, folder.name, system, Simulator(control), edge, callers, parts, stack)

@@ -45,11 +45,16 @@ class Group:
     settings: Mapping[str, str] = field(hash=False)
     at_once: int
     """Cases at the same time; more would only wait for each other, on two cores."""
+    plaintext: bool = True
+    """Whether everybody is believed to be who they say; else each caller and operator has a certificate."""
 
 
 TOGETHER = Group("together", MANY_QUERIES, at_once=8)
 ASKED_SOON = Group("asked_soon", {**MANY_QUERIES, **SOON_ASKED}, at_once=4)
 GIVEN_UP_SOON = Group("given_up_soon", {**MANY_QUERIES, **SOON_ASKED, **SOON_GIVEN_UP}, at_once=4)
+TWO_OPERATORS = Group(
+    "two_operators", {**MANY_QUERIES, "PAYMENTS_APPROVAL_ABOVE_KES": "400"}, at_once=3, plaintext=False
+)
 ALONE = Group("alone", NO_BOOKS, at_once=1)
 
 
@@ -99,6 +104,11 @@ def case_given_up_soon(play: Play) -> Play:
     return _declare(play, GIVEN_UP_SOON)
 
 
+def case_of_two_operators(play: Play) -> Play:
+    """Declare a case of money that one operator moves only with another one, each with a certificate of their own."""
+    return _declare(play, TWO_OPERATORS)
+
+
 def case_alone(play: Play) -> Play:
     """Declare a case that kills, stops or starves something, and needs an installation to itself."""
     return _declare(play, ALONE)
@@ -116,7 +126,10 @@ async def run_cases(folder: Path, cases: Sequence[Case], report: Report) -> list
     """
     groups = dict.fromkeys(one.group for one in cases)
     async with embedded_postgres(folder / "postgres") as server, contextlib.AsyncExitStack() as stack:
-        installations = [running_installation(folder / group.name, server, group.settings) for group in groups]
+        installations = [
+            running_installation(folder / group.name, server, group.settings, plaintext=group.plaintext)
+            for group in groups
+        ]
         async with asyncio.TaskGroup() as starts:
             starting = [starts.create_task(stack.enter_async_context(one)) for one in installations]
         started = [start.result() for start in starting]
