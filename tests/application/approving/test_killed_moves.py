@@ -17,7 +17,7 @@ from tests.databases import Database
 from tests.kill.wires import COMMIT, PostgresWire
 from tests.patience import PATIENCE_SECONDS
 from tests.proxy import Point, Strike, running_proxy
-from tests.rows import rows_of
+from tests.rows import open_transactions, rows_of
 from tests.rpc.processes import Process, paid, running_process, sent
 
 NOWHERE = ("127.0.0.1", 1)
@@ -72,6 +72,9 @@ async def test_a_move_that_a_kill_cuts_is_done_as_a_whole_or_not_at_all(database
                 asking = asyncio.create_task(agree(dying, move.approval))
                 await asyncio.wait_for(strike.done.wait(), PATIENCE_SECONDS)
                 assert await move.stands(database) in (move.nothing, move.everything), point
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    while await open_transactions(database):
+                        await asyncio.sleep(0.01)
                 assert await agree(other, move.approval) == ApprovalState.APPROVED
                 assert await move.stands(database) == move.everything
                 # Some do not die: it tries again, and finds it done.

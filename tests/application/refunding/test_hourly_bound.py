@@ -23,7 +23,9 @@ from tests.rpc.processes import Process, paid, sent
 
 ALLOWED = AutomaticRefunds(500, duplicates=True, shortcodes=["174379"], refunds_per_hour=2)
 LOCK = "SELECT pg_advisory_xact_lock(1919315556, 1)"
-WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+WAITING = """
+SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
+WHERE locktype = 'advisory' AND classid = 1919315556 AND NOT granted AND datname = current_database()"""
 
 
 async def expired(process: Process, *claims: int) -> list[Payment]:
