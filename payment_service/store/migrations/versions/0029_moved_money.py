@@ -1,13 +1,13 @@
 """Finding the money that operators have moved away from a payment, by that payment.
 
 Revision ID: 0029
-Revises: 0031
+Revises: 0032
 """
 
 from alembic import op
 
 revision = "0029"
-down_revision = "0031"
+down_revision = "0032"
 branch_labels = None
 depends_on = None
 
