@@ -17,6 +17,7 @@ from callback_gateway.delivery import Delivery
 from callback_gateway.edge import Edge, UnknownKeys, answer
 from callback_gateway.followed_keys import follow_keys
 from callback_gateway.forwarding import ForwardQueue, forward_callbacks
+from callback_gateway.passengers import Passengers
 from callback_gateway.sources import Sources, StrangeSources
 from callback_gateway.spool import Spool
 from callback_gateway.spool_folder import open_spool_folder
@@ -67,6 +68,9 @@ async def run_gateway(settings: GatewaySettings, keys: CallbackKeys) -> AsyncIte
         core_channel(settings.core_address, settings.core_tls) as core,
     ):
         health = CoreHealth(core, keys)
+        # Half of the places stay for callbacks, whatever the setting says.
+        streams_max = min(settings.passenger_streams_max, settings.connections_max // 2)
+        passengers = Passengers(core, counts, frozenset(settings.passenger_origins), streams_max)
         edge = Edge(
             keys=keys,
             queue=queue,
@@ -79,6 +83,7 @@ async def run_gateway(settings: GatewaySettings, keys: CallbackKeys) -> AsyncIte
             unknown_keys=UnknownKeys(),
             sources=Sources(settings.proxy_addresses, settings.callback_sources),
             strange_sources=StrangeSources(),
+            passengers=passengers,
         )
         http = web.Server(lambda request: answer(edge, request))
         listener = await _listen(http, connections, settings.listen_address)
@@ -94,7 +99,7 @@ async def run_gateway(settings: GatewaySettings, keys: CallbackKeys) -> AsyncIte
                 yield Address(host, port)
             finally:
                 listener.close()
-                await _drain(connections, queue, spool, settings)
+                await _drain(connections, passengers, queue, spool, settings)
                 await http.shutdown(CUT_OFF_TIME_S)
                 for task in work:
                     task.cancel()
@@ -127,7 +132,13 @@ async def _listen(http: web.Server, connections: Connections, address: Address) 
         raise
 
 
-async def _drain(connections: Connections, queue: ForwardQueue, spool: Spool | None, settings: GatewaySettings) -> None:
+async def _drain(
+    connections: Connections,
+    passengers: Passengers,
+    queue: ForwardQueue,
+    spool: Spool | None,
+    settings: GatewaySettings,
+) -> None:
     """Wait until nothing is in hand; each part of a request has its bound, and so has this."""
     connections.draining = True
     await asyncio.sleep(DRAIN_GRACE_S)
@@ -137,6 +148,7 @@ async def _drain(connections: Connections, queue: ForwardQueue, spool: Spool | N
         end += settings.spool_time_s
     while loop.time() < end:
         connections.close_waiting()
+        passengers.end_streams()
         unsettled = queue.unsettled + (spool.unsettled if spool is not None else 0)
         if not connections.waiting and not connections.in_hand and not unsettled:
             return

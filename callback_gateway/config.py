@@ -6,6 +6,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from callback_gateway.origins import Origins, OriginsSetting
 from callback_gateway.sources import SAFARICOM, Networks, NetworksSetting
 from runtime.serving import Address
 from runtime.settings import AddressSetting, FileSetting, ProgramSettings
@@ -18,7 +19,8 @@ class GatewaySettings(ProgramSettings):
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(env_prefix="GATEWAY_")
 
     listen_address: AddressSetting = Field(
-        default=Address("127.0.0.1", 8080), description="HOST:PORT to take callbacks on; port 0 picks a free one"
+        default=Address("127.0.0.1", 8080),
+        description="HOST:PORT to take callbacks and browsers on; port 0: a free one",
     )
     core_address: AddressSetting = Field(
         default=Address("127.0.0.1", 50051), description="HOST:PORT of the payment service's gRPC server"
@@ -67,6 +69,17 @@ class GatewaySettings(ProgramSettings):
     connections_max: int = Field(default=2_000, ge=1, le=50_000, description="most connections open at a time")
     callbacks_waiting_max: int = Field(
         default=1_024, ge=1, le=100_000, description="most callbacks waiting for the payment service at a time"
+    )
+
+    passenger_origins: OriginsSetting = Field(
+        default=Origins(),
+        description="origins of the web pages that may show passengers their payment, with commas between",
+    )
+    passenger_streams_max: int = Field(
+        default=500,
+        ge=0,
+        le=25_000,
+        description="most live event streams at a time; never more than half of the connections",
     )
 
     spool_folder: FileSetting = Field(

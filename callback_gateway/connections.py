@@ -19,6 +19,7 @@ is in hand is a newcomer turned away.
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,6 +85,7 @@ class EdgeConnection(web.RequestHandler):
         "_header_bytes",
         "_header_timer",
         "_unread_timer",
+        "when_lost",
     )
 
     def __init__(self, server: web.Server, connections: Connections) -> None:
@@ -106,6 +108,8 @@ class EdgeConnection(web.RequestHandler):
         self._half_closed = False
         self._header_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
+        # Called once the client has left: an answer that goes on for minutes would not notice.
+        self.when_lost: Callable[[], object] | None = None
 
     @property
     def is_in_hand(self) -> bool:
@@ -166,10 +170,13 @@ class EdgeConnection(web.RequestHandler):
         """Give the place back."""
         self._forget()
         super().connection_lost(exc)
+        if self.when_lost is not None:
+            self.when_lost()
 
     def answered(self, body: StreamReader) -> None:
         """A request has its answer, be its body read or not: wait for the next one, unless there can be none."""
         self._answered += 1
+        self.when_lost = None
         self._answered_body = body
         if self._half_closed or self._connections.draining:
             self.close()

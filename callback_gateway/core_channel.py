@@ -14,6 +14,7 @@ import grpc.aio
 import structlog
 from grpc_health.v1 import health_pb2_grpc
 from mpesa_payments.v1.callback_service_pb2_grpc import CallbackServiceStub
+from mpesa_payments.v1.passenger_service_pb2_grpc import PassengerServiceStub
 
 from callback_gateway.alarms import CERTIFICATE_EXPIRES, TLS_FILES_UNUSABLE
 from runtime.alarms import LastingAlarm
@@ -31,6 +32,7 @@ class CoreChannel:
     """The stubs of the channel that is in force. Ask for them anew for each call."""
 
     callbacks: CallbackServiceStub
+    passengers: PassengerServiceStub
     health: health_pb2_grpc.HealthStub
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
@@ -40,6 +42,7 @@ class CoreChannel:
         """From now on, call through this channel."""
         self.channel = channel
         self.callbacks = CallbackServiceStub(channel)
+        self.passengers = PassengerServiceStub(channel)
         self.health = health_pb2_grpc.HealthStub(channel)
 
 

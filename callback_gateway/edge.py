@@ -24,6 +24,7 @@ from mpesa_payments.v1 import callback_service_pb2 as pb
 from callback_gateway.connections import Connections, EdgeConnection
 from callback_gateway.core_health import CoreHealth
 from callback_gateway.forwarding import ForwardQueue, Outcome
+from callback_gateway.passengers import PASSENGER_PATH, Passengers, answer_passenger
 from callback_gateway.sources import SOURCE_HEADER, Sources, StrangeSources
 from callback_gateway.spool import Spool
 from runtime.callback_tokens import CallbackKeys, key_unknown, kind_of
@@ -78,13 +79,14 @@ class Edge:
     unknown_keys: UnknownKeys
     sources: Sources
     strange_sources: StrangeSources
+    passengers: Passengers
 
 
 class BodyTooLarge(Exception):
     """The body is longer than allowed."""
 
 
-async def answer(edge: Edge, request: web.BaseRequest) -> web.Response:
+async def answer(edge: Edge, request: web.BaseRequest) -> web.StreamResponse:
     """Answer one request, and let its connection go on to the next."""
     try:
         response = await _answer(edge, request)
@@ -97,7 +99,7 @@ async def answer(edge: Edge, request: web.BaseRequest) -> web.Response:
     return response
 
 
-async def _answer(edge: Edge, request: web.BaseRequest) -> web.Response:
+async def _answer(edge: Edge, request: web.BaseRequest) -> web.StreamResponse:
     path = _ABSOLUTE_FORM.sub("", request.raw_path)
     if request.method == "POST" and (callback := CALLBACK_PATH.fullmatch(path)):
         return await _take_callback(edge, request, kind=callback[1], reference=callback[2], token=callback[3])
@@ -106,6 +108,10 @@ async def _answer(edge: Edge, request: web.BaseRequest) -> web.Response:
     if request.method == "GET" and path == "/readyz":
         ready = not edge.connections.draining and await _takes_callbacks(edge)
         return _plain(200, b'{"status":"ready"}') if ready else _plain(503, b'{"status":"not ready"}')
+    path, _, query = path.partition("?")
+    if request.method in ("GET", "OPTIONS") and (asked := PASSENGER_PATH.fullmatch(path)):
+        draining = edge.connections.draining
+        return await answer_passenger(edge.passengers, request, asked[1], asked[2], query, draining=draining)
     edge.counts["not_found"] += 1
     return _not_found()
 

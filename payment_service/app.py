@@ -224,7 +224,7 @@ def _parts(
         questions=StatusTools(engine, send.safaricom, refunds.operator) if refunds is not None else None,
         shortcodes=[ShortcodeLimits(s.number, s.amount_min, s.amount_max) for s in credentials.shortcodes.values()],
         refunds_late_money=settings.automatic_refund_max_kes > 0,
-        page_keys=credentials.keys.fingerprint,
+        token_keys=credentials.keys.fingerprint,
         clock=clock,
         erasing=erasing,
         risk=settings.risk_policy,

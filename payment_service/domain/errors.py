@@ -96,6 +96,10 @@ class PaymentNotFound(PaymentsError):
     """You have no such payment."""
 
 
+class StatusTokenRefused(PaymentsError):
+    """The status token is not valid for this payment, or no longer."""
+
+
 class CaseNotFound(PaymentsError):
     """There is no such case."""
 

@@ -47,6 +47,9 @@ class Lane(StrEnum):
     UNARY = "UNARY"
     CALLBACKS = "CALLBACKS"
     STREAM = "STREAM"
+    PASSENGER = "PASSENGER"
+    """Passengers who look at their payment."""
+    PASSENGER_STREAM = "PASSENGER_STREAM"
     CHECK = "CHECK"
     """Of health."""
     PROBE = "PROBE"
@@ -72,6 +75,10 @@ class Limits:
     """Apart from the reads: however many of those there are, they throw no callback away."""
     streams: int = 12_000
     """Some 30 KiB each."""
+    passengers: int = 128
+    """Apart from the reads of services: however many passengers look, a booking is answered."""
+    passenger_streams: int = 6_000
+    """Apart from the streams of services, for the same reason."""
     checks: int = 256
     """Apart from the watches: however many of those there are, a gateway hears that the service is well."""
     probes: int = 256
@@ -83,6 +90,8 @@ class Limits:
             Lane.UNARY: self.unary,
             Lane.CALLBACKS: self.callbacks,
             Lane.STREAM: self.streams,
+            Lane.PASSENGER: self.passengers,
+            Lane.PASSENGER_STREAM: self.passenger_streams,
             Lane.CHECK: self.checks,
             Lane.PROBE: self.probes,
         }
@@ -167,6 +176,7 @@ class Streaming:
     handle: Callable[[Any, Call, Any], AsyncGenerator[Any]]
     render: Callable[[Any], Message]
     request_max_bytes: int = REQUEST_MAX_BYTES
+    lane: Lane = Lane.STREAM
 
 
 def unary_handler(
@@ -206,9 +216,9 @@ def streaming_handler(
     async def serve(_messages: object, context: Context) -> None:
         try:
             allowed = gate.door.allowed(name, context)
-            with gate.place(Lane.STREAM, allowed):
+            with gate.place(method.lane, allowed):
                 content = await message_of(context)
-                gate.take(Lane.STREAM, allowed, content)
+                gate.take(method.lane, allowed, content)
                 call = _call(allowed, float("inf"))
                 request = parsed(content, request_class, method.request_max_bytes)
                 async with aclosing(method.handle(core, call, request)) as batches:

@@ -49,6 +49,7 @@ from payment_service.domain.errors import (
     RiskRefused,
     SecondPersonNeeded,
     ShuttingDown,
+    StatusTokenRefused,
     StoreUnavailable,
     Violation,
 )
@@ -180,6 +181,8 @@ def answer_to(error: Exception, clock: Callable[[], datetime]) -> Answer:
             return _no_prompt(error, clock())
         case PaymentNotFound():
             return Answer(code.NOT_FOUND, "PAYMENT_NOT_FOUND", text)
+        case StatusTokenRefused():
+            return Answer(code.UNAUTHENTICATED, "STATUS_TOKEN_REFUSED", text)
         case CaseNotFound() | CaseChanged() | CaseAlreadySettled() | ResolutionRefused():
             return _about_case(error)
         case ConsumerNotFound():

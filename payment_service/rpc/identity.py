@@ -56,7 +56,7 @@ class Party(StrEnum):
     NOTIFICATION = "NOTIFICATION"
     """Services that tell passengers what became of their money, whoever asked for it."""
     GATEWAY = "GATEWAY"
-    """The edge that takes Safaricom's callbacks."""
+    """The edge that takes Safaricom's callbacks, and lets passengers see their payments by a token."""
     OPERATOR = "OPERATOR"
     """People who settle cases, by the command line."""
 
@@ -72,6 +72,7 @@ class Sees(StrEnum):
 
 _PAYMENTS = "mpesa_payments.v1.PaymentService"
 _CALLBACKS = "mpesa_payments.v1.CallbackService"
+_PASSENGERS = "mpesa_payments.v1.PassengerService"
 _OPERATIONS = "mpesa_payments.v1.OperationsService"
 
 _BOOKING = {Party.BOOKING: Sees.OWN}
@@ -93,6 +94,8 @@ RULES: Mapping[str, Mapping[Party, Sees]] = {
     f"{_PAYMENTS}/AcknowledgeEvents": _CONSUMERS,
     f"{_CALLBACKS}/SubmitCallbacks": _GATEWAY,
     f"{_CALLBACKS}/CheckCallbackKeys": _GATEWAY,
+    f"{_PASSENGERS}/GetPassengerPayment": _GATEWAY,
+    f"{_PASSENGERS}/WatchPassengerPayment": _GATEWAY,
     f"{_OPERATIONS}/ListCases": _OPERATOR,
     f"{_OPERATIONS}/GetCase": _OPERATOR,
     f"{_OPERATIONS}/TakeCase": _OPERATOR,

@@ -16,7 +16,14 @@ from payment_service.application.collecting.initiate_payment import InitiatePaym
 from payment_service.application.following import consumers as acknowledging
 from payment_service.application.following import read_payments
 from payment_service.application.following.consumers import follow_consumer
-from payment_service.application.following.follow_events import Batch, Start, follow_all, follow_booking, follow_payment
+from payment_service.application.following.follow_events import (
+    Batch,
+    Start,
+    Until,
+    follow_all,
+    follow_booking,
+    follow_payment,
+)
 from payment_service.application.following.read_payments import PaymentReads
 from payment_service.application.privacy.erase_person import Erasing
 from payment_service.application.recording.group_commit import GroupCommit
@@ -28,10 +35,12 @@ from payment_service.application.settling.ask_status import StatusTools
 from payment_service.domain.errors import InvalidRequest
 from payment_service.domain.payment import ShortcodeLimits
 from payment_service.domain.risk import Policy
+from payment_service.domain.views import PaymentView
 from payment_service.rpc import replies, requests
 from payment_service.rpc.calls import Call, Lane, Streaming, Unary
 from payment_service.rpc.cursors import Page, page_token, read_cursor, read_page_token
 from payment_service.rpc.requests import Initiation
+from payment_service.security.status_tokens import status_token
 from payment_service.telemetry import traceparent
 from runtime.callback_tokens import differing_keys
 from runtime.key_rings import KeyRing
@@ -64,7 +73,8 @@ class Core:
     shortcodes: Sequence[ShortcodeLimits]
     refunds_late_money: bool
     """Late money may go back without a person; otherwise no caller may ask for it."""
-    page_keys: KeyRing
+    token_keys: KeyRing
+    """Of page tokens and of status tokens."""
     clock: Callable[[], datetime]
     erasing: Erasing
     risk: Policy
@@ -81,7 +91,7 @@ async def initiate_payment(core: Core, call: Call, message: pb.InitiatePaymentRe
     await _refuse_unless_repeated(core, call, initiation)
     bookmark, until = core.reads.feed.bookmark, _wait_until(core, call)
     answered = await core.initiate(call.caller, initiation.request, initiation.warning, until, traceparent())
-    return replies.initiated(answered, bookmark)
+    return replies.initiated(answered, bookmark, _status_token(core, answered.view))
 
 
 async def retry_payment(core: Core, call: Call, message: pb.RetryPaymentRequest) -> pb.RetryPaymentResponse:
@@ -91,7 +101,7 @@ async def retry_payment(core: Core, call: Call, message: pb.RetryPaymentRequest)
     answered = await retrying.retry_payment(
         core.initiate, core.shortcodes, core.clock(), call.caller, retry, warning, until, traceparent()
     )
-    return replies.retried(answered, bookmark)
+    return replies.retried(answered, bookmark, _status_token(core, answered.view))
 
 
 async def cancel_payment(core: Core, call: Call, message: pb.CancelPaymentRequest) -> pb.CancelPaymentResponse:
@@ -112,7 +122,8 @@ async def refund_payment(core: Core, call: Call, message: pb.RefundPaymentReques
 
 async def get_payment(core: Core, call: Call, message: pb.GetPaymentRequest) -> pb.GetPaymentResponse:
     """GetPayment."""
-    return replies.found(*await read_payments.get_payment(core.reads, call.sees, requests.parse_target(message)))
+    view, bookmark = await read_payments.get_payment(core.reads, call.sees, requests.parse_target(message))
+    return replies.found(view, bookmark, _status_token(core, view))
 
 
 async def list_payments(core: Core, call: Call, message: pb.ListPaymentsRequest) -> pb.ListPaymentsResponse:
@@ -121,11 +132,11 @@ async def list_payments(core: Core, call: Call, message: pb.ListPaymentsRequest)
     filters = f"{call.caller} {wanted!r}".encode()
     before, bookmark = None, core.reads.feed.bookmark
     if message.page_token:
-        asked = read_page_token(message.page_token, filters, core.page_keys)
+        asked = read_page_token(message.page_token, filters, core.token_keys)
         before, bookmark = asked.before, asked.bookmark
     page = await read_payments.list_payments(core.reads, call.sees, wanted, before, page_size)
     last = page.payments[-1].payment_id if page.more else None
-    token = page_token(Page(last, bookmark), filters, core.page_keys) if last else ""
+    token = page_token(Page(last, bookmark), filters, core.token_keys) if last else ""
     return replies.listed(page.payments, token, bookmark)
 
 
@@ -134,7 +145,8 @@ def watch_payment(core: Core, call: Call, message: pb.WatchPaymentRequest) -> As
     watched = requests.parse_watch(message)
     after = read_cursor(message.cursor) if message.cursor else None
     if isinstance(watched, UUID):
-        return follow_payment(core.reads, call.sees, watched, after, message.follow, core.heartbeat_seconds)
+        until = Until.CERTAIN if message.follow else Until.ENDED
+        return follow_payment(core.reads, call.sees, watched, after, until, core.heartbeat_seconds)
     return follow_booking(core.reads, call.sees, watched, after, core.heartbeat_seconds)
 
 
@@ -175,6 +187,10 @@ async def check_callback_keys(
         await tell_of_gateway(core.reads.engine, message.process, checks)
     differing = differing_keys(core.callbacks.keys, checks)
     return callback_pb.CheckCallbackKeysResponse(differing_key_ids=differing)
+
+
+def _status_token(core: Core, view: PaymentView) -> str:
+    return status_token(core.token_keys, view.payment_id, core.clock())
 
 
 def _wait_until(core: Core, call: Call) -> float:

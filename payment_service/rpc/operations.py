@@ -31,7 +31,7 @@ async def list_cases(core: Core, _call: Call, message: pb.ListCasesRequest) -> p
     """ListCases."""
     wanted, page_size = requests.parse_case_list(message, core.clock())
     filters = f"cases {message.kind} {message.owner} {message.booking_id} {message.overdue}".encode()
-    after = read_page_token(message.page_token, filters, core.page_keys).before if message.page_token else None
+    after = read_page_token(message.page_token, filters, core.token_keys).before if message.page_token else None
     page = await showing.list_cases(core.reads, wanted, after, page_size)
     last = page.cases[-1].case_id if page.more else None
     return replies.cases_listed(page.cases, _next_page(core, last, filters))
@@ -59,7 +59,7 @@ async def find_payments(core: Core, _call: Call, message: pb.FindPaymentsRequest
     """FindPayments."""
     wanted, page_size = requests.parse_search(message, core.reads.sealer)
     filters = f"payments {wanted!r}".encode()
-    before = read_page_token(message.page_token, filters, core.page_keys).before if message.page_token else None
+    before = read_page_token(message.page_token, filters, core.token_keys).before if message.page_token else None
     found = await finding.find_payments(core.reads, wanted, before, page_size)
     last = found.payments[-1].payment_id if found.more else None
     return replies.payments_found(found, _next_page(core, last, filters))
@@ -95,7 +95,7 @@ async def get_float(core: Core, _call: Call, message: pb.GetFloatRequest) -> pb.
 async def list_approvals(core: Core, _call: Call, message: pb.ListApprovalsRequest) -> pb.ListApprovalsResponse:
     """ListApprovals."""
     page_size = requests.parse_approval_list(message)
-    after = read_page_token(message.page_token, b"approvals", core.page_keys).before if message.page_token else None
+    after = read_page_token(message.page_token, b"approvals", core.token_keys).before if message.page_token else None
     page = await showing_approvals.list_approvals(core.reads, after, page_size)
     last = page.approvals[-1].approval_id if page.more else None
     return approval_replies.approvals_listed(page.approvals, _next_page(core, last, b"approvals"))
@@ -152,7 +152,7 @@ async def export_person(core: Core, call: Call, message: pb.ExportPersonRequest)
     """ExportPerson."""
     asked = requests.parse_export(message, core.reads.sealer, call.caller)
     filters = f"export {asked.whose!r}".encode()
-    before = read_page_token(message.page_token, filters, core.page_keys).before if message.page_token else None
+    before = read_page_token(message.page_token, filters, core.token_keys).before if message.page_token else None
     page = await exporting.export_person(core.reads, asked, before)
     return privacy_replies.exported(page, _next_page(core, page.next_before, filters))
 
@@ -166,7 +166,7 @@ async def erase_person(core: Core, call: Call, message: pb.ErasePersonRequest) -
 def _next_page(core: Core, last: UUID | None, filters: bytes) -> str:
     if last is None:
         return ""
-    return page_token(Page(last, core.reads.feed.bookmark), filters, core.page_keys)
+    return page_token(Page(last, core.reads.feed.bookmark), filters, core.token_keys)
 
 
 OPERATIONS: Final[Mapping[str, Unary]] = {

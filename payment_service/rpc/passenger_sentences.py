@@ -65,6 +65,10 @@ SENTENCES: Final[Mapping[str, Sentence | None]] = {
         "This phone gets no M-Pesa requests from us. Please pay in another way.",
         "Simu hii haipokei maombi ya M-Pesa kutoka kwetu. Tafadhali lipa kwa njia nyingine.",
     ),
+    "STATUS_TOKEN_REFUSED": Sentence(
+        "This page is out of date. Please open your booking again to see your payment.",
+        "Ukurasa huu umepitwa na wakati. Tafadhali fungua tena safari yako uone malipo yako.",
+    ),
     # Met by programs and by operators, never while a passenger waits.
     "CURSOR_INVALID": None,
     "LOG_DIVERGED": None,

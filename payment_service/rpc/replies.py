@@ -98,7 +98,7 @@ def event_message(event: EventView, bookmark: Bookmark) -> payment_pb2.PaymentEv
     """An event; `bookmark` is any of the same reader."""
     view = event.payment
     message = payment_pb2.PaymentEvent(
-        event_id=f"{view.payment_id}-{view.version}",
+        event_id=event_id(view),
         cursor=cursor_text(bookmark.after(event.position, event.tag)),
         type=_EVENT_TYPE[event.event_type],
         payment=payment_message(view),
@@ -109,17 +109,28 @@ def event_message(event: EventView, bookmark: Bookmark) -> payment_pb2.PaymentEv
     return message
 
 
-def initiated(answered: Answered, bookmark: Bookmark) -> payment_service_pb2.InitiatePaymentResponse:
+def event_id(view: PaymentView) -> str:
+    """Names the change that made the payment what it is."""
+    return f"{view.payment_id}-{view.version}"
+
+
+def initiated(answered: Answered, bookmark: Bookmark, token: str) -> payment_service_pb2.InitiatePaymentResponse:
     """The answer to InitiatePayment."""
     return payment_service_pb2.InitiatePaymentResponse(
-        payment=payment_message(answered.view), cursor=cursor_text(bookmark), replayed=answered.replayed
+        payment=payment_message(answered.view),
+        cursor=cursor_text(bookmark),
+        replayed=answered.replayed,
+        status_token=token,
     )
 
 
-def retried(answered: Answered, bookmark: Bookmark) -> payment_service_pb2.RetryPaymentResponse:
+def retried(answered: Answered, bookmark: Bookmark, token: str) -> payment_service_pb2.RetryPaymentResponse:
     """The answer to RetryPayment."""
     return payment_service_pb2.RetryPaymentResponse(
-        payment=payment_message(answered.view), cursor=cursor_text(bookmark), replayed=answered.replayed
+        payment=payment_message(answered.view),
+        cursor=cursor_text(bookmark),
+        replayed=answered.replayed,
+        status_token=token,
     )
 
 
@@ -137,9 +148,11 @@ def refunded(answered: Answered, bookmark: Bookmark) -> payment_service_pb2.Refu
     )
 
 
-def found(view: PaymentView, bookmark: Bookmark) -> payment_service_pb2.GetPaymentResponse:
+def found(view: PaymentView, bookmark: Bookmark, token: str) -> payment_service_pb2.GetPaymentResponse:
     """The answer to GetPayment."""
-    return payment_service_pb2.GetPaymentResponse(payment=payment_message(view), cursor=cursor_text(bookmark))
+    return payment_service_pb2.GetPaymentResponse(
+        payment=payment_message(view), cursor=cursor_text(bookmark), status_token=token
+    )
 
 
 def listed(

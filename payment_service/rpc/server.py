@@ -14,12 +14,13 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health
 from grpc_health.v1.health_pb2 import HealthCheckResponse
-from mpesa_payments.v1 import callback_service_pb2, operations_service_pb2, payment_service_pb2
+from mpesa_payments.v1 import callback_service_pb2, operations_service_pb2, passenger_service_pb2, payment_service_pb2
 
 from payment_service.rpc.calls import Gate, Limits, Streaming, Unary, streaming_handler, unary_handler
 from payment_service.rpc.identity import Door, check_address, check_rules
 from payment_service.rpc.methods import METHODS, Core
 from payment_service.rpc.operations import OPERATIONS
+from payment_service.rpc.passengers import PASSENGERS
 from payment_service.rpc.probes import PROBES, probe_handlers
 from runtime.grpc_options import SERVER_OPTIONS
 from runtime.serving import Address, AddressTaken, StartRefused
@@ -28,7 +29,8 @@ from runtime.tls import server_credentials
 _PAYMENTS: Final[ServiceDescriptor] = payment_service_pb2.DESCRIPTOR.services_by_name["PaymentService"]
 _CALLBACKS: Final[ServiceDescriptor] = callback_service_pb2.DESCRIPTOR.services_by_name["CallbackService"]
 _OPERATIONS: Final[ServiceDescriptor] = operations_service_pb2.DESCRIPTOR.services_by_name["OperationsService"]
-SERVICES: Final = (_PAYMENTS, _CALLBACKS, _OPERATIONS)
+_PASSENGERS: Final[ServiceDescriptor] = passenger_service_pb2.DESCRIPTOR.services_by_name["PassengerService"]
+SERVICES: Final = (_PAYMENTS, _CALLBACKS, _OPERATIONS, _PASSENGERS)
 
 # A burst of new streams waits here until the loop takes them. By default gRPC begins to cancel at 1,000, and refused
 # 44 % of a burst of 10,000.
@@ -81,8 +83,8 @@ class RpcServer:
         It is advice: a call that comes all the same is answered as ever.
         """
         ready = {"": payments, _PAYMENTS.full_name: payments, _CALLBACKS.full_name: callbacks}
-        # Operators need Safaricom as little as callbacks do.
-        ready[_OPERATIONS.full_name] = callbacks
+        # Operators and passengers need Safaricom as little as callbacks do.
+        ready[_OPERATIONS.full_name] = ready[_PASSENGERS.full_name] = callbacks
         for name, is_ready in ready.items():
             await self.health.set(name, HealthCheckResponse.SERVING if is_ready else HealthCheckResponse.NOT_SERVING)
 
@@ -113,10 +115,10 @@ async def serving(
 def _handlers(service: ServiceDescriptor, core: Core, gate: Gate) -> grpc.GenericRpcHandler[bytes, bytes]:
     names = {method.name: f"{service.full_name}/{method.name}" for method in service.methods}
     check_rules(names.values())
-    answered: Mapping[str, Unary | Streaming] = {**METHODS, **OPERATIONS}
+    answered: Mapping[str, Unary | Streaming] = {**METHODS, **OPERATIONS, **PASSENGERS}
     missing = [name for name in names.values() if name not in answered]
     if missing:
-        raise MethodMissing(f"Nothing answers {', '.join(missing)}: add it to rpc/methods.py or rpc/operations.py.")
+        raise MethodMissing(f"Nothing answers {', '.join(missing)}: add it to the table of its service in rpc/.")
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
     for method in service.methods:
         request_class = GetMessageClass(method.input_type)

@@ -349,6 +349,13 @@ async def place_exists(connection: AsyncConnection, position: int, tag: bytes) -
     return bool(await connection.scalar(select(held)))
 
 
+async def place_of_version(connection: AsyncConnection, payment_id: UUID, version: int) -> Place | None:
+    """The place of the event that made this version of a payment."""
+    made = select(_e.position, _e.tag).where(_e.payment_id == payment_id, _e.version == version)
+    row = (await connection.execute(made)).one_or_none()
+    return Place._make(row) if row else None
+
+
 async def place_further_on(connection: AsyncConnection, after: int, upto: int, events_most: int) -> Place | None:
     """The place `events_most` events further on in the whole log; None if `upto` comes first."""
     within = select(_e.position, _e.tag).where(_e.position > after, _e.position < upto)

@@ -46,16 +46,23 @@ def request_bytes(method: str, path: str, body: bytes = b"", *headers: str) -> b
 @contextlib.asynccontextmanager
 async def gateway(core_address: str, **settings: object) -> AsyncIterator[str]:
     """A gateway in this process; yields its address."""
+    async with gateway_with(KEYS, core_address, **settings) as address:
+        yield address
+
+
+@contextlib.asynccontextmanager
+async def gateway_with(keys: CallbackKeys, core_address: str, /, **settings: object) -> AsyncIterator[str]:
+    """The same with other callback keys, those of a core that judges the tokens too."""
     with tempfile.TemporaryDirectory() as folder:
         values = {
             "listen_address": "127.0.0.1:0",
             "core_address": core_address,
             "plaintext": "core_ca_file" not in settings,
-            "callback_keys_file": write_ring(Path(folder) / "callback-keys.json", KEYS),
+            "callback_keys_file": write_ring(Path(folder) / "callback-keys.json", keys),
         }
         # A ring of its own: the gateway follows the file.
-        keys = CallbackKeys(KEYS.current_id, KEYS.keys)
-        async with run_gateway(GatewaySettings.load(**values | settings), keys) as address:
+        ring = CallbackKeys(keys.current_id, keys.keys)
+        async with run_gateway(GatewaySettings.load(**values | settings), ring) as address:
             yield str(address)
 
 

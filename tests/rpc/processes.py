@@ -155,7 +155,7 @@ async def running_process(
             questions=None,
             shortcodes=SHORTCODES,
             refunds_late_money=automatic_refunds is not None and automatic_refunds.amount_max > 0,
-            page_keys=writers.keys.fingerprint,
+            token_keys=writers.keys.fingerprint,
             clock=clock,
             erasing=Erasing(reads, writers.keys.fingerprint),
             risk=risk or {},

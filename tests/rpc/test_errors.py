@@ -46,6 +46,7 @@ from payment_service.domain.errors import (
     RiskRefused,
     SecondPersonNeeded,
     ShuttingDown,
+    StatusTokenRefused,
     StoreUnavailable,
     Violation,
 )
@@ -104,6 +105,7 @@ EVERY_ERROR: list[tuple[Exception, str, grpc.StatusCode]] = [
         grpc.StatusCode.FAILED_PRECONDITION,
     ),
     (BookingBarred(Bar.UNDER_REVIEW, a_payment()), "BOOKING_UNDER_REVIEW", grpc.StatusCode.FAILED_PRECONDITION),
+    (StatusTokenRefused(), "STATUS_TOKEN_REFUSED", grpc.StatusCode.UNAUTHENTICATED),
     (CancelTooLate(a_payment(state=State.SENDING)), "CANCEL_TOO_LATE", grpc.StatusCode.FAILED_PRECONDITION),
     (RiskRefused(Rule.PHONE_UNPAID, NOW), "TOO_MANY_PROMPTS", grpc.StatusCode.RESOURCE_EXHAUSTED),
     (RiskRefused(Rule.PHONE_BLOCKED, None), "PHONE_BLOCKED", grpc.StatusCode.FAILED_PRECONDITION),

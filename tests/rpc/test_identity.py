@@ -171,13 +171,15 @@ async def test_a_caller_uses_the_methods_of_its_party_and_no_other(secured: Secu
             assert allowed is (Party[caller.upper()] in RULES[method]), (method, error)
 
 
-def test_what_writes_is_for_the_caller_itself_and_only_the_gateway_submits_callbacks() -> None:
+def test_what_writes_is_for_the_caller_itself_and_only_the_gateway_speaks_for_safaricom_and_passengers() -> None:
     verbs = ("InitiatePayment", "RetryPayment", "CancelPayment", "RefundPayment")
     for verb in verbs:
         assert RULES[f"mpesa_payments.v1.PaymentService/{verb}"] == {Party.BOOKING: Sees.OWN}
     assert all(rule[Party.BOOKING] is Sees.OWN for name, rule in RULES.items() if "PaymentService" in name)
     gateways = {name for name, rule in RULES.items() if Party.GATEWAY in rule and "grpc." not in name}
-    assert {name.rpartition("/")[2] for name in gateways} == {"SubmitCallbacks", "CheckCallbackKeys"}
+    speaks_for_others = {"SubmitCallbacks", "CheckCallbackKeys", "GetPassengerPayment", "WatchPassengerPayment"}
+    assert {name.rpartition("/")[2] for name in gateways} == speaks_for_others
+    assert all(set(RULES[name]) == {Party.GATEWAY} for name in gateways)
 
 
 async def test_every_caller_hears_of_the_services_health(secured: Secured) -> None:

@@ -43,7 +43,7 @@ from tests.rpc.answers import refusal_of, refused
 from tests.rpc.processes import Process, running_process
 from tests.rpc.test_methods import a_message
 
-PAYMENTS, CALLBACKS, OPERATIONS = (service.full_name for service in SERVICES)
+PAYMENTS, CALLBACKS, OPERATIONS, PASSENGERS = (service.full_name for service in SERVICES)
 LATEST = pb.WatchPaymentsRequest.POSITION_LATEST
 
 
@@ -97,8 +97,8 @@ async def test_health_is_told_for_the_whole_and_for_each_service(process: Proces
     for service in ("", *(service.full_name for service in SERVICES)):
         assert await health_of(process, service) == serving_status
     await process.server.set_ready(callbacks=True, payments=False)
-    told = [await health_of(process, service) for service in ("", PAYMENTS, CALLBACKS, OPERATIONS)]
-    assert told == [not_serving, not_serving, serving_status, serving_status]
+    told = [await health_of(process, service) for service in ("", PAYMENTS, CALLBACKS, OPERATIONS, PASSENGERS)]
+    assert told == [not_serving, not_serving, *[serving_status] * 3]
 
 
 async def test_reflection_names_the_services(process: Process) -> None:

@@ -57,6 +57,7 @@ ROTATION = "tests/application/rekeying/test_rotation.py"
 IDENTITY = "tests/rpc/test_identity.py"
 CALLER_LIMITS = "tests/rpc/test_caller_limits.py"
 CORE_CHANNEL = "tests/callback_gateway/test_core_channel.py"
+PASSENGERS = "tests/callback_gateway/test_passengers.py"
 RISK = "tests/domain/test_risk.py"
 CONSUMING = "tests/payment_client/test_consuming.py"
 CURSOR_STORES = "tests/payment_client/test_cursor_stores.py"
@@ -312,6 +313,50 @@ FAULTS = (
         "    outcome = Outcome.NOT_STORED\n    if pending is not None:",
         "    outcome = Outcome.STORED\n    if pending is None:",
         ("tests/callback_gateway/test_callbacks.py::test_no_answer_comes_before_the_core_has_stored_the_callback",),
+    ),
+    Fault(
+        "a status token opens every payment",
+        "payment_service/security/status_tokens.py",
+        "MAC_LABEL + payment_id.bytes + end",
+        "MAC_LABEL + end",
+        ("tests/rpc/test_status_tokens.py::test_a_token_opens_its_own_payment_until_its_end",),
+    ),
+    Fault(
+        "a status token never ends",
+        "payment_service/security/status_tokens.py",
+        "    if now >= datetime.fromtimestamp(int(parts[1], 16), UTC):\n        raise StatusTokenRefused\n",
+        "",
+        ("tests/rpc/test_status_tokens.py::test_a_token_opens_its_own_payment_until_its_end",),
+    ),
+    Fault(
+        "the place of a browser that has left is kept",
+        "callback_gateway/connections.py",
+        "            self.when_lost()\n",
+        "            pass\n",
+        (f"{PASSENGERS}::test_a_browser_that_leaves_gives_its_place_back_at_once",),
+        hangs_after=60,
+    ),
+    Fault(
+        "browsers take the places of callbacks",
+        "callback_gateway/app.py",
+        "min(settings.passenger_streams_max, settings.connections_max // 2)",
+        "settings.passenger_streams_max",
+        (f"{PASSENGERS}::test_callbacks_find_their_place_beside_as_many_streams_as_there_may_be",),
+    ),
+    Fault(
+        "a browser that comes back misses what happened meanwhile",
+        "payment_service/application/following/follow_for_passenger.py",
+        "    after = await _place_of(using, payment_id, seen_version) if seen_version else None",
+        "    after = None",
+        (f"{PASSENGERS}::test_a_browser_that_comes_back_gets_what_it_has_missed_once",),
+        hangs_after=60,
+    ),
+    Fault(
+        "any page may read a passenger's payment",
+        "callback_gateway/passengers.py",
+        "if origin in passengers.origins else {}",
+        "if origin else {}",
+        (f"{PASSENGERS}::test_pages_of_listed_origins_may_ask_and_others_may_not_read",),
     ),
     Fault(
         "the gateway says 200 before a callback is in the spool",

@@ -174,6 +174,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND. There is no such approval.
     Sample: {"reason": "APPROVAL_NOT_FOUND", "domain": "mpesa-payments"}
     """
+    ERROR_REASON_STATUS_TOKEN_REFUSED: _ErrorReason.ValueType  # 48
+    """UNAUTHENTICATED. The status token is damaged, has expired, or is not of this
+    payment. Nothing says which. Ask the booking service for a new one.
+    Sample: {"reason": "STATUS_TOKEN_REFUSED", "domain": "mpesa-payments"}
+    """
     ERROR_REASON_APPROVAL_DECIDED: _ErrorReason.ValueType  # 31
     """FAILED_PRECONDITION. What waited for a second person does not wait any more;
     metadata "how" (APPROVED, REFUSED, WITHDRAWN or OVERTAKEN) and "by" (the name
@@ -406,6 +411,11 @@ Sample: {"reason": "RESOLUTION_REFUSED", "domain": "mpesa-payments",
 ERROR_REASON_APPROVAL_NOT_FOUND: ErrorReason.ValueType  # 30
 """NOT_FOUND. There is no such approval.
 Sample: {"reason": "APPROVAL_NOT_FOUND", "domain": "mpesa-payments"}
+"""
+ERROR_REASON_STATUS_TOKEN_REFUSED: ErrorReason.ValueType  # 48
+"""UNAUTHENTICATED. The status token is damaged, has expired, or is not of this
+payment. Nothing says which. Ask the booking service for a new one.
+Sample: {"reason": "STATUS_TOKEN_REFUSED", "domain": "mpesa-payments"}
 """
 ERROR_REASON_APPROVAL_DECIDED: ErrorReason.ValueType  # 31
 """FAILED_PRECONDITION. What waited for a second person does not wait any more;

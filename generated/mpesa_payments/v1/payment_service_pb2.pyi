@@ -142,10 +142,15 @@ class InitiatePaymentResponse(_message.Message):
     PAYMENT_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
+    STATUS_TOKEN_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
     """Position to watch from; events after it may already be in `payment`."""
     replayed: _builtins.bool
     """True when an earlier call with the same request id made this payment."""
+    status_token: _builtins.str
+    """Lets the passenger's browser see this payment, and nothing else, at the edge
+    for 24 hours. Give it to that passenger's page only, and put it in no log.
+    """
     @_builtins.property
     def payment(self) -> _payment_pb2.Payment:
         """The payment as it stands."""
@@ -156,10 +161,11 @@ class InitiatePaymentResponse(_message.Message):
         payment: _payment_pb2.Payment | None = ...,
         cursor: _builtins.str = ...,
         replayed: _builtins.bool = ...,
+        status_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "payment", b"payment", "replayed", b"replayed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "payment", b"payment", "replayed", b"replayed", "status_token", b"status_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -210,10 +216,15 @@ class RetryPaymentResponse(_message.Message):
     PAYMENT_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
+    STATUS_TOKEN_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
     """Position to watch from; events after it may already be in `payment`."""
     replayed: _builtins.bool
     """True when an earlier call with the same request id made this payment."""
+    status_token: _builtins.str
+    """Lets the passenger's browser see this payment, and nothing else, at the edge
+    for 24 hours. Give it to that passenger's page only, and put it in no log.
+    """
     @_builtins.property
     def payment(self) -> _payment_pb2.Payment:
         """The new payment as it stands, after the same wait as InitiatePayment."""
@@ -224,10 +235,11 @@ class RetryPaymentResponse(_message.Message):
         payment: _payment_pb2.Payment | None = ...,
         cursor: _builtins.str = ...,
         replayed: _builtins.bool = ...,
+        status_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "payment", b"payment", "replayed", b"replayed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "payment", b"payment", "replayed", b"replayed", "status_token", b"status_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -403,8 +415,13 @@ class GetPaymentResponse(_message.Message):
 
     PAYMENT_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
+    STATUS_TOKEN_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
     """Position to watch from; events after it may already be in `payment`."""
+    status_token: _builtins.str
+    """Lets the passenger's browser see this payment, and nothing else, at the edge
+    for 24 hours. Give it to that passenger's page only, and put it in no log.
+    """
     @_builtins.property
     def payment(self) -> _payment_pb2.Payment:
         """The payment."""
@@ -414,10 +431,11 @@ class GetPaymentResponse(_message.Message):
         *,
         payment: _payment_pb2.Payment | None = ...,
         cursor: _builtins.str = ...,
+        status_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "payment", b"payment"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "payment", b"payment", "status_token", b"status_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

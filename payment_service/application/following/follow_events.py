@@ -51,6 +51,17 @@ class Start(StrEnum):
     LATEST = "LATEST"
 
 
+class Until(StrEnum):
+    """When the watch of one payment ends by itself."""
+
+    ENDED = "ENDED"
+    """After the first status outside PENDING and PROCESSING."""
+    CERTAIN = "CERTAIN"
+    """Once it is proven whether money moved."""
+    STOPPED = "STOPPED"
+    """Never: whoever watches stops it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """One message of a watch: a snapshot, some events, or neither. Resume from `bookmark`."""
@@ -66,25 +77,25 @@ async def follow_payment(
     caller: str | None,
     payment_id: UUID,
     after: Bookmark | None,
-    until_certain: bool,
+    until: Until,
     heartbeat: float,
 ) -> AsyncGenerator[Batch]:
-    """One payment, until it has ended. `heartbeat` is the longest silence, in seconds."""
+    """One payment. `heartbeat` is the longest silence, in seconds."""
     with using.feed.subscribe(PaymentTopic(payment_id)) as subscription:
         payment, before_read = await get_payment(using, caller, payment_id)
         if after is None:
             yield Batch((), before_read, snapshot=[payment])
-            if _over(payment, until_certain):
+            if _over(payment, until):
                 return
         else:
             await check_bookmark(using, after)
             subscription.fall_behind()
         scope = EventScope(caller, payment_id=payment_id)
         # What a watch that resumes after the end has to wait for: nothing.
-        over_before = after is not None and _over(payment, until_certain)
+        over_before = after is not None and _over(payment, until)
         async with aclosing(_follow(using, subscription, scope, after or before_read, heartbeat)) as batches:
             async for batch in batches:
-                last = next((event for event in batch.events if _over(event.payment, until_certain)), None)
+                last = next((event for event in batch.events if _over(event.payment, until)), None)
                 if last is not None:
                     events = [event for event in batch.events if event.position <= last.position]
                     yield Batch(events, _bookmark_of(last, batch.bookmark), caught_up=True)
@@ -213,9 +224,17 @@ async def _history(using: PaymentReads, scope: EventScope, after: Bookmark, targ
                 yield Batch((), place)
 
 
-def _over(payment: PaymentView, until_certain: bool) -> bool:
+def _over(payment: PaymentView, until: Until) -> bool:
     """Whether a watch of this payment has come to its end: the booking knows what to do, and so does the caller."""
-    ended = payment.outcome_certain if until_certain else payment.status not in (Status.PENDING, Status.PROCESSING)
+    match until:
+        case Until.ENDED:
+            ended = payment.status not in (Status.PENDING, Status.PROCESSING)
+        case Until.CERTAIN:
+            ended = payment.outcome_certain
+        case Until.STOPPED:
+            ended = False
+        case _:
+            assert_never(until)
     return ended and payment.booking_action is not BookingAction.WAIT
 
 
