@@ -53,13 +53,14 @@ from payment_service.production import check_door_for_production
 from payment_service.readiness import reporting_readiness
 from payment_service.rpc.calls import Limits
 from payment_service.rpc.identity import PLAINTEXT, Door, load_callers
+from payment_service.rpc.json_listener import json_listening
 from payment_service.rpc.methods import Core
-from payment_service.rpc.server import serving
+from payment_service.rpc.server import RpcServer, serving
 from payment_service.schedule import periodic_steps, run_every
 from payment_service.security.sealing import Sealer
 from payment_service.store.engines import connect_feed, connect_writer, read_engine
 from runtime.followed_keys import LOOK_SECONDS as KEYS_SECONDS
-from runtime.serving import raise_descriptor_limit, stop_requested, write_ready_file
+from runtime.serving import Address, raise_descriptor_limit, stop_requested, write_ready_file
 from runtime.tls import FollowedFiles, TlsSettingsMissing, read_tls
 
 FEED_START_SECONDS = 30.0
@@ -134,13 +135,15 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
                 limits=Limits(streams=settings.watchers_max),
                 drain_seconds=settings.drain_s,
             ) as server,
+            _listening_for_json(settings, parts.core, server) as json_address,
             reporting_readiness(server, parts.core.reads.feed, parts.first_token, engine, clock),
         ):
             # Callbacks are taken meanwhile: they wait for no token.
             await prove_credentials(parts.first_token, settings.daraja_base_url)
             async with asking_until_had(parts.first_token):
                 problem = parts.first_token.problem
-                write_ready_file(ready_file, {"address": str(server.address), "not_ready_for_payments": problem})
+                listening = {"address": str(server.address), "json_address": json_address and str(json_address)}
+                write_ready_file(ready_file, {**listening, "not_ready_for_payments": problem})
                 _log.info("payment service serves", address=str(server.address), not_ready_for_payments=problem)
                 await stop.wait()
                 _log.info("payment service drains")
@@ -148,6 +151,19 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
         await engine.dispose()
         await readers.dispose()
     _log.info("payment service stopped")
+
+
+@contextlib.asynccontextmanager
+async def _listening_for_json(
+    settings: PaymentSettings, core: Core, server: RpcServer
+) -> AsyncIterator[Address | None]:
+    """Payments as JSON, where the settings name an address."""
+    if settings.json_address is None:
+        yield None
+        return
+    listener = json_listening(core, server.gate, settings.json_address, setting="PAYMENTS_JSON_ADDRESS")
+    async with listener as address:
+        yield address
 
 
 def load_door(settings: PaymentSettings) -> Door:

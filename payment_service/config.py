@@ -151,6 +151,9 @@ class PaymentSettings(TimedSettings, KeySettings, AuditSettings, RiskSettings, R
     grpc_address: AddressSetting = Field(
         default=Address("127.0.0.1", 50051), description="HOST:PORT to serve gRPC on; port 0 picks a free one"
     )
+    json_address: AddressSetting | None = Field(
+        default=None, description="HOST:PORT to take payments as JSON on, apart from gRPC; empty: none are taken"
+    )
     tls_certificate_file: FileSetting = Field(
         default=None,
         description="PEM file of the service's certificate, and of those between it and its authority",

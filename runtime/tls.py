@@ -4,6 +4,7 @@ Decides which files can be used, and that a server takes new ones as soon as the
 offered what the files hold at that moment. Who may do what is for the server's own table to say.
 """
 
+import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -168,6 +169,18 @@ def server_credentials(followed: FollowedFiles) -> grpc.ServerCredentials:
         before_each_handshake,  # type: ignore[arg-type]  # None means "no change"
         require_client_authentication=True,
     )
+
+
+def server_context(files: TlsFiles) -> ssl.SSLContext:
+    """For an HTTP server that takes no client without a certificate; it offers what the files hold now."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    # A resumed session would not be looked at again.
+    context.num_tickets = 0
+    context.load_cert_chain(files.certificate.path, files.key.path)
+    context.load_verify_locations(cafile=files.authority.path)
+    return context
 
 
 def open_channel(

@@ -185,11 +185,15 @@ class Door:
 
     def allowed(self, method: str, context: Context) -> Allowed:
         """Whoever makes this call, or CallerNotAllowed."""
+        return self.allowed_on(method, context.auth_context() if self.certificate is not None else {})
+
+    def allowed_on(self, method: str, connection: AuthContext) -> Allowed:
+        """Whoever is at the other end of a connection, if it may use the method; else CallerNotAllowed."""
         if self.certificate is None:
             return allowed(method, DEVELOPMENT)
         now = self.now()
         try:
-            return allowed(method, caller_named_by(context.auth_context(), self.callers, now))
+            return allowed(method, caller_named_by(connection, self.callers, now))
         except CallerNotAllowed as refusal:
             self.refusals.tell(method, refusal, now)
             raise

@@ -343,6 +343,12 @@ async def request_id_known(connection: AsyncConnection, caller: str, request_id:
     return bool(await connection.scalar(select(made)))
 
 
+async def request_id_of(connection: AsyncConnection, caller: str, payment_id: UUID) -> str:
+    """The request id of a payment that is there."""
+    of_payment = select(_p.request_id).where(_p.payment_id == payment_id, _p.caller == caller)
+    return str((await connection.execute(of_payment)).scalar_one())
+
+
 async def place_exists(connection: AsyncConnection, position: int, tag: bytes) -> bool:
     """Whether the log holds this very event."""
     held = exists().where(_e.position == position, _e.tag == tag)

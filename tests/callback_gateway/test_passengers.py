@@ -12,10 +12,12 @@ from aiohttp import ClientResponse, ClientSession
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from structlog.testing import capture_logs
 
+from callback_gateway.passengers import PASSENGER_PATH
 from payment_service.domain.payment import STATUS_OF, Payment
 from payment_service.security.status_tokens import STATUS_TOKEN_LIFE, status_token
 from runtime.callback_tokens import callback_path
 from runtime.serving import Address, parse_address
+from tests import openapi
 from tests.callback_gateway.edges import eventually, gateway, gateway_with, new_reference
 from tests.callback_gateway.recording_core import RecordingCore
 from tests.databases import Database
@@ -190,6 +192,22 @@ async def test_a_last_event_id_that_means_nothing_begins_with_the_payment_as_it_
     async with browser.get(path, headers={"Last-Event-ID": last}) as stream:
         _, told = await next_event(stream)
     assert (told["payment_id"], told["version"]) == (str(payment.payment_id), payment.version)
+
+
+async def test_openapi_says_what_the_edge_serves(process: Process, browser: ClientSession) -> None:
+    payment = await process.tell(await process.create(), *sent(1), paid("TKA1B2C3D4"))
+    token = await token_of(process, payment)
+    served = {path for path in openapi.paths() if PASSENGER_PATH.fullmatch(path.format(payment_id=uuid4()))}
+    assert served == {"/api/v1/payments/{payment_id}/status", "/api/v1/payments/{payment_id}/events"}
+    status, events = (openapi.operation("get", path) for path in sorted(served, reverse=True))
+    for given, expected in ((token, 200), ("0" * 40, 401)):
+        async with browser.get(status_path(payment.payment_id), headers=bearer(given)) as reply:
+            assert reply.status == expected
+            openapi.check(openapi.schema_of(status, expected), await reply.json())
+    async with browser.get(events_path(payment.payment_id, token)) as stream:
+        assert stream.content_type in events["responses"]["200"]["content"]
+        _, told = await next_event(stream)
+    openapi.check(openapi.schema_of(status, 200), told)
 
 
 async def test_callbacks_find_their_place_beside_as_many_streams_as_there_may_be(process: Process) -> None:

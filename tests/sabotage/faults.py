@@ -329,6 +329,27 @@ FAULTS = (
         ("tests/rpc/test_status_tokens.py::test_a_token_opens_its_own_payment_until_its_end",),
     ),
     Fault(
+        "cents are cut off an amount in JSON",
+        "payment_service/rpc/json_requests.py",
+        "nanos=int(parts) or (1 if parts else 0)",
+        "nanos=0",
+        ("tests/rpc/test_json_listener.py::test_an_amount_that_is_not_whole_shillings_is_refused",),
+    ),
+    Fault(
+        "a second click without a key is refused",
+        "payment_service/rpc/json_listener.py",
+        "        if not (repeats_by_content and",
+        "        if (repeats_by_content and",
+        ("tests/rpc/test_json_listener.py::test_without_a_key_a_live_identical_payment_is_answered",),
+    ),
+    Fault(
+        "payments are taken as JSON from whoever shows no certificate",
+        "runtime/tls.py",
+        "    context.verify_mode = ssl.CERT_REQUIRED\n",
+        "    context.verify_mode = ssl.CERT_OPTIONAL\n",
+        ("tests/rpc/test_json_listener.py::test_nobody_is_answered_without_a_certificate_or_in_plaintext",),
+    ),
+    Fault(
         "the place of a browser that has left is kept",
         "callback_gateway/connections.py",
         "            self.when_lost()\n",

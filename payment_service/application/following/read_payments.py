@@ -122,6 +122,12 @@ async def request_id_known(using: PaymentReads, caller: str, request_id: str) ->
         return await reads.request_id_known(connection, caller, request_id)
 
 
+async def request_id_of(using: PaymentReads, caller: str, payment_id: UUID) -> str:
+    """The request id that has made a payment of the caller's."""
+    async with reading(using) as connection:
+        return await reads.request_id_of(connection, caller, payment_id)
+
+
 async def check_bookmark(using: PaymentReads, bookmark: Bookmark) -> None:
     """Raise LogDiverged unless this log holds the bookmark's event."""
     if bookmark.log_id != using.feed.bookmark.log_id:

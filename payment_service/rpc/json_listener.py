@@ -1,0 +1,222 @@
+"""Payments asked for as JSON: for callers without gRPC, on a listener of its own that no browser reaches.
+
+The door is the same: a caller is who its certificate says, under the row of InitiatePayment in the table of methods,
+with the same limits; in plaintext it listens on this machine's loopback only. What is asked is read into the message
+that gRPC callers send, and answered by the same method.
+"""
+
+import asyncio
+import contextlib
+import math
+import socket
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import uuid4
+
+import structlog
+from aiohttp import web
+from mpesa_payments.v1 import payment_service_pb2 as pb
+
+from payment_service.application.following.read_payments import request_id_of
+from payment_service.domain.decisions import Bar
+from payment_service.domain.errors import BookingBarred, InvalidRequest, RequestIdReused, StoreUnavailable, Violation
+from payment_service.domain.payment import STATUS_OF, Status
+from payment_service.rpc.calls import REQUEST_MAX_BYTES, UNARY_WAIT_SECONDS, Call, Gate, Lane
+from payment_service.rpc.errors import Answer, answer_to
+from payment_service.rpc.identity import AuthContext, check_address
+from payment_service.rpc.json_replies import HTTP_STATUS, initiated_json, refused_json
+from payment_service.rpc.json_requests import read_initiation
+from payment_service.rpc.methods import Core, initiate_payment
+from payment_service.rpc.requests import parse_initiation
+from runtime.serving import Address, AddressTaken, is_address_taken
+from runtime.tls import FollowedFiles, server_context
+
+INITIATE_PATH: Final = "/api/v1/payments/initiate"
+METHOD: Final = "mpesa_payments.v1.PaymentService/InitiatePayment"
+KEY_HEADER: Final = "Idempotency-Key"
+BODY_WAIT_SECONDS: Final = 10.0
+LOOK_SECONDS: Final = 5.0
+"""So soon, new connections are offered a new certificate."""
+DRAIN_SECONDS: Final = 10.0
+BACKLOG: Final = 1_024
+HEADERS: Final = {"Server": "payment-service", "Cache-Control": "no-store"}
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class JsonCalls:
+    """What answering takes."""
+
+    core: Core
+    gate: Gate
+
+
+@contextlib.asynccontextmanager
+async def json_listening(core: Core, gate: Gate, address: Address, *, setting: str) -> AsyncIterator[Address]:
+    """A listener at the address, which finishes what is in hand when the block is left."""
+    check_address(address, gate.door)
+    calls = JsonCalls(core, gate)
+    application = web.Application(client_max_size=REQUEST_MAX_BYTES)
+
+    async def answer(request: web.Request) -> web.Response:
+        return await answer_json(calls, request)
+
+    application.router.add_post(INITIATE_PATH, answer)
+    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=DRAIN_SECONDS)
+    await runner.setup()
+    listening = _bound_socket(address, setting)
+    try:
+        host, port = listening.getsockname()[:2]
+        async with _serving(runner, listening, gate.door.certificate):
+            yield Address(host, port)
+    finally:
+        await runner.cleanup()
+        listening.close()
+
+
+async def answer_json(calls: JsonCalls, request: web.Request) -> web.Response:
+    """Answer one request; what is wrong is told as it is over gRPC."""
+    gate, language = calls.gate, ""
+    try:
+        allowed = gate.door.allowed_on(METHOD, _connection_of(request))
+        with gate.place(Lane.INITIATE, allowed):
+            content = await _body_of(request)
+            gate.take(Lane.INITIATE, allowed, content)
+            key = _key_of(request)
+            message, wrong = read_initiation(content, f"http-{uuid4()}" if key is None else key)
+            language = message.language_code
+            _refuse_all(calls.core, message, wrong)
+            call = Call(allowed.name, allowed.sees, asyncio.get_running_loop().time() + UNARY_WAIT_SECONDS)
+            async with asyncio.timeout(UNARY_WAIT_SECONDS):
+                response = await _initiate(calls.core, call, message, repeats_by_content=key is None)
+    except TimeoutError as error:
+        return _refusal(answer_to(StoreUnavailable(str(error)), gate.clock), language)
+    except Exception as error:
+        return _refusal(answer_to(error, gate.clock), language)
+    return web.json_response(initiated_json(response), status=200 if response.replayed else 201, headers=HEADERS)
+
+
+async def _initiate(
+    core: Core, call: Call, message: pb.InitiatePaymentRequest, *, repeats_by_content: bool
+) -> pb.InitiatePaymentResponse:
+    """InitiatePayment; without a key, a live payment of the booking that was asked for in the same way is answered."""
+    try:
+        return await initiate_payment(core, call, message)
+    except BookingBarred as barred:
+        live = STATUS_OF[barred.payment.state] in (Status.PENDING, Status.PROCESSING)
+        if not (repeats_by_content and barred.bar is Bar.LIVE_OR_PAID and live):
+            raise
+        # Asked for with its own id, an identical request is a repetition, and any other is refused: both make nothing.
+        message.request_id = await request_id_of(core.reads, call.caller, barred.payment.payment_id)
+        try:
+            return await initiate_payment(core, call, message)
+        except RequestIdReused:
+            raise barred from None
+
+
+def _refuse_all(core: Core, message: pb.InitiatePaymentRequest, wrong: Sequence[Violation]) -> None:
+    """Raise InvalidRequest if the JSON is wrong, with what is wrong with the other fields as well."""
+    if not wrong:
+        return
+    others: Sequence[Violation] = ()
+    try:
+        parse_initiation(message, core.shortcodes, core.clock(), refunds_late_money=core.refunds_late_money)
+    except InvalidRequest as error:
+        others = error.violations
+    named = {violation.field for violation in wrong}
+    raise InvalidRequest([*wrong, *(one for one in others if one.field.partition(".")[0] not in named)])
+
+
+async def _body_of(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_WAIT_SECONDS):
+            return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise InvalidRequest([Violation("request", f"expected at most {REQUEST_MAX_BYTES} bytes")]) from None
+    except TimeoutError:
+        raise InvalidRequest([Violation("request", f"expected within {BODY_WAIT_SECONDS:g} s")]) from None
+
+
+def _key_of(request: web.Request) -> str | None:
+    keys = request.headers.getall(KEY_HEADER, [])
+    if len(keys) > 1:
+        raise InvalidRequest([Violation("request_id", f"expected the header {KEY_HEADER} once")])
+    return keys[0].strip().removeprefix('"').removesuffix('"') if keys else None
+
+
+def _connection_of(request: web.Request) -> AuthContext:
+    """What gRPC would say of the same connection."""
+    encrypted = request.transport.get_extra_info("ssl_object") if request.transport is not None else None
+    if encrypted is None or (shown := encrypted.getpeercert(binary_form=True)) is None:
+        return {}
+    pem = ssl.DER_cert_to_PEM_cert(shown).encode("ascii")
+    return {"ssl_tls_version": (encrypted.version().encode("ascii"),), "x509_pem_cert": (pem,)}
+
+
+def _refusal(answer: Answer, language: str) -> web.Response:
+    headers = dict(HEADERS)
+    if answer.retry_after is not None:
+        headers["Retry-After"] = str(math.ceil(answer.retry_after.total_seconds()))
+    return web.json_response(refused_json(answer, language), status=HTTP_STATUS[answer.code], headers=headers)
+
+
+def _bound_socket(address: Address, setting: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((address.host, address.port))
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        if is_address_taken(error):
+            raise AddressTaken(address, setting) from error
+        raise
+    return listening
+
+
+@contextlib.asynccontextmanager
+async def _serving(
+    runner: web.AppRunner, listening: socket.socket, certificate: FollowedFiles | None
+) -> AsyncIterator[None]:
+    """Accept connections at the socket; new ones are offered what the certificate's files hold."""
+    if certificate is None:
+        await web.SockSite(runner, listening.dup(), backlog=BACKLOG).start()
+        yield
+        return
+    site = await _site(runner, listening, certificate)
+    following = asyncio.create_task(_follow(runner, listening, certificate, site))
+    try:
+        yield
+    finally:
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+
+
+async def _follow(
+    runner: web.AppRunner, listening: socket.socket, certificate: FollowedFiles, site: web.SockSite
+) -> None:
+    offered = certificate.in_force()
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        if (content := certificate.in_force()) is offered:
+            continue
+        # A context keeps what it was made with, so another takes its place. Connections that are open go on.
+        try:
+            renewed = await _site(runner, listening, certificate)
+        except (ssl.SSLError, OSError) as error:
+            _log.warning("certificate not offered yet", cause=repr(error))
+            continue
+        await site.stop()
+        site, offered = renewed, content
+
+
+async def _site(runner: web.AppRunner, listening: socket.socket, certificate: FollowedFiles) -> web.SockSite:
+    context = server_context(certificate.files)
+    site = web.SockSite(runner, listening.dup(), ssl_context=context, backlog=BACKLOG)
+    await site.start()
+    return site
