@@ -17,6 +17,7 @@ from callback_gateway.delivery import Delivery
 from callback_gateway.edge import Edge, UnknownKeys, answer
 from callback_gateway.followed_keys import follow_keys
 from callback_gateway.forwarding import ForwardQueue, forward_callbacks
+from callback_gateway.hints import Hints
 from callback_gateway.passengers import Passengers
 from callback_gateway.sources import Sources, StrangeSources
 from callback_gateway.spool import Spool
@@ -67,7 +68,7 @@ async def run_gateway(settings: GatewaySettings, keys: CallbackKeys) -> AsyncIte
         _running_spool(settings) as spool,
         core_channel(settings.core_address, settings.core_tls) as core,
     ):
-        health = CoreHealth(core, keys)
+        health, hints = CoreHealth(core, keys), Hints(core, counts)
         # Half of the places stay for callbacks, whatever the setting says.
         streams_max = min(settings.passenger_streams_max, settings.connections_max // 2)
         passengers = Passengers(core, counts, frozenset(settings.passenger_origins), streams_max)
@@ -83,6 +84,7 @@ async def run_gateway(settings: GatewaySettings, keys: CallbackKeys) -> AsyncIte
             unknown_keys=UnknownKeys(),
             sources=Sources(settings.proxy_addresses, settings.callback_sources),
             strange_sources=StrangeSources(),
+            hints=hints,
             passengers=passengers,
         )
         http = web.Server(lambda request: answer(edge, request))
@@ -91,6 +93,7 @@ async def run_gateway(settings: GatewaySettings, keys: CallbackKeys) -> AsyncIte
         async with asyncio.TaskGroup() as parts:
             work = [parts.create_task(forward_callbacks(queue, core)), parts.create_task(_report(counts))]
             work.append(parts.create_task(follow_keys(settings, keys, spool, health)))
+            work.append(parts.create_task(hints.pass_on()))
             if spool is not None:
                 delivery = Delivery(spool, core, queue.core_answered)
                 work += [parts.create_task(spool.write_groups()), parts.create_task(delivery.run())]

@@ -24,6 +24,7 @@ from mpesa_payments.v1 import callback_service_pb2 as pb
 from callback_gateway.connections import Connections, EdgeConnection
 from callback_gateway.core_health import CoreHealth
 from callback_gateway.forwarding import ForwardQueue, Outcome
+from callback_gateway.hints import HINT_MAX_BYTES, HINT_PATH, Hints
 from callback_gateway.passengers import PASSENGER_PATH, Passengers, answer_passenger
 from callback_gateway.sources import SOURCE_HEADER, Sources, StrangeSources
 from callback_gateway.spool import Spool
@@ -79,6 +80,7 @@ class Edge:
     unknown_keys: UnknownKeys
     sources: Sources
     strange_sources: StrangeSources
+    hints: Hints
     passengers: Passengers
 
 
@@ -103,6 +105,8 @@ async def _answer(edge: Edge, request: web.BaseRequest) -> web.StreamResponse:
     path = _ABSOLUTE_FORM.sub("", request.raw_path)
     if request.method == "POST" and (callback := CALLBACK_PATH.fullmatch(path)):
         return await _take_callback(edge, request, kind=callback[1], reference=callback[2], token=callback[3])
+    if request.method == "POST" and path == HINT_PATH:
+        return await _take_hint(edge, request)
     if request.method == "GET" and path == "/healthz":
         return _plain(200, b'{"status":"alive"}')
     if request.method == "GET" and path == "/readyz":
@@ -122,19 +126,9 @@ async def _take_callback(edge: Edge, request: web.BaseRequest, kind: str, refere
         if key_unknown(edge.keys, token):
             edge.unknown_keys.refused()
         return _not_found()
-    try:
-        async with asyncio.timeout(edge.body_time_s):
-            body = await _read_body(request, edge.body_max_bytes)
-    except BodyTooLarge:
-        edge.counts["too_large"] += 1
-        return _closing(413)
-    except TimeoutError:
-        edge.counts["timed_out"] += 1
-        return _closing(408)
-    except (web.RequestPayloadError, ConnectionError):
-        # The client left, or its chunks were no chunks: there is no whole body to keep.
-        edge.counts["malformed"] += 1
-        return _closing(400)
+    body = await _whole_body(edge, request, edge.body_max_bytes)
+    if isinstance(body, web.Response):
+        return body
     edge.counts["received"] += 1
     source = _source(edge, request)
     callback = pb.Callback(kind=KINDS[kind], reference=reference, token=token, body=body, source_address=source)
@@ -156,6 +150,22 @@ async def _take_callback(edge: Edge, request: web.BaseRequest, kind: str, refere
             assert_never(outcome)
 
 
+async def _take_hint(edge: Edge, request: web.BaseRequest) -> web.Response:
+    """Thank for a result without a token. Nobody learns from the answer whether it has met a payment."""
+    if not edge.hints.has_room:
+        edge.hints.drop()
+        return _closing(200, ACCEPTED_BODY)
+    edge.hints.being_read += 1
+    try:
+        body = await _whole_body(edge, request, HINT_MAX_BYTES)
+    finally:
+        edge.hints.being_read -= 1
+    if isinstance(body, web.Response):
+        return body
+    edge.hints.offer(body)
+    return _plain(200, ACCEPTED_BODY)
+
+
 def _source(edge: Edge, request: web.BaseRequest) -> str:
     """From where a callback with a true token came; a person is told where nobody expects one from there."""
     source = edge.sources.of(request.remote, request.headers.getall(SOURCE_HEADER, []))
@@ -163,6 +173,23 @@ def _source(edge: Edge, request: web.BaseRequest) -> str:
         edge.counts["strange_source"] += 1
         edge.strange_sources.seen(source)
     return source
+
+
+async def _whole_body(edge: Edge, request: web.BaseRequest, bytes_max: int) -> bytes | web.Response:
+    """The body, within its bounds in bytes and in time; or what to answer where it is not to be had."""
+    try:
+        async with asyncio.timeout(edge.body_time_s):
+            return await _read_body(request, bytes_max)
+    except BodyTooLarge:
+        edge.counts["too_large"] += 1
+        return _closing(413)
+    except TimeoutError:
+        edge.counts["timed_out"] += 1
+        return _closing(408)
+    except (web.RequestPayloadError, ConnectionError):
+        # The client left, or its chunks were no chunks: there is no whole body to keep.
+        edge.counts["malformed"] += 1
+        return _closing(400)
 
 
 async def _read_body(request: web.BaseRequest, bytes_max: int) -> bytes:
@@ -227,9 +254,9 @@ def _not_found() -> web.Response:
     return _plain(404, b"")
 
 
-def _closing(status: int) -> web.Response:
+def _closing(status: int, body: bytes = b"") -> web.Response:
     """The rest of the body is not wanted, so the connection cannot go on."""
-    response = _plain(status, b"")
+    response = _plain(status, body)
     response.force_close()
     return response
 

@@ -47,6 +47,7 @@ SETTINGS: Mapping[str, str] = {
     "PAYMENTS_AUTOMATIC_REFUND_MAX_KES": "500",
 }
 SOON_ASKED: Mapping[str, str] = {"PAYMENTS_QUERY_AFTER_S": str(slowness())}
+SOON_BACKED: Mapping[str, str] = {"PAYMENTS_BACK_AFTER_S": str(slowness())}
 SOON_GIVEN_UP: Mapping[str, str] = {"PAYMENTS_EXPIRE_AFTER_S": str(5 * slowness())}
 
 # The parts that every case finds up.

@@ -19,7 +19,7 @@ import grpc.aio
 
 from conformance.account import Seen
 from conformance.caller import refusal_of
-from conformance.installation import SOON_ASKED, SOON_GIVEN_UP, Installation, running_installation
+from conformance.installation import SOON_ASKED, SOON_BACKED, SOON_GIVEN_UP, Installation, running_installation
 from development.postgres import embedded_postgres
 from development.slowness import slowness
 
@@ -50,7 +50,7 @@ class Group:
 
 
 TOGETHER = Group("together", MANY_QUERIES, at_once=8)
-ASKED_SOON = Group("asked_soon", {**MANY_QUERIES, **SOON_ASKED}, at_once=4)
+ASKED_SOON = Group("asked_soon", {**MANY_QUERIES, **SOON_ASKED, **SOON_BACKED}, at_once=4)
 GIVEN_UP_SOON = Group("given_up_soon", {**MANY_QUERIES, **SOON_ASKED, **SOON_GIVEN_UP}, at_once=4)
 TWO_OPERATORS = Group(
     "two_operators", {**MANY_QUERIES, "PAYMENTS_APPROVAL_ABOVE_KES": "400"}, at_once=3, plaintext=False

@@ -41,6 +41,7 @@ from payment_service.application.refunding.send_refunds import RefundTools, drai
 from payment_service.application.settling.accept_callbacks import AcceptTools
 from payment_service.application.settling.ask_status import StatusTools
 from payment_service.application.settling.catching_up import CatchingUp
+from payment_service.application.settling.take_hints import HintTools
 from payment_service.config import PaymentSettings
 from payment_service.credentials import Credentials, load_credentials, prove_credentials
 from payment_service.daraja.client import DarajaClient, open_daraja
@@ -235,6 +236,7 @@ def _parts(
         initiate=initiate,
         facts=writers.facts,
         callbacks=AcceptTools(writers.facts, sealer, credentials.callback_keys, catching_up),
+        hints=HintTools(engine, sealer, clock),
         reads=reads,
         refund_shortcodes=credentials.shortcodes if refunds is not None else (),
         questions=StatusTools(engine, send.safaricom, refunds.operator) if refunds is not None else None,

@@ -93,6 +93,7 @@ RULES: Mapping[str, Mapping[Party, Sees]] = {
     f"{_PAYMENTS}/WatchPayments": _READERS,
     f"{_PAYMENTS}/AcknowledgeEvents": _CONSUMERS,
     f"{_CALLBACKS}/SubmitCallbacks": _GATEWAY,
+    f"{_CALLBACKS}/SubmitHint": _GATEWAY,
     f"{_CALLBACKS}/CheckCallbackKeys": _GATEWAY,
     f"{_PASSENGERS}/GetPassengerPayment": _GATEWAY,
     f"{_PASSENGERS}/WatchPassengerPayment": _GATEWAY,

@@ -32,6 +32,7 @@ from payment_service.application.refunding import refund_payment as refunding
 from payment_service.application.rekeying.held_keys import tell_of_gateway
 from payment_service.application.settling.accept_callbacks import AcceptTools, accept_callbacks
 from payment_service.application.settling.ask_status import StatusTools
+from payment_service.application.settling.take_hints import HintTools, take_hint
 from payment_service.domain.errors import InvalidRequest
 from payment_service.domain.payment import ShortcodeLimits
 from payment_service.domain.risk import Policy
@@ -65,6 +66,7 @@ class Core:
     initiate: InitiatePayments
     facts: GroupCommit[Submission, Recorded]
     callbacks: AcceptTools
+    hints: HintTools
     reads: PaymentReads
     refund_shortcodes: Collection[str]
     """Those that money can go back from; none where no initiator is set up."""
@@ -178,6 +180,14 @@ async def submit_callbacks(
     return replies.submitted(await accept_callbacks(core.callbacks, requests.parse_callbacks(message, core.clock())))
 
 
+async def submit_hint(
+    core: Core, _call: Call, message: callback_pb.SubmitHintRequest
+) -> callback_pb.SubmitHintResponse:
+    """SubmitHint."""
+    await take_hint(core.hints, message.body)
+    return callback_pb.SubmitHintResponse()
+
+
 async def check_callback_keys(
     core: Core, _call: Call, message: callback_pb.CheckCallbackKeysRequest
 ) -> callback_pb.CheckCallbackKeysResponse:
@@ -219,6 +229,7 @@ METHODS: Final[Mapping[str, Unary | Streaming]] = {
     "mpesa_payments.v1.CallbackService/SubmitCallbacks": Unary(
         submit_callbacks, Lane.CALLBACKS, request_max_bytes=CALLBACKS_MAX_BYTES
     ),
+    "mpesa_payments.v1.CallbackService/SubmitHint": Unary(submit_hint),
     "mpesa_payments.v1.CallbackService/CheckCallbackKeys": Unary(check_callback_keys),
 }
 """Every method of the API. The server refuses to start when one is missing."""

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BindParameter, Select, Update, bindparam, case, func, select, update
+from sqlalchemy import BindParameter, Select, Text, Update, bindparam, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from payment_service.domain.payment import LIVE_STATES
@@ -21,6 +21,8 @@ from payment_service.store.tables import payments
 LOOKED_AT_MAX = 5_000
 """Payments that one look sorts. In a longer backlog they are those that have become due last: for the others nobody
 has been waiting for a long time."""
+HINTS_MAX = 3
+"""So often a payment is asked about because somebody, who may be anybody, has told of it."""
 
 _p = payments.c
 _now: BindParameter[datetime] = bindparam("now")
@@ -78,6 +80,20 @@ _MOVE = (
     .where(_p.payment_id == bindparam("asked_id"))
     .values(query_at=bindparam("next_at"), query_count=_p.query_count + 1)
 )
+# Not counted as one of the service's own queries, which come the seldomer the more there were: a stranger would put
+# them off. Whoever holds the row is changing the payment, and a hint waits for nobody.
+_hinted = (
+    select(_p.payment_id)
+    .where(_p.checkout_index_a == bindparam("index"), _p.query_at > _now, _p.hint_count < HINTS_MAX)
+    .where(func.coalesce(bindparam("merchant", type_=Text()), _p.merchant_request_id) == _p.merchant_request_id)
+    .with_for_update(skip_locked=True, key_share=True)
+)
+_ASK_NOW = (
+    update(payments)
+    .where(_p.payment_id.in_(_hinted))
+    .values(query_at=_now, query_count=func.greatest(_p.query_count - 1, 0), hint_count=_p.hint_count + 1)
+    .returning(_p.payment_id)
+)
 _MOVE_UNBACKED = update(payments).where(_p.payment_id == bindparam("asked_id")).values(back_at=bindparam("next_at"))
 
 
@@ -128,6 +144,16 @@ async def claim_unbacked(
     """The same for money that only a callback has told of, what has waited longest first."""
     values = {"now": now, "shortcode": shortcode, "most": most}
     return await _claim(conn, _CLAIM_UNBACKED, _MOVE_UNBACKED, values, next_at)
+
+
+async def ask_now(conn: AsyncConnection, checkout_index: bytes, merchant: str | None, now: datetime) -> UUID | None:
+    """Make the next query come now, for a hint that names these ids; which payment that is, or None.
+
+    Nothing comes of it where no outcome is waited for, where the query is due already, and for a fourth hint.
+    """
+    values = {"index": checkout_index, "merchant": merchant, "now": now}
+    asked: UUID | None = (await conn.execute(_ASK_NOW, values)).scalar()
+    return asked
 
 
 async def _claim(

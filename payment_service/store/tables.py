@@ -129,6 +129,7 @@ payments = Table(
     when("due_at"),
     when("query_at"),
     required("query_count", Integer(), "0"),
+    required("hint_count", Integer(), "0"),
     required("chain_hash", LargeBinary()),
     # Since when it names no payer any more.
     when("erased_at"),

@@ -43,6 +43,8 @@ class RecordingCore(CallbackServiceServicer):
     # None for a service that is too old to compare keys.
     keys: CallbackKeys | None = None
     calls: list[list[pb.Callback]] = field(default_factory=list)
+    # Every body that came without a token.
+    hints: list[bytes] = field(default_factory=list)
     # Every question about its keys.
     compared: list[pb.CheckCallbackKeysRequest] = field(default_factory=list)
     # What the gateway showed, call by call; empty in plaintext.
@@ -67,6 +69,13 @@ class RecordingCore(CallbackServiceServicer):
         outcomes = [self.outcome(callback) for callback in request.callbacks]
         kept = outcomes[: len(outcomes) - self.forget]
         return pb.SubmitCallbacksResponse(outcomes=[pb.CallbackOutcome.ValueType(outcome) for outcome in kept])
+
+    async def SubmitHint(self, request: pb.SubmitHintRequest, context: Context) -> pb.SubmitHintResponse:
+        """Record."""
+        if self.failing is not None:
+            await context.abort(self.failing, "told to")
+        self.hints.append(request.body)
+        return pb.SubmitHintResponse()
 
     async def CheckCallbackKeys(
         self, request: pb.CheckCallbackKeysRequest, context: Context

@@ -25,6 +25,7 @@ from payment_service.application.privacy.erase_person import Erasing
 from payment_service.application.recording.record_facts import Submission
 from payment_service.application.settling.accept_callbacks import AcceptTools
 from payment_service.application.settling.catching_up import CatchingUp
+from payment_service.application.settling.take_hints import HintTools
 from payment_service.domain.approvals import APPROVAL_ABOVE
 from payment_service.domain.automatic_refunds import AutomaticRefunds
 from payment_service.domain.facts import Fact, PromptAccepted, ResultReported, SendClaimed, Source, Verdict
@@ -150,6 +151,7 @@ async def running_process(
             initiate=Unprompted(writers.creates, send, reads, SHORTCODE),
             facts=writers.facts,
             callbacks=AcceptTools(writers.facts, writers.sealer, CALLBACK_KEYS, catching_up),
+            hints=HintTools(reads.engine, writers.sealer, clock),
             reads=reads,
             refund_shortcodes=[one.number for one in SHORTCODES],
             questions=None,

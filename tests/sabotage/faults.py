@@ -64,6 +64,7 @@ CURSOR_STORES = "tests/payment_client/test_cursor_stores.py"
 PRODUCTION = "tests/test_production.py"
 ERASED = "tests/application/privacy/test_erase_person.py"
 FORGOTTEN = "tests/application/privacy/test_forget_records.py"
+HINTS = "tests/application/settling/test_take_hints.py"
 WEIGHED = "tests/application/collecting/test_weigh_risk.py"
 
 FAULTS = (
@@ -150,6 +151,27 @@ FAULTS = (
         "    if None in answers or unanswered:",
         "    if None in answers:",
         ("tests/scripts/test_audit.py::test_a_part_that_the_database_says_nothing_about_is_not_called_sound",),
+    ),
+    Fault(
+        "strangers have a payment asked about at will",
+        "payment_service/store/push_queries.py",
+        " _p.hint_count < HINTS_MAX)",
+        " _p.hint_count >= 0)",
+        (f"{HINTS}::test_a_payment_is_asked_about_for_three_hints_and_no_more",),
+    ),
+    Fault(
+        "hints put off the service's own queries",
+        "payment_service/store/push_queries.py",
+        "query_count=func.greatest(_p.query_count - 1, 0)",
+        "query_count=_p.query_count + 5",
+        (f"{HINTS}::test_hints_do_not_put_off_what_the_service_asks_by_itself",),
+    ),
+    Fault(
+        "slow senders of hints take every place",
+        "callback_gateway/edge.py",
+        "    if not edge.hints.has_room:\n",
+        "    if edge.hints.being_read < 0:\n",
+        ("tests/callback_gateway/test_hints.py::test_senders_that_hold_their_hints_back_take_few_places",),
     ),
     Fault(
         "a crash leaves an image of the memory",

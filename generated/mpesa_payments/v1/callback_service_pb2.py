@@ -25,29 +25,33 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(mpesa_payments/v1/callback_service.proto\x12\x11mpesa_payments.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb3\x01\n\x08\x43\x61llback\x12-\n\x04kind\x18\x01 \x01(\x0e\x32\x1f.mpesa_payments.v1.CallbackKind\x12\x11\n\treference\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\t\x12\x0c\n\x04\x62ody\x18\x04 \x01(\x0c\x12\x16\n\x0esource_address\x18\x05 \x01(\t\x12\x30\n\x0creceive_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"H\n\x16SubmitCallbacksRequest\x12.\n\tcallbacks\x18\x01 \x03(\x0b\x32\x1b.mpesa_payments.v1.Callback\"O\n\x17SubmitCallbacksResponse\x12\x34\n\x08outcomes\x18\x01 \x03(\x0e\x32\".mpesa_payments.v1.CallbackOutcome\"1\n\x10\x43\x61llbackKeyCheck\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\r\n\x05\x63heck\x18\x02 \x01(\x0c\"^\n\x18\x43heckCallbackKeysRequest\x12\x31\n\x04keys\x18\x01 \x03(\x0b\x32#.mpesa_payments.v1.CallbackKeyCheck\x12\x0f\n\x07process\x18\x02 \x01(\t\"6\n\x19\x43heckCallbackKeysResponse\x12\x19\n\x11\x64iffering_key_ids\x18\x01 \x03(\t*^\n\x0c\x43\x61llbackKind\x12\x1d\n\x19\x43\x41LLBACK_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x41LLBACK_KIND_STK\x10\x01\x12\x18\n\x14\x43\x41LLBACK_KIND_RESULT\x10\x02*\x95\x01\n\x0f\x43\x61llbackOutcome\x12 \n\x1c\x43\x41LLBACK_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43\x41LLBACK_OUTCOME_STORED\x10\x01\x12\"\n\x1e\x43\x41LLBACK_OUTCOME_TOKEN_REFUSED\x10\x02\x12\x1f\n\x1b\x43\x41LLBACK_OUTCOME_NOT_STORED\x10\x03\x32\xeb\x01\n\x0f\x43\x61llbackService\x12h\n\x0fSubmitCallbacks\x12).mpesa_payments.v1.SubmitCallbacksRequest\x1a*.mpesa_payments.v1.SubmitCallbacksResponse\x12n\n\x11\x43heckCallbackKeys\x12+.mpesa_payments.v1.CheckCallbackKeysRequest\x1a,.mpesa_payments.v1.CheckCallbackKeysResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(mpesa_payments/v1/callback_service.proto\x12\x11mpesa_payments.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb3\x01\n\x08\x43\x61llback\x12-\n\x04kind\x18\x01 \x01(\x0e\x32\x1f.mpesa_payments.v1.CallbackKind\x12\x11\n\treference\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\t\x12\x0c\n\x04\x62ody\x18\x04 \x01(\x0c\x12\x16\n\x0esource_address\x18\x05 \x01(\t\x12\x30\n\x0creceive_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"H\n\x16SubmitCallbacksRequest\x12.\n\tcallbacks\x18\x01 \x03(\x0b\x32\x1b.mpesa_payments.v1.Callback\"O\n\x17SubmitCallbacksResponse\x12\x34\n\x08outcomes\x18\x01 \x03(\x0e\x32\".mpesa_payments.v1.CallbackOutcome\"!\n\x11SubmitHintRequest\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\"\x14\n\x12SubmitHintResponse\"1\n\x10\x43\x61llbackKeyCheck\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\r\n\x05\x63heck\x18\x02 \x01(\x0c\"^\n\x18\x43heckCallbackKeysRequest\x12\x31\n\x04keys\x18\x01 \x03(\x0b\x32#.mpesa_payments.v1.CallbackKeyCheck\x12\x0f\n\x07process\x18\x02 \x01(\t\"6\n\x19\x43heckCallbackKeysResponse\x12\x19\n\x11\x64iffering_key_ids\x18\x01 \x03(\t*^\n\x0c\x43\x61llbackKind\x12\x1d\n\x19\x43\x41LLBACK_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x41LLBACK_KIND_STK\x10\x01\x12\x18\n\x14\x43\x41LLBACK_KIND_RESULT\x10\x02*\x95\x01\n\x0f\x43\x61llbackOutcome\x12 \n\x1c\x43\x41LLBACK_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43\x41LLBACK_OUTCOME_STORED\x10\x01\x12\"\n\x1e\x43\x41LLBACK_OUTCOME_TOKEN_REFUSED\x10\x02\x12\x1f\n\x1b\x43\x41LLBACK_OUTCOME_NOT_STORED\x10\x03\x32\xc6\x02\n\x0f\x43\x61llbackService\x12h\n\x0fSubmitCallbacks\x12).mpesa_payments.v1.SubmitCallbacksRequest\x1a*.mpesa_payments.v1.SubmitCallbacksResponse\x12Y\n\nSubmitHint\x12$.mpesa_payments.v1.SubmitHintRequest\x1a%.mpesa_payments.v1.SubmitHintResponse\x12n\n\x11\x43heckCallbackKeys\x12+.mpesa_payments.v1.CheckCallbackKeysRequest\x1a,.mpesa_payments.v1.CheckCallbackKeysResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mpesa_payments.v1.callback_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CALLBACKKIND']._serialized_start=636
-  _globals['_CALLBACKKIND']._serialized_end=730
-  _globals['_CALLBACKOUTCOME']._serialized_start=733
-  _globals['_CALLBACKOUTCOME']._serialized_end=882
+  _globals['_CALLBACKKIND']._serialized_start=693
+  _globals['_CALLBACKKIND']._serialized_end=787
+  _globals['_CALLBACKOUTCOME']._serialized_start=790
+  _globals['_CALLBACKOUTCOME']._serialized_end=939
   _globals['_CALLBACK']._serialized_start=97
   _globals['_CALLBACK']._serialized_end=276
   _globals['_SUBMITCALLBACKSREQUEST']._serialized_start=278
   _globals['_SUBMITCALLBACKSREQUEST']._serialized_end=350
   _globals['_SUBMITCALLBACKSRESPONSE']._serialized_start=352
   _globals['_SUBMITCALLBACKSRESPONSE']._serialized_end=431
-  _globals['_CALLBACKKEYCHECK']._serialized_start=433
-  _globals['_CALLBACKKEYCHECK']._serialized_end=482
-  _globals['_CHECKCALLBACKKEYSREQUEST']._serialized_start=484
-  _globals['_CHECKCALLBACKKEYSREQUEST']._serialized_end=578
-  _globals['_CHECKCALLBACKKEYSRESPONSE']._serialized_start=580
-  _globals['_CHECKCALLBACKKEYSRESPONSE']._serialized_end=634
-  _globals['_CALLBACKSERVICE']._serialized_start=885
-  _globals['_CALLBACKSERVICE']._serialized_end=1120
+  _globals['_SUBMITHINTREQUEST']._serialized_start=433
+  _globals['_SUBMITHINTREQUEST']._serialized_end=466
+  _globals['_SUBMITHINTRESPONSE']._serialized_start=468
+  _globals['_SUBMITHINTRESPONSE']._serialized_end=488
+  _globals['_CALLBACKKEYCHECK']._serialized_start=490
+  _globals['_CALLBACKKEYCHECK']._serialized_end=539
+  _globals['_CHECKCALLBACKKEYSREQUEST']._serialized_start=541
+  _globals['_CHECKCALLBACKKEYSREQUEST']._serialized_end=635
+  _globals['_CHECKCALLBACKKEYSRESPONSE']._serialized_start=637
+  _globals['_CHECKCALLBACKKEYSRESPONSE']._serialized_end=691
+  _globals['_CALLBACKSERVICE']._serialized_start=942
+  _globals['_CALLBACKSERVICE']._serialized_end=1268
 # @@protoc_insertion_point(module_scope)

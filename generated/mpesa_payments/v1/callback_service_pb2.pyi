@@ -171,6 +171,45 @@ class SubmitCallbacksResponse(_message.Message):
 Global___SubmitCallbacksResponse: _TypeAlias = SubmitCallbacksResponse  # noqa: Y015
 
 @_typing.final
+class SubmitHintRequest(_message.Message):
+    """A result that proves nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BODY_FIELD_NUMBER: _builtins.int
+    body: _builtins.bytes
+    """The body as received, at most 8192 bytes; it need not be JSON."""
+    def __init__(
+        self,
+        *,
+        body: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubmitHintRequest: _TypeAlias = SubmitHintRequest  # noqa: Y015
+
+@_typing.final
+class SubmitHintResponse(_message.Message):
+    """The same whatever became of the hint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubmitHintResponse: _TypeAlias = SubmitHintResponse  # noqa: Y015
+
+@_typing.final
 class CallbackKeyCheck(_message.Message):
     """One of the gateway's keys, without the key."""
 

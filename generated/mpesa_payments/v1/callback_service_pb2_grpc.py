@@ -40,6 +40,11 @@ class CallbackServiceStub(object):
                 request_serializer=mpesa__payments_dot_v1_dot_callback__service__pb2.SubmitCallbacksRequest.SerializeToString,
                 response_deserializer=mpesa__payments_dot_v1_dot_callback__service__pb2.SubmitCallbacksResponse.FromString,
                 _registered_method=True)
+        self.SubmitHint = channel.unary_unary(
+                '/mpesa_payments.v1.CallbackService/SubmitHint',
+                request_serializer=mpesa__payments_dot_v1_dot_callback__service__pb2.SubmitHintRequest.SerializeToString,
+                response_deserializer=mpesa__payments_dot_v1_dot_callback__service__pb2.SubmitHintResponse.FromString,
+                _registered_method=True)
         self.CheckCallbackKeys = channel.unary_unary(
                 '/mpesa_payments.v1.CallbackService/CheckCallbackKeys',
                 request_serializer=mpesa__payments_dot_v1_dot_callback__service__pb2.CheckCallbackKeysRequest.SerializeToString,
@@ -61,6 +66,16 @@ class CallbackServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SubmitHint(self, request, context):
+        """Hands on a result that came to the address without a token, where anybody
+        may post. Nothing of it is believed or kept. If it names a payment whose
+        outcome is not known yet, Safaricom is asked about that one now, for three
+        hints of a payment at most.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CheckCallbackKeys(self, request, context):
         """Compares the keys for callback tokens. A gateway with other keys refuses
         every callback, and nobody but the gateway could notice.
@@ -76,6 +91,11 @@ def add_CallbackServiceServicer_to_server(servicer, server):
                     servicer.SubmitCallbacks,
                     request_deserializer=mpesa__payments_dot_v1_dot_callback__service__pb2.SubmitCallbacksRequest.FromString,
                     response_serializer=mpesa__payments_dot_v1_dot_callback__service__pb2.SubmitCallbacksResponse.SerializeToString,
+            ),
+            'SubmitHint': grpc.unary_unary_rpc_method_handler(
+                    servicer.SubmitHint,
+                    request_deserializer=mpesa__payments_dot_v1_dot_callback__service__pb2.SubmitHintRequest.FromString,
+                    response_serializer=mpesa__payments_dot_v1_dot_callback__service__pb2.SubmitHintResponse.SerializeToString,
             ),
             'CheckCallbackKeys': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckCallbackKeys,
@@ -111,6 +131,33 @@ class CallbackService(object):
             '/mpesa_payments.v1.CallbackService/SubmitCallbacks',
             mpesa__payments_dot_v1_dot_callback__service__pb2.SubmitCallbacksRequest.SerializeToString,
             mpesa__payments_dot_v1_dot_callback__service__pb2.SubmitCallbacksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubmitHint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mpesa_payments.v1.CallbackService/SubmitHint',
+            mpesa__payments_dot_v1_dot_callback__service__pb2.SubmitHintRequest.SerializeToString,
+            mpesa__payments_dot_v1_dot_callback__service__pb2.SubmitHintResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -22,6 +22,12 @@ class CallbackServiceStub:
     then, or once the edge has the callback safe on a disk of its own, from
     where it is submitted later, perhaps more than once.
     """
+    SubmitHint: _aio.UnaryUnaryMultiCallable[_callback_service_pb2.SubmitHintRequest, _callback_service_pb2.SubmitHintResponse]
+    """Hands on a result that came to the address without a token, where anybody
+    may post. Nothing of it is believed or kept. If it names a payment whose
+    outcome is not known yet, Safaricom is asked about that one now, for three
+    hints of a payment at most.
+    """
     CheckCallbackKeys: _aio.UnaryUnaryMultiCallable[_callback_service_pb2.CheckCallbackKeysRequest, _callback_service_pb2.CheckCallbackKeysResponse]
     """Compares the keys for callback tokens. A gateway with other keys refuses
     every callback, and nobody but the gateway could notice.
@@ -40,6 +46,18 @@ class CallbackServiceServicer(metaclass=_abc_1.ABCMeta):
         fails its neighbours. STORED means committed. Safaricom may be told 200 only
         then, or once the edge has the callback safe on a disk of its own, from
         where it is submitted later, perhaps more than once.
+        """
+
+    @_abc_1.abstractmethod
+    def SubmitHint(
+        self,
+        request: _callback_service_pb2.SubmitHintRequest,
+        context: _aio.ServicerContext[_callback_service_pb2.SubmitHintRequest, _abc.Awaitable[_callback_service_pb2.SubmitHintResponse]],
+    ) -> _abc.Awaitable[_callback_service_pb2.SubmitHintResponse]:
+        """Hands on a result that came to the address without a token, where anybody
+        may post. Nothing of it is believed or kept. If it names a payment whose
+        outcome is not known yet, Safaricom is asked about that one now, for three
+        hints of a payment at most.
         """
 
     @_abc_1.abstractmethod
