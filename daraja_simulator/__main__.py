@@ -22,6 +22,7 @@ from daraja_simulator.settings import (
     DEVELOPMENT_INITIATOR_NAME,
     DEVELOPMENT_INITIATOR_PASSWORD,
     Settings,
+    parse_app,
     parse_seconds,
     parse_shortcodes,
 )
@@ -42,6 +43,10 @@ def serve_command(
     shortcodes: Annotated[str, typer.Option(help="Merchants: NUMBER[:TILL][=PASSKEY],…")] = DEFAULT_SHORTCODES,
     consumer_key: Annotated[str, typer.Option(help="The app's consumer key.")] = DEVELOPMENT_CONSUMER_KEY,
     consumer_secret: Annotated[str, typer.Option(help="The app's consumer secret.")] = DEVELOPMENT_CONSUMER_SECRET,
+    app_: Annotated[
+        list[str] | None,
+        typer.Option("--app", help="Another app, and the shortcodes called as it: NUMBER[+NUMBER…]=KEY:SECRET"),
+    ] = None,
     initiator_name: Annotated[
         str, typer.Option(help="The operator who may ask for a transaction's status and send money.")
     ] = DEVELOPMENT_INITIATOR_NAME,
@@ -65,6 +70,7 @@ def serve_command(
             quirks=quirks == "on",
             consumer_key=consumer_key,
             consumer_secret=consumer_secret,
+            more_apps=tuple(map(parse_app, app_ or ())),
             shortcodes=parse_shortcodes(shortcodes),
             initiator_name=initiator_name,
             initiator_password=initiator_password,

@@ -13,7 +13,8 @@ from typing import Any, Final
 from aiohttp import web
 
 from daraja_simulator.errors import invalid
-from daraja_simulator.push import party_of, text_of
+from daraja_simulator.fields import text_of
+from daraja_simulator.push import party_of
 from daraja_simulator.results import (
     PROCESSED,
     Asked,

@@ -12,10 +12,11 @@ from typing import Any, Final
 from aiohttp import web
 
 from daraja_simulator.errors import ERRORS, Refusal, invalid
+from daraja_simulator.fields import text_of
 from daraja_simulator.nairobi import dotted_timestamp
 from daraja_simulator.orders import Kind, answer_order, failure, public_name, too_little
 from daraja_simulator.phones import virtual_phone
-from daraja_simulator.push import PHONE, amount_of, party_of, text_of
+from daraja_simulator.push import PHONE, amount_of, party_of
 from daraja_simulator.results import (
     PROCESSED,
     REMARKS_CHARACTERS_MAX,

@@ -17,6 +17,7 @@ from daraja_simulator.behaviour import PullRows
 from daraja_simulator.callbacks import masked
 from daraja_simulator.enquiries import PullBehaviour
 from daraja_simulator.errors import ERRORS, Refusal, invalid
+from daraja_simulator.fields import json_object, text_of
 from daraja_simulator.ledger import Push
 from daraja_simulator.nairobi import (
     fraction_timestamp,
@@ -27,7 +28,7 @@ from daraja_simulator.nairobi import (
     zulu_timestamp,
 )
 from daraja_simulator.oauth import refused_token
-from daraja_simulator.push import acceptable_url, json_object, text_of
+from daraja_simulator.push import acceptable_url
 from daraja_simulator.quirks import Chosen
 from daraja_simulator.returns import Return
 from daraja_simulator.world import World, json_answer, raw_answer
@@ -112,7 +113,7 @@ async def _fields(world: World, request: web.Request) -> dict[str, Any] | Refusa
             world.hits["pull.get"] += 1
         return ERRORS["method_not_allowed"]
     content = await request.read()
-    refusal = refused_token(world, request, usual=_TOKEN_REFUSAL)
+    refusal = refused_token(world, request, content, usual=_TOKEN_REFUSAL)
     if refusal is not None:
         return refusal
     fields = json_object(content)

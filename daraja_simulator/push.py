@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
-import json
 import re
 import socket
 import struct
@@ -24,6 +22,7 @@ from daraja_simulator.callbacks import live_through, open_prompt
 from daraja_simulator.courier import split_url
 from daraja_simulator.draws import Draws
 from daraja_simulator.errors import ERRORS, Refusal, invalid
+from daraja_simulator.fields import json_object, text_of
 from daraja_simulator.ledger import PUSHES_MAX, Push
 from daraja_simulator.nairobi import day_first_timestamp, unix_time
 from daraja_simulator.oauth import refused_token
@@ -50,7 +49,7 @@ async def answer_push(world: World, request: web.Request) -> web.StreamResponse:
         return _hang_up(request, reset=False)
     content = await request.read()
     push = world.ledger.record(time.time())
-    refusal = refused_token(world, request)
+    refusal = refused_token(world, request, content)
     if refusal is not None:
         push.outcome = outcome_of(refusal)
         return world.refuse(refusal)
@@ -114,23 +113,6 @@ def _fields(request: web.Request, content: bytes) -> dict[str, Any]:
         return {}
     fields = json_object(content)
     return {"unreadable": True} if fields is None else fields
-
-
-def json_object(content: bytes) -> dict[str, Any] | None:
-    """The JSON object sent; None for anything else."""
-    with contextlib.suppress(ValueError, RecursionError):
-        value = json.loads(content)
-        if isinstance(value, dict):
-            return value
-    return None
-
-
-def text_of(fields: dict[str, Any], name: str) -> str:
-    """A field as text; numbers count as the digits they are written with."""
-    value = fields.get(name)
-    if isinstance(value, str):
-        return value
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
 
 def amount_of(fields: dict[str, Any]) -> int | None:

@@ -13,10 +13,11 @@ from aiohttp import web
 
 from daraja_simulator.enquiries import QueryAnswer, StatedResult
 from daraja_simulator.errors import ERRORS, invalid
+from daraja_simulator.fields import json_object
 from daraja_simulator.ledger import Push
 from daraja_simulator.oauth import refused_token
 from daraja_simulator.phones import BY_NAME, PAID
-from daraja_simulator.push import credentials_match, json_object, merchant_of
+from daraja_simulator.push import credentials_match, merchant_of
 from daraja_simulator.quirks import Chosen
 from daraja_simulator.reading import RawAnswer
 from daraja_simulator.world import World, json_answer, raw_answer
@@ -30,7 +31,7 @@ async def answer_query(world: World, request: web.Request) -> web.Response:
     if request.method != "POST":
         return world.refuse(ERRORS["method_not_allowed"])
     content = await request.read()
-    refusal = refused_token(world, request)
+    refusal = refused_token(world, request, content)
     if refusal is not None:
         return world.refuse(refusal)
     fields = json_object(content)

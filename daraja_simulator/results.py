@@ -20,11 +20,12 @@ from daraja_simulator.callbacks import CONTENT_TYPE, headers_of
 from daraja_simulator.courier import NotDelivered
 from daraja_simulator.draws import Draws
 from daraja_simulator.errors import ERRORS
+from daraja_simulator.fields import json_object, text_of
 from daraja_simulator.initiator import Standing, read_credential
 from daraja_simulator.ledger import CallbackAttempt, receipt_day
 from daraja_simulator.nairobi import dotted_timestamp, timestamp
 from daraja_simulator.oauth import refused_token
-from daraja_simulator.push import acceptable_url, json_object, text_of
+from daraja_simulator.push import acceptable_url
 from daraja_simulator.quirks import DELAY_SLOT, Chosen
 from daraja_simulator.result_scripts import ResultBehaviour, ResultDelivery
 from daraja_simulator.world import HeldResult, World, json_answer, raw_answer
@@ -75,7 +76,7 @@ async def read_fields(world: World, request: web.Request, usual: str) -> dict[st
     if request.method != "POST":
         return world.refuse(ERRORS["method_not_allowed"])
     content = await request.read()
-    refusal = refused_token(world, request, usual=usual)
+    refusal = refused_token(world, request, content, usual=usual)
     if refusal is not None:
         return world.refuse(refusal)
     fields = json_object(content)

@@ -14,9 +14,10 @@ from typing import Any, Final
 from aiohttp import web
 
 from daraja_simulator.errors import Refusal, invalid
+from daraja_simulator.fields import text_of
 from daraja_simulator.ledger import Push
 from daraja_simulator.orders import Kind, answer_order, failure, public_name, too_little
-from daraja_simulator.push import amount_of, party_of, text_of
+from daraja_simulator.push import amount_of, party_of
 from daraja_simulator.results import (
     PROCESSED,
     REMARKS_CHARACTERS_MAX,

@@ -20,6 +20,7 @@ DEVELOPMENT_INITIATOR_PASSWORD: Final = "development-initiator-password"
 # A PayBill from the sandbox, a second PayBill, and a Till: store number 600584, till number 300584.
 DEFAULT_SHORTCODES: Final = f"{SANDBOX_SHORTCODE},600998,600584:300584"
 
+_APP = re.compile(r"(?P<shortcodes>[0-9]{5,7}(?:\+[0-9]{5,7})*)=(?P<key>[^:\s]+):(?P<secret>\S+)")
 _SHORTCODE = re.compile(r"(?P<number>[0-9]{5,7})(?::(?P<till>[0-9]{5,8}))?(?:=(?P<passkey>[^,=\s]+))?")
 
 
@@ -33,6 +34,16 @@ class Shortcode:
 
 
 @dataclass(frozen=True, slots=True)
+class App:
+    """Who gets access tokens, and which shortcodes they are good for."""
+
+    consumer_key: str
+    consumer_secret: str
+    # None: all that no other app has.
+    shortcodes: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """One simulator's settings. Seconds everywhere; None means "as recorded"."""
 
@@ -42,6 +53,8 @@ class Settings:
     quirks: bool = True
     consumer_key: str = DEVELOPMENT_CONSUMER_KEY
     consumer_secret: str = DEVELOPMENT_CONSUMER_SECRET
+    # Beside the app with that key.
+    more_apps: tuple[App, ...] = ()
     shortcodes: tuple[Shortcode, ...] = ()
     # The operator who may ask for a transaction's status and order money to be sent.
     initiator_name: str = DEVELOPMENT_INITIATOR_NAME
@@ -54,6 +67,23 @@ class Settings:
     pull_page_rows: int = 100
     # How far a Timestamp may be from Nairobi's clock: catches UTC (three hours) and leaves room for a bad clock.
     clock_tolerance_seconds: float = 900.0
+
+    @property
+    def apps(self) -> tuple[App, ...]:
+        return App(self.consumer_key, self.consumer_secret), *self.more_apps
+
+    def app_of(self, party: str) -> App:
+        """Whose tokens are good for a shortcode, or for the shortcode of a till."""
+        number = next((one.number for one in self.shortcodes if party in (one.number, one.till)), party)
+        return next((app for app in self.more_apps if number in (app.shortcodes or ())), self.apps[0])
+
+
+def parse_app(text: str) -> App:
+    """Read `NUMBER[+NUMBER…]=KEY:SECRET`: an app beside the first, and the shortcodes that are called as it."""
+    match = _APP.fullmatch(text)
+    if match is None:
+        raise ValueError(f"app {text!r} is not NUMBER[+NUMBER…]=KEY:SECRET, such as 600998=another-key:another-secret")
+    return App(match["key"], match["secret"], tuple(match["shortcodes"].split("+")))
 
 
 def parse_shortcodes(text: str) -> tuple[Shortcode, ...]:

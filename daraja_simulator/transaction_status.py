@@ -18,8 +18,9 @@ from aiohttp import web
 
 from daraja_simulator.callbacks import masked
 from daraja_simulator.errors import invalid
+from daraja_simulator.fields import text_of
 from daraja_simulator.ledger import Push
-from daraja_simulator.push import party_of, text_of
+from daraja_simulator.push import party_of
 from daraja_simulator.quirks import Chosen
 from daraja_simulator.results import (
     NO_VALUE,

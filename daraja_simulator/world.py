@@ -42,13 +42,18 @@ class Plan:
     behaviour: Behaviour
 
 
+@dataclass(frozen=True, slots=True)
+class LivingToken:
+    value: str
+    # On the monotonic clock, so that a stepped wall clock does not revive a token.
+    valid_until: float
+
+
 @dataclass(slots=True)
 class Tokens:
-    """The one living access token of the app; a new one kills the previous."""
+    """The one living access token of each app, by its consumer key; a new one kills the previous."""
 
-    current: str = ""
-    # On the monotonic clock, so that a stepped wall clock does not revive a token.
-    valid_until: float = 0.0
+    living: dict[str, LivingToken] = field(default_factory=dict)
     issued: int = 0
     refusals: deque[str] = field(default_factory=deque)
     request_faults: deque[RawAnswer | str] = field(default_factory=deque)

@@ -10,6 +10,7 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
+from payment_service.accounts import refunds_go, switched_off
 from payment_service.app import load_door
 from payment_service.app import serve as serve_payments
 from payment_service.commands.approvals import approvals
@@ -86,10 +87,10 @@ def serve(
         refuse(refusal)
     if check_config:
         sys.stdout.write(render_settings(settings))
-        sys.stdout.writelines(f"{sentence}\n" for sentence in (*settings.switched_off, *settings.refunds_go))
         with ending_on_refusal():
-            load_credentials(settings)
+            accounts = load_credentials(settings).accounts
             load_door(settings)
+        sys.stdout.writelines(f"{sentence}\n" for sentence in (*switched_off(accounts), *refunds_go(accounts)))
         return
     configure_logs("payment-service", settings.log_level)
     with ending_on_refusal(), exporting("payment-service", settings.metrics_address, "PAYMENTS_METRICS_ADDRESS"):

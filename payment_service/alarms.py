@@ -53,17 +53,18 @@ PUSH_REFUSED = Alarm(
 )
 NO_FIRST_TOKEN = Alarm(
     "no_first_token",
-    "Daraja has given this process no access token since it started: it takes callbacks, and is not ready for"
-    " payments.",
+    "Daraja has given this process no access token for an app since it started: the payments to the app's `shortcodes`"
+    " wait. Where it has none for any app, the process is not ready for payments.",
     "Look at `why` in this line. NAME_NOT_FOUND, NOT_CONNECTED, CONNECT_TIMEOUT, TLS_FAILED: check"
     " PAYMENTS_DARAJA_BASE_URL, and the way to that host. HTTP_500 and its like are Safaricom's, so look at its status"
     " page. The process asks again by itself, and the alarm ends when it has a token.",
 )
 CREDENTIALS_REFUSED = Alarm(
     "credentials_refused",
-    "Daraja refuses our consumer key and secret, so there is no access token and nothing can be sent.",
-    "Check PAYMENTS_DARAJA_CONSUMER_KEY and PAYMENTS_DARAJA_CONSUMER_SECRET, and that they belong to the environment"
-    " of PAYMENTS_DARAJA_BASE_URL.",
+    "Daraja refuses the consumer key and secret of an app, so there is no access token for its `shortcodes`, and"
+    " nothing can be sent for them.",
+    "Check what `set_by` in this line names, and that it belongs to the environment of PAYMENTS_DARAJA_BASE_URL. The"
+    " payments to other apps' shortcodes go on.",
 )
 TOKEN_UNREADABLE = Alarm(
     "token_unreadable",
@@ -79,8 +80,8 @@ EDGE_BLOCKS = Alarm(
 TOKEN_REFUSED = Alarm(
     "token_refused",
     "Safaricom refuses access tokens that it has just issued.",
-    "Check that the app has the M-Pesa Express product, that its keys belong to this environment, and that nothing else"
-    " uses them. Nothing is sent for some time after this.",
+    "Check that the app of these `shortcodes` has the M-Pesa Express product, that its keys belong to"
+    " this environment, and that nothing else uses them. Nothing is sent as this app for some time after this.",
 )
 RESULT_BLAMES_SETUP = Alarm(
     "result_blames_setup",
@@ -113,15 +114,16 @@ REFUNDS_WAIT = Alarm(
     " no access token, of which other lines of the log tell. REACHED_NOBODY: `code` is what the last send met."
     " MONEY_NOT_BACKED: only a callback has told of the payment's money, and a part is sent once M-Pesa has told of it."
     " INITIATOR_REFUSED: give the service the right name and password; M-Pesa's refusal holds all refunds back for a"
-    " day. NO_INITIATOR: set PAYMENTS_INITIATOR_NAME and what belongs to it. Refunds that wait are sent by themselves"
-    " when they can be, and one that has waited for a day fails, at `fails_at`, with a case.",
+    " day. NO_INITIATOR: set an initiator for the shortcode, with what belongs to it. Refunds that wait are sent"
+    " by themselves when they can be, and one that has waited for a day fails, at `fails_at`, with a case.",
 )
 INITIATOR_PASSWORD_EXPIRES = Alarm(
     "initiator_password_expires",
     "The password of our operator of M-Pesa expires in 14 days or less: then no money goes back, and no status is"
     " asked for.",
     "Set a new one on the M-Pesa portal and put it into PAYMENTS_INITIATOR_PASSWORD_FILE, with that day in"
-    " PAYMENTS_INITIATOR_PASSWORD_SET_ON. Start every process again at once: three wrong passwords lock the operator.",
+    " PAYMENTS_INITIATOR_PASSWORD_SET_ON, or into what the entry of the line's `shortcodes` names."
+    " Start every process again at once: three wrong passwords lock the operator.",
 )
 INITIATOR_PASSWORD_EXPIRED = Alarm(
     "initiator_password_expired",

@@ -6,8 +6,7 @@ The only place that knows every part. The files that the settings name are loade
 import asyncio
 import contextlib
 import gc
-import hashlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -17,12 +16,13 @@ from typing import Any
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from payment_service.accounts import together
 from payment_service.alarms import TLS_FILES_UNUSABLE
 from payment_service.anchor_file import LOOK_SECONDS as ANCHOR_SECONDS
 from payment_service.anchor_file import AnchorTools, anchor_days
 from payment_service.application.calling.access_token import AccessToken
 from payment_service.application.calling.exchanges import keep_exchange
-from payment_service.application.calling.first_token import FirstToken, asking_until_had
+from payment_service.application.calling.first_token import FirstToken, FirstTokens, asking_until_had
 from payment_service.application.calling.operator import Operator
 from payment_service.application.calling.request_budget import RequestBudget
 from payment_service.application.calling.safaricom import Safaricom
@@ -93,8 +93,8 @@ class _Parts:
 
     core: Core
     writers: _Writers
-    refunds: RefundTools | None
-    first_token: FirstToken
+    refunds: Sequence[RefundTools]
+    first_tokens: FirstTokens
     others: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
     """What runs beside the writers, for as long as the service serves."""
 
@@ -137,12 +137,12 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
                 drain_seconds=settings.drain_s,
             ) as server,
             _listening_for_json(settings, parts.core, server) as json_address,
-            reporting_readiness(server, parts.core.reads.feed, parts.first_token, engine, clock),
+            reporting_readiness(server, parts.core.reads.feed, parts.first_tokens, engine, clock),
         ):
             # Callbacks are taken meanwhile: they wait for no token.
-            await prove_credentials(parts.first_token, settings.daraja_base_url)
-            async with asking_until_had(parts.first_token):
-                problem = parts.first_token.problem
+            await prove_credentials(parts.first_tokens, settings.daraja_base_url)
+            async with asking_until_had(parts.first_tokens):
+                problem = parts.first_tokens.problem
                 listening = {"address": str(server.address), "json_address": json_address and str(json_address)}
                 write_ready_file(ready_file, {**listening, "not_ready_for_payments": problem})
                 _log.info("payment service serves", address=str(server.address), not_ready_for_payments=problem)
@@ -199,7 +199,7 @@ async def _running(parts: _Parts, *, drain_seconds: float) -> AsyncIterator[_Par
         finally:
             await asyncio.gather(
                 parts.core.initiate.drain(drain_seconds),
-                *([drain_refunds(parts.refunds, drain_seconds)] if parts.refunds is not None else []),
+                *(drain_refunds(refunds, drain_seconds) for refunds in parts.refunds),
             )
             for writer in writers:
                 writer.cancel()
@@ -221,7 +221,7 @@ def _parts(
     reads = payment_reads(readers, partial(connect_writer, database_url, autocommit=True), sealer, feed)
     send = SendTools(
         facts=writers.facts,
-        safaricom=_safaricom(settings, credentials, clock, engine, daraja, sealer),
+        safaricom=_safaricom(credentials, clock, engine, daraja, sealer),
         budget=RequestBudget("push", settings.pushes_per_second, engine, clock),
         callback_keys=credentials.callback_keys,
         callback_base_url=settings.callback_base_url.rstrip("/"),
@@ -238,8 +238,12 @@ def _parts(
         callbacks=AcceptTools(writers.facts, sealer, credentials.callback_keys, catching_up),
         hints=HintTools(engine, sealer, clock),
         reads=reads,
-        refund_shortcodes=credentials.shortcodes if refunds is not None else (),
-        questions=StatusTools(engine, send.safaricom, refunds.operator) if refunds is not None else None,
+        refund_shortcodes=_sending_back(credentials),
+        questions={
+            number: StatusTools(engine, one.safaricom, one.operator)
+            for one in refunds
+            for number in one.safaricom.shortcodes
+        },
         shortcodes=[ShortcodeLimits(s.number, s.amount_min, s.amount_max) for s in credentials.shortcodes.values()],
         refunds_late_money=settings.automatic_refund_max_kes > 0,
         token_keys=credentials.keys.fingerprint,
@@ -248,36 +252,47 @@ def _parts(
         risk=settings.risk_policy,
         heartbeat_seconds=settings.heartbeat_s,
     )
-    timers = periodic_steps(settings, engine, clock, initiate, refunds, erasing, catching_up, door.certificate)
+    timers = periodic_steps(
+        settings, engine, clock, initiate, refunds, credentials, erasing, catching_up, door.certificate
+    )
     following_step = partial(run_every, None, KEYS_SECONDS, partial(follow_keys, following))
     steps: list[Callable[[], Coroutine[Any, Any, None]]] = [feed.run, reads.points.run, *timers, following_step]
     if settings.audit_anchor_file is not None:
         anchoring = AnchorTools(settings.audit_anchor_file, database_url, credentials.keys.chain)
         steps.append(partial(run_every, clock, ANCHOR_SECONDS, partial(anchor_days, anchoring)))
-    return _Parts(core, writers, refunds, FirstToken(send.safaricom.tokens), tuple(steps))
+    apps = {tokens.app.key: tokens for tokens in send.safaricom.tokens.values()}
+    return _Parts(core, writers, refunds, FirstTokens([FirstToken(one) for one in apps.values()]), tuple(steps))
 
 
 def _refunds(
     settings: PaymentSettings, credentials: Credentials, engine: AsyncEngine, send: SendTools
-) -> RefundTools | None:
-    """What sends money back, where an initiator is set up for it."""
-    if credentials.initiator is None:
-        return None
+) -> Sequence[RefundTools]:
+    """What sends money back, one for each operator of M-Pesa that is set up for it."""
     sealer, clock = send.safaricom.sealer, send.safaricom.clock
-    return RefundTools(
-        engine=engine,
-        facts=send.facts,
-        safaricom=send.safaricom,
-        budget=RequestBudget("refund", settings.refunds_per_second, engine, clock),
-        operator=Operator(
-            initiator=credentials.initiator,
-            sealer=sealer,
-            callback_keys=send.callback_keys,
-            callback_base_url=send.callback_base_url,
-            b2c_shortcode=settings.b2c_shortcode,
-            b2c_command=settings.b2c_command,
-        ),
-    )
+    budget = RequestBudget("refund", settings.refunds_per_second, engine, clock)
+    return [
+        RefundTools(
+            engine=engine,
+            facts=send.facts,
+            safaricom=send.safaricom.only(numbers),
+            budget=budget,
+            operator=Operator(
+                initiator=account.initiator,
+                sealer=sealer,
+                callback_keys=send.callback_keys,
+                callback_base_url=send.callback_base_url,
+                b2c_shortcode=account.b2c_shortcode,
+                b2c_command=account.b2c_command,
+            ),
+        )
+        for account, numbers in together(credentials.accounts)
+        if account.initiator is not None
+    ]
+
+
+def _sending_back(credentials: Credentials) -> Sequence[str]:
+    """The shortcodes that money can go back from."""
+    return [number for number, account in credentials.accounts.items() if account.initiator is not None]
 
 
 def _writers(
@@ -299,7 +314,7 @@ def _writers(
         duplicates=settings.automatic_refund_of_duplicates,
         refunds_per_hour=settings.automatic_refunds_per_hour,
         kes_per_hour=settings.automatic_refund_kes_per_hour,
-        shortcodes=credentials.shortcodes if credentials.initiator is not None else (),
+        shortcodes=_sending_back(credentials),
     )
     recording = RecordingTools(
         sealer,
@@ -319,28 +334,14 @@ def _writers(
 
 
 def _safaricom(
-    settings: PaymentSettings,
-    credentials: Credentials,
-    clock: DatabaseClock,
-    engine: AsyncEngine,
-    daraja: DarajaClient,
-    sealer: Sealer,
+    credentials: Credentials, clock: DatabaseClock, engine: AsyncEngine, daraja: DarajaClient, sealer: Sealer
 ) -> Safaricom:
-    tokens = AccessToken(
-        app=_app_name(settings),
-        engine=engine,
-        daraja=daraja,
-        sealer=sealer,
-        clock=clock,
-        keep_exchange=partial(keep_exchange, engine, sealer),
-    )
+    of_apps: dict[str, AccessToken] = {}
+    for account in credentials.accounts.values():
+        keep = partial(keep_exchange, engine, sealer)
+        of_apps.setdefault(account.app.key, AccessToken(account.app, engine, daraja, sealer, clock, keep))
+    tokens = {number: of_apps[account.app.key] for number, account in credentials.accounts.items()}
     return Safaricom(daraja, tokens, credentials.shortcodes, sealer, clock)
-
-
-def _app_name(settings: PaymentSettings) -> str:
-    """Names the Daraja app whose token is shared, without giving its key away."""
-    identity = f"{settings.daraja_base_url} {settings.daraja_consumer_key.get_secret_value()}"
-    return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 def _open_daraja(
@@ -348,8 +349,6 @@ def _open_daraja(
 ) -> contextlib.AbstractAsyncContextManager[DarajaClient]:
     return open_daraja(
         settings.daraja_base_url,
-        settings.daraja_consumer_key.get_secret_value(),
-        settings.daraja_consumer_secret.get_secret_value(),
         clock,
         push_timeouts=Timeouts(connect_seconds=CONNECT_TIMEOUT_SECONDS, total_seconds=settings.push_timeout_s),
     )

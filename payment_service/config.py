@@ -167,8 +167,11 @@ class PaymentSettings(TimedSettings, KeySettings, AuditSettings, RiskSettings, R
     )
     shortcodes_file: Path = Field(description="JSON file of the shortcodes that receive money, with their passkeys")
     daraja_base_url: str = Field(default=SANDBOX_URL, description="Daraja: sandbox, production, or a simulator")
-    daraja_consumer_key: SecretStr = Field(description="consumer key of the Daraja app")
-    daraja_consumer_secret: SecretStr = Field(description="consumer secret of the Daraja app")
+    daraja_consumer_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="consumer key of the Daraja app of the shortcodes that name none of their own",
+    )
+    daraja_consumer_secret: SecretStr = Field(default=SecretStr(""), description="consumer secret of that app")
     callback_base_url: str = Field(description="where Safaricom reaches the gateway: https://HOST, without a path")
     metrics_address: AddressSetting | None = Field(
         default=None, description="HOST:PORT of a page for Prometheus, with a listener of its own; empty: no page"
@@ -187,7 +190,7 @@ class PaymentSettings(TimedSettings, KeySettings, AuditSettings, RiskSettings, R
         default_factory=lambda given: PRODUCTION_QUERIES if _in_production(given) else SANDBOX_QUERIES,
         gt=0,
         le=60_000,
-        description="queries a minute for one shortcode, all processes together",
+        description="queries a minute as one Daraja app, all processes together",
     )
     refunds_per_second: float = Field(
         default=5, gt=0, le=1_000, description="refunds a second for one shortcode, all processes together"
@@ -324,6 +327,16 @@ class PaymentSettings(TimedSettings, KeySettings, AuditSettings, RiskSettings, R
         return number
 
     @model_validator(mode="after")
+    def _app_is_whole(self) -> Self:
+        key, secret = self.daraja_consumer_key.get_secret_value(), self.daraja_consumer_secret.get_secret_value()
+        if bool(key) != bool(secret):
+            given, missing = ("KEY", "SECRET") if key else ("SECRET", "KEY")
+            raise ValueError(
+                f"PAYMENTS_DARAJA_CONSUMER_{given}_FILE needs PAYMENTS_DARAJA_CONSUMER_{missing}_FILE beside it"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _initiator_is_whole(self) -> Self:
         given = {
             "PAYMENTS_INITIATOR_NAME": bool(self.initiator_name),
@@ -333,39 +346,11 @@ class PaymentSettings(TimedSettings, KeySettings, AuditSettings, RiskSettings, R
         if any(given.values()) and not all(given.values()):
             missing = ", ".join(name for name, is_given in given.items() if not is_given)
             raise ValueError(f"Transaction Status and refunds need {missing} as well")
-        if self.automatic_refund_max_kes and not self.initiator_name:
-            raise ValueError(
-                "PAYMENTS_AUTOMATIC_REFUND_MAX_KES needs PAYMENTS_INITIATOR_NAME and what belongs to it: money goes"
-                " back only as an operator of M-Pesa"
-            )
         if self.automatic_refund_of_duplicates and not self.automatic_refund_max_kes:
             raise ValueError(
                 "PAYMENTS_AUTOMATIC_REFUND_OF_DUPLICATES needs PAYMENTS_AUTOMATIC_REFUND_MAX_KES: up to which amount"
             )
         return self
-
-    @property
-    def refunds_go(self) -> tuple[str, ...]:
-        """A sentence that says by which ways money goes back; none where it does not."""
-        if not self.initiator_name:
-            return ()
-        account = f"shortcode {self.b2c_shortcode}" if self.b2c_shortcode else "the shortcode that was paid"
-        return (f"Whole payments go back by Reversal, parts by B2C ({self.b2c_command}) from {account}.",)
-
-    @property
-    def switched_off(self) -> tuple[str, ...]:
-        """A sentence for each part that these settings leave out."""
-        sentences = []
-        if not self.pull_nominated_number:
-            sentences.append("Pull Transactions is off: PAYMENTS_PULL_NOMINATED_NUMBER is not set.")
-        if not self.initiator_name:
-            sentences.append("Transaction Status and refunds are off: PAYMENTS_INITIATOR_NAME is not set.")
-        elif self.initiator_password_set_on is None:
-            sentences.append(
-                "Nobody is warned before the initiator's password expires:"
-                " PAYMENTS_INITIATOR_PASSWORD_SET_ON is not set."
-            )
-        return tuple(sentences)
 
 
 class OwnerSettings(SecretsInFiles):

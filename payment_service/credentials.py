@@ -1,18 +1,19 @@
 """What the settings name and do not hold: keys, shortcodes, the operator who asks; and whether all of it can be used.
 
 Loaded once, before anything is started. `serve --check-config` loads the same, so that what it passes is not refused by
-`serve` afterwards; only whether Daraja takes the consumer key and secret is for Daraja to say, at the start.
+`serve` afterwards; only whether Daraja takes a consumer key and secret is for Daraja to say, at the start.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from payment_service.accounts import Account, accounts_of
 from payment_service.application.calling.access_token import CredentialsRefused
-from payment_service.application.calling.first_token import FirstToken
+from payment_service.application.calling.first_token import FirstTokens
 from payment_service.config import PaymentSettings
-from payment_service.daraja.initiator import CertificateUnusable, Initiator, load_initiator
 from payment_service.daraja.shortcodes import Shortcode, check_callback_url
 from payment_service.production import check_credentials_for_production
 from payment_service.security.keys import Keys, KeysUnusable, load_keys
@@ -29,8 +30,8 @@ class Credentials:
     callback_keys: CallbackKeys = field(repr=False)
     shortcodes: Mapping[str, Shortcode]
     """By number."""
-    initiator: Initiator | None
-    """None where no transaction's status is asked for."""
+    accounts: Mapping[str, Account]
+    """As whom each of them is called."""
 
     @property
     def default_shortcode(self) -> str:
@@ -44,27 +45,31 @@ def load_credentials(settings: PaymentSettings) -> Credentials:
         check_callback_url(settings.callback_base_url, settings.daraja_base_url)
     except ValueError as error:
         raise StartRefused(f"PAYMENTS_CALLBACK_BASE_URL cannot be used: {error}.") from None
-    shortcodes = load_shortcodes(settings.shortcodes_file)
+    listed = load_shortcodes(settings.shortcodes_file)
     credentials = Credentials(
         keys=open_keys(settings.keys_file),
         callback_keys=load_callback_keys(settings.callback_keys_file),
-        shortcodes=shortcodes,
-        initiator=_initiator(settings),
+        shortcodes={number: one.shortcode for number, one in listed.items()},
+        accounts=accounts_of(listed, settings),
     )
-    check_credentials_for_production(settings, shortcodes.values())
+    check_credentials_for_production(settings, listed.values())
     return credentials
 
 
-async def prove_credentials(first_token: FirstToken, daraja_base_url: str) -> None:
-    """Have a first token, if Daraja can be reached; StartRefused where it does not take our consumer key and secret."""
-    try:
-        await first_token.ask()
-    except CredentialsRefused as refusal:
-        raise StartRefused(
-            f"Daraja at {urlsplit(daraja_base_url).netloc} refuses PAYMENTS_DARAJA_CONSUMER_KEY and"
-            f" PAYMENTS_DARAJA_CONSUMER_SECRET ({refusal}): check both, and that they belong to the environment of"
-            " PAYMENTS_DARAJA_BASE_URL."
-        ) from None
+async def prove_credentials(first_tokens: FirstTokens, daraja_base_url: str) -> None:
+    """Have a first token of each app, if Daraja can be reached; StartRefused names each app that it does not take."""
+    asked = await asyncio.gather(*(first.ask() for first in first_tokens.of_apps), return_exceptions=True)
+    refused = []
+    for first, answer in zip(first_tokens.of_apps, asked, strict=True):
+        if isinstance(answer, CredentialsRefused):
+            refused.append(
+                f"Daraja at {urlsplit(daraja_base_url).netloc} refuses {first.tokens.app.set_by} ({answer}): check"
+                " both, and that they belong to the environment of PAYMENTS_DARAJA_BASE_URL."
+            )
+        elif answer is not None:
+            raise answer
+    if refused:
+        raise StartRefused("\n".join(refused))
 
 
 def open_keys(path: Path) -> Keys:
@@ -73,13 +78,3 @@ def open_keys(path: Path) -> Keys:
         return load_keys(path)
     except KeysUnusable as error:
         raise StartRefused(str(error)) from None
-
-
-def _initiator(settings: PaymentSettings) -> Initiator | None:
-    name, certificate_file = settings.initiator_name, settings.initiator_certificate_file
-    if not name or certificate_file is None:
-        return None
-    try:
-        return load_initiator(name, settings.initiator_password.get_secret_value(), certificate_file)
-    except CertificateUnusable as error:
-        raise StartRefused(f"PAYMENTS_INITIATOR_CERTIFICATE_FILE cannot be used: {error}.") from None

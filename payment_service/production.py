@@ -16,9 +16,9 @@ from payment_service.daraja.shortcodes import (
     SANDBOX_NUMBER,
     SANDBOX_PASSKEY,
     SANDBOX_SHORTCODE,
-    Shortcode,
     is_production,
 )
+from payment_service.shortcodes_file import ListedShortcode
 from runtime.development_values import AUTHORITY_NAME, SECRET_PREFIX, TRUST_DOMAIN, is_marked
 from runtime.serving import StartRefused
 
@@ -30,7 +30,7 @@ class NotForProduction(StartRefused):
         super().__init__(f"{setting} {what}, and PAYMENTS_DARAJA_BASE_URL is production's: {instead}.")
 
 
-def check_credentials_for_production(settings: PaymentSettings, shortcodes: Iterable[Shortcode]) -> None:
+def check_credentials_for_production(settings: PaymentSettings, shortcodes: Iterable[ListedShortcode]) -> None:
     """Raise NotForProduction for the first value that a start against production must not use."""
     if not is_production(settings.daraja_base_url):
         return
@@ -72,8 +72,9 @@ def check_door_for_production(settings: PaymentSettings, authority: bytes, calle
         )
 
 
-def _check_shortcodes(file: Path, shortcodes: Iterable[Shortcode]) -> None:
-    for shortcode in shortcodes:
+def _check_shortcodes(file: Path, shortcodes: Iterable[ListedShortcode]) -> None:
+    for listed in shortcodes:
+        shortcode, own = listed.shortcode, listed.own
         entry = f"names {file}, where shortcode {shortcode.number}"
         if shortcode.passkey == SANDBOX_PASSKEY:
             what, instead = "has the passkey that Safaricom publishes for its sandbox", "put in the passkey"
@@ -83,6 +84,16 @@ def _check_shortcodes(file: Path, shortcodes: Iterable[Shortcode]) -> None:
             what, instead = (
                 "is the one that Safaricom lends to everyone in its sandbox",
                 "put in the number and passkey",
+            )
+        elif own is not None and any(
+            secret.startswith(SECRET_PREFIX)
+            for secret in (own.consumer_key, own.consumer_secret, own.initiator_password)
+        ):
+            what, instead = "names a file with a value that exists in the simulator only", "name files with those"
+        elif own is not None and own.pull_nominated_number == SANDBOX_NUMBER:
+            what, instead = (
+                "has the phone that Safaricom lends to everyone in its sandbox for pull_nominated_number",
+                "put in the number",
             )
         else:
             continue

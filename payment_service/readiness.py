@@ -1,7 +1,7 @@
 """What this process should be sent, looked at every second and told by its health service.
 
 Callbacks, while the database answers and takes writes, this clock and the database's agree, and the feed is near.
-Payments, if it has had a first token as well.
+Payments, if it has had a first token of one of its Daraja apps as well.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from payment_service.application.calling.first_token import FirstToken
+from payment_service.application.calling.first_token import FirstTokens
 from payment_service.application.following.event_feed import EventFeed
 from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.database import first_line
@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 
 @contextlib.asynccontextmanager
 async def reporting_readiness(
-    server: RpcServer, feed: EventFeed, first_token: FirstToken, engine: AsyncEngine, clock: DatabaseClock
+    server: RpcServer, feed: EventFeed, first_tokens: FirstTokens, engine: AsyncEngine, clock: DatabaseClock
 ) -> AsyncIterator[None]:
     """Keep saying what this process is ready for, for the length of the block."""
 
@@ -36,14 +36,17 @@ async def reporting_readiness(
         told = None
         while True:
             problem = await _problem(feed, engine, clock)
-            missing = problem or first_token.problem
-            ready = {"callbacks": problem is None, "payments": missing is None}
-            if ready != told:
-                told = ready
+            missing = problem or first_tokens.problem
+            ready, waiting = (
+                {"callbacks": problem is None, "payments": missing is None},
+                first_tokens.shortcodes_waiting,
+            )
+            if (ready, waiting) != told:
+                told = ready, waiting
                 await server.set_ready(**ready)
-                level = logging.INFO if missing is None else logging.WARNING
-                _log.log(level, "readiness changed", ready_for=ready, problem=missing)
-            await first_token.had_or_after(LOOK_SECONDS)
+                level = logging.INFO if missing is None and not waiting else logging.WARNING
+                _log.log(level, "readiness changed", ready_for=ready, problem=missing, shortcodes_without_token=waiting)
+            await first_tokens.one_more_or_after(LOOK_SECONDS)
 
     async with asyncio.TaskGroup() as group:
         task = group.create_task(report())

@@ -5,7 +5,7 @@ into facts, which are checked again under the lock. A test calls the step; only 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, NoReturn
@@ -13,10 +13,10 @@ from typing import Any, NoReturn
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from payment_service.accounts import together
 from payment_service.alarms import CERTIFICATE_EXPIRES, STEP_FAILS
 from payment_service.application.approving.watch_approvals import LOOK_SECONDS as APPROVAL_WATCH_SECONDS
 from payment_service.application.approving.watch_approvals import ApprovalWatch, watch_approvals
-from payment_service.application.calling.operator import Operator
 from payment_service.application.calling.request_budget import RequestBudget
 from payment_service.application.collecting.initiate_payment import InitiatePayments
 from payment_service.application.collecting.send_prompt import SendTools
@@ -31,7 +31,7 @@ from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.refunding.run_refund_timers import RefundTimerTools, run_refund_timers
 from payment_service.application.refunding.send_refunds import RefundTools, send_refunds
 from payment_service.application.refunding.watch_refunds import LOOK_SECONDS as REFUND_WATCH_SECONDS
-from payment_service.application.refunding.watch_refunds import RefundWatch, watch_refunds
+from payment_service.application.refunding.watch_refunds import RefundWatch, WatchedInitiator, watch_refunds
 from payment_service.application.settling.apply_kept_callbacks import (
     InboxTools,
     apply_pending_callbacks,
@@ -50,6 +50,7 @@ from payment_service.application.settling.watch_provider import ProviderWatch, w
 from payment_service.application.settling.watch_pull import LOOK_SECONDS as PULL_WATCH_SECONDS
 from payment_service.application.settling.watch_pull import PullWatch, watch_pull
 from payment_service.config import PaymentSettings
+from payment_service.credentials import Credentials
 from payment_service.daraja.shortcodes import ShortcodeKind
 from runtime.alarms import LastingAlarm
 from runtime.tls import FollowedFiles, watch_expiry
@@ -77,7 +78,8 @@ def periodic_steps(
     engine: AsyncEngine,
     clock: DatabaseClock,
     initiate: InitiatePayments,
-    refunds: RefundTools | None,
+    refunds: Sequence[RefundTools],
+    credentials: Credentials,
     erasing: Erasing,
     catching_up: CatchingUp,
     certificate: FollowedFiles | None,
@@ -111,16 +113,23 @@ def periodic_steps(
         partial(every, QUERY_STEP_SECONDS, partial(query_pushes, queries)),
         partial(every, RISK_LOOK_SECONDS, partial(watch_risk, RiskWatch(engine, clock))),
         partial(every, WATCH_LOOK_SECONDS, partial(watch_provider, ProviderWatch(engine, clock))),
-        *_readers_of_books(settings, engine, clock, send, refunds.operator if refunds is not None else None),
+        *_readers_of_books(settings, engine, clock, send, credentials),
         # Timers also for what was sent while there was an initiator.
         partial(every, STEP_SECONDS, partial(run_refund_timers, RefundTimerTools(engine, send.facts, clock))),
-        *([partial(every, STEP_SECONDS, partial(send_refunds, refunds))] if refunds is not None else []),
-        partial(every, REFUND_WATCH_SECONDS, partial(watch_refunds, _refund_watch(settings, engine, clock, refunds))),
+        *(partial(every, STEP_SECONDS, partial(send_refunds, one)) for one in refunds),
+        *(partial(every, STATUS_LOOK_SECONDS, partial(ask_status, asking)) for asking in _questions(refunds)),
+        partial(
+            every, REFUND_WATCH_SECONDS, partial(watch_refunds, _refund_watch(engine, clock, refunds, credentials))
+        ),
         partial(every, APPROVAL_WATCH_SECONDS, partial(watch_approvals, ApprovalWatch(engine, clock))),
         partial(every, CONSUMER_WATCH_SECONDS, partial(watch_consumers, ConsumerWatch(engine, clock))),
         partial(every, FORGET_LOOK_SECONDS, partial(forget_records, _forgetting(settings, engine, clock, erasing))),
         *_expiry(certificate, every),
     ]
+
+
+def _questions(refunds: Sequence[RefundTools]) -> list[StatusTools]:
+    return [StatusTools(one.engine, one.safaricom, one.operator) for one in refunds]
 
 
 def _forgetting(settings: PaymentSettings, engine: AsyncEngine, clock: DatabaseClock, erasing: Erasing) -> Forgetting:
@@ -135,10 +144,14 @@ def _forgetting(settings: PaymentSettings, engine: AsyncEngine, clock: DatabaseC
 
 
 def _refund_watch(
-    settings: PaymentSettings, engine: AsyncEngine, clock: DatabaseClock, refunds: RefundTools | None
+    engine: AsyncEngine, clock: DatabaseClock, refunds: Sequence[RefundTools], credentials: Credentials
 ) -> RefundWatch:
-    initiator = refunds.operator.key if refunds is not None else None
-    return RefundWatch(engine, clock, initiator, settings.initiator_password_set_on)
+    watched = []
+    for one in refunds:
+        numbers = list(one.safaricom.shortcodes)
+        set_on = credentials.accounts[numbers[0]].initiator_password_set_on
+        watched.append(WatchedInitiator(one.operator.key, numbers, set_on))
+    return RefundWatch(engine, clock, watched)
 
 
 def _expiry(
@@ -152,26 +165,25 @@ def _expiry(
 
 
 def _readers_of_books(
-    settings: PaymentSettings, engine: AsyncEngine, clock: DatabaseClock, send: SendTools, operator: Operator | None
+    settings: PaymentSettings, engine: AsyncEngine, clock: DatabaseClock, send: SendTools, credentials: Credentials
 ) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-    """What reads the provider's books, by the page and by the transaction, where each is allowed."""
+    """What reads the provider's books, where that is allowed: each account's beside the others'."""
     readers: list[Callable[[], Coroutine[Any, Any, None]]] = []
     every = partial(run_every, clock)
-    if settings.pull_nominated_number:
+    for account, numbers in together(credentials.accounts):
+        if not account.nominated_number:
+            continue
         pulling = PullTools(
             engine=engine,
             facts=send.facts,
-            safaricom=send.safaricom,
-            nominated_number=settings.pull_nominated_number,
+            safaricom=send.safaricom.only(numbers),
+            nominated_number=account.nominated_number,
             callback_base_url=send.callback_base_url,
             interval=timedelta(seconds=settings.pull_interval_s),
         )
         readers.append(partial(every, PULL_LOOK_SECONDS, partial(pull_transactions, pulling)))
-        watch = PullWatch(engine, list(send.safaricom.shortcodes), pulling.interval, clock(), clock)
+        watch = PullWatch(engine, numbers, pulling.interval, clock(), clock)
         readers.append(partial(every, PULL_WATCH_SECONDS, partial(watch_pull, watch)))
-    if operator is not None:
-        asking = StatusTools(engine, send.safaricom, operator)
-        readers.append(partial(every, STATUS_LOOK_SECONDS, partial(ask_status, asking)))
     return readers
 
 

@@ -104,7 +104,7 @@ class _SecretFiles(EnvSettingsSource):
         for name in _secret_fields(self.settings_cls):
             path = self.env_vars.get(f"{self.env_prefix}{name}_file".lower())
             if path:
-                text, problem = _read_secret(path)
+                text, problem = read_secret(path)
                 if problem is None:
                     values[name] = text
         return values
@@ -140,7 +140,7 @@ def _is_secret(field: FieldInfo) -> bool:
     return field.annotation is SecretStr or SecretStr in get_args(field.annotation)
 
 
-def _read_secret(path: str) -> tuple[str, str | None]:
+def read_secret(path: str | Path) -> tuple[str, str | None]:
     """The file's text without surrounding white space, or why it cannot be had."""
     if (why := why_not_private(Path(path))) is not None:
         return "", why
@@ -165,7 +165,7 @@ def _unusable_secrets(settings_cls: type[BaseSettings], environment: EnvSettings
             continue
         if environment.env_vars.get(variable.lower()) is not None:
             problems[name] = f"{variable} and {variable}_FILE are both set: unset one of them."
-        elif (reason := _read_secret(path)[1]) is not None:
+        elif (reason := read_secret(path)[1]) is not None:
             problems[name] = (
                 f"{variable}_FILE names {path}, which cannot be used: {reason}. Name a file with the value."
             )

@@ -36,36 +36,8 @@ def refusal(**changed: object) -> str:
     return sentence
 
 
-def test_what_the_settings_leave_out_is_said() -> None:
-    off = PaymentSettings.load(**GOOD).switched_off
-    assert [sentence.partition(" off:")[0] for sentence in off] == [
-        "Pull Transactions is",
-        "Transaction Status and refunds are",
-    ]
-    initiator = {"initiator_name": "o", "initiator_password": "hush", "initiator_certificate_file": "c.pem"}
-    undated = PaymentSettings.load(**GOOD, pull_nominated_number="254722000000", **initiator).switched_off
-    assert [sentence.partition(":")[0] for sentence in undated] == [
-        "Nobody is warned before the initiator's password expires"
-    ]
-    initiator["initiator_password_set_on"] = "2026-11-01"
-    assert PaymentSettings.load(**GOOD, pull_nominated_number="254722000000", **initiator).switched_off == ()
-
-
-def test_by_which_ways_money_goes_back_is_said() -> None:
-    initiator = {"initiator_name": "o", "initiator_password": "hush", "initiator_certificate_file": "c.pem"}
-    assert PaymentSettings.load(**GOOD).refunds_go == ()
-    (said,) = PaymentSettings.load(**GOOD, **initiator).refunds_go
-    assert said == (
-        "Whole payments go back by Reversal, parts by B2C (BusinessPayment) from the shortcode that was paid."
-    )
-    own = {"b2c_shortcode": "600997", "b2c_command": "PromotionPayment"}
-    (said,) = PaymentSettings.load(**GOOD, **initiator, **own).refunds_go
-    assert said.endswith("parts by B2C (PromotionPayment) from shortcode 600997.")
-    assert "PAYMENTS_B2C_SHORTCODE" in refusal(b2c_shortcode="till 5")
-
-
 def test_money_that_is_to_go_back_by_itself_needs_somebody_to_send_it_and_an_amount() -> None:
-    assert "PAYMENTS_INITIATOR_NAME" in refusal(automatic_refund_max_kes=1_000)
+    assert "PAYMENTS_B2C_SHORTCODE" in refusal(b2c_shortcode="till 5")
     assert "PAYMENTS_AUTOMATIC_REFUND_MAX_KES" in refusal(automatic_refund_of_duplicates=True)
     initiator = {"initiator_name": "o", "initiator_password": "hush", "initiator_certificate_file": "c.pem"}
     settings = PaymentSettings.load(**GOOD, automatic_refund_max_kes=1_000, **initiator)

@@ -46,12 +46,10 @@ _tracer = trace.get_tracer("payment_service.daraja")
 
 @dataclass(frozen=True, slots=True)
 class DarajaClient:
-    """Where Daraja is, and as whom we call it. One per process; made by `open_daraja`."""
+    """Where Daraja is. One per process, for all of its apps; made by `open_daraja`."""
 
     base_url: str
     http: httpx.AsyncBaseTransport = field(repr=False)
-    consumer_key: str = field(repr=False)
-    consumer_secret: str = field(repr=False)
     clock: Callable[[], datetime]
     push_timeouts: Timeouts = PUSH_TIMEOUTS
     token_timeouts: Timeouts = TOKEN_TIMEOUTS
@@ -78,8 +76,6 @@ class Exchange:
 @asynccontextmanager
 async def open_daraja(
     base_url: str,
-    consumer_key: str,
-    consumer_secret: str,
     clock: Callable[[], datetime],
     *,
     tls: ssl.SSLContext | None = None,
@@ -89,9 +85,7 @@ async def open_daraja(
     """The client of this process; its connections are closed at the end. Raises ValueError as `check_daraja_url`."""
     check_daraja_url(base_url)
     async with open_http(tls) as http:
-        yield DarajaClient(
-            base_url.rstrip("/"), http, consumer_key, consumer_secret, clock, push_timeouts, token_timeouts
-        )
+        yield DarajaClient(base_url.rstrip("/"), http, clock, push_timeouts, token_timeouts)
 
 
 async def post(

@@ -32,6 +32,20 @@ _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
+class DarajaApp:
+    """An app of ours on Safaricom's portal, which access tokens are issued to. Several shortcodes may share one."""
+
+    key: str
+    """Names it where processes share its token and its budget; the same wherever its consumer key is the same."""
+    consumer_key: str = field(repr=False)
+    consumer_secret: str = field(repr=False)
+    shortcodes: tuple[str, ...] = ()
+    """Those that are called as this app: what people know it by."""
+    set_by: str = "PAYMENTS_DARAJA_CONSUMER_KEY and PAYMENTS_DARAJA_CONSUMER_SECRET"
+    """Where its consumer key and secret are set, for whoever has to put them right."""
+
+
+@dataclass(frozen=True, slots=True)
 class TokenIssued:
     """A new access token. It ends the life of the one before."""
 
@@ -51,9 +65,9 @@ class TokenUnavailable:
 TokenAnswer = TokenIssued | TokenUnavailable
 
 
-async def fetch_token(client: DarajaClient) -> tuple[TokenAnswer, Exchange]:
-    """A new token. It ends the life of the one before for every process, so `access_token` decides when to ask."""
-    credentials = base64.b64encode(f"{client.consumer_key}:{client.consumer_secret}".encode()).decode()
+async def fetch_token(client: DarajaClient, app: DarajaApp) -> tuple[TokenAnswer, Exchange]:
+    """A new token of the app. It ends the life of the one before for every process: `access_token` decides when."""
+    credentials = base64.b64encode(f"{app.consumer_key}:{app.consumer_secret}".encode()).decode()
     started_at, started = client.clock(), time.monotonic()
     with span("GET", client, TOKEN_PATH, TOKEN_PATH + "?grant_type=client_credentials") as spanned:
         answer = await exchange(
@@ -72,9 +86,9 @@ async def fetch_token(client: DarajaClient) -> tuple[TokenAnswer, Exchange]:
     kind = type(read).__name__ + (f" {read.code}" if isinstance(read, TokenUnavailable) else "")
     made = exchange_made("token", b"", answer, kept, started_at, started, kind)
     if isinstance(read, TokenUnavailable):
-        _log.warning("token unavailable", code=read.code, http_status=answer.status)
+        _log.warning("token unavailable", code=read.code, http_status=answer.status, shortcodes=app.shortcodes)
         if read.alarm is not None:
-            raise_alarm(read.alarm, code=read.code)
+            raise_alarm(read.alarm, code=read.code, shortcodes=app.shortcodes, set_by=app.set_by)
     return read, made
 
 

@@ -70,8 +70,8 @@ class Core:
     reads: PaymentReads
     refund_shortcodes: Collection[str]
     """Those that money can go back from; none where no initiator is set up."""
-    questions: StatusTools | None
-    """What M-Pesa is asked with as an operator; None where no initiator is set up."""
+    questions: Mapping[str, StatusTools]
+    """By shortcode, what M-Pesa is asked with as its operator; those without an initiator lack here."""
     shortcodes: Sequence[ShortcodeLimits]
     refunds_late_money: bool
     """Late money may go back without a person; otherwise no caller may ask for it."""

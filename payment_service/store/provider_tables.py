@@ -46,6 +46,7 @@ access_tokens = Table(
 request_budgets = Table(
     "request_budgets",
     metadata,
+    # Or the key of the Daraja app that queries are counted for; a key is longer than any shortcode.
     required("shortcode", Text()),
     required("kind", Text()),
     required("turns", Double()),

@@ -16,7 +16,7 @@ from daraja_simulator.settings import (
 from development.slowness import slowness
 from payment_service.daraja.client import DarajaClient, open_daraja
 from payment_service.daraja.initiator import Initiator, load_initiator
-from payment_service.daraja.token import TokenIssued, fetch_token
+from payment_service.daraja.token import DarajaApp, TokenIssued, fetch_token
 from payment_service.daraja.transport import Timeouts
 from tests.daraja_simulator.merchant import Merchant, merchant_of
 from tests.daraja_simulator.simulators import in_process
@@ -52,10 +52,9 @@ async def ordering(folder: Path) -> AsyncIterator[Ordering]:
         certificate = folder / "certificate.pem"
         certificate.write_text((await merchant.control("certificate", method="GET"))["certificate"])
         initiator = load_initiator(DEVELOPMENT_INITIATOR_NAME, DEVELOPMENT_INITIATOR_PASSWORD, certificate)
-        async with open_daraja(
-            url, DEVELOPMENT_CONSUMER_KEY, DEVELOPMENT_CONSUMER_SECRET, lambda: datetime.now(UTC), push_timeouts=PATIENT
-        ) as client:
-            answer, _ = await fetch_token(client)
+        app = DarajaApp("app", DEVELOPMENT_CONSUMER_KEY, DEVELOPMENT_CONSUMER_SECRET)
+        async with open_daraja(url, lambda: datetime.now(UTC), push_timeouts=PATIENT) as client:
+            answer, _ = await fetch_token(client, app)
             assert isinstance(answer, TokenIssued)
             # A new token kills the one before, so the two share one.
             merchant.token = answer.token

@@ -5,6 +5,7 @@ import base64
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import aiohttp
@@ -27,7 +28,7 @@ from payment_service.daraja.client import DarajaClient, Exchange, open_daraja
 from payment_service.daraja.push import Accepted, PushAnswer, Refused, push
 from payment_service.daraja.sending import NotSent, Uncertain
 from payment_service.daraja.shortcodes import PushRequest, Shortcode, ShortcodeKind
-from payment_service.daraja.token import TokenIssued, TokenUnavailable, fetch_token
+from payment_service.daraja.token import DarajaApp, TokenIssued, TokenUnavailable, fetch_token
 from payment_service.daraja.transport import Timeouts
 from payment_service.domain.reasons import Reason
 from tests.daraja_simulator.simulators import in_process
@@ -37,6 +38,7 @@ TILL = Shortcode("600584", ShortcodeKind.TILL, DEVELOPMENT_PASSKEY, till_number=
 PHONE = "254722000555"
 CALLBACK_URL = "http://127.0.0.1:9/callbacks/stk/bcdf23/0a1b2c3d4e5f"
 PATIENT = Timeouts(connect_seconds=5.0 * slowness(), total_seconds=15.0 * slowness())
+APP = DarajaApp("app", DEVELOPMENT_CONSUMER_KEY, DEVELOPMENT_CONSUMER_SECRET, ("174379",))
 HASTY = Timeouts(connect_seconds=5.0 * slowness(), total_seconds=2.0 * slowness())
 
 
@@ -49,17 +51,13 @@ def request(shortcode: Shortcode = PAYBILL, amount: int = 850) -> PushRequest:
 
 
 @asynccontextmanager
-async def client_of(
-    url: str, timeouts: Timeouts = PATIENT, secret: str = DEVELOPMENT_CONSUMER_SECRET
-) -> AsyncIterator[DarajaClient]:
-    async with open_daraja(
-        url, DEVELOPMENT_CONSUMER_KEY, secret, now, push_timeouts=timeouts, token_timeouts=timeouts
-    ) as client:
+async def client_of(url: str, timeouts: Timeouts = PATIENT) -> AsyncIterator[DarajaClient]:
+    async with open_daraja(url, now, push_timeouts=timeouts, token_timeouts=timeouts) as client:
         yield client
 
 
 async def token_of(client: DarajaClient) -> str:
-    answer, _ = await fetch_token(client)
+    answer, _ = await fetch_token(client, APP)
     assert isinstance(answer, TokenIssued)
     return answer.token
 
@@ -101,7 +99,7 @@ async def test_a_push_is_accepted_and_the_phone_rings(shortcode: Shortcode) -> N
 
 async def test_an_exchange_keeps_everything_but_the_secrets() -> None:
     async with in_process() as (_, url), client_of(url) as client:
-        issued, token_exchange = await fetch_token(client)
+        issued, token_exchange = await fetch_token(client, APP)
         assert isinstance(issued, TokenIssued)
         answer, exchange = await push(client, issued.token, request())
     assert isinstance(answer, Accepted)
@@ -111,14 +109,22 @@ async def test_an_exchange_keeps_everything_but_the_secrets() -> None:
     assert timedelta(0) < exchange.duration < timedelta(minutes=1)
     assert issued.token.encode() not in token_exchange.answer_body
     assert b"expires_in" in token_exchange.answer_body
-    for secret in (PHONE, issued.token, SANDBOX_PASSKEY, "0a1b2c3d4e5f", answer.checkout_request_id):
-        assert secret not in repr((issued, token_exchange, answer, exchange, request(), PAYBILL, client))
+    for secret in (
+        PHONE,
+        issued.token,
+        SANDBOX_PASSKEY,
+        DEVELOPMENT_CONSUMER_KEY,
+        DEVELOPMENT_CONSUMER_SECRET,
+        "0a1b2c3d4e5f",
+        answer.checkout_request_id,
+    ):
+        assert secret not in repr((issued, token_exchange, answer, exchange, request(), PAYBILL, client, APP))
 
 
 async def test_wrong_credentials_bring_no_token_and_an_alarm() -> None:
-    async with in_process() as (_, url), client_of(url, secret="wrong") as client:
+    async with in_process() as (_, url), client_of(url) as client:
         with structlog.testing.capture_logs() as lines:
-            answer, exchange = await fetch_token(client)
+            answer, exchange = await fetch_token(client, replace(APP, consumer_secret="wrong"))
     assert isinstance(answer, TokenUnavailable)
     assert answer.alarm is not None
     assert exchange.classified_as == f"TokenUnavailable {answer.code}"
@@ -170,7 +176,7 @@ async def test_an_outage_is_not_sent() -> None:
         pass
     async with client_of(url) as client:
         answer, exchange = await push(client, "a-token", request())
-        token, _ = await fetch_token(client)
+        token, _ = await fetch_token(client, APP)
     assert answer == NotSent("NOT_CONNECTED")
     assert token == TokenUnavailable("NOT_CONNECTED")
     assert (exchange.http_status, exchange.answer_body) == (None, b"")
@@ -210,7 +216,7 @@ async def heard_by_a_bare_server(shortcode: Shortcode, clock: datetime) -> tuple
 
     server = await asyncio.start_server(play, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    async with open_daraja(f"http://127.0.0.1:{port}/", "key", "secret", lambda: clock) as client:
+    async with open_daraja(f"http://127.0.0.1:{port}/", lambda: clock) as client:
         _, exchange = await push(client, "the-token", request(shortcode))
     server.close()
     # The server has sent back what it heard, as a gateway on the way might do in an error page.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from daraja_simulator.settings import App, parse_app
 from tests.daraja_simulator.merchant import Merchant, merchant_of, new_phone
 from tests.daraja_simulator.simulators import in_process
 
@@ -23,6 +26,33 @@ async def test_a_new_token_kills_the_one_before(merchant: Merchant) -> None:
     assert await merchant.push(new_phone()) == (404, {**invalid_token("404.001.03"), "requestId": ANY_TEXT})
     merchant.token = second
     assert (await merchant.push(new_phone()))[0] == 200
+
+
+async def test_each_app_has_a_token_of_its_own_that_is_good_for_its_own_shortcodes() -> None:
+    other = App("other-key", "other-secret", ("600998",))
+    async with in_process(more_apps=(other,)) as (_, url), merchant_of(url) as merchant:
+        first = await merchant.new_token()
+        status, body = await merchant.get_token("other-key:other-secret")
+        assert status == 200
+        second = json.loads(body)["access_token"]
+        for token, shortcode, expected in (
+            (first, "174379", 200),
+            (second, "174379", 404),
+            (first, "600998", 404),
+            (second, "600998", 200),
+        ):
+            merchant.token = token
+            assert (await merchant.push(new_phone(), BusinessShortCode=shortcode))[0] == expected
+        await merchant.new_token()
+        merchant.token = second
+        assert (await merchant.push(new_phone(), BusinessShortCode="600998"))[0] == 200, "another app's new token"
+        assert (await merchant.get_token("other-key:wrong"))[0] == 400
+
+
+def test_an_app_is_read_as_its_shortcodes_its_key_and_its_secret() -> None:
+    assert parse_app("600998+600584=key:sec:ret") == App("key", "sec:ret", ("600998", "600584"))
+    with pytest.raises(ValueError, match="NUMBER"):
+        parse_app("key:secret")
 
 
 async def test_wrong_secret_and_wrong_grant_have_their_codes(merchant: Merchant) -> None:

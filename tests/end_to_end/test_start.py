@@ -22,7 +22,7 @@ from payment_service.store.engines import read_engine
 from runtime.callback_tokens import callback_path, load_callback_keys
 from runtime.serving import StartRefused
 from tests.databases import Database
-from tests.end_to_end.town import Grounds, a_phone, initiate
+from tests.end_to_end.town import Grounds, a_phone, initiate, prompt, status_of
 from tests.parts import Site, channel, running_simulator
 from tests.patience import PATIENCE_SECONDS
 from tests.rows import rows_of
@@ -80,6 +80,35 @@ async def test_credentials_that_daraja_refuses_are_one_sentence_at_the_start(gro
     assert f"Daraja at {host} refuses PAYMENTS_DARAJA_CONSUMER_KEY and PAYMENTS_DARAJA_CONSUMER_SECRET" in said
     assert "another-secret" not in said
     assert "Traceback" not in said
+
+
+async def test_each_app_is_proven_at_the_start_and_each_shortcode_is_called_as_its_own(
+    grounds: Grounds, tmp_path: Path
+) -> None:
+    site = grounds.site
+    listed = json.loads((site.folder / "shortcodes.json").read_text())
+    own = {"consumer_key_file": "coast-key", "consumer_secret_file": "coast-secret"}
+    listed.append({"number": "600998", "kind": "PAYBILL", "passkey": "development-passkey", **own})
+    (site.folder / "shortcodes.json").write_text(json.dumps(listed))
+    for name, value in (("coast-key", "the-coast-key"), ("coast-secret", "another-secret")):
+        (site.folder / name).write_text(value)
+        (site.folder / name).chmod(0o600)
+    async with running_simulator(tmp_path, "--app=600998=the-coast-key:the-coast-secret") as simulator:
+        site = replace(site, simulator_url=simulator.ready["url"])
+        with pytest.raises(AssertionError) as ended:
+            async with site.running_core():
+                pass
+        said = str(ended.value)
+        assert "refuses consumer_key_file and consumer_secret_file of shortcode 600998" in said
+        assert "refuses PAYMENTS_DARAJA_CONSUMER_KEY" not in said, "the default app is in order"
+        assert "the-coast-key" not in said
+        (site.folder / "coast-secret").write_text("the-coast-secret")
+        async with site.running_core() as core, channel(core.address) as calls:
+            payments = PaymentServiceStub(calls)
+            for shortcode in ("174379", "600998"):
+                started = await prompt(payments, a_phone(), shortcode=shortcode)
+                assert status_of(started.payment) in ("PROCESSING", "COMPLETED"), shortcode
+            assert "the-coast" not in core.log.read_text()
 
 
 async def test_a_start_without_daraja_takes_callbacks_and_is_ready_for_payments_once_daraja_answers(

@@ -154,7 +154,7 @@ async def running_process(
             hints=HintTools(reads.engine, writers.sealer, clock),
             reads=reads,
             refund_shortcodes=[one.number for one in SHORTCODES],
-            questions=None,
+            questions={},
             shortcodes=SHORTCODES,
             refunds_late_money=automatic_refunds is not None and automatic_refunds.amount_max > 0,
             token_keys=writers.keys.fingerprint,

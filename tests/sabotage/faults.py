@@ -441,7 +441,7 @@ FAULTS = (
     Fault(
         "a process calls itself ready for payments before it has a token",
         "payment_service/readiness.py",
-        "            missing = problem or first_token.problem\n",
+        "            missing = problem or first_tokens.problem\n",
         "            missing = problem\n",
         (f"{START}::test_a_start_without_daraja_takes_callbacks_and_is_ready_for_payments_once_daraja_answers",),
     ),
@@ -459,6 +459,57 @@ FAULTS = (
         "NoAccessToken",
         (
             "tests/application/calling/test_first_token.py::test_refused_credentials_are_told_apart_from_a_daraja_that_is_away",
+        ),
+    ),
+    Fault(
+        "an app whose credentials are wrong passes at the start beside one whose are right",
+        "payment_service/credentials.py",
+        "    if refused:\n",
+        "    if len(refused) == len(asked):\n",
+        (f"{START}::test_each_app_is_proven_at_the_start_and_each_shortcode_is_called_as_its_own",),
+    ),
+    Fault(
+        "every shortcode is called as the first app",
+        "payment_service/app.py",
+        "tokens = {number: of_apps[account.app.key] for number, account in credentials.accounts.items()}",
+        "tokens = {number: next(iter(of_apps.values())) for number in credentials.accounts}",
+        (f"{START}::test_each_app_is_proven_at_the_start_and_each_shortcode_is_called_as_its_own",),
+    ),
+    Fault(
+        "an entry without an initiator sends money back as the default app's",
+        "payment_service/accounts.py",
+        "name, certificate_file = own.initiator_name, own.initiator_certificate_file",
+        "name, certificate_file = settings.initiator_name, settings.initiator_certificate_file",
+        ("tests/test_accounts.py::test_an_entry_with_an_app_of_its_own_takes_nothing_from_the_default_one",),
+    ),
+    Fault(
+        "one consumer key with two secrets is taken",
+        "payment_service/accounts.py",
+        "if app.consumer_secret != account.app.consumer_secret:",
+        "if app.consumer_key != account.app.consumer_key:",
+        ("tests/test_accounts.py::test_no_app_at_all_and_one_consumer_key_with_two_secrets_are_refused",),
+    ),
+    Fault(
+        "a file with an app's secret may be open to all",
+        "runtime/settings.py",
+        "    if (why := why_not_private(Path(path))) is not None:",
+        "    if (why := why_not_private(Path(path))) is not None and not path:",
+        ("tests/test_accounts.py::test_an_entry_that_cannot_be_used_is_told_with_what_is_wrong",),
+    ),
+    Fault(
+        "queries are counted for the shortcode",
+        "payment_service/application/settling/query_pushes.py",
+        "await tools.budget.take_up_to(tokens.app.key, wanted)",
+        "await tools.budget.take_up_to(shortcode.number, wanted)",
+        (f"{SETTLING}/test_several_apps.py::test_queries_are_counted_for_the_app_and_not_for_the_shortcode",),
+    ),
+    Fault(
+        "an app's lack of a token ends the queries of all",
+        "payment_service/application/settling/query_pushes.py",
+        "        return Asked(due, 0, 0, 0)\n",
+        "        raise\n",
+        (
+            f"{SETTLING}/test_several_apps.py::test_an_app_whose_credentials_are_refused_holds_up_its_own_shortcodes_only",
         ),
     ),
     Fault(
@@ -1013,8 +1064,8 @@ FAULTS = (
     Fault(
         "backing takes the turns of those who wait for an outcome",
         "payment_service/application/settling/query_pushes.py",
-        "if needed.get(number, 0) == 0}",
-        "if needed.get(number, 0) >= 0}",
+        "or tokens[n].app.key not in busy}",
+        "or tokens[n].app.key}",
         (f"{SETTLING}/test_query_pushes.py::test_whoever_waits_for_an_outcome_is_asked_about_before_money_is_backed",),
     ),
     Fault(

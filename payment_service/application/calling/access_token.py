@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from payment_service.alarms import CREDENTIALS_REFUSED, TOKEN_REFUSED
 from payment_service.daraja.client import DarajaClient, Exchange
-from payment_service.daraja.token import TokenUnavailable, fetch_token
+from payment_service.daraja.token import DarajaApp, TokenUnavailable, fetch_token
 from payment_service.security.sealing import ACCESS_TOKEN, SealBroken, Sealer
 from payment_service.store.access_token import StoredToken, find_token, hold_lease_until, store_token, take_lease
 from runtime.alarms import raise_alarm
@@ -79,8 +79,7 @@ class CredentialsRefused(NoAccessToken):
 class AccessToken:
     """The token as this process knows it, and what is needed to renew it. One per process and Daraja app."""
 
-    app: str
-    """Names the row; the same in all processes that use the same consumer key at the same Daraja."""
+    app: DarajaApp
     engine: AsyncEngine
     daraja: DarajaClient
     sealer: Sealer
@@ -139,7 +138,7 @@ def token_refused(tokens: AccessToken, generation: int) -> None:
     tokens.refused_generation = generation
     if tokens.refused_at is not None and now < tokens.refused_at + tokens.times.refusal_window:
         tokens.paused_until = now + tokens.times.refusal_pause
-        raise_alarm(TOKEN_REFUSED)
+        raise_alarm(TOKEN_REFUSED, shortcodes=tokens.app.shortcodes)
     tokens.refused_at = now
 
 
@@ -188,14 +187,14 @@ async def _renew(tokens: AccessToken) -> Token:
     while time.monotonic() < give_up_at:
         now, lease_id = tokens.clock(), uuid4()
         async with tokens.engine.begin() as conn:
-            stored = await find_token(conn, tokens.app)
+            stored = await find_token(conn, tokens.app.key)
             token = _open(tokens, stored)
             alive = token is not None and _lives(tokens, token, now)
             if token is not None and alive and now < token.refresh_at:
                 return _adopt(tokens, token)
             mine = await take_lease(
                 conn,
-                tokens.app,
+                tokens.app.key,
                 lease_id=lease_id,
                 newer_than=stored.generation if stored is not None else 0,
                 now=now,
@@ -226,7 +225,7 @@ def _open(tokens: AccessToken, stored: StoredToken | None) -> Token | None:
     if stored is None:
         return None
     try:
-        value = tokens.sealer.open(ACCESS_TOKEN, tokens.app, stored.sealed).decode()
+        value = tokens.sealer.open(ACCESS_TOKEN, tokens.app.key, stored.sealed).decode()
     except SealBroken as error:
         # Sealed with a key that this process has not, or altered: a new one costs a second.
         _log.warning("stored token cannot be opened, so a new one is fetched", cause=str(error))
@@ -236,11 +235,11 @@ def _open(tokens: AccessToken, stored: StoredToken | None) -> Token | None:
 
 async def _fetch(tokens: AccessToken, lease_id: UUID) -> Token | None:
     """Ask Daraja, with no transaction open, and store. None if the lease was lost meanwhile."""
-    answer, made = await fetch_token(tokens.daraja)
+    answer, made = await fetch_token(tokens.daraja, tokens.app)
     if isinstance(answer, TokenUnavailable):
         async with tokens.engine.begin() as conn:
             until = tokens.clock() + tokens.times.pause_after_failure
-            await hold_lease_until(conn, tokens.app, lease_id=lease_id, until=until)
+            await hold_lease_until(conn, tokens.app.key, lease_id=lease_id, until=until)
         await tokens.keep_exchange(made)
         raise (CredentialsRefused if answer.alarm is CREDENTIALS_REFUSED else NoAccessToken)(answer.code)
     # Counted from before the request, so that it is never thought younger than it is.
@@ -249,9 +248,9 @@ async def _fetch(tokens: AccessToken, lease_id: UUID) -> Token | None:
     async with tokens.engine.begin() as conn:
         generation = await store_token(
             conn,
-            tokens.app,
+            tokens.app.key,
             lease_id=lease_id,
-            sealed=tokens.sealer.seal(ACCESS_TOKEN, tokens.app, answer.token.encode()),
+            sealed=tokens.sealer.seal(ACCESS_TOKEN, tokens.app.key, answer.token.encode()),
             fetched_at=made.started_at,
             refresh_at=refresh_at,
             expires_at=expires_at,

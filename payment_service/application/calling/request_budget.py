@@ -1,10 +1,11 @@
-"""How fast all processes together call Daraja: one budget of turns per shortcode and kind of request.
+"""How fast all processes together call Daraja: one budget of turns per kind of request and what it is counted for.
 
-Daraja's limits are set per app and shortcode and are not published, so the rates are settings, and a refusal as "too
-fast" slows every process down. The budget is a row: a bucket that refills with time. A process takes turns from it in
-blocks that grow with what it uses, up to a quarter of a second's worth, and the next block before the last is used up:
-a busy process asks the database a few times a second however much it sends, and its sends do not wait for that. What it
-does not use soon is lost, as if it had been used.
+Pushes and refunds are counted for their shortcode, and queries for the Daraja app that asks, as Safaricom's sandbox
+counts them. The limits of production are not published, so the rates are settings, and a refusal as "too fast" slows
+every process down. The budget is a row: a bucket that refills with time. A process takes turns from it in blocks that
+grow with what it uses, up to a quarter of a second's worth, and the next block before the last is used up: a busy
+process asks the database a few times a second however much it sends, and its sends do not wait for that. What it does
+not use soon is lost, as if it had been used.
 
 Over any time, all processes together get no more turns than the bucket holds and what flows into it meanwhile. A pause
 reaches the other processes with their next block, after `BLOCK_LIVES` at the latest.
@@ -62,7 +63,7 @@ class BudgetExhausted(Exception):
 
 @dataclass(slots=True)
 class _Block:
-    """The turns of one shortcode that this process holds."""
+    """The turns of one shortcode or app that this process holds."""
 
     left: int = 0
     taken: int = 0
@@ -82,68 +83,68 @@ class RequestBudget:
 
     kind: Kind
     per_second: float
-    """For one shortcode, over all processes."""
+    """For one shortcode or app, over all processes."""
     engine: AsyncEngine
     clock: Callable[[], datetime]
     wait_max_seconds: float = WAIT_MAX_SECONDS
     blocks: dict[str, _Block] = field(default_factory=dict, repr=False)
 
-    async def take(self, shortcode: str) -> None:
+    async def take(self, counted_as: str) -> None:
         """Wait for a turn; raises `BudgetExhausted` if it does not come within the bound."""
-        block = self._block(shortcode)
+        block = self._block(counted_as)
         try:
             async with asyncio.timeout(self.wait_max_seconds), block.turn:
-                while not self._spend(block, shortcode):
+                while not self._spend(block, counted_as):
                     wait = (block.next_try_at - self.clock()).total_seconds()
                     if wait > 0:
                         await asyncio.sleep(wait)
                     else:
-                        await self._take_block(block, shortcode)
+                        await self._take_block(block, counted_as)
         except TimeoutError:
             raise BudgetExhausted(f"no turn within {self.wait_max_seconds:g} s") from None
         except (SQLAlchemyError, psycopg.Error) as error:
             raise BudgetExhausted(f"the budget cannot be read: {type(error).__name__}") from error
 
-    def take_at_once(self, shortcode: str) -> bool:
+    def take_at_once(self, counted_as: str) -> bool:
         """Take a turn if this process holds one and nobody waits for it."""
-        block = self._block(shortcode)
-        return not block.turn.locked() and self._spend(block, shortcode)
+        block = self._block(counted_as)
+        return not block.turn.locked() and self._spend(block, counted_as)
 
-    def give_back(self, shortcode: str) -> None:
+    def give_back(self, counted_as: str) -> None:
         """Return a turn that was not used after all. One that was had before a pause is not to be used in it."""
-        block = self._block(shortcode)
+        block = self._block(counted_as)
         if self.clock() >= block.paused_until:
             block.left += 1
 
-    async def take_up_to(self, shortcode: str, most: int) -> int:
+    async def take_up_to(self, counted_as: str, most: int) -> int:
         """As many turns as can be had without waiting for any, `most` at the most. Raises what the database raises."""
-        block, got = self._block(shortcode), 0
+        block, got = self._block(counted_as), 0
         while got < most:
             if self._held(block) < 1 and self.clock() >= block.next_try_at:
-                await self._take_block(block, shortcode)
+                await self._take_block(block, counted_as)
             if self._held(block) < 1:
                 break
             block.left -= 1
             got += 1
         return got
 
-    async def slow_down(self, shortcode: str, pause: timedelta) -> None:
+    async def slow_down(self, counted_as: str, pause: timedelta) -> None:
         """Daraja refused a request as too fast: send nothing for the pause, and slowly for a while after it."""
-        block, until = self._block(shortcode), self.clock() + pause
+        block, until = self._block(counted_as), self.clock() + pause
         block.left, block.next_try_at, block.paused_until = 0, max(block.next_try_at, until), until
         try:
             async with self.engine.begin() as conn:
-                stored = await self._lock(conn, shortcode)
+                stored = await self._lock(conn, counted_as)
                 paused_until = max(stored.paused_until or until, until)
                 stored = replace(stored, turns=min(stored.turns, 1.0), paused_until=paused_until)
-                await save_budget(conn, shortcode, self.kind, stored)
+                await save_budget(conn, counted_as, self.kind, stored)
         except (SQLAlchemyError, psycopg.Error) as error:
             _log.warning("request budget could not be slowed down", kind=self.kind, cause=type(error).__name__)
         _log.warning("daraja asks for fewer requests", kind=self.kind, pause_seconds=pause.total_seconds())
 
-    def _block(self, shortcode: str) -> _Block:
-        # The caller's shortcodes are the configured ones, so there are few.
-        return self.blocks.setdefault(shortcode, _Block())
+    def _block(self, counted_as: str) -> _Block:
+        # What is counted as is a configured shortcode or app, so there are few.
+        return self.blocks.setdefault(counted_as, _Block())
 
     def _ceiling(self, rate: float) -> float:
         return max(1.0, self.per_second * BURST_SECONDS) if rate == self.per_second else 1.0
@@ -160,35 +161,35 @@ class RequestBudget:
     def _held(self, block: _Block) -> int:
         return block.left if self.clock() < block.taken_at + BLOCK_LIVES else 0
 
-    def _spend(self, block: _Block, shortcode: str) -> bool:
+    def _spend(self, block: _Block, counted_as: str) -> bool:
         if self._held(block) < 1:
             return False
         block.left -= 1
         low = block.left < max(1, block.taken // 4) or self.clock() >= block.taken_at + BLOCK_LIVES / 2
         # Not at rates so low that a turn which is not used in time would be missed.
         if low and self._size_max > 1 and block.taking is None and self.clock() >= block.next_try_at:
-            self._start_taking(block, shortcode)
+            self._start_taking(block, counted_as)
         return True
 
-    async def _take_block(self, block: _Block, shortcode: str) -> None:
+    async def _take_block(self, block: _Block, counted_as: str) -> None:
         # Shielded: the block belongs to everybody who waits, not to the one whose time has run out.
-        await asyncio.shield(block.taking or self._start_taking(block, shortcode))
+        await asyncio.shield(block.taking or self._start_taking(block, counted_as))
 
-    def _start_taking(self, block: _Block, shortcode: str) -> asyncio.Task[None]:
-        block.taking = asyncio.create_task(self._take_from_row(block, shortcode), name="take-request-turns")
+    def _start_taking(self, block: _Block, counted_as: str) -> asyncio.Task[None]:
+        block.taking = asyncio.create_task(self._take_from_row(block, counted_as), name="take-request-turns")
         # Its failure is told to whoever waits, and logged, since it may be that nobody does.
         block.taking.add_done_callback(_look_at_failure)
         return block.taking
 
-    async def _take_from_row(self, block: _Block, shortcode: str) -> None:
+    async def _take_from_row(self, block: _Block, counted_as: str) -> None:
         wanted = self._wanted(block)
         try:
             async with self.engine.begin() as conn:
-                stored = await self._lock(conn, shortcode)
+                stored = await self._lock(conn, counted_as)
                 paused = stored.paused_until is not None and self.clock() < stored.paused_until
                 got = 0 if paused else min(wanted, math.floor(stored.turns + ROUNDING))
                 stored = replace(stored, turns=stored.turns - got)
-                await save_budget(conn, shortcode, self.kind, stored)
+                await save_budget(conn, counted_as, self.kind, stored)
         finally:
             block.taking = None
         now = self.clock()
@@ -205,11 +206,11 @@ class RequestBudget:
         more_at = now + timedelta(seconds=missing / rate)
         block.next_try_at = max(more_at, stored.paused_until) if paused and stored.paused_until else more_at
 
-    async def _lock(self, conn: AsyncConnection, shortcode: str) -> StoredBudget:
+    async def _lock(self, conn: AsyncConnection, counted_as: str) -> StoredBudget:
         """The budget as it is now, its row locked."""
         now = self.clock()
         stored = await lock_budget(
-            conn, shortcode, self.kind, StoredBudget(self._ceiling(self.per_second), now, paused_until=None)
+            conn, counted_as, self.kind, StoredBudget(self._ceiling(self.per_second), now, paused_until=None)
         )
         if stored.filled_at > now + CLOCKS_DIFFER_MAX:
             raise_alarm(CLOCKS_DIFFER, kind=self.kind)

@@ -101,8 +101,9 @@ def claim_at_once(tools: SendTools, shortcode: str) -> Claim | None:
 
     A claim that comes to nothing goes to `drop_claim`.
     """
-    token = token_at_hand(tools.safaricom.tokens)
-    if token is None or shortcode not in tools.safaricom.shortcodes or not tools.budget.take_at_once(shortcode):
+    tokens = tools.safaricom.tokens.get(shortcode)
+    token = token_at_hand(tokens) if tokens is not None else None
+    if token is None or not tools.budget.take_at_once(shortcode):
         return None
     return Claim(uuid7(), token)
 
@@ -174,7 +175,7 @@ async def _send(tools: SendTools, request: PushRequest, held: HeldClaim) -> Trie
     answer, exchange = await daraja_push.push(daraja, claim.token.value, request, send_before=before)
     if isinstance(answer, sending.NotSent):
         if answer.token_refused:
-            token_refused(tools.safaricom.tokens, claim.token.generation)
+            token_refused(tools.safaricom.tokens[request.shortcode.number], claim.token.generation)
         if answer.retry_after is not None:
             await tools.budget.slow_down(request.shortcode.number, answer.retry_after)
     row = exchange_row(tools.safaricom.sealer, exchange, payment.payment_id)

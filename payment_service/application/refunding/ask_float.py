@@ -6,13 +6,14 @@ comes to the reference of a payment, on whose account the question is asked, and
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
 from uuid import UUID
 
 from payment_service.alarms import INITIATOR_REFUSED
-from payment_service.application.calling.access_token import NoAccessToken, get_token, token_doubted
+from payment_service.application.calling.access_token import AccessToken, NoAccessToken, get_token, token_doubted
 from payment_service.application.calling.exchanges import keep_exchange
 from payment_service.application.following.read_payments import PaymentReads, reading
 from payment_service.application.settling.accept_callbacks import body_row_id
@@ -52,35 +53,40 @@ class Float:
     problem: str = ""
 
 
-async def ask_float(tools: StatusTools | None, using: PaymentReads, payment_id: UUID, for_parts: bool = False) -> Float:
+async def ask_float(
+    asking: Mapping[str, StatusTools], using: PaymentReads, payment_id: UUID, for_parts: bool = False
+) -> Float:
     """What the account has from which this payment's money would go back, whole or in part. A look, not a promise.
 
-    Raises PaymentNotFound or StoreUnavailable.
+    `asking` is by shortcode. Raises PaymentNotFound or StoreUnavailable.
     """
     async with reading(using) as connection:
         found = await reads.payments_named(connection, [payment_id])
         made = await reads.request_of(connection, found[0].caller, payment_id) if found else None
     if made is None:
         raise PaymentNotFound
-    shortcode = tools.safaricom.shortcodes.get(made.shortcode) if tools is not None else None
-    if tools is None or shortcode is None:
+    tools = asking.get(made.shortcode)
+    if tools is None:
         return Float(made.shortcode, None, "Refunds are not set up for this shortcode.")
+    shortcode = tools.safaricom.shortcodes[made.shortcode]
     paid_from = tools.operator.b2c_account(shortcode) if for_parts else shortcode
     try:
         async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
-            return await _ask(tools, payment_id, paid_from, made.reference)
+            return await _ask(tools, tools.safaricom.tokens[made.shortcode], payment_id, paid_from, made.reference)
     except TimeoutError:
         # The turn stays taken until it is given up: what was asked may still be answered.
         return Float(shortcode.number, None, f"M-Pesa has not told it within {ANSWER_WITHIN_SECONDS:.0f} seconds.")
 
 
-async def _ask(tools: StatusTools, payment_id: UUID, shortcode: Shortcode, reference: str) -> Float:
+async def _ask(
+    tools: StatusTools, tokens: AccessToken, payment_id: UUID, shortcode: Shortcode, reference: str
+) -> Float:
     now = tools.safaricom.clock()
     async with tools.engine.connect() as conn:
         if await questions.initiator_refused(conn, tools.operator.key, now, REFUSED_PAUSE):
             return Float(shortcode.number, None, "M-Pesa has refused our initiator: see the alarm initiator_refused.")
     try:
-        token = await get_token(tools.safaricom.tokens)
+        token = await get_token(tokens)
     except NoAccessToken:
         return Float(shortcode.number, None, "Daraja gives no access token.")
     asked_at = await _turn(tools, reference)
@@ -93,7 +99,7 @@ async def _ask(tools: StatusTools, payment_id: UUID, shortcode: Shortcode, refer
     await keep_exchange(tools.engine, tools.safaricom.sealer, exchange, payment_id)
     if isinstance(answer, NothingLearned):
         if answer.token_refused:
-            token_doubted(tools.safaricom.tokens, token.generation)
+            token_doubted(tokens, token.generation)
         await _end(tools, asked_at, None)
         return Float(shortcode.number, None, answer.alarm or f"Daraja did not take the question ({answer.code}).")
     return await _told(tools, shortcode, reference, asked_at)
@@ -147,4 +153,4 @@ async def _end(tools: StatusTools, asked_at: datetime, refusal: str | None) -> N
             await questions.end_question(conn, tools.operator.key, asked_at, now)
             return
         await questions.pause_questions(conn, tools.operator.key, now + REFUSED_PAUSE, refusal)
-    raise_alarm(INITIATOR_REFUSED, code=refusal)
+    raise_alarm(INITIATOR_REFUSED, code=refusal, shortcodes=list(tools.safaricom.shortcodes))

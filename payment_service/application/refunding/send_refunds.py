@@ -68,11 +68,12 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RefundTools:
-    """What sending refunds needs, and the sends of this process that are under way."""
+    """What sending refunds as one operator needs, and the sends of this process that are under way as it."""
 
     engine: AsyncEngine
     facts: GroupCommit[Submission, Recorded]
     safaricom: Safaricom
+    """For the shortcodes that the operator sends back from."""
     budget: RequestBudget
     operator: Operator
     under_way: dict[UUID, asyncio.Task[None]] = field(default_factory=dict)
@@ -168,7 +169,7 @@ async def _heed(tools: RefundTools, refund: Refund, answer: sending.NotSent, tok
     """What follows from a request that reached nobody, beside that it is made again."""
     if answer.token_refused:
         # Prompts go on: it may be that only the app's Reversal or B2C is missing.
-        token_doubted(tools.safaricom.tokens, token.generation)
+        token_doubted(tools.safaricom.tokens[refund.shortcode], token.generation)
     if answer.retry_after is not None:
         await tools.budget.slow_down(refund.shortcode, answer.retry_after)
     token_is_not_the_cause = answer.token_refused and refund.not_sent_count > 0

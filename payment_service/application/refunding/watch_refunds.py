@@ -6,7 +6,7 @@ that M-Pesa refuses or that nobody has set up) is seen only from beside it. Ever
 A wait counts from the request, not from the first try: that is how long the passenger has waited.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
@@ -32,26 +32,35 @@ NAIROBI_AHEAD = timedelta(hours=3)
 
 
 @dataclass(frozen=True, slots=True)
-class RefundWatch:
-    """What looking takes, and the alarms that it raises and ends."""
+class WatchedInitiator:
+    """An operator of M-Pesa that refunds are sent as, and the alarms about its password."""
 
-    engine: AsyncEngine
-    clock: Callable[[], datetime]
-    initiator: str | None
-    """Names the initiator as its refunds do; None where none is set up."""
+    key: str
+    """Names the initiator as its refunds do."""
+    shortcodes: Sequence[str]
     password_set_on: date | None = None
     """A day in Nairobi; None where nobody has said it."""
-    waits: LastingAlarm = field(default_factory=lambda: LastingAlarm(REFUNDS_WAIT))
     expires: LastingAlarm = field(default_factory=lambda: LastingAlarm(INITIATOR_PASSWORD_EXPIRES))
     expired: LastingAlarm = field(default_factory=lambda: LastingAlarm(INITIATOR_PASSWORD_EXPIRED))
 
 
+@dataclass(frozen=True, slots=True)
+class RefundWatch:
+    """What looking takes, and the alarm that it raises and ends."""
+
+    engine: AsyncEngine
+    clock: Callable[[], datetime]
+    initiators: Sequence[WatchedInitiator]
+    waits: LastingAlarm = field(default_factory=lambda: LastingAlarm(REFUNDS_WAIT))
+
+
 async def watch_refunds(watch: RefundWatch) -> None:
     """Look once at the refunds that wait and at the age of the password, and raise or end each alarm."""
-    now, initiator = watch.clock(), watch.initiator
+    now = watch.clock()
     async with watch.engine.connect() as conn:
         waiting = await longest_waiting(conn, now - HELD_UP_AFTER)
-        refused = initiator is not None and await initiator_refused(conn, initiator, now, REFUSED_PAUSE)
+        keys = {one.key for one in watch.initiators}
+        refused = {key for key in keys if await initiator_refused(conn, key, now, REFUSED_PAUSE)}
     if waiting is None:
         watch.waits.set(False)
     else:
@@ -59,27 +68,33 @@ async def watch_refunds(watch: RefundWatch) -> None:
             True,
             refund_id=str(waiting.refund_id),
             payment_id=str(waiting.payment_id),
-            why=_why(waiting, no_initiator=initiator is None, refused=refused),
+            why=_why(watch, waiting, refused),
             code=waiting.result_code,
             waits_since=waiting.requested_at.isoformat(),
             fails_at=(waiting.requested_at + SEND_WITHIN).isoformat(),
         )
-    if initiator is not None and watch.password_set_on is not None:
-        _tell_of_password(watch, watch.password_set_on + PASSWORD_LIVES, now, refused=refused)
+    for one in watch.initiators:
+        if one.password_set_on is not None:
+            _tell_of_password(one, one.password_set_on + PASSWORD_LIVES, now, refused=one.key in refused)
 
 
-def _why(waiting: Refund, *, no_initiator: bool, refused: bool) -> str:
-    if no_initiator:
+def _why(watch: RefundWatch, waiting: Refund, refused: Collection[str]) -> str:
+    sender = next((one.key for one in watch.initiators if waiting.shortcode in one.shortcodes), None)
+    if sender is None:
         return "NO_INITIATOR"
-    if refused:
+    if sender in refused:
         return "INITIATOR_REFUSED"
     if waiting.result_code == MONEY_NOT_BACKED:
         return MONEY_NOT_BACKED
     return "REACHED_NOBODY" if waiting.not_sent_count else "NO_TURN"
 
 
-def _tell_of_password(watch: RefundWatch, expires_on: date, now: datetime, *, refused: bool) -> None:
+def _tell_of_password(one: WatchedInitiator, expires_on: date, now: datetime, *, refused: bool) -> None:
     today = (now + NAIROBI_AHEAD).date()
-    fields = {"expires_on": expires_on.isoformat(), "days_left": (expires_on - today).days}
-    watch.expires.set(today >= expires_on - WARN_BEFORE, **fields)
-    watch.expired.set(refused and today >= expires_on, **fields)
+    fields = {
+        "shortcodes": list(one.shortcodes),
+        "expires_on": expires_on.isoformat(),
+        "days_left": (expires_on - today).days,
+    }
+    one.expires.set(today >= expires_on - WARN_BEFORE, **fields)
+    one.expired.set(refused and today >= expires_on, **fields)

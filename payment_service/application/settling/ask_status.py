@@ -62,10 +62,11 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StatusTools:
-    """What asking needs."""
+    """What asking as one operator needs."""
 
     engine: AsyncEngine
     safaricom: Safaricom
+    """For the shortcodes that the operator asks about, which are called as one app."""
     operator: Operator
 
 
@@ -73,14 +74,16 @@ async def ask_status(tools: StatusTools) -> bool:
     """Ask for one transaction, if one is wanted and no result is outstanding; whether one was asked for."""
     now = tools.safaricom.clock()
     async with tools.engine.connect() as conn:
-        if await _next_wanted(tools, conn, now) is None:
+        wanted = await _next_wanted(tools, conn, now)
+        if wanted is None:
             return False
         if await questions.initiator_refused(conn, tools.operator.key, now, REFUSED_PAUSE):
             return False
+    tokens = tools.safaricom.tokens[wanted.shortcode]
     try:
-        token = await get_token(tools.safaricom.tokens)
+        token = await get_token(tokens)
     except NoAccessToken as error:
-        _log.warning("status not asked for", cause=repr(error))
+        _log.warning("status not asked for", payment_id=str(wanted.payment_id), cause=repr(error))
         return False
     async with tools.engine.begin() as conn:
         if not await may_ask(tools, conn, await questions.lock_turn(conn, tools.operator.key, now), now):
@@ -97,7 +100,7 @@ async def ask_status(tools: StatusTools) -> bool:
     await keep_exchange(tools.engine, tools.safaricom.sealer, exchange, wanted.payment_id)
     if isinstance(answer, NothingLearned):
         if answer.token_refused:
-            token_doubted(tools.safaricom.tokens, token.generation)
+            token_doubted(tokens, token.generation)
         _log.warning("status not asked for", payment_id=str(wanted.payment_id), answer=answer.code)
         if wanted.tries and answer.alarm is not None:
             raise_alarm(QUESTION_REFUSED, question="status", answer=answer.code, check=answer.alarm)
@@ -125,7 +128,7 @@ async def may_ask(tools: StatusTools, conn: AsyncConnection, turn: Turn, now: da
     code = next((code for row in results if (code := _refusal_in(tools, turn.asked_reference, *row))), None)
     if code is not None:
         await questions.pause_questions(conn, tools.operator.key, now + REFUSED_PAUSE, code)
-        raise_alarm(INITIATOR_REFUSED, code=code)
+        raise_alarm(INITIATOR_REFUSED, code=code, shortcodes=list(tools.safaricom.shortcodes))
         return False
     return bool(results) or now >= turn.asked_at + RESULT_WITHIN
 

@@ -126,7 +126,7 @@ async def pull_transactions(tools: PullTools) -> bool:
 async def _one_request(tools: PullTools, books: Books, now: datetime) -> tuple[Books, timedelta]:
     """One request and what follows from it: how far the books are read, and how long to wait."""
     try:
-        token = await get_token(tools.safaricom.tokens)
+        token = await get_token(tools.safaricom.tokens[books.shortcode.number])
     except NoAccessToken as error:
         return _failed(books, NothingLearned(str(error)))
     if books.progress.registered_at is None:
@@ -233,7 +233,7 @@ def _until_due(tools: PullTools, books: Books, now: datetime) -> timedelta:
 
 def _nothing_learned(tools: PullTools, books: Books, token: Token, answer: NothingLearned) -> tuple[Books, timedelta]:
     if answer.token_refused and books.progress.failures == 0:
-        token_doubted(tools.safaricom.tokens, token.generation)
+        token_doubted(tools.safaricom.tokens[books.shortcode.number], token.generation)
     return _failed(books, answer)
 
 

@@ -11,7 +11,8 @@ need.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -74,6 +75,15 @@ class QueryTools:
 
 
 @dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a step would ask about a shortcode's payments."""
+
+    shortcode: str
+    due: int
+    claim: Claim
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """What one step did."""
 
@@ -93,12 +103,21 @@ async def query_pushes(tools: QueryTools) -> Asked:
         unbacked = await count_unbacked(conn, now)
         # A turn that is used now is there again by then: whoever is due until then needs it more.
         needed = await count_due(conn, now + timedelta(seconds=1 / tools.budget.per_second)) if unbacked else due
-    spare = {number: count for number, count in unbacked.items() if needed.get(number, 0) == 0}
-    # About a shortcode that is no longer configured nothing can be asked: it takes its passkey.
-    known = tools.safaricom.shortcodes
-    wanted = [(number, n, claim_queries) for number, n in due.items()]
-    wanted += [(number, n, claim_unbacked) for number, n in spare.items()]
-    steps = [await _ask_about(tools, known[number], n, claim) for number, n, claim in wanted if number in known]
+    # About a shortcode that is no longer configured nothing can be asked: it takes its passkey, and its app's token.
+    tokens = tools.safaricom.tokens
+    busy = {tokens[number].app.key for number in needed if number in tokens}
+    spare = {n: count for n, count in unbacked.items() if n not in tokens or tokens[n].app.key not in busy}
+    wanted = [_Wanted(number, count, claim_queries) for number, count in due.items()]
+    wanted += [_Wanted(number, count, claim_unbacked) for number, count in spare.items()]
+    # In an order of chance, since the shortcodes of one app share its turns, and one of them may want all of them.
+    of_apps: defaultdict[str, list[_Wanted]] = defaultdict(list)
+    for one in sorted(wanted, key=lambda _: tools.draw()):
+        if one.shortcode in tokens:
+            of_apps[tokens[one.shortcode].app.key].append(one)
+    # Beside one another, so that an app that has no token holds up its own shortcodes only.
+    steps = [
+        step for its in await asyncio.gather(*(_ask_as_app(tools, its) for its in of_apps.values())) for step in its
+    ]
     done = Asked(
         due=sum(due.values()) + sum(spare.values()),
         asked=sum(step.asked for step in steps),
@@ -110,15 +129,19 @@ async def query_pushes(tools: QueryTools) -> Asked:
     return done
 
 
+async def _ask_as_app(tools: QueryTools, wanted: Sequence[_Wanted]) -> list[Asked]:
+    return [await _ask_about(tools, tools.safaricom.shortcodes[one.shortcode], one.due, one.claim) for one in wanted]
+
+
 async def _ask_about(tools: QueryTools, shortcode: Shortcode, due: int, claim: Claim) -> Asked:
-    wanted = min(due, BATCH)
+    wanted, tokens = min(due, BATCH), tools.safaricom.tokens[shortcode.number]
     try:
         # Had before the claims: without one, nothing is asked and nothing is put off.
-        token = await get_token(tools.safaricom.tokens)
+        token = await get_token(tokens)
     except NoAccessToken as error:
-        _log.warning("queries postponed", cause=repr(error))
+        _log.warning("queries postponed", shortcode=shortcode.number, cause=repr(error))
         return Asked(due, 0, 0, 0)
-    turns = await tools.budget.take_up_to(shortcode.number, wanted)
+    turns = await tools.budget.take_up_to(tokens.app.key, wanted)
     skipped = due - turns if turns < wanted and claim is claim_queries else 0
     if skipped:
         _skipped.add(skipped, {"shortcode": shortcode.number})
@@ -159,9 +182,9 @@ async def _settle(tools: QueryTools, shortcode: Shortcode, token: Token, one: Cl
         answer, exchange = await query(tools.safaricom.daraja, token.value, shortcode, asked)
         if isinstance(answer, TokenRefused):
             await keep_exchange(tools.engine, sealer, exchange, one.payment_id)
-            token_refused(tools.safaricom.tokens, token.generation)
+            token_refused(tools.safaricom.tokens[shortcode.number], token.generation)
             try:
-                token = await get_token(tools.safaricom.tokens)
+                token = await get_token(tools.safaricom.tokens[shortcode.number])
             except NoAccessToken as error:
                 _log.warning("query postponed", payment_id=str(one.payment_id), cause=repr(error))
                 return answer
@@ -196,9 +219,9 @@ async def _record(
             await tools.facts.submit(Submission(fact, one.payment_id, exchange=row))
             return
         case TooFast(retry_after=pause):
-            await tools.budget.slow_down(shortcode.number, pause)
+            await tools.budget.slow_down(tools.safaricom.tokens[shortcode.number].app.key, pause)
         case TokenRefused():
-            token_refused(tools.safaricom.tokens, token.generation)
+            token_refused(tools.safaricom.tokens[shortcode.number], token.generation)
         case NotYet() | NothingLearned():
             pass
         case _:

@@ -10,12 +10,13 @@ from daraja_simulator.world import World
 from development.slowness import slowness
 from payment_service.application.calling.access_token import AccessToken, TokenTimes
 from payment_service.daraja.client import Exchange, open_daraja
+from payment_service.daraja.token import DarajaApp
 from payment_service.daraja.transport import Timeouts
 from payment_service.security.sealing import Sealer
 from payment_service.store.engines import read_engine
 from tests.databases import Database
 
-APP = "sandbox:app"
+APP = DarajaApp("sandbox:app", DEVELOPMENT_CONSUMER_KEY, DEVELOPMENT_CONSUMER_SECRET, ("174379",))
 TIMES = TokenTimes(wait=timedelta(seconds=10 * slowness()), poll=timedelta(milliseconds=20))
 
 
@@ -55,8 +56,6 @@ async def instance(
     engine = read_engine(database.application_url)
     async with open_daraja(
         url,
-        DEVELOPMENT_CONSUMER_KEY,
-        DEVELOPMENT_CONSUMER_SECRET,
         clock,
         push_timeouts=timeouts,
         token_timeouts=timeouts,

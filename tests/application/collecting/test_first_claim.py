@@ -34,7 +34,9 @@ async def ready_to_send(writers: Writers, database: Database) -> AsyncIterator[S
     """What a process sends with, a turn and a token at hand."""
     async with sending(writers, database.application_url) as tools:
         now = writers.clock()
-        tools.safaricom.tokens.held = Token("token", 1, now + timedelta(minutes=50), now + timedelta(hours=1))
+        tools.safaricom.tokens[SHORTCODE].held = Token(
+            "token", 1, now + timedelta(minutes=50), now + timedelta(hours=1)
+        )
         await tools.budget.take(SHORTCODE)
         tools.budget.give_back(SHORTCODE)
         yield tools

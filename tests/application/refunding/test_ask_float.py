@@ -41,7 +41,9 @@ async def test_what_the_account_has_is_asked_for_and_the_payment_is_as_it_was(
     payment, _ = await enquiring.books.payment()
     await enquiring.books.tell_simulator("balance", shortcode=PAYBILL.number, kes=12_345)
     for _ in range(2):
-        assert await ask_float(enquiring.tools, reads, payment.payment_id) == Float(PAYBILL.number, 12_345)
+        assert await ask_float({PAYBILL.number: enquiring.tools}, reads, payment.payment_id) == Float(
+            PAYBILL.number, 12_345
+        )
         enquiring.books.clock.move(1)
     assert await count(database, "daraja_exchanges WHERE operation = 'balance'") == 2
     assert (
@@ -57,12 +59,12 @@ async def test_a_float_that_nobody_tells_is_not_known_and_may_be_asked_for_again
 ) -> None:
     payment, _ = await enquiring.books.payment()
     await enquiring.books.tell_simulator("balances", behaviour={"result": "queue_timeout"})
-    found = await ask_float(enquiring.tools, reads, payment.payment_id)
+    found = await ask_float({PAYBILL.number: enquiring.tools}, reads, payment.payment_id)
     assert found == Float(
         PAYBILL.number, None, "M-Pesa does not tell it: the result does not say that M-Pesa has answered."
     )
     enquiring.books.clock.move(1)
-    assert (await ask_float(enquiring.tools, reads, payment.payment_id)).available is not None
+    assert (await ask_float({PAYBILL.number: enquiring.tools}, reads, payment.payment_id)).available is not None
 
 
 async def test_after_a_refusal_of_the_initiator_nothing_is_asked_for_a_day(
@@ -70,20 +72,20 @@ async def test_after_a_refusal_of_the_initiator_nothing_is_asked_for_a_day(
 ) -> None:
     payment, _ = await enquiring.books.payment()
     await enquiring.books.tell_simulator("balances", behaviour={"result_code": 2001})
-    found = await ask_float(enquiring.tools, reads, payment.payment_id)
+    found = await ask_float({PAYBILL.number: enquiring.tools}, reads, payment.payment_id)
     assert found.problem == "M-Pesa does not tell it: the question was answered with code 2001."
     enquiring.books.clock.move(23 * 3600)
-    found = await ask_float(enquiring.tools, reads, payment.payment_id)
+    found = await ask_float({PAYBILL.number: enquiring.tools}, reads, payment.payment_id)
     assert found.problem == "M-Pesa has refused our initiator: see the alarm initiator_refused."
     assert await count(database, "daraja_exchanges WHERE operation = 'balance'") == 1
 
 
 async def test_without_an_initiator_or_a_payment_nothing_is_asked(enquiring: Enquiry, reads: PaymentReads) -> None:
     payment, _ = await enquiring.books.payment()
-    found = await ask_float(None, reads, payment.payment_id)
+    found = await ask_float({}, reads, payment.payment_id)
     assert found == Float(PAYBILL.number, None, "Refunds are not set up for this shortcode.")
     with pytest.raises(PaymentNotFound):
-        await ask_float(enquiring.tools, reads, uuid4())
+        await ask_float({PAYBILL.number: enquiring.tools}, reads, uuid4())
 
 
 async def test_an_answer_that_is_read_late_does_not_end_the_turn_of_the_next_question(enquiring: Enquiry) -> None:

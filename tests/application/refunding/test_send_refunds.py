@@ -192,7 +192,7 @@ async def test_a_refund_that_reached_nobody_is_sent_again(refunds: Returning) ->
 async def test_an_app_without_reversals_holds_up_no_prompt_and_a_person_hears_of_it(refunds: Returning) -> None:
     books = refunds.enquiring.books
     refund_id = await refunds.ask(await refunds.paid())
-    tokens = refunds.tools.safaricom.tokens
+    tokens = refunds.tools.safaricom.tokens["174379"]
     with structlog.testing.capture_logs() as lines:
         for _ in range(4):
             await refunds.script(error="no_apiproduct_match")

@@ -18,7 +18,7 @@ from payment_service.application.following.event_feed import EventFeed
 from payment_service.application.following.read_payments import payment_reads
 from payment_service.application.inspecting.explain_payment import explain_payment
 from payment_service.application.refunding.send_refunds import HELD_UP_AFTER
-from payment_service.application.refunding.watch_refunds import RefundWatch, watch_refunds
+from payment_service.application.refunding.watch_refunds import RefundWatch, WatchedInitiator, watch_refunds
 from payment_service.domain.refunds import SEND_WITHIN
 from payment_service.store.engines import connect_writer
 from tests.application.refunding.returning import Returning, returning
@@ -37,8 +37,8 @@ async def refunds(database: Database, tmp_path: Path) -> AsyncIterator[Returning
 
 def watch_of(refunds: Returning, password_set_on: date | None = None, *, initiator: bool = True) -> RefundWatch:
     tools = refunds.tools
-    key = tools.operator.key if initiator else None
-    return RefundWatch(tools.engine, tools.safaricom.clock, key, password_set_on)
+    sender = WatchedInitiator(tools.operator.key, list(tools.safaricom.shortcodes), password_set_on)
+    return RefundWatch(tools.engine, tools.safaricom.clock, [sender] if initiator else [])
 
 
 async def told(watch: RefundWatch) -> list[tuple[str, str, str | None]]:

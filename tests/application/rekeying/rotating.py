@@ -95,7 +95,7 @@ async def following(operator: Operator, keys: Keys | None = None) -> AsyncIterat
         keys=keys or operator.keys(),
         callback_keys=load_callback_keys(operator.callback_keys_file),
         shortcodes={},
-        initiator=None,
+        accounts={},
     )
     own: FollowedKeys[Keys] = FollowedKeys(operator.keys_file, open_keys, KEY_FILES_UNUSABLE)
     callback: FollowedKeys[CallbackKeys] = FollowedKeys(

@@ -21,6 +21,7 @@ from payment_service.application.settling.run_timers import TimerTools
 from payment_service.daraja.client import open_daraja
 from payment_service.daraja.push import Accepted, push
 from payment_service.daraja.shortcodes import PushRequest, Shortcode, ShortcodeKind
+from payment_service.daraja.token import DarajaApp
 from payment_service.domain.facts import Fact, PromptAccepted, SendClaimed
 from payment_service.domain.payment import Payment
 from payment_service.store.engines import read_engine
@@ -72,7 +73,7 @@ class Asker:
         request = PushRequest(
             PAYBILL, phone, payment.amount, "BCDF2345", "http://127.0.0.1:9/callbacks/stk/r/t", "Fare"
         )
-        token = await get_token(self.tools.safaricom.tokens)
+        token = await get_token(self.tools.safaricom.tokens[PAYBILL.number])
         answer, exchange = await push(self.tools.safaricom.daraja, token.value, request)
         assert isinstance(answer, Accepted)
         accepted = PromptAccepted(claim, answer.merchant_request_id, answer.checkout_request_id)
@@ -120,16 +121,17 @@ async def running_asker(
     """A process with its own connections; the clock is all that two of them may share."""
     async with (
         running_writers(database.application_url, folder, clock=clock) as writers,
-        open_daraja(daraja_url, DEVELOPMENT_CONSUMER_KEY, DEVELOPMENT_CONSUMER_SECRET, writers.clock) as daraja,
+        open_daraja(daraja_url, writers.clock) as daraja,
     ):
         engine = read_engine(database.application_url)
         keep = partial(keep_exchange, engine, writers.sealer)
+        app = DarajaApp("simulator", DEVELOPMENT_CONSUMER_KEY, DEVELOPMENT_CONSUMER_SECRET, (PAYBILL.number,))
         tools = QueryTools(
             engine=engine,
             facts=writers.facts,
             safaricom=Safaricom(
                 daraja=daraja,
-                tokens=AccessToken("simulator", engine, daraja, writers.sealer, writers.clock, keep),
+                tokens={PAYBILL.number: AccessToken(app, engine, daraja, writers.sealer, writers.clock, keep)},
                 shortcodes={PAYBILL.number: PAYBILL},
                 sealer=writers.sealer,
                 clock=writers.clock,

@@ -25,6 +25,7 @@ from payment_service.application.settling.pull_transactions import PullTools, pu
 from payment_service.daraja.client import DarajaClient, Exchange, open_daraja
 from payment_service.daraja.push import Accepted, push
 from payment_service.daraja.shortcodes import PushRequest, Shortcode, ShortcodeKind
+from payment_service.daraja.token import DarajaApp
 from payment_service.domain.facts import AnswerLost, Fact, PromptAccepted, SendClaimed
 from payment_service.domain.payment import Payment
 from payment_service.store.engines import read_engine
@@ -98,7 +99,7 @@ class Bookkeeping:
             shortcode, prompt.phone_number, prompt.amount, prompt.account_reference, f"{CALLBACKS}/stk", "Fare"
         )
         before = len(self.world.ledger.debits)
-        token = await get_token(self.reader.tools.safaricom.tokens)
+        token = await get_token(self.reader.tools.safaricom.tokens[shortcode.number])
         answer, _ = await push(self.daraja, token.value, replace(request, **changed))
         assert isinstance(answer, Accepted)
         await until(lambda: len(self.world.ledger.debits) > before)
@@ -183,7 +184,7 @@ async def reading(
         )
         daraja = await stack.enter_async_context(
             # Requests carry the real time, whatever time a test has it be for the service.
-            open_daraja(url, DEVELOPMENT_CONSUMER_KEY, DEVELOPMENT_CONSUMER_SECRET, Clock())
+            open_daraja(url, Clock())
         )
         engine = read_engine(database.application_url)
         stack.push_async_callback(engine.dispose)
@@ -191,12 +192,15 @@ async def reading(
         async def keep(_: Exchange) -> None:
             await asyncio.sleep(0)
 
+        numbers = tuple(shortcode.number for shortcode in listed)
+        app = DarajaApp("app", DEVELOPMENT_CONSUMER_KEY, DEVELOPMENT_CONSUMER_SECRET, numbers)
+        tokens = AccessToken(app, engine, daraja, writers.sealer, Clock(), keep)
         tools = PullTools(
             engine=engine,
             facts=writers.facts,
             safaricom=Safaricom(
                 daraja=daraja,
-                tokens=AccessToken("app", engine, daraja, writers.sealer, Clock(), keep),
+                tokens=dict.fromkeys(numbers, tokens),
                 shortcodes={shortcode.number: shortcode for shortcode in listed},
                 sealer=writers.sealer,
                 clock=daraja_clock,

@@ -133,7 +133,7 @@ async def test_one_question_is_out_at_a_time_and_a_lost_result_is_waited_for(enq
 
 async def test_processes_that_ask_at_once_ask_once(enquiring: Enquiry) -> None:
     await enquiring.pending()
-    await get_token(enquiring.tools.safaricom.tokens)
+    await get_token(enquiring.tools.safaricom.tokens[PAYBILL.number])
     assert sum(await asyncio.gather(*(enquiring.ask() for _ in range(4)))) == 1
     assert await enquiring.asked() == 1
 
@@ -189,10 +189,10 @@ async def test_a_transaction_that_is_never_found_is_asked_for_a_few_times(enquir
 
 async def test_a_refused_token_is_renewed_and_asked_with_again(enquiring: Enquiry) -> None:
     payment, receipt = await enquiring.pending()
-    first = await get_token(enquiring.tools.safaricom.tokens)
+    first = await get_token(enquiring.tools.safaricom.tokens[PAYBILL.number])
     await enquiring.script(error="invalid_access_token_400_003")
     assert await enquiring.ask()
-    assert (await get_token(enquiring.tools.safaricom.tokens)).generation == first.generation + 1
+    assert (await get_token(enquiring.tools.safaricom.tokens[PAYBILL.number])).generation == first.generation + 1
     enquiring.books.clock.move(61)
     await enquiring.ask_and_hear()
     assert (await enquiring.books.row(payment))[1] == receipt

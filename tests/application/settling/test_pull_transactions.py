@@ -560,7 +560,7 @@ async def test_a_shortcode_that_lost_its_registration_is_registered_again_once(b
 @pytest.mark.parametrize("error", ["invalid_access_token_401_001", "invalid_access_token_400_003"])
 async def test_a_dead_token_is_renewed_once_and_prompts_are_never_held_up(books: Bookkeeping, error: str) -> None:
     await books.lost()
-    tokens = books.reader.tools.safaricom.tokens
+    tokens = books.reader.tools.safaricom.tokens["174379"]
     first = await get_token(tokens)
     await books.tell_simulator("pulls", behaviour={"error": error}, count=2)
     await books.reader.read()
