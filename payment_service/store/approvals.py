@@ -163,12 +163,11 @@ _LONGEST = text(f"{_APPROVAL} WHERE a.state = 'WAITING' AND a.asked_at <= :befor
 _ASK = text(
     f"INSERT INTO approvals ({', '.join(Asked._fields)}, state)"
     f" VALUES ({', '.join(f':{name}' for name in Asked._fields)}, 'WAITING')"
-    " ON CONFLICT (payment_id) WHERE state = 'WAITING' DO NOTHING RETURNING approval_id"
+    " ON CONFLICT (payment_id) WHERE state = 'WAITING' DO NOTHING"
 )
 _DECIDE = text(
     "UPDATE approvals SET state = :state, decided_by = :decided_by, decided_as = :decided_as,"
     " decided_why = :decided_why, decided_at = :at WHERE approval_id = :approval_id AND state = 'WAITING'"
-    " RETURNING approval_id"
 )
 _MARKS = text(f"""SELECT 0, {_VERSIONS}, {_OPEN} FROM payment_transactions p WHERE p.payment_id = :payment_id""")
 _LOCK = f"""
@@ -194,15 +193,15 @@ def approve(decided: Sequence[Decided], at: datetime) -> Statement:
     return Statement(_APPROVE, (*columns_of(decided), at.isoformat()))
 
 
-async def ask(conn: AsyncConnection, asked: Asked) -> bool:
-    """Let it wait for a second person; False where something else about the payment waits already."""
-    return (await conn.execute(_ASK, asked._asdict())).one_or_none() is not None
+async def ask(conn: AsyncConnection, asked: Asked) -> None:
+    """Let it wait for a second person; not where something else about the payment waits already."""
+    await conn.execute(_ASK, asked._asdict())
 
 
-async def decide(conn: AsyncConnection, decided: Decided, at: datetime) -> bool:
-    """End what waits without doing it; False where it does not wait any more."""
+async def decide(conn: AsyncConnection, decided: Decided, at: datetime) -> None:
+    """End what waits without doing it, if it still waits."""
     assert decided.state != ApprovalState.APPROVED, "that is written with the money"
-    return (await conn.execute(_DECIDE, {**decided._asdict(), "at": at})).one_or_none() is not None
+    await conn.execute(_DECIDE, {**decided._asdict(), "at": at})
 
 
 async def approval_by_id(conn: AsyncConnection, approval_id: UUID) -> Approval | None:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
+from psycopg.errors import UniqueViolation
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
@@ -251,6 +252,11 @@ async def cases_naming(conn: AsyncConnection, receipt: str) -> list[WorkedCase]:
 async def receipt_is_known(conn: AsyncConnection, receipt: str) -> bool:
     """Whether a receipt number is recorded on a payment, or has been given as that of a refund."""
     return bool(await conn.scalar(_RECEIPT_KNOWN, {"receipt": receipt}))
+
+
+def is_of_another_refund(error: UniqueViolation) -> bool:
+    """Whether a decision was refused because its receipt number proves another refund: one process was first."""
+    return error.diag.constraint_name == "case_acts_one_per_proof"
 
 
 async def acts_on(conn: AsyncConnection, case_id: UUID) -> list[CaseAct]:

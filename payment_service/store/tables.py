@@ -376,6 +376,7 @@ case_acts = Table(
     Column("to_payment_id", Uuid()),
     PrimaryKeyConstraint("act_id", name="case_acts_pk"),
     UniqueConstraint("case_id", "case_version", name="case_acts_one_per_version"),
+    Index("case_acts_one_per_proof", "mpesa_receipt_number", unique=True, postgresql_where=text("act = 'REFUNDED'")),
 )
 
 receipts = Table(

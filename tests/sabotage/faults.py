@@ -265,6 +265,13 @@ FAULTS = (
         ("tests/domain/test_backing.py::test_a_part_waits_until_more_than_a_callback_has_told_of_the_money",),
     ),
     Fault(
+        "two refunds are proven by one receipt number",
+        "payment_service/store/migrations/versions/0027_refund_proofs.py",
+        "CREATE UNIQUE INDEX CONCURRENTLY",
+        "CREATE INDEX CONCURRENTLY",
+        ("tests/application/casework/test_uncertain_refunds.py::test_the_database_keeps_a_proof_for_one_refund",),
+    ),
+    Fault(
         "a part of money that never came waits on for a day",
         "payment_service/domain/refunds.py",
         "never_came=refund.is_part and payment.backing is Backing.REFUTED",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
+from psycopg.errors import UniqueViolation
 from uuid_utils.compat import uuid7
 
 from payment_service.application.casework.show_cases import CaseFile, get_case
@@ -48,7 +49,9 @@ _RETURNED_UNNAMED = (
     " there, and dismiss."
 )
 _PROOF_EXPECTED = "expected the receipt number under which the M-Pesa portal shows that the money went back"
-_PROOF_KNOWN = "expected the receipt number of what went back: this one is recorded for other money"
+_PROOF_KNOWN = (
+    "expected the receipt number of what went back by this refund: this one is recorded for a payment or another refund"
+)
 _TARGET_EXPECTED = "expected the id of the payment that the money belongs to with MOVE, and nothing with all else"
 _RECEIPT_DIFFERS = "expected nothing, or the receipt that the case is about"
 
@@ -92,7 +95,13 @@ async def resolve_case(
         await _check_receipt(using, fact.receipt)
     order = await _order(using, shortcodes, before.case, fact)
     submission = Submission(fact, before.case.payment_id, seen=asked.seen, refund=order, consent=consent)
-    recorded = await facts.submit(submission)
+    try:
+        recorded = await facts.submit(submission)
+    except UniqueViolation as error:
+        # Between the look and the decision, another refund was settled by it.
+        if casework.is_of_another_refund(error):
+            raise InvalidRequest([Violation("mpesa_receipt_number", _PROOF_KNOWN)]) from error
+        raise
     now = await get_case(using, asked.case_id)
     if recorded.unseen:
         raise changed_since(now, asked.seen)

@@ -127,6 +127,39 @@ async def test_a_part_that_is_found_done_counts_and_the_rest_can_go_back(process
     assert await broken(process, database) == []
 
 
+async def test_what_proves_one_refund_proves_no_other_however_soon_it_is_given(
+    process: Process, database: Database
+) -> None:
+    """Two operators settle the cases of two refunds at once, and both give the same receipt number."""
+    payment = await completed(process)
+    _, first = await part_in_doubt(process, payment, 200, "r-1")
+    refund_id = UUID((await process.payments.RefundPayment(part_of(payment, 300, "r-2"))).payment.refund.refund_id)
+    claim = uuid4()
+    await tell(process, payment, refund_id, RefundClaimed(claim), RefundAnswerLost(claim))
+    process.writers.clock.move(25 * 3600)
+    await tell(process, payment, refund_id, RefundDue())
+    files = [await get_case(process.core.reads, case.case_id) for case in await open_cases(process)]
+    assert len(files) == 2
+    settling = [settle(process, file, REFUNDED, why=WHY, receipt=REVERSAL) for file in files]
+    told = await asyncio.gather(*settling, return_exceptions=True)
+    assert first.case.case_id in {file.case.case_id for file in files}
+    assert len([one for one in told if isinstance(one, CaseFile)]) == 1
+    assert len([one for one in told if isinstance(one, InvalidRequest)]) == 1
+    assert await rows_of(database, ACTS) == [("REFUNDED", "amina", WHY, REVERSAL, 2)]
+    assert await count(database, "refunds WHERE state = 'DONE'") == 1
+    (left,) = [file for file in files if file.case.case_id in {case.case_id for case in await open_cases(process)}]
+    with pytest.raises(InvalidRequest, match="recorded for a payment or another refund"):
+        await settle(
+            process, await get_case(process.core.reads, left.case.case_id), REFUNDED, why=WHY, receipt=REVERSAL
+        )
+
+
+async def test_the_database_keeps_a_proof_for_one_refund(database: Database) -> None:
+    """Whoever looked before the other had written is refused by the table itself."""
+    (index,) = await rows_of(database, "SELECT indexdef FROM pg_indexes WHERE indexname = 'case_acts_one_per_proof'")
+    assert "UNIQUE" in index[0]
+
+
 async def test_the_sum_of_a_part_that_is_found_not_done_is_free_again(process: Process, database: Database) -> None:
     payment = await completed(process)
     first, file = await part_in_doubt(process, payment, 300, "r-1")
@@ -186,8 +219,8 @@ async def test_the_receipt_is_asked_for_and_is_nobody_elses(process: Process, da
     await process.tell(await process.create(booking_id="BK-9"), *sent(9), paid("RCPT000009"))
     for resolution, receipt, expected in (
         (REFUNDED, None, "receipt number under which"),
-        (REFUNDED, "RCPT000009", "recorded for other money"),
-        (REFUNDED, payment.receipt, "recorded for other money"),
+        (REFUNDED, "RCPT000009", "recorded for a payment or another refund"),
+        (REFUNDED, payment.receipt, "recorded for a payment or another refund"),
         (NOT_REFUNDED, REVERSAL, "no money went back"),
     ):
         with pytest.raises(InvalidRequest, match=expected):
