@@ -6,7 +6,7 @@ the same refusal. They stand side by side, so that they never disagree. Replies,
 """
 
 from collections.abc import Mapping
-from datetime import datetime, time, timedelta, timezone
+from datetime import timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -300,6 +300,13 @@ ADVICE: Mapping[Reason, Advice] = {
         ),
         NextStep.CONTACT_US,
     ),
+    Reason.MONEY_NEVER_CAME: Advice(
+        Sentence(
+            "M-Pesa has no payment for this booking, so it is not paid. Please contact us.",
+            "M-Pesa haina malipo ya safari hii, kwa hivyo haijalipiwa. Tafadhali wasiliana nasi.",
+        ),
+        NextStep.CONTACT_US,
+    ),
 }
 
 _FAILED = Advice(
@@ -374,7 +381,7 @@ def _advice(status: str, reason: Reason | None, booking_action: str, outcome_cer
         return _RETURNED
     if booking_action == "FOLLOW_SIBLING":
         return ADVICE[Reason.SIBLING_PAID]
-    if booking_action == "RELEASE" and reason is Reason.TAKEN_BACK:
+    if booking_action == "RELEASE" and reason in (Reason.TAKEN_BACK, Reason.MONEY_NEVER_CAME):
         return ADVICE[reason]
     if booking_action == "RELEASE" and status == "REFUNDED":
         return _RETURNED
@@ -383,17 +390,3 @@ def _advice(status: str, reason: Reason | None, booking_action: str, outcome_cer
     if status == "EXPIRED" and outcome_certain:
         return _UNPAID
     return ADVICE[reason] if reason is not None else _WITHOUT_REASON[status]
-
-
-_NAIROBI = timezone(timedelta(hours=3), "EAT")
-
-
-def retry_makes_sense_at(reason: Reason | None, now: datetime) -> datetime:
-    """When another attempt may succeed, after one that has just failed for this reason."""
-    if reason is None:
-        return now
-    advice = ADVICE[reason]
-    if advice.retry_tomorrow:
-        tomorrow = now.astimezone(_NAIROBI).date() + timedelta(days=1)
-        return datetime.combine(tomorrow, time(), _NAIROBI)
-    return now + advice.retry_after

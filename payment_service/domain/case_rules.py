@@ -96,7 +96,7 @@ RULES: Mapping[CaseKind, CaseRules] = {
         _PASSENGER_WAITS,
         "Only a callback told of this money: M-Pesa itself denies it, or has not told of it in time. The callback may"
         " be forged. Look the receipt up in the M-Pesa portal. Accept if the money is there. If it is not, dismiss: the"
-        " payment stays as it is, its booking is told to RELEASE, and nobody must travel on it.",
+        " booking is told to RELEASE, nobody must travel on it, and it can be paid again.",
     ),
     CaseKind.UNREAD_CALLBACK: CaseRules(
         (_DISMISS, _ACCEPT),

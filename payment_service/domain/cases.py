@@ -111,7 +111,7 @@ def ends_by_itself(case: OpenCase, after: Payment, fact: Fact, proven_receipt: s
         case kind if kind in OWN_MONEY:
             sent_back = isinstance(fact, RefundRequested) and fact.by_itself is not None
             went_back = isinstance(end, RefundDone) or isinstance(fact, TakenBack)
-            return sent_back or (went_back and after.state is State.REFUNDED)
+            return sent_back or (went_back and after.state is State.REFUNDED) or after.refuted
         case CaseKind.REFUND if end is not None:
             # Nobody knew for a day, and now it is known.
             return case.fact_id == RefundInDoubt(end.refund_id, REFUND_DUE, is_money=False).fact_id

@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 
-from payment_service.domain.advice import retry_makes_sense_at
 from payment_service.domain.automatic_refunds import came_late, went_back_late
 from payment_service.domain.findings import Surroundings
 from payment_service.domain.payment import (
     ENDED_UNPAID,
     LIVE_STATES,
-    PAID_STATES,
     UNBACKED,
     BookingAction,
     LatePaymentPolicy,
@@ -25,6 +23,7 @@ from payment_service.domain.payment import (
 )
 from payment_service.domain.query_schedule import back_at, query_at
 from payment_service.domain.reasons import Reason
+from payment_service.domain.retry_times import retry_makes_sense_at
 from payment_service.domain.timers import due_at
 
 
@@ -73,7 +72,7 @@ def first_row(payment: Payment, times: Times) -> Payment:
 def duplicate(around: Surroundings) -> bool:
     """Whether money that arrives now is one payment too many for its booking."""
     return any(
-        s.state in (State.COMPLETED, State.REFUNDING) or s.said_confirm or went_back_late(s) for s in around.siblings
+        (s.was_paid and s.state is not State.REFUNDED) or s.said_confirm or went_back_late(s) for s in around.siblings
     )
 
 
@@ -84,7 +83,8 @@ def money_named(payment: Payment) -> bool:
 
 def money_sure(payment: Payment) -> bool:
     """Whether the money is enough to confirm a booking by: it is named, and backed where that has to come first."""
-    return money_named(payment) and not (payment.back_first and payment.backing in UNBACKED)
+    waits = payment.back_first and payment.backing in UNBACKED
+    return money_named(payment) and not waits and not payment.refuted
 
 
 def late(payment: Payment) -> bool:
@@ -95,7 +95,8 @@ def late(payment: Payment) -> bool:
 def bar_to_new_attempt(siblings: Sequence[Payment], now: datetime) -> tuple[Bar, Payment] | None:
     """Why no other attempt may be started for a booking, and which attempt stands in the way."""
     for payment in siblings:
-        if payment.state in LIVE_STATES or payment.state in PAID_STATES:
+        # The block is left where a process of an older release has noted that the money never came.
+        if payment.state in LIVE_STATES or payment.was_paid or payment.blocks_booking:
             return Bar.LIVE_OR_PAID, payment
     for payment in siblings:
         if payment.money_case_open:
@@ -158,6 +159,8 @@ def _outcome_certain(before: Payment, after: Payment, around: Surroundings) -> b
     A callback that cannot be read takes even a certainty that was told.
     """
     match after.state:
+        case State.COMPLETED if after.refuted:
+            return not after.unread_callback
         case State.COMPLETED:
             return money_sure(after)
         case State.REFUNDING | State.REFUNDED:
@@ -171,13 +174,14 @@ def _outcome_certain(before: Payment, after: Payment, around: Surroundings) -> b
 
 
 def _blocks_booking(before: Payment, after: Payment, around: Surroundings) -> bool:
-    """A block is never won back by a payment that lost it to a paid sibling: that sibling stays paid."""
+    """A block is never won back by a payment that lost it to a paid sibling: that sibling stays paid. Nor by one whose
+    money was found never to have come: another attempt may have the block."""
     if after.state in LIVE_STATES:
         return after.blocks_booking
-    if after.state not in (State.COMPLETED, State.REFUNDING):
+    if after.state not in (State.COMPLETED, State.REFUNDING) or after.refuted:
         return False
-    gained = before.state not in LIVE_STATES and not any(s.state in PAID_STATES for s in around.siblings)
-    return after.blocks_booking or gained
+    ended_unpaid = before.state not in LIVE_STATES and not before.refuted
+    return after.blocks_booking or (ended_unpaid and not any(s.was_paid for s in around.siblings))
 
 
 def _retry_allowed_at(before: Payment, after: Payment, now: datetime, times: Times) -> datetime | None:

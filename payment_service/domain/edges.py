@@ -18,6 +18,7 @@ STATE_OF = {
     Standing.RECEIPT_PENDING: State.COMPLETED,
     Standing.COMPLETED_BY_CALLBACK: State.COMPLETED,
     Standing.COMPLETED: State.COMPLETED,
+    Standing.REFUTED: State.COMPLETED,
     Standing.FAILED_BY_QUERY: State.FAILED,
     Standing.CANCELLED_BY_QUERY: State.CANCELLED,
     Standing.FAILED: State.FAILED,
@@ -40,6 +41,8 @@ def targets(row: Finding, column: Standing) -> tuple[Standing, ...]:
             leads_to = (Standing.COMPLETED_BY_CALLBACK, Standing.COMPLETED)
         case "receipt" | "backed":
             leads_to = (Standing.COMPLETED,)
+        case "refuted":
+            leads_to = (Standing.REFUTED,)
         case "F|X":
             leads_to = (Standing.FAILED, Standing.CANCELLED)
         case "F0|X0":

@@ -130,9 +130,11 @@ def _with_backing(payment: Payment, target: str, fact: Fact) -> Payment:
         case "doubt":
             return payment.but(backing=Backing.DOUBTED)
         case "refuted":
-            return payment.but(backing=Backing.REFUTED, seat_freed=True)
+            # The booking may be paid again, and then that payment is the one that confirms it.
+            told = payment.but(reason=Reason.MONEY_NEVER_CAME, said_confirm=False)
+            return told.but(backing=Backing.REFUTED, seat_freed=True)
         case _:
-            waited = payment.reason is Reason.CONFIRMING
+            waited = payment.reason in (Reason.CONFIRMING, Reason.MONEY_NEVER_CAME)
             return payment.but(backing=_backing(payment, fact), reason=None if waited else payment.reason)
 
 

@@ -38,7 +38,6 @@ from payment_service.domain.facts import (
     WatchEnded,
 )
 from payment_service.domain.payment import (
-    PAID_STATES,
     SENDS_MAX,
     Backing,
     Payment,
@@ -51,7 +50,7 @@ from payment_service.domain.payment import (
 from payment_service.domain.refund_ends import RefundDone, RefundEnd, RefundFailed
 from payment_service.domain.standings import Standing, standing
 
-_COMPLETE = (Standing.COMPLETED_BY_CALLBACK, Standing.COMPLETED)
+_COMPLETE = (Standing.COMPLETED_BY_CALLBACK, Standing.COMPLETED, Standing.REFUTED)
 
 
 class Finding(StrEnum):
@@ -213,7 +212,7 @@ def _claim(payment: Payment, around: Surroundings, now: datetime, times: Times) 
         or payment.money_case_open
         or payment.unread_callback
         or around.callback_waiting
-        or any(sibling.state in PAID_STATES or sibling.money_case_open for sibling in around.siblings)
+        or any(sibling.was_paid or sibling.money_case_open for sibling in around.siblings)
     )
     return Finding.CLAIM_BARRED if barred else Finding.CLAIM
 

@@ -61,7 +61,7 @@ ENDED_UNPAID = frozenset({State.FAILED, State.CANCELLED, State.EXPIRED})
 """States of a payment that ended without money, as far as is known."""
 
 PAID_STATES = frozenset({State.COMPLETED, State.REFUNDING, State.REFUNDED})
-"""States of a payment whose money arrived, whatever became of it later."""
+"""States of a payment whose money arrived, whatever became of it later; but see `Payment.was_paid`."""
 
 
 class BookingAction(StrEnum):
@@ -269,7 +269,7 @@ class Payment:
     blocks_booking: bool = True
     """No other attempt may be started for the booking."""
     said_confirm: bool = False
-    """`booking_action` has been CONFIRM at some time."""
+    """`booking_action` has been CONFIRM at some time; no more, once it was found that the money never came."""
     money_case_open: bool = False
     review_reason: Reason | None = None
     """What the oldest open case about its money says, or that its booking is paid already: see `shown_reason`."""
@@ -321,6 +321,16 @@ class Payment:
     """When a timer has something to do for this payment."""
     query_at: datetime | None = None
     """When Safaricom is to be asked about it. No caller sees it, and asking moves it without a new version."""
+
+    @property
+    def refuted(self) -> bool:
+        """Whether its success was told by a callback alone, and an operator has found that the money never came."""
+        return self.state is State.COMPLETED and self.backing is Backing.REFUTED
+
+    @property
+    def was_paid(self) -> bool:
+        """Whether its money arrived, as far as is known, whatever became of it later."""
+        return self.state in PAID_STATES and not self.refuted
 
     @property
     def shown_reason(self) -> Reason | None:

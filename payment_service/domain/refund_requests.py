@@ -30,7 +30,7 @@ def bar_to_refund(
         return RefundBar.RECEIPT_PENDING
     if payment.state is not State.COMPLETED and column is not Standing.UNDER_REVIEW:
         return RefundBar.NOT_PAID
-    if payment.backing is Backing.REFUTED:
+    if column is Standing.REFUTED:
         return RefundBar.NOT_PAID
     if payment.state is State.COMPLETED and order.receipt not in (None, payment.receipt):
         return RefundBar.OTHER_MONEY

@@ -19,6 +19,7 @@ class Standing(StrEnum):
     RECEIPT_PENDING = "COMPLETED, receipt pending"
     COMPLETED_BY_CALLBACK = "COMPLETED, as only a callback says"
     COMPLETED = "COMPLETED"
+    REFUTED = "COMPLETED, and the money never came"
     FAILED_BY_QUERY = "FAILED, as only a query says"
     CANCELLED_BY_QUERY = "CANCELLED, as only a query says"
     FAILED = "FAILED"
@@ -42,6 +43,8 @@ def standing(payment: Payment) -> Standing:
                 return Standing.UNDER_REVIEW
             return Standing.UNCERTAIN_RESULT_SEEN if payment.result_seen else Standing.UNCERTAIN_NO_RESULT
         case State.COMPLETED:
+            if payment.refuted:
+                return Standing.REFUTED
             if not payment.receipt:
                 return Standing.RECEIPT_PENDING
             return Standing.COMPLETED_BY_CALLBACK if payment.backing in UNBACKED else Standing.COMPLETED

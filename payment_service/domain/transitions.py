@@ -49,7 +49,7 @@ from payment_service.domain.standings import Standing, standing
 #   second     a second answer "paid", some time after the first, is as good as a receipt
 #   backed     another source tells of the money, too
 #   doubt      a money case: no other source tells of the money
-#   refuted    the case that an operator has settled ends, and with it the booking's claim to the seat
+#   refuted    go to KR; the case that an operator has settled ends, and with it the booking's claim to the seat
 #   over       the payment's own case about that receipt ends
 #   settled    the case that an operator has settled ends
 #   block      the booking is no longer blocked by this payment
@@ -57,64 +57,64 @@ from payment_service.domain.standings import Standing, standing
 #   no         the one who asked is refused
 #   own        nothing when it was done before by the same request, otherwise no
 _TABLE = """
-                    C       S       P       U0      U1      UR      K0      KC        K         F0      X0      F       X       E       RG        RD
-CLAIM               S       no      no      no      no      no      no      no        no        no      no      no      no      no      no        no
-CLAIM_BARRED        no      no      no      no      no      no      no      no        no        no      no      no      no      no      no        no
-PROMPT_ACCEPTED     U0+case P       -       P       ids     ids     ids     ids       ids       ids     ids     ids     ids     ids     ids       ids
-PROMPT_OTHERWISE    $       $       $       $       $       $       $       $         $         $       $       $       $       $       $         $
-PROMPT_REFUSED      case    F       case    F       case    case    case    case      case      cert    cert    -       -       cert    case      case
-NOT_SENT            -       C       case    F       case    case    case    case      case      cert    cert    -       -       cert    case      case
-NOT_SENT_TOO_OFTEN  -       F       case    F       case    case    case    case      case      cert    cert    -       -       cert    case      case
-ANSWER_LOST         -       U0      -       -       -       -       -       -         -         -       -       -       -       -       -         -
-PAID_KNOWN_RECEIPT  -       -       -       -       -       -       -       -         -         -       -       -       -       -       -         -
-PAID_LISTED         -       -       -       -       -       -       -       backed    -         -       -       -       -       -       -         -
-PAID_NEW_RECEIPT    K       K       K       K       K       K       receipt $         $         K       K       K+case  K+case  K       $         $
-PAID_NO_RECEIPT     K       K       K       K       K       -       -       -         -         K       K       K+case  K+case  K       -         -
-QUERY_PAID          -       -       K       K       K       -       second  backed    -         K       K       $       $       K       -         -
-FINAL_FAILURE       U1      F|X     F|X     F|X     F|X     -       case    doubt     case      agrees  agrees  differs differs cert    case      case
-FAILURE_QUERIED     U1      F0|X0   F0|X0   F0|X0   F0|X0   -       case    doubt     case      differs differs differs differs -       case      case
-UNCERTAIN_CODE      U1      U1      U1      U1      seen    -       case    doubt     case      seen    seen    -       -       seen    case      case
-UNCERTAIN_AGREED    U1      U1      U1      U1      E       -       case    doubt     case      seen    seen    -       -       seen    case      case
-UNKNOWN_CODE        U1      U1      U1      U1      -       -       -       -         -         -       -       -       -       -       -         -
-WRONG_AMOUNT        UR+$    UR+$    UR+$    UR+$    UR+$    $       $       $         $         $       $       $       $       $       $         $
-FOREIGN_PAID        U1+$    $       $       $       $       $       $       $         $         $       $       $       $       $       $         $
-PAID_IN_DOUBT       $       $       $       $       $       $       $       $         $         $       $       $       $       $       $         $
-FOREIGN_OTHER       U1+case case    case    case    case    case    case    case      case      case    case    case    case    case    case      case
-UNREAD_BODY         unread  unread  unread  unread  unread  unread  unread  -         -         unread  unread  unread  unread  unread  -         -
-NO_NEWS             -       -       -       -       -       -       -       -         -         -       -       -       -       -       -         -
-DEADLINE            F       -       E       E       E       -       -       -         -         -       -       -       -       -       -         -
-WATCH_COVERED       -       -       -       -       -       -       -       -         -         cert    cert    -       -       cert    -         -
-WATCH_UNCOVERED     -       -       -       -       -       -       -       -         -         unknown unknown -       -       unknown -         -
-RECEIPT_OVERDUE     -       -       -       -       -       -       $       -         -         -       -       -       -       -       -         -
-BACKING_OVERDUE     -       -       -       -       -       -       -       doubt     -         -       -       -       -       -       -         -
-RECEIPT_PROVEN      over    over    over    over    over    over    over    over      over      over    over    over    over    over    over      over
-CANCEL              X       no      no      no      no      no      no      no        no        no      no      no      own     no      no        no
-SIBLING_PAID        X       block   block   block   block   block   -       -         -         -       -       -       -       -       -         -
-REFUND_REQUESTED    no      no      no      no      no      no      no      RG        RG        no      no      no      no      no      own       own
-REFUND_BY_CASE      no      no      no      no      no      RG      no      RG        RG        no      no      no      no      no      own       own
-REFUND_PART_ASKED   no      no      no      no      no      no      no      part      part      no      no      no      no      no      own       own
-REFUND_DONE         $       $       $       $       $       RD      RD+case RD+case   RD+case   $       $       $       $       $       RD        -
-REFUND_PART_DONE    $       $       $       $       $       $       $       part      part      $       $       $       $       $       part      part+$
-REFUND_REST_DONE    $       $       $       $       $       $       $       RD        RD        $       $       $       $       $       part      part+$
-REFUND_FAILED       case    case    case    case    case    case    case    case      case      case    case    case    case    case    back+case case
-RETURN_FAILED       case    case    case    case    case    case    case    case      case      case    case    case    case    case    back      case
-REFUND_PART_FAILED  case    case    case    case    case    case    case    part+case part+case case    case    case    case    case    case      part+case
-RETURN_PART_FAILED  case    case    case    case    case    case    case    part      part      case    case    case    case    case    case      part
-REFUND_UNCLEAR      case    case    case    case    case    case    case    case      case      case    case    case    case    case    case      case
-REFUND_OVERPAID     $       $       $       $       $       $       $       $         $         $       $       $       $       $       $         $
-TAKEN_BACK          $       $       $       $       $       RD+$    RD+$    RD+$      RD+$      $       $       $       $       $       -         -
-TAKEN_BACK_IN_DOUBT $       $       $       $       $       $       $       $         $         $       $       $       $       $       -         -
-CASE_ACCEPTED       K       K       K       K       K       K       receipt no        no        K       K       K       K       K       no        no
-OWN_ACCEPTED        no      no      no      no      no      no      settled settled   settled   no      no      no      no      no      no        no
-ACCEPTED_ANOTHERS   no      no      no      no      no      no      no      no        no        no      no      no      no      no      no        no
-ACCEPTED_BESIDE     no      no      no      no      no      no      no      no        no        no      no      no      no      no      no        no
-ACCEPTED_FREED      no      no      no      no      no      no      no      no        no        no      no      no      no      no      no        no
-ACCEPTED_UNNAMED    no      no      no      no      no      no      no      no        no        no      no      no      no      no      no        no
-BACKED_BY_PERSON    no      no      no      no      no      no      no      backed    no        no      no      no      no      no      no        no
-CASE_DISMISSED      settled settled settled settled settled settled settled settled   settled   settled settled settled settled settled settled   settled
-DISMISSED_UNPAID    settled settled settled settled settled settled settled settled   settled   cert    cert    cert    cert    cert    settled   settled
-DISMISSED_UNBACKED  settled settled settled settled settled settled settled refuted   settled   settled settled settled settled settled settled   settled
-DISMISSED_OWN       no      no      no      no      no      no      no      no        no        no      no      no      no      no      no        no
+                    C       S       P       U0      U1      UR      K0      KC        K         KR      F0      X0      F       X       E       RG        RD
+CLAIM               S       no      no      no      no      no      no      no        no        no      no      no      no      no      no      no        no
+CLAIM_BARRED        no      no      no      no      no      no      no      no        no        no      no      no      no      no      no      no        no
+PROMPT_ACCEPTED     U0+case P       -       P       ids     ids     ids     ids       ids       ids     ids     ids     ids     ids     ids     ids       ids
+PROMPT_OTHERWISE    $       $       $       $       $       $       $       $         $         $       $       $       $       $       $       $         $
+PROMPT_REFUSED      case    F       case    F       case    case    case    case      case      case    cert    cert    -       -       cert    case      case
+NOT_SENT            -       C       case    F       case    case    case    case      case      case    cert    cert    -       -       cert    case      case
+NOT_SENT_TOO_OFTEN  -       F       case    F       case    case    case    case      case      case    cert    cert    -       -       cert    case      case
+ANSWER_LOST         -       U0      -       -       -       -       -       -         -         -       -       -       -       -       -       -         -
+PAID_KNOWN_RECEIPT  -       -       -       -       -       -       -       -         -         -       -       -       -       -       -       -         -
+PAID_LISTED         -       -       -       -       -       -       -       backed    -         backed  -       -       -       -       -       -         -
+PAID_NEW_RECEIPT    K       K       K       K       K       K       receipt $         $         $       K       K       K+case  K+case  K       $         $
+PAID_NO_RECEIPT     K       K       K       K       K       -       -       -         -         -       K       K       K+case  K+case  K       -         -
+QUERY_PAID          -       -       K       K       K       -       second  backed    -         backed  K       K       $       $       K       -         -
+FINAL_FAILURE       U1      F|X     F|X     F|X     F|X     -       case    doubt     case      -       agrees  agrees  differs differs cert    case      case
+FAILURE_QUERIED     U1      F0|X0   F0|X0   F0|X0   F0|X0   -       case    doubt     case      -       differs differs differs differs -       case      case
+UNCERTAIN_CODE      U1      U1      U1      U1      seen    -       case    doubt     case      -       seen    seen    -       -       seen    case      case
+UNCERTAIN_AGREED    U1      U1      U1      U1      E       -       case    doubt     case      -       seen    seen    -       -       seen    case      case
+UNKNOWN_CODE        U1      U1      U1      U1      -       -       -       -         -         -       -       -       -       -       -       -         -
+WRONG_AMOUNT        UR+$    UR+$    UR+$    UR+$    UR+$    $       $       $         $         $       $       $       $       $       $       $         $
+FOREIGN_PAID        U1+$    $       $       $       $       $       $       $         $         $       $       $       $       $       $       $         $
+PAID_IN_DOUBT       $       $       $       $       $       $       $       $         $         $       $       $       $       $       $       $         $
+FOREIGN_OTHER       U1+case case    case    case    case    case    case    case      case      case    case    case    case    case    case    case      case
+UNREAD_BODY         unread  unread  unread  unread  unread  unread  unread  -         -         unread  unread  unread  unread  unread  unread  -         -
+NO_NEWS             -       -       -       -       -       -       -       -         -         -       -       -       -       -       -       -         -
+DEADLINE            F       -       E       E       E       -       -       -         -         -       -       -       -       -       -       -         -
+WATCH_COVERED       -       -       -       -       -       -       -       -         -         -       cert    cert    -       -       cert    -         -
+WATCH_UNCOVERED     -       -       -       -       -       -       -       -         -         -       unknown unknown -       -       unknown -         -
+RECEIPT_OVERDUE     -       -       -       -       -       -       $       -         -         -       -       -       -       -       -       -         -
+BACKING_OVERDUE     -       -       -       -       -       -       -       doubt     -         -       -       -       -       -       -       -         -
+RECEIPT_PROVEN      over    over    over    over    over    over    over    over      over      over    over    over    over    over    over    over      over
+CANCEL              X       no      no      no      no      no      no      no        no        no      no      no      no      own     no      no        no
+SIBLING_PAID        X       block   block   block   block   block   -       -         -         -       -       -       -       -       -       -         -
+REFUND_REQUESTED    no      no      no      no      no      no      no      RG        RG        no      no      no      no      no      no      own       own
+REFUND_BY_CASE      no      no      no      no      no      RG      no      RG        RG        no      no      no      no      no      no      own       own
+REFUND_PART_ASKED   no      no      no      no      no      no      no      part      part      no      no      no      no      no      no      own       own
+REFUND_DONE         $       $       $       $       $       RD      RD+case RD+case   RD+case   RD+case $       $       $       $       $       RD        -
+REFUND_PART_DONE    $       $       $       $       $       $       $       part      part      part+$  $       $       $       $       $       part      part+$
+REFUND_REST_DONE    $       $       $       $       $       $       $       RD        RD        part+$  $       $       $       $       $       part      part+$
+REFUND_FAILED       case    case    case    case    case    case    case    case      case      case    case    case    case    case    case    back+case case
+RETURN_FAILED       case    case    case    case    case    case    case    case      case      case    case    case    case    case    case    back      case
+REFUND_PART_FAILED  case    case    case    case    case    case    case    part+case part+case part    case    case    case    case    case    case      part+case
+RETURN_PART_FAILED  case    case    case    case    case    case    case    part      part      part    case    case    case    case    case    case      part
+REFUND_UNCLEAR      case    case    case    case    case    case    case    case      case      case    case    case    case    case    case    case      case
+REFUND_OVERPAID     $       $       $       $       $       $       $       $         $         $       $       $       $       $       $       $         $
+TAKEN_BACK          $       $       $       $       $       RD+$    RD+$    RD+$      RD+$      RD+$    $       $       $       $       $       -         -
+TAKEN_BACK_IN_DOUBT $       $       $       $       $       $       $       $         $         $       $       $       $       $       $       -         -
+CASE_ACCEPTED       K       K       K       K       K       K       receipt no        no        no      K       K       K       K       K       no        no
+OWN_ACCEPTED        no      no      no      no      no      no      settled settled   settled   no      no      no      no      no      no      no        no
+ACCEPTED_ANOTHERS   no      no      no      no      no      no      no      no        no        no      no      no      no      no      no      no        no
+ACCEPTED_BESIDE     no      no      no      no      no      no      no      no        no        no      no      no      no      no      no      no        no
+ACCEPTED_FREED      no      no      no      no      no      no      no      no        no        no      no      no      no      no      no      no        no
+ACCEPTED_UNNAMED    no      no      no      no      no      no      no      no        no        no      no      no      no      no      no      no        no
+BACKED_BY_PERSON    no      no      no      no      no      no      no      backed    no        no      no      no      no      no      no      no        no
+CASE_DISMISSED      settled settled settled settled settled settled settled settled   settled   settled settled settled settled settled settled settled   settled
+DISMISSED_UNPAID    settled settled settled settled settled settled settled settled   settled   settled cert    cert    cert    cert    cert    settled   settled
+DISMISSED_UNBACKED  settled settled settled settled settled settled settled refuted   settled   settled settled settled settled settled settled settled   settled
+DISMISSED_OWN       no      no      no      no      no      no      no      no        no        no      no      no      no      no      no      no        no
 """  # noqa: E501 -- a table is read by its columns
 
 HEADINGS = {
@@ -127,6 +127,7 @@ HEADINGS = {
     "K0": Standing.RECEIPT_PENDING,
     "KC": Standing.COMPLETED_BY_CALLBACK,
     "K": Standing.COMPLETED,
+    "KR": Standing.REFUTED,
     "F0": Standing.FAILED_BY_QUERY,
     "X0": Standing.CANCELLED_BY_QUERY,
     "F": Standing.FAILED,
@@ -287,6 +288,11 @@ def _money_case_on_arrival(before: Payment, after: Payment, fact: Fact, around: 
     An operator who accepts money knows that it is late. Another attempt may confirm the booking while the money waits
     for its receipt: then nobody has decided about what is one too many now.
     """
+    if before.refuted:
+        # Its seat was given up, so nobody travels on the money that is found after all.
+        one_too_many = duplicate(around)
+        kind = CaseKind.DUPLICATE_PAYMENT if one_too_many else CaseKind.LATE_PAYMENT
+        return None if after.refuted else Case(kind, is_money=True)
     if before.state in (State.COMPLETED, State.REFUNDING):
         named = money_sure(after) and not money_sure(before)
         looked_at = any(case.kind in OWN_MONEY for case in around.open_cases)

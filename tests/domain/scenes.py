@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from payment_service.domain.case_facts import CaseAccepted, CaseDismissed, CaseRefundFound, CaseReturned
-from payment_service.domain.cases import OpenCase
+from payment_service.domain.cases import CaseKind, OpenCase
 from payment_service.domain.decisions import first_row
 from payment_service.domain.facts import (
     AnswerLost,
@@ -233,6 +233,7 @@ def standing_in(column: Standing, *, ids: bool = True, start: Payment | None = N
         Standing.RECEIPT_PENDING: lambda: led(prompted, paid(None)),
         Standing.COMPLETED_BY_CALLBACK: lambda: led(prompted, paid()),
         Standing.COMPLETED: lambda: complete,
+        Standing.REFUTED: lambda: refuted(led(prompted, paid())),
         Standing.FAILED_BY_QUERY: lambda: led(prompted, queried(failed())),
         Standing.CANCELLED_BY_QUERY: lambda: led(prompted, queried(cancelled())),
         Standing.FAILED: lambda: led(prompted, failed()),
@@ -242,6 +243,13 @@ def standing_in(column: Standing, *, ids: bool = True, start: Payment | None = N
         Standing.REFUNDED: lambda: led(complete, RefundRequested(REFUND), RefundDone(REFUND, AMOUNT)),
     }
     return ways[column]()
+
+
+def refuted(told: Payment) -> Payment:
+    """The money that only a callback told of was denied, and an operator has found that it never came."""
+    denied = led(told, queried(cancelled()))
+    case = OpenCase(CaseKind.UNBACKED_MONEY, is_money=True, fact_id="opened", receipt=denied.receipt)
+    return tell(denied, dismiss(), denied.updated_at + seconds(1), open_cases=[case]).payment
 
 
 def due_fact(payment: Payment) -> Fact | None:

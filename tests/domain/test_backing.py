@@ -9,7 +9,8 @@ import pytest
 
 from payment_service.domain.advice import customer_message
 from payment_service.domain.cases import CaseKind, OpenCase
-from payment_service.domain.facts import AnswerLost, BackingOverdue, Fact, RefundRequested, Verdict
+from payment_service.domain.decisions import Bar, bar_to_new_attempt
+from payment_service.domain.facts import AnswerLost, BackingOverdue, Fact, RefundRequested, SendClaimed, Verdict
 from payment_service.domain.findings import Finding
 from payment_service.domain.payment import Backing, BookingAction, Payment, State
 from payment_service.domain.query_schedule import next_back_at
@@ -32,7 +33,18 @@ from payment_service.domain.refunds import RefundOutcome, apply_refund, first_re
 from payment_service.domain.standings import Standing, standing
 from payment_service.domain.transitions import Outcome
 from tests.domain import scenes
-from tests.domain.scenes import AMOUNT, CHECKOUT, CLAIM, MERCHANT, OTHER_ID, RECEIPT, REFUND, TIMES, seconds
+from tests.domain.scenes import (
+    AMOUNT,
+    CHECKOUT,
+    CLAIM,
+    MERCHANT,
+    OTHER_ID,
+    OTHER_RECEIPT,
+    RECEIPT,
+    REFUND,
+    TIMES,
+    seconds,
+)
 
 DOUBT = OpenCase(CaseKind.UNBACKED_MONEY, is_money=True, fact_id="opened", receipt=RECEIPT)
 LATER = timedelta(hours=1)
@@ -245,8 +257,75 @@ def test_an_operator_who_does_not_find_it_frees_the_seat(back_first: bool) -> No
     assert (outcome.ended, outcome.changed(before)) == ((DOUBT,), True)
     refuted = (State.COMPLETED, Backing.REFUTED, BookingAction.RELEASE)
     assert (after.state, after.backing, after.booking_action) == refuted
+    assert (after.shown_reason, after.outcome_certain) == (Reason.MONEY_NEVER_CAME, True)
     assert (after.due_at, after.back_at, after.query_at) == (None, None, None)
-    assert tell(after, scenes.pulled()).payment.backing is Backing.BOOKS, "proof is not lost for it"
+
+
+# A booking that was never paid.
+
+
+def found_unpaid() -> Payment:
+    return tell(doubted(told_by_callback()), scenes.dismiss(), None, DOUBT).payment
+
+
+def second_attempt(refuted: Payment) -> Payment:
+    """Another attempt of the booking, whose prompt is on the phone."""
+    new = scenes.created(payment_id=OTHER_ID, attempt=2, at=refuted.updated_at)
+    claimed = scenes.tell(new, SendClaimed(CLAIM), new.created_at + seconds(1), siblings=[refuted])
+    assert not claimed.refused
+    return scenes.led(claimed.payment, scenes.accepted(checkout="checkout-2", merchant="merchant-2"))
+
+
+def test_a_booking_whose_money_never_came_can_be_paid_and_is_confirmed_by_that() -> None:
+    refuted = found_unpaid()
+    assert (refuted.blocks_booking, refuted.said_confirm) == (False, False)
+    assert bar_to_new_attempt([refuted], refuted.updated_at) is None
+    prompted = second_attempt(refuted)
+    outcome = scenes.tell(prompted, scenes.paid(OTHER_RECEIPT), prompted.updated_at, siblings=[refuted])
+    paid = outcome.payment
+    assert (outcome.case, paid.booking_action, paid.blocks_booking) == (None, BookingAction.CONFIRM, True)
+
+
+def test_what_an_older_release_has_refuted_bars_its_booking_as_it_did_there() -> None:
+    kept = scenes.clocked(found_unpaid(), {"blocks_booking": True, "said_confirm": True})
+    assert bar_to_new_attempt([kept], kept.updated_at) == (Bar.LIVE_OR_PAID, kept)
+
+
+@pytest.mark.parametrize(("fact", "backing"), SECOND_SOURCES)
+def test_money_that_is_found_after_all_is_a_case_and_confirms_nothing(fact: Fact, backing: Backing) -> None:
+    refuted = found_unpaid()
+    outcome = tell(refuted, fact)
+    assert outcome.case is not None
+    assert (outcome.case.kind, outcome.case.is_money) == (CaseKind.LATE_PAYMENT, True)
+    found = outcome.payment
+    assert (standing(found), found.backing, found.booking_action) == (
+        Standing.COMPLETED,
+        backing,
+        BookingAction.RELEASE,
+    )
+    assert bar_to_new_attempt([found], found.updated_at) == (Bar.LIVE_OR_PAID, found)
+
+
+def test_money_that_is_found_beside_the_payment_that_confirmed_the_booking_is_one_too_many() -> None:
+    refuted = found_unpaid()
+    prompted = second_attempt(refuted)
+    paid = scenes.tell(prompted, scenes.paid(OTHER_RECEIPT), prompted.updated_at, siblings=[refuted]).payment
+    outcome = scenes.tell(refuted, scenes.pulled(), paid.updated_at, siblings=[paid], receipt_holder=refuted.payment_id)
+    assert outcome.case is not None
+    assert outcome.case.kind is CaseKind.DUPLICATE_PAYMENT
+    assert (outcome.payment.booking_action, outcome.payment.blocks_booking) == (BookingAction.FOLLOW_SIBLING, False)
+
+
+def test_a_denial_of_money_that_never_came_is_no_news() -> None:
+    refuted = found_unpaid()
+    for fact in (scenes.queried(scenes.cancelled()), scenes.failed()):
+        assert tell(refuted, fact).payment == refuted
+
+
+def test_the_case_of_late_money_ends_where_that_never_came() -> None:
+    late = OpenCase(CaseKind.LATE_PAYMENT, is_money=True, fact_id="late", receipt=RECEIPT)
+    outcome = tell(doubted(told_by_callback()), scenes.dismiss(), None, DOUBT, late)
+    assert (set(outcome.ended), outcome.payment.money_case_open) == ({DOUBT, late}, False)
 
 
 def test_accepting_late_money_says_nothing_of_what_backs_it() -> None:

@@ -189,7 +189,7 @@ def test_what_every_fact_does_is_whole_and_counted(payment: Payment) -> None:
         if outcome.case is not None and outcome.case.is_money:
             assert after.money_case_open
         assert after.money_case_open or not before.money_case_open
-        assert not before.said_confirm or after.said_confirm
+        assert not before.said_confirm or after.said_confirm or after.refuted
         if before.receipt is not None:
             assert after.receipt == before.receipt
 

@@ -16,7 +16,7 @@ from payment_service.domain.standings import Standing
 from tests.domain import scenes
 from tests.domain.scenes import CHECKOUT, START, TIMES, seconds
 
-C, S, P, U0, U1, UR, K0, KC, K, F0, X0, F, X, E, RG, RD = Standing
+C, S, P, U0, U1, UR, K0, KC, K, KR, F0, X0, F, X, E, RG, RD = Standing
 ASKED = {P, U1, K0, F0, X0, E}
 SENT = START + seconds(1)
 WATCH_END = SENT + timedelta(hours=48)

@@ -18,10 +18,10 @@ from payment_service.domain.advice import (
     NextStep,
     advice_of,
     customer_message,
-    retry_makes_sense_at,
 )
 from payment_service.domain.payment import STATUS_OF, BookingAction, LatePaymentPolicy, PhoneWarning, State, Status
 from payment_service.domain.reasons import Reason
+from payment_service.domain.retry_times import retry_makes_sense_at
 from payment_service.domain.views import EventType
 from payment_service.rpc.passenger_sentences import SENTENCES
 

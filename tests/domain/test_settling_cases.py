@@ -33,7 +33,7 @@ from payment_service.domain.transitions import Outcome
 from tests.domain import scenes
 from tests.domain.scenes import ODD_RECEIPT, OTHER_ID, OTHER_RECEIPT, RECEIPT, START
 
-C, S, P, U0, U1, UR, K0, KC, K, F0, X0, F, X, E, RG, RD = Standing
+C, S, P, U0, U1, UR, K0, KC, K, KR, F0, X0, F, X, E, RG, RD = Standing
 OWN = (CaseKind.LATE_PAYMENT, CaseKind.DUPLICATE_PAYMENT)
 """Cases about the money that the payment is complete by."""
 NOT_MONEY = (
@@ -109,13 +109,18 @@ def refusal_due(kind: CaseKind, resolution: Resolution, column: Standing) -> Fin
     """Why it must be refused, with a receipt that nobody has and no other attempt."""
     if resolution is Resolution.ACCEPT:
         if kind in OWN:
-            return None if column in (K0, KC, K) else Finding.OWN_ACCEPTED
+            refused = Finding.ACCEPTED_FREED if column is KR else Finding.OWN_ACCEPTED
+            return None if column in (K0, KC, K) else refused
         if kind is CaseKind.UNBACKED_MONEY:
             return None if column is KC else Finding.BACKED_BY_PERSON
+        if column is KR:
+            return Finding.ACCEPTED_FREED
         return Finding.CASE_ACCEPTED if column in (KC, K, RG, RD) else None
     if resolution is Resolution.RETURN:
         return None if column in (UR, KC, K) else Finding.REFUND_BY_CASE
     if resolution in (Resolution.REFUNDED, Resolution.NOT_REFUNDED):
+        return None
+    if kind in (CaseKind.LATE_PAYMENT, CaseKind.DUPLICATE_PAYMENT) and column is KR:
         return None
     if kind in (CaseKind.LATE_PAYMENT, CaseKind.RECEIPT_OVERDUE, CaseKind.DUPLICATE_PAYMENT):
         return Finding.DISMISSED_OWN
@@ -159,7 +164,8 @@ def test_a_settled_case_leads_where_it_should(kind: CaseKind, resolution: Resolu
         assert after.said_confirm or still_held or column is K0
     else:
         assert (after.state, after.receipt) == (before.state, before.receipt)
-        assert after.said_confirm is before.said_confirm, "a dismissal confirms nothing here"
+        refuted = kind is CaseKind.UNBACKED_MONEY and column is KC
+        assert after.said_confirm is (before.said_confirm and not refuted), "a dismissal confirms nothing here"
     if column is not UR:
         assert not after.money_case_open
     assert not after.unread_callback

@@ -272,6 +272,20 @@ FAULTS = (
         ("tests/application/casework/test_uncertain_refunds.py::test_the_database_keeps_a_proof_for_one_refund",),
     ),
     Fault(
+        "money that never came bars its booking for ever",
+        "payment_service/domain/payment.py",
+        "return self.state in PAID_STATES and not self.refuted",
+        "return self.state in PAID_STATES",
+        ("tests/domain/test_backing.py::test_a_booking_whose_money_never_came_can_be_paid_and_is_confirmed_by_that",),
+    ),
+    Fault(
+        "money that is found after all lies here in silence",
+        "payment_service/domain/transitions.py",
+        "        return None if after.refuted else Case(kind, is_money=True)",
+        "        return None",
+        ("tests/domain/test_backing.py::test_money_that_is_found_after_all_is_a_case_and_confirms_nothing",),
+    ),
+    Fault(
         "a part of money that never came waits on for a day",
         "payment_service/domain/refunds.py",
         "never_came=refund.is_part and payment.backing is Backing.REFUTED",
@@ -588,8 +602,8 @@ FAULTS = (
     Fault(
         "a booking is not looked at before another attempt",
         "payment_service/domain/decisions.py",
-        "        if payment.state in LIVE_STATES or payment.state in PAID_STATES:\n            return Bar.LIVE_OR_PAID",
-        "        if payment.state in PAID_STATES and payment.version == 0:\n            return Bar.LIVE_OR_PAID",
+        "        if payment.state in LIVE_STATES or payment.was_paid or payment.blocks_booking:",
+        "        if payment.was_paid and payment.version == 0:",
         (
             "tests/application/collecting/test_create_payment.py::test_a_booking_has_one_live_payment_and_the_refused_id_stays_free",
         ),
@@ -662,8 +676,8 @@ FAULTS = (
     Fault(
         "money that comes after the end is dropped",
         "payment_service/domain/transitions.py",
-        "receipt $         $         K       K       K+case  K+case  K       $ ",
-        "receipt $         $         K       K       -       -       -       $ ",
+        "receipt $         $         $       K       K       K+case  K+case  K       $ ",
+        "receipt $         $         $       K       K       -       -       -       $ ",
         ("tests/application/recording/test_record_facts.py::test_success_after_a_decline_is_never_dropped",),
     ),
     Fault(
@@ -1033,8 +1047,8 @@ FAULTS = (
     Fault(
         "a success that a query denies passes",
         "payment_service/domain/transitions.py",
-        "-       case    doubt     case      differs differs differs differs -       case      case",
-        "-       case    -         case      differs differs differs differs -       case      case",
+        "-       case    doubt     case      -       differs differs differs differs -       case      case",
+        "-       case    -         case      -       differs differs differs differs -       case      case",
         (
             f"{SETTLING}/test_query_pushes.py::test_a_forged_success_that_a_query_denies_is_a_money_case_and_an_alarm",
             "tests/domain/test_backing.py::test_what_denies_it_is_a_money_case_and_takes_nothing_away",
@@ -1078,8 +1092,8 @@ FAULTS = (
     Fault(
         "a booking that is to wait for the backing is confirmed at once",
         "payment_service/domain/decisions.py",
-        "    return money_named(payment) and not (payment.back_first and payment.backing in UNBACKED)",
-        "    return money_named(payment)",
+        "    waits = payment.back_first and payment.backing in UNBACKED",
+        "    waits = False",
         ("tests/domain/test_backing.py::test_a_booking_that_waits_for_the_backing_is_asked_about_at_once",),
     ),
     Fault(
@@ -1548,8 +1562,8 @@ FAULTS = (
     Fault(
         "an unread callback bars what another attempt may do",
         "payment_service/domain/findings.py",
-        "sibling.state in PAID_STATES or sibling.money_case_open for",
-        "sibling.state in PAID_STATES or sibling.money_case_open or sibling.unread_callback for",
+        "sibling.was_paid or sibling.money_case_open for",
+        "sibling.was_paid or sibling.money_case_open or sibling.unread_callback for",
         (f"{CERTAINTY}::test_an_attempt_may_be_sent_exactly_where_it_may_be_started",),
     ),
     Fault(

@@ -158,6 +158,13 @@ class _StatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StatusRe
     `booking_action` RELEASE, whatever it was before: the seat is not paid, unless
     another attempt has confirmed it (FOLLOW_SIBLING).
     """
+    STATUS_REASON_MONEY_NEVER_CAME: _StatusReason.ValueType  # 31
+    """An operator has found that the money never came: the success was told by a
+    callback alone, which may have been forged. `status` stays COMPLETED, since
+    a success is never downgraded, and `booking_action` is RELEASE, even after
+    CONFIRM: count no money for it. The booking may be paid again, by
+    InitiatePayment or RetryPayment, and that payment may say CONFIRM.
+    """
 
 class StatusReason(_StatusReason, metaclass=_StatusReasonEnumTypeWrapper):
     """Why a payment has its status. New values may be added: treat one you do not
@@ -246,6 +253,13 @@ STATUS_REASON_TAKEN_BACK: StatusReason.ValueType  # 30
 it, most often at the payer's request. `status` is REFUNDED and
 `booking_action` RELEASE, whatever it was before: the seat is not paid, unless
 another attempt has confirmed it (FOLLOW_SIBLING).
+"""
+STATUS_REASON_MONEY_NEVER_CAME: StatusReason.ValueType  # 31
+"""An operator has found that the money never came: the success was told by a
+callback alone, which may have been forged. `status` stays COMPLETED, since
+a success is never downgraded, and `booking_action` is RELEASE, even after
+CONFIRM: count no money for it. The booking may be paid again, by
+InitiatePayment or RetryPayment, and that payment may say CONFIRM.
 """
 Global___StatusReason: _TypeAlias = StatusReason  # noqa: Y015
 
