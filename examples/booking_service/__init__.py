@@ -1,0 +1,1 @@
+"""Sells seats of trips for M-Pesa: a seat is held, paid, and confirmed exactly once."""

@@ -1,0 +1,145 @@
+"""Asking the payment service for what the tables say is still to be asked: payments, second attempts, refunds.
+
+A page never calls the payment service itself. It writes a row with a request id, and this loop asks, again and again
+with the same id and the same content, until there is an answer. So a crash at any line costs a moment, and never a
+second prompt or a second refund.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import datetime, timedelta
+from typing import NamedTuple, NoReturn
+
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from examples.booking_service.bookings import Kind, give_up
+from examples.booking_service.tables import bookings, requests, trips
+from payment_client import (
+    LatePaymentPolicy,
+    PaymentsClient,
+    PaymentsError,
+    Purchase,
+    RefundNotPossible,
+    RefundReason,
+    Refused,
+)
+
+LOOK_SECONDS = 0.5
+AGAIN_AFTER = timedelta(seconds=2)
+REFUND_AGAIN_AFTER = timedelta(seconds=30)
+"""A receipt number may still be on its way."""
+AT_ONCE = 20
+
+log = logging.getLogger("booking_service")
+
+
+class Due(NamedTuple):
+    """What is to be asked for now."""
+
+    request_id: str
+    kind: str
+    booking_id: str
+    payment_id: str | None
+    phone_number: str
+    hold_until: datetime
+    price: int
+
+
+async def keep_asking(engine: AsyncEngine, client: PaymentsClient) -> NoReturn:
+    """Ask for whatever is due, for ever."""
+    while True:
+        try:
+            while await ask_once(engine, client):
+                pass
+        except Exception as error:
+            # The database was away, say: the rows are still there.
+            log.warning("asking failed, and goes on", exc_info=error)
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def ask_once(engine: AsyncEngine, client: PaymentsClient) -> int:
+    """Ask for what is due now; how much that was."""
+    due = (
+        select(
+            requests.c.request_id,
+            requests.c.kind,
+            requests.c.booking_id,
+            requests.c.payment_id,
+            bookings.c.phone_number,
+            bookings.c.hold_until,
+            trips.c.price,
+        )
+        .join(bookings, bookings.c.booking_id == requests.c.booking_id)
+        .join(trips, trips.c.trip_id == bookings.c.trip_id)
+        .where(~requests.c.done, requests.c.due_at <= func.now())
+        .order_by(requests.c.number)
+        .limit(AT_ONCE)
+    )
+    async with engine.connect() as conn:
+        rows = [Due._make(row) for row in await conn.execute(due)]
+    await asyncio.gather(*(_ask(engine, client, row) for row in rows))
+    return len(rows)
+
+
+async def _ask(engine: AsyncEngine, client: PaymentsClient, due: Due) -> None:
+    try:
+        match Kind(due.kind):
+            case Kind.INITIATE:
+                await client.initiate(_purchase(due))
+            case Kind.RETRY:
+                await client.retry(due.payment_id or "", request_id=due.request_id)
+            case Kind.REFUND:
+                reason = RefundReason.REFUND_REASON_CANNOT_DELIVER
+                await client.refund(due.payment_id or "", reason, request_id=due.request_id)
+        # What became of it comes by the event stream, like everything else.
+        await _done(engine, due)
+    except Refused as error:
+        await _refused(engine, due, error)
+    except PaymentsError as error:
+        # Not answered. Whether it was done is known to the payment service, by the request id.
+        log.info("%s of %s is asked for again: %s", due.kind, due.booking_id, error)
+        await _later(engine, due, error.retry_after or AGAIN_AFTER)
+
+
+def _purchase(due: Due) -> Purchase:
+    return Purchase(
+        request_id=due.request_id,
+        booking_id=due.booking_id,
+        phone_number=due.phone_number,
+        amount=due.price,
+        # A hold that is over is refused, unless this very request was taken before: then its payment is the answer.
+        hold_expire_time=due.hold_until,
+        # However late the money is: what there is no seat for then, this service sends back.
+        late_payment_policy=LatePaymentPolicy.LATE_PAYMENT_POLICY_CONFIRM,
+    )
+
+
+async def _refused(engine: AsyncEngine, due: Due, error: Refused) -> None:
+    if error.retry_after is not None:
+        await _later(engine, due, error.retry_after)
+    elif isinstance(error, RefundNotPossible) and error.metadata.get("cause") in ("RECEIPT_PENDING", "UNDER_REVIEW"):
+        await _later(engine, due, REFUND_AGAIN_AFTER)
+    else:
+        log.warning("%s of %s was refused: %s", due.kind, due.booking_id, error)
+        await _done(engine, due, error.customer_message)
+
+
+async def _later(engine: AsyncEngine, due: Due, wait: timedelta) -> None:
+    async with engine.begin() as conn:
+        this = requests.c.request_id == due.request_id
+        await conn.execute(update(requests).where(this).values(due_at=func.now() + wait))
+
+
+async def _done(engine: AsyncEngine, due: Due, refused_with: str | None = None) -> None:
+    async with engine.begin() as conn:
+        await conn.execute(update(requests).where(requests.c.request_id == due.request_id).values(done=True))
+        if refused_with is None:
+            return
+        if due.kind == Kind.INITIATE:
+            await give_up(conn, due.booking_id, refused_with)
+        else:
+            this = bookings.c.booking_id == due.booking_id
+            await conn.execute(update(bookings).where(this).values(message=refused_with))

@@ -1,0 +1,194 @@
+"""What becomes of a booking: this file decides, from `booking_action` alone, and within one transaction of the caller.
+
+    HELD ── CONFIRM ──> CONFIRMED        a ticket is written
+    HELD ── RELEASE, or the hold is over ──> RELEASED
+    CONFIRMED ── RELEASE ──> RELEASED    the money goes back
+    RELEASED ── CONFIRM ──> CONFIRMED if the seat is still free; else the money is sent back
+
+**OFFER_RETRY never frees a seat.** The passenger may try again for the same seat, and money of the attempt before may
+still come: only RELEASE, or the end of the hold, frees it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple
+
+from sqlalchemy import and_, delete, func, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as insert_unless_known
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from examples.booking_service.tables import bookings, requests, seats, tickets
+from payment_client import BookingAction, Payment, PaymentEvent
+
+HOLD = timedelta(minutes=10)
+
+
+class State(StrEnum):
+    """Of a booking."""
+
+    HELD = "HELD"
+    CONFIRMED = "CONFIRMED"
+    RELEASED = "RELEASED"
+
+
+class Kind(StrEnum):
+    """Of a request to the payment service."""
+
+    INITIATE = "INITIATE"
+    RETRY = "RETRY"
+    REFUND = "REFUND"
+
+
+class Booking(NamedTuple):
+    """What is looked at before anything is done to a booking."""
+
+    booking_id: str
+    trip_id: str
+    seat: str
+    state: str
+    payment_id: str | None
+    attempt: int
+    booking_action: str
+    retry_allowed_at: datetime | None
+
+
+class SeatTaken(Exception):
+    """Somebody else has this seat."""
+
+
+async def hold(
+    conn: AsyncConnection, trip_id: str, seat: str, phone_number: str, *, now: datetime, hold_for: timedelta = HOLD
+) -> str:
+    """Hold a free seat, and have its payment asked for; the booking's id."""
+    booking_id = f"B-{uuid.uuid4()}"
+    if not await _take_seat(conn, trip_id, seat, booking_id):
+        raise SeatTaken
+    values = {"trip_id": trip_id, "seat": seat, "phone_number": phone_number, "hold_until": now + hold_for}
+    await conn.execute(insert(bookings).values(booking_id=booking_id, state=State.HELD, **values))
+    await _request(conn, Kind.INITIATE, booking_id)
+    return booking_id
+
+
+async def try_again(conn: AsyncConnection, booking_id: str) -> bool:
+    """Have another attempt asked for, where the payment service offers one; pressed twice, it is still one."""
+    booking = await _locked(conn, booking_id)
+    offered = BookingAction.Name(BookingAction.BOOKING_ACTION_OFFER_RETRY)
+    if booking is None or booking.state != State.HELD or booking.booking_action != offered:
+        return False
+    await _request(conn, Kind.RETRY, booking_id, booking.payment_id, booking.retry_allowed_at)
+    return True
+
+
+async def take_event(event: PaymentEvent, conn: AsyncConnection) -> None:
+    """Do what the payment says. The cursor moves in the same transaction, so it happens once."""
+    payment = event.payment
+    booking = await _locked(conn, payment.booking_id)
+    if booking is None:
+        return  # Another program's, under the same name at the payment service.
+    match payment.booking_action:
+        case BookingAction.BOOKING_ACTION_CONFIRM:
+            await _confirm(conn, booking, payment)
+        case BookingAction.BOOKING_ACTION_RELEASE:
+            await _release(conn, booking.booking_id)
+        case BookingAction.BOOKING_ACTION_FOLLOW_SIBLING:
+            return  # The attempt that is paid says what to do.
+        case _:
+            # WAIT, REVIEW and OFFER_RETRY: the seat stays held. What is told of an attempt before the last is no news.
+            if payment.attempt < booking.attempt:
+                return
+    await _note(conn, payment)
+
+
+async def end_holds(conn: AsyncConnection, now: datetime) -> int:
+    """Free the seats whose hold is over; how many.
+
+    Not while a prompt may still be paid (WAIT) or a person decides (REVIEW): both end by themselves.
+    """
+    offered = BookingAction.Name(BookingAction.BOOKING_ACTION_OFFER_RETRY)
+    over = and_(bookings.c.state == State.HELD, bookings.c.hold_until < now, bookings.c.booking_action == offered)
+    ended = (await conn.scalars(select(bookings.c.booking_id).where(over).with_for_update(skip_locked=True))).all()
+    for booking_id in ended:
+        await _release(conn, booking_id)
+    return len(ended)
+
+
+async def give_up(conn: AsyncConnection, booking_id: str, message: str) -> None:
+    """No payment was made, and none will be: free the seat at once."""
+    await _release(conn, booking_id)
+    await conn.execute(update(bookings).where(bookings.c.booking_id == booking_id).values(message=message))
+
+
+async def _confirm(conn: AsyncConnection, booking: Booking, payment: Payment) -> None:
+    if booking.state == State.CONFIRMED:
+        return
+    if not await _take_seat(conn, booking.trip_id, booking.seat, booking.booking_id):
+        # Paid, and no seat: the hold was over, and somebody else has it.
+        await _request(conn, Kind.REFUND, booking.booking_id, payment.payment_id)
+        return
+    await _move(conn, booking.booking_id, State.CONFIRMED)
+    await conn.execute(
+        insert(tickets).values(
+            booking_id=booking.booking_id,
+            trip_id=booking.trip_id,
+            seat=booking.seat,
+            payment_id=payment.payment_id,
+            mpesa_receipt_number=payment.mpesa_receipt_number,
+        )
+    )
+
+
+async def _release(conn: AsyncConnection, booking_id: str) -> None:
+    await _move(conn, booking_id, State.RELEASED)
+    await conn.execute(update(seats).where(seats.c.booking_id == booking_id).values(booking_id=None))
+    await conn.execute(delete(tickets).where(tickets.c.booking_id == booking_id))
+
+
+async def _take_seat(conn: AsyncConnection, trip_id: str, seat: str, booking_id: str) -> bool:
+    """Whether the seat is this booking's now."""
+    this = and_(seats.c.trip_id == trip_id, seats.c.seat == seat)
+    free = or_(seats.c.booking_id.is_(None), seats.c.booking_id == booking_id)
+    return (await conn.execute(update(seats).where(this, free).values(booking_id=booking_id))).rowcount == 1
+
+
+async def _move(conn: AsyncConnection, booking_id: str, state: State) -> None:
+    await conn.execute(update(bookings).where(bookings.c.booking_id == booking_id).values(state=state))
+
+
+async def _note(conn: AsyncConnection, payment: Payment) -> None:
+    """What the passenger's page shows, and what the next press of a button needs."""
+    allowed = payment.retry_allowed_time.ToDatetime(UTC) if payment.HasField("retry_allowed_time") else None
+    await conn.execute(
+        update(bookings)
+        .where(bookings.c.booking_id == payment.booking_id)
+        .values(
+            payment_id=payment.payment_id,
+            attempt=payment.attempt,
+            booking_action=BookingAction.Name(payment.booking_action),
+            message=payment.customer_message,
+            retry_allowed_at=allowed,
+        )
+    )
+
+
+async def _request(
+    conn: AsyncConnection, kind: Kind, booking_id: str, payment_id: str | None = None, due_at: datetime | None = None
+) -> None:
+    """Have something asked for, with an id of its own that outlives every restart. See `asking`."""
+    new = insert_unless_known(requests).values(
+        request_id=str(uuid.uuid4()),
+        kind=kind,
+        booking_id=booking_id,
+        payment_id=payment_id,
+        due_at=due_at or func.now(),
+    )
+    await conn.execute(new.on_conflict_do_nothing())
+
+
+async def _locked(conn: AsyncConnection, booking_id: str) -> Booking | None:
+    columns = [bookings.c[name] for name in Booking._fields]
+    named = select(*columns).where(bookings.c.booking_id == booking_id).with_for_update()
+    row = (await conn.execute(named)).one_or_none()
+    return None if row is None else Booking._make(row)

@@ -1,0 +1,160 @@
+"""The booking service over a real payment service, within one process: from a held seat to a ticket, or to a refund."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from mpesa_payments.v1 import payment_service_pb2 as pb
+
+from examples.booking_service.asking import ask_once
+from examples.booking_service.bookings import HOLD, end_holds, hold, take_event
+from examples.booking_service.page import application
+from payment_client import PaymentsClient
+from tests.databases import Database
+from tests.examples.shops import TRIP, Shop, open_shop, tell, until
+from tests.rows import rows_of
+from tests.rpc.processes import Process, paid, refused, sent
+
+PHONE = "0712345678"
+
+
+@pytest.fixture
+async def shop(database: Database) -> AsyncIterator[Shop]:
+    async with open_shop(database, number_of_seats=3) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def client(process: Process) -> AsyncIterator[PaymentsClient]:
+    async with PaymentsClient(str(process.server.address)) as opened:
+        yield opened
+
+
+@contextlib.asynccontextmanager
+async def consuming(shop: Shop, client: PaymentsClient) -> AsyncIterator[None]:
+    task = asyncio.create_task(client.consume(shop.cursors, take_event))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def attempts(database: Database, booking_id: str) -> list[UUID]:
+    query = "SELECT payment_id FROM payment_transactions WHERE booking_id = %s ORDER BY attempt"
+    return [payment_id for (payment_id,) in await rows_of(database, query, (booking_id,))]
+
+
+async def test_from_the_page_to_a_ticket_with_a_second_attempt(
+    database: Database, process: Process, shop: Shop, client: PaymentsClient
+) -> None:
+    async with TestClient(TestServer(application(shop.engine, HOLD))) as page, consuming(shop, client):
+        wanted = {"trip_id": TRIP, "seat": "01", "phone_number": PHONE}
+        made = await page.post("/bookings", json=wanted)
+        assert made.status == 201
+        booking = (await made.json())["booking_id"]
+        assert (await page.post("/bookings", json=wanted)).status == 409, "somebody has it"
+        assert (await page.post("/bookings", json={"seat": "02"})).status == 400
+        assert (await page.get("/")).status == 200
+
+        async def shown() -> dict[str, Any]:
+            found: dict[str, Any] = await (await page.get(f"/bookings/{booking}")).json()
+            return found
+
+        async def offered() -> bool:
+            return (await shown())["may_try_again_at"] is not None
+
+        async def sold() -> bool:
+            return (await shown())["receipt"] is not None
+
+        await ask_once(shop.engine, client)
+        (first,) = await attempts(database, booking)
+        await tell(process, first, *sent(1), refused())
+        await until(offered, "another attempt is offered")
+        assert (await shown())["message"] == "Not enough money in your M-Pesa. Top up and try again."
+        (trip,) = await (await page.get("/trips")).json()
+        assert trip["seats"] == {"01": False, "02": True, "03": True}, "the seat stays held"
+
+        for _ in range(2):
+            assert (await page.post(f"/bookings/{booking}/retry")).status == 202
+        await ask_once(shop.engine, client)
+        _, second = await attempts(database, booking)
+        await tell(process, second, *sent(2), paid("SJ12345678"))
+        await until(sold, "the seat is sold")
+        assert (await shown()) == {
+            "booking_id": booking,
+            "trip_id": TRIP,
+            "seat": "01",
+            "state": "CONFIRMED",
+            "message": "Payment received. Thank you.",
+            "may_try_again_at": None,
+            "receipt": "SJ12345678",
+        }
+        assert (await page.post(f"/bookings/{booking}/retry")).status == 409
+
+
+async def test_money_without_a_seat_goes_back_as_what_cannot_be_delivered(
+    database: Database, process: Process, shop: Shop, client: PaymentsClient
+) -> None:
+    async with consuming(shop, client):
+        async with shop.engine.begin() as conn:
+            late = await hold(conn, TRIP, "01", PHONE, now=datetime.now(UTC))
+        await ask_once(shop.engine, client)
+        (payment,) = await attempts(database, late)
+        await tell(process, payment, *sent(1), refused())
+
+        async def ended() -> bool:
+            async with shop.engine.begin() as conn:
+                return await end_holds(conn, datetime.now(UTC) + timedelta(days=1)) == 1
+
+        await until(ended, "the hold is over, with nothing open")
+        async with shop.engine.begin() as conn:
+            await hold(conn, TRIP, "01", "0722000000", now=datetime.now(UTC))
+        process.writers.clock.move(HOLD.total_seconds() + 60)
+        await tell(process, payment, paid("SJ12345678"))
+
+        async def sent_back() -> bool:
+            await ask_once(shop.engine, client)
+            return bool(await rows_of(database, "SELECT 1 FROM refunds"))
+
+        await until(sent_back, "the refund is asked for")
+        ((reason, paid_for),) = await rows_of(database, "SELECT reason, payment_id FROM refunds")
+        assert (reason, paid_for) == ("CANNOT_DELIVER", payment)
+        found = await process.payments.GetPayment(pb.GetPaymentRequest(payment_id=str(payment)))
+        assert found.payment.paid_late
+
+
+async def test_a_request_that_is_refused_frees_the_seat_with_a_sentence(shop: Shop, client: PaymentsClient) -> None:
+    async with TestClient(TestServer(application(shop.engine, HOLD))) as page:
+        wanted = {"trip_id": TRIP, "seat": "01", "phone_number": "12"}
+        booking = (await (await page.post("/bookings", json=wanted)).json())["booking_id"]
+        assert await ask_once(shop.engine, client) == 1
+        assert await ask_once(shop.engine, client) == 0
+        shown = await (await page.get(f"/bookings/{booking}")).json()
+        assert (shown["state"], shown["message"][-31:]) == ("RELEASED", "Please check your phone number.")
+        assert (await page.post("/bookings", json={**wanted, "phone_number": PHONE})).status == 201
+
+
+async def test_two_instances_confirm_each_seat_once(
+    database: Database, process: Process, shop: Shop, client: PaymentsClient
+) -> None:
+    async with consuming(shop, client), consuming(shop, client):
+        for number in (1, 2, 3):
+            async with shop.engine.begin() as conn:
+                booking = await hold(conn, TRIP, f"0{number}", PHONE, now=datetime.now(UTC))
+            await ask_once(shop.engine, client)
+            (payment,) = await attempts(database, booking)
+            await tell(process, payment, *sent(number), paid(f"SJ1234567{number}"))
+
+        async def sold() -> bool:
+            async with shop.engine.connect() as conn:
+                return len((await conn.exec_driver_sql("SELECT 1 FROM tickets")).all()) == 3
+
+        await until(sold, "all three are sold")

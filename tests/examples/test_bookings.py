@@ -1,0 +1,152 @@
+"""What becomes of a booking, event by event, judged by the booking service's own tables."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from mpesa_payments.v1 import payment_pb2 as pb
+from sqlalchemy import select, text
+
+from examples.booking_service.bookings import SeatTaken, State, end_holds, hold, take_event, try_again
+from examples.booking_service.tables import bookings, tickets
+from tests.databases import Database
+from tests.examples.shops import TRIP, Shop, an_event, open_shop
+
+NOW = datetime(2026, 11, 28, 9, tzinfo=UTC)
+LONG_AFTER = NOW + timedelta(days=2)
+WAIT, CONFIRM, OFFER_RETRY = pb.BOOKING_ACTION_WAIT, pb.BOOKING_ACTION_CONFIRM, pb.BOOKING_ACTION_OFFER_RETRY
+RELEASE, REVIEW, FOLLOW_SIBLING = (
+    pb.BOOKING_ACTION_RELEASE,
+    pb.BOOKING_ACTION_REVIEW,
+    pb.BOOKING_ACTION_FOLLOW_SIBLING,
+)
+
+
+@pytest.fixture
+async def shop(database: Database) -> AsyncIterator[Shop]:
+    async with open_shop(database, number_of_seats=2) as opened:
+        yield opened
+
+
+async def held(shop: Shop, seat: str = "01") -> str:
+    async with shop.engine.begin() as conn:
+        return await hold(conn, TRIP, seat, "0712345678", now=NOW)
+
+
+async def happen(shop: Shop, *events: pb.PaymentEvent) -> None:
+    for event in events:
+        async with shop.engine.begin() as conn:
+            await take_event(event, conn)
+
+
+async def state_of(shop: Shop, booking_id: str) -> str:
+    async with shop.engine.connect() as conn:
+        state = await conn.scalar(select(bookings.c.state).where(bookings.c.booking_id == booking_id))
+    return str(state)
+
+
+async def owner_of(shop: Shop, seat: str = "01") -> str | None:
+    async with shop.engine.connect() as conn:
+        found = await conn.execute(text("SELECT booking_id FROM seats WHERE seat = :seat"), {"seat": seat})
+        owner: str | None = found.scalar_one()
+    return owner
+
+
+async def asked(shop: Shop) -> list[tuple[str, str | None]]:
+    """What the payment service is asked for, in order."""
+    async with shop.engine.connect() as conn:
+        rows = await conn.execute(text("SELECT kind, payment_id FROM payment_requests ORDER BY number"))
+        return [tuple(row) for row in rows]
+
+
+async def receipts(shop: Shop) -> list[str]:
+    async with shop.engine.connect() as conn:
+        return list(await conn.scalars(select(tickets.c.mpesa_receipt_number).order_by(tickets.c.ticket)))
+
+
+async def ended_holds(shop: Shop) -> int:
+    async with shop.engine.begin() as conn:
+        return await end_holds(conn, LONG_AFTER)
+
+
+async def test_a_seat_is_held_for_one_booking_and_its_payment_is_asked_for_once(shop: Shop) -> None:
+    booking = await held(shop)
+    with pytest.raises(SeatTaken):
+        await held(shop)
+    with pytest.raises(SeatTaken):
+        await held(shop, "99")
+    assert await owner_of(shop) == booking
+    assert await asked(shop) == [("INITIATE", None)]
+
+
+async def test_a_paid_booking_gets_one_ticket_however_often_it_is_told(shop: Shop) -> None:
+    booking = await held(shop)
+    await happen(shop, *[an_event(booking, CONFIRM, receipt="SJ1")] * 3)
+    assert (await state_of(shop, booking), await receipts(shop)) == (State.CONFIRMED, ["SJ1"])
+
+
+async def test_offer_retry_never_frees_a_seat_and_the_end_of_the_hold_does(shop: Shop) -> None:
+    booking = await held(shop)
+    await happen(shop, an_event(booking, OFFER_RETRY))
+    assert (await state_of(shop, booking), await owner_of(shop)) == (State.HELD, booking)
+    with pytest.raises(SeatTaken):
+        await held(shop)
+    assert await ended_holds(shop) == 1
+    assert (await state_of(shop, booking), await owner_of(shop)) == (State.RELEASED, None)
+
+
+@pytest.mark.parametrize("action", [WAIT, REVIEW])
+async def test_no_hold_ends_while_a_prompt_is_open_or_a_person_decides(
+    shop: Shop, action: pb.BookingAction.ValueType
+) -> None:
+    booking = await held(shop)
+    await happen(shop, an_event(booking, OFFER_RETRY), an_event(booking, action, payment_id="payment-2", attempt=2))
+    # Late news of the attempt before it says nothing about this one.
+    await happen(shop, an_event(booking, OFFER_RETRY))
+    assert await ended_holds(shop) == 0
+    assert await owner_of(shop) == booking
+
+
+async def test_release_frees_the_seat_and_takes_the_ticket_back(shop: Shop) -> None:
+    booking = await held(shop)
+    await happen(shop, an_event(booking, CONFIRM, receipt="SJ1"), an_event(booking, RELEASE))
+    assert (await state_of(shop, booking), await owner_of(shop), await receipts(shop)) == (State.RELEASED, None, [])
+
+
+async def test_what_a_sibling_follows_changes_nothing(shop: Shop) -> None:
+    booking = await held(shop)
+    await happen(shop, an_event(booking, CONFIRM, receipt="SJ1"))
+    await happen(shop, an_event(booking, FOLLOW_SIBLING, payment_id="payment-2", attempt=2))
+    assert (await state_of(shop, booking), await receipts(shop)) == (State.CONFIRMED, ["SJ1"])
+
+
+async def test_late_money_gets_its_seat_if_it_is_free_and_goes_back_if_it_is_not(shop: Shop) -> None:
+    lucky, unlucky = await held(shop, "01"), await held(shop, "02")
+    await happen(shop, an_event(lucky, OFFER_RETRY), an_event(unlucky, OFFER_RETRY, payment_id="payment-2"))
+    assert await ended_holds(shop) == 2
+    another = await held(shop, "02")
+    late = an_event(unlucky, CONFIRM, payment_id="payment-2", receipt="SJ2")
+    await happen(shop, an_event(lucky, CONFIRM, receipt="SJ1"), late, late)
+    assert (await state_of(shop, lucky), await receipts(shop)) == (State.CONFIRMED, ["SJ1"])
+    assert (await state_of(shop, unlucky), await owner_of(shop, "02")) == (State.RELEASED, another)
+    assert (await asked(shop))[2:] == [("INITIATE", None), ("REFUND", "payment-2")]
+
+
+async def test_a_button_that_is_pressed_twice_asks_for_one_attempt(shop: Shop) -> None:
+    booking = await held(shop)
+
+    async def press() -> bool:
+        async with shop.engine.begin() as conn:
+            return await try_again(conn, booking)
+
+    assert not await press(), "nothing is offered yet"
+    await happen(shop, an_event(booking, OFFER_RETRY, retry_allowed=NOW))
+    assert [await press(), await press()] == [True, True]
+    assert await asked(shop) == [("INITIATE", None), ("RETRY", "payment-1")]
+
+
+async def test_an_event_of_another_programs_booking_is_left_alone(shop: Shop) -> None:
+    await happen(shop, an_event("BK-elsewhere", CONFIRM, receipt="SJ1"))
+    assert await receipts(shop) == []

@@ -1,0 +1,195 @@
+"""The example services killed at any line: every seat confirmed exactly once, every message written exactly once.
+
+Goal: what a crash can do wrong would show in their own tables, held against what was paid and against the log.
+Method: passengers book and pay in waves. In each wave one of the two services is killed with -9 after so many further
+tickets or messages as are drawn, and started again. `--at-length` does it 100 times during 1,000 payments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import sqlite3
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+
+import pytest
+from mpesa_payments.v1 import payment_pb2
+from mpesa_payments.v1 import payment_service_pb2 as pb
+from sqlalchemy import select
+
+from development.postgres import find_free_port
+from examples.booking_service.bookings import hold, try_again
+from examples.booking_service.tables import tickets
+from tests.application.following.reading import next_of
+from tests.databases import Database
+from tests.examples.shops import TRIP, Program, Shop, open_shop, tell, until
+from tests.rows import rows_of
+from tests.rpc.processes import Process, paid, refused, sent
+
+REFUSED_SHARE = 0.3
+"""Of first attempts: the passengers try again."""
+ENDED = {
+    payment_pb2.PAYMENT_STATUS_COMPLETED,
+    payment_pb2.PAYMENT_STATUS_FAILED,
+    payment_pb2.PAYMENT_STATUS_CANCELLED,
+    payment_pb2.PAYMENT_STATUS_EXPIRED,
+    payment_pb2.PAYMENT_STATUS_REFUNDED,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3_600)
+async def test_every_seat_is_confirmed_once_and_every_message_written_once(
+    database: Database, process: Process, tmp_path: Path, at_length: bool
+) -> None:
+    kills, payments = (100, 1_000) if at_length else (10, 40)
+    draw = Random(20261128)
+    async with open_shop(database, number_of_seats=payments) as shop:
+        notes = tmp_path / "notes"
+        programs = _programs(process, shop, tmp_path, notes)
+        for program in programs:
+            program.start()
+        try:
+            async with _passengers(database, process, shop, draw) as receipts:
+                for wave in range(kills):
+                    await _book(shop, wave * payments // kills, (wave + 1) * payments // kills)
+                    victim = programs[wave % 2]
+                    done = await _done(shop, notes)
+                    await _until_done(shop, notes, done + draw.randint(1, payments // kills))
+                    victim.check_alive()
+                    victim.end()
+                    victim.start()
+                await until(lambda: _is_sold(shop, payments), "every seat is sold")
+                news = await _news(process)
+                await until(lambda: _is_told(notes, len(news)), "every message is sent")
+        finally:
+            for program in programs:
+                program.end()
+        await _judge_seats(database, shop, receipts)
+    _judge_messages(notes, news)
+
+
+def _programs(process: Process, shop: Shop, folder: Path, notes: Path) -> tuple[Program, Program]:
+    database_url = folder / "shop.url"
+    database_url.write_text(shop.url)
+    address, page = str(process.server.address), f"127.0.0.1:{find_free_port()}"
+    booking = ("--payments", address, "--database-url-file", str(database_url), "--listen", page)
+    return (
+        Program("examples.booking_service", *booking, log=folder / "booking.log"),
+        Program(
+            "examples.notification_service", "--payments", address, "--folder", str(notes), log=folder / "notes.log"
+        ),
+    )
+
+
+@contextlib.asynccontextmanager
+async def _passengers(database: Database, process: Process, shop: Shop, draw: Random) -> AsyncIterator[dict[str, str]]:
+    """People with phones: they refuse or pay whatever they are asked for. Receipts by booking, as they come."""
+    receipts: dict[str, str] = {}
+    task = asyncio.create_task(_keep_paying(database, process, shop, draw, receipts))
+    try:
+        yield receipts
+        assert not task.done(), task.exception()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _keep_paying(
+    database: Database, process: Process, shop: Shop, draw: Random, receipts: dict[str, str]
+) -> None:
+    numbers = itertools.count(1)
+    waiting = "SELECT payment_id, booking_id, attempt FROM payment_transactions WHERE state = 'CREATED'"
+    again = "SELECT booking_id FROM bookings WHERE state = 'HELD' AND booking_action = 'BOOKING_ACTION_OFFER_RETRY'"
+    while True:
+        for payment_id, booking_id, attempt in await rows_of(database, waiting):
+            number = next(numbers)
+            answer = paid(f"SJ{number:08}")
+            if attempt == 1 and draw.random() < REFUSED_SHARE:
+                answer = refused()
+            else:
+                receipts[booking_id] = f"SJ{number:08}"
+            await tell(process, payment_id, *sent(number), answer)
+        async with shop.engine.begin() as conn:
+            for (booking_id,) in (await conn.exec_driver_sql(again)).all():
+                await try_again(conn, booking_id)
+        await asyncio.sleep(0.02)
+
+
+async def _book(shop: Shop, first: int, end: int) -> None:
+    for number in range(first, end):
+        async with shop.engine.begin() as conn:
+            await hold(conn, TRIP, f"{number + 1:02}", "0712345678", now=datetime.now(UTC))
+
+
+async def _done(shop: Shop, notes: Path) -> int:
+    """Tickets and messages so far: what a kill is to fall in between."""
+    async with shop.engine.connect() as conn:
+        tickets = (await conn.exec_driver_sql("SELECT count(*) FROM tickets")).scalar_one()
+    return int(tickets) + len(_messages(notes))
+
+
+async def _until_done(shop: Shop, notes: Path, least: int) -> None:
+    async def reached() -> bool:
+        return await _done(shop, notes) >= least
+
+    await until(reached, f"{least} tickets and messages")
+
+
+async def _is_sold(shop: Shop, payments: int) -> bool:
+    async with shop.engine.connect() as conn:
+        return int((await conn.exec_driver_sql("SELECT count(*) FROM tickets")).scalar_one()) >= payments
+
+
+async def _is_told(notes: Path, news: int) -> bool:
+    sent_out = [sms_done and mail_done for _, _, sms_done, mail_done in _messages(notes)]
+    return sum(sent_out) >= news
+
+
+def _messages(notes: Path) -> list[tuple[int, str, bool, bool]]:
+    try:
+        with contextlib.closing(sqlite3.connect(notes / "notifications.db", timeout=30)) as connection:
+            rows = connection.execute("SELECT number, event_id, sms_done, mail_done FROM messages ORDER BY number")
+            return [(number, event_id, bool(sms), bool(mail)) for number, event_id, sms, mail in rows]
+    except sqlite3.OperationalError:
+        return []  # Its first start has not made it yet.
+
+
+async def _news(process: Process) -> list[str]:
+    """The events that passengers are to hear of, read from the log itself."""
+    await process.caught_up()
+    request = pb.WatchPaymentsRequest(position=pb.WatchPaymentsRequest.POSITION_EARLIEST)
+    stream, news = aiter(process.payments.WatchPayments(request)), []
+    while True:
+        message = await next_of(stream)
+        news += [
+            event.event_id
+            for event in message.events
+            if event.payment.status in ENDED and event.payment.status != event.previous_status
+        ]
+        if message.caught_up:
+            return news
+
+
+async def _judge_seats(database: Database, shop: Shop, receipts: dict[str, str]) -> None:
+    sold = select(tickets.c.booking_id, tickets.c.mpesa_receipt_number).order_by(tickets.c.booking_id)
+    async with shop.engine.connect() as conn:
+        rows = [(str(booking_id), str(receipt)) for booking_id, receipt in await conn.execute(sold)]
+        asked = (await conn.exec_driver_sql("SELECT count(*) FROM payment_requests WHERE done")).scalar_one()
+    assert rows == sorted(receipts.items())
+    # One payment for each request, however often it was asked for: nobody's phone rang twice.
+    ((made,),) = await rows_of(database, "SELECT count(*) FROM payment_transactions")
+    assert made == asked
+
+
+def _judge_messages(notes: Path, news: list[str]) -> None:
+    written = _messages(notes)
+    assert [event_id for _, event_id, _, _ in written] == news
+    lines = (notes / "sms.txt").read_text().splitlines()
+    assert [int(line.split("\t")[0]) for line in lines] == [number for number, *_ in written]
+    mails = sorted(path.name for path in (notes / "mails").glob("*.eml"))
+    assert mails == sorted(f"{event_id}-notifications.example.eml" for event_id in news)
