@@ -35,6 +35,7 @@ class CallLimit(StrEnum):
     REQUEST_BYTES = "request_bytes_per_second"
     PROCESS = "process"
     READING = "reading"
+    SENDING = "sending"
 
 
 _WHAT: Final = {
@@ -44,6 +45,7 @@ _WHAT: Final = {
     CallLimit.REQUEST_BYTES: "You have sent as many bytes as you may for now.",
     CallLimit.PROCESS: "Too many calls of this kind are open.",
     CallLimit.READING: "You read too slowly: resume from your cursor.",
+    CallLimit.SENDING: "Your call was open for long and sent no message: send it again.",
 }
 
 

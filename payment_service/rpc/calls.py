@@ -191,7 +191,7 @@ def unary_handler(
                 # Before any limit: a stranger takes no caller's place.
                 allowed = gate.door.allowed(name, context)
                 with gate.place(method.lane, allowed):
-                    content = await message_of(context)
+                    content = await message_of(context, allowed.name)
                     gate.take(method.lane, allowed, content)
                     request = parsed(content, request_class, method.request_max_bytes)
                     language = getattr(request, "language_code", "")
@@ -217,7 +217,7 @@ def streaming_handler(
         try:
             allowed = gate.door.allowed(name, context)
             with gate.place(method.lane, allowed):
-                content = await message_of(context)
+                content = await message_of(context, allowed.name)
                 gate.take(method.lane, allowed, content)
                 call = _call(allowed, float("inf"))
                 request = parsed(content, request_class, method.request_max_bytes)
@@ -250,13 +250,14 @@ async def _abort(error: Exception, context: Context, gate: Gate, span: trace.Spa
     await context.abort(answer.code, answer.message, answer.trailing_metadata(language))
 
 
-async def message_of(context: Context) -> bytes:
-    """The message of a call that brings one, or InvalidRequest."""
+async def message_of(context: Context, caller: str) -> bytes:
+    """The message of a call that brings one, InvalidRequest where it brings none, or TooManyCalls."""
     try:
         async with asyncio.timeout(MESSAGE_WAIT_SECONDS):
             content = await context.read()
     except TimeoutError:
-        raise InvalidRequest([Violation("request", f"expected within {MESSAGE_WAIT_SECONDS:g} s")]) from None
+        # No fault of the request: the network may be slow, or this process. So it is one to repeat.
+        raise TooManyCalls(CallLimit.SENDING, caller) from None
     if not isinstance(content, bytes):
         # What gRPC gives at the end of what the caller sends.
         raise InvalidRequest([Violation("request", "expected a message")])

@@ -31,7 +31,7 @@ def probe_handlers(checks: Any, services: Sequence[str], gate: Gate) -> tuple[gr
         try:
             allowed = gate.door.allowed(CHECK, context)
             with gate.place(Lane.CHECK, allowed):
-                content = await message_of(context)
+                content = await message_of(context, allowed.name)
                 return await checks.Check(parsed(content, health_pb2.HealthCheckRequest), context)
         except Exception as error:
             await abort(error, context, gate)
@@ -40,7 +40,7 @@ def probe_handlers(checks: Any, services: Sequence[str], gate: Gate) -> tuple[gr
         try:
             allowed = gate.door.allowed(WATCH, context)
             with gate.place(Lane.PROBE, allowed):
-                content = await message_of(context)
+                content = await message_of(context, allowed.name)
                 await checks.Watch(parsed(content, health_pb2.HealthCheckRequest), context)
         except Exception as error:
             await abort(error, context, gate)

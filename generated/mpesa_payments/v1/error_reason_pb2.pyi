@@ -79,7 +79,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED. A limit is reached: metadata "limit" says which of
     yours (payments_per_second, open_calls, streams, request_bytes_per_second),
     or that of the process for all callers together (process), or that you took
-    the messages of a stream too slowly (reading). RetryInfo says when to come
+    the messages of a stream too slowly (reading), or that a call of yours was
+    open for 10 s and sent no message (sending). RetryInfo says when to come
     back, a stream with its last cursor. Nothing was made, and a request id
     stays free. Limits are counted by each process; an operator sets them in
     the list of callers.
@@ -317,7 +318,8 @@ ERROR_REASON_TOO_MANY_REQUESTS: ErrorReason.ValueType  # 10
 """RESOURCE_EXHAUSTED. A limit is reached: metadata "limit" says which of
 yours (payments_per_second, open_calls, streams, request_bytes_per_second),
 or that of the process for all callers together (process), or that you took
-the messages of a stream too slowly (reading). RetryInfo says when to come
+the messages of a stream too slowly (reading), or that a call of yours was
+open for 10 s and sent no message (sending). RetryInfo says when to come
 back, a stream with its last cursor. Nothing was made, and a request id
 stays free. Limits are counted by each process; an operator sets them in
 the list of callers.

@@ -1,13 +1,13 @@
 """How many hints of strangers a payment has been asked about for.
 
 Revision ID: 0033
-Revises: 0031
+Revises: 0027
 """
 
 from alembic import op
 
 revision = "0033"
-down_revision = "0031"
+down_revision = "0027"
 branch_labels = None
 depends_on = None
 
