@@ -64,6 +64,8 @@ async def mortal(grounds: Grounds) -> AsyncIterator[Mortals]:
 
 async def initiator_settings(grounds: Grounds) -> dict[str, Any]:
     """What a service needs to send money back here, at a pace that the command sets and not the service."""
+    # A part waits until a query has backed the money, and no test is about how many are allowed.
+    await grounds.simulator.control("settings", queries_per_minute=0)
     certificate = grounds.site.folder / "certificate.pem"
     certificate.write_text((await grounds.simulator.http.get("/control/certificate")).json()["certificate"])
     return {
@@ -73,16 +75,23 @@ async def initiator_settings(grounds: Grounds) -> dict[str, Any]:
         "push_timeout_s": PUSH_TIMEOUT_SECONDS,
         "lease_s": PUSH_TIMEOUT_SECONDS + 3,
         "refunds_per_second": 50,
+        "queries_per_minute": 6_000,
+        "back_after_s": 0.1,
     }
 
 
-async def paid_trip(address: str, folder: Path, bookings: int) -> tuple[Path, list[str]]:
-    """A file of bookings that are paid, and the phones that have paid them."""
+async def paid_trip(grounds: Grounds, address: str, bookings: int) -> tuple[Path, list[str]]:
+    """A file of bookings that are paid, as more than a callback tells, and the phones that have paid them."""
+
+    async def backed() -> bool | None:
+        return await count(grounds.database, "payment_transactions WHERE backing = 'AWAITED'") == 0 or None
+
     phones = [a_phone() for _ in range(bookings)]
     async with channel(address) as client:
         payments = PaymentServiceStub(client)
         started = await paid(payments, phones)
-    file = folder / "bookings.csv"
+    await until(backed, "a second source for all that is paid")
+    file = grounds.site.folder / "bookings.csv"
     file.write_text("".join(f"{line}\n" for line in ["booking_id", *(one.booking_id for one in started)]))
     return file, phones
 
@@ -154,7 +163,7 @@ async def killed_trip(grounds: Grounds, programs: Mortals, bookings: int, killed
         """A service that dies between its claim and the first byte leaves a doubt that only a person ends."""
         return None if await count(grounds.database, "refunds WHERE state IN ('REQUESTED', 'SENDING')") else True
 
-    file, phones = await paid_trip(programs.address, grounds.site.folder, bookings)
+    file, phones = await paid_trip(grounds, programs.address, bookings)
     for number, refunds in enumerate(killed_after):
 
         async def at_mpesa(nth: int = refunds) -> bool | None:

@@ -37,7 +37,7 @@ async def test_a_run_goes_as_far_as_the_float_and_the_next_one_does_what_was_lef
         grounds.site.running_gateway(address, grounds.edge_address),
         grounds.site.running_core(address, **settings),
     ):
-        file, phones = await paid_trip(address, grounds.site.folder, 20)
+        file, phones = await paid_trip(grounds, address, 20)
         await grounds.simulator.control("balance", shortcode="174379", kes=1_400)
         report = await refunded(address, file, "--fee-percent", "10")
         assert report["floats"] == [{"shortcode": "174379", "available_kes": 1_400, "problem": ""}]
