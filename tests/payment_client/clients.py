@@ -8,7 +8,15 @@ from collections.abc import AsyncIterator
 from typing import TypeVar
 from uuid import UUID, uuid4
 
-from payment_client import Backoff, PaymentFilter, PaymentsClient, Purchase, Unanswered
+from payment_client import (
+    Backoff,
+    DeadlineExceeded,
+    PaymentFilter,
+    PaymentsClient,
+    Purchase,
+    StillOpen,
+    Unanswered,
+)
 from payment_service.application.recording.record_facts import Submission
 from payment_service.domain.facts import Fact
 from tests.patience import PATIENCE_SECONDS
@@ -52,6 +60,18 @@ async def tell(process: Process, payment_id: str, *facts: Fact) -> None:
     """Let the service learn these facts about a payment."""
     for fact in facts:
         await process.writers.facts.submit(Submission(fact, UUID(payment_id)))
+
+
+async def still_open(client: PaymentsClient, purchase: Purchase) -> StillOpen:
+    """How waiting for a payment ends that goes on. On a slow machine even asking for it takes longer than that."""
+    for patience in (0.5, 5.0, PATIENCE_SECONDS):
+        try:
+            await client.pay_and_wait(purchase, patience=patience)
+        except StillOpen as error:
+            return error
+        except DeadlineExceeded:
+            continue
+    raise AssertionError("the payment has ended, or nobody answers")
 
 
 async def next_of(stream: AsyncIterator[Item]) -> Item:

@@ -31,11 +31,10 @@ from payment_client import (
     RequestIdReused,
     RetryTooEarly,
     ServiceUnavailable,
-    StillOpen,
 )
 from payment_service.domain.facts import DeadlinePassed
 from tests.patience import PATIENCE_SECONDS
-from tests.payment_client.clients import PHONE, a_purchase, client_of, next_of, payment_of, tell
+from tests.payment_client.clients import PHONE, a_purchase, client_of, next_of, payment_of, still_open, tell
 from tests.payment_client.relay import running_relay
 from tests.rpc.processes import Process, paid, sent
 
@@ -140,7 +139,7 @@ async def test_paying_and_waiting_ends_when_the_booking_knows_what_to_do(
 async def test_a_payment_that_goes_on_is_told_apart_from_one_that_failed(client: PaymentsClient) -> None:
     purchase = a_purchase()
     await client.initiate(purchase)
-    open_still = await error_of(StillOpen, client.pay_and_wait(purchase, patience=0.5))
+    open_still = await still_open(client, purchase)
     assert open_still.payment.status == PaymentStatus.PAYMENT_STATUS_PENDING
     assert open_still.cursor
 

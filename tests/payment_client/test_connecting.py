@@ -16,7 +16,7 @@ from payment_client.testing import FakePayments
 
 from development.certificates import AUTHORITY, BOOKING, Certificates, new_authority, spiffe_id
 from development.postgres import create_database, drop_database
-from payment_client import CannotConnect, PaymentsClient, SyncPaymentsClient, TlsFiles, TlsFilesUnusable
+from payment_client import CannotConnect, PaymentsClient, SyncPaymentsClient, TlsFiles, TlsFilesUnusable, diagnosis
 from tests.certificates import AGENCY, LONG_AGO, authority_of, certificates_in, door_of, shown_by, write_over
 from tests.databases import APPLICATION_ROLE, NEWEST_POSTGRES, TEMPLATE, PostgresServers
 from tests.patience import PATIENCE_SECONDS
@@ -47,6 +47,12 @@ async def secured(
     async with running_process(url, folder, door=door_of(certificates)) as process:
         yield Secured(str(process.server.address), certificates)
     await drop_database(server, name)
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cause is looked for as long as a busy machine takes, not for some seconds."""
+    monkeypatch.setattr(diagnosis, "STEP_TIMEOUT_SECONDS", PATIENCE_SECONDS)
 
 
 async def why(address: str, tls: TlsFiles | None, *, proxy: bool = False) -> CannotConnect:

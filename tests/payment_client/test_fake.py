@@ -21,11 +21,10 @@ from payment_client import (
     PromptsRefused,
     RefundReason,
     ServiceUnavailable,
-    StillOpen,
     TooManyRequests,
 )
 from tests.patience import PATIENCE_SECONDS
-from tests.payment_client.clients import PHONE, a_purchase, next_of, take
+from tests.payment_client.clients import PHONE, a_purchase, next_of, still_open, take
 
 pytest_plugins = ["payment_client.testing.fixtures"]
 
@@ -66,8 +65,7 @@ async def test_time_passes_only_when_the_test_says_so(fake_payments: FakePayment
     fake_payments.script(Outcome.PAYS, booking_id="TRIP-3", after=timedelta(seconds=150))
     async with fake_payments.client() as client:
         for number in (1, 2, 3):
-            with pytest.raises(StillOpen):
-                await client.pay_and_wait(a_purchase(f"TRIP-{number}"), patience=0.5)
+            await still_open(client, a_purchase(f"TRIP-{number}"))
         fake_payments.advance(timedelta(seconds=59))
         assert len(fake_payments.events) == 9
         fake_payments.advance(timedelta(seconds=121))

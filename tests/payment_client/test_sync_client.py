@@ -60,7 +60,8 @@ async def test_a_thread_pays_and_waits(
     assert (await paying).booking_action == BookingAction.BOOKING_ACTION_CONFIRM
     with pytest.raises(BookingHasLivePayment):
         await in_a_thread(lambda: sync_client.initiate(a_purchase("TRIP-1")))
-    with pytest.raises(StillOpen):
+    # On a slow machine even asking takes longer than that, which is another error of the same kind.
+    with pytest.raises((StillOpen, DeadlineExceeded)):
         await in_a_thread(lambda: sync_client.pay_and_wait(a_purchase(), patience=0.5))
 
 
