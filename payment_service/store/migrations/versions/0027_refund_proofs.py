@@ -1,13 +1,13 @@
 """What proves one refund proves no other.
 
 Revision ID: 0027
-Revises: 0032
+Revises: 0030
 """
 
 from alembic import op
 
 revision = "0027"
-down_revision = "0032"
+down_revision = "0030"
 branch_labels = None
 depends_on = None
 
