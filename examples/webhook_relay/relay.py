@@ -7,6 +7,7 @@ goes on from what the file says.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -66,10 +67,9 @@ class Relay:
             self._more.clear()
             if not await self.post_what_is_due():
                 # What is due for another try makes no noise, so it is looked for.
-                try:
-                    await asyncio.wait_for(self._more.wait(), LOOK_SECONDS)
-                except TimeoutError:
-                    continue
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._more.wait()
 
     async def _post(self, delivery: Delivery) -> None:
         answer = await self._receiver.post(delivery.event_id, delivery.body, self._clock())

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import grpc
@@ -216,3 +217,31 @@ def test_what_is_set_up_wrongly_is_told_at_once_unless_it_has_worked_before() ->
         following.pause_after(wrong)
     following.took(payment_service_pb2.WatchPaymentsResponse(cursor="x"))
     assert following.pause_after(wrong) > 0
+
+
+async def test_a_stream_that_is_cancelled_as_a_message_comes_ends() -> None:
+    told: asyncio.Future[payment_service_pb2.WatchPaymentsResponse] = asyncio.get_running_loop().create_future()
+
+    class Stream:
+        """One message, when the test says so."""
+
+        def __aiter__(self) -> Stream:
+            return self
+
+        async def __anext__(self) -> payment_service_pb2.WatchPaymentsResponse:
+            return await told
+
+        def cancel(self) -> None:
+            """Nothing is open."""
+
+    async with PaymentsClient("127.0.0.1:1") as client:
+        call: Any = Stream
+        messages = client._messages(Following("", Backoff()), call)
+        reading = asyncio.create_task(anext(messages))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        told.set_result(payment_service_pb2.WatchPaymentsResponse(cursor="c"))
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        await messages.aclose()

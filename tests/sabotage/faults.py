@@ -2789,6 +2789,14 @@ FAULTS = (
         (f"{IDENTITY}::test_new_certificates_are_taken_under_load_and_bad_ones_are_an_alarm",),
     ),
     Fault(
+        "a stream forgets that it was cancelled when a message comes",
+        "payment_client/src/payment_client/client.py",
+        "                    async with asyncio.timeout(self._silence_max):\n"
+        "                        message = await anext(messages)",
+        "                    message = await asyncio.wait_for(anext(messages), self._silence_max)",
+        ("tests/payment_client/test_watching.py::test_a_stream_that_is_cancelled_as_a_message_comes_ends",),
+    ),
+    Fault(
         "a webhook that the receiver did not take is forgotten",
         "examples/webhook_relay/webhook.py",
         "if answer.is_success:",

@@ -335,7 +335,10 @@ class PaymentsClient:
             messages = aiter(stream)
             try:
                 while True:
-                    yield await asyncio.wait_for(anext(messages), self._silence_max)
+                    # Not `wait_for`, which forgets that it was cancelled when a message comes at that moment.
+                    async with asyncio.timeout(self._silence_max):
+                        message = await anext(messages)
+                    yield message
             except StopAsyncIteration:
                 return
             except grpc.aio.AioRpcError as failure:
