@@ -155,8 +155,7 @@ async def test_a_daraja_of_ones_own_needs_its_credentials_named(
     words = (url_in_a_file(tmp_path, empty_database[1]), "--daraja-url=http://127.0.0.1:9")
     async with running_dev(tmp_path, *words) as dev:
         assert await dev.end() == 1
-        for name in ("CONSUMER_KEY", "CONSUMER_SECRET"):
-            assert f"PAYMENTS_DARAJA_{name} or PAYMENTS_DARAJA_{name}_FILE is not set" in dev.output
+        # It comes first: an entry of that file may name credentials of its own, and the default ones may not be needed.
         assert "PAYMENTS_SHORTCODES_FILE is not set" in dev.output
         assert "Traceback" not in dev.output
 

@@ -32,7 +32,10 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def stand_in(path: Path, program: str) -> None:
-    path.write_text(f"#!{sys.executable}\nimport pathlib, sys\n{program}\n")
+    # By the shell: the first line of a script cannot name an interpreter in a folder with a space.
+    written = path.with_name(f"{path.name}.py")
+    written.write_text(f"import pathlib, sys\n{program}\n")
+    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{written}"\n')
     path.chmod(0o700)
 
 
