@@ -19,7 +19,7 @@ from uuid_utils.compat import uuid7
 from payment_service.alarms import CALLBACK_GIVEN_UP
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import PENDING_RETRY_AFTER, Recorded, Submission
-from payment_service.application.settling.accept_callbacks import fact_id_of, kept_submission
+from payment_service.application.settling.accept_callbacks import BodyRemoved, fact_id_of, kept_submission
 from payment_service.domain.cases import Case, CaseKind
 from payment_service.domain.errors import Overloaded
 from payment_service.domain.facts import Fact, Unreadable
@@ -138,5 +138,5 @@ def _fact(sealer: Sealer, callback: StoredCallback) -> Fact | AboutRefund:
     """What the callback says, as far as it can be read: it may be its body that could not be opened."""
     try:
         return kept_submission(sealer, callback).fact
-    except SealBroken as error:
+    except (SealBroken, BodyRemoved) as error:
         return Unreadable(fact_id_of(callback.body_hash), type(error).__name__)
