@@ -6,12 +6,14 @@ The only place that knows every part. The files that the settings name are loade
 import asyncio
 import contextlib
 import gc
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -267,27 +269,36 @@ def _parts(
 def _refunds(
     settings: PaymentSettings, credentials: Credentials, engine: AsyncEngine, send: SendTools
 ) -> Sequence[RefundTools]:
-    """What sends money back, one for each operator of M-Pesa that is set up for it."""
+    """What sends money back, one for each account that has an operator of M-Pesa."""
     sealer, clock = send.safaricom.sealer, send.safaricom.clock
     budget = RequestBudget("refund", settings.refunds_per_second, engine, clock)
-    return [
-        RefundTools(
-            engine=engine,
-            facts=send.facts,
-            safaricom=send.safaricom.only(numbers),
-            budget=budget,
-            operator=Operator(
-                initiator=account.initiator,
-                sealer=sealer,
-                callback_keys=send.callback_keys,
-                callback_base_url=send.callback_base_url,
-                b2c_shortcode=account.b2c_shortcode,
-                b2c_command=account.b2c_command,
-            ),
+    default_apps = {account.app.key for account in credentials.accounts.values() if account.is_default}
+    # One operator may stand in accounts that differ in something else, and its password is locked for all of them.
+    under_way: defaultdict[str, dict[UUID, asyncio.Task[None]]] = defaultdict(dict)
+    sending = []
+    for account, numbers in together(credentials.accounts):
+        if account.initiator is None:
+            continue
+        operator = Operator(
+            initiator=account.initiator,
+            sealer=sealer,
+            callback_keys=send.callback_keys,
+            callback_base_url=send.callback_base_url,
+            app="" if account.app.key in default_apps else account.app.key,
+            b2c_shortcode=account.b2c_shortcode,
+            b2c_command=account.b2c_command,
         )
-        for account, numbers in together(credentials.accounts)
-        if account.initiator is not None
-    ]
+        sending.append(
+            RefundTools(
+                engine=engine,
+                facts=send.facts,
+                safaricom=send.safaricom.only(numbers),
+                budget=budget,
+                operator=operator,
+                under_way=under_way[operator.key],
+            )
+        )
+    return sending
 
 
 def _sending_back(credentials: Credentials) -> Sequence[str]:

@@ -40,19 +40,16 @@ def bar_to_move(
         return MoveBar.NO_RECEIPT
     if fact.receipt == source.receipt:
         return MoveBar.OWN
-    if _has_had_money(target):
+    if target.state in PAID_STATES or standing(target) is Standing.UNDER_REVIEW:
         return MoveBar.PAID
-    if any(_has_had_money(other) for other in beside):
+    # A payment whose money never came bars no other. It takes no money itself: its booking was told that it is over.
+    if any(other.was_paid or standing(other) is Standing.UNDER_REVIEW for other in beside):
         return MoveBar.PAID_BESIDE
     if any(other.state in LIVE_STATES for other in beside):
         return MoveBar.LIVE_BESIDE
     if fact.amount < target.amount:
         return MoveBar.TOO_LITTLE
     return MoveBar.PROMISED if promised else None
-
-
-def _has_had_money(payment: Payment) -> bool:
-    return payment.state in PAID_STATES or standing(payment) is Standing.UNDER_REVIEW
 
 
 def arrival(source: Payment, fact: CaseDismissed) -> CaseAccepted:

@@ -120,7 +120,9 @@ RULES: Mapping[CaseKind, CaseRules] = {
         (_DISMISS, _MOVE),
         _MONEY_WAITS,
         "The payment was told as paid twice, with two receipts. Look up both in the M-Pesa portal. If both are there,"
-        " send the second money back; if only one is, nothing was paid twice. Dismiss then.",
+        " send the second money back; if only one is, nothing was paid twice. Dismiss then, if it is the one that"
+        " counts. If it is the second, and the first never came, the passenger has paid: move it to another attempt of"
+        " the booking, or send it back where there is none.",
     ),
     CaseKind.REFUND: CaseRules(
         (_DISMISS, Resolution.REFUNDED, Resolution.NOT_REFUNDED),

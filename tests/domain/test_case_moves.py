@@ -48,7 +48,7 @@ def test_money_goes_to_no_payment_that_has_money(column: Standing) -> None:
 def test_money_goes_to_no_booking_that_another_attempt_has_paid_or_may_still_pay(column: Standing) -> None:
     dead, other = scenes.standing_in(Standing.FAILED), scenes.standing_in(column)
     bar = MoveBar.LIVE_BESIDE if other.state in LIVE_STATES else None
-    if column is Standing.UNDER_REVIEW or other.state in PAID_STATES:
+    if column is Standing.UNDER_REVIEW or (other.state in PAID_STATES and column is not Standing.REFUTED):
         bar = MoveBar.PAID_BESIDE
     assert bar_to_move(SOURCE, TARGET, (dead, other), FACT, promised=0) is bar
 

@@ -1888,8 +1888,8 @@ FAULTS = (
     Fault(
         "money is moved to a booking that another attempt has paid",
         "payment_service/domain/case_moves.py",
-        "    if any(_has_had_money(other) for other in beside):",
-        "    if any(_has_had_money(other) for other in beside[:0]):",
+        "is Standing.UNDER_REVIEW for other in beside):",
+        "is Standing.UNDER_REVIEW for other in beside[:0]):",
         (
             "tests/domain/test_case_moves.py::test_money_goes_to_no_booking_that_another_attempt_has_paid_or_may_still_pay",
             f"{MOVES}::test_money_is_not_moved_to_a_booking_that_another_attempt_has_paid",
@@ -2795,6 +2795,31 @@ FAULTS = (
         "                        message = await anext(messages)",
         "                    message = await asyncio.wait_for(anext(messages), self._silence_max)",
         ("tests/payment_client/test_watching.py::test_a_stream_that_is_cancelled_as_a_message_comes_ends",),
+    ),
+    Fault(
+        "a payment whose money never came keeps money from its booking",
+        "payment_service/domain/case_moves.py",
+        "any(other.was_paid or standing(other)",
+        "any(other.state in PAID_STATES or standing(other)",
+        (
+            "tests/domain/test_case_moves.py::test_money_goes_to_no_booking_that_another_attempt_has_paid_or_may_still_pay",
+        ),
+    ),
+    Fault(
+        "operators of two organisations are locked together",
+        "payment_service/application/calling/operator.py",
+        "*([self.app] if self.app else [])",
+        "*()",
+        (
+            "tests/application/calling/test_operator.py::test_operators_of_two_organisations_are_two_however_alike_they_are_named",
+        ),
+    ),
+    Fault(
+        "nobody notices that a row forgot its CONFIRM",
+        "payment_service/application/inspecting/invariants.py",
+        "    if found.payment and said and not",
+        "    if found.payment and not said and not",
+        ("tests/application/inspecting/test_check.py::test_what_is_broken_by_hand_is_named_by_its_own_line",),
     ),
     Fault(
         "a webhook that the receiver did not take is forgotten",

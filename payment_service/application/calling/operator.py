@@ -18,6 +18,9 @@ class Operator:
     sealer: Sealer
     callback_keys: CallbackKeys = field(repr=False)
     callback_base_url: str
+    app: str = ""
+    """Key of the Daraja app that it is an operator through; empty for the default one. Another organisation's operator
+    may have the same name and password, and is locked by itself."""
     b2c_shortcode: str = ""
     """What parts of payments are sent from; empty: the shortcode that was paid."""
     b2c_command: str = "BusinessPayment"
@@ -26,7 +29,8 @@ class Operator:
     @property
     def key(self) -> str:
         """Names the initiator with its password, without giving either away."""
-        secret = self.initiator.name.encode() + b"\0" + self.initiator.password.encode()
+        named = (self.initiator.name, self.initiator.password, *([self.app] if self.app else []))
+        secret = b"\0".join(part.encode() for part in named)
         return self.sealer.index("initiator", hashlib.sha256(secret).digest()).hex()
 
     def b2c_account(self, paid: Shortcode) -> Shortcode:

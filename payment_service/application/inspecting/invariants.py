@@ -61,7 +61,7 @@ class Invariant(StrEnum):
     REQUEST_ID = "a request id has served one request"
     PUSHES = "at most one push of a payment may have reached a phone"
     BLOCK = "at most one payment blocks a booking"
-    CONFIRM = "at most one payment of a booking has ever said CONFIRM"
+    CONFIRM = "at most one payment of a booking has said CONFIRM, but for those whose money never came"
     RECEIPTS = "a receipt counts for one payment, and each payment's receipt counts"
     UNCOUNTED = "money that counts for nothing stands in a case"
     MONEY_CASES = "a payment is held for review exactly while a money case is open"
@@ -242,6 +242,9 @@ def _block(found: Evidence, _: Instruments) -> Iterator[str]:
 def _confirm(found: Evidence, _: Instruments) -> Iterator[str]:
     if found.payment and found.payment.said_confirm:
         yield from (f"so has {other.payment_id}" for other in found.siblings if other.said_confirm)
+    said = any(event.booking_action == BookingAction.CONFIRM for event in found.events)
+    if found.payment and said and not found.payment.said_confirm and not found.payment.refuted:
+        yield "an event says it, and the row does not know"
 
 
 def _receipts(found: Evidence, _: Instruments) -> Iterator[str]:

@@ -388,7 +388,7 @@ BREAKAGES: list[tuple[str, str, str, set[Invariant]]] = [
         "a booking is told to wait for what has come",
         "completed",
         f"UPDATE payment_transactions SET booking_action = 'WAIT', said_confirm = false WHERE {OF}",
-        {Invariant.BOOKING, Invariant.LAST_EVENT},
+        {Invariant.BOOKING, Invariant.LAST_EVENT, Invariant.CONFIRM},
     ),
     (
         "an applied callback names no payment",
