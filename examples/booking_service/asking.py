@@ -15,9 +15,10 @@ from typing import NamedTuple, NoReturn
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from examples.booking_service.bookings import Kind, give_up
+from examples.booking_service.bookings import Kind, State, give_up
 from examples.booking_service.tables import bookings, requests, trips
 from payment_client import (
+    CallerNotAllowed,
     LatePaymentPolicy,
     PaymentsClient,
     PaymentsError,
@@ -43,6 +44,7 @@ class Due(NamedTuple):
     kind: str
     booking_id: str
     payment_id: str | None
+    state: str
     phone_number: str
     hold_until: datetime
     price: int
@@ -68,6 +70,7 @@ async def ask_once(engine: AsyncEngine, client: PaymentsClient) -> int:
             requests.c.kind,
             requests.c.booking_id,
             requests.c.payment_id,
+            bookings.c.state,
             bookings.c.phone_number,
             bookings.c.hold_until,
             trips.c.price,
@@ -89,6 +92,9 @@ async def _ask(engine: AsyncEngine, client: PaymentsClient, due: Due) -> None:
         match Kind(due.kind):
             case Kind.INITIATE:
                 await client.initiate(_purchase(due))
+            case Kind.RETRY if due.state != State.HELD:
+                # The hold has ended meanwhile: no phone rings for a seat that somebody else may have.
+                log.info("no other attempt is asked for: %s is %s", due.booking_id, due.state)
             case Kind.RETRY:
                 await client.retry(due.payment_id or "", request_id=due.request_id)
             case Kind.REFUND:
@@ -120,6 +126,10 @@ def _purchase(due: Due) -> Purchase:
 async def _refused(engine: AsyncEngine, due: Due, error: Refused) -> None:
     if error.retry_after is not None:
         await _later(engine, due, error.retry_after)
+    elif isinstance(error, CallerNotAllowed) or not error.reason:
+        # About this service's certificate, or said by something in between: nothing is known of the request itself.
+        log.error("%s of %s is not answered, and asked for again: %s", due.kind, due.booking_id, error)
+        await _later(engine, due, AGAIN_AFTER)
     elif isinstance(error, RefundNotPossible) and error.metadata.get("cause") in ("RECEIPT_PENDING", "UNDER_REVIEW"):
         await _later(engine, due, REFUND_AGAIN_AFTER)
     else:

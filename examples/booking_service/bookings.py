@@ -52,6 +52,7 @@ class Booking(NamedTuple):
     payment_id: str | None
     attempt: int
     booking_action: str
+    hold_until: datetime
     retry_allowed_at: datetime | None
 
 
@@ -78,6 +79,8 @@ async def try_again(conn: AsyncConnection, booking_id: str) -> bool:
     offered = BookingAction.Name(BookingAction.BOOKING_ACTION_OFFER_RETRY)
     if booking is None or booking.state != State.HELD or booking.booking_action != offered:
         return False
+    if booking.retry_allowed_at is not None and booking.retry_allowed_at >= booking.hold_until:
+        return False  # The seat would be somebody else's by then.
     await _request(conn, Kind.RETRY, booking_id, booking.payment_id, booking.retry_allowed_at)
     return True
 
@@ -116,7 +119,10 @@ async def end_holds(conn: AsyncConnection, now: datetime) -> int:
 
 
 async def give_up(conn: AsyncConnection, booking_id: str, message: str) -> None:
-    """No payment was made, and none will be: free the seat at once."""
+    """No payment was made, and none will be: free the seat at once. Not where an event has told of a payment."""
+    booking = await _locked(conn, booking_id)
+    if booking is None or booking.state != State.HELD or booking.payment_id is not None:
+        return
     await _release(conn, booking_id)
     await conn.execute(update(bookings).where(bookings.c.booking_id == booking_id).values(message=message))
 

@@ -12,10 +12,13 @@ from uuid import UUID
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from mpesa_payments.v1 import payment_service_pb2 as pb
+from payment_client.testing import FakePayments
+from sqlalchemy import func, update
 
 from examples.booking_service.asking import ask_once
-from examples.booking_service.bookings import HOLD, end_holds, hold, take_event
+from examples.booking_service.bookings import HOLD, end_holds, hold, take_event, try_again
 from examples.booking_service.page import application
+from examples.booking_service.tables import requests
 from payment_client import PaymentsClient
 from tests.databases import Database
 from tests.examples.shops import TRIP, Shop, open_shop, tell, until
@@ -129,6 +132,43 @@ async def test_money_without_a_seat_goes_back_as_what_cannot_be_delivered(
         assert (reason, paid_for) == ("CANNOT_DELIVER", payment)
         found = await process.payments.GetPayment(pb.GetPaymentRequest(payment_id=str(payment)))
         assert found.payment.paid_late
+
+
+async def test_no_phone_rings_for_a_seat_whose_hold_is_over(
+    database: Database, process: Process, shop: Shop, client: PaymentsClient
+) -> None:
+    async with consuming(shop, client):
+        async with shop.engine.begin() as conn:
+            booking = await hold(conn, TRIP, "01", PHONE, now=datetime.now(UTC))
+        await ask_once(shop.engine, client)
+        (payment,) = await attempts(database, booking)
+        await tell(process, payment, *sent(1), refused())
+
+        async def pressed() -> bool:
+            async with shop.engine.begin() as conn:
+                return await try_again(conn, booking)
+
+        await until(pressed, "another attempt is offered")
+        async with shop.engine.begin() as conn:
+            assert await end_holds(conn, datetime.now(UTC) + timedelta(days=1)) == 1
+            await conn.execute(update(requests).values(due_at=func.now()))
+        assert await ask_once(shop.engine, client) == 1
+        assert await ask_once(shop.engine, client) == 0
+        assert await attempts(database, booking) == [payment]
+
+
+async def test_what_says_nothing_of_the_request_is_no_answer_to_it(shop: Shop) -> None:
+    """A certificate that was changed, say, or a proxy: the first call may have been taken, and its payment paid."""
+    with FakePayments() as fake:
+        fake.fail("InitiatePayment", "CALLER_NOT_ALLOWED")
+        async with shop.engine.begin() as conn:
+            booking = await hold(conn, TRIP, "01", PHONE, now=datetime.now(UTC))
+        async with fake.client() as client:
+            assert await ask_once(shop.engine, client) == 1
+            async with shop.engine.begin() as conn:
+                await conn.execute(update(requests).values(due_at=func.now()))
+            assert await ask_once(shop.engine, client) == 1
+        assert [payment.booking_id for payment in fake.payments] == [booking]
 
 
 async def test_a_request_that_is_refused_frees_the_seat_with_a_sentence(shop: Shop, client: PaymentsClient) -> None:

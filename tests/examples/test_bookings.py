@@ -9,7 +9,7 @@ import pytest
 from mpesa_payments.v1 import payment_pb2 as pb
 from sqlalchemy import select, text
 
-from examples.booking_service.bookings import SeatTaken, State, end_holds, hold, take_event, try_again
+from examples.booking_service.bookings import SeatTaken, State, end_holds, give_up, hold, take_event, try_again
 from examples.booking_service.tables import bookings, tickets
 from tests.databases import Database
 from tests.examples.shops import TRIP, Shop, an_event, open_shop
@@ -145,6 +145,24 @@ async def test_a_button_that_is_pressed_twice_asks_for_one_attempt(shop: Shop) -
     await happen(shop, an_event(booking, OFFER_RETRY, retry_allowed=NOW))
     assert [await press(), await press()] == [True, True]
     assert await asked(shop) == [("INITIATE", None), ("RETRY", "payment-1")]
+
+
+async def test_no_attempt_is_offered_for_after_the_end_of_the_hold(shop: Shop) -> None:
+    booking = await held(shop)
+    await happen(shop, an_event(booking, OFFER_RETRY, retry_allowed=LONG_AFTER))
+    async with shop.engine.begin() as conn:
+        assert not await try_again(conn, booking)
+    assert await asked(shop) == [("INITIATE", None)]
+
+
+async def test_a_refusal_that_comes_behind_the_news_of_a_payment_takes_nothing_away(shop: Shop) -> None:
+    booking = await held(shop)
+    await happen(shop, an_event(booking, CONFIRM, receipt="SJ1"))
+    async with shop.engine.begin() as conn:
+        await give_up(conn, booking, "The request was refused.")
+    assert (await state_of(shop, booking), await owner_of(shop), await receipts(shop)) == (
+        State.CONFIRMED, booking, ["SJ1"],
+    )  # fmt: skip
 
 
 async def test_an_event_of_another_programs_booking_is_left_alone(shop: Shop) -> None:

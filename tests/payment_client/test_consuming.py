@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+import grpc
 import pytest
 import sqlalchemy as sa
 from payment_client.consumer import Consumer, Handler
@@ -18,7 +19,7 @@ from payment_client.resuming import Backoff
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from development.postgres import EmbeddedServer
-from payment_client import PaymentsClient, payment_pb2
+from payment_client import PaymentsClient, Refused, payment_pb2
 from payment_service.domain.payment import Payment
 from tests.patience import PATIENCE_SECONDS
 from tests.payment_client.clients import client_of
@@ -178,6 +179,40 @@ async def test_what_is_set_aside_is_tried_again_without_a_restart(
     found = await until_effects(engine, 8)
     assert set(found) == set(of(bad, *more))
     assert [one for one in found if one in of(bad)] == of(bad)
+    await stopped(consuming)
+
+
+async def test_an_event_that_is_set_aside_and_offered_again_holds_up_nobody(
+    process: Process, client: PaymentsClient, engine: AsyncEngine, store: AsyncSqlAlchemyCursors
+) -> None:
+    [bad] = await payments_of(process, 1)
+    handle = Particular({bad.booking_id})
+    consuming = asyncio.create_task(client.consume(store, handle, attempts=1))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while len(await store.waiting()) < 4:
+            await asyncio.sleep(0.02)
+    await stopped(consuming)
+    async with engine.begin() as connection:
+        await connection.execute(sa.delete(store.tables.cursors))
+    more = await payments_of_more(process)
+    consuming = asyncio.create_task(client.consume(store, handle, attempts=1))
+    assert await until_effects(engine, 4) == of(*more)
+    await stopped(consuming)
+    assert [event.event_id for event in await store.waiting()] == of(bad)
+
+
+async def test_an_acknowledgement_that_is_refused_ends_no_consumer(
+    process: Process, client: PaymentsClient, engine: AsyncEngine, store: AsyncSqlAlchemyCursors
+) -> None:
+    async def refused_by_an_older_release(_cursor: str) -> None:
+        raise Refused(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+
+    payments = await payments_of(process, 2)
+    consumer = Consumer(lambda cursor: client.watch_batches(cursor=cursor), store, note, refused_by_an_older_release)
+    consuming = asyncio.create_task(consumer.run())
+    assert await until_effects(engine, 8) == of(*payments)
+    payments += await payments_of_more(process)
+    assert await until_effects(engine, 12) == of(*payments)
     await stopped(consuming)
 
 

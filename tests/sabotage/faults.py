@@ -2650,8 +2650,8 @@ FAULTS = (
     Fault(
         "what follows of a booking overtakes its event that is set aside",
         "payment_client/src/payment_client/consuming.py",
-        "            if _booking(event) in self._waiting:",
-        "            if False:",
+        "            elif held:",
+        "            elif held[:0]:",
         (f"{CONSUMING}::test_an_event_that_cannot_be_dealt_with_is_set_aside_and_neither_lost_nor_in_the_way",),
     ),
     Fault(
@@ -2787,6 +2787,28 @@ FAULTS = (
         "if stamp == self._looked_at:",
         "if True:",
         (f"{IDENTITY}::test_new_certificates_are_taken_under_load_and_bad_ones_are_an_alarm",),
+    ),
+    Fault(
+        "an event that is set aside and comes again is set aside twice",
+        "payment_client/src/payment_client/consuming.py",
+        "            if any(one.event_id == event.event_id for one in held):",
+        "            if any(one.event_id == event.event_id for one in held[:0]):",
+        (f"{CONSUMING}::test_an_event_that_is_set_aside_and_offered_again_holds_up_nobody",),
+        hangs_after=60,
+    ),
+    Fault(
+        "a booking service takes a refusal of its certificate for an answer",
+        "examples/booking_service/asking.py",
+        "isinstance(error, CallerNotAllowed) or not error.reason",
+        "not error.reason",
+        ("tests/examples/test_booking_service.py::test_what_says_nothing_of_the_request_is_no_answer_to_it",),
+    ),
+    Fault(
+        "a phone rings for a seat whose hold is over",
+        "examples/booking_service/asking.py",
+        "case Kind.RETRY if due.state != State.HELD:",
+        "case Kind.RETRY if not due.state:",
+        ("tests/examples/test_booking_service.py::test_no_phone_rings_for_a_seat_whose_hold_is_over",),
     ),
     Fault(
         "a stream forgets that it was cancelled when a message comes",

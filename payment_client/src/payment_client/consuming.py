@@ -55,7 +55,11 @@ class Consumption:
         """What to do with a message. Each step has to be taken before the next one is asked for."""
         for event in events:
             step = Step(self.cursor, event.cursor, event)
-            if _booking(event) in self._waiting:
+            held = self._waiting.get(_booking(event), [])
+            if any(one.event_id == event.event_id for one in held):
+                # Offered again, by an operator or after a restore: it is set aside already, and only the cursor moves.
+                step = Step(self.cursor, event.cursor)
+            elif held:
                 step = self.set_aside(step, "an earlier event of this booking is set aside")
             yield step
             self._moved(event.cursor)

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from payment_client.consuming import AGAIN_AFTER_SECONDS, ATTEMPTS, Consumption, Step
 from payment_client.contract import payment_pb2
 from payment_client.cursors import CursorMoved, CursorStore
-from payment_client.errors import ConsumerRewound, Unanswered
+from payment_client.errors import ConsumerRewound, PaymentsError
 from payment_client.resuming import Backoff
 
 Transaction = TypeVar("Transaction")
@@ -89,8 +89,9 @@ class SyncConsumer(Generic[Transaction]):
             with self._store.moving(consumption.cursor, rewound.metadata["cursor"]):
                 log.warning("an operator offers events to this consumer again")
             raise CursorMoved from rewound
-        except Unanswered as error:
-            log.info("not acknowledged: %s", error)
+        except PaymentsError as error:
+            # For operators only. An older release does not know it, and refuses a cursor from before a restore.
+            log.warning("not acknowledged: %s", error)
 
     def _try_again(self, consumption: Consumption) -> None:
         """What is set aside, once it is due; a booking whose first event fails again waits on."""
