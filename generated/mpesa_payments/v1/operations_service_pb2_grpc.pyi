@@ -49,9 +49,8 @@ class OperationsServiceStub:
     CASE_CHANGED and CASE_SETTLED as for TakeCase; a repetition by the same
     operator with the same reason is no error and gives the case as it is.
     FAILED_PRECONDITION/RESOLUTION_REFUSED where the case or its payment cannot
-    be settled so, and the message says why: at most one payment of a booking
-    ever says CONFIRM, and money under another payment's receipt is never
-    accepted. FAILED_PRECONDITION/REFUND_NOT_POSSIBLE as for RefundPayment,
+    be settled so, and the message says why: one payment of a booking says
+    CONFIRM, and money under another payment's receipt is never accepted. FAILED_PRECONDITION/REFUND_NOT_POSSIBLE as for RefundPayment,
     where the money is to go back. Whatever is refused changes nothing.
 
     A case whose money is to go back stays open until that is proven; `refund`
@@ -222,9 +221,8 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
         CASE_CHANGED and CASE_SETTLED as for TakeCase; a repetition by the same
         operator with the same reason is no error and gives the case as it is.
         FAILED_PRECONDITION/RESOLUTION_REFUSED where the case or its payment cannot
-        be settled so, and the message says why: at most one payment of a booking
-        ever says CONFIRM, and money under another payment's receipt is never
-        accepted. FAILED_PRECONDITION/REFUND_NOT_POSSIBLE as for RefundPayment,
+        be settled so, and the message says why: one payment of a booking says
+        CONFIRM, and money under another payment's receipt is never accepted. FAILED_PRECONDITION/REFUND_NOT_POSSIBLE as for RefundPayment,
         where the money is to go back. Whatever is refused changes nothing.
 
         A case whose money is to go back stays open until that is proven; `refund`

@@ -274,7 +274,9 @@ class _BookingActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Booking
     BOOKING_ACTION_WAIT: _BookingAction.ValueType  # 1
     """Keep the booking on hold."""
     BOOKING_ACTION_CONFIRM: _BookingAction.ValueType  # 2
-    """Confirm the booking. At most one payment of a booking ever says so."""
+    """Confirm the booking. No other payment of the booking says so, unless this
+    one is told RELEASE later because its money never came.
+    """
     BOOKING_ACTION_OFFER_RETRY: _BookingAction.ValueType  # 3
     """Nothing was paid by this attempt, as far as is known: offer the passenger
     another one, not before `retry_allowed_time`. Keep the seat until
@@ -305,7 +307,9 @@ BOOKING_ACTION_UNSPECIFIED: BookingAction.ValueType  # 0
 BOOKING_ACTION_WAIT: BookingAction.ValueType  # 1
 """Keep the booking on hold."""
 BOOKING_ACTION_CONFIRM: BookingAction.ValueType  # 2
-"""Confirm the booking. At most one payment of a booking ever says so."""
+"""Confirm the booking. No other payment of the booking says so, unless this
+one is told RELEASE later because its money never came.
+"""
 BOOKING_ACTION_OFFER_RETRY: BookingAction.ValueType  # 3
 """Nothing was paid by this attempt, as far as is known: offer the passenger
 another one, not before `retry_allowed_time`. Keep the seat until
