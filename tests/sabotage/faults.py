@@ -2839,9 +2839,18 @@ FAULTS = (
     Fault(
         "nobody notices that a row forgot its CONFIRM",
         "payment_service/application/inspecting/invariants.py",
-        "    if found.payment and said and not",
-        "    if found.payment and not said and not",
+        "not found.payment.said_confirm and spoken",
+        "not found.payment.said_confirm and not spoken",
         ("tests/application/inspecting/test_check.py::test_what_is_broken_by_hand_is_named_by_its_own_line",),
+    ),
+    Fault(
+        "a CONFIRM that money which never came took back is missed all the same",
+        "payment_service/application/inspecting/invariants.py",
+        " or e.status_reason == never_came]",
+        "]",
+        (
+            "tests/application/casework/test_unbacked_money.py::test_forged_money_that_is_found_after_all_is_one_payment_too_many",
+        ),
     ),
     Fault(
         "a webhook that the receiver did not take is forgotten",

@@ -242,8 +242,9 @@ def _block(found: Evidence, _: Instruments) -> Iterator[str]:
 def _confirm(found: Evidence, _: Instruments) -> Iterator[str]:
     if found.payment and found.payment.said_confirm:
         yield from (f"so has {other.payment_id}" for other in found.siblings if other.said_confirm)
-    said = any(event.booking_action == BookingAction.CONFIRM for event in found.events)
-    if found.payment and said and not found.payment.said_confirm and not found.payment.refuted:
+    never_came, confirm = Reason.MONEY_NEVER_CAME, BookingAction.CONFIRM
+    spoken = [e for e in found.events if e.booking_action == confirm or e.status_reason == never_came]
+    if found.payment and not found.payment.said_confirm and spoken and spoken[-1].status_reason != never_came:
         yield "an event says it, and the row does not know"
 
 
@@ -346,13 +347,12 @@ def _refunds(found: Evidence, _: Instruments) -> Iterator[str]:
     """By the refunds' own rows: which receipt each returns, and whether its money has gone back or still may."""
     if found.payment is None:
         return
-    done = [refund for refund in found.refunds if refund.state is RefundState.DONE]
     needed = needed_refunds(found.refunds)
     for receipt, came in ((receipt.receipt, receipt.amount) for receipt in found.receipts):
         back = sum(refund.amount for refund in needed if refund.receipt == receipt)
         if came is not None and back > came:
             yield f"refunds of receipt {receipt} add up to {back}, and it brought {came}"
-    sent_back = sum(refund.amount for refund in done)
+    sent_back = sum(refund.amount for refund in found.refunds if refund.state is RefundState.DONE)
     if sent_back != found.payment.refunded_amount:
         yield f"the row says that {found.payment.refunded_amount} went back, its refunds {sent_back}"
     live = [refund.refund_id for refund in needed if refund.under_way]
