@@ -54,7 +54,7 @@ from payment_service.domain.payment import ShortcodeLimits
 from payment_service.followed_keys import FollowingTools, follow_keys, following_tools, tell_held_keys
 from payment_service.production import check_door_for_production
 from payment_service.readiness import reporting_readiness
-from payment_service.rpc.calls import Limits
+from payment_service.rpc.calls import Gate, Limits
 from payment_service.rpc.identity import PLAINTEXT, Door, load_callers
 from payment_service.rpc.json_listener import json_listening
 from payment_service.rpc.methods import Core
@@ -130,15 +130,7 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
                 _parts(settings, credentials, door, clock, engine, readers, daraja, following),
                 drain_seconds=settings.push_timeout_s + RECORD_SECONDS,
             ) as parts,
-            serving(
-                parts.core,
-                settings.grpc_address,
-                door,
-                setting="--listen or PAYMENTS_GRPC_ADDRESS",
-                limits=Limits(streams=settings.watchers_max),
-                drain_seconds=settings.drain_s,
-            ) as server,
-            _listening_for_json(settings, parts.core, server) as json_address,
+            _listening(settings, parts.core, door) as (server, json_address),
             reporting_readiness(server, parts.core.reads.feed, parts.first_tokens, engine, clock),
         ):
             # Callbacks are taken meanwhile: they wait for no token.
@@ -157,16 +149,25 @@ async def serve(settings: PaymentSettings, ready_file: Path | None) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _listening_for_json(
-    settings: PaymentSettings, core: Core, server: RpcServer
-) -> AsyncIterator[Address | None]:
-    """Payments as JSON, where the settings name an address."""
-    if settings.json_address is None:
-        yield None
-        return
-    listener = json_listening(core, server.gate, settings.json_address, setting="PAYMENTS_JSON_ADDRESS")
-    async with listener as address:
-        yield address
+async def _listening(
+    settings: PaymentSettings, core: Core, door: Door
+) -> AsyncIterator[tuple[RpcServer, Address | None]]:
+    """The server, and payments as JSON where the settings name an address for them; they drain as one."""
+    gate = Gate(Limits(streams=settings.watchers_max).by_lane(), core.clock, door)
+    async with contextlib.AsyncExitStack() as stack:
+        json_address = None
+        if settings.json_address is not None:
+            # Entered first, as it answers until the server has waited for the calls of both.
+            listener = json_listening(core, gate, settings.json_address, setting="PAYMENTS_JSON_ADDRESS")
+            json_address = await stack.enter_async_context(listener)
+        server = serving(
+            core,
+            settings.grpc_address,
+            gate,
+            setting="--listen or PAYMENTS_GRPC_ADDRESS",
+            drain_seconds=settings.drain_s,
+        )
+        yield await stack.enter_async_context(server), json_address
 
 
 def load_door(settings: PaymentSettings) -> Door:

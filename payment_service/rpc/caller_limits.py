@@ -5,6 +5,7 @@ altogether is this times the processes that it calls. A limit that is exact over
 statement, and the rules against unwanted prompts are exact already. What Safaricom's callbacks need has no limit here.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -68,7 +69,7 @@ class CallerLimits(BaseModel):
     payments_burst: int = Field(default=200, ge=1, le=1_000_000)
     """So many of them at once, after a quiet time."""
     open_calls: int = Field(default=1_000, ge=1, le=100_000)
-    """Half of what a process takes of all callers together; a stream is none."""
+    """Of all kinds together, and of each kind no more than half of what a process takes; a stream is none."""
     streams: int = Field(default=5_000, ge=1, le=100_000)
     request_bytes_per_second: int = Field(default=2_097_152, ge=65_536, le=1_073_741_824)
     """Never less than the longest request."""
@@ -109,6 +110,7 @@ class CallerUse:
     request_bytes: Bucket = field(init=False)
     open_calls: int = 0
     streams: int = 0
+    in_lanes: Counter[str] = field(default_factory=Counter)
 
     def begin(self, now: float) -> Self:
         """Fill the buckets of a caller that was not seen before."""
@@ -117,19 +119,21 @@ class CallerUse:
         self.request_bytes = Bucket.full(bytes_rate, bytes_rate * BYTES_BURST_SECONDS, now)
         return self
 
-    def enter(self, *, stream: bool) -> None:
-        """One more is open, or TooManyCalls."""
+    def enter(self, lane: str, lane_most: int, *, stream: bool) -> None:
+        """One more is open, or TooManyCalls; of the lane's places no more than `lane_most` are this caller's."""
         if stream:
             if self.streams >= self.limits.streams:
                 raise TooManyCalls(CallLimit.STREAMS, self.caller)
             self.streams += 1
         else:
-            if self.open_calls >= self.limits.open_calls:
+            if self.open_calls >= self.limits.open_calls or self.in_lanes[lane] >= lane_most:
                 raise TooManyCalls(CallLimit.OPEN_CALLS, self.caller)
             self.open_calls += 1
+        self.in_lanes[lane] += 1
 
-    def leave(self, *, stream: bool) -> None:
+    def leave(self, lane: str, *, stream: bool) -> None:
         """It has ended."""
+        self.in_lanes[lane] -= 1
         if stream:
             self.streams -= 1
         else:

@@ -46,6 +46,8 @@ class Lane(StrEnum):
     INITIATE = "INITIATE"
     UNARY = "UNARY"
     CALLBACKS = "CALLBACKS"
+    GATEWAY = "GATEWAY"
+    """What else the gateway asks: hints of strangers, and whether its keys are ours."""
     STREAM = "STREAM"
     PASSENGER = "PASSENGER"
     """Passengers who look at their payment."""
@@ -62,6 +64,9 @@ PROBES = frozenset({Lane.CHECK, Lane.PROBE})
 """Answered while the process drains as well."""
 COUNTED = frozenset({Lane.INITIATE, Lane.UNARY, Lane.STREAM})
 """Those for which each caller has limits of its own."""
+HALVED = frozenset({Lane.INITIATE, Lane.UNARY})
+"""Those of which no caller has more than half the places, whatever the list of callers says. Streams have a limit that
+is theirs alone, and one caller may be the only one that watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,8 @@ class Limits:
     unary: int = 256
     callbacks: int = 256
     """Apart from the reads: however many of those there are, they throw no callback away."""
+    gateway: int = 64
+    """Apart from the callbacks and the reads: however many hints there are, they keep out neither."""
     streams: int = 12_000
     """Some 30 KiB each."""
     passengers: int = 128
@@ -89,6 +96,7 @@ class Limits:
             Lane.INITIATE: self.initiate,
             Lane.UNARY: self.unary,
             Lane.CALLBACKS: self.callbacks,
+            Lane.GATEWAY: self.gateway,
             Lane.STREAM: self.streams,
             Lane.PASSENGER: self.passengers,
             Lane.PASSENGER_STREAM: self.passenger_streams,
@@ -136,14 +144,14 @@ class Gate:
             raise TooManyCalls(CallLimit.PROCESS, allowed.name)
         use, stream = self._use_of(allowed, lane), lane is Lane.STREAM
         if use is not None:
-            use.enter(stream=stream)
+            use.enter(lane, self.most[lane] // 2 if lane in HALVED else self.most[lane], stream=stream)
         self.open_calls[lane] += 1
         try:
             yield
         finally:
             self.open_calls[lane] -= 1
             if use is not None:
-                use.leave(stream=stream)
+                use.leave(lane, stream=stream)
 
     def take(self, lane: Lane, allowed: Allowed, content: bytes) -> None:
         """What a call uses up by what it brings, or TooManyCalls."""

@@ -23,11 +23,12 @@ from payment_service.application.following.read_payments import request_id_of
 from payment_service.domain.decisions import Bar
 from payment_service.domain.errors import BookingBarred, InvalidRequest, RequestIdReused, StoreUnavailable, Violation
 from payment_service.domain.payment import STATUS_OF, Status
-from payment_service.rpc.calls import REQUEST_MAX_BYTES, UNARY_WAIT_SECONDS, Call, Gate, Lane
+from payment_service.rpc.caller_limits import CallLimit, TooManyCalls
+from payment_service.rpc.calls import MESSAGE_WAIT_SECONDS, REQUEST_MAX_BYTES, UNARY_WAIT_SECONDS, Call, Gate, Lane
 from payment_service.rpc.errors import Answer, answer_to
 from payment_service.rpc.identity import AuthContext, check_address
 from payment_service.rpc.json_replies import HTTP_STATUS, initiated_json, refused_json
-from payment_service.rpc.json_requests import read_initiation
+from payment_service.rpc.json_requests import is_text, read_initiation
 from payment_service.rpc.methods import Core, initiate_payment
 from payment_service.rpc.requests import parse_initiation
 from runtime.serving import Address, AddressTaken, is_address_taken
@@ -36,10 +37,10 @@ from runtime.tls import FollowedFiles, server_context
 INITIATE_PATH: Final = "/api/v1/payments/initiate"
 METHOD: Final = "mpesa_payments.v1.PaymentService/InitiatePayment"
 KEY_HEADER: Final = "Idempotency-Key"
-BODY_WAIT_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 5.0
 """So soon, new connections are offered a new certificate."""
-DRAIN_SECONDS: Final = 10.0
+STOP_GRACE_SECONDS: Final = 1.0
+"""For answers that are already on their way: calls in hand were waited for by the drain."""
 BACKLOG: Final = 1_024
 HEADERS: Final = {"Server": "payment-service", "Cache-Control": "no-store"}
 
@@ -56,7 +57,11 @@ class JsonCalls:
 
 @contextlib.asynccontextmanager
 async def json_listening(core: Core, gate: Gate, address: Address, *, setting: str) -> AsyncIterator[Address]:
-    """A listener at the address, which finishes what is in hand when the block is left."""
+    """A listener at the address, which ends when the block is left.
+
+    A drain is that of the gate, and one for both listeners: it refuses new calls and waits for those in hand, while
+    this one still answers. So the block that drains stands inside this one.
+    """
     check_address(address, gate.door)
     calls = JsonCalls(core, gate)
     application = web.Application(client_max_size=REQUEST_MAX_BYTES)
@@ -65,7 +70,7 @@ async def json_listening(core: Core, gate: Gate, address: Address, *, setting: s
         return await answer_json(calls, request)
 
     application.router.add_post(INITIATE_PATH, answer)
-    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=DRAIN_SECONDS)
+    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=STOP_GRACE_SECONDS)
     await runner.setup()
     listening = _bound_socket(address, setting)
     try:
@@ -83,7 +88,7 @@ async def answer_json(calls: JsonCalls, request: web.Request) -> web.Response:
     try:
         allowed = gate.door.allowed_on(METHOD, _connection_of(request))
         with gate.place(Lane.INITIATE, allowed):
-            content = await _body_of(request)
+            content = await _body_of(request, allowed.name)
             gate.take(Lane.INITIATE, allowed, content)
             key = _key_of(request)
             message, wrong = read_initiation(content, f"http-{uuid4()}" if key is None else key)
@@ -130,21 +135,29 @@ def _refuse_all(core: Core, message: pb.InitiatePaymentRequest, wrong: Sequence[
     raise InvalidRequest([*wrong, *(one for one in others if one.field.partition(".")[0] not in named)])
 
 
-async def _body_of(request: web.Request) -> bytes:
+async def _body_of(request: web.Request, caller: str) -> bytes:
     try:
-        async with asyncio.timeout(BODY_WAIT_SECONDS):
+        async with asyncio.timeout(MESSAGE_WAIT_SECONDS):
             return await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise InvalidRequest([Violation("request", f"expected at most {REQUEST_MAX_BYTES} bytes")]) from None
     except TimeoutError:
-        raise InvalidRequest([Violation("request", f"expected within {BODY_WAIT_SECONDS:g} s")]) from None
+        # No fault of the request, as over gRPC: it is one to repeat.
+        raise TooManyCalls(CallLimit.SENDING, caller) from None
+    except (web.RequestPayloadError, ConnectionError):
+        # The client left, or its chunks were no chunks. Nobody may be there to read the answer.
+        raise InvalidRequest([Violation("request", "expected a whole body")]) from None
 
 
 def _key_of(request: web.Request) -> str | None:
     keys = request.headers.getall(KEY_HEADER, [])
     if len(keys) > 1:
         raise InvalidRequest([Violation("request_id", f"expected the header {KEY_HEADER} once")])
-    return keys[0].strip().removeprefix('"').removesuffix('"') if keys else None
+    if not keys:
+        return None
+    if not is_text(keys[0]):
+        raise InvalidRequest([Violation("request_id", f"expected the header {KEY_HEADER} in ASCII")])
+    return keys[0].strip().removeprefix('"').removesuffix('"')
 
 
 def _connection_of(request: web.Request) -> AuthContext:

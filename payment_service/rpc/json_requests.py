@@ -1,8 +1,8 @@
 """A payment asked for as JSON, read into the message that gRPC callers send: so both are judged by the same rules.
 
 What JSON can get wrong and a message cannot is found here: what is no JSON at all, a field that does not exist or
-stands there twice, a number where a text belongs. Numbers are read as decimals, never as floating point: 500.00 is 500,
-and 499.99 is refused as it is over gRPC.
+stands there twice, a number or half of a character where a text belongs. Numbers are read as decimals, never as
+floating point: 500.00 is 500, and 499.99 is refused as it is over gRPC.
 """
 
 import json
@@ -32,7 +32,7 @@ def read_initiation(content: bytes, request_id: str) -> tuple[pb.InitiatePayment
     message, wrong = pb.InitiatePaymentRequest(request_id=request_id), []
     wrong += [Violation(name, f"expected one of {', '.join(FIELDS)}") for name in given if name not in FIELDS]
     for name in TEXTS:
-        if isinstance(value := given.get(name, ""), str):
+        if is_text(value := given.get(name, "")):
             setattr(message, name, value)
         else:
             wrong.append(Violation(name, "expected text"))
@@ -105,7 +105,18 @@ def _amount_in(value: object) -> money_pb2.Money | None:
 
 
 def _is_texts(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
+    return isinstance(value, dict) and all(is_text(one) for pair in value.items() for one in pair)
+
+
+def is_text(value: object) -> bool:
+    """JSON can spell half of a character, which Python takes as text, and which no message can hold."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _moment_in(value: object) -> Timestamp:

@@ -229,7 +229,7 @@ METHODS: Final[Mapping[str, Unary | Streaming]] = {
     "mpesa_payments.v1.CallbackService/SubmitCallbacks": Unary(
         submit_callbacks, Lane.CALLBACKS, request_max_bytes=CALLBACKS_MAX_BYTES
     ),
-    "mpesa_payments.v1.CallbackService/SubmitHint": Unary(submit_hint),
-    "mpesa_payments.v1.CallbackService/CheckCallbackKeys": Unary(check_callback_keys),
+    "mpesa_payments.v1.CallbackService/SubmitHint": Unary(submit_hint, Lane.GATEWAY),
+    "mpesa_payments.v1.CallbackService/CheckCallbackKeys": Unary(check_callback_keys, Lane.GATEWAY),
 }
 """Every method of the API. The server refuses to start when one is missing."""

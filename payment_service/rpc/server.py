@@ -16,7 +16,7 @@ from grpc_health.v1 import health
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from mpesa_payments.v1 import callback_service_pb2, operations_service_pb2, passenger_service_pb2, payment_service_pb2
 
-from payment_service.rpc.calls import Gate, Limits, Streaming, Unary, streaming_handler, unary_handler
+from payment_service.rpc.calls import Gate, Streaming, Unary, streaming_handler, unary_handler
 from payment_service.rpc.identity import Door, check_address, check_rules
 from payment_service.rpc.methods import METHODS, Core
 from payment_service.rpc.operations import OPERATIONS
@@ -91,18 +91,20 @@ class RpcServer:
 
 @contextlib.asynccontextmanager
 async def serving(
-    core: Core, address: Address, door: Door, *, setting: str, limits: Limits, drain_seconds: float
+    core: Core, address: Address, gate: Gate, *, setting: str, drain_seconds: float
 ) -> AsyncIterator[RpcServer]:
-    """A server at the address; it drains when the block is left. `setting` names what chooses the address."""
-    check_address(address, door)
+    """A server at the address; it drains when the block is left, with all that goes through the gate.
+
+    `setting` names what chooses the address.
+    """
+    check_address(address, gate.door)
     check_rules(PROBES)
-    gate = Gate(limits.by_lane(), core.clock, door)
     server = grpc.aio.server(options=OPTIONS)
     for service in SERVICES:
         server.add_generic_rpc_handlers((_handlers(service, core, gate),))
     checks = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs leave the asyncio form out
     server.add_generic_rpc_handlers(probe_handlers(checks, [service.full_name for service in SERVICES], gate))
-    port = _bound_port(server, address, door, setting)
+    port = _bound_port(server, address, gate.door, setting)
     running = RpcServer(Address(address.host, port), gate, checks)
     await running.set_ready(callbacks=False, payments=False)
     await server.start()

@@ -60,8 +60,10 @@ _UNDER_WAY = text(
     "SELECT payment_id, state FROM payment_transactions WHERE payment_id = ANY(:ids) AND payment_under_way(payment_id)"
     " ORDER BY payment_id"
 )
-_BODIES_OF = text("""
-SELECT callback_id, reference, body_hash FROM callback_inbox WHERE NOT body_removed AND reference IN (
+# A callback that waits to be applied may tell of money.
+_REMOVABLE = "NOT i.body_removed AND i.status || '' IN ('APPLIED', 'UNREAD')"
+_BODIES_OF = text(f"""
+SELECT i.callback_id, i.reference, i.body_hash FROM callback_inbox i WHERE {_REMOVABLE} AND i.reference IN (
     SELECT reference FROM payment_transactions WHERE payment_id = ANY(:ids)
     UNION ALL SELECT reference FROM refunds WHERE payment_id = ANY(:ids))""")
 _ERASE = text("""
@@ -71,18 +73,21 @@ UPDATE payment_transactions SET phone_number = :phone_number, phone_index_a = :p
     transaction_desc = :transaction_desc, metadata = CAST(:metadata AS jsonb), checkout_request_id = NULL,
     checkout_index_a = NULL, checkout_index_b = NULL, erased_at = clock_timestamp()
 WHERE payment_id = :payment_id""")
-_REMOVE_BODY = text("UPDATE callback_inbox SET body = :body, body_removed = true WHERE callback_id = :callback_id")
+_REMOVE_BODIES = """
+SELECT coalesce(sum(forget_body(one.callback_id, one.body)), 0)
+FROM unnest(CAST(:callback_ids AS uuid[]), CAST(:bodies AS bytea[])) AS one (callback_id, body)"""
 # Only what was erased lately: a callback that comes months later ends with the bodies that are old.
-_CAME_LATER = text("""
+_CAME_LATER = text(f"""
 SELECT p.payment_id FROM payment_transactions p WHERE p.erased_at > :since AND NOT payment_under_way(p.payment_id) AND (
     p.checkout_request_id IS NOT NULL
-    OR EXISTS (SELECT FROM callback_inbox i WHERE i.reference = p.reference AND NOT i.body_removed)
+    OR EXISTS (SELECT FROM callback_inbox i WHERE i.reference = p.reference AND {_REMOVABLE})
+    OR EXISTS (SELECT FROM refunds r JOIN callback_inbox i ON i.reference = r.reference
+        WHERE r.payment_id = p.payment_id AND {_REMOVABLE})
     OR EXISTS (SELECT FROM daraja_exchanges e WHERE e.payment_id = p.payment_id))
 ORDER BY p.payment_id LIMIT :most""")
-_OLD_BODIES = text("""
+_OLD_BODIES = text(f"""
 SELECT i.callback_id, i.reference, i.body_hash FROM callback_inbox i
-WHERE NOT i.body_removed AND i.stored_at < :before AND i.status || '' IN ('APPLIED', 'UNREAD', 'DEAD')
-AND i.payment_id IS NOT NULL AND NOT payment_under_way(i.payment_id) ORDER BY i.stored_at LIMIT :most""")
+WHERE {_REMOVABLE} AND i.stored_at < :before AND NOT body_needed(i.callback_id) ORDER BY i.stored_at LIMIT :most""")
 
 
 async def held_payments(conn: AsyncConnection, ids: Sequence[UUID], *, lock: bool) -> list[HeldPayment]:
@@ -97,7 +102,7 @@ async def under_way(conn: AsyncConnection, ids: Sequence[UUID]) -> list[tuple[UU
 
 
 async def bodies_of(conn: AsyncConnection, ids: Sequence[UUID]) -> list[HeldBody]:
-    """The callbacks of payments, and of their refunds, whose bodies are there."""
+    """The callbacks of payments, and of their refunds, that are settled and whose bodies are there."""
     return [HeldBody._make(row) for row in await conn.execute(_BODIES_OF, {"ids": list(ids)})]
 
 
@@ -121,10 +126,12 @@ async def erase_payments(conn: AsyncConnection, erased: Sequence[ErasedPayment])
     await conn.execute(_ERASE, [row._asdict() for row in erased])
 
 
-async def remove_bodies(conn: AsyncConnection, bodies: Sequence[tuple[UUID, bytes]]) -> None:
-    """Put these sealed bodies in place of those of callbacks: (callback id, body)."""
-    if bodies:
-        await conn.execute(_REMOVE_BODY, [{"callback_id": key, "body": body} for key, body in bodies])
+async def remove_bodies(conn: AsyncConnection, bodies: Sequence[tuple[UUID, bytes]]) -> int:
+    """Put these sealed bodies in place of those of callbacks, (callback id, body), unless one is needed by now."""
+    if not bodies:
+        return 0
+    ids, empty = ([one[place] for one in bodies] for place in (0, 1))
+    return await _count(conn, _REMOVE_BODIES, callback_ids=ids, bodies=empty)
 
 
 async def forget_exchanges_of(conn: AsyncConnection, ids: Sequence[UUID]) -> int:
@@ -134,7 +141,10 @@ async def forget_exchanges_of(conn: AsyncConnection, ids: Sequence[UUID]) -> int
 
 
 async def forget_phone(conn: AsyncConnection, phone: bytes, nobody: bytes) -> int:
-    """Let what rules and the list say of a phone stand under a fingerprint that is nobody's."""
+    """Let what rules and the list say of a phone stand under a fingerprint that is nobody's.
+
+    Not while the list bars the phone, or a payment of it is under way: then nothing changes.
+    """
     return await _count(conn, "SELECT forget_phone(:phone, :nobody)", phone=phone, nobody=nobody)
 
 

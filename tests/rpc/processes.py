@@ -32,8 +32,9 @@ from payment_service.domain.facts import Fact, PromptAccepted, ResultReported, S
 from payment_service.domain.payment import Payment, ShortcodeLimits, Times
 from payment_service.domain.reasons import Reason
 from payment_service.domain.risk import Policy
-from payment_service.rpc.calls import Limits
+from payment_service.rpc.calls import Gate, Limits
 from payment_service.rpc.identity import PLAINTEXT, Door
+from payment_service.rpc.json_listener import json_listening
 from payment_service.rpc.methods import Core
 from payment_service.rpc.server import RpcServer, serving
 from payment_service.store.engines import connect_writer, read_engine
@@ -58,6 +59,7 @@ class Process:
     core: Core
     server: RpcServer
     channel: grpc.aio.Channel
+    json_address: Address
 
     @property
     def payments(self) -> PaymentServiceStub:
@@ -164,14 +166,16 @@ async def running_process(
             heartbeat_seconds=heartbeat_seconds,
             answer_within_seconds=0.0,
         )
+        gate = Gate((limits or Limits()).by_lane(), clock, door)
+        json_address = await stack.enter_async_context(json_listening(core, gate, LOOPBACK, setting="--json"))
         server = await stack.enter_async_context(
-            serving(core, LOOPBACK, door, setting="--listen", limits=limits or Limits(), drain_seconds=drain_seconds)
+            serving(core, LOOPBACK, gate, setting="--listen", drain_seconds=drain_seconds)
         )
         await server.set_ready(callbacks=True, payments=True)
         channel = await stack.enter_async_context(
             grpc.aio.insecure_channel(str(server.address), options=CLIENT_OPTIONS)
         )
-        yield Process(writers, feed, core, server, channel)
+        yield Process(writers, feed, core, server, channel, json_address)
 
 
 @contextlib.asynccontextmanager

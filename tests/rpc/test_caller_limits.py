@@ -20,7 +20,7 @@ from development.certificates import BOOKING, Certificates
 from development.system import channel_to
 from payment_service.rpc import caller_limits, calls
 from payment_service.rpc.caller_limits import Bucket, CallerLimits, CallerUse, CallLimit, TooManyCalls
-from payment_service.rpc.calls import REQUEST_MAX_BYTES
+from payment_service.rpc.calls import REQUEST_MAX_BYTES, Lane
 from payment_service.rpc.identity import load_callers
 from runtime.serving import StartRefused
 from tests.application.following.reading import next_of, rest_of
@@ -32,6 +32,7 @@ from tests.rpc.processes import Process, running_process
 from tests.rpc.test_methods import a_message
 
 INITIATE = "/mpesa_payments.v1.PaymentService/InitiatePayment"
+LIST = "/mpesa_payments.v1.PaymentService/ListPayments"
 
 
 class Caller(PaymentServiceStub):
@@ -131,6 +132,23 @@ async def test_calls_that_are_opened_and_say_nothing_take_the_places_of_their_ca
             await booking.InitiatePayment(a_payment(1))
 
 
+async def test_a_caller_that_opens_silent_calls_leaves_half_of_their_places_to_others(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "MESSAGE_WAIT_SECONDS", 10 * PATIENCE_SECONDS)
+    async with process_with(database, tmp_path, open_calls=1_000) as (process, booking, agency):
+        process.server.gate.most = {**process.server.gate.most, Lane.UNARY: 4}
+        silent = [opened(booking, LIST) for _ in range(2)]
+        async with in_hand(process, open_calls=2):
+            assert told(await refused(booking.ListPayments(pb.ListPaymentsRequest()))) == by(CallLimit.OPEN_CALLS)
+            await agency.ListPayments(pb.ListPaymentsRequest())
+            await booking.InitiatePayment(a_payment(1))
+        for call in silent:
+            call.cancel()
+        async with in_hand(process, open_calls=0):
+            await booking.ListPayments(pb.ListPaymentsRequest())
+
+
 async def test_an_open_call_without_a_message_ends(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,9 +159,9 @@ async def test_an_open_call_without_a_message_ends(
             pass
 
 
-def opened(caller: Caller) -> grpc.aio.StreamUnaryCall[bytes, bytes]:
+def opened(caller: Caller, method: str = INITIATE) -> grpc.aio.StreamUnaryCall[bytes, bytes]:
     """A call that sends nothing and goes on."""
-    call = caller.channel.stream_unary(INITIATE, None, None)
+    call = caller.channel.stream_unary(method, None, None)
     return call(None, timeout=PATIENCE_SECONDS)  # of which nothing is sent
 
 

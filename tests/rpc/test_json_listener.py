@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,8 +16,10 @@ import pytest
 from aiohttp import ClientConnectionError, ClientSession
 from mpesa_payments.v1 import money_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
+from structlog.testing import capture_logs
 
 from development.certificates import BOOKING, NOTIFICATION, Certificates
+from payment_service.rpc import json_listener
 from payment_service.rpc.identity import PlaintextRefused
 from payment_service.rpc.json_listener import INITIATE_PATH, json_listening
 from payment_service.rpc.json_replies import HTTP_STATUS
@@ -25,6 +28,7 @@ from runtime.serving import Address, AddressTaken
 from tests import openapi
 from tests.certificates import AGENCY, certificates_in, door_of
 from tests.databases import Database
+from tests.patience import PATIENCE_SECONDS
 from tests.rows import rows_of
 from tests.rpc.answers import refusal_of
 from tests.rpc.processes import LOOPBACK, Process, paid, running_process, sent
@@ -182,6 +186,85 @@ async def test_a_key_that_is_no_request_id_is_refused(client: ClientSession) -> 
     for key in ("", "two words", "x" * 65):
         status, answer = await ask(client, a_booking(), key)
         assert (status, answer["error"]["fields"][0]["field"]) == (400, "request_id")
+
+
+async def test_half_of_a_character_is_a_bad_field(client: ClientSession) -> None:
+    half = "\ud83d"
+    for field in ("booking_id", "description", "language_code"):
+        assert field in await fields_of(client, a_booking(**{field: half}))
+    for metadata in ({"seat": half}, {half: "12A"}):
+        assert set(await fields_of(client, a_booking(metadata=metadata))) == {"metadata"}
+    assert half in await fields_of(client, a_booking(**{half: "x"}))
+    for field in ("amount", "hold_expire_time", "late_payment_policy"):
+        assert len(await fields_of(client, a_booking(**{field: half}))) == 1
+
+
+async def raw_answer(process: Process, *parts: bytes, half_closed: bool = False) -> bytes:
+    """What is answered to these bytes."""
+    reader, writer = await asyncio.open_connection(process.json_address.host, process.json_address.port)
+    writer.write(b"POST " + INITIATE_PATH.encode() + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n")
+    writer.write(b"".join(parts))
+    if half_closed:
+        writer.write_eof()
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await reader.read()
+    finally:
+        writer.close()
+
+
+async def test_a_key_that_is_no_text_is_a_bad_request_id(process: Process) -> None:
+    answer = await raw_answer(process, b"Idempotency-Key: \xff\r\nContent-Length: 2\r\n\r\n{}")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b'"request_id"' in answer
+
+
+async def test_a_client_that_leaves_or_sends_broken_chunks_is_no_fault_of_ours(process: Process) -> None:
+    with capture_logs() as logs:
+        chunked = b'Transfer-Encoding: chunked\r\n\r\n4\r\n{"am\r\nthis is no chunk\r\n'
+        assert not (await raw_answer(process, chunked)).startswith(b"HTTP/1.1 5")
+        await raw_answer(process, b"Content-Length: 100\r\n\r\n{", half_closed=True)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while process.server.gate.in_hand:
+                await asyncio.sleep(0.01)
+    assert [line for line in logs if line["event"] == "alarm"] == []
+
+
+async def test_a_body_that_is_slow_to_come_may_be_sent_again(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_listener, "MESSAGE_WAIT_SECONDS", 0.05)
+    answer = await raw_answer(process, b"Content-Length: 100\r\n\r\n{")
+    assert answer.startswith(b"HTTP/1.1 429 ")
+    assert b'"TOO_MANY_REQUESTS"' in answer
+    assert b'"sending"' in answer
+
+
+async def test_both_listeners_drain_at_once_and_finish_what_is_in_hand(database: Database, tmp_path: Path) -> None:
+    body = json.dumps(a_booking()).encode()
+    stop, running = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+    async def run() -> None:
+        async with running_process(database.application_url, tmp_path, drain_seconds=PATIENCE_SECONDS) as process:
+            running.set_result(process)
+            await stop.wait()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(run())
+        process: Process = await running
+        reader, writer = await asyncio.open_connection(process.json_address.host, process.json_address.port)
+        head = f"POST {INITIATE_PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body[:5])
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not process.server.gate.in_hand:
+                await asyncio.sleep(0.01)
+            stop.set()
+            while not process.server.gate.draining:
+                await asyncio.sleep(0.01)
+            async with ClientSession(f"http://{process.json_address}") as client:
+                status, answer = await ask(client, a_booking())
+            assert (status, answer["error"]["reason"]) == (503, "SERVICE_DRAINING")
+            writer.write(body[5:])
+            assert (await reader.readline()).startswith(b"HTTP/1.1 201 ")
+        writer.close()
 
 
 async def test_openapi_says_what_is_served(process: Process, client: ClientSession) -> None:

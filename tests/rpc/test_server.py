@@ -88,7 +88,7 @@ def test_every_method_has_a_rule_and_what_has_none_is_denied(monkeypatch: pytest
 async def test_a_taken_port_is_one_sentence(process: Process) -> None:
     taken = process.server.address
     with pytest.raises(AddressTaken, match=f"Port {taken.port}.*--listen"):
-        async with serving(process.core, taken, PLAINTEXT, setting="--listen", limits=Limits(), drain_seconds=1):
+        async with serving(process.core, taken, process.server.gate, setting="--listen", drain_seconds=1):
             pass
 
 
@@ -133,6 +133,19 @@ async def test_no_number_of_reads_keeps_a_callback_out(database: Database, tmp_p
         assert answer.reason == "TOO_MANY_REQUESTS"
         request = callback_pb.SubmitCallbacksRequest(callbacks=[callback_pb.Callback(body=b"{}")])
         assert len((await process.callbacks.SubmitCallbacks(request)).outcomes) == 1
+
+
+async def test_neither_reads_nor_callbacks_share_places_with_hints(database: Database, tmp_path: Path) -> None:
+    check = callback_pb.CheckCallbackKeysRequest()
+    async with running_process(database.application_url, tmp_path, limits=Limits(unary=0, callbacks=0)) as process:
+        await process.callbacks.CheckCallbackKeys(check)
+    async with running_process(database.application_url, tmp_path, limits=Limits(gateway=0)) as process:
+        for call in (
+            process.callbacks.CheckCallbackKeys(check),
+            process.callbacks.SubmitHint(callback_pb.SubmitHintRequest()),
+        ):
+            assert (await refused(call)).reason == "TOO_MANY_REQUESTS"
+        await process.payments.ListPayments(pb.ListPaymentsRequest())
 
 
 async def test_watchers_that_hang_up_leave_nothing_behind(process: Process) -> None:

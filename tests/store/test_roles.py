@@ -30,6 +30,7 @@ FORGETTING = (
     "SELECT forget_exchanges_of(gen_random_uuid())",
     "SELECT forget_risk_decisions(now(), 1)",
     "SELECT forget_phone(NULL, NULL)",
+    "SELECT forget_body(gen_random_uuid(), NULL)",
 )
 """How the service takes away what is old, or erased."""
 OF_THE_SERVER = (
@@ -94,6 +95,8 @@ def test_the_service_cannot_alter_what_it_keeps(database: Database) -> None:
     for table in KEPT:
         column = a_column(database, table)
         assert refused(url, f"UPDATE {table} SET {column} = {column}"), f"UPDATE {table}"
+    for column in ("body", "body_removed", "body_hash", "reference", "received_at", "stored_at"):
+        assert refused(url, f"UPDATE callback_inbox SET {column} = {column}"), column
     # Books that are read hold no money, processes that have ended no keys, and consumers that are gone no place.
     for table in {*tables_of(database)} - {"daraja_pull_spans", "key_holders", "consumer_cursors"}:
         assert refused(url, f"DELETE FROM {table}"), f"DELETE FROM {table}"

@@ -715,7 +715,9 @@ class Payment(_message.Message):
     otherwise.
     """
     version: _builtins.int
-    """Number of changes of this payment, from 1 without a gap."""
+    """Number of changes of this payment, from 1 without a gap. One thing changes without it: once a payer's number is
+    erased, masked_phone, phone_warning, account_reference, description and metadata may show less than before.
+    """
     caller: _builtins.str
     """The caller who asked for it, by its name on this service's list of callers.
     Booking ids and request ids are each caller's own: whoever sees the payments

@@ -53,8 +53,7 @@ async def forget_records(tools: Forgetting) -> None:
 
     async def bodies(conn: AsyncConnection) -> int:
         old = await erasure.old_bodies(conn, now - tools.bodies_for, ROWS_MAX)
-        await erasure.remove_bodies(conn, empty_bodies(tools.erasing.reads.sealer, old))
-        return len(old)
+        return await erasure.remove_bodies(conn, empty_bodies(tools.erasing.reads.sealer, old))
 
     async def late(conn: AsyncConnection) -> int:
         ids = await erasure.came_later(conn, now - LATE_FOR, BATCH)

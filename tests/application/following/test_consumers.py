@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -201,7 +202,7 @@ async def test_a_name_is_within_its_callers_identity_and_so_is_the_lag(database:
         await process.caught_up()
         for caller, behind in ((BOOKING, 3), (NOTIFICATION, 4)):
             async with channel_to(str(process.server.address), certificates, caller) as channel:
-                one = Process(process.writers, process.feed, process.core, process.server, channel)
+                one = dataclasses.replace(process, channel=channel)
                 stream = aiter(one.payments.WatchPayments(pb.WatchPaymentsRequest(position=EARLIEST)))
                 events = await so_many(stream, behind)
                 assert (await acknowledge(one, events[0].cursor)).lag_events == behind - 1

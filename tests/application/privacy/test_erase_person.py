@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 
 import grpc
 import psycopg
+import pytest
 from mpesa_payments.v1 import operations_service_pb2 as pb
 from mpesa_payments.v1 import payment_service_pb2 as payment_pb
 
 from payment_service.application.inspecting.check import check_invariants
 from payment_service.application.inspecting.invariants import Instruments
+from payment_service.application.settling.accept_callbacks import body_row_id
 from payment_service.domain.payment import Payment
 from payment_service.domain.risk import Limit, Mode, Rule, RulePolicy
+from payment_service.security.sealing import CALLBACK_BODY
 from payment_service.store.engines import connect_reader
 from payment_service.store.sealed_values import SEALED
 from tests.databases import Database
+from tests.patience import PATIENCE_SECONDS
 from tests.rows import count, rows_of
 from tests.rpc.answers import refused
 from tests.rpc.processes import Process, running_process
@@ -52,6 +57,23 @@ async def in_clear(writers: Writers, database: Database) -> str:
         for row_id, sealed in await rows_of(database, found):
             texts.append(writers.sealer.open(place.name, row_id, sealed).decode("utf-8", "replace"))
     return "\n".join(texts)
+
+
+WAITING = """
+INSERT INTO callback_inbox (callback_id, kind, reference, body, body_hash, source_address, received_at, stored_at,
+    status, next_try_at)
+VALUES (gen_random_uuid(), %(kind)s, %(reference)s, %(body)s, %(hash)s, '', now(), now(), %(status)s,
+    CASE WHEN %(status)s = 'PENDING' THEN now() END)"""
+"""A callback that could not be applied when it came."""
+
+
+async def keep_waiting(writers: Writers, database: Database, kind: str, reference: str, status: str) -> None:
+    """Keep a callback that names the payer, as one that was not applied."""
+    body_hash = f"{kind} {status}".encode()
+    body = writers.sealer.seal(CALLBACK_BODY, body_row_id(reference, body_hash), f"late, of {PHONE}".encode())
+    values = {"kind": kind, "reference": reference, "body": body, "hash": body_hash, "status": status}
+    async with await psycopg.AsyncConnection.connect(database.owner_url) as owner:
+        await owner.execute(WAITING, values)
 
 
 async def violations(writers: Writers, database: Database) -> dict[str, object]:
@@ -117,6 +139,56 @@ async def test_nothing_is_erased_while_a_payment_or_a_case_is_open(
     await stories.callback(live.reference, receipt="RCPT000009", amount=499)
     refusal = await refused(process.operations.ErasePerson(erasing()))
     assert str(live.payment_id) in refusal.message, "a case is open about it"
+
+
+@pytest.mark.parametrize("status", ["PENDING", "UNMATCHED", "DEAD"])
+@pytest.mark.parametrize("kind", ["stk", "reversal"])
+async def test_nothing_is_erased_while_a_callback_waits_that_may_tell_of_money(
+    process: Process, database: Database, tmp_path: Path, kind: str, status: str
+) -> None:
+    """Also where it came for a refund, which has a reference of its own."""
+    refunded = (await every_kind(Stories(process.writers, tmp_path)))["refunded"]
+    async with await psycopg.AsyncConnection.connect(database.owner_url) as owner:
+        elsewhere = "UPDATE payment_transactions SET phone_index_a = '\\x00' WHERE payment_id <> %s"
+        await owner.execute(elsewhere, (refunded.payment_id,))
+        # Its days of being looked at are over.
+        await owner.execute("UPDATE payment_transactions SET due_at = NULL, query_at = NULL, back_at = NULL")
+        await owner.execute("UPDATE cases SET settled_at = now() WHERE payment_id = %s", (refunded.payment_id,))
+    assert list((await process.operations.ErasePerson(erasing(validate_only=True))).bars) == []
+    of_refund = "SELECT reference FROM refunds WHERE payment_id = %s ORDER BY requested_at LIMIT 1"
+    ((refund,),) = await rows_of(database, of_refund, (refunded.payment_id,))
+    reference = refund if kind == "reversal" else refunded.reference
+    await keep_waiting(process.writers, database, kind, reference, status)
+
+    refusal = await refused(process.operations.ErasePerson(erasing()))
+    assert (refusal.reason, str(refunded.payment_id) in refusal.message) == ("ERASURE_BARRED", True)
+    assert f"late, of {PHONE}" in await in_clear(process.writers, database), "what it says can still be applied"
+    settled_by_now = "UPDATE callback_inbox SET status = 'APPLIED', next_try_at = NULL WHERE reference = %s"
+    async with await psycopg.AsyncConnection.connect(database.owner_url) as owner:
+        await owner.execute(settled_by_now, (reference,))
+    assert (await process.operations.ErasePerson(erasing())).payments == 1
+    assert f"late, of {PHONE}" not in await in_clear(process.writers, database)
+
+
+async def test_a_payment_that_is_asked_for_during_an_erasure_bars_it(
+    process: Process, database: Database, tmp_path: Path
+) -> None:
+    await settled(process, Stories(process.writers, tmp_path), "RCPT000001")
+    before = await in_clear(process.writers, database)
+    async with await psycopg.AsyncConnection.connect(database.owner_url) as blocker:
+        # The erasure has found its payments, and is held up by what it counts next.
+        await blocker.execute("LOCK TABLE daraja_exchanges IN ACCESS EXCLUSIVE MODE")
+        erasure = asyncio.ensure_future(refused(process.operations.ErasePerson(erasing())))
+        held_up = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'daraja_exchanges'::regclass"
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not await rows_of(database, held_up):
+                await asyncio.sleep(0.02)
+        live = await process.create(phone_number=PHONE)
+        await blocker.rollback()
+    refusal = await erasure
+    assert (refusal.reason, str(live.payment_id) in refusal.message) == ("ERASURE_BARRED", True)
+    after = await in_clear(process.writers, database)
+    assert set(before.splitlines()) <= set(after.splitlines()), "nothing of it has happened"
 
 
 async def test_every_kind_of_payment_is_erased_once_it_has_ended(

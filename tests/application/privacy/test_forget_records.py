@@ -12,14 +12,17 @@ import psycopg
 import pytest
 from mpesa_payments.v1 import operations_service_pb2 as pb
 
+from payment_service.application.privacy.erase_person import empty_bodies
 from payment_service.application.privacy.forget_records import Forgetting, forget_records
 from payment_service.application.settling.accept_callbacks import BodyRemoved
 from payment_service.application.settling.apply_kept_callbacks import InboxTools, replay_callback
 from payment_service.domain.payment import Payment
 from payment_service.security.sealing import EXCHANGE_ANSWER, EXCHANGE_REQUEST
+from payment_service.store import erasure
 from payment_service.store.engines import read_engine
 from payment_service.store.evidence import ExchangeRow, insert_exchange
 from payment_service.store.time_ordered_ids import first_id_at
+from runtime.callback_tokens import new_reference
 from tests.application.privacy.test_erase_person import erasing, in_clear, settled, violations
 from tests.databases import Database
 from tests.rows import count, rows_of
@@ -27,6 +30,8 @@ from tests.rpc.processes import Process
 from tests.stories import PHONE, Stories
 
 DAY = timedelta(days=1)
+NOBODY_LISTED, OTHERS_INDEX = b"\x01" * 16, b"\x02" * 16
+"""A phone that is blocked and has no payments, and one that stands nowhere."""
 
 
 @pytest.fixture
@@ -101,6 +106,33 @@ async def test_old_bodies_go_and_their_callbacks_are_known_again(
     assert await violations(process.writers, database) == {}
 
 
+async def test_old_bodies_that_found_no_payment_go_once_they_can_tell_of_no_money(
+    process: Process, tools: Forgetting, stories: Stories, database: Database
+) -> None:
+    unread, unmatched = sorted(new_reference() for _ in range(2))
+    await stories.body(unread, b"not JSON")
+    await stories.callback(unmatched, receipt="RCPT000001")
+    await as_owner(database, "UPDATE callback_inbox SET status = 'UNREAD' WHERE reference = %s", unread)
+    await as_owner(database, "UPDATE callback_inbox SET stored_at = stored_at - interval '91 days'")
+    await as_owner(database, "UPDATE cases SET settled_at = now() WHERE reference = %s", unread)
+    await forget_records(tools)
+    kept = await rows_of(database, "SELECT reference, status, body_removed FROM callback_inbox ORDER BY reference")
+    assert kept == [(unread, "UNREAD", True), (unmatched, "UNMATCHED", False)]
+
+
+async def test_a_body_is_kept_that_is_found_to_be_needed_after_it_was_chosen(
+    process: Process, tools: Forgetting, stories: Stories, database: Database
+) -> None:
+    ended = await settled(process, stories, "RCPT000001")
+    await as_owner(database, "UPDATE callback_inbox SET stored_at = stored_at - interval '91 days'")
+    async with tools.engine.begin() as conn:
+        chosen = await erasure.old_bodies(conn, process.writers.clock.now - 90 * DAY, 10)
+        assert [one.reference for one in chosen] == [ended.reference]
+        await as_owner(database, "UPDATE callback_inbox SET status = 'PENDING', next_try_at = now()")
+        assert await erasure.remove_bodies(conn, empty_bodies(process.writers.sealer, chosen)) == 0
+    assert PHONE in await in_clear(process.writers, database)
+
+
 async def test_old_decisions_of_rules_go(tools: Forgetting, database: Database) -> None:
     for days in (91, 89):
         await as_owner(
@@ -149,9 +181,17 @@ async def test_the_service_can_take_away_nothing_that_is_young_or_needed(
     """Even with its own password: what it may do is what the functions do."""
     ended, live = await settled(process, stories, "RCPT000001"), await stories.prompted()
     before = await count(database, "daraja_exchanges")
+    for phone, verdict in ((process.writers.sealer.index("phone", PHONE), "ALLOW"), (NOBODY_LISTED, "BLOCK")):
+        listing = "INSERT INTO risk_list (phone_index, verdict, operator, reason) VALUES (%s, %s, 'amina', 'x')"
+        await as_owner(database, listing, phone, verdict)
+    held = await in_clear(process.writers, database)
     async with await psycopg.AsyncConnection.connect(database.application_url) as service:
         last = UUID(int=2**128 - 1)
         await service.execute("SELECT forget_exchanges(%s, 1000)", (last,))
         for payment in (ended, live):
             await service.execute("SELECT forget_exchanges_of(%s)", (payment.payment_id,))
+        await service.execute("SELECT forget_body(callback_id, '') FROM callback_inbox")
+        for phone in (process.writers.sealer.index("phone", PHONE), NOBODY_LISTED):
+            await service.execute("SELECT forget_phone(%s, %s)", (phone, OTHERS_INDEX))
     assert await count(database, "daraja_exchanges") == before
+    assert await in_clear(process.writers, database) == held

@@ -10,10 +10,12 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
 from payment_service.application.inspecting.check import check_invariants
 from payment_service.application.inspecting.invariants import Instruments
 from payment_service.application.recording.record_facts import PENDING_RETRY_AFTER, Recorded
+from payment_service.application.settling.accept_callbacks import body_row_id
 from payment_service.application.settling.apply_kept_callbacks import (
     JITTER,
     RETRY_WAIT_MAX,
@@ -27,7 +29,7 @@ from payment_service.application.settling.apply_kept_callbacks import (
 from payment_service.domain.facts import DeadlinePassed, ResultReported, Source, Verdict, WatchEnded
 from payment_service.domain.payment import LatePaymentPolicy, Payment
 from payment_service.domain.reasons import Reason
-from payment_service.security.sealing import SealBroken
+from payment_service.security.sealing import CALLBACK_BODY, SealBroken
 from payment_service.store.engines import connect_reader, read_engine
 from tests.databases import Database
 from tests.rows import rows_of
@@ -153,6 +155,26 @@ async def test_tries_are_further_and_further_apart_and_at_last_given_up(
     ]
     mended(database, payment)
     await nothing_is_violated(writers, database)
+
+
+async def test_a_callback_whose_body_was_removed_is_given_up_with_its_case(
+    tools: InboxTools, stories: Stories, writers: Writers, database: Database
+) -> None:
+    structlog.reset_defaults()
+    payment = await stories.prompted()
+    torn(database, payment)
+    await stories.callback(payment.reference, receipt="RCPT000001")
+    mended(database, payment)
+    ((callback_id, body_hash),) = await rows_of(database, "SELECT callback_id, body_hash FROM callback_inbox")
+    empty = writers.sealer.seal(CALLBACK_BODY, body_row_id(payment.reference, body_hash), b"")
+    removed = "UPDATE callback_inbox SET body = %s, body_removed = true, tries = %s WHERE callback_id = %s"
+    by_hand(database, removed, empty, TRIES_MAX - 1, callback_id)
+    writers.clock.move(PENDING_RETRY_AFTER.total_seconds())
+    with capture_logs() as logs:
+        await apply_pending_callbacks(tools)
+    assert await inbox(database) == [("DEAD", TRIES_MAX)]
+    assert await cases(database) == [("CALLBACK_GIVEN_UP", False, False)]
+    assert [line["alarm"] for line in logs if line["event"] == "alarm"] == ["callback_given_up"]
 
 
 async def test_a_dead_callback_counts_once_it_comes_again_or_is_replayed(
