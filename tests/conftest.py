@@ -17,10 +17,12 @@ from typing import TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
+from playwright.async_api import Browser
 
 from development.postgres import EmbeddedServer, create_database, drop_database, embedded_postgres
 from development.slowness import slowness
 from payment_service.store.migrations import ensure_application_role, migrate
+from tests.browsing import running_browser
 from tests.databases import APPLICATION_ROLE, NEWEST_POSTGRES, TEMPLATE, Database, PostgresServers
 from tests.rpc.processes import Process, running_process
 from tests.writers import Writers, running_writers
@@ -60,6 +62,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         marker = item.get_closest_marker("timeout")
         seconds = marker.args[0] if marker is not None else usual
         item.add_marker(pytest.mark.timeout(seconds * slowness()), append=False)
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with running_browser() as started:
+        yield started
 
 
 @pytest.fixture

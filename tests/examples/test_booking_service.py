@@ -21,17 +21,11 @@ from examples.booking_service.page import application
 from examples.booking_service.tables import requests
 from payment_client import PaymentsClient
 from tests.databases import Database
-from tests.examples.shops import TRIP, Shop, open_shop, tell, until
+from tests.examples.shops import TRIP, Shop, tell, until
 from tests.rows import rows_of
 from tests.rpc.processes import Process, paid, refused, sent
 
 PHONE = "0712345678"
-
-
-@pytest.fixture
-async def shop(database: Database) -> AsyncIterator[Shop]:
-    async with open_shop(database, number_of_seats=3) as opened:
-        yield opened
 
 
 @pytest.fixture
