@@ -35,6 +35,7 @@ def dev(
     gateway_port: int = 8080,
     simulator_port: int = 8070,
     metrics_port: int = 9464,
+    booking_port: int | None = 8090,
     database_url: str | None = None,
     database_url_file: Path | None = None,
     daraja_url: str | None = None,
@@ -50,6 +51,7 @@ def dev(
         gateway_port=gateway_port,
         simulator_port=simulator_port,
         metrics_port=metrics_port,
+        booking_port=booking_port,
         database_url=owner_url,
         daraja_url=daraja_url,
         plaintext=plaintext,
@@ -122,6 +124,8 @@ def _for_programs(system: System) -> dict[str, object]:
         "daraja_url": system.daraja_url,
         "metrics_url": system.metrics_url,
         "simulator_url": system.daraja_url if system.simulated else None,
+        "booking_url": system.examples.booking_url,
+        "messages": None if system.examples.messages is None else str(system.examples.messages),
         "logs": str(system.logs),
         "processes": {part.name: part.ready["pid"] for part in system.parts},
         **{name: str(path) for name, path in system.files.items()},
@@ -154,6 +158,7 @@ def _where_everything_is(plan: Plan, system: System) -> str:
         f"  logs       {_short(system.logs)}",
         f"  processes  {processes}",
         "",
+        *_pages(system),
         "Ask for a payment (again and again it is the same one, since the request id stays):",
         f"  {curl} -d {shlex.quote(request)} {service}/InitiatePayment",
         "Watch every payment:",
@@ -174,6 +179,18 @@ def _where_everything_is(plan: Plan, system: System) -> str:
         lines.append("The database is your own.")
     lines += ["", "Stop with Ctrl-C."]
     return "\n".join(lines)
+
+
+def _pages(system: System) -> list[str]:
+    """What there is to be looked at in a browser."""
+    lines = []
+    if system.examples.booking_url is not None:
+        lines += ["Book a seat, in a browser:", f"  {system.examples.booking_url}"]
+    if system.examples.messages is not None:
+        lines += ["What passengers are told, as SMS lines and e-mails:", f"  {_short(system.examples.messages)}"]
+    if system.examples.notice is not None:
+        lines.append(system.examples.notice)
+    return lines
 
 
 def _buf_curl(system: System, words: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The whole system on one machine: PostgreSQL, the simulator, the service and the gateway, in the right order.
+"""The whole system on one machine: PostgreSQL, simulator, service, gateway and examples, in the right order.
 
 Decides which parts there are, with which settings, and in which order they start and stop. Every part is a process of
 its own, started by its command line (`parts`). Keys, passwords and addresses are files below the data folder, which
@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import secrets
-import socket
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ import grpc.aio
 import psycopg
 
 from development.certificates import BOOKING, Certificates, make_certificates
+from development.examples import EXAMPLES, ExampleServices, start_examples
 from development.parts import (
     House,
     Part,
@@ -34,7 +34,9 @@ from development.parts import (
     take_lock,
     write_secret,
 )
+from development.ports import check_ports
 from development.postgres import (
+    HOST,
     EmbeddedPostgresError,
     EmbeddedServer,
     create_database,
@@ -43,10 +45,9 @@ from development.postgres import (
     hold_ownership,
 )
 from runtime.development_values import SECRET_PREFIX
-from runtime.serving import Address, AddressTaken, StartRefused, parse_address
+from runtime.serving import StartRefused, parse_address
 from runtime.tls import open_channel
 
-HOST = "127.0.0.1"
 DATABASE = "payments"
 SAFARICOM = ".safaricom.co.ke"
 
@@ -79,8 +80,8 @@ PORT_ATTEMPTS = 5
 POSTGRES_LOOK_SECONDS = 1.0
 
 SIMULATOR, SERVICE, GATEWAY = "simulator", "payment-service", "callback-gateway"
-# No new callback is taken; then sends under way get their answers; then nobody needs the simulator any more.
-STOP_ORDER = (GATEWAY, SERVICE, SIMULATOR)
+# The callers go first. Then no new callback is taken, and sends under way get their answers; the simulator goes last.
+STOP_ORDER = (*EXAMPLES, GATEWAY, SERVICE, SIMULATOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,8 @@ class Plan:
     simulator_port: int = 0
     # Of the service's page for Prometheus; None serves none.
     metrics_port: int | None = None
+    # Of the example booking service's page; None starts no example.
+    booking_port: int | None = None
     # Of the database's owner; None runs the embedded PostgreSQL.
     database_url: str | None = None
     # None runs the simulator.
@@ -114,6 +117,7 @@ class System:
     daraja_url: str
     metrics_url: str | None
     simulated: bool
+    examples: ExampleServices
     files: Mapping[str, Path]
     certificates: Certificates | None
     """None in plaintext."""
@@ -161,12 +165,18 @@ async def running_system(plan: Plan) -> AsyncIterator[System]:
             metrics = None if plan.metrics_port is None else f"{HOST}:{plan.metrics_port or find_free_port()}"
             await _start_service_and_gateway(house, plan, files, certificates, daraja_url, metrics, parts)
             addresses = {part.name: str(part.ready["address"]) for part in parts}
+            examples = ExampleServices()
+            if plan.booking_port is not None:
+                examples = await start_examples(
+                    house, server, addresses[SERVICE], certificates, plan.booking_port, parts
+                )
             yield System(
                 grpc_address=addresses[SERVICE],
                 gateway_url=f"http://{addresses[GATEWAY]}",
                 daraja_url=daraja_url,
                 metrics_url=f"http://{metrics}/metrics" if metrics is not None else None,
                 simulated=plan.daraja_url is None,
+                examples=examples,
                 files=files,
                 certificates=certificates,
                 logs=data_dir / "logs",
@@ -360,21 +370,15 @@ def _check_callback_address(house: House, plan: Plan) -> None:
 
 
 def _check_ports(plan: Plan) -> None:
-    """Before anything is started, in terms of our own flags; a port lost later is the part's own to report."""
-    wanted = [(plan.grpc_port, "--grpc-port"), (plan.gateway_port, "--gateway-port")]
-    if plan.daraja_url is None:
-        wanted.append((plan.simulator_port, "--simulator-port"))
-    if plan.metrics_port is not None:
-        wanted.append((plan.metrics_port, "--metrics-port"))
-    for port, flag in wanted:
-        with socket.socket() as probe:
-            # As servers do: connections of an earlier run that linger do not make a port taken.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-                probe.listen(1)
-            except OSError:
-                raise AddressTaken(Address(HOST, port), flag) from None
+    check_ports(
+        {
+            "--grpc-port": plan.grpc_port,
+            "--gateway-port": plan.gateway_port,
+            "--simulator-port": plan.simulator_port if plan.daraja_url is None else None,
+            "--metrics-port": plan.metrics_port,
+            "--booking-port": plan.booking_port,
+        }
+    )
 
 
 def _lives(process_id: int) -> bool:

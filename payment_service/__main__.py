@@ -190,6 +190,8 @@ def dev(
     gateway_port: Annotated[int, typer.Option(help="Port of the callback gateway.")] = 8080,
     simulator_port: Annotated[int, typer.Option(help="Port of the Daraja simulator.")] = 8070,
     metrics_port: Annotated[int, typer.Option(help="Port of the page for Prometheus.")] = 9464,
+    booking_port: Annotated[int, typer.Option(help="Port of the example booking service's page.")] = 8090,
+    no_examples: Annotated[bool, typer.Option("--no-examples", help="Without the example services.")] = False,
     database_url: Annotated[
         str | None,
         typer.Option(help="A PostgreSQL of your own, as its owner; without a password."),
@@ -203,7 +205,7 @@ def dev(
     ] = False,
     ready_file: Annotated[Path | None, typer.Option(help="Written as JSON once everything serves.")] = None,
 ) -> None:
-    """Run every part on this machine: PostgreSQL, the simulator, the gateway and the service."""
+    """Run every part on this machine: PostgreSQL, the simulator, the gateway, the service and the example services."""
     from development.dev import dev as run_development
 
     run_development(
@@ -212,6 +214,7 @@ def dev(
         gateway_port,
         simulator_port,
         metrics_port,
+        None if no_examples else booking_port,
         database_url,
         database_url_file,
         daraja_url,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
+import os
 import signal
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -39,10 +41,17 @@ def main() -> None:
     engine = create_async_engine("postgresql+psycopg://" + database_url.split("://", 1)[1], pool_pre_ping=True)
     tls = TlsFiles(*arguments.tls) if arguments.tls else None
     hold_for = timedelta(seconds=arguments.hold_seconds)
-    asyncio.run(_serve(engine, arguments.payments, tls, arguments.listen, hold_for))
+    asyncio.run(_serve(engine, arguments.payments, tls, arguments.listen, hold_for, arguments.ready_file))
 
 
-async def _serve(engine: AsyncEngine, payments: str, tls: TlsFiles | None, listen: str, hold_for: timedelta) -> None:
+async def _serve(
+    engine: AsyncEngine,
+    payments: str,
+    tls: TlsFiles | None,
+    listen: str,
+    hold_for: timedelta,
+    ready_file: Path | None,
+) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -53,7 +62,10 @@ async def _serve(engine: AsyncEngine, payments: str, tls: TlsFiles | None, liste
         await runner.setup()
         host, _, port = listen.rpartition(":")
         await web.TCPSite(runner, host, int(port)).start()
-        log.info("the page is at http://%s", listen)
+        address = f"{host}:{runner.addresses[0][1]}"
+        log.info("the page is at http://%s", address)
+        if ready_file is not None:
+            _write_whole(ready_file, {"pid": os.getpid(), "address": address})
         # The four parts share nothing but the tables: each may end at any line, and goes on from there.
         work: list[asyncio.Task[None]] = [
             asyncio.create_task(client.consume(cursors, take_event, resynchronise=RESYNCHRONISE)),
@@ -68,6 +80,13 @@ async def _serve(engine: AsyncEngine, payments: str, tls: TlsFiles | None, liste
     await engine.dispose()
     for task in ended:
         await task
+
+
+def _write_whole(path: Path, content: dict[str, object]) -> None:
+    """So that no reader sees half of it."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(content), encoding="utf-8")
+    draft.replace(path)
 
 
 async def _until(stop: asyncio.Event) -> None:
@@ -104,6 +123,7 @@ def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--database-url-file", type=Path, required=True, help="a file with postgresql://…")
     parser.add_argument("--listen", default="127.0.0.1:8090", metavar="HOST:PORT", help="where the page is")
     parser.add_argument("--hold-seconds", type=float, default=600.0, help="for how long a seat is held")
+    parser.add_argument("--ready-file", type=Path, metavar="FILE", help="written as JSON once the page is served")
     return parser.parse_args(words)
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
+import os
 import signal
 import threading
 from pathlib import Path
@@ -47,9 +49,18 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: client.close())
     log.info("messages are in %s, mails go to %s:%s", folder, host, port)
+    if arguments.ready_file is not None:
+        _write_whole(arguments.ready_file, {"pid": os.getpid(), "address": f"{host}:{port}"})
     client.consume(cursors, take_event)
     closed.set()
     sender.join()
+
+
+def _write_whole(path: Path, content: dict[str, object]) -> None:
+    """So that no reader sees half of it."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(content), encoding="utf-8")
+    draft.replace(path)
 
 
 def _start_sink(folder: Path) -> tuple[str, int]:
@@ -76,6 +87,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--folder", type=Path, required=True, help="its database, the SMS lines, the mails of its sink")
     parser.add_argument("--smtp", metavar="HOST:PORT", help="a mail server; without it, one of its own for development")
+    parser.add_argument("--ready-file", type=Path, metavar="FILE", help="written as JSON once it runs")
     return parser.parse_args()
 
 

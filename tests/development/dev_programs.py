@@ -59,7 +59,7 @@ class Dev:
 
 @contextlib.asynccontextmanager
 async def running_dev(
-    folder: Path, *words: str, settings: Mapping[str, str] | None = None, name: str = "dev"
+    folder: Path, *words: str, settings: Mapping[str, str] | None = None, name: str = "dev", examples: bool = False
 ) -> AsyncIterator[Dev]:
     """`dev` on free ports, with its data below `folder`; killed if the test has not ended it."""
     output_file, ready_file, data_dir = folder / f"{name}.txt", folder / f"{name}.json", folder / "data"
@@ -68,7 +68,7 @@ async def running_dev(
     with output_file.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "payment_service", "dev", f"--data-dir={data_dir}", *FREE_PORTS),
-            *(f"--ready-file={ready_file}", *words),
+            *("--booking-port=0" if examples else "--no-examples", f"--ready-file={ready_file}", *words),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,

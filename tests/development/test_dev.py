@@ -131,8 +131,8 @@ async def test_a_taken_port_is_one_sentence_with_the_port_and_the_flag(tmp_path:
         taken.bind(("127.0.0.1", 0))
         taken.listen(1)
         port = taken.getsockname()[1]
-        for flag in ("--grpc-port", "--gateway-port", "--simulator-port", "--metrics-port"):
-            async with running_dev(tmp_path, f"{flag}={port}") as dev:
+        for flag in ("--grpc-port", "--gateway-port", "--simulator-port", "--metrics-port", "--booking-port"):
+            async with running_dev(tmp_path, f"{flag}={port}", examples=True) as dev:
                 assert await dev.end() == 1
                 last = dev.output.splitlines()[-1]
                 assert f"Port {port} on 127.0.0.1 is taken" in last
