@@ -56,10 +56,7 @@ async def live_through(world: World, push: Push, plan: Plan) -> None:
     """Wait as long as the passenger takes, settle, and send the callback as scripted."""
     behaviour = plan.behaviour
     chosen, draws = world.chosen("callback", push, behaviour.quirks)
-    ending = _ending(world, push, plan)
-    delay = _delay_seconds(world, ending, behaviour, draws)
-    if delay > 0:
-        await asyncio.sleep(delay)
+    ending = await _lived(world, push, plan, draws)
     settle(world, push, _result(ending, behaviour, chosen, draws))
     body = callback_body(world, push, behaviour, chosen)
     match behaviour.callback:
@@ -129,8 +126,23 @@ async def _send_twice(world: World, push: Push, body: tuple[str, bytes], gap_sec
     await send(world, push, body)
 
 
-def _ending(world: World, push: Push, plan: Plan) -> Ending:
-    """The script's ending, or what the set-up makes inevitable, or the phone's own."""
+async def _lived(world: World, push: Push, plan: Plan, draws: Draws) -> Ending:
+    """How the prompt ended, when it has: by the script, or by the person who has the phone in hand."""
+    inevitable = _inevitable(world, push, plan)
+    ending = inevitable or plan.phone.ending
+    delay = _delay_seconds(world, ending, plan.behaviour, draws)
+    # An answer that waits for the callback cannot wait for a person too.
+    scripted = plan.behaviour is not plan.phone.behaviour or plan.behaviour.callback is Delivery.BEFORE_ANSWER
+    if inevitable is None and not scripted:
+        name = await world.hands.ending_of(push, delay, world.settings.prompt_seconds)
+        return ending if name is None else BY_NAME[name]
+    if delay > 0:
+        await asyncio.sleep(delay)
+    return ending
+
+
+def _inevitable(world: World, push: Push, plan: Plan) -> Ending | None:
+    """What the script says, or what the set-up leads to; None leaves it to the phone."""
     if plan.behaviour.ending is not None:
         return BY_NAME[plan.behaviour.ending]
     till = next((s.till for s in world.settings.shortcodes if s.number == push.shortcode), None)
@@ -139,7 +151,7 @@ def _ending(world: World, push: Push, plan: Plan) -> Ending:
     if len(push.account_reference) + _PROMPT_FRAME_CHARACTERS > _PROMPT_CHARACTERS_MAX:
         return BY_NAME["prompt_failed"]
     # A script that says nothing about the ending leaves it to the number, with all of its usual delay.
-    return plan.phone.ending
+    return None
 
 
 def _delay_seconds(world: World, ending: Ending, behaviour: Behaviour, draws: Draws) -> float:

@@ -19,7 +19,8 @@
                                          callback; money moves if the result pays and none has moved yet
   POST   /control/callbacks/release      sends all callbacks that are held or reordered
   POST   /control/settings               {"latency_seconds", "callback_delay_seconds", "quirks",
-                                         "queries_per_minute", "pull_page_rows"}; null means as recorded
+                                         "queries_per_minute", "pull_page_rows", "prompt_seconds"}; null means as
+                                         recorded
   POST   /control/outage                 {"seconds": …}: closes the listening socket and every connection
   POST   /control/reset                  empties ledger, scripts, faults, tokens and prompts; counts of quirks and
                                          registrations for pulls stay
@@ -45,6 +46,7 @@ from daraja_simulator.behaviour import Answer, parse_behaviour
 from daraja_simulator.callbacks import callback_body, result_of, send, settle
 from daraja_simulator.enquiries import Enquiries
 from daraja_simulator.errors import ERRORS
+from daraja_simulator.hands import Hands
 from daraja_simulator.initiator import Initiator
 from daraja_simulator.ledger import CallbackAttempt, Ledger, Push, row, totals
 from daraja_simulator.oauth import expire_tokens
@@ -207,6 +209,7 @@ async def change_settings(world: World, request: web.Request) -> dict[str, Any]:
         "quirks": (bool,),
         "queries_per_minute": (int,),
         "pull_page_rows": (int,),
+        "prompt_seconds": (int, float),
     }
     for name, value in body.items():
         if name not in kinds:
@@ -232,7 +235,7 @@ async def reset(world: World, _: web.Request) -> dict[str, Any]:
     world.ledger, world.tokens = Ledger(last_receipt=world.ledger.last_receipt), Tokens()
     world.held, world.reordered, world.held_results = [], [], []
     world.returns, world.order_scripts = Returns(world.settings.opening_balance_kes), OrderScripts()
-    world.enquiries, world.initiator = Enquiries(), Initiator()
+    world.enquiries, world.initiator, world.hands = Enquiries(), Initiator(), Hands()
     for collection in (world.faults, world.scripts, world.plans, world.open_prompts):
         collection.clear()
     world.connections_closed_unread = 0

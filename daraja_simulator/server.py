@@ -1,4 +1,4 @@
-"""Serves one simulator: Daraja's paths, the control API, and what starting and stopping takes.
+"""Serves one simulator: Daraja's paths, the control API, the pages of the phones, and what starting and stopping takes.
 
 Decides which path leads where, and how the process begins and ends. It writes no access log: the paths of callbacks,
 the phone numbers and the tokens that pass through here are nobody's reading.
@@ -21,13 +21,14 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from daraja_simulator import control, enquiry_control, order_control
+from daraja_simulator import control, enquiry_control, order_control, phone_page
 from daraja_simulator.account_balance import answer_balance
 from daraja_simulator.b2c import answer_b2c
 from daraja_simulator.control import bind
 from daraja_simulator.errors import ERRORS
 from daraja_simulator.initiator import certificate
 from daraja_simulator.oauth import issue_token
+from daraja_simulator.phone_page import bind_page
 from daraja_simulator.pull import answer_pull, register_pull
 from daraja_simulator.push import answer_push
 from daraja_simulator.query import answer_query
@@ -79,6 +80,8 @@ def application(world: World) -> web.Application:
     daraja("/oauth/v1/generate", issue_token)
     for method, path, controlled in (*control.ROUTES, *enquiry_control.ROUTES, *order_control.ROUTES):
         app.router.add_route(method, path, bind(world, controlled))
+    for method, path, page in phone_page.ROUTES:
+        app.router.add_route(method, path, bind_page(world, page))
     daraja("/{unknown:.*}", _unknown_path)
     return app
 

@@ -63,6 +63,8 @@ class Settings:
     opening_balance_kes: int = 1_000_000
     # The sandbox allows five queries a minute for an app; 0 takes the limit away.
     queries_per_minute: int = 5
+    # How long a prompt waits for a person who has the phone in hand; recorded prompts live about a minute.
+    prompt_seconds: float = 60.0
     # Rows in one answer to a pull; the documentation counts in hundreds.
     pull_page_rows: int = 100
     # How far a Timestamp may be from Nairobi's clock: catches UTC (three hours) and leaves room for a bad clock.

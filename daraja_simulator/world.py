@@ -23,6 +23,7 @@ from daraja_simulator.behaviour import Answer, Behaviour
 from daraja_simulator.courier import Courier
 from daraja_simulator.draws import Draws, recorded_latency_seconds
 from daraja_simulator.enquiries import Enquiries
+from daraja_simulator.hands import Hands
 from daraja_simulator.initiator import Initiator
 from daraja_simulator.ledger import CallbackAttempt, Ledger, Push
 from daraja_simulator.nairobi import timestamp
@@ -82,6 +83,7 @@ class World:
     scripts: defaultdict[str, deque[Behaviour]] = field(default_factory=lambda: defaultdict(deque))
     plans: dict[int, Plan] = field(default_factory=dict)
     open_prompts: dict[str, Push] = field(default_factory=dict)
+    hands: Hands = field(default_factory=Hands)
     # Callbacks that wait for another one to go first, or for a word from outside.
     reordered: list[Push] = field(default_factory=list)
     held: list[Push] = field(default_factory=list)

@@ -124,6 +124,7 @@ def _for_programs(system: System) -> dict[str, object]:
         "daraja_url": system.daraja_url,
         "metrics_url": system.metrics_url,
         "simulator_url": system.daraja_url if system.simulated else None,
+        "phones_url": f"{system.daraja_url}/phones" if system.simulated else None,
         "booking_url": system.examples.booking_url,
         "messages": None if system.examples.messages is None else str(system.examples.messages),
         "logs": str(system.logs),
@@ -186,6 +187,8 @@ def _pages(system: System) -> list[str]:
     lines = []
     if system.examples.booking_url is not None:
         lines += ["Book a seat, in a browser:", f"  {system.examples.booking_url}"]
+    if system.simulated:
+        lines += ["Answer its prompt on the phone, in another window:", f"  {system.daraja_url}/phones/0711234567"]
     if system.examples.messages is not None:
         lines += ["What passengers are told, as SMS lines and e-mails:", f"  {_short(system.examples.messages)}"]
     if system.examples.notice is not None:

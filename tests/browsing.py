@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
+
+from tests.patience import PATIENCE_SECONDS
 
 CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 # The machine has no display and no graphics, tests run as root, and nothing outside this machine is to be asked.
@@ -27,10 +31,23 @@ async def running_browser() -> AsyncIterator[Browser]:
     """A browser; each of its contexts is a person with cookies of their own."""
     if CHROMIUM is None:
         pytest.skip("there is no Chromium: `scripts/install_browser.sh` installs one")
+    expect.set_options(timeout=PATIENCE_SECONDS * 1_000)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
         yield browser
         await browser.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Pictures for the documentation, of which a test takes none unless somebody asks for them."""
+
+    folder: Path | None
+
+    async def keep(self, page: Page, name: str) -> None:
+        """What the window shows now, as NAME.png."""
+        if self.folder is not None:
+            await page.screenshot(path=self.folder / f"{name}.png")
 
 
 async def accessibility_faults(page: Page) -> list[str]:

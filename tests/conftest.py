@@ -22,7 +22,7 @@ from playwright.async_api import Browser
 from development.postgres import EmbeddedServer, create_database, drop_database, embedded_postgres
 from development.slowness import slowness
 from payment_service.store.migrations import ensure_application_role, migrate
-from tests.browsing import running_browser
+from tests.browsing import Picture, running_browser
 from tests.databases import APPLICATION_ROLE, NEWEST_POSTGRES, TEMPLATE, Database, PostgresServers
 from tests.rpc.processes import Process, running_process
 from tests.writers import Writers, running_writers
@@ -40,6 +40,7 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", metavar="DIR", help="let the tests of pages save their pictures in this folder")
     parser.addoption("--at-length", action="store_true", help="run what has a size at the size of `make security`")
 
 
@@ -68,6 +69,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 async def browser() -> AsyncIterator[Browser]:
     async with running_browser() as started:
         yield started
+
+
+@pytest.fixture
+def picture(request: pytest.FixtureRequest) -> Picture:
+    """Keeps a picture of a page under a name, where `--screenshots` says where to."""
+    folder = request.config.getoption("--screenshots")
+    return Picture(None if folder is None else Path(folder))
 
 
 @pytest.fixture

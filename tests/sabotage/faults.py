@@ -637,6 +637,20 @@ FAULTS = (
         ("tests/development/test_dev.py::test_a_part_that_is_killed_is_started_again_at_its_address",),
     ),
     Fault(
+        "the page of another site answers the prompt on a simulated phone",
+        "daraja_simulator/phone_page.py",
+        'request.headers.get("Origin") != f"http://{request.host}"',
+        'request.headers.get("Origin") == "null"',
+        ("tests/daraja_simulator/test_phone_page.py::test_other_sites_can_neither_read_a_phone_nor_answer_for_it",),
+    ),
+    Fault(
+        "a name of somebody else's that leads to this machine shows a simulated phone",
+        "daraja_simulator/phone_page.py",
+        'for part in (request.remote or "", host))',
+        'for part in (request.remote or "",))',
+        ("tests/daraja_simulator/test_phone_page.py::test_other_sites_can_neither_read_a_phone_nor_answer_for_it",),
+    ),
+    Fault(
         "a password is taken from the arguments",
         "development/dev.py",
         'if parts.password or "password" in',
