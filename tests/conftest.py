@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 from playwright.async_api import Browser
 
@@ -23,7 +24,7 @@ from development.postgres import EmbeddedServer, create_database, drop_database,
 from development.slowness import slowness
 from payment_service.store.migrations import ensure_application_role, migrate
 from tests.browsing import Picture, running_browser
-from tests.databases import APPLICATION_ROLE, NEWEST_POSTGRES, TEMPLATE, Database, PostgresServers
+from tests.databases import APPLICATION_ROLE, NEWEST_POSTGRES, TEMPLATE, Database, PostgresServers, servers_folder
 from tests.rpc.processes import Process, running_process
 from tests.writers import Writers, running_writers
 
@@ -33,6 +34,18 @@ os.umask(0o077)
 # How long an example takes is the machine's matter, which other tests keep busy.
 settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+# What is logged stands in the report of a test that fails. The usual tracebacks of structlog take half a second each.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
+
+# These servers end with the tests, so nothing of theirs has to outlive the machine; all else is as it is for money.
+UNSYNCED = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "256MB"}
 
 EVERY_POSTGRES = (18, 16)
 
@@ -90,12 +103,13 @@ async def postgres_servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIte
     running: dict[int, EmbeddedServer] = {}
     starting = asyncio.Lock()
     async with contextlib.AsyncExitStack() as stack:
+        folder = stack.enter_context(servers_folder(tmp_path_factory.getbasetemp()))
 
         async def server(version: int) -> EmbeddedServer:
             async with starting:
                 if version not in running:
-                    folder = tmp_path_factory.mktemp(f"postgres{version}")
-                    running[version] = await stack.enter_async_context(embedded_postgres(folder, version=version))
+                    started = embedded_postgres(folder / f"postgres{version}", version=version, settings=UNSYNCED)
+                    running[version] = await stack.enter_async_context(started)
                 return running[version]
 
         yield server

@@ -104,15 +104,18 @@ async def open_http(tls: ssl.SSLContext | None = None) -> AsyncIterator[httpx.As
     """The connections of a process, for `exchange` only. `tls` replaces the public certificate authorities."""
     hook = aiohttp.TraceConfig()
     hook.on_request_headers_sent.append(_before_first_byte)
-    connector = aiohttp.TCPConnector(
-        limit=CONNECTIONS_MAX,
-        keepalive_timeout=IDLE_MAX_SECONDS,
-        ssl=tls if tls is not None else httpx.create_ssl_context(trust_env=False),
-    )
+    tls = tls or _public_authorities()
+    connector = aiohttp.TCPConnector(limit=CONNECTIONS_MAX, keepalive_timeout=IDLE_MAX_SECONDS, ssl=tls)
     async with aiohttp.ClientSession(
         connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, trace_configs=[hook]
     ) as session:
-        yield AiohttpTransport(client=session)
+        yield AiohttpTransport(verify=tls, client=session)
+
+
+@functools.cache
+def _public_authorities() -> ssl.SSLContext:
+    """Read once: there are some 140 of them, and several apps of Daraja have connections of their own."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 # There are as many addresses as operations; httpx takes a text apart anew for every request.
