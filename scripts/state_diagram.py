@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from payment_service.domain.edges import STATE_OF, targets
-from payment_service.domain.findings import Finding
+from payment_service.domain.finding import Finding
 from payment_service.domain.payment import STATUS_OF
 from payment_service.domain.transitions import HEADINGS, TABLE
 

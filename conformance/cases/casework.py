@@ -10,13 +10,16 @@ from mpesa_payments.v1 import operations_service_pb2 as pb
 from mpesa_payments.v1.operations_service_pb2_grpc import OperationsServiceStub
 
 from conformance.account import Account, Seen
-from conformance.caller import Caller, a_request, has_action, has_reason, has_status, refusal_of, refused
+from conformance.bodies import success_body
+from conformance.caller import Caller, a_request, has_action, has_reason, has_status, refund_is, refusal_of, refused
 from conformance.cases.late import paid_after_expiry
 from conformance.cases.refunds import orders_of
 from conformance.installation import Installation
 from conformance.judgement import PATIENCE_SECONDS, expect
 from conformance.running import case, case_alone, case_given_up_soon
 from conformance.simulator import UNTIL_TOLD, a_number
+
+SECOND_RECEIPT = "TKS2M8V4Q8"
 
 
 def operations(caller: Caller) -> OperationsServiceStub:
@@ -115,6 +118,28 @@ async def a_double_payment_that_an_operator_returns(town: Installation) -> Seen:
     expect("how the case ended", ended.resolution, pb.CASE_RESOLUTION_RETURN)
     expect("the first attempt", (await town.account(first)).must(action="CONFIRM").payment.refunded_amount.units, 0)
     return account.must(action="FOLLOW_SIBLING").seen(f"then {refusal.reason}", "KES 500 returned once")
+
+
+@case
+async def a_second_receipt_that_m_pesa_does_not_have_is_returned(town: Installation) -> Seen:
+    """A callback tells of a second receipt, and an operator returns it; M-Pesa has no such receipt, and says so."""
+    phone = a_number()
+    paid = (await town.lived(phone)).must(status="COMPLETED", action="CONFIRM")
+    push = await town.simulator.prompted(phone)
+    posted = await town.edge.post(push["callback_url"], content=success_body(push, SECOND_RECEIPT))
+    expect("the answer to the second receipt", posted.status_code, 200)
+    one = await the_case(town.first, mpesa_receipt_number=SECOND_RECEIPT)
+    expect("the kind", one.kind, pb.CASE_KIND_SECOND_RECEIPT)
+    returned = decision(one, resolution=pb.CASE_RESOLUTION_RETURN)
+    await operations(town.first).ResolveCase(returned, timeout=PATIENCE_SECONDS)
+    payment = await town.second.when(paid.payment.payment_id, refund_is("FAILED"), "the refund that M-Pesa refuses")
+    again = await the_case(town.second, mpesa_receipt_number=SECOND_RECEIPT)
+    expect("how the case ended", again.resolution, pb.CASE_RESOLUTION_UNSPECIFIED)
+    orders = await orders_of(town, phone)
+    expect("shillings that went back", sum(order["sent_kes"] for order in orders), 0)
+    expect("the receipt", payment.mpesa_receipt_number, paid.receipt)
+    account = (await town.account_of(payment, list(paid.events))).must(status="COMPLETED", action="CONFIRM")
+    return account.seen("the case is open again", "KES 500 kept")
 
 
 @case

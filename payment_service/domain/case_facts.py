@@ -66,6 +66,8 @@ class CaseReturned:
     """Of the money, as the case names it. None where it is the payment's."""
     part: bool = False
     """Some of the money has gone back before."""
+    beside: bool = False
+    """It is other money than the payment stands on, which stays as it is."""
     frees_seat: bool = True
     consent: str | None = None
     """The mark of the second person who has agreed, where one had to."""

@@ -117,12 +117,12 @@ RULES: Mapping[CaseKind, CaseRules] = {
         " none has, accept one of them and return the other.",
     ),
     CaseKind.SECOND_RECEIPT: CaseRules(
-        (_DISMISS, _MOVE),
+        (_RETURN, _DISMISS, _MOVE),
         _MONEY_WAITS,
         "The payment was told as paid twice, with two receipts. Look up both in the M-Pesa portal. If both are there,"
-        " send the second money back; if only one is, nothing was paid twice. Dismiss then, if it is the one that"
-        " counts. If it is the second, and the first never came, the passenger has paid: move it to another attempt of"
-        " the booking, or send it back where there is none.",
+        " return the money: it is that of the second receipt, and the payment keeps the other. If only one is there,"
+        " nothing was paid twice. Dismiss then, if it is the one that counts. If it is the second, and the first never"
+        " came, the passenger has paid: move it to another attempt of the booking, or return it where there is none.",
     ),
     CaseKind.REFUND: CaseRules(
         (_DISMISS, Resolution.REFUNDED, Resolution.NOT_REFUNDED),
@@ -135,7 +135,8 @@ RULES: Mapping[CaseKind, CaseRules] = {
         (_DISMISS,),
         _PASSENGER_WAITS,
         "Safaricom has sent money back to the payer, and we did not ask for it. Look the receipt up in the M-Pesa"
-        " portal. If the payment is REFUNDED, see that its seat is free or paid for in another way, and dismiss. If it"
+        " portal. Where a second payment was returned from its own case, the books list that: dismiss then."
+        " If the payment is REFUNDED, see that its seat is free or paid for in another way, and dismiss. If it"
         " is not, and the money was its own, have it refunded: M-Pesa answers that it has gone back already. If it was"
         " other money, dismiss.",
     ),
@@ -201,7 +202,7 @@ def refund_reason_of(kind: str) -> RefundReason:
     match kind:
         case CaseKind.LATE_PAYMENT:
             return RefundReason.PAID_LATE
-        case CaseKind.DUPLICATE_PAYMENT:
+        case CaseKind.DUPLICATE_PAYMENT | CaseKind.SECOND_RECEIPT:
             return RefundReason.PAID_TWICE
         case _:
             return RefundReason.OTHER

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from payment_service.domain.automatic_refunds import came_late, went_back_late
-from payment_service.domain.findings import Surroundings
+from payment_service.domain.finding import Surroundings
 from payment_service.domain.payment import (
     ENDED_UNPAID,
     LIVE_STATES,

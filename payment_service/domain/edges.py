@@ -3,7 +3,7 @@
 Read off `TABLE`, so that whoever checks the log and whoever draws the table agree with what decides.
 """
 
-from payment_service.domain.findings import Finding
+from payment_service.domain.finding import Finding
 from payment_service.domain.payment import State
 from payment_service.domain.standings import Standing
 from payment_service.domain.transitions import HEADINGS, TABLE

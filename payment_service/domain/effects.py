@@ -89,6 +89,8 @@ def moved(payment: Payment, target: str, fact: Fact, now: datetime, times: Times
             return payment.but(due_at=None, query_at=None)
         case "block":
             return payment.but(blocks_booking=False)
+        case "beside" if isinstance(told := refund_end(fact) or fact, OfRefund):
+            return _with_refund_beside(payment, told)
         case "RG" | "RD" | "back" | "part" if isinstance(told := refund_end(fact) or fact, OfRefund):
             return _with_refund(payment, target, told)
         case "RD" if isinstance(fact, TakenBack):
@@ -216,6 +218,21 @@ def _with_refund(payment: Payment, target: str, fact: OfRefund) -> Payment:
             )
             paid = payment.completed_at is not None
             return failed if fact.part else failed.but(state=State.COMPLETED if paid else State.UNCERTAIN)
+        case _:
+            assert_never(fact)
+
+
+def _with_refund_beside(payment: Payment, fact: OfRefund) -> Payment:
+    """Of its refunds alone something is said. What went back came beside the payment's own money, and so is no part of
+    what the payment itself has sent back."""
+    told = payment.but(refund_id=fact.refund_id)
+    match fact:
+        case RefundRequested() | CaseReturned():
+            return told.but(refund_status=RefundStatus.PENDING, refund_under_way=True)
+        case RefundDone():
+            return told.but(refund_status=RefundStatus.DONE, refund_under_way=fact.others_under_way)
+        case RefundFailed():
+            return told.but(refund_status=RefundStatus.FAILED, refund_under_way=fact.others_under_way)
         case _:
             assert_never(fact)
 

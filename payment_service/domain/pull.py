@@ -121,6 +121,8 @@ class Holder(NamedTuple):
     """None where what brought the receipt brought no readable amount."""
     moved_from: frozenset[UUID] = frozenset()
     """The payments whose cases held the money, before operators moved it to this one."""
+    refunded: bool = False
+    """A refund of this very money was asked for, and has not failed. The payment may stand on other money."""
 
 
 class Belonging(StrEnum):
@@ -211,6 +213,8 @@ def _went_back(
     if not meant:
         return Belonging.NOT_OURS, []
     open_to_it = [candidate for candidate in meant if not candidate.refunded]
+    if holder is not None and holder.refunded:
+        open_to_it = []
     only = meant[0]
     brought = [holder.amount] if holder is not None else (shelf.received.get(only.payment_id) or [None])
     fits = len(meant) == len(brought) == 1 and only.shortcode == shelf.shortcode and _moment(row, only, now) is not None

@@ -112,6 +112,10 @@ class Refund:
     def is_part(self) -> bool:
         return self.method is RefundMethod.B2C
 
+    def is_beside(self, payment_receipt: str | None) -> bool:
+        """Whether it returns other money than its payment stands on. Without a receipt, that is what is returned."""
+        return payment_receipt not in (None, self.receipt)
+
     @property
     def reversed(self) -> bool:
         """Whether it has taken its receipt's payment back: that can happen only once."""
@@ -149,6 +153,8 @@ class RefundSurroundings:
     """Nothing of what its receipt has brought is left here once this refund is done."""
     others_under_way: bool = False
     """The fate of another refund of its payment is open."""
+    beside: bool = False
+    """It returns other money than its payment stands on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +198,10 @@ class RefundOrder:
     approved: int | None = None
     """Whole shillings that a second person has agreed to."""
 
+    def is_beside(self, payment_receipt: str | None) -> bool:
+        """Whether it is for other money than its payment stands on: see `Refund.is_beside`."""
+        return self.receipt is not None and payment_receipt not in (None, self.receipt)
+
 
 class RefundBar(StrEnum):
     """Why money cannot go back as it was asked for; the names are given to callers."""
@@ -209,7 +219,6 @@ class RefundBar(StrEnum):
     SEVERAL_PAID = "SEVERAL_PAID"
     SEVERAL_CALLERS = "SEVERAL_CALLERS"
     NOT_SET_UP = "NOT_SET_UP"
-    OTHER_MONEY = "OTHER_MONEY"
     NEEDS_APPROVAL = "NEEDS_APPROVAL"
 
 

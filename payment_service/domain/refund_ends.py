@@ -16,6 +16,8 @@ class RefundDone:
     """Nothing of the money is left here now."""
     others_under_way: bool = False
     """The fate of another refund of the payment is open."""
+    beside: bool = False
+    """It is of other money than the payment stands on: what came a second time."""
 
     @property
     def fact_id(self) -> str:
@@ -29,6 +31,7 @@ class RefundFailed:
     refund_id: UUID
     part: bool = False
     others_under_way: bool = False
+    beside: bool = False
 
     @property
     def fact_id(self) -> str:

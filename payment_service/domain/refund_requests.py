@@ -18,22 +18,12 @@ def needs_approval(order: RefundOrder, amount: int, approval_above: int) -> bool
 def bar_to_refund(
     payment: Payment, order: RefundOrder, received: int | None, left: int | None, *, by_case: bool
 ) -> RefundBar | None:
-    """Why the money of a payment cannot go back as it is asked for. Whether it may at all, its own table decides."""
-    column = standing(payment)
-    if column is Standing.REFUNDING:
-        return RefundBar.REFUND_UNDER_WAY
-    if column is Standing.REFUNDED:
-        return RefundBar.REFUNDED
-    if column is Standing.UNDER_REVIEW and not by_case:
-        return RefundBar.UNDER_REVIEW
-    if column is Standing.RECEIPT_PENDING:
-        return RefundBar.RECEIPT_PENDING
-    if payment.state is not State.COMPLETED and column is not Standing.UNDER_REVIEW:
-        return RefundBar.NOT_PAID
-    if column is Standing.REFUTED:
-        return RefundBar.NOT_PAID
-    if payment.state is State.COMPLETED and order.receipt not in (None, payment.receipt):
-        return RefundBar.OTHER_MONEY
+    """Why the money of a payment cannot go back as it is asked for. Whether it may at all, its own table decides.
+
+    Money that came a second time goes back wherever the payment stands: it stands on other money.
+    """
+    if not order.is_beside(payment.receipt) and (bar := _bar_by_standing(payment, by_case=by_case)) is not None:
+        return bar
     if not order.possible:
         return RefundBar.NOT_SET_UP
     if received is None or left is None:
@@ -45,6 +35,21 @@ def bar_to_refund(
     if amount > left:
         return RefundBar.ABOVE_WHAT_IS_LEFT
     return _bar_to_part(payment, amount) if method_of(amount, received, left) is RefundMethod.B2C else None
+
+
+def _bar_by_standing(payment: Payment, *, by_case: bool) -> RefundBar | None:
+    column = standing(payment)
+    if column is Standing.REFUNDING:
+        return RefundBar.REFUND_UNDER_WAY
+    if column is Standing.REFUNDED:
+        return RefundBar.REFUNDED
+    if column is Standing.UNDER_REVIEW and not by_case:
+        return RefundBar.UNDER_REVIEW
+    if column is Standing.RECEIPT_PENDING:
+        return RefundBar.RECEIPT_PENDING
+    if payment.state is not State.COMPLETED and column is not Standing.UNDER_REVIEW:
+        return RefundBar.NOT_PAID
+    return RefundBar.NOT_PAID if column is Standing.REFUTED else None
 
 
 def _bar_to_part(payment: Payment, amount: int) -> RefundBar | None:

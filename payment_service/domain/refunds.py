@@ -13,6 +13,7 @@ The rules behind the cells:
 * M-Pesa reverses a payment once. When the reversal of a receipt is done, none of its other refunds is sent or counted.
 * A part is money of our own. It is sent once more than a callback has told of the payment's money, and never where that
   money is found not to have come.
+* What came beside the payment's own money goes back without the payment: it stays as it is, and so does its seat.
 * Nothing is sent that would make more go back than came: not even where a part that had failed is done after all.
 * An answer that nothing was sent is not believed once a post has shown that M-Pesa had the request.
 * What nobody can find out within a day is for a person, who looks it up in the M-Pesa portal.
@@ -189,10 +190,15 @@ def refund_surroundings(
     """What decides beside a refund: its payment, what its receipt brought, and the other refunds of the payment."""
     others = [one for one in refunds if one.payment_id == refund.payment_id and one.refund_id != refund.refund_id]
     of_receipt = [one for one in others if one.receipt == refund.receipt]
-    if refund.is_part:
+    beside = refund.is_beside(payment.receipt)
+    # The payment may have been told last of a refund of other money, while it waits for that of its own.
+    told_last = [one for one in others if one.refund_id == payment.refund_id and not one.is_beside(payment.receipt)]
+    if beside:
+        wanted = True
+    elif refund.is_part:
         wanted = payment.state is State.COMPLETED
     else:
-        wanted = payment.state is State.REFUNDING and payment.refund_id == refund.refund_id
+        wanted = payment.state is State.REFUNDING and not told_last
     gone = sum(one.amount for one in of_receipt if one.state is RefundState.DONE)
     promised = sum(one.amount for one in of_receipt if one.counts)
     return RefundSurroundings(
@@ -205,6 +211,7 @@ def refund_surroundings(
         returns_the_rest=received is not None and gone + refund.amount >= received,
         # What a reversal makes needless is not waited for.
         others_under_way=any(one.under_way for one in others if refund.is_part or one not in of_receipt),
+        beside=beside,
     )
 
 
@@ -377,9 +384,9 @@ def _told(before: Refund, after: Refund, around: RefundSurroundings) -> tuple[Fa
     match after.state:
         case RefundState.DONE:
             the_rest, others = around.returns_the_rest, around.others_under_way
-            return (RefundDone(after.refund_id, after.amount, after.is_part, the_rest, others),)
+            return (RefundDone(after.refund_id, after.amount, after.is_part, the_rest, others, around.beside),)
         case RefundState.FAILED:
-            return (RefundFailed(after.refund_id, after.is_part, around.others_under_way),)
+            return (RefundFailed(after.refund_id, after.is_part, around.others_under_way, around.beside),)
         case _:
             return ()
 

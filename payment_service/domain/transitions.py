@@ -28,7 +28,8 @@ from payment_service.domain.cases import OWN_MONEY, Case, CaseKind, OpenCase, en
 from payment_service.domain.decisions import certain_by_now, decided, duplicate, late, money_sure
 from payment_service.domain.effects import is_query, moved, said_before, with_evidence, with_ids
 from payment_service.domain.facts import Fact, RefundRequested, ResultReported
-from payment_service.domain.findings import Finding, Surroundings, finding
+from payment_service.domain.finding import Finding, Surroundings
+from payment_service.domain.findings import finding
 from payment_service.domain.payment import LIVE_STATES, PAID_STATES, Payment, State, Times
 from payment_service.domain.reasons import UNDER_REVIEW, Reason
 from payment_service.domain.standings import Standing, standing
@@ -53,6 +54,7 @@ from payment_service.domain.standings import Standing, standing
 #   over       the payment's own case about that receipt ends
 #   settled    the case that an operator has settled ends
 #   block      the booking is no longer blocked by this payment
+#   beside     the payment is told of a refund of other money than its own, and stays as it is
 #   back       return from REFUNDING to the state before
 #   no         the one who asked is refused
 #   own        nothing when it was done before by the same request, otherwise no
@@ -93,13 +95,17 @@ SIBLING_PAID        X       block   block   block   block   block   -       -   
 REFUND_REQUESTED    no      no      no      no      no      no      no      RG        RG        no      no      no      no      no      no      own       own
 REFUND_BY_CASE      no      no      no      no      no      RG      no      RG        RG        no      no      no      no      no      no      own       own
 REFUND_PART_ASKED   no      no      no      no      no      no      no      part      part      no      no      no      no      no      no      own       own
+BESIDE_ASKED        no      no      no      no      no      no      no      beside    beside    beside  no      no      no      no      no      beside    beside
 REFUND_DONE         $       $       $       $       $       RD      RD+case RD+case   RD+case   RD+case $       $       $       $       $       RD        -
 REFUND_PART_DONE    $       $       $       $       $       $       $       part      part      part+$  $       $       $       $       $       part      part+$
 REFUND_REST_DONE    $       $       $       $       $       $       $       RD        RD        part+$  $       $       $       $       $       part      part+$
+BESIDE_DONE         $       $       $       $       $       $       $       beside    beside    beside  $       $       $       $       $       beside    beside
 REFUND_FAILED       case    case    case    case    case    case    case    case      case      case    case    case    case    case    case    back+case case
 RETURN_FAILED       case    case    case    case    case    case    case    case      case      case    case    case    case    case    case    back      case
 REFUND_PART_FAILED  case    case    case    case    case    case    case    part+case part+case part    case    case    case    case    case    case      part+case
 RETURN_PART_FAILED  case    case    case    case    case    case    case    part      part      part    case    case    case    case    case    case      part
+BESIDE_FAILED       case    case    case    case    case    case    case    beside+case beside+case beside+case case case case  case    case    beside+case beside+case
+BESIDE_NOT_RETURNED case    case    case    case    case    case    case    beside    beside    beside  case    case    case    case    case    beside    beside
 REFUND_UNCLEAR      case    case    case    case    case    case    case    case      case      case    case    case    case    case    case    case      case
 REFUND_OVERPAID     $       $       $       $       $       $       $       $         $         $       $       $       $       $       $       $         $
 TAKEN_BACK          $       $       $       $       $       RD+$    RD+$    RD+$      RD+$      RD+$    $       $       $       $       $       -         -
@@ -159,7 +165,7 @@ _CASE_OF: Mapping[Finding, CaseKind] = {
     Finding.UNREAD_BODY: CaseKind.UNREAD_CALLBACK,
     Finding.WATCH_UNCOVERED: CaseKind.OUTCOME_UNKNOWN,
     Finding.RECEIPT_OVERDUE: CaseKind.RECEIPT_OVERDUE,
-    **{row: CaseKind.REFUND for row in Finding if row.name.startswith(("REFUND_", "RETURN_"))},
+    **{row: CaseKind.REFUND for row in Finding if row.name.startswith(("REFUND_", "RETURN_", "BESIDE_"))},
     Finding.TAKEN_BACK: CaseKind.TAKEN_BACK,
     Finding.TAKEN_BACK_IN_DOUBT: CaseKind.TAKEN_BACK,
 }

@@ -90,8 +90,6 @@ _WHY_NO_REFUND: Final[Mapping[RefundBar, str]] = {
     " `refunds one --booking … --payment …`.",
     RefundBar.SEVERAL_CALLERS: "More than one caller has payments of a booking with this id. Name the one whose booking"
     " you mean: with --caller, or in the field caller.",
-    RefundBar.OTHER_MONEY: "The payment stands on other money than the case is about. Send that of the case back in the"
-    " M-Pesa portal, and dismiss.",
     RefundBar.NEEDS_APPROVAL: "A second operator has to agree to so much money going back.",
     RefundBar.NOT_SET_UP: "Refunds are not set up. The operator of this service has to set PAYMENTS_INITIATOR_NAME,"
     " PAYMENTS_INITIATOR_PASSWORD_FILE and PAYMENTS_INITIATOR_CERTIFICATE_FILE.",

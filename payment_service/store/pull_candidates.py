@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import func, select, text, union_all
+from sqlalchemy import exists, func, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from payment_service.domain.case_rules import Resolution
@@ -14,6 +14,8 @@ from payment_service.domain.pull import CLOCKS_APART_MAX, PROMPT_LIVES_MAX, Cand
 from payment_service.security.sealing import PHONE_NUMBER, Sealer
 from payment_service.store.refund_tables import refunds
 from payment_service.store.tables import UNSETTLED_SQL, cases, payments, receipts
+
+_UNCERTAIN = select(refunds.c.refund_id).where(refunds.c.state == "UNCERTAIN", refunds.c.method == "REVERSAL")
 
 # In the order of `_candidate`; first in every statement that selects them.
 _CANDIDATE = (
@@ -26,12 +28,7 @@ _CANDIDATE = (
     payments.c.created_at,
     payments.c.state,
     payments.c.backing,
-    select(refunds.c.refund_id)
-    .where(refunds.c.payment_id == payments.c.payment_id)
-    .where(refunds.c.state == "UNCERTAIN", refunds.c.method == "REVERSAL")
-    .limit(1)
-    .scalar_subquery()
-    .label("uncertain_refund"),
+    _UNCERTAIN.where(refunds.c.payment_id == payments.c.payment_id).limit(1).scalar_subquery(),
 )
 
 
@@ -62,14 +59,25 @@ async def holders_of(conn: AsyncConnection, numbers: Sequence[str]) -> Mapping[s
     held_by_cases_of = select(func.array_agg(cases.c.payment_id)).where(
         cases.c.mpesa_receipt_number == receipts.c.receipt, cases.c.resolution == Resolution.MOVE
     )
+    # Of a payment that was paid twice, each receipt may have gone back.
+    of_receipt = refunds.c.receipt == receipts.c.receipt
     statement = (
-        select(*_CANDIDATE, receipts.c.receipt, receipts.c.amount, held_by_cases_of.scalar_subquery())
+        select(
+            *_CANDIDATE[:-1],
+            _UNCERTAIN.where(of_receipt).limit(1).scalar_subquery(),
+            receipts.c.receipt,
+            receipts.c.amount,
+            held_by_cases_of.scalar_subquery(),
+            exists().where(of_receipt, refunds.c.state != "FAILED"),
+        )
         .join(payments, payments.c.payment_id == receipts.c.payment_id)
         .where(receipts.c.receipt.in_(numbers))
     )
     return {
-        receipt: Holder(_candidate(*candidate), None if amount is None else int(amount), frozenset(moved_from or ()))
-        for *candidate, receipt, amount, moved_from in await conn.execute(statement)
+        receipt: Holder(
+            _candidate(*candidate), None if amount is None else int(amount), frozenset(moved_from or ()), refunded
+        )
+        for *candidate, receipt, amount, moved_from, refunded in await conn.execute(statement)
     }
 
 

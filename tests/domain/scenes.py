@@ -34,7 +34,7 @@ from payment_service.domain.facts import (
     Verdict,
     WatchEnded,
 )
-from payment_service.domain.findings import Surroundings
+from payment_service.domain.finding import Surroundings
 from payment_service.domain.payment import LatePaymentPolicy, Payment, Times
 from payment_service.domain.reasons import Reason
 from payment_service.domain.refund_ends import RefundDone, RefundFailed

@@ -11,7 +11,7 @@ from payment_service.domain.advice import customer_message
 from payment_service.domain.cases import CaseKind, OpenCase
 from payment_service.domain.decisions import Bar, bar_to_new_attempt
 from payment_service.domain.facts import AnswerLost, BackingOverdue, Fact, RefundRequested, SendClaimed, Verdict
-from payment_service.domain.findings import Finding
+from payment_service.domain.finding import Finding
 from payment_service.domain.payment import Backing, BookingAction, Payment, State
 from payment_service.domain.query_schedule import next_back_at
 from payment_service.domain.reasons import Reason

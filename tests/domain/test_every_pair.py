@@ -37,7 +37,8 @@ from payment_service.domain.facts import (
     Verdict,
     WatchEnded,
 )
-from payment_service.domain.findings import Surroundings, finding
+from payment_service.domain.finding import Surroundings
+from payment_service.domain.findings import finding
 from payment_service.domain.payment import (
     ENDED_UNPAID,
     LIVE_STATES,
@@ -81,6 +82,9 @@ PLAIN_FACTS: list[Fact] = [
         for others in (False, True)
     ),
     RefundFailed(REFUND, part=True),
+    replace(scenes.send_back(UUID(int=5)), beside=True),
+    *(RefundDone(UUID(int=5), AMOUNT, others_under_way=others, beside=True) for others in (False, True)),
+    RefundFailed(UUID(int=5), beside=True),
     *(scenes.taken_back(receipt, in_doubt=in_doubt) for receipt in (None, RECEIPT) for in_doubt in (False, True)),
     scenes.taken_back(RECEIPT, conversation=scenes.MERCHANT),
     scenes.accept(OTHER_RECEIPT),

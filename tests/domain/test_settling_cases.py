@@ -16,7 +16,7 @@ from payment_service.domain.case_facts import CaseAccepted, CaseDismissed
 from payment_service.domain.case_rules import RULES, Resolution, deadline_of, rules_of
 from payment_service.domain.cases import Case, CaseKind, OpenCase
 from payment_service.domain.facts import DeadlinePassed, Fact, RefundRequested, ResultReported, SiblingPaid, WatchEnded
-from payment_service.domain.findings import Finding
+from payment_service.domain.finding import Finding
 from payment_service.domain.payment import (
     LIVE_STATES,
     PAID_STATES,
@@ -60,10 +60,11 @@ def held(payment: Payment, case: OpenCase) -> Payment:
 
 
 def settle(payment: Payment, case: OpenCase, resolution: Resolution, receipt: str | None = None) -> Outcome:
+    beside = case.kind == CaseKind.SECOND_RECEIPT
     facts: dict[Resolution, Fact] = {
         Resolution.ACCEPT: scenes.accept(receipt),
         Resolution.DISMISS: scenes.dismiss(),
-        Resolution.RETURN: scenes.send_back(receipt=receipt),
+        Resolution.RETURN: replace(scenes.send_back(receipt=receipt), beside=beside, frees_seat=not beside),
         Resolution.REFUNDED: scenes.found_refund(returned=True),
         Resolution.NOT_REFUNDED: scenes.found_refund(returned=False),
         Resolution.MOVE: replace(scenes.dismiss(), moved_to=OTHER_ID, receipt=receipt, amount=scenes.AMOUNT),
@@ -87,7 +88,7 @@ def test_the_ways_of_each_kind() -> None:
     a, d, r = Resolution.ACCEPT, Resolution.DISMISS, Resolution.RETURN
     ways = {kind: set(rules.resolutions) for kind, rules in RULES.items()}
     assert [kind for kind, allowed in ways.items() if r in allowed] == [
-        CaseKind.LATE_PAYMENT, CaseKind.WRONG_AMOUNT, CaseKind.DUPLICATE_PAYMENT,
+        CaseKind.LATE_PAYMENT, CaseKind.WRONG_AMOUNT, CaseKind.DUPLICATE_PAYMENT, CaseKind.SECOND_RECEIPT,
     ]  # fmt: skip
     told = (Resolution.REFUNDED, Resolution.NOT_REFUNDED)
     assert [kind for kind, allowed in ways.items() if allowed.intersection(told)] == [CaseKind.REFUND]
@@ -116,6 +117,8 @@ def refusal_due(kind: CaseKind, resolution: Resolution, column: Standing) -> Fin
         if column is KR:
             return Finding.ACCEPTED_FREED
         return Finding.CASE_ACCEPTED if column in (KC, K, RG, RD) else None
+    if resolution is Resolution.RETURN and kind is CaseKind.SECOND_RECEIPT:
+        return None if column in (KC, K, KR, RG, RD) else Finding.BESIDE_ASKED
     if resolution is Resolution.RETURN:
         return None if column in (UR, KC, K) else Finding.REFUND_BY_CASE
     if resolution in (Resolution.REFUNDED, Resolution.NOT_REFUNDED):
@@ -144,7 +147,8 @@ def test_a_settled_case_leads_where_it_should(kind: CaseKind, resolution: Resolu
         return
     if resolution is Resolution.RETURN:
         # The case ends once the money has gone back, and not before.
-        assert (after.state, after.refund_id) == (State.REFUNDING, scenes.REFUND)
+        stays = kind is CaseKind.SECOND_RECEIPT
+        assert (after.state, after.refund_id) == (before.state if stays else State.REFUNDING, scenes.REFUND)
         assert case not in outcome.ended or Resolution.RETURN not in RULES[kind].resolutions
         return
     assert case in outcome.ended

@@ -33,7 +33,8 @@ from payment_service.domain.facts import (
     Verdict,
     WatchEnded,
 )
-from payment_service.domain.findings import Finding, Surroundings, finding
+from payment_service.domain.finding import Finding, Surroundings
+from payment_service.domain.findings import finding
 from payment_service.domain.payment import Payment, State
 from payment_service.domain.query_schedule import worth_asking
 from payment_service.domain.reasons import Reason
@@ -531,6 +532,24 @@ WISH_ROWS = [
         ((K, RD), Expected(case=CaseKind.REFUND, told=True)),
         (all_but(K, RD), case(CaseKind.REFUND)),
     ),
+    row(
+        "money beside the payment's own is returned",
+        replace(scenes.send_back(UUID(int=7)), beside=True),
+        ((KC, K, KR, RG, RD), PART),
+        (all_but(K, RG, RD), REFUSED),
+    ),
+    row(
+        "money beside the payment's own has gone back",
+        RefundDone(UUID(int=7), AMOUNT, beside=True),
+        ((KC, K, KR, RG, RD), PART),
+        (all_but(K, RG, RD), money(CaseKind.REFUND)),
+    ),
+    row(
+        "money beside the payment's own has not gone back",
+        RefundFailed(UUID(int=7), beside=True),
+        ((KC, K, KR, RG, RD), Expected(case=CaseKind.REFUND, told=True)),
+        (all_but(K, RG, RD), case(CaseKind.REFUND)),
+    ),
     row("nobody knows of the refund", RefundInDoubt(REFUND, "x", is_money=False), (EVERYWHERE, case(CaseKind.REFUND))),
     row("perhaps returned twice", RefundInDoubt(REFUND, "x", is_money=True), (EVERYWHERE, money(CaseKind.REFUND))),
     *(
@@ -621,7 +640,7 @@ SETTLING = {
     Finding.CASE_ACCEPTED, Finding.OWN_ACCEPTED, Finding.ACCEPTED_ANOTHERS, Finding.ACCEPTED_BESIDE,
     Finding.ACCEPTED_UNNAMED, Finding.CASE_DISMISSED, Finding.DISMISSED_UNPAID, Finding.DISMISSED_OWN,
     Finding.RETURN_FAILED, Finding.RETURN_PART_FAILED, Finding.ACCEPTED_FREED, Finding.BACKED_BY_PERSON,
-    Finding.DISMISSED_UNBACKED,
+    Finding.DISMISSED_UNBACKED, Finding.BESIDE_NOT_RETURNED,
 }  # fmt: skip
 """What operators do about cases, which has a file of its own."""
 
@@ -641,15 +660,16 @@ def test_the_table_is_total_and_every_word_in_it_is_known() -> None:
         "over",
         "settled",
         "part",
+        "beside",
         "back",
     }
     compound = {f"{state}+{mark}" for state in states for mark in ("case", "$")}
-    compound |= {"back+case", "part+case", "part+$"}
+    compound |= {"back+case", "part+case", "part+$", "beside+case"}
     assert set(TABLE) == set(Finding)
     for name, cells in TABLE.items():
         assert set(cells) == set(Standing), name
         assert set(cells.values()) <= words | compound, name
-    assert (len(Finding), len(Standing)) == (57, 17)
+    assert (len(Finding), len(Standing)) == (61, 17)
 
 
 def test_the_facts_above_fall_into_every_row_of_the_table() -> None:

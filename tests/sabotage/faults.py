@@ -38,6 +38,7 @@ HOURLY = "tests/application/refunding/test_hourly_bound.py"
 MOVES = "tests/application/approving/test_moves.py"
 MOVED = "tests/application/settling/test_moved_money.py"
 RETURNED = "tests/application/casework/test_return_money.py"
+SECOND_MONEY = "tests/application/casework/test_return_second_money.py"
 FOUND_REFUNDS = "tests/application/casework/test_uncertain_refunds.py"
 REFUNDS = "tests/domain/test_refunds.py"
 AUTOMATIC = "tests/domain/test_automatic_refunds.py"
@@ -1036,6 +1037,55 @@ FAULTS = (
         "return [value.astimezone(UTC) if isinstance(value, datetime) else value for value in values]",
         "return values",
         ("tests/application/inspecting/test_check.py::test_what_the_service_leaves_behind_keeps_every_promise",),
+    ),
+    Fault(
+        "the return of a second receipt takes the payment with it",
+        "payment_service/application/recording/refund_ledger.py",
+        "if isinstance(fact, CaseReturned) and order.is_beside(payment.receipt):",
+        "if isinstance(fact, CaseReturned) and order.is_beside(None):",
+        (f"{SECOND_MONEY}::test_the_second_money_goes_back_and_the_payment_stays_as_it_is",),
+    ),
+    Fault(
+        "the money that counts goes back in the place of the second",
+        "payment_service/application/recording/refund_ledger.py",
+        "receipt = order.receipt or payment.receipt",
+        "receipt = payment.receipt or order.receipt",
+        (f"{SECOND_MONEY}::test_the_second_money_goes_back_and_the_payment_stays_as_it_is",),
+    ),
+    Fault(
+        "what came a second time and went back is counted as the payment's own",
+        "payment_service/domain/effects.py",
+        "            return told.but(refund_status=RefundStatus.DONE, refund_under_way=fact.others_under_way)",
+        "            return _with_refund(payment, 'part', fact)",
+        (f"{SECOND_MONEY}::test_the_second_money_goes_back_and_the_payment_stays_as_it_is",),
+    ),
+    Fault(
+        "a payment that was told of the return of other money last sends its own no more",
+        "payment_service/domain/refunds.py",
+        "payment.state is State.REFUNDING and not told_last",
+        "payment.state is State.REFUNDING and payment.refund_id == refund.refund_id",
+        (f"{SECOND_MONEY}::test_the_payments_own_refund_is_sent_though_it_was_told_last_of_the_other",),
+    ),
+    Fault(
+        "a second receipt that we have sent back ourselves counts as taken back",
+        "payment_service/domain/pull.py",
+        "if holder is not None and holder.refunded:",
+        "if False:",
+        (f"{SECOND_MONEY}::test_m_pesa_returns_the_second_receipt_alone_and_its_books_say_nothing_new",),
+    ),
+    Fault(
+        "the books end the refund of one receipt by the reversal of another",
+        "payment_service/store/pull_candidates.py",
+        "_UNCERTAIN.where(of_receipt)",
+        "_UNCERTAIN.where(refunds.c.payment_id == payments.c.payment_id)",
+        (f"{SECOND_MONEY}::test_the_books_end_no_refund_of_the_other_receipt",),
+    ),
+    Fault(
+        "check counts what went back beside a payment's money as the payment's own",
+        "payment_service/application/inspecting/invariants.py",
+        "for refund in done if not refund.is_beside(found.payment.receipt))",
+        "for refund in done)",
+        (f"{SECOND_MONEY}::test_the_second_money_goes_back_and_the_payment_stays_as_it_is",),
     ),
     Fault(
         "the amount in a refund's result is not looked at",

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from payment_service.domain.edges import targets
-from payment_service.domain.findings import Finding, finding
+from payment_service.domain.finding import Finding
+from payment_service.domain.findings import finding
 from payment_service.domain.standings import Standing, standing
 from payment_service.domain.transitions import HEADINGS, TABLE
 from scripts.state_diagram import main, page

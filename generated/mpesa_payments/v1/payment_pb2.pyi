@@ -767,7 +767,9 @@ class Payment(_message.Message):
     @_builtins.property
     def refunded_amount(self) -> _money_pb2.Money:
         """How much of the money is proven to have gone back to the payer by refunds;
-        unset while none has. What was taken back (reason TAKEN_BACK) is not in it.
+        unset while none has. What was taken back (reason TAKEN_BACK) is not in it,
+        and neither is money that came a second time and went back for that: it is
+        in `refunds` alone, and the payment keeps what it stands on.
         """
 
     @_builtins.property

@@ -22,7 +22,7 @@ from payment_service.domain.case_rules import CaseMarks, Resolution, refund_reas
 from payment_service.domain.cases import OWN_MONEY, CaseKind
 from payment_service.domain.consent import Consent, unmarked
 from payment_service.domain.errors import InvalidRequest, RefundBarred, ResolutionRefused, Violation
-from payment_service.domain.findings import Finding
+from payment_service.domain.finding import Finding
 from payment_service.domain.payment import Payment
 from payment_service.domain.refund import RefundBar, RefundOrder, RefundRefusal, RefundState
 from payment_service.store import casework

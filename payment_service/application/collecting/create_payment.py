@@ -29,7 +29,7 @@ from payment_service.domain.errors import (
     StoreUnavailable,
 )
 from payment_service.domain.facts import SendClaimed
-from payment_service.domain.findings import Surroundings
+from payment_service.domain.finding import Surroundings
 from payment_service.domain.payment import Payment, PaymentRequest, PhoneWarning, RetryRequest, Times
 from payment_service.domain.pull import ACCOUNT_REFERENCE_UNIQUE_FOR
 from payment_service.domain.risk import Policy

@@ -1,8 +1,7 @@
 """What must be true of stored payments at any moment: one rule for each promise, over rows that are at hand.
 
-The rules trust nothing that wrote the rows, and no constraint of the database
-either: a schema restored without its indexes is checked all the same. They say
-what is wrong, never what to do about it, and never quote personal data.
+The rules trust nothing that wrote the rows, and no constraint of the database either: a schema restored without its
+indexes is checked all the same. They say what is wrong, never what to do about it, and never quote personal data.
 """
 
 import itertools
@@ -352,7 +351,8 @@ def _refunds(found: Evidence, _: Instruments) -> Iterator[str]:
         back = sum(refund.amount for refund in needed if refund.receipt == receipt)
         if came is not None and back > came:
             yield f"refunds of receipt {receipt} add up to {back}, and it brought {came}"
-    sent_back = sum(refund.amount for refund in found.refunds if refund.state is RefundState.DONE)
+    done = [refund for refund in found.refunds if refund.state is RefundState.DONE]
+    sent_back = sum(refund.amount for refund in done if not refund.is_beside(found.payment.receipt))
     if sent_back != found.payment.refunded_amount:
         yield f"the row says that {found.payment.refunded_amount} went back, its refunds {sent_back}"
     live = [refund.refund_id for refund in needed if refund.under_way]

@@ -37,7 +37,7 @@ from payment_service.domain.cases import Case, CaseKind
 from payment_service.domain.consent import Consent
 from payment_service.domain.errors import BookingLocked, RequestIdReused
 from payment_service.domain.facts import Fact, SendClaimed, SiblingPaid, Unreadable
-from payment_service.domain.findings import Finding, Surroundings
+from payment_service.domain.finding import Finding, Surroundings
 from payment_service.domain.payment import Payment, State
 from payment_service.domain.refund import Refund, RefundBar, RefundOrder, RefundRefusal
 from payment_service.domain.refund_facts import AboutRefund

@@ -140,6 +140,8 @@ class RefundLedger:
         )
         self._rows[refund.refund_id] = first_refund(refund, self._times)
         self._changed(type(fact).__name__, None, refund)
+        if isinstance(fact, CaseReturned) and order.is_beside(payment.receipt):
+            return replace(fact, part=part, beside=True, frees_seat=False)
         frees_seat = amount == left or order.reason in GIVES_UP_THE_SEAT
         return replace(fact, part=part, frees_seat=frees_seat)
 

@@ -1,4 +1,4 @@
-"""An operator who asks for money to be moved, and another one who agrees, at a process without certificates."""
+"""An operator who asks for money to be moved or returned, and one who agrees, at a process without certificates."""
 
 from __future__ import annotations
 
@@ -22,15 +22,24 @@ def _tools(process: Process) -> ApprovalTools:
 
 async def ask_to_move(process: Process, target: Payment) -> Approval:
     """The money of the one case that is open waits for a second person."""
+    return await _ask(process, Resolution.MOVE, target)
+
+
+async def ask_to_return(process: Process) -> Approval:
+    """The same, of money that is to go back to its payer."""
+    return await _ask(process, Resolution.RETURN, None)
+
+
+async def _ask(process: Process, resolution: Resolution, target: Payment | None) -> Approval:
     file = await only_case(process)
     asked = CaseDecision(
         case_id=file.case.case_id,
         seen=marks_of(file.case),
-        resolution=Resolution.MOVE,
+        resolution=resolution,
         operator="amina",
         why="meant for the other booking",
         receipt=None,
-        to_payment_id=target.payment_id,
+        to_payment_id=target.payment_id if target is not None else None,
     )
     _, approval = await resolve_or_ask(_tools(process), asked, "amina", process.writers.clock.now)
     assert approval is not None

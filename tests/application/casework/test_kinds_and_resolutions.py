@@ -30,27 +30,27 @@ from tests.rpc.processes import Process
 # A cell says where the payment stands when it is done, by the headings of the table of payments, with money that is
 # nobody's and no other attempt. "-" is no way of the kind. "later": once a return has failed and left the seat free.
 TABLE = """
-KIND                ACCEPT                  DISMISS       RETURN    MOVE    REFUNDED   NOT_REFUNDED
-CONTRADICTION       -                       all           -         -       -          -
-PAID_AFTER_FAILURE  -                       all           -         -       -          -
-FOREIGN_IDS         all but KC K KR RG RD   all           -         all     -          -
-UNCLAIMED_MONEY     all but KC K KR RG RD   all           -         all     -          -
-OTHER_PROMPT        -                       all           -         -       -          -
-WRONG_AMOUNT        all but KC K KR RG RD   all but UR    UR KC K   -       -          -
-SECOND_RECEIPT      -                       all           -         all     -          -
-DUPLICATE_PAYMENT   K0 KC K                 later         UR KC K   -       -          -
-LATE_PAYMENT        K0 KC K                 later         UR KC K   -       -          -
-RECEIPT_OVERDUE     all but KC K KR RG RD   -             -         -       -          -
-UNBACKED_MONEY      KC                      all           -         -       -          -
-PAID_AFTER_END      all but KC K KR RG RD   all           -         -       -          -
-UNKNOWN_PAYMENT     -                       all           -         -       -          -
-CALLBACK_GIVEN_UP   -                       -             -         -       -          -
-UNREAD_CALLBACK     all but KC K KR RG RD   all           -         -       -          -
-OUTCOME_UNKNOWN     all but KC K KR RG RD   all           -         -       -          -
-REFUND              -                       all but RG    -         -       all        all
-TAKEN_BACK          -                       all           -         -       -          -
+KIND                ACCEPT                  DISMISS       RETURN         MOVE  REFUNDED  NOT_REFUNDED
+CONTRADICTION       -                       all           -              -     -         -
+PAID_AFTER_FAILURE  -                       all           -              -     -         -
+FOREIGN_IDS         all but KC K KR RG RD   all           -              all   -         -
+UNCLAIMED_MONEY     all but KC K KR RG RD   all           -              all   -         -
+OTHER_PROMPT        -                       all           -              -     -         -
+WRONG_AMOUNT        all but KC K KR RG RD   all but UR    UR KC K        -     -         -
+SECOND_RECEIPT      -                       all           KC K KR RG RD  all   -         -
+DUPLICATE_PAYMENT   K0 KC K                 later         UR KC K        -     -         -
+LATE_PAYMENT        K0 KC K                 later         UR KC K        -     -         -
+RECEIPT_OVERDUE     all but KC K KR RG RD   -             -              -     -         -
+UNBACKED_MONEY      KC                      all           -              -     -         -
+PAID_AFTER_END      all but KC K KR RG RD   all           -              -     -         -
+UNKNOWN_PAYMENT     -                       all           -              -     -         -
+CALLBACK_GIVEN_UP   -                       -             -              -     -         -
+UNREAD_CALLBACK     all but KC K KR RG RD   all           -              -     -         -
+OUTCOME_UNKNOWN     all but KC K KR RG RD   all           -              -     -         -
+REFUND              -                       all but RG    -              -     all       all
+TAKEN_BACK          -                       all           -              -     -         -
 """
-_WIDTHS = (20, 24, 14, 10, 8, 11, 0)
+_WIDTHS = (20, 24, 14, 15, 6, 10, 0)
 _WAYS = [Resolution(heading) for heading in TABLE.split()[1 : len(_WIDTHS)]]
 _HEADING_OF = {standing: heading for heading, standing in HEADINGS.items()}
 
