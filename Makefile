@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 BIN := .venv/bin
-PYTHON_FOLDERS := $(wildcard payment_service callback_gateway runtime development daraja_simulator conformance benchmarks scripts tests payment_client/src examples)
+PYTHON_FOLDERS := $(wildcard payment_service callback_gateway case_desk runtime development daraja_simulator conformance benchmarks scripts tests payment_client/src examples)
 PROTOS := $(wildcard proto/mpesa_payments/v1/*.proto)
 
 .PHONY: help

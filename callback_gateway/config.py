@@ -7,7 +7,8 @@ from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from callback_gateway.origins import Origins, OriginsSetting
-from callback_gateway.sources import SAFARICOM, Networks, NetworksSetting
+from callback_gateway.sources import SAFARICOM
+from runtime.networks import Networks, NetworksSetting
 from runtime.serving import Address
 from runtime.settings import AddressSetting, FileSetting, ProgramSettings
 from runtime.tls import TlsFiles, TlsSettingsMissing, Use, tls_files

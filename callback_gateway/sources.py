@@ -5,18 +5,14 @@ believed from it alone: anybody else could write the same header. An address on 
 refused: the list is incomplete and changes, and all of Safaricom's traffic may come by one host. The token decides.
 """
 
-import ipaddress
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
-
-from pydantic import PlainValidator
-from pydantic_settings import NoDecode
 
 from callback_gateway.alarms import CALLBACK_SOURCE_UNLISTED
 from runtime.alarms import raise_alarm
+from runtime.networks import Networks, address_in, read_networks
 
 SOURCE_HEADER = "X-Source-Address"
 """What the hop in front tells the sender's address by; the files in `deploy/` set it."""
@@ -24,31 +20,7 @@ SOURCE_HEADER = "X-Source-Address"
 QUIET_S = 60.0
 """Between two alarms, at least: whoever has a true URL can post to it as often as they like."""
 
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-class Networks(tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]):
-    """Addresses and networks, written as they are set."""
-
-    __slots__ = ()
-
-    def __str__(self) -> str:
-        return ", ".join(str(one.network_address if one.num_addresses == 1 else one) for one in self)
-
-
-def _read_networks(text: object) -> Networks:
-    if isinstance(text, Networks):
-        return text
-    try:
-        return Networks(ipaddress.ip_network(part.strip()) for part in str(text).split(",") if part.strip())
-    except ValueError:
-        raise ValueError("expected addresses or networks like 10.0.0.5 or 10.0.0.0/28, with commas between") from None
-
-
-# The type of a setting that lists addresses and networks.
-NetworksSetting = Annotated[Networks, NoDecode, PlainValidator(_read_networks)]
-
-SAFARICOM = _read_networks(
+SAFARICOM = read_networks(
     "196.201.214.200, 196.201.214.206, 196.201.214.207, 196.201.214.208, 196.201.213.114, 196.201.213.44,"
     " 196.201.212.127, 196.201.212.138, 196.201.212.129, 196.201.212.136, 196.201.212.74, 196.201.212.69,"
     " 196.201.212.128, 196.201.212.132"
@@ -65,16 +37,16 @@ class Sources:
 
     def of(self, peer: str | None, told: Sequence[str]) -> str:
         """The sender's address: what the hop tells, if it is the hop and tells one; else that of the connection."""
-        connected = _address(peer or "")
-        if connected is None or not _within(connected, self.proxies) or len(told) != 1:
+        connected = address_in(peer or "")
+        if connected is None or not self.proxies.hold(connected) or len(told) != 1:
             return peer or ""
-        sender = _address(told[0].strip())
+        sender = address_in(told[0].strip())
         return str(sender) if sender is not None else peer or ""
 
     def is_strange(self, source: str) -> bool:
         """Whether it is a public address that no callback is expected from. One that is not public is a hop of ours."""
-        sender = _address(source)
-        return bool(self.expected) and sender is not None and sender.is_global and not _within(sender, self.expected)
+        sender = address_in(source)
+        return bool(self.expected) and sender is not None and sender.is_global and not self.expected.hold(sender)
 
 
 class StrangeSources:
@@ -92,16 +64,3 @@ class StrangeSources:
             return
         raise_alarm(CALLBACK_SOURCE_UNLISTED, source_address=source, callbacks=self._seen)
         self._seen, self._quiet_until = 0, self._now() + QUIET_S
-
-
-def _address(text: str) -> IpAddress | None:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
-
-
-def _within(address: IpAddress, networks: Networks) -> bool:
-    return any(address in network for network in networks)

@@ -29,7 +29,7 @@ from runtime.development_values import AUTHORITY_NAME, TRUST_DOMAIN
 from runtime.tls import NamedFile, TlsContent, TlsFiles, Use, read_tls
 
 AUTHORITY, SERVICE = "authority", "service"
-BOOKING, NOTIFICATION, GATEWAY, OPERATOR = CALLERS = ("booking", "notification", "gateway", "operator")
+BOOKING, NOTIFICATION, GATEWAY, OPERATOR, DESK = CALLERS = ("booking", "notification", "gateway", "operator", "desk")
 APPROVER: Final = "approver"
 """A second operator: who asks for much money to go back cannot agree to it as well."""
 
@@ -100,6 +100,15 @@ class Certificates:
             "GATEWAY_CORE_CERTIFICATE_FILE": str(self.certificate(GATEWAY)),
             "GATEWAY_CORE_KEY_FILE": str(self.key(GATEWAY)),
             "GATEWAY_CORE_CA_FILE": str(self.certificate(AUTHORITY)),
+        }
+
+    @property
+    def desk_settings(self) -> dict[str, str]:
+        """Of the case desk."""
+        return {
+            "DESK_CORE_CERTIFICATE_FILE": str(self.certificate(DESK)),
+            "DESK_CORE_KEY_FILE": str(self.key(DESK)),
+            "DESK_CORE_CA_FILE": str(self.certificate(AUTHORITY)),
         }
 
     @property

@@ -5,20 +5,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import callback_gateway.alarms
+import case_desk.alarms
 import payment_service.alarms
 from runtime.alarms import Alarm
 
 INTRODUCTION = """# Alarms
 
-<!-- Made by `make alarms` from payment_service/alarms.py and callback_gateway/alarms.py. -->
+<!-- Made by `make alarms` from alarms.py of payment_service, callback_gateway and case_desk. -->
 
 An alarm is something that a person has to know. Each has a stable name. Raising it writes a log line of level `error`
 with the event `alarm` and the fields `alarm`, `meaning` and `what_to_do`, and adds 1 to the counter `alarms.raised`
 (`alarms_raised_total{alarm="…"}` on the Prometheus page). An alarm that lasts also shows as 1 in the gauge
 `alarms.lasting` until it is over, and ends with the log line `alarm is over`.
 
-`PAYMENTS_METRICS_ADDRESS` and `GATEWAY_METRICS_ADDRESS` say where the Prometheus page is served. Spans and counters go
-to an OpenTelemetry collector when `OTEL_EXPORTER_OTLP_ENDPOINT` is set. Without any of these only the log tells.
+`PAYMENTS_METRICS_ADDRESS`, `GATEWAY_METRICS_ADDRESS` and `DESK_METRICS_ADDRESS` say where the Prometheus page is
+served. Spans and counters go to an OpenTelemetry collector when `OTEL_EXPORTER_OTLP_ENDPOINT` is set. Without any of
+these only the log tells.
 """
 
 
@@ -29,6 +31,7 @@ def page() -> str:
             INTRODUCTION,
             *_section("The payment service", payment_service.alarms.ALARMS),
             *_section("The callback gateway", callback_gateway.alarms.ALARMS),
+            *_section("The case desk", case_desk.alarms.ALARMS),
         ]
     )
 

@@ -3,7 +3,11 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
+
+_NAMES: Final = ":"
+"""No name on the list of callers has it, so nobody there is taken for a person whom a desk names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +15,8 @@ class Person:
     """An operator at work."""
 
     proven: str
-    """The name that the certificate of the call has on the list of callers. Two persons are two of these."""
+    """The name that the certificate of the call has on the list of callers; `desk:amina` for a person whom the desk
+    that calls names. Whether two of these are two persons, `is_another` says."""
     called: str
     """As the command says, believed as it is."""
     why: str
@@ -23,13 +28,32 @@ class Consent:
 
     approval_id: UUID
     asked_by: str
-    """As the first person's certificate says."""
+    """Who the first person is, as it is proven."""
     by: Person
 
     @property
     def mark(self) -> str:
         """A digest of who has asked, who agrees and why: in the id of the fact, so that the log vouches for it."""
         return act_digest(["AGREED", str(self.approval_id), self.asked_by, self.by.proven, self.by.called, self.by.why])
+
+
+def named_by(desk: str, name: str) -> str:
+    """A person whom a desk names, as it is proven. A login may be typed in any case, and is one person's."""
+    return f"{desk}{_NAMES}{name.lower()}"
+
+
+def is_another(one: str, other: str) -> bool:
+    """Whether two proven names are surely two persons.
+
+    Whom a desk names and whom a certificate names may be the same person by two names.
+    """
+    return one != other and desk_of(one) == desk_of(other)
+
+
+def desk_of(proven: str) -> str:
+    """The desk that names a person; nothing where a certificate of their own does."""
+    desk, names, _ = proven.partition(_NAMES)
+    return desk if names else ""
 
 
 def marked(fact_id: str, consent: str | None) -> str:

@@ -155,11 +155,18 @@ class ApprovalDecided(PaymentsError):
 class SecondPersonNeeded(PaymentsError):
     """The one who asks for money to move cannot agree to it as well."""
 
-    def __init__(self, asked_by: str) -> None:
-        super().__init__(
-            f"{asked_by} has asked for this, and your certificate says that you are {asked_by}: another operator has to"
-            " decide, with a certificate of their own. You can withdraw it."
-        )
+    def __init__(self, asked_by: str, by: str) -> None:
+        if asked_by == by:
+            why = (
+                f"{asked_by} has asked for this, and you are {asked_by}: another operator has to decide, with a"
+                " certificate or a login of their own. You can withdraw it."
+            )
+        else:
+            why = (
+                f"{asked_by} has asked for this, and nothing proves that you, {by}, are somebody else: one of the two"
+                " is named by a desk. Another operator has to decide where it was asked for."
+            )
+        super().__init__(why)
         self.asked_by = asked_by
 
 

@@ -22,6 +22,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from opentelemetry import trace
 
+from payment_service.domain.consent import named_by
 from payment_service.domain.errors import InvalidRequest, ShuttingDown, StoreUnavailable, Violation
 from payment_service.rpc.caller_limits import CallerUse, CallLimit, TooManyCalls
 from payment_service.rpc.errors import answer_to
@@ -112,6 +113,11 @@ class Call:
     caller: str
     sees: str | None
     deadline: float
+    names_person: bool = False
+
+    def person(self, operator: str) -> str:
+        """Who acts, as far as it is proven: the caller itself, or whom a desk names as the operator."""
+        return named_by(self.caller, operator) if self.names_person else self.caller
 
 
 @dataclass(slots=True)
@@ -246,7 +252,7 @@ async def abort(error: Exception, context: Context, gate: Gate) -> NoReturn:
 
 
 def _call(allowed: Allowed, deadline: float) -> Call:
-    return Call(allowed.name, allowed.sees, deadline)
+    return Call(allowed.name, allowed.sees, deadline, allowed.names_person)
 
 
 async def _abort(error: Exception, context: Context, gate: Gate, span: trace.Span, language: str = "") -> NoReturn:

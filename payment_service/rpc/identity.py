@@ -58,7 +58,9 @@ class Party(StrEnum):
     GATEWAY = "GATEWAY"
     """The edge that takes Safaricom's callbacks, and lets passengers see their payments by a token."""
     OPERATOR = "OPERATOR"
-    """People who settle cases, by the command line."""
+    """People who settle cases, by the command line. Each is who their certificate names."""
+    DESK = "DESK"
+    """The program at whose pages people settle cases. It says which of them acts, and is believed."""
 
 
 class Sees(StrEnum):
@@ -80,6 +82,7 @@ _READERS = {Party.BOOKING: Sees.OWN, Party.NOTIFICATION: Sees.ALL, Party.OPERATO
 _CONSUMERS = {Party.BOOKING: Sees.OWN, Party.NOTIFICATION: Sees.ALL}
 _GATEWAY = {Party.GATEWAY: Sees.ALL}
 _OPERATOR = {Party.OPERATOR: Sees.ALL}
+_PEOPLE = {Party.OPERATOR: Sees.ALL, Party.DESK: Sees.ALL}
 _EVERY_CALLER = dict.fromkeys(Party, Sees.ALL)
 
 RULES: Mapping[str, Mapping[Party, Sees]] = {
@@ -97,18 +100,18 @@ RULES: Mapping[str, Mapping[Party, Sees]] = {
     f"{_CALLBACKS}/CheckCallbackKeys": _GATEWAY,
     f"{_PASSENGERS}/GetPassengerPayment": _GATEWAY,
     f"{_PASSENGERS}/WatchPassengerPayment": _GATEWAY,
-    f"{_OPERATIONS}/ListCases": _OPERATOR,
-    f"{_OPERATIONS}/GetCase": _OPERATOR,
-    f"{_OPERATIONS}/TakeCase": _OPERATOR,
-    f"{_OPERATIONS}/ResolveCase": _OPERATOR,
-    f"{_OPERATIONS}/FindPayments": _OPERATOR,
+    f"{_OPERATIONS}/ListCases": _PEOPLE,
+    f"{_OPERATIONS}/GetCase": _PEOPLE,
+    f"{_OPERATIONS}/TakeCase": _PEOPLE,
+    f"{_OPERATIONS}/ResolveCase": _PEOPLE,
+    f"{_OPERATIONS}/FindPayments": _PEOPLE,
     f"{_OPERATIONS}/GetPromptSwitch": _OPERATOR,
     f"{_OPERATIONS}/TurnPromptSwitch": _OPERATOR,
     f"{_OPERATIONS}/RefundBooking": _OPERATOR,
     f"{_OPERATIONS}/GetFloat": _OPERATOR,
-    f"{_OPERATIONS}/ListApprovals": _OPERATOR,
-    f"{_OPERATIONS}/GetApproval": _OPERATOR,
-    f"{_OPERATIONS}/DecideApproval": _OPERATOR,
+    f"{_OPERATIONS}/ListApprovals": _PEOPLE,
+    f"{_OPERATIONS}/GetApproval": _PEOPLE,
+    f"{_OPERATIONS}/DecideApproval": _PEOPLE,
     f"{_OPERATIONS}/GetRisk": _OPERATOR,
     f"{_OPERATIONS}/ListPhone": _OPERATOR,
     f"{_OPERATIONS}/ListConsumers": _OPERATOR,
@@ -145,6 +148,8 @@ class Allowed:
     sees: str | None
     """The caller whose payments it sees; None where it sees everybody's."""
     limits: CallerLimits | None = None
+    names_person: bool = False
+    """Whether who acts is whom the call names in `operator`, not who makes it."""
 
 
 def _here() -> datetime:
@@ -260,7 +265,9 @@ def allowed(method: str, caller: Caller) -> Allowed:
     if not granted:
         raise CallerNotAllowed(who=caller.name)
     # Who is several parties at once is told the least that one of them is.
-    return Allowed(caller.name, caller.name if Sees.OWN in granted else None, caller.limits)
+    # For the same reason only one that is a desk and nothing else names persons.
+    is_desk = caller.parties == {Party.DESK}
+    return Allowed(caller.name, caller.name if Sees.OWN in granted else None, caller.limits, is_desk)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,8 @@ async def take_case(core: Core, _call: Call, message: pb.TakeCaseRequest) -> pb.
 async def resolve_case(core: Core, call: Call, message: pb.ResolveCaseRequest) -> pb.ResolveCaseResponse:
     """ResolveCase."""
     asked = requests.parse_decision(message)
-    return replies.case_resolved(*await asking.resolve_or_ask(_approving(core), asked, call.caller, core.clock()))
+    person = call.person(asked.operator)
+    return replies.case_resolved(*await asking.resolve_or_ask(_approving(core), asked, person, core.clock()))
 
 
 async def find_payments(core: Core, _call: Call, message: pb.FindPaymentsRequest) -> pb.FindPaymentsResponse:
@@ -109,7 +110,7 @@ async def get_approval(core: Core, _call: Call, message: pb.GetApprovalRequest) 
 
 async def decide_approval(core: Core, call: Call, message: pb.DecideApprovalRequest) -> pb.DecideApprovalResponse:
     """DecideApproval."""
-    asked = requests.parse_approval_decision(message, call.caller)
+    asked = requests.parse_approval_decision(message, call.person(message.operator))
     return approval_replies.approval_decided(await deciding.decide_approval(_approving(core), asked, core.clock()))
 
 

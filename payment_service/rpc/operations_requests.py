@@ -158,7 +158,7 @@ def parse_approval_list(message: pb.ListApprovalsRequest) -> int:
 
 
 def parse_approval_decision(message: pb.DecideApprovalRequest, proven: str) -> ApprovalDecision:
-    """What a person whom a certificate names says to what waits."""
+    """What a person who is proven says to what waits."""
     fields = Fields()
     approval_id, seen = _id(fields, "approval_id", "an approval", message.approval_id), _etag(fields, message.etag)
     decision = _DECISIONS.get(message.decision)

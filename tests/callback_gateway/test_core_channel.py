@@ -8,10 +8,10 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
-from callback_gateway import core_channel
 from callback_gateway.alarms import TLS_FILES_UNUSABLE
 from development.certificates import GATEWAY, SERVICE, Certificates, make_certificates, spiffe_id
 from development.slowness import slowness
+from runtime import followed_channel
 from runtime.tls import FollowedFiles, server_credentials
 from tests.callback_gateway.edges import eventually, gateway, good_path, post
 from tests.callback_gateway.recording_core import RecordingCore, serve_core
@@ -72,7 +72,7 @@ async def test_a_gateway_that_is_not_let_in_says_so(certificates: Certificates) 
 async def test_a_renewed_certificate_is_shown_without_a_restart_and_a_bad_one_is_an_alarm(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core_channel, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(followed_channel, "LOOK_EVERY_S", 0.01)
     async with (
         serve_core(RecordingCore(), credentials=credentials_of(certificates)) as core,
         gateway(core.address, **settings_of(certificates)) as edge,

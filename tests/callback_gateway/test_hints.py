@@ -65,7 +65,9 @@ async def test_what_is_too_many_is_dropped(core: RecordingCore, monkeypatch: pyt
     monkeypatch.setattr(hints_module, "PAUSE_S", 0.0)
     counts: Counter[str] = Counter()
     async with grpc.aio.insecure_channel(core.address) as channel:
-        hints = Hints(CoreChannel(channel), counts)
+        reached = CoreChannel()
+        reached.take(channel)
+        hints = Hints(reached, counts)
         for number in range(WAITING_MAX + 5):
             hints.offer(b"%d" % number)
         assert counts == {"hint_dropped": 5}
@@ -81,7 +83,9 @@ async def test_a_hint_that_the_service_cannot_take_is_lost_and_the_next_is_passe
     counts: Counter[str] = Counter()
     core.failing = grpc.StatusCode.UNAVAILABLE
     async with grpc.aio.insecure_channel(core.address) as channel:
-        hints = Hints(CoreChannel(channel), counts)
+        reached = CoreChannel()
+        reached.take(channel)
+        hints = Hints(reached, counts)
         passing = asyncio.create_task(hints.pass_on())
         hints.offer(b"lost")
         await eventually(lambda: counts["hint_dropped"] == 1)

@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 
 from callback_gateway.sources import SOURCE_HEADER
+from case_desk.config import DeskSettings
+from case_desk.persons import SECRET_HEADER
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -57,3 +59,12 @@ def test_haproxy_says_from_where_a_callback_came() -> None:
     lines = directives("haproxy.cfg")
     assert [line for line in lines if SOURCE_HEADER in line] == [f"http-request set-header {SOURCE_HEADER} %[src]"]
     assert "retries 0" in lines, "a callback is handed over once"
+
+
+def test_nginx_replaces_who_a_browser_says_it_is() -> None:
+    lines = directives("desk.nginx.conf")
+    named = str(DeskSettings.model_fields["person_header"].default)
+    assert [line for line in lines if named in line] == [f"proxy_set_header {named} $remote_user;"]
+    assert [line for line in lines if line.startswith("include")] == ["include /etc/nginx/desk-secret.conf;"]
+    assert "proxy_next_upstream off;" in lines, "a form is sent once"
+    assert f'proxy_set_header {SECRET_HEADER} "' in (DEPLOY / "desk.nginx.conf").read_text(encoding="utf-8")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import callback_gateway.alarms
+import case_desk.alarms
 import payment_service.alarms
 from runtime.alarms import Alarm
 
@@ -17,6 +18,7 @@ PROJECT = Path(__file__).parents[2]
 PROGRAMS = (
     "payment_service",
     "callback_gateway",
+    "case_desk",
     "runtime",
     "development",
     "daraja_simulator",
@@ -69,12 +71,12 @@ def test_whatever_calls_for_a_person_is_an_alarm_of_a_list() -> None:
     calls = re.compile(r"log(ger)?\.(error|exception|critical)\(|logging\.ERROR|getLogger\(")
     places = [
         f"{named(path)}:{number}"
-        for path in modules("payment_service", "callback_gateway")
+        for path in modules("payment_service", "callback_gateway", "case_desk")
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
         if calls.search(line)
     ]
     assert places == []
-    for listed in (payment_service.alarms, callback_gateway.alarms):
+    for listed in (payment_service.alarms, callback_gateway.alarms, case_desk.alarms):
         alarms = [value for value in vars(listed).values() if isinstance(value, Alarm)]
         assert set(listed.ALARMS) == set(alarms)
         assert len({alarm.name for alarm in alarms}) == len(alarms)

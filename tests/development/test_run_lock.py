@@ -19,7 +19,7 @@ PROJECT = Path(__file__).parents[2]
 IMPORT_ALL = """
 import importlib, pkgutil, sys
 sys.path[:0] = {folders!r}
-for name in ("payment_service", "callback_gateway", "runtime", "mpesa_payments.v1"):
+for name in ("payment_service", "callback_gateway", "case_desk", "runtime", "mpesa_payments.v1"):
     package = importlib.import_module(name)
     for module in pkgutil.walk_packages(package.__path__, f"{{name}}."):
         if not module.name.endswith("__main__") and ".migrations." not in module.name:
@@ -67,7 +67,7 @@ def folders(packages: Path) -> list[str]:
     return [str(packages), str(PROJECT), str(PROJECT / "generated")]
 
 
-@pytest.mark.parametrize("program", ["payment_service", "callback_gateway"])
+@pytest.mark.parametrize("program", ["payment_service", "callback_gateway", "case_desk"])
 def test_both_programs_start_with_what_the_lock_names(packages: Path, program: str) -> None:
     started = run(START.format(folders=folders(packages), program=program))
     assert started.returncode == 0, started.stderr

@@ -92,7 +92,7 @@ EVERY_ERROR: list[tuple[Exception, str, grpc.StatusCode]] = [
     (ApprovalDecided("APPROVED", "brian"), "APPROVAL_DECIDED", grpc.StatusCode.FAILED_PRECONDITION),
     (ApprovalOutdated(["the case"]), "APPROVAL_OUTDATED", grpc.StatusCode.FAILED_PRECONDITION),
     (ApprovalWaits(ID, "amina"), "APPROVAL_WAITS", grpc.StatusCode.FAILED_PRECONDITION),
-    (SecondPersonNeeded("amina"), "SECOND_PERSON_NEEDED", grpc.StatusCode.FAILED_PRECONDITION),
+    (SecondPersonNeeded("amina", "amina"), "SECOND_PERSON_NEEDED", grpc.StatusCode.FAILED_PRECONDITION),
     (NotTheAsker("amina"), "NOT_THE_ASKER", grpc.StatusCode.FAILED_PRECONDITION),
     (
         BookingBarred(Bar.LIVE_OR_PAID, a_payment()),

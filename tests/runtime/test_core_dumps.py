@@ -55,7 +55,7 @@ def test_a_crash_writes_no_image_of_the_memory(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("program", ["payment_service", "callback_gateway"])
+@pytest.mark.parametrize("program", ["payment_service", "callback_gateway", "case_desk"])
 def test_every_command_of_both_programs_forbids_it(tmp_path: Path, program: str) -> None:
     told = run(COMMAND.format(program=program, get=PR_GET_DUMPABLE), tmp_path)
     assert told.stdout.strip() == "(0, 0) 0", told.stderr

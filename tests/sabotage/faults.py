@@ -36,6 +36,8 @@ SETTLED_CASES = "tests/domain/test_settling_cases.py"
 APPROVALS = "tests/application/approving/test_approvals.py"
 HOURLY = "tests/application/refunding/test_hourly_bound.py"
 MOVES = "tests/application/approving/test_moves.py"
+DESK_PERSONS = "tests/application/approving/test_desk_persons.py"
+DESK_DOORS = "tests/case_desk/test_doors.py"
 MOVED = "tests/application/settling/test_moved_money.py"
 RETURNED = "tests/application/casework/test_return_money.py"
 SECOND_MONEY = "tests/application/casework/test_return_second_money.py"
@@ -1195,7 +1197,7 @@ FAULTS = (
     Fault(
         "anybody may say from where a callback comes",
         "callback_gateway/sources.py",
-        "if connected is None or not _within(connected, self.proxies) or len(told) != 1:",
+        "if connected is None or not self.proxies.hold(connected) or len(told) != 1:",
         "if connected is None or len(told) != 1:",
         ("tests/callback_gateway/test_sources.py::test_nobody_else_tells_an_address",),
     ),
@@ -1978,16 +1980,79 @@ FAULTS = (
     Fault(
         "who asks for money to go back agrees to it as well",
         "payment_service/application/approving/decide_approval.py",
-        "    if asked.decision is not Decision.WITHDRAW and is_asker:",
-        "    if asked.decision is Decision.REFUSE and is_asker:",
+        "    if asked.decision is not Decision.WITHDRAW and not is_another(asker, by):",
+        "    if asked.decision is Decision.REFUSE and not is_another(asker, by):",
         (f"{APPROVALS}::test_the_one_who_asked_agrees_under_no_name",),
     ),
     Fault(
         "the writer takes the asker for a second person",
         "payment_service/application/recording/approval_ledger.py",
-        "row.asked_by == consent.asked_by != consent.by.proven",
+        "row.asked_by == consent.asked_by and is_another(consent.asked_by, consent.by.proven)",
         "row.asked_by == consent.asked_by",
         (f"{APPROVALS}::test_the_writer_takes_no_consent_of_the_asker_or_to_other_money",),
+    ),
+    Fault(
+        "a login in capitals is a second person",
+        "payment_service/domain/consent.py",
+        "{name.lower()}",
+        "{name}",
+        (f"{DESK_PERSONS}::test_whom_the_desk_names_is_who_asks_and_only_another_name_agrees",),
+    ),
+    Fault(
+        "who asked at the desk agrees by their certificate",
+        "payment_service/domain/consent.py",
+        "    return one != other and desk_of(one) == desk_of(other)",
+        "    return one != other",
+        (f"{DESK_PERSONS}::test_a_login_and_a_certificate_may_be_one_person_and_are_not_taken_for_two",),
+    ),
+    Fault(
+        "whoever settles cases may name another person",
+        "payment_service/rpc/identity.py",
+        "    is_desk = caller.parties == {Party.DESK}",
+        "    is_desk = bool(caller.parties & {Party.DESK, Party.OPERATOR})",
+        (f"{DESK_PERSONS}::test_nobody_but_a_desk_names_the_person_who_acts",),
+    ),
+    Fault(
+        "the case desk takes a name from anybody on the machine",
+        "case_desk/persons.py",
+        "if len(secrets) != 1 or not hmac.compare_digest(secrets[0].encode(), expected.encode()):",
+        "if len(secrets) > 1:",
+        (f"{DESK_DOORS}::test_nothing_is_served_to_somebody_whom_nobody_names",),
+    ),
+    Fault(
+        "the case desk takes a name from any address",
+        "case_desk/persons.py",
+        "    if peer is None or not settings.proxy_addresses.hold(peer):",
+        "    if peer is None:",
+        (f"{DESK_DOORS}::test_the_proxys_word_from_another_address_is_not_believed",),
+    ),
+    Fault(
+        "the case desk takes a form that another person was shown",
+        "case_desk/forms.py",
+        '"\\0".join((text, person, action))',
+        '"\\0".join((text, action))',
+        (f"{DESK_DOORS}::test_a_form_that_was_not_shown_to_its_sender_does_nothing",),
+    ),
+    Fault(
+        "the case desk takes a form from another site",
+        "case_desk/forms.py",
+        '    if request.headers.getall("Origin", []) != [expected]:',
+        '    if "Origin" not in request.headers and expected:',
+        (f"{DESK_DOORS}::test_a_form_that_was_not_shown_to_its_sender_does_nothing",),
+    ),
+    Fault(
+        "the case desk moves money without asking once more",
+        "case_desk/casework.py",
+        'if asked.resolution in sentences.ASKED_ONCE and not sent["sure"]:',
+        'if asked.resolution not in sentences.WAYS and not sent["sure"]:',
+        (f"{DESK_DOORS}::test_what_moves_money_is_asked_once_more",),
+    ),
+    Fault(
+        "the case desk shows what others wrote as markup",
+        "case_desk/desk.py",
+        "autoescape=True",
+        "autoescape=False",
+        (f"{DESK_DOORS}::test_markup_in_what_others_wrote_is_text",),
     ),
     Fault(
         "a second person agrees to what has changed since it was asked for",
@@ -3023,9 +3088,9 @@ FAULTS = (
     ),
     Fault(
         "the gateway goes on with the certificate that it was started with",
-        "callback_gateway/core_channel.py",
-        "core.take(open_channel(address, content))",
-        "open_channel(address, content)",
+        "runtime/followed_channel.py",
+        "        take(channel)\n        in_use.append(channel)",
+        "        in_use.append(channel)",
         (f"{CORE_CHANNEL}::test_a_renewed_certificate_is_shown_without_a_restart_and_a_bad_one_is_an_alarm",),
         hangs_after=30,
     ),

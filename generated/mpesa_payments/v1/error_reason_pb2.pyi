@@ -196,8 +196,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_SECOND_PERSON_NEEDED: _ErrorReason.ValueType  # 33
     """FAILED_PRECONDITION. Who has asked for money to move cannot agree to it, by
-    whatever name: another operator has to, with a certificate of their own;
-    metadata "asked_by" (the name of the asker's certificate).
+    whatever name: another operator has to, with a certificate of their own, or
+    with a login of their own at the desk where it was asked for; metadata
+    "asked_by" (the name of the asker's certificate, or "desk:amina").
     Sample: {"reason": "SECOND_PERSON_NEEDED", "domain": "mpesa-payments",
     "metadata": {"asked_by": "amina"}}
     """
@@ -435,8 +436,9 @@ Sample: {"reason": "APPROVAL_OUTDATED", "domain": "mpesa-payments",
 """
 ERROR_REASON_SECOND_PERSON_NEEDED: ErrorReason.ValueType  # 33
 """FAILED_PRECONDITION. Who has asked for money to move cannot agree to it, by
-whatever name: another operator has to, with a certificate of their own;
-metadata "asked_by" (the name of the asker's certificate).
+whatever name: another operator has to, with a certificate of their own, or
+with a login of their own at the desk where it was asked for; metadata
+"asked_by" (the name of the asker's certificate, or "desk:amina").
 Sample: {"reason": "SECOND_PERSON_NEEDED", "domain": "mpesa-payments",
 "metadata": {"asked_by": "amina"}}
 """

@@ -1477,15 +1477,15 @@ class Approval(_message.Message):
     mpesa_receipt_number: _builtins.str
     """The receipt of the money."""
     asked_by: _builtins.str
-    """Who has asked for it: the name of their certificate on the list of callers."""
+    """Who has asked for it: the name of their certificate on the list of callers;
+    of somebody at the case desk, the desk's name and theirs: "desk:amina".
+    """
     asker: _builtins.str
     """Who has asked, as the command says; believed as it is."""
     ask_reason: _builtins.str
     """Why, in the asker's words."""
     decided_by: _builtins.str
-    """Who has decided: the name of their certificate; empty while it waits, and so
-    are the rest.
-    """
+    """Who has decided, as `asked_by`; empty while it waits, and so are the rest."""
     decider: _builtins.str
     """Who has decided, as the command says; believed as it is."""
     decide_reason: _builtins.str

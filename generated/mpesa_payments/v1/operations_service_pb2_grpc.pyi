@@ -106,7 +106,9 @@ class OperationsServiceStub:
     DecideApproval: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.DecideApprovalRequest, _operations_service_pb2.DecideApprovalResponse]
     """Approves what waits, which is done at once; or refuses it; or withdraws it.
     Who decides is who the certificate of the call names, whatever `operator`
-    says: the one who has asked cannot approve or refuse
+    says; where that is the case desk, it is the person whom the desk names in
+    `operator`. The one who has asked cannot approve or refuse, and between one
+    whom a desk names and one whom a certificate names nobody can tell
     (FAILED_PRECONDITION/SECOND_PERSON_NEEDED), and nobody else can withdraw
     (FAILED_PRECONDITION/NOT_THE_ASKER). Over plaintext everybody has one name,
     so nothing can be approved.
@@ -326,7 +328,9 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_operations_service_pb2.DecideApprovalResponse]:
         """Approves what waits, which is done at once; or refuses it; or withdraws it.
         Who decides is who the certificate of the call names, whatever `operator`
-        says: the one who has asked cannot approve or refuse
+        says; where that is the case desk, it is the person whom the desk names in
+        `operator`. The one who has asked cannot approve or refuse, and between one
+        whom a desk names and one whom a certificate names nobody can tell
         (FAILED_PRECONDITION/SECOND_PERSON_NEEDED), and nobody else can withdraw
         (FAILED_PRECONDITION/NOT_THE_ASKER). Over plaintext everybody has one name,
         so nothing can be approved.

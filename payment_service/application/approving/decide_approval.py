@@ -1,7 +1,8 @@
 """A second person decides: what waits is done now, or it is not done.
 
-Who a person is, is what their certificate says. Whether anything has changed since it was asked for is decided once
-more under the locks of the payment, in the transaction that moves the money and records who has agreed.
+Who a person is, is what their certificate says, or the desk at which they are logged in. Whether anything has changed
+since it was asked for is decided once more under the locks of the payment, in the transaction that moves the money and
+records who has agreed.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from payment_service.application.following.read_payments import reading
 from payment_service.application.refunding.refund_payment import Agreed, NotAsSeen, refund_payment
 from payment_service.domain.approvals import ApprovalState, NeedsApproval
 from payment_service.domain.case_rules import CaseMarks, Resolution
-from payment_service.domain.consent import Consent, Person
+from payment_service.domain.consent import Consent, Person, is_another
 from payment_service.domain.errors import (
     ApprovalDecided,
     ApprovalOutdated,
@@ -89,11 +90,11 @@ def _check(file: ApprovalFile, asked: ApprovalDecision) -> None:
     approval = file.approval
     if approval.state != ApprovalState.WAITING:
         raise ApprovalDecided(approval.state, approval.decided_by or "")
-    is_asker = approval.asked_by == asked.by.proven
-    if asked.decision is Decision.WITHDRAW and not is_asker:
-        raise NotTheAsker(approval.asked_by)
-    if asked.decision is not Decision.WITHDRAW and is_asker:
-        raise SecondPersonNeeded(approval.asked_by)
+    asker, by = approval.asked_by, asked.by.proven
+    if asked.decision is Decision.WITHDRAW and by != asker:
+        raise NotTheAsker(asker)
+    if asked.decision is not Decision.WITHDRAW and not is_another(asker, by):
+        raise SecondPersonNeeded(asker, by)
     if asked.decision is Decision.APPROVE and not (approval.is_current and asked.seen == approval.seen):
         raise ApprovalOutdated(changed_since(file) or ["the approval is about another state than your etag names"])
 

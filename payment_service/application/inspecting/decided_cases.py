@@ -7,7 +7,7 @@ from uuid import UUID
 from payment_service.domain.approvals import ApprovalState
 from payment_service.domain.case_facts import settlement_id
 from payment_service.domain.case_rules import Resolution
-from payment_service.domain.consent import Consent, Person, mark_in, unmarked
+from payment_service.domain.consent import Consent, Person, is_another, mark_in, unmarked
 from payment_service.domain.facts import refund_request_id
 from payment_service.domain.refund_ends import RefundDone
 from payment_service.store.approvals import ApprovalRow
@@ -95,7 +95,7 @@ def agreed_as_logged(
         if one.state == ApprovalState.APPROVED:
             by = Person(one.decided_by or "", one.decided_as or "", one.decided_why or "")
             due[Consent(one.approval_id, one.asked_by, by).mark] = one.approval_id
-            if one.decided_by == one.asked_by:
+            if not is_another(one.asked_by, by.proven):
                 yield f"approval {one.approval_id} is by the one who had asked"
     for mark in due.keys() - logged.keys():
         yield f"approval {due[mark]} was given by another person, or for another reason, than is kept"

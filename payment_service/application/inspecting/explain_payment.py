@@ -15,6 +15,7 @@ from payment_service.application.following.stored_views import payment_view
 from payment_service.application.settling.accept_callbacks import body_row_id, fact_ids_of
 from payment_service.application.settling.opened_bodies import opened_body, payer_number
 from payment_service.domain.callbacks import CallbackKind, CallbackStatus
+from payment_service.domain.consent import desk_of
 from payment_service.domain.errors import PaymentNotFound
 from payment_service.domain.payment import Backing
 from payment_service.domain.refund import MONEY_NOT_BACKED, Refund
@@ -226,7 +227,8 @@ def _approval(row: ApprovalRow) -> Iterator[Moment]:
 
 
 def _person(proven: str, called: str) -> str:
-    return f"operator {proven} by certificate, {called} by name"
+    named = "as a desk names them" if desk_of(proven) else "by certificate"
+    return f"operator {proven} {named}, {called} by name"
 
 
 def _refund(refund: Refund, versions: Mapping[str, int], askers: Mapping[UUID, str]) -> Moment:

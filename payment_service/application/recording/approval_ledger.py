@@ -6,7 +6,7 @@ from uuid import UUID
 
 from payment_service.application.recording.pending_writes import PendingWrites
 from payment_service.domain.approvals import ApprovalState
-from payment_service.domain.consent import Consent
+from payment_service.domain.consent import Consent, is_another
 from payment_service.domain.payment import Payment
 from payment_service.domain.refund import RefundOrder
 from payment_service.store.approvals import Decided, LockedApproval
@@ -37,7 +37,7 @@ class ApprovalLedger:
         row = self._rows[consent.approval_id]
         about = (payment.payment_id if payment is not None else None, case_id)
         same = (row.payment_id, row.case_id) == about and (row.to_payment_id, row.seen_target) == goes_to
-        another = row.asked_by == consent.asked_by != consent.by.proven
+        another = row.asked_by == consent.asked_by and is_another(consent.asked_by, consent.by.proven)
         return int(row.amount) if same and another and row.state == ApprovalState.WAITING else None
 
     def agreed_order(

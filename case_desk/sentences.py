@@ -1,0 +1,164 @@
+"""How the service's answers read on a page. No number in clear comes to the desk, so none can leave it."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from mpesa_payments.v1 import operations_service_pb2 as pb
+from mpesa_payments.v1 import payment_pb2
+from mpesa_payments.v1.money_pb2 import Money
+
+_NAIROBI: Final = timezone(timedelta(hours=3), "EAT")
+
+WAYS: Final = {
+    pb.CASE_RESOLUTION_ACCEPT: "Accept: the money is this payment's, and its booking is told to confirm",
+    pb.CASE_RESOLUTION_RETURN: "Return: the money goes back to its payer",
+    pb.CASE_RESOLUTION_MOVE: "Move: the money belongs to another payment",
+    pb.CASE_RESOLUTION_DISMISS: "Dismiss: nothing follows",
+    pb.CASE_RESOLUTION_REFUNDED: "Refunded: the money has gone back",
+    pb.CASE_RESOLUTION_NOT_REFUNDED: "Not refunded: the money has not gone back and never will",
+}
+"""Each resolution that this release of the desk knows, as a person chooses it."""
+ASKED_ONCE: Final = frozenset(
+    {
+        pb.CASE_RESOLUTION_RETURN,
+        pb.CASE_RESOLUTION_MOVE,
+        pb.CASE_RESOLUTION_REFUNDED,
+        pb.CASE_RESOLUTION_NOT_REFUNDED,
+    }
+)
+"""What moves money, or says for ever where it is: asked for once more on a page of its own."""
+
+
+def at(stamp: Timestamp) -> str:
+    """As people in Kenya read a clock, and said so."""
+    moment: datetime = stamp.ToDatetime(UTC)
+    return f"{moment.astimezone(_NAIROBI):%Y-%m-%d %H:%M} EAT"
+
+
+def age(stamp: Timestamp) -> str:
+    """How long ago, in the largest unit that fits."""
+    minutes = max(0, int((datetime.now(UTC) - stamp.ToDatetime(UTC)).total_seconds()) // 60)
+    for unit, length in (("day", 24 * 60), ("hour", 60)):
+        if minutes >= length:
+            return _counted(minutes // length, unit)
+    return _counted(minutes, "minute")
+
+
+def money(amount: Money) -> str:
+    """With its currency."""
+    return f"{amount.currency_code} {amount.units}"
+
+
+def kind(case: pb.Case) -> str:
+    """Why the case was opened, in small words."""
+    return pb.CaseKind.Name(case.kind).removeprefix("CASE_KIND_").replace("_", " ").capitalize()
+
+
+def way(resolution: "pb.CaseResolution.ValueType") -> str:
+    """A resolution by its name."""
+    return _small(pb.CaseResolution.Name(resolution), "CASE_RESOLUTION_")
+
+
+def status(payment: payment_pb2.Payment) -> str:
+    """Where the payment stands, and why."""
+    name = _small(payment_pb2.PaymentStatus.Name(payment.status), "PAYMENT_STATUS_")
+    reason = _small(payment_pb2.StatusReason.Name(payment.status_reason), "STATUS_REASON_")
+    certain = "certain" if payment.outcome_certain else "not certain"
+    return f"{name} ({reason}), {certain}" if payment.status_reason else f"{name}, {certain}"
+
+
+def booking_action(payment: payment_pb2.Payment) -> str:
+    """What the booking may do."""
+    return _small(payment_pb2.BookingAction.Name(payment.booking_action), "BOOKING_ACTION_")
+
+
+def next_step(payment: payment_pb2.Payment) -> str:
+    """What the passenger does next, and not before when."""
+    step = _small(payment_pb2.NextStep.Name(payment.next_step), "NEXT_STEP_")
+    waits = payment.HasField("retry_allowed_time") and payment.next_step == payment_pb2.NEXT_STEP_TRY_AGAIN
+    return f"{step}, from {at(payment.retry_allowed_time)} on" if waits else step
+
+
+def refund(one: payment_pb2.Refund) -> str:
+    """How far a refund is."""
+    state = _small(payment_pb2.RefundStatus.Name(one.status), "REFUND_STATUS_")
+    ended = f", ended {at(one.end_time)}" if one.HasField("end_time") else ""
+    return f"{money(one.amount)}, asked for {at(one.request_time)}: {state}{ended}"
+
+
+def refund_of_case(one: pb.CaseRefund) -> str:
+    """How far the money of a case is on its way back."""
+    state = _small(pb.CaseRefund.State.Name(one.state), "STATE_")
+    said = f", M-Pesa said {one.provider_result_code}" if one.provider_result_code else ""
+    since = f"ended {at(one.end_time)}" if one.HasField("end_time") else f"begun {at(one.request_time)}"
+    return f"{money(one.amount)} is {state}{said}, {since}"
+
+
+def act(one: pb.CaseAct) -> str:
+    """What somebody did about a case."""
+    return _small(pb.CaseAct.Kind.Name(one.kind), "KIND_")
+
+
+def approval_state(one: pb.Approval) -> str:
+    """What has become of what was asked for."""
+    return _small(pb.Approval.State.Name(one.state), "STATE_")
+
+
+def settled(case: pb.Case) -> str:
+    """How and when a case has ended; empty while it is open."""
+    if not case.HasField("settle_time"):
+        return ""
+    if case.resolution == pb.CASE_RESOLUTION_UNSPECIFIED:
+        return f"It ended by itself, {at(case.settle_time)}."
+    return f"It was settled: {way(case.resolution)}, {at(case.settle_time)}."
+
+
+def is_under_way(case: pb.Case) -> bool:
+    """Whether its money is on its way back, so that nothing can be decided now."""
+    return case.kind != pb.CASE_KIND_REFUND and case.HasField("refund") and not case.refund.HasField("end_time")
+
+
+def what_will_happen(file: pb.GetCaseResponse, asked: pb.ResolveCaseRequest) -> list[str]:
+    """What a decision does, before it is done."""
+    case = file.case
+    amount = money(case.amount) if case.HasField("amount") else "The money"
+    receipt = asked.mpesa_receipt_number or case.mpesa_receipt_number
+    of = f"{amount}, receipt {receipt}," if receipt else amount
+    mine = next((one.payment for one in file.attempts if one.payment.payment_id == case.payment_id), None)
+    match asked.resolution:
+        case pb.CASE_RESOLUTION_RETURN:
+            payer = f"its payer, {mine.masked_phone}" if mine is not None else "its payer"
+            return [
+                f"{of} goes back to {payer}.",
+                f"Booking {case.booking_id} is told to release its seat, unless another payment has confirmed it.",
+                "If so much money needs a second person, nothing happens before they agree.",
+            ]
+        case pb.CASE_RESOLUTION_MOVE:
+            return [
+                f"{of} is to move from booking {case.booking_id} to payment {asked.to_payment_id or '(none)'}.",
+                "Nothing moves before a second person agrees.",
+            ]
+        case pb.CASE_RESOLUTION_REFUNDED:
+            return [f"You say for ever that {money(case.refund.amount)} has gone back, by {receipt or 'no receipt'}."]
+        case _:
+            return [
+                f"You say for ever that {money(case.refund.amount)} has not gone back and never will.",
+                "It may then be sent by another refund.",
+            ]
+
+
+def what_was_asked(one: pb.Approval) -> str:
+    """What a second person decides about."""
+    of = f"{money(one.amount)}, receipt {one.mpesa_receipt_number}, of booking {one.booking_id}"
+    if one.to_payment_id:
+        return f"Move {of} to payment {one.to_payment_id} of booking {one.to_booking_id}"
+    return f"Send {of} back to its payer"
+
+
+def _small(name: str, prefix: str) -> str:
+    return name.removeprefix(prefix).replace("_", " ").lower()
+
+
+def _counted(number: int, unit: str) -> str:
+    return f"{number} {unit}{'s' * (number != 1)}"
