@@ -12,35 +12,52 @@ from sqlalchemy import exists, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from payment_service.domain.refund import MONEY_NOT_BACKED
 from payment_service.store.provider_tables import initiators, questions
 from payment_service.store.refund_tables import refunds
 from payment_service.store.tables import inbox
 
 # Of completed payments, those that still have a timer: later ones are before a person, and the index of timers finds
 # them. Of open cases, those about money that may be the payment's, while it has no receipt. Of refunds, those in doubt.
+# Of money that only a callback has told of, what a person has a case about, what a part waits for, and last of all what
+# queries have been asked about in vain: their next one is far off. Each of these is bounded, whatever waits.
 _NEXT = text("""
+WITH unbacked AS (
+    (SELECT payment_id, false AS last FROM cases WHERE settled_at IS NULL AND kind = :unbacked
+        ORDER BY opened_at DESC LIMIT 100)
+    UNION ALL
+    (SELECT payment_id, false FROM refunds WHERE send_at IS NOT NULL AND result_code = :part_waits
+        ORDER BY send_at LIMIT 100)
+    UNION ALL
+    (SELECT payment_id, true FROM payment_transactions WHERE back_at > :queried_before ORDER BY back_at DESC LIMIT 100)
+)
 SELECT payment_id, reference, shortcode, conversation_id, receipt, tries, refund_id, is_part FROM (
     SELECT w.*, COALESCE(q.tries, 0) AS tries, q.next_ask_at, CAST(NULL AS uuid) AS refund_id,
         false AS is_part, CAST(:tries_max AS integer) AS most
     FROM (
-        SELECT payment_id, reference, shortcode, merchant_request_id AS conversation_id, '' AS receipt
+        SELECT payment_id, reference, shortcode, merchant_request_id AS conversation_id, '' AS receipt, false AS last
         FROM payment_transactions
         WHERE due_at IS NOT NULL AND state = 'COMPLETED' AND mpesa_receipt_number IS NULL
             AND merchant_request_id IS NOT NULL AND completed_at <= :completed_before
         UNION ALL
-        SELECT p.payment_id, p.reference, p.shortcode, p.merchant_request_id, c.mpesa_receipt_number
+        SELECT p.payment_id, p.reference, p.shortcode, p.merchant_request_id, c.mpesa_receipt_number, false
         FROM cases c JOIN payment_transactions p ON p.reference = c.reference
         WHERE c.settled_at IS NULL AND c.kind = :unclaimed AND c.mpesa_receipt_number IS NOT NULL
             AND p.mpesa_receipt_number IS NULL AND p.merchant_request_id IS NOT NULL
+        UNION ALL
+        SELECT p.payment_id, p.reference, p.shortcode, p.merchant_request_id, p.mpesa_receipt_number, u.last
+        FROM unbacked u JOIN payment_transactions p USING (payment_id)
+        WHERE p.state = 'COMPLETED' AND p.backing IN ('AWAITED', 'DOUBTED') AND p.mpesa_receipt_number IS NOT NULL
+            AND p.merchant_request_id IS NOT NULL AND NOT p.ids_from_callback AND p.completed_at <= :completed_before
     ) AS w LEFT JOIN daraja_questions q ON q.payment_id = w.payment_id AND q.receipt = w.receipt
     UNION ALL
-    SELECT payment_id, reference, shortcode, COALESCE(originator_conversation_id, ''), receipt, ask_count, next_ask_at,
-        refund_id, method = 'B2C', CAST(:refund_tries_max AS integer)
+    SELECT payment_id, reference, shortcode, COALESCE(originator_conversation_id, ''), receipt, false, ask_count,
+        next_ask_at, refund_id, method = 'B2C', CAST(:refund_tries_max AS integer)
     FROM refunds WHERE state = 'UNCERTAIN' AND sent_at <= :refund_sent_before
 ) AS wanted
 WHERE shortcode = ANY(CAST(:shortcodes AS text[]))
     AND (tries = 0 OR (tries < most AND next_ask_at <= :now))
-ORDER BY next_ask_at NULLS FIRST, payment_id LIMIT 1""")
+ORDER BY last, next_ask_at NULLS FIRST, payment_id LIMIT 1""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +93,28 @@ async def next_wanted(
     *,
     shortcodes: Sequence[str],
     unclaimed: str,
+    unbacked: str,
     completed_before: datetime,
+    queried_before: datetime,
     tries_max: int,
     refund_sent_before: datetime,
     refund_tries_max: int,
     now: datetime,
 ) -> Wanted | None:
-    """The transaction that has waited longest; `unclaimed` is the kind of the cases that are looked at."""
+    """The transaction that has waited longest; `unclaimed` and `unbacked` are kinds of cases that are looked at.
+
+    Money whose next query is later than `queried_before` has been asked about by query in vain.
+    """
     row = (
         await conn.execute(
             _NEXT,
             {
                 "shortcodes": list(shortcodes),
                 "unclaimed": unclaimed,
+                "unbacked": unbacked,
+                "part_waits": MONEY_NOT_BACKED,
                 "completed_before": completed_before,
+                "queried_before": queried_before,
                 "tries_max": tries_max,
                 "refund_sent_before": refund_sent_before,
                 "refund_tries_max": refund_tries_max,

@@ -41,6 +41,7 @@ DESK_DOORS = "tests/case_desk/test_doors.py"
 MOVED = "tests/application/settling/test_moved_money.py"
 RETURNED = "tests/application/casework/test_return_money.py"
 SECOND_MONEY = "tests/application/casework/test_return_second_money.py"
+UNBACKED = "tests/application/settling/test_ask_unbacked.py"
 FOUND_REFUNDS = "tests/application/casework/test_uncertain_refunds.py"
 REFUNDS = "tests/domain/test_refunds.py"
 AUTOMATIC = "tests/domain/test_automatic_refunds.py"
@@ -369,6 +370,48 @@ FAULTS = (
         "        return None if after.refuted else Case(kind, is_money=True)",
         "        return None",
         ("tests/domain/test_backing.py::test_money_that_is_found_after_all_is_a_case_and_confirms_nothing",),
+    ),
+    Fault(
+        "nobody asks by its receipt about money that queries have been asked about in vain",
+        "payment_service/store/status_questions.py",
+        "WHERE back_at > :queried_before",
+        "WHERE back_at < :queried_before AND false",
+        (f"{UNBACKED}::test_money_that_neither_books_nor_queries_have_shown_is_backed_by_its_receipt",),
+    ),
+    Fault(
+        "a person looks for a receipt that M-Pesa would have shown",
+        "payment_service/store/status_questions.py",
+        "WHERE settled_at IS NULL AND kind = :unbacked",
+        "WHERE settled_at IS NOT NULL AND kind = :unbacked",
+        (f"{UNBACKED}::test_a_case_about_money_ends_when_m_pesa_has_the_receipt",),
+    ),
+    Fault(
+        "the case does not say that M-Pesa has no such receipt",
+        "payment_service/application/casework/show_cases.py",
+        "case.kind == CaseKind.UNBACKED_MONEY and row.kind == CallbackKind.RESULT",
+        "False",
+        (f"{UNBACKED}::test_a_receipt_that_does_not_exist_stays_in_doubt_and_its_case_says_so",),
+    ),
+    Fault(
+        "an operator's turns go to asking about ids that a forger may have brought",
+        "payment_service/store/status_questions.py",
+        "AND p.merchant_request_id IS NOT NULL AND NOT p.ids_from_callback",
+        "AND p.merchant_request_id IS NOT NULL",
+        (f"{UNBACKED}::test_ids_that_only_a_callback_has_brought_are_not_asked_about",),
+    ),
+    Fault(
+        "a pending receipt waits behind money that nobody waits for",
+        "payment_service/store/status_questions.py",
+        "ORDER BY last, next_ask_at NULLS FIRST",
+        "ORDER BY last DESC, next_ask_at NULLS FIRST",
+        (f"{UNBACKED}::test_who_waits_for_a_receipt_is_asked_for_first",),
+    ),
+    Fault(
+        "a part waits for the next query although M-Pesa could be asked by the receipt",
+        "payment_service/store/status_questions.py",
+        "result_code = :part_waits",
+        "result_code <> :part_waits",
+        (f"{UNBACKED}::test_a_part_that_waits_for_its_money_is_sent_once_m_pesa_has_the_receipt",),
     ),
     Fault(
         "a part of money that never came waits on for a day",

@@ -10,7 +10,9 @@ from payment_service.application.following.stored_views import payment_view
 from payment_service.application.settling.accept_callbacks import body_row_id, fact_ids_of
 from payment_service.application.settling.opened_bodies import opened_body, payer_number
 from payment_service.application.settling.record_pulled_rows import PULLED
+from payment_service.domain.callbacks import CallbackKind
 from payment_service.domain.case_rules import CaseMarks
+from payment_service.domain.cases import CaseKind
 from payment_service.domain.errors import CaseNotFound
 from payment_service.domain.refund import Refund
 from payment_service.domain.views import PaymentView
@@ -104,11 +106,15 @@ def _refund_of(case: WorkedCase, refunds: Sequence[Refund]) -> Refund | None:
 def _callbacks(
     case: WorkedCase, rows: Sequence[CallbackRow], refund: Refund | None, sealer: Sealer, number: str | None
 ) -> Iterator[CaseEvidence]:
-    """The callback that opened the case, and all that came for its refund: one alone says little of a doubt."""
+    """The callback that opened the case, and all that came for its refund: one alone says little of a doubt. Of money
+    that only a callback told of, also what M-Pesa has answered about its receipt: most often, that it has none."""
     for row in rows:
-        if case.fact_id in fact_ids_of(row.body_hash) or (refund is not None and row.reference == refund.reference):
+        of_refund = refund is not None and row.reference == refund.reference
+        answered = case.kind == CaseKind.UNBACKED_MONEY and row.kind == CallbackKind.RESULT
+        if case.fact_id in fact_ids_of(row.body_hash) or of_refund or answered:
             body = opened_body(sealer, CALLBACK_BODY, body_row_id(row.reference, row.body_hash), row.body, number)
-            yield CaseEvidence(f"callback from {row.source_address}", row.received_at, body)
+            what = "M-Pesa's answer about the transaction" if answered else f"callback from {row.source_address}"
+            yield CaseEvidence(what, row.received_at, body)
 
 
 def _exchanges(

@@ -1,4 +1,5 @@
-"""Asking for single transactions: a receipt that is pending, money that may be a payment's, a refund in doubt.
+"""Asking for single transactions: a receipt that is pending, money that may be a payment's, a refund in doubt, and
+money that only a callback has told of.
 
 Transaction Status is asked as an operator of M-Pesa, whose password is locked after the third wrong one in a row. So
 one question is out at a time: the next is asked only when the result of the last has come, or has been waited for long
@@ -36,6 +37,9 @@ LOOK_SECONDS = 2.0
 
 COMPLETED_FOR = timedelta(seconds=15)
 """From "paid" without a receipt until it is asked for: most often the callback brings it sooner."""
+QUERIES_APART = timedelta(minutes=15)
+"""From now to the next query about money that only a callback has told of: from then on queries have not helped, and
+neither have the books, which are read sooner."""
 RESULT_WITHIN = timedelta(seconds=30)
 """From a question to the next one when no result comes."""
 ASK_AGAIN_AFTER = timedelta(minutes=1)
@@ -112,7 +116,9 @@ async def _next_wanted(tools: StatusTools, conn: AsyncConnection, now: datetime)
         conn,
         shortcodes=list(tools.safaricom.shortcodes),
         unclaimed=CaseKind.UNCLAIMED_MONEY.value,
+        unbacked=CaseKind.UNBACKED_MONEY.value,
         completed_before=now - COMPLETED_FOR,
+        queried_before=now + QUERIES_APART,
         tries_max=TRIES_MAX,
         refund_sent_before=now - REFUND_SENT_FOR,
         refund_tries_max=REFUND_TRIES_MAX,
