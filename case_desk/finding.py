@@ -26,15 +26,17 @@ async def show_cases(request: web.Request) -> web.Response:
 
 
 async def search(request: web.Request) -> web.Response:
-    """Look for payments. What is looked for stays out of the address."""
+    """Look for payments; a single one is shown at once. What is looked for stays out of the address."""
     sent, desk = await sent_form(request), request.app[DESK]
     known = sent["known"] if sent["known"] in KNOWN else "phone_number"
     wanted = pb.FindPaymentsRequest(page_size=PAYMENTS_SHOWN)
     setattr(wanted, known, sent["value"])
     try:
-        await desk.core.operations.FindPayments(wanted, timeout=CALL_SECONDS)
+        found = await desk.core.operations.FindPayments(wanted, timeout=CALL_SECONDS)
     except grpc.aio.AioRpcError as error:
         return await _first_page(request, refusal_of(error), known)
+    if len(found.payments) == 1 and {case.payment_id for case in found.cases} <= {found.payments[0].payment.payment_id}:
+        raise web.HTTPSeeOther(f"/payments/{found.payments[0].payment.reference}")
     raise web.HTTPSeeOther(f"/found/{desk.searches.keep(request[PERSON], wanted)}")
 
 
@@ -47,10 +49,11 @@ async def show_found(request: web.Request) -> web.Response:
 
 
 async def show_payment(request: web.Request) -> web.Response:
-    """One payment with its cases."""
-    wanted = pb.FindPaymentsRequest(reference=request.match_info["reference"])
-    found = await request.app[DESK].core.operations.FindPayments(wanted, timeout=CALL_SECONDS)
-    return page(request, "found", title="Payment", found=found)
+    """One payment with its cases, and all that happened to it."""
+    operations, reference = request.app[DESK].core.operations, request.match_info["reference"]
+    story = await operations.ExplainPayment(pb.ExplainPaymentRequest(reference=reference), timeout=CALL_SECONDS)
+    found = await operations.FindPayments(pb.FindPaymentsRequest(reference=reference), timeout=CALL_SECONDS)
+    return page(request, "payment", title=f"Payment {reference}", story=story, cases=found.cases)
 
 
 async def _first_page(

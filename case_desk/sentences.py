@@ -36,13 +36,19 @@ def at(stamp: Timestamp) -> str:
     return f"{moment.astimezone(_NAIROBI):%Y-%m-%d %H:%M} EAT"
 
 
+def to_the_second(stamp: Timestamp) -> str:
+    """The same, where one thing follows quickly on another."""
+    moment: datetime = stamp.ToDatetime(UTC)
+    return f"{moment.astimezone(_NAIROBI):%Y-%m-%d %H:%M:%S} EAT"
+
+
 def age(stamp: Timestamp) -> str:
     """How long ago, in the largest unit that fits."""
     minutes = max(0, int((datetime.now(UTC) - stamp.ToDatetime(UTC)).total_seconds()) // 60)
     for unit, length in (("day", 24 * 60), ("hour", 60)):
         if minutes >= length:
             return _counted(minutes // length, unit)
-    return _counted(minutes, "minute")
+    return _counted(minutes, "minute") if minutes else "less than a minute"
 
 
 def money(amount: Money) -> str:

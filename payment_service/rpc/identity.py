@@ -105,6 +105,7 @@ RULES: Mapping[str, Mapping[Party, Sees]] = {
     f"{_OPERATIONS}/TakeCase": _PEOPLE,
     f"{_OPERATIONS}/ResolveCase": _PEOPLE,
     f"{_OPERATIONS}/FindPayments": _PEOPLE,
+    f"{_OPERATIONS}/ExplainPayment": _PEOPLE,
     f"{_OPERATIONS}/GetPromptSwitch": _OPERATOR,
     f"{_OPERATIONS}/TurnPromptSwitch": _OPERATOR,
     f"{_OPERATIONS}/RefundBooking": _OPERATOR,

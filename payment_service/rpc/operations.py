@@ -16,6 +16,8 @@ from payment_service.application.casework import take_case as taking
 from payment_service.application.collecting import prompt_switch as switching
 from payment_service.application.collecting import risk_list as listing
 from payment_service.application.following import consumers as looking_after
+from payment_service.application.following.read_payments import reading
+from payment_service.application.inspecting import explain_payment as explaining
 from payment_service.application.privacy import erase_person as erasing
 from payment_service.application.privacy import export_person as exporting
 from payment_service.application.refunding import ask_float as asking_float
@@ -25,6 +27,7 @@ from payment_service.rpc import operations_requests as requests
 from payment_service.rpc.calls import Call, Unary
 from payment_service.rpc.cursors import Page, page_token, read_page_token
 from payment_service.rpc.methods import Core
+from payment_service.store.engines import driver_connection
 
 
 async def list_cases(core: Core, _call: Call, message: pb.ListCasesRequest) -> pb.ListCasesResponse:
@@ -64,6 +67,14 @@ async def find_payments(core: Core, _call: Call, message: pb.FindPaymentsRequest
     found = await finding.find_payments(core.reads, wanted, before, page_size)
     last = found.payments[-1].payment_id if found.more else None
     return replies.payments_found(found, _next_page(core, last, filters))
+
+
+async def explain_payment(core: Core, _call: Call, message: pb.ExplainPaymentRequest) -> pb.ExplainPaymentResponse:
+    """ExplainPayment."""
+    reference = requests.parse_explanation(message)
+    async with core.reads.lists, reading(core.reads) as connection:
+        story = await explaining.explain_payment(core.reads.sealer, await driver_connection(connection), reference)
+    return replies.payment_explained(story)
 
 
 async def get_prompt_switch(core: Core, _call: Call, _message: pb.GetPromptSwitchRequest) -> pb.GetPromptSwitchResponse:
@@ -176,6 +187,7 @@ OPERATIONS: Final[Mapping[str, Unary]] = {
     "mpesa_payments.v1.OperationsService/TakeCase": Unary(take_case),
     "mpesa_payments.v1.OperationsService/ResolveCase": Unary(resolve_case),
     "mpesa_payments.v1.OperationsService/FindPayments": Unary(find_payments),
+    "mpesa_payments.v1.OperationsService/ExplainPayment": Unary(explain_payment),
     "mpesa_payments.v1.OperationsService/GetPromptSwitch": Unary(get_prompt_switch),
     "mpesa_payments.v1.OperationsService/TurnPromptSwitch": Unary(turn_prompt_switch),
     "mpesa_payments.v1.OperationsService/RefundBooking": Unary(refund_booking),

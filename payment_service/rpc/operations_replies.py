@@ -12,6 +12,7 @@ from payment_service.application.casework.find_payments import FoundPayments
 from payment_service.application.casework.show_cases import CaseFile, marks_of
 from payment_service.application.collecting.risk_list import RiskFound
 from payment_service.application.following.consumers import ConsumerState
+from payment_service.application.inspecting.explain_payment import Explanation
 from payment_service.application.refunding.ask_float import Float
 from payment_service.application.refunding.refund_booking import BookingRefund
 from payment_service.domain.case_rules import Resolution, rules_of
@@ -77,6 +78,17 @@ def payments_found(found: FoundPayments, next_page_token: str) -> pb.FindPayment
         cases=[_case(case) for case in found.cases],
         takings=_takings(found.takings) if found.takings is not None else None,
         next_page_token=next_page_token,
+    )
+
+
+def payment_explained(story: Explanation) -> pb.ExplainPaymentResponse:
+    """The answer of ExplainPayment."""
+    moments = [
+        pb.PaymentMoment(moment_time=timestamp(one.at), what=one.what, by=one.by, details=one.details)
+        for one in story.moments
+    ]
+    return pb.ExplainPaymentResponse(
+        payment=_payment(story.payment), backing=story.backing or "", moments=moments, left_out=story.left_out
     )
 
 

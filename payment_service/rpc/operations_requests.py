@@ -141,6 +141,14 @@ def parse_decision(message: pb.ResolveCaseRequest) -> CaseDecision:
     return CaseDecision(case_id, seen, resolution, operator, why, receipt, to_payment_id)
 
 
+def parse_explanation(message: pb.ExplainPaymentRequest) -> str:
+    """The reference of the payment that is asked about."""
+    fields = Fields()
+    reference = reference_in(fields, message.reference)
+    fields.end()
+    return reference
+
+
 def parse_approval_id(message: pb.GetApprovalRequest) -> UUID:
     """The approval that is asked for."""
     fields = Fields()

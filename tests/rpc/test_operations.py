@@ -227,6 +227,28 @@ async def test_what_cannot_be_done_says_which_ways_there_are(process: Process) -
     assert (refusal.reason, refusal.metadata) == ("RESOLUTION_REFUSED", {"allowed": "ACCEPT,RETURN"})
 
 
+async def test_the_story_of_a_payment_is_told_in_order_and_without_its_number(process: Process) -> None:
+    payment = await late(process, 1, "RCPT000001")
+    story = await process.operations.ExplainPayment(pb.ExplainPaymentRequest(reference=payment.reference))
+    assert story.payment.payment.payment_id == str(payment.payment_id)
+    assert story.backing == "only a callback has told of it, and another source is being asked"
+    told = [(one.what, one.by) for one in story.moments]
+    assert [what for what, _ in told if what.startswith("version")] == [
+        "version 1: CREATED",
+        "version 2: CREATED → SENDING",
+        "version 3: SENDING → PROMPTED",
+        "version 4: PROMPTED → EXPIRED",
+        "version 5: EXPIRED → COMPLETED",
+    ]
+    assert told[0] == ("version 1: CREATED", "the caller, development")
+    times = [one.moment_time.ToNanoseconds() for one in story.moments]
+    assert times == sorted(times)
+    assert not story.left_out
+    assert "712345678" not in str(story)
+    refusal = await refused(process.operations.ExplainPayment(pb.ExplainPaymentRequest(reference="a" * 12)))
+    assert refusal.reason == "PAYMENT_NOT_FOUND"
+
+
 Broken = Callable[[Process], Awaitable[object]]
 BAD: dict[str, tuple[Broken, set[str]]] = {
     "nothing known": (lambda p: p.operations.FindPayments(pb.FindPaymentsRequest()), {"known"}),
@@ -245,6 +267,10 @@ BAD: dict[str, tuple[Broken, set[str]]] = {
             )
         ),
         {"complete_time.from_time", "page_size"},
+    ),
+    "no reference": (
+        lambda p: p.operations.ExplainPayment(pb.ExplainPaymentRequest(reference="BK-1")),
+        {"reference"},
     ),
     "no case id": (lambda p: p.operations.GetCase(pb.GetCaseRequest(case_id="7")), {"case_id"}),
     "nothing at all": (

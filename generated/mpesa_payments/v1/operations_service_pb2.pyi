@@ -1033,6 +1033,104 @@ class FindPaymentsResponse(_message.Message):
 Global___FindPaymentsResponse: _TypeAlias = FindPaymentsResponse  # noqa: Y015
 
 @_typing.final
+class ExplainPaymentRequest(_message.Message):
+    """Asks for the story of one payment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    reference: _builtins.str
+    """Required. The payment's short id."""
+    def __init__(
+        self,
+        *,
+        reference: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reference", b"reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainPaymentRequest: _TypeAlias = ExplainPaymentRequest  # noqa: Y015
+
+@_typing.final
+class PaymentMoment(_message.Message):
+    """One thing that happened to a payment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOMENT_TIME_FIELD_NUMBER: _builtins.int
+    WHAT_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
+    what: _builtins.str
+    """What, for people to read: the words may change with a release."""
+    by: _builtins.str
+    """Who or what caused it."""
+    @_builtins.property
+    def moment_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def details(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """More of it, a line each."""
+
+    def __init__(
+        self,
+        *,
+        moment_time: _timestamp_pb2.Timestamp | None = ...,
+        what: _builtins.str = ...,
+        by: _builtins.str = ...,
+        details: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["moment_time", b"moment_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "details", b"details", "moment_time", b"moment_time", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PaymentMoment: _TypeAlias = PaymentMoment  # noqa: Y015
+
+@_typing.final
+class ExplainPaymentResponse(_message.Message):
+    """The story of one payment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_FIELD_NUMBER: _builtins.int
+    BACKING_FIELD_NUMBER: _builtins.int
+    MOMENTS_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    backing: _builtins.str
+    """What backs its money, in words; empty where no money has come."""
+    left_out: _builtins.bool
+    """True where M-Pesa sent more about it than is told here."""
+    @_builtins.property
+    def payment(self) -> Global___FoundPayment:
+        """The payment, as it stands."""
+
+    @_builtins.property
+    def moments(self) -> _containers.RepeatedCompositeFieldContainer[Global___PaymentMoment]:
+        """What happened, the oldest first."""
+
+    def __init__(
+        self,
+        *,
+        payment: Global___FoundPayment | None = ...,
+        backing: _builtins.str = ...,
+        moments: _abc.Iterable[Global___PaymentMoment] | None = ...,
+        left_out: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backing", b"backing", "left_out", b"left_out", "moments", b"moments", "payment", b"payment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainPaymentResponse: _TypeAlias = ExplainPaymentResponse  # noqa: Y015
+
+@_typing.final
 class PromptSwitch(_message.Message):
     """Whether new prompts are stopped."""
 

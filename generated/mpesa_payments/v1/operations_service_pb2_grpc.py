@@ -68,6 +68,11 @@ class OperationsServiceStub(object):
                 request_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.FindPaymentsRequest.SerializeToString,
                 response_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.FindPaymentsResponse.FromString,
                 _registered_method=True)
+        self.ExplainPayment = channel.unary_unary(
+                '/mpesa_payments.v1.OperationsService/ExplainPayment',
+                request_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ExplainPaymentRequest.SerializeToString,
+                response_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ExplainPaymentResponse.FromString,
+                _registered_method=True)
         self.GetPromptSwitch = channel.unary_unary(
                 '/mpesa_payments.v1.OperationsService/GetPromptSwitch',
                 request_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.GetPromptSwitchRequest.SerializeToString,
@@ -203,6 +208,15 @@ class OperationsServiceServicer(object):
     def FindPayments(self, request, context):
         """Finds payments of any caller, the newest first, by one thing that is known
         of them, with their cases.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainPayment(self, request, context):
+        """Tells the whole story of one payment of any caller: what happened, in order
+        of time, and who caused it. Numbers are masked, also in what M-Pesa sent. A
+        payment that does not exist is NOT_FOUND/PAYMENT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -395,6 +409,11 @@ def add_OperationsServiceServicer_to_server(servicer, server):
                     servicer.FindPayments,
                     request_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.FindPaymentsRequest.FromString,
                     response_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.FindPaymentsResponse.SerializeToString,
+            ),
+            'ExplainPayment': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainPayment,
+                    request_deserializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ExplainPaymentRequest.FromString,
+                    response_serializer=mpesa__payments_dot_v1_dot_operations__service__pb2.ExplainPaymentResponse.SerializeToString,
             ),
             'GetPromptSwitch': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPromptSwitch,
@@ -611,6 +630,33 @@ class OperationsService(object):
             '/mpesa_payments.v1.OperationsService/FindPayments',
             mpesa__payments_dot_v1_dot_operations__service__pb2.FindPaymentsRequest.SerializeToString,
             mpesa__payments_dot_v1_dot_operations__service__pb2.FindPaymentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainPayment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mpesa_payments.v1.OperationsService/ExplainPayment',
+            mpesa__payments_dot_v1_dot_operations__service__pb2.ExplainPaymentRequest.SerializeToString,
+            mpesa__payments_dot_v1_dot_operations__service__pb2.ExplainPaymentResponse.FromString,
             options,
             channel_credentials,
             insecure,

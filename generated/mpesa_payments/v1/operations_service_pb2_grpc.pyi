@@ -60,6 +60,11 @@ class OperationsServiceStub:
     """Finds payments of any caller, the newest first, by one thing that is known
     of them, with their cases.
     """
+    ExplainPayment: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ExplainPaymentRequest, _operations_service_pb2.ExplainPaymentResponse]
+    """Tells the whole story of one payment of any caller: what happened, in order
+    of time, and who caused it. Numbers are masked, also in what M-Pesa sent. A
+    payment that does not exist is NOT_FOUND/PAYMENT_NOT_FOUND.
+    """
     GetPromptSwitch: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.GetPromptSwitchRequest, _operations_service_pb2.GetPromptSwitchResponse]
     """Tells whether new prompts are stopped, by whom and why."""
     TurnPromptSwitch: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.TurnPromptSwitchRequest, _operations_service_pb2.TurnPromptSwitchResponse]
@@ -239,6 +244,17 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_operations_service_pb2.FindPaymentsResponse]:
         """Finds payments of any caller, the newest first, by one thing that is known
         of them, with their cases.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainPayment(
+        self,
+        request: _operations_service_pb2.ExplainPaymentRequest,
+        context: _aio.ServicerContext[_operations_service_pb2.ExplainPaymentRequest, _abc.Awaitable[_operations_service_pb2.ExplainPaymentResponse]],
+    ) -> _abc.Awaitable[_operations_service_pb2.ExplainPaymentResponse]:
+        """Tells the whole story of one payment of any caller: what happened, in order
+        of time, and who caused it. Numbers are masked, also in what M-Pesa sent. A
+        payment that does not exist is NOT_FOUND/PAYMENT_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

@@ -76,5 +76,5 @@ def test_nobody_but_a_desk_names_the_person_who_acts() -> None:
         if any(party in RULES[DECIDE] for party in caller.parties):
             assert allowed(DECIDE, caller).names_person is (caller.parties == {Party.DESK}), caller
     methods = {name.rpartition("/")[2] for name, rule in RULES.items() if Party.DESK in rule and "grpc." not in name}
-    cases = {"ListCases", "GetCase", "TakeCase", "ResolveCase", "FindPayments"}
+    cases = {"ListCases", "GetCase", "TakeCase", "ResolveCase", "FindPayments", "ExplainPayment"}
     assert methods == cases | {"ListApprovals", "GetApproval", "DecideApproval"}
