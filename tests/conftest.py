@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-import structlog
 from hypothesis import HealthCheck, settings
 from playwright.async_api import Browser
 
@@ -25,6 +24,7 @@ from development.slowness import slowness
 from payment_service.store.migrations import ensure_application_role, migrate
 from tests.browsing import Picture, running_browser
 from tests.databases import APPLICATION_ROLE, NEWEST_POSTGRES, TEMPLATE, Database, PostgresServers, servers_folder
+from tests.plain_logs import log_plainly
 from tests.rpc.processes import Process, running_process
 from tests.writers import Writers, running_writers
 
@@ -35,14 +35,7 @@ os.umask(0o077)
 settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
-# What is logged stands in the report of a test that fails. The usual tracebacks of structlog take half a second each.
-structlog.configure(
-    processors=[
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
-    ]
-)
+log_plainly()
 
 # These servers end with the tests, so nothing of theirs has to outlive the machine; all else is as it is for money.
 UNSYNCED = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "256MB"}

@@ -23,6 +23,7 @@ from runtime.key_rings import create_key_ring
 from runtime.logs import configure_logs
 from runtime.serving import StartRefused
 from runtime.settings import SettingsUnusable, render_settings
+from tests.plain_logs import log_plainly
 
 Start = Callable[..., None]
 
@@ -200,7 +201,7 @@ def log() -> Iterator[io.StringIO]:
     stream = io.StringIO()
     configure_logs("payment-service", "DEBUG", stream)
     yield stream
-    structlog.reset_defaults()
+    log_plainly()
     logging.captureWarnings(False)
     root.handlers[:] = handlers
     root.setLevel(level)

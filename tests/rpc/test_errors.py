@@ -56,6 +56,7 @@ from payment_service.domain.risk import Rule
 from payment_service.rpc.caller_limits import CallLimit, TooManyCalls
 from payment_service.rpc.errors import Answer, CallerNotAllowed, answer_to
 from scripts.error_catalogue import main, render_catalogue
+from tests.plain_logs import log_plainly
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 ID = UUID(int=7)
@@ -189,7 +190,7 @@ def test_a_fault_is_logged_whole_and_told_without_its_text() -> None:
     try:
         told = answer(ZeroDivisionError("secret text"))
     finally:
-        structlog.reset_defaults()
+        log_plainly()
     assert "secret" not in told.message
     assert set(told.metadata) == {"trace_id"}
     assert "secret text" in json.loads(lines.getvalue())["exception"]

@@ -10,6 +10,7 @@ import pytest
 import structlog
 
 from runtime.logs import configure_logs
+from tests.plain_logs import log_plainly
 
 
 class Disk(io.StringIO):
@@ -33,7 +34,7 @@ def disk() -> Iterator[Disk]:
     stream = Disk()
     configure_logs("kiosk", stream=stream)
     yield stream
-    structlog.reset_defaults()
+    log_plainly()
     logging.captureWarnings(False)
     root.handlers[:] = handlers
     root.setLevel(level)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from runtime.logs import configure_logs
 from runtime.redaction import MASK, redact_line, redact_text
 from tests.patience import PATIENCE_SECONDS
+from tests.plain_logs import log_plainly
 
 PAYMENT_ID = "0199f0e2-7c1a-7bb3-8f2a-1b2c3d4e5f60"
 TOKEN = "7f" + "0123456789abcdef" * 2
@@ -176,7 +177,7 @@ def stream() -> Iterator[io.StringIO]:
     root.setLevel(level)
     sys.excepthook = hooks
     logging.captureWarnings(False)
-    structlog.reset_defaults()
+    log_plainly()
 
 
 def test_our_lines_and_those_of_libraries_have_one_shape(stream: io.StringIO) -> None:

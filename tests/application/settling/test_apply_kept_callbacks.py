@@ -32,6 +32,7 @@ from payment_service.domain.reasons import Reason
 from payment_service.security.sealing import CALLBACK_BODY, SealBroken
 from payment_service.store.engines import connect_reader, read_engine
 from tests.databases import Database
+from tests.plain_logs import log_plainly
 from tests.rows import rows_of
 from tests.stories import Stories
 from tests.writers import Writers
@@ -45,7 +46,7 @@ def quiet() -> Iterator[None]:
     """Hundreds of failures with their tracebacks, drawn for a terminal, would take longer than all the rest."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     yield
-    structlog.reset_defaults()
+    log_plainly()
 
 
 @pytest.fixture
@@ -160,7 +161,7 @@ async def test_tries_are_further_and_further_apart_and_at_last_given_up(
 async def test_a_callback_whose_body_was_removed_is_given_up_with_its_case(
     tools: InboxTools, stories: Stories, writers: Writers, database: Database
 ) -> None:
-    structlog.reset_defaults()
+    log_plainly()
     payment = await stories.prompted()
     torn(database, payment)
     await stories.callback(payment.reference, receipt="RCPT000001")
