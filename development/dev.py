@@ -11,6 +11,7 @@ import secrets
 import shlex
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import parse_qs, urlsplit
@@ -27,6 +28,14 @@ from runtime.serving import StartRefused, ending_on_refusal, write_ready_file
 RESTARTS_MAX = 3
 """Of all parts together, within `RESTARTS_SECONDS`: what ends again and again is broken, and its log says how."""
 RESTARTS_SECONDS = 60.0
+
+ISSUER: Mapping[str, str] = {
+    "PAYMENTS_RECEIPT_ISSUER_NAME": "Development Coaches (no such company)",
+    "PAYMENTS_RECEIPT_ISSUER_ADDRESS": "P.O. Box 0-00000, Nairobi",
+    "PAYMENTS_RECEIPT_ISSUER_KRA_PIN": "P000000000D",
+    "PAYMENTS_RECEIPT_ISSUER_CONTACT": "passengers@coaches.example",
+}
+"""A company that does not exist issues the receipts of development."""
 
 
 def dev(
@@ -55,6 +64,7 @@ def dev(
         database_url=owner_url,
         daraja_url=daraja_url,
         plaintext=plaintext,
+        issuer=ISSUER,
     )
     run_in_foreground(_run(plan, ready_file))
 

@@ -100,6 +100,8 @@ class Plan:
     database_url: str | None = None
     # None runs the simulator.
     daraja_url: str | None = None
+    # The settings of who issues receipts; none are issued without.
+    issuer: Mapping[str, str] = field(default_factory=dict)
     simulator_options: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     # Without it, callers and gateway show certificates that are made for this machine.
@@ -329,6 +331,8 @@ async def _start_service_and_gateway(
         usual = {"PAYMENTS_CALLBACK_BASE_URL": f"http://{gateway.ready['address']}"}
         if plan.daraja_url is None:
             usual |= SIMULATED_SETTINGS
+        if plan.issuer:
+            usual |= {**plan.issuer, "PAYMENTS_RECEIPT_BASE_URL": f"http://{gateway.ready['address']}"}
         if metrics is not None:
             usual["PAYMENTS_METRICS_ADDRESS"] = metrics
         for name, value in usual.items():

@@ -16,7 +16,7 @@ from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
 GENERATED = HERE.parent / "generated" / "mpesa_payments" / "v1"
-PARTS = ("error_reason", "money", "payment", "payment_service")
+PARTS = ("error_reason", "money", "payment", "payment_service", "receipt")
 IMPORT = re.compile(r"^(\s*from )(mpesa_payments\.v1 import )", re.MULTILINE)
 
 

@@ -33,8 +33,9 @@ from payment_service.application.collecting.initiate_payment import InitiatePaym
 from payment_service.application.collecting.prompt_switch import check_prompts_allowed
 from payment_service.application.collecting.send_prompt import SendTools
 from payment_service.application.following.event_feed import EventFeed
-from payment_service.application.following.read_payments import payment_reads
+from payment_service.application.following.read_payments import PaymentReads, payment_reads
 from payment_service.application.privacy.erase_person import Erasing
+from payment_service.application.receipting.show_receipt import ReceiptTools
 from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission, record_facts
@@ -54,6 +55,7 @@ from payment_service.domain.payment import ShortcodeLimits
 from payment_service.followed_keys import FollowingTools, follow_keys, following_tools, tell_held_keys
 from payment_service.production import check_door_for_production
 from payment_service.readiness import reporting_readiness
+from payment_service.receipt_settings import load_logo
 from payment_service.rpc.calls import Gate, Limits
 from payment_service.rpc.identity import PLAINTEXT, Door, load_callers
 from payment_service.rpc.json_listener import json_listening
@@ -252,6 +254,7 @@ def _parts(
         token_keys=credentials.keys.fingerprint,
         clock=clock,
         erasing=erasing,
+        receipts=_receipts(settings, credentials, reads),
         risk=settings.risk_policy,
         heartbeat_seconds=settings.heartbeat_s,
     )
@@ -302,6 +305,13 @@ def _refunds(
     return sending
 
 
+def _receipts(settings: PaymentSettings, credentials: Credentials, reads: PaymentReads) -> ReceiptTools | None:
+    """What receipts are shown with, where somebody issues them."""
+    if settings.issuer is None:
+        return None
+    return ReceiptTools(reads, credentials.keys.chain, settings.receipt_base_url, load_logo(settings.receipt_logo_file))
+
+
 def _sending_back(credentials: Credentials) -> Sequence[str]:
     """The shortcodes that money can go back from."""
     return [number for number, account in credentials.accounts.items() if account.initiator is not None]
@@ -337,6 +347,7 @@ def _writers(
         settings.refund_times,
         automatic,
         settings.approval_above_kes,
+        settings.issuer,
     )
     connect = partial(connect_writer, settings.database_url.get_secret_value(), autocommit=True)
     return _Writers(

@@ -24,6 +24,7 @@ from payment_service.domain.approvals import APPROVAL_ABOVE
 from payment_service.domain.automatic_refunds import KES_PER_HOUR, REFUNDS_PER_HOUR
 from payment_service.domain.payment import Times
 from payment_service.domain.refund import RefundTimes
+from payment_service.receipt_settings import ReceiptSettings
 from payment_service.retention_settings import RetentionSettings
 from payment_service.risk_settings import RiskSettings
 from payment_service.secret_settings import SecretsInFiles, checked_database_url
@@ -141,7 +142,7 @@ class TimedSettings(InspectionSettings, BackingSettings):
         )
 
 
-class PaymentSettings(TimedSettings, KeySettings, AuditSettings, RiskSettings, RetentionSettings):
+class PaymentSettings(TimedSettings, KeySettings, AuditSettings, RiskSettings, RetentionSettings, ReceiptSettings):
     """Read from PAYMENTS_* in the environment; flags win."""
 
     other_names: ClassVar[Mapping[str, str]] = dict.fromkeys(

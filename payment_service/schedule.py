@@ -27,6 +27,8 @@ from payment_service.application.following.watch_consumers import ConsumerWatch,
 from payment_service.application.privacy.erase_person import Erasing
 from payment_service.application.privacy.forget_records import LOOK_SECONDS as FORGET_LOOK_SECONDS
 from payment_service.application.privacy.forget_records import Forgetting, forget_records
+from payment_service.application.receipting.issue_receipts import LOOK_SECONDS as RECEIPT_LOOK_SECONDS
+from payment_service.application.receipting.issue_receipts import IssuingTools, issue_receipts
 from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.refunding.run_refund_timers import RefundTimerTools, run_refund_timers
 from payment_service.application.refunding.send_refunds import RefundTools, send_refunds
@@ -124,8 +126,18 @@ def periodic_steps(
         partial(every, APPROVAL_WATCH_SECONDS, partial(watch_approvals, ApprovalWatch(engine, clock))),
         partial(every, CONSUMER_WATCH_SECONDS, partial(watch_consumers, ConsumerWatch(engine, clock))),
         partial(every, FORGET_LOOK_SECONDS, partial(forget_records, _forgetting(settings, engine, clock, erasing))),
+        *_issuing(settings, engine, clock, send),
         *_expiry(certificate, every),
     ]
+
+
+def _issuing(
+    settings: PaymentSettings, engine: AsyncEngine, clock: DatabaseClock, send: SendTools
+) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+    if settings.issuer is None:
+        return []
+    issuing = partial(issue_receipts, IssuingTools(engine, send.facts, clock))
+    return [partial(run_every, clock, RECEIPT_LOOK_SECONDS, issuing)]
 
 
 def _questions(refunds: Sequence[RefundTools]) -> list[StatusTools]:

@@ -20,6 +20,7 @@ from payment_service.application.settling.catching_up import CatchingUp
 from payment_service.domain.approvals import APPROVAL_ABOVE
 from payment_service.domain.automatic_refunds import AutomaticRefunds
 from payment_service.domain.payment import CancelRequest, PaymentRequest, PhoneWarning, RetryRequest, Times
+from payment_service.domain.receipt import Issuer
 from payment_service.domain.risk import Policy
 from payment_service.security.keys import Keys, create_keys, load_keys
 from payment_service.security.sealing import Sealer
@@ -94,6 +95,7 @@ async def running_writers(
     approval_above: int = APPROVAL_ABOVE,
     risk: Policy | None = None,
     back_before_confirm_above: int | None = None,
+    issuer: Issuer | None = None,
 ) -> AsyncIterator[Writers]:
     """Writers that share nothing with others but the database and the keys."""
     create_keys(keys_folder / "keys.json")
@@ -110,6 +112,7 @@ async def running_writers(
         times,
         automatic_refunds=automatic_refunds or AutomaticRefunds(),
         approval_above=approval_above,
+        issuer=issuer,
     )
     connect = partial(connect_writer, database_url, autocommit=True)
     creates: GroupCommit[NewPayment, Decision] = GroupCommit(

@@ -44,7 +44,7 @@ def moved(payment: Payment, target: str, fact: Fact, now: datetime, times: Times
     # Evidence of a prompt dates the send, even where no claim of ours does.
     sent_at = payment.sent_at or now
     match target:
-        case "-" | "ids" | "case" | "$" | "differs" | "seen" | "over" | "settled" | "own":
+        case "-" | "ids" | "case" | "$" | "differs" | "seen" | "over" | "settled" | "told" | "own":
             return payment
         case "backed" | "doubt" | "refuted":
             return _with_backing(payment, target, fact)

@@ -12,8 +12,15 @@ from uuid import UUID
 
 from payment_service.domain.decisions import Bar
 from payment_service.domain.payment import Payment
+from payment_service.domain.receipt import NO_ISSUER, NOT_ISSUED_YET
 from payment_service.domain.refund import RefundBar
 from payment_service.domain.risk import Rule
+
+_WHY_NO_RECEIPT = {
+    NO_ISSUER: "This service issues no receipts: its operator has to set PAYMENTS_RECEIPT_ISSUER_NAME, and what"
+    " belongs to it.",
+    NOT_ISSUED_YET: "No receipt is issued for this payment. Ask again once an event RECEIPT_ISSUED has told of one.",
+}
 
 
 class PaymentsError(Exception):
@@ -90,6 +97,22 @@ class RefundBarred(PaymentsError):
         """The payments of which one is to be named, where several hold money."""
         self.left = left
         """Whole shillings of the payment that could go back."""
+
+
+class ReceiptNotIssued(PaymentsError):
+    """The payment has no receipt."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(_WHY_NO_RECEIPT[cause])
+        self.cause = cause
+
+
+class TaxInvoiceDiffers(PaymentsError):
+    """The receipt names another tax invoice already, and a receipt has one."""
+
+    def __init__(self, invoice_number: str) -> None:
+        super().__init__(f"The receipt names tax invoice {invoice_number} already, and a receipt has one.")
+        self.invoice_number = invoice_number
 
 
 class PaymentNotFound(PaymentsError):

@@ -14,6 +14,7 @@ from payment_service.domain.case_facts import CaseAccepted, CaseDismissed, CaseR
 from payment_service.domain.consent import act_digest, marked
 from payment_service.domain.reasons import Reason
 from payment_service.domain.refund_ends import RefundDone, RefundEnd, RefundFailed
+from payment_service.domain.tax_invoices import TaxInvoice
 
 
 class Verdict(StrEnum):
@@ -306,6 +307,21 @@ class TakenBack:
     """It may be other money than what the payment stands on."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReceiptDue:
+    """The passenger's receipt has to say something that it does not say yet. Whether that is so, and what it says then,
+    is found under the payment's lock: the revision and its digest are known only there."""
+
+    tax_invoice: TaxInvoice | None = None
+    """One that a caller hands in."""
+    revision: int = 0
+    digest: str = ""
+
+    @property
+    def fact_id(self) -> str:
+        return f"receipt:{self.revision}:{self.digest}"
+
+
 Fact = (
     SendClaimed
     | PromptAccepted
@@ -328,6 +344,7 @@ Fact = (
     | RefundFailed
     | RefundInDoubt
     | TakenBack
+    | ReceiptDue
     | CaseAccepted
     | CaseDismissed
     | CaseReturned

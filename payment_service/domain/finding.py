@@ -61,6 +61,7 @@ class Finding(StrEnum):
     REFUND_UNCLEAR = "nobody knows what became of the refund, or its results disagree"
     REFUND_OVERPAID = "money may have gone back twice, or by another way"
     TAKEN_BACK = "the books show the money as returned, and we did not ask for it"
+    RECEIPT_DUE = "the passenger's receipt is issued or amended"
     TAKEN_BACK_IN_DOUBT = "the books show some money as returned, and it may be other money than the payment's"
     CASE_ACCEPTED = "an operator accepts money in doubt"
     OWN_ACCEPTED = "an operator accepts the payment's own money"

@@ -20,6 +20,7 @@ from payment_service.domain.facts import (
     NotSent,
     PromptAccepted,
     PromptRefused,
+    ReceiptDue,
     ReceiptOverdue,
     ReceiptProven,
     RefundInDoubt,
@@ -81,6 +82,8 @@ def finding(payment: Payment, fact: Fact, around: Surroundings, now: datetime, t
             return Finding.CANCEL
         case SiblingPaid():
             return Finding.SIBLING_PAID
+        case ReceiptDue():
+            return Finding.RECEIPT_DUE
         case RefundRequested() if fact.part:
             return Finding.REFUND_PART_ASKED
         case RefundRequested():

@@ -53,6 +53,7 @@ from payment_service.domain.standings import Standing, standing
 #   refuted    go to KR; the case that an operator has settled ends, and with it the booking's claim to the seat
 #   over       the payment's own case about that receipt ends
 #   settled    the case that an operator has settled ends
+#   told       nothing of the payment changes, and whoever follows it hears of its receipt
 #   block      the booking is no longer blocked by this payment
 #   beside     the payment is told of a refund of other money than its own, and stays as it is
 #   back       return from REFUNDING to the state before
@@ -110,6 +111,7 @@ REFUND_UNCLEAR      case    case    case    case    case    case    case    case
 REFUND_OVERPAID     $       $       $       $       $       $       $       $         $         $       $       $       $       $       $       $         $
 TAKEN_BACK          $       $       $       $       $       RD+$    RD+$    RD+$      RD+$      RD+$    $       $       $       $       $       -         -
 TAKEN_BACK_IN_DOUBT $       $       $       $       $       $       $       $         $         $       $       $       $       $       $       -         -
+RECEIPT_DUE         -       -       -       -       -       -       -       told      told      told    -       -       -       -       -       told      told
 CASE_ACCEPTED       K       K       K       K       K       K       receipt no        no        no      K       K       K       K       K       no        no
 OWN_ACCEPTED        no      no      no      no      no      no      settled settled   settled   no      no      no      no      no      no      no        no
 ACCEPTED_ANOTHERS   no      no      no      no      no      no      no      no        no        no      no      no      no      no      no      no        no
@@ -237,6 +239,8 @@ def apply(payment: Payment, fact: Fact, around: Surroundings, now: datetime, tim
     ended = _ended_cases(after, row, fact, around)
     after = _held(after, case, ended, around)
     after = decided(payment, after, around, now, times)
+    if target == "told" and after.version == payment.version:
+        after = after.but(version=payment.version + 1, updated_at=now)
     if case is not None and is_query(fact) and after.state is payment.state:
         # A person looks now; asked again, Safaricom would only open the same case again.
         after = after.but(query_at=None)

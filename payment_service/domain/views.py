@@ -11,6 +11,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from payment_service.domain.advice import Advice, advice_of
+from payment_service.domain.facts import Fact, ReceiptDue
 from payment_service.domain.payment import (
     STATUS_OF,
     BookingAction,
@@ -43,6 +44,8 @@ class EventType(StrEnum):
     REFUNDED = "REFUNDED"
     REFUND_FAILED = "REFUND_FAILED"
     PART_REFUNDED = "PART_REFUNDED"
+    RECEIPT_ISSUED = "RECEIPT_ISSUED"
+    RECEIPT_AMENDED = "RECEIPT_AMENDED"
 
 
 _TYPE_ON_ENTERING = {
@@ -66,8 +69,10 @@ _TYPE_OF_PART = {
 }
 
 
-def event_type(before: Payment, after: Payment) -> EventType:
-    """The type of the event that tells of this change."""
+def event_type(before: Payment, after: Payment, fact: Fact | None = None) -> EventType:
+    """The type of the event that tells of this change; a receipt that is written changes nothing of the payment."""
+    if isinstance(fact, ReceiptDue):
+        return EventType.RECEIPT_ISSUED if fact.revision == 1 else EventType.RECEIPT_AMENDED
     if after.state is before.state:
         told_of_refund = (after.refund_id, after.refund_status) != (before.refund_id, before.refund_status)
         return _TYPE_OF_PART[after.refund_status] if told_of_refund and after.refund_status else EventType.UPDATED

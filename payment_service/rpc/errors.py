@@ -43,6 +43,7 @@ from payment_service.domain.errors import (
     PaymentNotFound,
     PaymentsError,
     PromptsStopped,
+    ReceiptNotIssued,
     RefundBarred,
     RequestIdReused,
     ResolutionRefused,
@@ -51,6 +52,7 @@ from payment_service.domain.errors import (
     ShuttingDown,
     StatusTokenRefused,
     StoreUnavailable,
+    TaxInvoiceDiffers,
     Violation,
 )
 from payment_service.domain.payment import STATUS_OF
@@ -190,6 +192,8 @@ def answer_to(error: Exception, clock: Callable[[], datetime]) -> Answer:
             return Answer(code.FAILED_PRECONDITION, "CONSUMER_REWOUND", text, metadata)
         case ErasureBarred():
             return Answer(code.FAILED_PRECONDITION, "ERASURE_BARRED", text, {"bars": str(len(error.bars))})
+        case ReceiptNotIssued() | TaxInvoiceDiffers():
+            return _about_receipt(error)
         case CursorInvalid():
             violations = (Violation("cursor", "expected a cursor of this service, or none"),)
             return Answer(code.INVALID_ARGUMENT, "CURSOR_INVALID", text, violations=violations)
@@ -227,6 +231,13 @@ def _about_case(error: CaseNotFound | CaseChanged | CaseAlreadySettled | Resolut
             return Answer(refused, "RESOLUTION_REFUSED", str(error), {"allowed": ",".join(error.allowed)})
         case _:
             assert_never(error)
+
+
+def _about_receipt(error: ReceiptNotIssued | TaxInvoiceDiffers) -> Answer:
+    refused = grpc.StatusCode.FAILED_PRECONDITION
+    if isinstance(error, ReceiptNotIssued):
+        return Answer(refused, "RECEIPT_NOT_ISSUED", str(error), {"cause": error.cause})
+    return Answer(refused, "TAX_INVOICE_DIFFERS", str(error), {"invoice_number": error.invoice_number})
 
 
 def _about_approval(error: ApprovalError) -> Answer:

@@ -95,6 +95,8 @@ RULES: Mapping[str, Mapping[Party, Sees]] = {
     f"{_PAYMENTS}/WatchPayment": _READERS,
     f"{_PAYMENTS}/WatchPayments": _READERS,
     f"{_PAYMENTS}/AcknowledgeEvents": _CONSUMERS,
+    f"{_PAYMENTS}/GetReceipt": _READERS,
+    f"{_PAYMENTS}/AttachTaxInvoice": _BOOKING,
     f"{_CALLBACKS}/SubmitCallbacks": _GATEWAY,
     f"{_CALLBACKS}/SubmitHint": _GATEWAY,
     f"{_CALLBACKS}/CheckCallbackKeys": _GATEWAY,

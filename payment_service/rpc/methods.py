@@ -26,6 +26,7 @@ from payment_service.application.following.follow_events import (
 )
 from payment_service.application.following.read_payments import PaymentReads
 from payment_service.application.privacy.erase_person import Erasing
+from payment_service.application.receipting.show_receipt import ReceiptTools
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.application.refunding import refund_payment as refunding
@@ -79,6 +80,8 @@ class Core:
     """Of page tokens and of status tokens."""
     clock: Callable[[], datetime]
     erasing: Erasing
+    receipts: ReceiptTools | None
+    """None where nobody is set to issue receipts."""
     risk: Policy
     """The rules against unwanted prompts, for operators to look at."""
     heartbeat_seconds: float = HEARTBEAT_SECONDS

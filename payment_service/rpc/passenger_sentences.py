@@ -69,6 +69,10 @@ SENTENCES: Final[Mapping[str, Sentence | None]] = {
         "This page is out of date. Please open your booking again to see your payment.",
         "Ukurasa huu umepitwa na wakati. Tafadhali fungua tena safari yako uone malipo yako.",
     ),
+    "RECEIPT_NOT_ISSUED": Sentence(
+        "There is no receipt for this payment yet. Please try again later.",
+        "Bado hakuna risiti ya malipo haya. Tafadhali jaribu tena baadaye.",
+    ),
     # Met by programs and by operators, never while a passenger waits.
     "CURSOR_INVALID": None,
     "LOG_DIVERGED": None,
@@ -86,5 +90,6 @@ SENTENCES: Final[Mapping[str, Sentence | None]] = {
     "NOT_THE_ASKER": None,
     "APPROVAL_WAITS": None,
     "ERASURE_BARRED": None,
+    "TAX_INVOICE_DIFFERS": None,
 }
 """By the reason's name; none where no passenger waits for the answer."""

@@ -47,7 +47,7 @@ def payment_message(view: PaymentView) -> payment_pb2.Payment:
         next_step=_NEXT_STEP[advice.next_step],
         booking_action=_ACTION[view.booking_action],
         outcome_certain=view.outcome_certain,
-        amount=_money(view.amount),
+        amount=money_message(view.amount),
         masked_phone=view.masked_phone,
         mpesa_receipt_number=view.receipt or "",
         paid_late=view.paid_late,
@@ -70,7 +70,7 @@ def payment_message(view: PaymentView) -> payment_pb2.Payment:
         message.refund.CopyFrom(refund_message(view.refund))
     message.refunds.extend(map(refund_message, view.refunds))
     if view.refunded_amount:
-        message.refunded_amount.CopyFrom(_money(view.refunded_amount))
+        message.refunded_amount.CopyFrom(money_message(view.refunded_amount))
     if view.completed_at is not None:
         message.complete_time.CopyFrom(timestamp(view.completed_at))
     return message
@@ -81,7 +81,7 @@ def refund_message(view: RefundView) -> payment_pb2.Refund:
     message = payment_pb2.Refund(
         refund_id=str(view.refund_id),
         status=_REFUND_STATUS[view.status],
-        amount=_money(view.amount),
+        amount=money_message(view.amount),
         reason=_REFUND_REASON[view.reason],
         request_time=timestamp(view.requested_at),
     )
@@ -90,7 +90,8 @@ def refund_message(view: RefundView) -> payment_pb2.Refund:
     return message
 
 
-def _money(shillings: int) -> money_pb2.Money:
+def money_message(shillings: int) -> money_pb2.Money:
+    """Whole shillings."""
     return money_pb2.Money(currency_code=CURRENCY, units=shillings)
 
 

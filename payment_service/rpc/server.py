@@ -22,6 +22,7 @@ from payment_service.rpc.methods import METHODS, Core
 from payment_service.rpc.operations import OPERATIONS
 from payment_service.rpc.passengers import PASSENGERS
 from payment_service.rpc.probes import PROBES, probe_handlers
+from payment_service.rpc.receipts import RECEIPTS
 from runtime.grpc_options import SERVER_OPTIONS
 from runtime.serving import Address, AddressTaken, StartRefused
 from runtime.tls import server_credentials
@@ -117,7 +118,7 @@ async def serving(
 def _handlers(service: ServiceDescriptor, core: Core, gate: Gate) -> grpc.GenericRpcHandler[bytes, bytes]:
     names = {method.name: f"{service.full_name}/{method.name}" for method in service.methods}
     check_rules(names.values())
-    answered: Mapping[str, Unary | Streaming] = {**METHODS, **OPERATIONS, **PASSENGERS}
+    answered: Mapping[str, Unary | Streaming] = {**METHODS, **RECEIPTS, **OPERATIONS, **PASSENGERS}
     missing = [name for name in names.values() if name not in answered]
     if missing:
         raise MethodMissing(f"Nothing answers {', '.join(missing)}: add it to the table of its service in rpc/.")

@@ -25,6 +25,7 @@ from payment_service.store.approval_tables import approvals
 from payment_service.store.consumer_tables import consumer_cursors
 from payment_service.store.key_tables import key_checks
 from payment_service.store.privacy_tables import privacy_acts
+from payment_service.store.receipt_tables import issued_receipts
 from payment_service.store.refund_tables import refunds
 from payment_service.store.risk_tables import risk_list
 from payment_service.store.tables import metadata, payments, required, when
@@ -127,7 +128,8 @@ prompt_switch = Table(
     PrimaryKeyConstraint("position", name="prompt_switch_pk"),
 )
 
-_ELSEWHERE = (approvals, consumer_cursors, refunds, risk_list, key_checks, privacy_acts)
+_ELSEWHERE = (approvals, consumer_cursors, refunds, risk_list, key_checks, privacy_acts, issued_receipts)
 """Their files have to be read for their tables to be known."""
 whole_schema = metadata
-"""All tables: those of `tables`, of refunds, of approvals, of consumers, of risk, of keys and of privacy, and these."""
+"""All tables: those of `tables`, of refunds, of approvals, of consumers, of risk, of keys, of privacy and of issued
+receipts, and these."""

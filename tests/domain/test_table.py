@@ -23,6 +23,7 @@ from payment_service.domain.facts import (
     DeadlinePassed,
     Fact,
     LeaseDead,
+    ReceiptDue,
     ReceiptOverdue,
     RefundInDoubt,
     RefundRequested,
@@ -550,6 +551,7 @@ WISH_ROWS = [
         ((KC, K, KR, RG, RD), Expected(case=CaseKind.REFUND, told=True)),
         (all_but(K, RG, RD), case(CaseKind.REFUND)),
     ),
+    row("its receipt is written", ReceiptDue(None, 1, "d"), ((K, RG, RD), PART), (all_but(K, RG, RD), NOTHING)),
     row("nobody knows of the refund", RefundInDoubt(REFUND, "x", is_money=False), (EVERYWHERE, case(CaseKind.REFUND))),
     row("perhaps returned twice", RefundInDoubt(REFUND, "x", is_money=True), (EVERYWHERE, money(CaseKind.REFUND))),
     *(
@@ -662,6 +664,7 @@ def test_the_table_is_total_and_every_word_in_it_is_known() -> None:
         "part",
         "beside",
         "back",
+        "told",
     }
     compound = {f"{state}+{mark}" for state in states for mark in ("case", "$")}
     compound |= {"back+case", "part+case", "part+$", "beside+case"}
@@ -669,7 +672,7 @@ def test_the_table_is_total_and_every_word_in_it_is_known() -> None:
     for name, cells in TABLE.items():
         assert set(cells) == set(Standing), name
         assert set(cells.values()) <= words | compound, name
-    assert (len(Finding), len(Standing)) == (61, 17)
+    assert (len(Finding), len(Standing)) == (62, 17)
 
 
 def test_the_facts_above_fall_into_every_row_of_the_table() -> None:

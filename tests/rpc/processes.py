@@ -22,6 +22,7 @@ from payment_service.application.collecting.send_prompt import HeldClaim
 from payment_service.application.following.event_feed import EventFeed
 from payment_service.application.following.read_payments import payment_reads
 from payment_service.application.privacy.erase_person import Erasing
+from payment_service.application.receipting.show_receipt import ReceiptTools
 from payment_service.application.recording.record_facts import Submission
 from payment_service.application.settling.accept_callbacks import AcceptTools
 from payment_service.application.settling.catching_up import CatchingUp
@@ -31,6 +32,7 @@ from payment_service.domain.automatic_refunds import AutomaticRefunds
 from payment_service.domain.facts import Fact, PromptAccepted, ResultReported, SendClaimed, Source, Verdict
 from payment_service.domain.payment import Payment, ShortcodeLimits, Times
 from payment_service.domain.reasons import Reason
+from payment_service.domain.receipt import Issuer
 from payment_service.domain.risk import Policy
 from payment_service.rpc.calls import Gate, Limits
 from payment_service.rpc.identity import PLAINTEXT, Door
@@ -47,6 +49,7 @@ from tests.writers import Clock, Writers, a_request, running_writers
 
 CALLER = "development"
 SHORTCODES = (ShortcodeLimits("174379", 1, 250_000), ShortcodeLimits("600000", 10, 1_000))
+RECEIPT_BASE_URL = "https://pay.coaches.example"
 LOOPBACK = Address("127.0.0.1", 0)
 
 
@@ -115,6 +118,7 @@ async def running_process(
     approval_above: int = APPROVAL_ABOVE,
     door: Door = PLAINTEXT,
     risk: Policy | None = None,
+    issuer: Issuer | None = None,
 ) -> AsyncIterator[Process]:
     """A process on a database; several may run at once."""
     clock = Clock()
@@ -136,6 +140,7 @@ async def running_process(
                 automatic_refunds=automatic_refunds,
                 approval_above=approval_above,
                 risk=risk,
+                issuer=issuer,
             )
         )
         feed = EventFeed(connector, writers.sealer, subscriber_events_max=subscriber_events_max)
@@ -162,6 +167,7 @@ async def running_process(
             token_keys=writers.keys.fingerprint,
             clock=clock,
             erasing=Erasing(reads, writers.keys.fingerprint),
+            receipts=ReceiptTools(reads, writers.keys.chain, RECEIPT_BASE_URL, None) if issuer is not None else None,
             risk=risk or {},
             heartbeat_seconds=heartbeat_seconds,
             answer_within_seconds=0.0,

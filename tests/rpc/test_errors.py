@@ -40,6 +40,7 @@ from payment_service.domain.errors import (
     PaymentNotFound,
     PaymentsError,
     PromptsStopped,
+    ReceiptNotIssued,
     RefundBarred,
     RequestIdReused,
     ResolutionRefused,
@@ -48,9 +49,11 @@ from payment_service.domain.errors import (
     ShuttingDown,
     StatusTokenRefused,
     StoreUnavailable,
+    TaxInvoiceDiffers,
     Violation,
 )
 from payment_service.domain.payment import LatePaymentPolicy, Payment, State
+from payment_service.domain.receipt import NO_ISSUER, NOT_ISSUED_YET
 from payment_service.domain.refund import RefundBar
 from payment_service.domain.risk import Rule
 from payment_service.rpc.caller_limits import CallLimit, TooManyCalls
@@ -118,6 +121,9 @@ EVERY_ERROR: list[tuple[Exception, str, grpc.StatusCode]] = [
     ),
     (PaymentNotFound(), "PAYMENT_NOT_FOUND", grpc.StatusCode.NOT_FOUND),
     (ErasureBarred(["a case is open"]), "ERASURE_BARRED", grpc.StatusCode.FAILED_PRECONDITION),
+    (ReceiptNotIssued(NO_ISSUER), "RECEIPT_NOT_ISSUED", grpc.StatusCode.FAILED_PRECONDITION),
+    (ReceiptNotIssued(NOT_ISSUED_YET), "RECEIPT_NOT_ISSUED", grpc.StatusCode.FAILED_PRECONDITION),
+    (TaxInvoiceDiffers("KRAMW1/1"), "TAX_INVOICE_DIFFERS", grpc.StatusCode.FAILED_PRECONDITION),
     (CursorInvalid(), "CURSOR_INVALID", grpc.StatusCode.INVALID_ARGUMENT),
     (LogDiverged(), "LOG_DIVERGED", grpc.StatusCode.INVALID_ARGUMENT),
     (PageTokenInvalid(), "PAGE_TOKEN_INVALID", grpc.StatusCode.INVALID_ARGUMENT),

@@ -42,6 +42,8 @@ MOVED = "tests/application/settling/test_moved_money.py"
 RETURNED = "tests/application/casework/test_return_money.py"
 SECOND_MONEY = "tests/application/casework/test_return_second_money.py"
 UNBACKED = "tests/application/settling/test_ask_unbacked.py"
+ISSUED = "tests/application/receipting/test_issue_receipts.py"
+TAX_INVOICES = "tests/application/receipting/test_attach_tax_invoice.py"
 FOUND_REFUNDS = "tests/application/casework/test_uncertain_refunds.py"
 REFUNDS = "tests/domain/test_refunds.py"
 AUTOMATIC = "tests/domain/test_automatic_refunds.py"
@@ -204,6 +206,48 @@ FAULTS = (
         "listed.verdict is ListVerdict.BLOCK:",
         "listed.verdict is ListVerdict.NONE:",
         ("tests/rpc/test_risk_list.py::test_a_phone_is_blocked_allowed_and_taken_off_the_list",),
+    ),
+    Fault(
+        "a receipt says nothing of money that has gone back",
+        "payment_service/domain/receipt.py",
+        "    if last is not None and (last.standing, last.refunded_amount) == (standing, refunded):",
+        "    if last is not None:",
+        (f"{ISSUED}::test_money_that_goes_back_amends_the_receipt_and_what_was_issued_stays",),
+    ),
+    Fault(
+        "two processes write the same receipt twice",
+        "payment_service/domain/receipt.py",
+        "    if last is not None and (last.standing, last.refunded_amount) == (standing, refunded):",
+        "    if last is not None and last.revision > 1:",
+        (f"{ISSUED}::test_two_processes_at_once_issue_one_receipt",),
+    ),
+    Fault(
+        "a receipt dies with the process that took it up",
+        "payment_service/application/receipting/issue_receipts.py",
+        "claim_due_receipts(conn, now, now + LEASE, BATCH)",
+        "claim_due_receipts(conn, now, now + LEASE * 1_000, BATCH)",
+        (f"{ISSUED}::test_a_receipt_whose_process_died_is_issued_by_another_one_later",),
+    ),
+    Fault(
+        "a receipt can be altered and nobody finds it",
+        "payment_service/domain/receipt.py",
+        "act_digest([json.dumps(asdict(self), sort_keys=True, default=_plain)])",
+        "act_digest([json.dumps(self.number, sort_keys=True, default=_plain)])",
+        (f"{ISSUED}::test_a_receipt_that_was_altered_is_found_by_the_checker",),
+    ),
+    Fault(
+        "another caller's receipt is shown",
+        "payment_service/application/receipting/show_receipt.py",
+        "await get_payment(tools.reads, caller, payment_id)",
+        "await get_payment(tools.reads, None, payment_id)",
+        (f"{ISSUED}::test_a_receipt_is_its_own_callers_only",),
+    ),
+    Fault(
+        "a second tax invoice takes the place of the first",
+        "payment_service/application/recording/receipt_ledger.py",
+        "if held is None or held.tax_invoice not in (None, fact.tax_invoice):",
+        "if held is None:",
+        (f"{TAX_INVOICES}::test_another_tax_invoice_is_refused_and_leaves_its_request_id_free",),
     ),
     Fault(
         "nobody answers for an export of personal data",

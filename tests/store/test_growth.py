@@ -25,6 +25,7 @@ from payment_service.store import (
     casework,
     due_timers,
     inbox,
+    issued_receipts,
     payment_search,
     provider_health,
     pull_candidates,
@@ -77,7 +78,9 @@ INSERT INTO payment_events (tag, payment_id, version, caller, event_type, fact_i
     outcome_certain, amount, paid_late, expires_at, occurred_at, chain_encoding, chain_key_id, previous_hash, hash)
 SELECT '', uuid_of, 1, '{CALLER}', 'CREATED', 'created', 'PaymentCreated', 'CREATED', 'WAIT', false, 500, false, at, at,
     1, 'k', '', '' FROM wanted ORDER BY n;
-ANALYZE payment_transactions; ANALYZE payment_events;
+INSERT INTO receipts_due (payment_id, due_at) SELECT uuid_of, now() + CASE WHEN n % 60000 = 0 THEN interval '-1 hour'
+    ELSE interval '1 day' END FROM wanted WHERE story = 'COMPLETED' AND n % 6 = 0;
+ANALYZE payment_transactions; ANALYZE payment_events; ANALYZE receipts_due;
 """
 
 Read = Callable[[AsyncConnection], Awaitable[Any]]
@@ -118,6 +121,10 @@ def row_without_a_name() -> PulledRow:
 
 
 READS: dict[str, Read] = {
+    "receipts that are due": lambda conn: issued_receipts.claim_due_receipts(
+        conn, datetime.now(UTC), datetime.now(UTC) + timedelta(seconds=10), 200
+    ),
+    "the receipt of a payment": lambda conn: issued_receipts.latest_receipt(conn, UUID(int=1)),
     "ListPayments": listing(),
     "ListPayments, before a payment": lambda conn: reads.list_payments(
         conn, CALLER, PaymentFilter(), first_id_at(middle()), 51

@@ -21,6 +21,7 @@ KEPT = (
     "risk_list",
     "consumer_acts",
     "privacy_acts",
+    "issued_receipts",
     "event_log",
     "alembic_version",
 )
@@ -97,8 +98,9 @@ def test_the_service_cannot_alter_what_it_keeps(database: Database) -> None:
         assert refused(url, f"UPDATE {table} SET {column} = {column}"), f"UPDATE {table}"
     for column in ("body", "body_removed", "body_hash", "reference", "received_at", "stored_at"):
         assert refused(url, f"UPDATE callback_inbox SET {column} = {column}"), column
-    # Books that are read hold no money, processes that have ended no keys, and consumers that are gone no place.
-    for table in {*tables_of(database)} - {"daraja_pull_spans", "key_holders", "consumer_cursors"}:
+    # Books that are read hold no money, processes that have ended no keys, consumers that are gone no place; and a
+    # receipt that is issued is due no more.
+    for table in {*tables_of(database)} - {"daraja_pull_spans", "key_holders", "consumer_cursors", "receipts_due"}:
         assert refused(url, f"DELETE FROM {table}"), f"DELETE FROM {table}"
     for statement in (*OF_THE_SERVER, "SET ROLE mpesa_payments_reader"):
         assert refused(url, statement), statement

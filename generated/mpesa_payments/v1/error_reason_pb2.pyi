@@ -253,6 +253,19 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Sample: {"reason": "ERASURE_BARRED", "domain": "mpesa-payments", "metadata":
     {"bars": "1"}}
     """
+    ERROR_REASON_RECEIPT_NOT_ISSUED: _ErrorReason.ValueType  # 46
+    """FAILED_PRECONDITION. The payment has no receipt; metadata "cause":
+    NOT_ISSUED_YET (ask again once a RECEIPT_ISSUED event has told of it) or
+    NO_ISSUER (the operator of this service has not set who issues receipts).
+    Sample: {"reason": "RECEIPT_NOT_ISSUED", "domain": "mpesa-payments",
+    "metadata": {"cause": "NOT_ISSUED_YET"}}
+    """
+    ERROR_REASON_TAX_INVOICE_DIFFERS: _ErrorReason.ValueType  # 47
+    """FAILED_PRECONDITION. The receipt names another tax invoice already; metadata
+    "invoice_number". A receipt has one, and nothing was changed.
+    Sample: {"reason": "TAX_INVOICE_DIFFERS", "domain": "mpesa-payments",
+    "metadata": {"invoice_number": "KRAMW0000001/12"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The catalogue of errors. Each error carries google.rpc.ErrorInfo with
@@ -492,5 +505,18 @@ way, a case is open, or the list bars the phone. The message says which,
 metadata "bars" how many. Nothing was erased.
 Sample: {"reason": "ERASURE_BARRED", "domain": "mpesa-payments", "metadata":
 {"bars": "1"}}
+"""
+ERROR_REASON_RECEIPT_NOT_ISSUED: ErrorReason.ValueType  # 46
+"""FAILED_PRECONDITION. The payment has no receipt; metadata "cause":
+NOT_ISSUED_YET (ask again once a RECEIPT_ISSUED event has told of it) or
+NO_ISSUER (the operator of this service has not set who issues receipts).
+Sample: {"reason": "RECEIPT_NOT_ISSUED", "domain": "mpesa-payments",
+"metadata": {"cause": "NOT_ISSUED_YET"}}
+"""
+ERROR_REASON_TAX_INVOICE_DIFFERS: ErrorReason.ValueType  # 47
+"""FAILED_PRECONDITION. The receipt names another tax invoice already; metadata
+"invoice_number". A receipt has one, and nothing was changed.
+Sample: {"reason": "TAX_INVOICE_DIFFERS", "domain": "mpesa-payments",
+"metadata": {"invoice_number": "KRAMW0000001/12"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -569,6 +569,12 @@ class _PaymentEventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Paym
     """A part of the money has gone back to the payer; `refund` says which. The
     status stays COMPLETED.
     """
+    PAYMENT_EVENT_TYPE_RECEIPT_ISSUED: _PaymentEventType.ValueType  # 16
+    """The receipt was issued: GetReceipt has it. Nothing of the payment changed."""
+    PAYMENT_EVENT_TYPE_RECEIPT_AMENDED: _PaymentEventType.ValueType  # 17
+    """A new revision of the receipt was issued, as after a refund. Nothing of the
+    payment changed.
+    """
 
 class PaymentEventType(_PaymentEventType, metaclass=_PaymentEventTypeEnumTypeWrapper):
     """What an event is about. New values may be added; `payment` always tells the
@@ -612,6 +618,12 @@ released.
 PAYMENT_EVENT_TYPE_PART_REFUNDED: PaymentEventType.ValueType  # 15
 """A part of the money has gone back to the payer; `refund` says which. The
 status stays COMPLETED.
+"""
+PAYMENT_EVENT_TYPE_RECEIPT_ISSUED: PaymentEventType.ValueType  # 16
+"""The receipt was issued: GetReceipt has it. Nothing of the payment changed."""
+PAYMENT_EVENT_TYPE_RECEIPT_AMENDED: PaymentEventType.ValueType  # 17
+"""A new revision of the receipt was issued, as after a refund. Nothing of the
+payment changed.
 """
 Global___PaymentEventType: _TypeAlias = PaymentEventType  # noqa: Y015
 

@@ -26,9 +26,10 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from mpesa_payments.v1 import money_pb2 as mpesa__payments_dot_v1_dot_money__pb2
 from mpesa_payments.v1 import payment_pb2 as mpesa__payments_dot_v1_dot_payment__pb2
+from mpesa_payments.v1 import receipt_pb2 as mpesa__payments_dot_v1_dot_receipt__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'mpesa_payments/v1/payment_service.proto\x12\x11mpesa_payments.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmpesa_payments/v1/money.proto\x1a\x1fmpesa_payments/v1/payment.proto\"\xcf\x03\n\x16InitiatePaymentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nbooking_id\x18\x02 \x01(\t\x12\x14\n\x0cphone_number\x18\x03 \x01(\t\x12(\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x18.mpesa_payments.v1.Money\x12\x19\n\x11\x61\x63\x63ount_reference\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\x12\x11\n\tshortcode\x18\x07 \x01(\t\x12\x15\n\rlanguage_code\x18\x08 \x01(\t\x12I\n\x08metadata\x18\t \x03(\x0b\x32\x37.mpesa_payments.v1.InitiatePaymentRequest.MetadataEntry\x12\x34\n\x10hold_expire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x41\n\x13late_payment_policy\x18\x0b \x01(\x0e\x32$.mpesa_payments.v1.LatePaymentPolicy\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"~\n\x17InitiatePaymentResponse\x12+\n\x07payment\x18\x01 \x01(\x0b\x32\x1a.mpesa_payments.v1.Payment\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x14\n\x0cstatus_token\x18\x04 \x01(\t\"S\n\x13RetryPaymentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\x12\x14\n\x0cphone_number\x18\x03 \x01(\t\"{\n\x14RetryPaymentResponse\x12+\n\x07payment\x18\x01 \x01(\x0b\x32\x1a.mpesa_payments.v1.Payment\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x14\n\x0cstatus_token\x18\x04 \x01(\t\">\n\x14\x43\x61ncelPaymentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\"f\n\x15\x43\x61ncelPaymentResponse\x12+\n\x07payment\x18\x01 \x01(\x0b\x32\x1a.mpesa_payments.v1.Payment\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"\x99\x01\n\x14RefundPaymentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\x12/\n\x06reason\x18\x03 \x01(\x0e\x32\x1f.mpesa_payments.v1.RefundReason\x12(\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x18.mpesa_payments.v1.Money\"f\n\x15RefundPaymentResponse\x12+\n\x07payment\x18\x01 \x01(\x0b\x32\x1a.mpesa_payments.v1.Payment\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"H\n\x11GetPaymentRequest\x12\x14\n\npayment_id\x18\x01 \x01(\tH\x00\x12\x13\n\treference\x18\x02 \x01(\tH\x00\x42\x08\n\x06target\"g\n\x12GetPaymentResponse\x12+\n\x07payment\x18\x01 \x01(\x0b\x32\x1a.mpesa_payments.v1.Payment\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x14\n\x0cstatus_token\x18\x03 \x01(\t\"\xb7\x02\n\x13ListPaymentsRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x1c\n\x14mpesa_receipt_number\x18\x04 \x01(\t\x12\x32\n\x08statuses\x18\x05 \x03(\x0e\x32 .mpesa_payments.v1.PaymentStatus\x12\x34\n\x10\x63reate_time_from\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12\x63reate_time_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x08 \x01(\x05\x12\x12\n\npage_token\x18\t \x01(\t\"m\n\x14ListPaymentsResponse\x12,\n\x08payments\x18\x01 \x03(\x0b\x32\x1a.mpesa_payments.v1.Payment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\"k\n\x13WatchPaymentRequest\x12\x14\n\npayment_id\x18\x01 \x01(\tH\x00\x12\x14\n\nbooking_id\x18\x02 \x01(\tH\x00\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x42\x08\n\x06target\"?\n\x0fPaymentSnapshot\x12,\n\x08payments\x18\x01 \x03(\x0b\x32\x1a.mpesa_payments.v1.Payment\"\x8d\x01\n\x14WatchPaymentResponse\x12\x34\n\x08snapshot\x18\x01 \x01(\x0b\x32\".mpesa_payments.v1.PaymentSnapshot\x12/\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1f.mpesa_payments.v1.PaymentEvent\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\"\x91\x02\n\x14WatchPaymentsRequest\x12\x10\n\x06\x63ursor\x18\x01 \x01(\tH\x00\x12\x44\n\x08position\x18\x02 \x01(\x0e\x32\x30.mpesa_payments.v1.WatchPaymentsRequest.PositionH\x00\x12\x12\n\x08\x63onsumer\x18\x04 \x01(\tH\x00\x12\x32\n\x08statuses\x18\x03 \x03(\x0e\x32 .mpesa_payments.v1.PaymentStatus\"P\n\x08Position\x12\x18\n\x14POSITION_UNSPECIFIED\x10\x00\x12\x15\n\x11POSITION_EARLIEST\x10\x01\x12\x13\n\x0fPOSITION_LATEST\x10\x02\x42\x07\n\x05start\"k\n\x15WatchPaymentsResponse\x12/\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1f.mpesa_payments.v1.PaymentEvent\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x11\n\tcaught_up\x18\x03 \x01(\x08\"<\n\x18\x41\x63knowledgeEventsRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"g\n\x19\x41\x63knowledgeEventsResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\x12\n\nlag_events\x18\x02 \x01(\x03\x12&\n\x03lag\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration2\x98\x07\n\x0ePaymentService\x12h\n\x0fInitiatePayment\x12).mpesa_payments.v1.InitiatePaymentRequest\x1a*.mpesa_payments.v1.InitiatePaymentResponse\x12_\n\x0cRetryPayment\x12&.mpesa_payments.v1.RetryPaymentRequest\x1a\'.mpesa_payments.v1.RetryPaymentResponse\x12\x62\n\rCancelPayment\x12\'.mpesa_payments.v1.CancelPaymentRequest\x1a(.mpesa_payments.v1.CancelPaymentResponse\x12\x62\n\rRefundPayment\x12\'.mpesa_payments.v1.RefundPaymentRequest\x1a(.mpesa_payments.v1.RefundPaymentResponse\x12Y\n\nGetPayment\x12$.mpesa_payments.v1.GetPaymentRequest\x1a%.mpesa_payments.v1.GetPaymentResponse\x12_\n\x0cListPayments\x12&.mpesa_payments.v1.ListPaymentsRequest\x1a\'.mpesa_payments.v1.ListPaymentsResponse\x12\x61\n\x0cWatchPayment\x12&.mpesa_payments.v1.WatchPaymentRequest\x1a\'.mpesa_payments.v1.WatchPaymentResponse0\x01\x12\x64\n\rWatchPayments\x12\'.mpesa_payments.v1.WatchPaymentsRequest\x1a(.mpesa_payments.v1.WatchPaymentsResponse0\x01\x12n\n\x11\x41\x63knowledgeEvents\x12+.mpesa_payments.v1.AcknowledgeEventsRequest\x1a,.mpesa_payments.v1.AcknowledgeEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'mpesa_payments/v1/payment_service.proto\x12\x11mpesa_payments.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmpesa_payments/v1/money.proto\x1a\x1fmpesa_payments/v1/payment.proto\x1a\x1fmpesa_payments/v1/receipt.proto\"\xcf\x03\n\x16InitiatePaymentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nbooking_id\x18\x02 \x01(\t\x12\x14\n\x0cphone_number\x18\x03 \x01(\t\x12(\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x18.mpesa_payments.v1.Money\x12\x19\n\x11\x61\x63\x63ount_reference\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\x12\x11\n\tshortcode\x18\x07 \x01(\t\x12\x15\n\rlanguage_code\x18\x08 \x01(\t\x12I\n\x08metadata\x18\t \x03(\x0b\x32\x37.mpesa_payments.v1.InitiatePaymentRequest.MetadataEntry\x12\x34\n\x10hold_expire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x41\n\x13late_payment_policy\x18\x0b \x01(\x0e\x32$.mpesa_payments.v1.LatePaymentPolicy\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"~\n\x17InitiatePaymentResponse\x12+\n\x07payment\x18\x01 \x01(\x0b\x32\x1a.mpesa_payments.v1.Payment\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x14\n\x0cstatus_token\x18\x04 \x01(\t\"S\n\x13RetryPaymentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\x12\x14\n\x0cphone_number\x18\x03 \x01(\t\"{\n\x14RetryPaymentResponse\x12+\n\x07payment\x18\x01 \x01(\x0b\x32\x1a.mpesa_payments.v1.Payment\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x14\n\x0cstatus_token\x18\x04 \x01(\t\">\n\x14\x43\x61ncelPaymentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\"f\n\x15\x43\x61ncelPaymentResponse\x12+\n\x07payment\x18\x01 \x01(\x0b\x32\x1a.mpesa_payments.v1.Payment\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"\x99\x01\n\x14RefundPaymentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\x12/\n\x06reason\x18\x03 \x01(\x0e\x32\x1f.mpesa_payments.v1.RefundReason\x12(\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x18.mpesa_payments.v1.Money\"f\n\x15RefundPaymentResponse\x12+\n\x07payment\x18\x01 \x01(\x0b\x32\x1a.mpesa_payments.v1.Payment\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"H\n\x11GetPaymentRequest\x12\x14\n\npayment_id\x18\x01 \x01(\tH\x00\x12\x13\n\treference\x18\x02 \x01(\tH\x00\x42\x08\n\x06target\"g\n\x12GetPaymentResponse\x12+\n\x07payment\x18\x01 \x01(\x0b\x32\x1a.mpesa_payments.v1.Payment\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x14\n\x0cstatus_token\x18\x03 \x01(\t\"\xb7\x02\n\x13ListPaymentsRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x1c\n\x14mpesa_receipt_number\x18\x04 \x01(\t\x12\x32\n\x08statuses\x18\x05 \x03(\x0e\x32 .mpesa_payments.v1.PaymentStatus\x12\x34\n\x10\x63reate_time_from\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12\x63reate_time_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x08 \x01(\x05\x12\x12\n\npage_token\x18\t \x01(\t\"m\n\x14ListPaymentsResponse\x12,\n\x08payments\x18\x01 \x03(\x0b\x32\x1a.mpesa_payments.v1.Payment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\"k\n\x13WatchPaymentRequest\x12\x14\n\npayment_id\x18\x01 \x01(\tH\x00\x12\x14\n\nbooking_id\x18\x02 \x01(\tH\x00\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x42\x08\n\x06target\"?\n\x0fPaymentSnapshot\x12,\n\x08payments\x18\x01 \x03(\x0b\x32\x1a.mpesa_payments.v1.Payment\"\x8d\x01\n\x14WatchPaymentResponse\x12\x34\n\x08snapshot\x18\x01 \x01(\x0b\x32\".mpesa_payments.v1.PaymentSnapshot\x12/\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1f.mpesa_payments.v1.PaymentEvent\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\"\x91\x02\n\x14WatchPaymentsRequest\x12\x10\n\x06\x63ursor\x18\x01 \x01(\tH\x00\x12\x44\n\x08position\x18\x02 \x01(\x0e\x32\x30.mpesa_payments.v1.WatchPaymentsRequest.PositionH\x00\x12\x12\n\x08\x63onsumer\x18\x04 \x01(\tH\x00\x12\x32\n\x08statuses\x18\x03 \x03(\x0e\x32 .mpesa_payments.v1.PaymentStatus\"P\n\x08Position\x12\x18\n\x14POSITION_UNSPECIFIED\x10\x00\x12\x15\n\x11POSITION_EARLIEST\x10\x01\x12\x13\n\x0fPOSITION_LATEST\x10\x02\x42\x07\n\x05start\"k\n\x15WatchPaymentsResponse\x12/\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1f.mpesa_payments.v1.PaymentEvent\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x11\n\tcaught_up\x18\x03 \x01(\x08\"<\n\x18\x41\x63knowledgeEventsRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"g\n\x19\x41\x63knowledgeEventsResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\x12\n\nlag_events\x18\x02 \x01(\x03\x12&\n\x03lag\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\'\n\x11GetReceiptRequest\x12\x12\n\npayment_id\x18\x01 \x01(\t\"N\n\x12GetReceiptResponse\x12+\n\x07receipt\x18\x01 \x01(\x0b\x32\x1a.mpesa_payments.v1.Receipt\x12\x0b\n\x03pdf\x18\x02 \x01(\x0c\"u\n\x17\x41ttachTaxInvoiceRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\x12\x32\n\x0btax_invoice\x18\x03 \x01(\x0b\x32\x1d.mpesa_payments.v1.TaxInvoice\"Y\n\x18\x41ttachTaxInvoiceResponse\x12+\n\x07receipt\x18\x01 \x01(\x0b\x32\x1a.mpesa_payments.v1.Receipt\x12\x10\n\x08replayed\x18\x02 \x01(\x08\x32\xe0\x08\n\x0ePaymentService\x12h\n\x0fInitiatePayment\x12).mpesa_payments.v1.InitiatePaymentRequest\x1a*.mpesa_payments.v1.InitiatePaymentResponse\x12_\n\x0cRetryPayment\x12&.mpesa_payments.v1.RetryPaymentRequest\x1a\'.mpesa_payments.v1.RetryPaymentResponse\x12\x62\n\rCancelPayment\x12\'.mpesa_payments.v1.CancelPaymentRequest\x1a(.mpesa_payments.v1.CancelPaymentResponse\x12\x62\n\rRefundPayment\x12\'.mpesa_payments.v1.RefundPaymentRequest\x1a(.mpesa_payments.v1.RefundPaymentResponse\x12Y\n\nGetPayment\x12$.mpesa_payments.v1.GetPaymentRequest\x1a%.mpesa_payments.v1.GetPaymentResponse\x12_\n\x0cListPayments\x12&.mpesa_payments.v1.ListPaymentsRequest\x1a\'.mpesa_payments.v1.ListPaymentsResponse\x12\x61\n\x0cWatchPayment\x12&.mpesa_payments.v1.WatchPaymentRequest\x1a\'.mpesa_payments.v1.WatchPaymentResponse0\x01\x12\x64\n\rWatchPayments\x12\'.mpesa_payments.v1.WatchPaymentsRequest\x1a(.mpesa_payments.v1.WatchPaymentsResponse0\x01\x12n\n\x11\x41\x63knowledgeEvents\x12+.mpesa_payments.v1.AcknowledgeEventsRequest\x1a,.mpesa_payments.v1.AcknowledgeEventsResponse\x12Y\n\nGetReceipt\x12$.mpesa_payments.v1.GetReceiptRequest\x1a%.mpesa_payments.v1.GetReceiptResponse\x12k\n\x10\x41ttachTaxInvoice\x12*.mpesa_payments.v1.AttachTaxInvoiceRequest\x1a+.mpesa_payments.v1.AttachTaxInvoiceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,48 +38,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_INITIATEPAYMENTREQUEST_METADATAENTRY']._loaded_options = None
   _globals['_INITIATEPAYMENTREQUEST_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_INITIATEPAYMENTREQUEST']._serialized_start=192
-  _globals['_INITIATEPAYMENTREQUEST']._serialized_end=655
-  _globals['_INITIATEPAYMENTREQUEST_METADATAENTRY']._serialized_start=608
-  _globals['_INITIATEPAYMENTREQUEST_METADATAENTRY']._serialized_end=655
-  _globals['_INITIATEPAYMENTRESPONSE']._serialized_start=657
-  _globals['_INITIATEPAYMENTRESPONSE']._serialized_end=783
-  _globals['_RETRYPAYMENTREQUEST']._serialized_start=785
-  _globals['_RETRYPAYMENTREQUEST']._serialized_end=868
-  _globals['_RETRYPAYMENTRESPONSE']._serialized_start=870
-  _globals['_RETRYPAYMENTRESPONSE']._serialized_end=993
-  _globals['_CANCELPAYMENTREQUEST']._serialized_start=995
-  _globals['_CANCELPAYMENTREQUEST']._serialized_end=1057
-  _globals['_CANCELPAYMENTRESPONSE']._serialized_start=1059
-  _globals['_CANCELPAYMENTRESPONSE']._serialized_end=1161
-  _globals['_REFUNDPAYMENTREQUEST']._serialized_start=1164
-  _globals['_REFUNDPAYMENTREQUEST']._serialized_end=1317
-  _globals['_REFUNDPAYMENTRESPONSE']._serialized_start=1319
-  _globals['_REFUNDPAYMENTRESPONSE']._serialized_end=1421
-  _globals['_GETPAYMENTREQUEST']._serialized_start=1423
-  _globals['_GETPAYMENTREQUEST']._serialized_end=1495
-  _globals['_GETPAYMENTRESPONSE']._serialized_start=1497
-  _globals['_GETPAYMENTRESPONSE']._serialized_end=1600
-  _globals['_LISTPAYMENTSREQUEST']._serialized_start=1603
-  _globals['_LISTPAYMENTSREQUEST']._serialized_end=1914
-  _globals['_LISTPAYMENTSRESPONSE']._serialized_start=1916
-  _globals['_LISTPAYMENTSRESPONSE']._serialized_end=2025
-  _globals['_WATCHPAYMENTREQUEST']._serialized_start=2027
-  _globals['_WATCHPAYMENTREQUEST']._serialized_end=2134
-  _globals['_PAYMENTSNAPSHOT']._serialized_start=2136
-  _globals['_PAYMENTSNAPSHOT']._serialized_end=2199
-  _globals['_WATCHPAYMENTRESPONSE']._serialized_start=2202
-  _globals['_WATCHPAYMENTRESPONSE']._serialized_end=2343
-  _globals['_WATCHPAYMENTSREQUEST']._serialized_start=2346
-  _globals['_WATCHPAYMENTSREQUEST']._serialized_end=2619
-  _globals['_WATCHPAYMENTSREQUEST_POSITION']._serialized_start=2530
-  _globals['_WATCHPAYMENTSREQUEST_POSITION']._serialized_end=2610
-  _globals['_WATCHPAYMENTSRESPONSE']._serialized_start=2621
-  _globals['_WATCHPAYMENTSRESPONSE']._serialized_end=2728
-  _globals['_ACKNOWLEDGEEVENTSREQUEST']._serialized_start=2730
-  _globals['_ACKNOWLEDGEEVENTSREQUEST']._serialized_end=2790
-  _globals['_ACKNOWLEDGEEVENTSRESPONSE']._serialized_start=2792
-  _globals['_ACKNOWLEDGEEVENTSRESPONSE']._serialized_end=2895
-  _globals['_PAYMENTSERVICE']._serialized_start=2898
-  _globals['_PAYMENTSERVICE']._serialized_end=3818
+  _globals['_INITIATEPAYMENTREQUEST']._serialized_start=225
+  _globals['_INITIATEPAYMENTREQUEST']._serialized_end=688
+  _globals['_INITIATEPAYMENTREQUEST_METADATAENTRY']._serialized_start=641
+  _globals['_INITIATEPAYMENTREQUEST_METADATAENTRY']._serialized_end=688
+  _globals['_INITIATEPAYMENTRESPONSE']._serialized_start=690
+  _globals['_INITIATEPAYMENTRESPONSE']._serialized_end=816
+  _globals['_RETRYPAYMENTREQUEST']._serialized_start=818
+  _globals['_RETRYPAYMENTREQUEST']._serialized_end=901
+  _globals['_RETRYPAYMENTRESPONSE']._serialized_start=903
+  _globals['_RETRYPAYMENTRESPONSE']._serialized_end=1026
+  _globals['_CANCELPAYMENTREQUEST']._serialized_start=1028
+  _globals['_CANCELPAYMENTREQUEST']._serialized_end=1090
+  _globals['_CANCELPAYMENTRESPONSE']._serialized_start=1092
+  _globals['_CANCELPAYMENTRESPONSE']._serialized_end=1194
+  _globals['_REFUNDPAYMENTREQUEST']._serialized_start=1197
+  _globals['_REFUNDPAYMENTREQUEST']._serialized_end=1350
+  _globals['_REFUNDPAYMENTRESPONSE']._serialized_start=1352
+  _globals['_REFUNDPAYMENTRESPONSE']._serialized_end=1454
+  _globals['_GETPAYMENTREQUEST']._serialized_start=1456
+  _globals['_GETPAYMENTREQUEST']._serialized_end=1528
+  _globals['_GETPAYMENTRESPONSE']._serialized_start=1530
+  _globals['_GETPAYMENTRESPONSE']._serialized_end=1633
+  _globals['_LISTPAYMENTSREQUEST']._serialized_start=1636
+  _globals['_LISTPAYMENTSREQUEST']._serialized_end=1947
+  _globals['_LISTPAYMENTSRESPONSE']._serialized_start=1949
+  _globals['_LISTPAYMENTSRESPONSE']._serialized_end=2058
+  _globals['_WATCHPAYMENTREQUEST']._serialized_start=2060
+  _globals['_WATCHPAYMENTREQUEST']._serialized_end=2167
+  _globals['_PAYMENTSNAPSHOT']._serialized_start=2169
+  _globals['_PAYMENTSNAPSHOT']._serialized_end=2232
+  _globals['_WATCHPAYMENTRESPONSE']._serialized_start=2235
+  _globals['_WATCHPAYMENTRESPONSE']._serialized_end=2376
+  _globals['_WATCHPAYMENTSREQUEST']._serialized_start=2379
+  _globals['_WATCHPAYMENTSREQUEST']._serialized_end=2652
+  _globals['_WATCHPAYMENTSREQUEST_POSITION']._serialized_start=2563
+  _globals['_WATCHPAYMENTSREQUEST_POSITION']._serialized_end=2643
+  _globals['_WATCHPAYMENTSRESPONSE']._serialized_start=2654
+  _globals['_WATCHPAYMENTSRESPONSE']._serialized_end=2761
+  _globals['_ACKNOWLEDGEEVENTSREQUEST']._serialized_start=2763
+  _globals['_ACKNOWLEDGEEVENTSREQUEST']._serialized_end=2823
+  _globals['_ACKNOWLEDGEEVENTSRESPONSE']._serialized_start=2825
+  _globals['_ACKNOWLEDGEEVENTSRESPONSE']._serialized_end=2928
+  _globals['_GETRECEIPTREQUEST']._serialized_start=2930
+  _globals['_GETRECEIPTREQUEST']._serialized_end=2969
+  _globals['_GETRECEIPTRESPONSE']._serialized_start=2971
+  _globals['_GETRECEIPTRESPONSE']._serialized_end=3049
+  _globals['_ATTACHTAXINVOICEREQUEST']._serialized_start=3051
+  _globals['_ATTACHTAXINVOICEREQUEST']._serialized_end=3168
+  _globals['_ATTACHTAXINVOICERESPONSE']._serialized_start=3170
+  _globals['_ATTACHTAXINVOICERESPONSE']._serialized_end=3259
+  _globals['_PAYMENTSERVICE']._serialized_start=3262
+  _globals['_PAYMENTSERVICE']._serialized_end=4382
 # @@protoc_insertion_point(module_scope)

@@ -92,6 +92,16 @@ class PaymentServiceStub(object):
                 request_serializer=mpesa__payments_dot_v1_dot_payment__service__pb2.AcknowledgeEventsRequest.SerializeToString,
                 response_deserializer=mpesa__payments_dot_v1_dot_payment__service__pb2.AcknowledgeEventsResponse.FromString,
                 _registered_method=True)
+        self.GetReceipt = channel.unary_unary(
+                '/mpesa_payments.v1.PaymentService/GetReceipt',
+                request_serializer=mpesa__payments_dot_v1_dot_payment__service__pb2.GetReceiptRequest.SerializeToString,
+                response_deserializer=mpesa__payments_dot_v1_dot_payment__service__pb2.GetReceiptResponse.FromString,
+                _registered_method=True)
+        self.AttachTaxInvoice = channel.unary_unary(
+                '/mpesa_payments.v1.PaymentService/AttachTaxInvoice',
+                request_serializer=mpesa__payments_dot_v1_dot_payment__service__pb2.AttachTaxInvoiceRequest.SerializeToString,
+                response_deserializer=mpesa__payments_dot_v1_dot_payment__service__pb2.AttachTaxInvoiceResponse.FromString,
+                _registered_method=True)
 
 
 class PaymentServiceServicer(object):
@@ -241,6 +251,33 @@ class PaymentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetReceipt(self, request, context):
+        """The receipt of a payment, as fields and as a PDF of one page, made for this
+        call.
+
+        A receipt is issued by itself, moments after a payment is completed with
+        its M-Pesa receipt number, and amended when money goes back; WatchPayments
+        tells of both. Until it is issued, and where the operator of this service
+        has not set who issues receipts, this is
+        FAILED_PRECONDITION/RECEIPT_NOT_ISSUED. A payment of another caller is
+        NOT_FOUND, like one that does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AttachTaxInvoice(self, request, context):
+        """Puts the number of a tax invoice on a payment's receipt, and the link that
+        proves it: a new revision, which WatchPayments tells of.
+
+        A receipt has one tax invoice. The same one again changes nothing; another
+        one is FAILED_PRECONDITION/TAX_INVOICE_DIFFERS. Repeating a request id with
+        the same content gives the same answer, at any time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PaymentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -288,6 +325,16 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.AcknowledgeEvents,
                     request_deserializer=mpesa__payments_dot_v1_dot_payment__service__pb2.AcknowledgeEventsRequest.FromString,
                     response_serializer=mpesa__payments_dot_v1_dot_payment__service__pb2.AcknowledgeEventsResponse.SerializeToString,
+            ),
+            'GetReceipt': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReceipt,
+                    request_deserializer=mpesa__payments_dot_v1_dot_payment__service__pb2.GetReceiptRequest.FromString,
+                    response_serializer=mpesa__payments_dot_v1_dot_payment__service__pb2.GetReceiptResponse.SerializeToString,
+            ),
+            'AttachTaxInvoice': grpc.unary_unary_rpc_method_handler(
+                    servicer.AttachTaxInvoice,
+                    request_deserializer=mpesa__payments_dot_v1_dot_payment__service__pb2.AttachTaxInvoiceRequest.FromString,
+                    response_serializer=mpesa__payments_dot_v1_dot_payment__service__pb2.AttachTaxInvoiceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -546,6 +593,60 @@ class PaymentService(object):
             '/mpesa_payments.v1.PaymentService/AcknowledgeEvents',
             mpesa__payments_dot_v1_dot_payment__service__pb2.AcknowledgeEventsRequest.SerializeToString,
             mpesa__payments_dot_v1_dot_payment__service__pb2.AcknowledgeEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReceipt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mpesa_payments.v1.PaymentService/GetReceipt',
+            mpesa__payments_dot_v1_dot_payment__service__pb2.GetReceiptRequest.SerializeToString,
+            mpesa__payments_dot_v1_dot_payment__service__pb2.GetReceiptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AttachTaxInvoice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mpesa_payments.v1.PaymentService/AttachTaxInvoice',
+            mpesa__payments_dot_v1_dot_payment__service__pb2.AttachTaxInvoiceRequest.SerializeToString,
+            mpesa__payments_dot_v1_dot_payment__service__pb2.AttachTaxInvoiceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -123,6 +123,25 @@ class PaymentServiceStub:
     from: keep it as your own and start WatchPayments there. The cursors that you
     get from it on are good again.
     """
+    GetReceipt: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.GetReceiptRequest, _payment_service_pb2.GetReceiptResponse]
+    """The receipt of a payment, as fields and as a PDF of one page, made for this
+    call.
+
+    A receipt is issued by itself, moments after a payment is completed with
+    its M-Pesa receipt number, and amended when money goes back; WatchPayments
+    tells of both. Until it is issued, and where the operator of this service
+    has not set who issues receipts, this is
+    FAILED_PRECONDITION/RECEIPT_NOT_ISSUED. A payment of another caller is
+    NOT_FOUND, like one that does not exist.
+    """
+    AttachTaxInvoice: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.AttachTaxInvoiceRequest, _payment_service_pb2.AttachTaxInvoiceResponse]
+    """Puts the number of a tax invoice on a payment's receipt, and the link that
+    proves it: a new revision, which WatchPayments tells of.
+
+    A receipt has one tax invoice. The same one again changes nothing; another
+    one is FAILED_PRECONDITION/TAX_INVOICE_DIFFERS. Repeating a request id with
+    the same content gives the same answer, at any time.
+    """
 
 class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Collects payments by M-Pesa STK push.
@@ -286,6 +305,37 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         that is FAILED_PRECONDITION/CONSUMER_REWOUND, which holds the cursor to go on
         from: keep it as your own and start WatchPayments there. The cursors that you
         get from it on are good again.
+        """
+
+    @_abc_1.abstractmethod
+    def GetReceipt(
+        self,
+        request: _payment_service_pb2.GetReceiptRequest,
+        context: _aio.ServicerContext[_payment_service_pb2.GetReceiptRequest, _abc.Awaitable[_payment_service_pb2.GetReceiptResponse]],
+    ) -> _abc.Awaitable[_payment_service_pb2.GetReceiptResponse]:
+        """The receipt of a payment, as fields and as a PDF of one page, made for this
+        call.
+
+        A receipt is issued by itself, moments after a payment is completed with
+        its M-Pesa receipt number, and amended when money goes back; WatchPayments
+        tells of both. Until it is issued, and where the operator of this service
+        has not set who issues receipts, this is
+        FAILED_PRECONDITION/RECEIPT_NOT_ISSUED. A payment of another caller is
+        NOT_FOUND, like one that does not exist.
+        """
+
+    @_abc_1.abstractmethod
+    def AttachTaxInvoice(
+        self,
+        request: _payment_service_pb2.AttachTaxInvoiceRequest,
+        context: _aio.ServicerContext[_payment_service_pb2.AttachTaxInvoiceRequest, _abc.Awaitable[_payment_service_pb2.AttachTaxInvoiceResponse]],
+    ) -> _abc.Awaitable[_payment_service_pb2.AttachTaxInvoiceResponse]:
+        """Puts the number of a tax invoice on a payment's receipt, and the link that
+        proves it: a new revision, which WatchPayments tells of.
+
+        A receipt has one tax invoice. The same one again changes nothing; another
+        one is FAILED_PRECONDITION/TAX_INVOICE_DIFFERS. Repeating a request id with
+        the same content gives the same answer, at any time.
         """
 
 def add_PaymentServiceServicer_to_server(servicer: PaymentServiceServicer, server: _aio.Server) -> None: ...

@@ -37,6 +37,7 @@ from payment_service.store.approvals import approvals_about
 from payment_service.store.audit import CallbackRow, CaseRow, PaymentProofs
 from payment_service.store.event_log import events_of_payments
 from payment_service.store.evidence import ExchangeRow
+from payment_service.store.issued_receipts import receipts_of
 from payment_service.store.pipeline import Connection, run_together
 from payment_service.store.refunds import refunds_about
 
@@ -152,6 +153,7 @@ async def _gathered(
     pushes = await audit.pushes_of(conn, ids)
     refunds = _grouped(await refunds_about(conn, ids), lambda refund: refund.payment_id)
     approvals = _grouped(await approvals_about(conn, ids), lambda approval: approval.payment_id)
+    issued = _grouped(await receipts_of(conn, ids), lambda receipt: receipt.payment_id)
     requests = _grouped(await audit.requests_about(conn, ids), lambda request: request.payment_id)
     same_request_id = await audit.sharing_request_id(conn, ids)
     same_receipt = await audit.sharing_receipt(conn, ids)
@@ -177,6 +179,7 @@ async def _gathered(
                 pushes=pushes.get(row.payment_id, 0),
                 refunds=refunds.get(row.payment_id, []),
                 approvals=approvals.get(row.payment_id, []),
+                issued=issued.get(row.payment_id, []),
                 later_requests=[(kept, request) for kept, request in later if request is not None],
                 shares_request_id=row.payment_id in same_request_id,
                 shares_receipt=row.payment_id in same_receipt,

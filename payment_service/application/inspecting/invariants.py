@@ -18,6 +18,7 @@ from payment_service.application.inspecting.decided_cases import (
     asked_unvouched,
     settled_as_logged,
 )
+from payment_service.application.inspecting.issued_receipts import issued_as_logged
 from payment_service.application.recording.request_encoding import fingerprint_holds
 from payment_service.application.settling.opened_bodies import NATIONAL_DIGITS
 from payment_service.domain.cases import CaseKind
@@ -35,6 +36,7 @@ from payment_service.domain.payment import (
 )
 from payment_service.domain.query_schedule import worth_asking
 from payment_service.domain.reasons import Reason
+from payment_service.domain.receipt import Receipt
 from payment_service.domain.refund import Refund, RefundState, needed_refunds
 from payment_service.security.keys import Keys
 from payment_service.security.sealing import Sealer
@@ -75,6 +77,7 @@ class Invariant(StrEnum):
     INBOX = "a callback that is not applied has its next try or an open case, and one that is has none"
     SUCCESS = "a success that came by callback is recorded"
     BOOKS = "money that the provider's books show for a payment is recorded"
+    ISSUED = "what a passenger's receipt says is what the log vouches for"
     TAKEN_BACK = "a payment that was taken back without a refund of ours has its case"
 
 
@@ -103,6 +106,7 @@ class Evidence:
     pushes: int
     refunds: Sequence[Refund]
     approvals: Sequence[ApprovalRow]
+    issued: Sequence[Receipt]
     later_requests: Sequence[tuple[RequestProofs, bytes]]
     """Those about the payment that made none, each with its request, if it opens."""
     shares_request_id: bool
@@ -277,8 +281,7 @@ def _money_cases(found: Evidence, _: Instruments) -> Iterator[str]:
 
 
 def _way_out(found: Evidence, _: Instruments) -> Iterator[str]:
-    payment = found.payment
-    if payment is None:
+    if (payment := found.payment) is None:
         return
     unsettled = (
         payment.state in LIVE_STATES
@@ -292,8 +295,7 @@ def _way_out(found: Evidence, _: Instruments) -> Iterator[str]:
 
 
 def _queries(found: Evidence, _: Instruments) -> Iterator[str]:
-    payment = found.payment
-    if payment is not None and payment.query_at is not None and not worth_asking(payment):
+    if (payment := found.payment) is not None and payment.query_at is not None and not worth_asking(payment):
         yield f"it is {payment.state.value}, and a query is due at {payment.query_at:%Y-%m-%d %H:%M:%S}"
 
 
@@ -311,8 +313,7 @@ def _booking(found: Evidence, _: Instruments) -> Iterator[str]:
 
 
 def _evidence(found: Evidence, _: Instruments) -> Iterator[str]:
-    payment = found.payment
-    if payment is None or not payment.outcome_certain:
+    if (payment := found.payment) is None or not payment.outcome_certain:
         return
     if payment.state is State.EXPIRED and payment.unpaid_proof is None:
         yield "nothing says what proves it"
@@ -362,8 +363,7 @@ def _refunds(found: Evidence, _: Instruments) -> Iterator[str]:
 
 
 def _taken_back(found: Evidence, _: Instruments) -> Iterator[str]:
-    payment = found.payment
-    if payment is None or payment.reason is not Reason.TAKEN_BACK:
+    if (payment := found.payment) is None or payment.reason is not Reason.TAKEN_BACK:
         return
     if payment.state is not State.REFUNDED:
         yield f"it was taken back, and is {payment.state.value}"
@@ -394,7 +394,7 @@ RULES: Mapping[Invariant, Rule] = {
     Invariant.QUERIES: _queries,
     Invariant.BOOKING: _booking,
     Invariant.REFUNDS: _refunds,
+    Invariant.ISSUED: lambda found, _: issued_as_logged(found.issued, found.events),
     Invariant.TAKEN_BACK: _taken_back,
 }
-"""The rules over one payment. Sealed values, callbacks and the books are checked where they are read, in
-`check`."""
+"""The rules over one payment. Sealed values, callbacks and the books are checked where they are read: in `check`."""

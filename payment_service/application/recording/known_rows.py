@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from payment_service.application.recording.receipt_ledger import read_receipts
 from payment_service.application.recording.refund_ledger import NO_REFUNDS, KnownRefunds, read_refunds
 from payment_service.domain.case_facts import (
     CaseAccepted,
@@ -14,8 +15,16 @@ from payment_service.domain.case_facts import (
     CaseReturned,
 )
 from payment_service.domain.cases import OpenCase, may_have_ending_case
-from payment_service.domain.facts import Fact, PromptAccepted, RefundInDoubt, RefundRequested, ResultReported
+from payment_service.domain.facts import (
+    Fact,
+    PromptAccepted,
+    ReceiptDue,
+    RefundInDoubt,
+    RefundRequested,
+    ResultReported,
+)
 from payment_service.domain.payment import LatePaymentPolicy, Payment
+from payment_service.domain.receipt import Receipt
 from payment_service.domain.refund_facts import AboutRefund
 from payment_service.security.sealing import Sealer
 from payment_service.store import approvals, caller_requests, casework, event_log, evidence, refunds
@@ -54,6 +63,8 @@ class KnownRows:
     waiting_callbacks: Mapping[UUID, frozenset[bytes]] = field(default_factory=dict)
     """By payment, the hashes of the bodies that are kept and not applied."""
     refunds: KnownRefunds = NO_REFUNDS
+    receipts: Mapping[UUID, Receipt] = field(default_factory=dict)
+    """Those that passengers hold, by payment, where they are told of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +85,14 @@ class NamesTold:
     refund_facts: Sequence[tuple[UUID | None, str | None, str]]
     """Of facts about refunds, the refund's id or its reference, and the fact's id."""
     of_refunds: bool
-    """Some of the facts are about refunds, or ask for one."""
+    """Some of the facts are about refunds, or ask for one, or are told of all refunds of a payment."""
+    of_receipts: bool
+    """Some of the facts are about receipts that passengers hold."""
     approvals: Mapping[UUID, UUID | None]
     """Those that a second person decides about, with their payments."""
 
 
-_OF_REFUNDS = AboutRefund | RefundRequested | CaseReturned | CaseRefundFound
+_OF_REFUNDS = AboutRefund | RefundRequested | CaseReturned | CaseRefundFound | ReceiptDue
 
 
 def names_told(
@@ -109,6 +122,7 @@ def names_told(
         cases={fact.case_id: payment_id for payment_id, *_, fact in told if isinstance(fact, CaseDecided)},
         refund_facts=[(by_id, name, fact.fact_id) for _, by_id, name, fact in told if isinstance(fact, AboutRefund)],
         of_refunds=bool(moved_to) or any(isinstance(fact, _OF_REFUNDS) for fact in facts),
+        of_receipts=any(isinstance(fact, ReceiptDue) for fact in facts),
         approvals=decided,
     )
 
@@ -170,6 +184,7 @@ async def read_known_rows(conn: Connection, sealer: Sealer, told: NamesTold) -> 
         refunds=await read_refunds(conn, [row.payment.payment_id for row in rows], refund_names)
         if told.of_refunds or (told.receipts and any(_may_go_back(row.payment) for row in rows))
         else NO_REFUNDS,
+        receipts=await read_receipts(conn, [row.payment.payment_id for row in rows]) if told.of_receipts else {},
         waiting_callbacks={store.payment_id_of(row): store.waiting_callbacks(row) for row in found["locked"]},
     )
 

@@ -9,8 +9,10 @@ from uuid import UUID
 import structlog
 
 from payment_service.alarms import AUTOMATIC_REFUNDS_BOUNDED, SUCCESS_UNBACKED, TAKEN_BACK
+from payment_service.application.recording.receipt_ledger import ReceiptLedger
 from payment_service.application.recording.refund_ledger import RefundLedger
 from payment_service.domain.cases import CaseKind
+from payment_service.domain.facts import Fact
 from payment_service.domain.payment import Payment
 from payment_service.security.sealing import Sealer
 from payment_service.store import approvals, caller_requests, casework, event_log, evidence, inbox
@@ -23,6 +25,7 @@ from payment_service.store.evidence import EndedCase, ExchangeRow, NewCase, Rece
 from payment_service.store.inbox import NewCallback, ReplayRow
 from payment_service.store.payments import Stored
 from payment_service.store.pipeline import COMMIT, Connection, Statement, run_together
+from payment_service.telemetry import trace_id
 from runtime.alarms import Alarm, raise_alarm
 
 Key = TypeVar("Key", str, UUID, tuple[str, str], tuple[str, bytes])
@@ -64,7 +67,27 @@ class PendingWrites:
         self.kept_here: list[dict[str, object]] = []
         """Payments whose money would have gone back by itself, but for the bound of the hour."""
 
-    async def commit(self, conn: Connection, changed: Sequence[tuple[Payment, Stored]], refunds: RefundLedger) -> None:
+    def note_change(self, before: Payment, after: Payment, cause: Fact, trace_parent: str | None) -> None:
+        """A line for the log."""
+        self.changes.append(
+            {
+                "payment_id": str(after.payment_id),
+                "from_state": before.state.value,
+                "to_state": after.state.value,
+                "reason": after.shown_reason and after.shown_reason.value,
+                "cause": type(cause).__name__,
+                "version": after.version,
+                "trace_id": trace_id(trace_parent),
+            }
+        )
+
+    async def commit(
+        self,
+        conn: Connection,
+        changed: Sequence[tuple[Payment, Stored]],
+        refunds: RefundLedger,
+        receipts: ReceiptLedger,
+    ) -> None:
         """Write everything, with (payment before, row now) of those that changed, and commit.
 
         What loses a block goes before what gains one; the events go last.
@@ -82,6 +105,7 @@ class PendingWrites:
             *_of_any(caller_requests.insert_requests, _sorted(self.requests)),
             *_of_any(evidence.insert_exchanges, self.exchanges),
             *refunds.statements(),
+            *receipts.statements(),
             *_of_any(evidence.insert_cases, _sorted(self.cases)),
             *_of_any(casework.note_returns, _sorted(self.returns)),
             *_of_any(partial(evidence.end_cases, at=self._now), _sorted(self.ended)),

@@ -25,6 +25,7 @@ from payment_service.application.recording.holders import Holders
 from payment_service.application.recording.hourly_bound import read_sent_back
 from payment_service.application.recording.known_rows import KnownRows, names_told, read_known_rows
 from payment_service.application.recording.pending_writes import PendingWrites
+from payment_service.application.recording.receipt_ledger import ReceiptLedger
 from payment_service.application.recording.recording_tools import RecordingTools
 from payment_service.application.recording.refund_ledger import RefundLedger
 from payment_service.application.recording.request_encoding import KeptRequest, conflict, request_row
@@ -36,7 +37,7 @@ from payment_service.domain.case_rules import CaseMarks
 from payment_service.domain.cases import Case, CaseKind
 from payment_service.domain.consent import Consent
 from payment_service.domain.errors import BookingLocked, RequestIdReused
-from payment_service.domain.facts import Fact, SendClaimed, SiblingPaid, Unreadable
+from payment_service.domain.facts import Fact, ReceiptDue, SendClaimed, SiblingPaid, Unreadable
 from payment_service.domain.finding import Finding, Surroundings
 from payment_service.domain.payment import Payment, State
 from payment_service.domain.refund import Refund, RefundBar, RefundOrder, RefundRefusal
@@ -51,7 +52,6 @@ from payment_service.store.health import DATABASE_NOW
 from payment_service.store.inbox import ReplayRow, SealedCallback, new_callback
 from payment_service.store.payments import Stored
 from payment_service.store.pipeline import BEGIN, Connection, run_together
-from payment_service.telemetry import trace_id
 
 PENDING_RETRY_AFTER = timedelta(seconds=5)
 """Before a callback that could not be applied is tried again: a fault of ours rarely heals by itself."""
@@ -143,6 +143,7 @@ class _Ledger:
         for payment_id, row in known.by_id.items():
             self._bookings.setdefault((row.payment.caller, row.payment.booking_id), []).append(payment_id)
         self._refunds = RefundLedger(known.refunds, now, tools.refund_times, tools.approval_above)
+        self._receipts = ReceiptLedger(known.receipts, self._refunds, tools.issuer, now)
         self._waiting = {payment_id: set(bodies) for payment_id, bodies in known.waiting_callbacks.items()}
         self._used_ids = dict(known.used_ids)
         self._writes = PendingWrites(tools.sealer, now)
@@ -290,7 +291,7 @@ class _Ledger:
     async def write(self, conn: Connection) -> None:
         """Write everything and commit."""
         changed = [(self._before[i].payment, row) for i, row in self._rows.items() if row is not self._before[i]]
-        await self._writes.commit(conn, changed, self._refunds)
+        await self._writes.commit(conn, changed, self._refunds, self._receipts)
 
     def _apply(self, payment: Payment, fact: Fact) -> Outcome:
         if (payment.payment_id, fact.fact_id) in self._facts:
@@ -298,6 +299,10 @@ class _Ledger:
         if isinstance(fact, SendClaimed) and not self._tools.clock.agrees:
             _log.warning("no send is claimed: this clock is wrong", payment_id=str(payment.payment_id))
             return Outcome(payment, refused=True)
+        if isinstance(fact, ReceiptDue):
+            if isinstance(written := self._receipts.write(payment, fact), Outcome):
+                return written
+            fact = written
         outcome = apply(payment, fact, self._surroundings(payment, fact), self._now, self._tools.times)
         self._note(payment, fact, outcome)
         if outcome.payment.state is State.COMPLETED and payment.state is not State.COMPLETED:
@@ -341,21 +346,12 @@ class _Ledger:
         after, row = outcome.payment, self._rows[before.payment_id]
         chain_hash = row.chain_hash
         if outcome.changed(before):
-            kind = event_type(before, after)
+            kind = event_type(before, after, fact)
             event = NewEvent(kind, fact.fact_id, type(fact).__name__, before, after)
             self._writes.events.append(event_log.event_row(event, self._tools.event_chain_keys, chain_hash))
             chain_hash = self._writes.events[-1].hash
-            self._writes.changes.append(
-                {
-                    "payment_id": str(after.payment_id),
-                    "from_state": before.state.value,
-                    "to_state": after.state.value,
-                    "reason": after.shown_reason and after.shown_reason.value,
-                    "cause": type(fact).__name__,
-                    "version": after.version,
-                    "trace_id": trace_id(row.trace_parent),
-                }
-            )
+            self._writes.note_change(before, after, fact, row.trace_parent)
+            self._receipts.note(before, after, fact)
         if outcome.changed(before) or outcome.case is not None:
             self._facts.add((before.payment_id, fact.fact_id))
         if outcome.case is not None:

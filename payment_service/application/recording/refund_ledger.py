@@ -15,6 +15,7 @@ from payment_service.domain.case_facts import CaseRefundFound, CaseReturned
 from payment_service.domain.facts import Fact, RefundRequested
 from payment_service.domain.payment import Payment
 from payment_service.domain.reasons import Reason
+from payment_service.domain.receipt import ReturnedPart
 from payment_service.domain.refund import (
     GIVES_UP_THE_SEAT,
     Refund,
@@ -23,6 +24,7 @@ from payment_service.domain.refund import (
     RefundOrder,
     RefundReason,
     RefundRefusal,
+    RefundState,
     RefundTimes,
     left_of,
 )
@@ -90,6 +92,21 @@ class RefundLedger:
     def left(self, receipt: str) -> int | None:
         """What of a receipt's money can still be sent back; None where nobody knows how much came."""
         return left_of(receipt, self._received.get(receipt), self._rows.values())
+
+    def came(self, receipt: str | None) -> int | None:
+        """What a receipt brought; None where nobody knows."""
+        return self._received.get(receipt or "")
+
+    def returned(self, payment: Payment) -> list[ReturnedPart]:
+        """What of the money that a payment stands on has gone back by refunds, the first part first."""
+        done = [
+            ReturnedPart(row.amount, row.ended_at)
+            for row in self._rows.values()
+            if (row.payment_id, row.receipt) == (payment.payment_id, payment.receipt)
+            and row.state is RefundState.DONE
+            and row.ended_at is not None
+        ]
+        return sorted(done, key=lambda part: part.returned_at)
 
     def promised(self, receipt: str) -> int:
         """What of a receipt's money has gone back, or is to go back."""

@@ -17,6 +17,7 @@ from uuid import UUID
 from payment_service.domain.errors import RequestIdReused
 from payment_service.domain.payment import CancelRequest, PaymentRequest, RetryRequest
 from payment_service.domain.refund import RefundRequest
+from payment_service.domain.tax_invoices import TaxInvoiceRequest
 from payment_service.security.sealing import CALLER_REQUEST, REQUEST, Sealer
 from payment_service.store.caller_requests import NewRequest, UsedId
 from runtime.key_rings import KeyRing
@@ -24,7 +25,7 @@ from runtime.key_rings import KeyRing
 REQUEST_ENCODING = 1
 """Version of the encoding that the fingerprint is made over."""
 
-Asked = PaymentRequest | RetryRequest | CancelRequest | RefundRequest
+Asked = PaymentRequest | RetryRequest | CancelRequest | RefundRequest | TaxInvoiceRequest
 
 _METHOD = "method"
 _ERASED = "erased"
@@ -38,7 +39,7 @@ class KeptRequest:
 
     kept_id: UUID
     caller: str
-    asked: CancelRequest | RefundRequest
+    asked: CancelRequest | RefundRequest | TaxInvoiceRequest
 
     @property
     def key(self) -> tuple[str, str]:
@@ -147,6 +148,13 @@ def _fields(asked: Asked) -> dict[str, object]:
                 "amount": asked.amount,
                 "operator": asked.operator,
                 "why": asked.why,
+            }
+        case TaxInvoiceRequest():
+            return _naming("AttachTaxInvoice", asked.request_id, asked.payment_id) | {
+                "invoice_number": asked.tax_invoice.invoice_number,
+                "control_unit_number": asked.tax_invoice.control_unit_number,
+                "verification_url": asked.tax_invoice.verification_url,
+                "issue_time": asked.tax_invoice.issued_at.isoformat(),
             }
         case _:
             assert_never(asked)

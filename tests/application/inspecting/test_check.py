@@ -118,7 +118,19 @@ async def test_only_what_is_younger_is_checked_when_asked(
 
 
 OF = "payment_id = %(it)s"
+MADE_UP_RECEIPT = f"""
+INSERT INTO issued_receipts (payment_id, revision, number, issued_at, standing, amount, mpesa_receipt_number,
+    refunded_amount, returned, issuer)
+SELECT payment_id, 1, 'N', now(), 'PAID', 500, 'R', 0, '[]',
+    '{{"name": "N", "address": "A", "kra_pin": "P", "contact": "C"}}' FROM payment_transactions WHERE {OF}"""
+
 BREAKAGES: list[tuple[str, str, str, set[Invariant]]] = [
+    (
+        "a receipt is made up",
+        "refunded",
+        MADE_UP_RECEIPT,
+        {Invariant.ISSUED},
+    ),
     (
         "a refund that failed is called done",
         "refunded",

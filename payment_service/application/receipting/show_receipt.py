@@ -1,0 +1,60 @@
+"""The receipt of a payment as it stands, and its PDF, which is not stored: it is made when it is asked for."""
+
+import asyncio
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from payment_service.application.following.read_payments import PaymentReads, get_payment, reading
+from payment_service.application.receipting.receipt_pdf import receipt_pdf
+from payment_service.domain.errors import PaymentNotFound, ReceiptNotIssued
+from payment_service.domain.receipt import NO_ISSUER, NOT_ISSUED_YET, ShownReceipt
+from payment_service.security.receipt_tokens import receipt_token
+from payment_service.store.issued_receipts import latest_receipt
+from payment_service.store.reads import request_of
+from runtime.key_rings import KeyRing
+
+DRAWN_AT_ONCE = 2
+"""PDFs: each takes some tens of milliseconds of a processor, which payments need as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptTools:
+    """What showing receipts takes."""
+
+    reads: PaymentReads
+    keys: KeyRing
+    """Of the links: those that are kept as long as the log is, so that a printed receipt can be proven for ever."""
+    base_url: str
+    """Where passengers reach the edge, without a slash at its end."""
+    logo: bytes | None
+    """A PNG."""
+    places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(DRAWN_AT_ONCE))
+
+
+async def show_receipt(tools: ReceiptTools | None, caller: str | None, payment_id: UUID) -> ShownReceipt:
+    """The receipt of a payment that the caller sees. Raises PaymentNotFound, ReceiptNotIssued or StoreUnavailable."""
+    if tools is None:
+        raise ReceiptNotIssued(NO_ISSUER)
+    view, _ = await get_payment(tools.reads, caller, payment_id)
+    async with reading(tools.reads) as connection:
+        receipt = await latest_receipt(connection, payment_id)
+        asked = await request_of(connection, view.caller, payment_id)
+    if asked is None:
+        raise PaymentNotFound
+    if receipt is None:
+        raise ReceiptNotIssued(NOT_ISSUED_YET)
+    return ShownReceipt(
+        receipt=receipt,
+        booking_id=view.booking_id,
+        account_reference=asked.account_reference,
+        masked_phone=view.masked_phone,
+        paid_at=view.completed_at or view.created_at,
+        language_code=view.language_code,
+        verification_url=f"{tools.base_url}/receipts/{receipt_token(tools.keys, view.reference)}",
+    )
+
+
+async def draw_receipt(tools: ReceiptTools, shown: ShownReceipt) -> bytes:
+    """Its PDF, drawn beside the event loop."""
+    async with tools.places:
+        return await asyncio.to_thread(receipt_pdf, shown, tools.logo)

@@ -1,0 +1,70 @@
+"""The passengers' receipts of a group in memory: which are written, and which are to be.
+
+A receipt is locked by its payment's lock. That one is due is noted in the transaction that changes the payment, and
+only where this service knows who issues receipts; a step writes it a moment later, as a fact of its own.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID
+
+from payment_service.application.recording.refund_ledger import RefundLedger
+from payment_service.domain.facts import Fact, ReceiptDue
+from payment_service.domain.payment import Payment
+from payment_service.domain.receipt import Issuer, Receipt, next_receipt, receipt_touched
+from payment_service.domain.transitions import Outcome
+from payment_service.store import issued_receipts as store
+from payment_service.store.pipeline import Connection, Statement, run_together
+
+
+async def read_receipts(conn: Connection, payment_ids: Sequence[UUID]) -> Mapping[UUID, Receipt]:
+    """The latest receipts of payments that are locked."""
+    (found,) = await run_together(conn, [store.latest_receipts(payment_ids)])
+    return {receipt.payment_id: receipt for receipt in map(store.receipt_of, found.rows)}
+
+
+class ReceiptLedger:
+    """The receipts as they become."""
+
+    def __init__(
+        self, known: Mapping[UUID, Receipt], refunds: RefundLedger, issuer: Issuer | None, now: datetime
+    ) -> None:
+        self._latest, self._refunds, self._issuer, self._now = dict(known), refunds, issuer, now
+        self._new: list[Receipt] = []
+        self._due: set[UUID] = set()
+        self._looked_at: set[UUID] = set()
+
+    def write(self, payment: Payment, fact: ReceiptDue) -> ReceiptDue | Outcome:
+        """Write what the receipt has to say: the fact that tells of it, or the outcome where nothing is written."""
+        last = self._latest.get(payment.payment_id)
+        came = self._refunds.came(payment.receipt) or payment.amount
+        returned = self._refunds.returned(payment)
+        receipt = next_receipt(payment, last, came, returned, self._issuer, self._now)
+        if fact.tax_invoice is not None:
+            held = receipt or last
+            if held is None or held.tax_invoice not in (None, fact.tax_invoice):
+                return Outcome(payment, refused=True)
+            if held.tax_invoice is None:
+                receipt = held.with_tax_invoice(fact.tax_invoice, self._now, follows=last)
+        self._due.discard(payment.payment_id)
+        self._looked_at.add(payment.payment_id)
+        if receipt is None:
+            return Outcome(payment)
+        self._new.append(receipt)
+        self._latest[payment.payment_id] = receipt
+        return replace(fact, revision=receipt.revision, digest=receipt.digest)
+
+    def note(self, before: Payment, after: Payment, fact: Fact) -> None:
+        """Note that the receipt of a payment has to say something else from now on."""
+        if self._issuer is not None and not isinstance(fact, ReceiptDue) and receipt_touched(before, after):
+            self._due.add(after.payment_id)
+
+    def statements(self) -> list[Statement]:
+        """What is to be written."""
+        written = self._looked_at - self._due
+        return [
+            *([store.insert_receipts(self._new)] if self._new else []),
+            *([store.note_written(written)] if written else []),
+            *([store.note_due(self._due, self._now)] if self._due else []),
+        ]

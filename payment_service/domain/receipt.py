@@ -1,0 +1,180 @@
+"""The receipt that a passenger holds: what it says, and when it has to say something else.
+
+A receipt is never rewritten. What changes makes a new revision, which says all of it again, so the one that was printed
+stays what it was. It holds no personal data: the payer stands on it only while it is shown.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Self
+from uuid import UUID
+
+from payment_service.domain.consent import act_digest
+from payment_service.domain.decisions import money_sure
+from payment_service.domain.payment import PAID_STATES, Payment, State
+from payment_service.domain.reasons import Reason
+from payment_service.domain.tax_invoices import TaxInvoice
+
+
+class ReceiptStanding(StrEnum):
+    """What became of the money that a receipt is for; the names are those of the wire enum."""
+
+    PAID = "PAID"
+    PART_REFUNDED = "PART_REFUNDED"
+    REFUNDED = "REFUNDED"
+    TAKEN_BACK = "TAKEN_BACK"
+    """M-Pesa returned it to the payer, and no refund of ours did."""
+    VOID = "VOID"
+    """An operator has found that the money never came."""
+
+
+NOTHING_LEFT = frozenset({ReceiptStanding.REFUNDED, ReceiptStanding.TAKEN_BACK, ReceiptStanding.VOID})
+"""What is left of the money then is nothing."""
+
+
+NO_ISSUER = "NO_ISSUER"
+NOT_ISSUED_YET = "NOT_ISSUED_YET"
+"""Why a payment has no receipt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """Who issues receipts: whoever is paid."""
+
+    name: str
+    address: str
+    """Its lines, joined by line breaks."""
+    kra_pin: str
+    contact: str
+    """A phone number or an e-mail address that passengers may use."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnedPart:
+    """Money of the payment that has gone back by a refund."""
+
+    amount: int
+    returned_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """One revision of a payment's receipt. Amounts are whole shillings."""
+
+    payment_id: UUID
+    revision: int
+    number: str
+    issued_at: datetime
+    """When this revision was."""
+    standing: ReceiptStanding
+    amount: int
+    """What came."""
+    mpesa_receipt_number: str
+    refunded_amount: int
+    returned: tuple[ReturnedPart, ...]
+    issuer: Issuer
+    tax_invoice: TaxInvoice | None = None
+
+    @property
+    def left(self) -> int:
+        """What of the money is still here."""
+        return 0 if self.standing in NOTHING_LEFT else max(self.amount - self.refunded_amount, 0)
+
+    @property
+    def digest(self) -> str:
+        """Stands for all that it says, in the id of the fact that wrote it: so the chain of the log vouches for it."""
+        return act_digest([json.dumps(asdict(self), sort_keys=True, default=_plain)])
+
+    def with_tax_invoice(self, tax_invoice: TaxInvoice, now: datetime, follows: Self | None) -> Self:
+        """The same with a tax invoice, as the revision after the one that it follows."""
+        revision = follows.revision + 1 if follows is not None else 1
+        return replace(self, revision=revision, issued_at=now, tax_invoice=tax_invoice)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownReceipt:
+    """The latest revision, with what of its payment stands on it."""
+
+    receipt: Receipt
+    booking_id: str
+    account_reference: str
+    """As the payer sees it."""
+    masked_phone: str
+    paid_at: datetime
+    language_code: str
+    verification_url: str
+
+
+def receipt_number(reference: str) -> str:
+    """The number of a payment's receipt, in groups that a person can read out: its reference in capital letters."""
+    capitals = reference.upper()
+    return "-".join(capitals[place : place + 4] for place in range(0, len(capitals), 4))
+
+
+def receipt_standing(payment: Payment) -> ReceiptStanding | None:
+    """How the money stands that a receipt of the payment is for; None where there is nothing to issue one for."""
+    if payment.refuted:
+        return ReceiptStanding.VOID
+    if payment.receipt is None or payment.state not in PAID_STATES:
+        return None
+    if payment.state is State.REFUNDED:
+        return ReceiptStanding.TAKEN_BACK if payment.reason is Reason.TAKEN_BACK else ReceiptStanding.REFUNDED
+    if not money_sure(payment):
+        return None
+    return ReceiptStanding.PART_REFUNDED if payment.refunded_amount else ReceiptStanding.PAID
+
+
+def receipt_touched(before: Payment, after: Payment) -> bool:
+    """Whether a change of a payment may be one that its receipt has to tell."""
+    standing = receipt_standing(after)
+    return standing is not None and (standing, after.refunded_amount) != (
+        receipt_standing(before),
+        before.refunded_amount,
+    )
+
+
+def next_receipt(
+    payment: Payment,
+    last: Receipt | None,
+    came: int,
+    returned: Sequence[ReturnedPart],
+    issuer: Issuer | None,
+    now: datetime,
+) -> Receipt | None:
+    """The revision that says what the last one does not say yet; None where there is nothing to add.
+
+    `came` is what the payment's M-Pesa receipt brought, and `returned` what of that has gone back by refunds.
+    """
+    standing, refunded = receipt_standing(payment), sum(part.amount for part in returned)
+    if standing is ReceiptStanding.PART_REFUNDED and not refunded:
+        # What went back was other money than the receipt is for: it had come for the same payment a second time.
+        standing = ReceiptStanding.PAID
+    issuer = issuer or (last.issuer if last is not None else None)
+    if standing is None or issuer is None:
+        return None
+    if last is not None and (last.standing, last.refunded_amount) == (standing, refunded):
+        return None
+    if last is None and (payment.receipt is None or standing is ReceiptStanding.VOID):
+        # Nobody holds a receipt that would have to be taken back.
+        return None
+    return Receipt(
+        payment_id=payment.payment_id,
+        revision=last.revision + 1 if last is not None else 1,
+        number=receipt_number(payment.reference),
+        issued_at=now,
+        standing=standing,
+        amount=came,
+        mpesa_receipt_number=payment.receipt or (last.mpesa_receipt_number if last is not None else ""),
+        refunded_amount=refunded,
+        returned=tuple(returned),
+        issuer=issuer,
+        tax_invoice=last.tax_invoice if last is not None else None,
+    )
+
+
+def _plain(value: object) -> str:
+    """In which zone a time was read is no part of what a receipt says."""
+    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else str(value)
