@@ -5,19 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from uuid import UUID, uuid4
 
 import pytest
+from mpesa_payments.v1 import payment_pb2
+from mpesa_payments.v1 import payment_service_pb2 as pb
+from mpesa_payments.v1.money_pb2 import Money
 
 from payment_service.domain.facts import DeadlinePassed
+from payment_service.domain.refund_facts import RefundClaimed, RefundReported, RefundVerdict
 from tests.application.casework.casefiles import late
+from tests.application.refunding.test_recorded_refunds import tell
 from tests.commands.started import command
-from tests.rpc.processes import Process, paid, sent
+from tests.databases import Database
+from tests.rpc.processes import Process, listed, paid, running_process, sent
 
 PAGE = Path("docs/operating.md")
 _VARIES = {
     r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}": "ID",
     r"(?<=reference )[a-z0-9]{12}": "REFERENCE",
-    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?": "TIME",
+    r"(?:\d{4}-\d\d-\d\d[T ])?\d\d:\d\d(?::\d\d(?:\.\d+)?)?": "TIME",
 }
 
 
@@ -70,3 +77,29 @@ async def test_a_double_payment_that_is_returned(process: Process, environment: 
     words = ("--etag", etag, "--reason", "paid twice", "--operator", "amina", "--yes")
     returned = await screen(environment, "cases", "resolve", case_id, "return", *words)
     assert not_on_the_page(found, returned) == []
+
+
+@pytest.mark.parametrize("part", [None, 300], ids=["whole", "a part"])
+async def test_the_story_of_a_refund(database: Database, tmp_path: Path, part: int | None) -> None:
+    async with running_process(database.application_url, tmp_path) as process:
+        new = await process.create(booking_id="BK-1")
+        for fact in (*sent(1), paid("RCPT000001"), listed("RCPT000001")):
+            process.writers.clock.move(1)
+            payment = await process.tell(new, fact)
+        process.writers.clock.move(600)
+        asked = pb.RefundPaymentRequest(
+            request_id="r-1",
+            payment_id=str(payment.payment_id),
+            reason=payment_pb2.REFUND_REASON_BOOKING_CANCELLED,
+            amount=Money(currency_code="KES", units=part) if part else None,
+        )
+        refund_id = UUID((await process.payments.RefundPayment(asked)).payment.refund.refund_id)
+        for about in (
+            RefundClaimed(uuid4()),
+            RefundReported("callback:done", RefundVerdict.DONE, "0", "RCPT000001", part or 500),
+        ):
+            process.writers.clock.move(2)
+            await tell(process, payment, refund_id, about)
+    keys = {"PAYMENTS_DATABASE_URL": database.application_url, "PAYMENTS_KEYS_FILE": str(tmp_path / "keys.json")}
+    shown = await screen(keys, "explain", payment.reference)
+    assert not_on_the_page(shown) == []

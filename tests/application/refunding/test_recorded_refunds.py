@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -252,3 +253,22 @@ async def test_the_case_of_a_given_up_result_of_a_refund_ends_when_it_is_replaye
     await replay_callback(inbox_of(refunds), callback_id, "amina", "mended")
     assert await refunds.state(refund_id) == ("DONE", "0")
     assert await rows_of(database, given_up) == []
+
+
+async def test_what_an_older_release_leaves_under_way_is_found_and_cleared_as_the_page_says(
+    process: Process, database: Database
+) -> None:
+    payment = await completed(process)
+    refund_id = await ask(process, payment)
+    await tell(process, payment, refund_id, RefundClaimed(uuid4()), DONE)
+    with psycopg.connect(database.owner_url, autocommit=True) as owner:
+        owner.execute("UPDATE payment_transactions SET refund_under_way = true")
+        assert [one for one in await broken(process, database) if "refunds under way: 0" in one]
+        (clearing,) = re.findall(r"```sql\n(.*?)```", Path("docs/upgrading.md").read_text(encoding="utf-8"), re.DOTALL)
+        owner.execute(clearing)
+        assert await broken(process, database) == []
+        # One that is under way stays so.
+        other = await process.tell(await process.create(booking_id="BK-2"), *sent(2), paid("RCPT000002"))
+        await ask(process, other, "r-2")
+        owner.execute(clearing)
+        assert await broken(process, database) == []
