@@ -3,6 +3,8 @@
   GET    /control/ledger                 {"pushes": […], "totals": {…}, "phones": {phone: totals}, …}; narrowed by
                                          ?phone= ?account_reference= ?checkout_request_id= ?after=<push number>
   GET    /control/totals                 the totals alone, and how many questions were asked about payments
+  GET    /control/requests               {"requests": […]}: the last 500 that came to Daraja's paths, the newest first,
+                                         without secrets, and with phone numbers masked
   GET    /control/quirks                 {"quirks": [{"id", "share", "origin", "text", "hits"}]}
   GET    /control/phones                 the virtual phones
   GET    /control/errors                 the refusals a script can name
@@ -47,6 +49,7 @@ from daraja_simulator.callbacks import callback_body, result_of, send, settle
 from daraja_simulator.enquiries import Enquiries
 from daraja_simulator.errors import ERRORS
 from daraja_simulator.hands import Hands
+from daraja_simulator.heard import HeardRequests
 from daraja_simulator.initiator import Initiator
 from daraja_simulator.ledger import CallbackAttempt, Ledger, Push, row, totals
 from daraja_simulator.oauth import expire_tokens
@@ -102,6 +105,10 @@ async def show_totals(world: World, _: web.Request) -> dict[str, Any]:
         "tokens_issued": world.tokens.issued,
         **world.enquiries.counts(),
     }
+
+
+async def show_requests(world: World, _: web.Request) -> dict[str, Any]:
+    return {"requests": world.heard.listed()}
 
 
 async def show_quirks(world: World, _: web.Request) -> dict[str, Any]:
@@ -236,6 +243,7 @@ async def reset(world: World, _: web.Request) -> dict[str, Any]:
     world.held, world.reordered, world.held_results = [], [], []
     world.returns, world.order_scripts = Returns(world.settings.opening_balance_kes), OrderScripts()
     world.enquiries, world.initiator, world.hands = Enquiries(), Initiator(), Hands()
+    world.heard = HeardRequests()
     for collection in (world.faults, world.scripts, world.plans, world.open_prompts):
         collection.clear()
     world.connections_closed_unread = 0
@@ -273,6 +281,7 @@ def _sent(attempts: list[CallbackAttempt]) -> dict[str, Any]:
 ROUTES: Final[tuple[tuple[str, str, Control], ...]] = (
     ("GET", "/control/ledger", show_ledger),
     ("GET", "/control/totals", show_totals),
+    ("GET", "/control/requests", show_requests),
     ("GET", "/control/quirks", show_quirks),
     ("GET", "/control/phones", show_phones),
     ("GET", "/control/errors", show_errors),

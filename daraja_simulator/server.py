@@ -65,7 +65,7 @@ def application(world: World) -> web.Application:
 
     def daraja(path: str, answer: Callable[[World, web.Request], Awaitable[web.StreamResponse]]) -> None:
         async def handle(request: web.Request) -> web.StreamResponse:
-            return await answer(world, request)
+            return await world.heard.answered(request, lambda: answer(world, request))
 
         app.router.add_route("*", path, handle)
 

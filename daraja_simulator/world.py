@@ -24,6 +24,7 @@ from daraja_simulator.courier import Courier
 from daraja_simulator.draws import Draws, recorded_latency_seconds
 from daraja_simulator.enquiries import Enquiries
 from daraja_simulator.hands import Hands
+from daraja_simulator.heard import HeardRequests
 from daraja_simulator.initiator import Initiator
 from daraja_simulator.ledger import CallbackAttempt, Ledger, Push
 from daraja_simulator.nairobi import timestamp
@@ -84,6 +85,7 @@ class World:
     plans: dict[int, Plan] = field(default_factory=dict)
     open_prompts: dict[str, Push] = field(default_factory=dict)
     hands: Hands = field(default_factory=Hands)
+    heard: HeardRequests = field(default_factory=HeardRequests)
     # Callbacks that wait for another one to go first, or for a word from outside.
     reordered: list[Push] = field(default_factory=list)
     held: list[Push] = field(default_factory=list)

@@ -45,6 +45,7 @@ def dev(
     simulator_port: int = 8070,
     metrics_port: int = 9464,
     booking_port: int | None = 8090,
+    window_port: int | None = 8091,
     database_url: str | None = None,
     database_url_file: Path | None = None,
     daraja_url: str | None = None,
@@ -61,6 +62,7 @@ def dev(
         simulator_port=simulator_port,
         metrics_port=metrics_port,
         booking_port=booking_port,
+        window_port=window_port,
         database_url=owner_url,
         daraja_url=daraja_url,
         plaintext=plaintext,
@@ -136,6 +138,7 @@ def _for_programs(system: System) -> dict[str, object]:
         "simulator_url": system.daraja_url if system.simulated else None,
         "phones_url": f"{system.daraja_url}/phones" if system.simulated else None,
         "booking_url": system.examples.booking_url,
+        "window_url": system.window_url,
         "messages": None if system.examples.messages is None else str(system.examples.messages),
         "logs": str(system.logs),
         "processes": {part.name: part.ready["pid"] for part in system.parts},
@@ -199,6 +202,8 @@ def _pages(system: System) -> list[str]:
         lines += ["Book a seat, in a browser:", f"  {system.examples.booking_url}"]
     if system.simulated:
         lines += ["Answer its prompt on the phone, in another window:", f"  {system.daraja_url}/phones/0711234567"]
+    if system.window_url is not None:
+        lines += ["See every event, and every request to Daraja, as they come:", f"  {system.window_url}"]
     if system.examples.messages is not None:
         lines += ["What passengers are told, as SMS lines and e-mails:", f"  {_short(system.examples.messages)}"]
     if system.examples.notice is not None:

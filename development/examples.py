@@ -1,8 +1,8 @@
-"""The example services beside the system, as the teams that copy them would run theirs: whether they can, and how.
+"""What is looked at beside the system: the example services, if they can run, and the developer's window.
 
-They stand in the repository and not in the wheel, so their processes look for them in the clone. Each is a caller with
-a certificate of its own, and keeps what it knows in a place of its own: the booking service in a database beside that
-of the payment service, the notification service in a file of SQLite.
+The examples stand in the repository and not in the wheel, so their processes look for them in the clone. Each is a
+caller with a certificate of its own, and keeps what it knows in a place of its own: the booking service in a database
+beside that of the payment service, the notification service in a file of SQLite.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from development.certificates import AUTHORITY, BOOKING, NOTIFICATION, Certifica
 from development.parts import House, Part, start_part, write_secret
 from development.postgres import HOST, EmbeddedServer, create_database
 
-BOOKING_SERVICE, NOTIFICATION_SERVICE = EXAMPLES = ("booking-service", "notification-service")
+BOOKING_SERVICE, NOTIFICATION_SERVICE, WINDOW = BESIDE = ("booking-service", "notification-service", "window")
 DATABASE = "booking"
 
 CLONE = Path(__file__).parents[1]
@@ -59,6 +59,22 @@ async def start_examples(
     words += _shown(certificates, NOTIFICATION)
     parts.append(await start_part(house, NOTIFICATION_SERVICE, words, where))
     return ExampleServices(booking_url, messages)
+
+
+async def start_window(
+    house: House,
+    service: str,
+    certificates: Certificates | None,
+    simulator_url: str | None,
+    port: int,
+    parts: list[Part],
+) -> str:
+    """Start the page that shows events and requests as they come; its URL."""
+    words = ["development.window", f"--listen={HOST}:{port}", f"--payments={service}"]
+    words += [] if certificates is None else [f"--certificates={certificates.folder}"]
+    words += [] if simulator_url is None else [f"--simulator={simulator_url}"]
+    parts.append(await start_part(house, WINDOW, words, {}))
+    return f"http://{parts[-1].ready['address']}"
 
 
 def _why_not(server: EmbeddedServer | None) -> str | None:

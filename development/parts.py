@@ -184,3 +184,14 @@ def write_secret(path: Path, text: str) -> Path:
         file.write(text)
     draft.replace(path)
     return path
+
+
+def lives(process_id: int) -> bool:
+    """Whether there is such a process, whoever started it."""
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

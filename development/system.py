@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,11 +21,12 @@ import grpc.aio
 import psycopg
 
 from development.certificates import BOOKING, Certificates, make_certificates
-from development.examples import EXAMPLES, ExampleServices, start_examples
+from development.examples import BESIDE, ExampleServices, start_examples, start_window
 from development.parts import (
     House,
     Part,
     PartFailed,
+    lives,
     make_house,
     run_command,
     start_part,
@@ -81,7 +81,7 @@ POSTGRES_LOOK_SECONDS = 1.0
 
 SIMULATOR, SERVICE, GATEWAY = "simulator", "payment-service", "callback-gateway"
 # The callers go first. Then no new callback is taken, and sends under way get their answers; the simulator goes last.
-STOP_ORDER = (*EXAMPLES, GATEWAY, SERVICE, SIMULATOR)
+STOP_ORDER = (*BESIDE, GATEWAY, SERVICE, SIMULATOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,8 @@ class Plan:
     metrics_port: int | None = None
     # Of the example booking service's page; None starts no example.
     booking_port: int | None = None
+    # Of the developer's window; None opens none.
+    window_port: int | None = None
     # Of the database's owner; None runs the embedded PostgreSQL.
     database_url: str | None = None
     # None runs the simulator.
@@ -120,6 +122,7 @@ class System:
     metrics_url: str | None
     simulated: bool
     examples: ExampleServices
+    window_url: str | None
     files: Mapping[str, Path]
     certificates: Certificates | None
     """None in plaintext."""
@@ -172,6 +175,12 @@ async def running_system(plan: Plan) -> AsyncIterator[System]:
                 examples = await start_examples(
                     house, server, addresses[SERVICE], certificates, plan.booking_port, parts
                 )
+            window_url = None
+            if plan.window_port is not None:
+                simulator_url = daraja_url if plan.daraja_url is None else None
+                window_url = await start_window(
+                    house, addresses[SERVICE], certificates, simulator_url, plan.window_port, parts
+                )
             yield System(
                 grpc_address=addresses[SERVICE],
                 gateway_url=f"http://{addresses[GATEWAY]}",
@@ -179,6 +188,7 @@ async def running_system(plan: Plan) -> AsyncIterator[System]:
                 metrics_url=f"http://{metrics}/metrics" if metrics is not None else None,
                 simulated=plan.daraja_url is None,
                 examples=examples,
+                window_url=window_url,
                 files=files,
                 certificates=certificates,
                 logs=data_dir / "logs",
@@ -203,7 +213,7 @@ async def ended_part(system: System) -> Part:
             done, _ = await asyncio.wait(ends, timeout=POSTGRES_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 return ends[task]
-            if system.postgres_process_id is not None and not _lives(system.postgres_process_id):
+            if system.postgres_process_id is not None and not lives(system.postgres_process_id):
                 raise PartFailed("PostgreSQL", "ended", system.logs.parent / "postgres" / "server.log")
     finally:
         for task in ends:
@@ -381,15 +391,6 @@ def _check_ports(plan: Plan) -> None:
             "--simulator-port": plan.simulator_port if plan.daraja_url is None else None,
             "--metrics-port": plan.metrics_port,
             "--booking-port": plan.booking_port,
+            "--window-port": plan.window_port,
         }
     )
-
-
-def _lives(process_id: int) -> bool:
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -191,7 +191,10 @@ def dev(
     simulator_port: Annotated[int, typer.Option(help="Port of the Daraja simulator.")] = 8070,
     metrics_port: Annotated[int, typer.Option(help="Port of the page for Prometheus.")] = 9464,
     booking_port: Annotated[int, typer.Option(help="Port of the example booking service's page.")] = 8090,
-    no_examples: Annotated[bool, typer.Option("--no-examples", help="Without the example services.")] = False,
+    window_port: Annotated[int, typer.Option(help="Port of the developer's window.")] = 8091,
+    no_examples: Annotated[
+        bool, typer.Option("--no-examples", help="Without the example services and the developer's window.")
+    ] = False,
     database_url: Annotated[
         str | None,
         typer.Option(help="A PostgreSQL of your own, as its owner; without a password."),
@@ -215,6 +218,7 @@ def dev(
         simulator_port,
         metrics_port,
         None if no_examples else booking_port,
+        None if no_examples else window_port,
         database_url,
         database_url_file,
         daraja_url,

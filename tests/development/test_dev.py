@@ -131,7 +131,15 @@ async def test_a_taken_port_is_one_sentence_with_the_port_and_the_flag(tmp_path:
         taken.bind(("127.0.0.1", 0))
         taken.listen(1)
         port = taken.getsockname()[1]
-        for flag in ("--grpc-port", "--gateway-port", "--simulator-port", "--metrics-port", "--booking-port"):
+        flags = (
+            "--grpc-port",
+            "--gateway-port",
+            "--simulator-port",
+            "--metrics-port",
+            "--booking-port",
+            "--window-port",
+        )
+        for flag in flags:
             async with running_dev(tmp_path, f"{flag}={port}", examples=True) as dev:
                 assert await dev.end() == 1
                 last = dev.output.splitlines()[-1]

@@ -7,38 +7,68 @@ import os
 import signal
 from pathlib import Path
 
-import aiohttp
 import pytest
+from playwright.async_api import Browser, Page, expect
 
 import development.examples
 from development.examples import ExampleServices, start_examples
 from development.parts import make_house, take_lock
-from tests.development.dev_programs import START_SECONDS, running_dev, shell, until_nothing_runs
+from tests.browsing import Picture
+from tests.development.dev_programs import running_dev, until_nothing_runs
+from tests.patience import PATIENCE_SECONDS
+
+NUMBER = "0712345678"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-async def test_the_example_services_run_beside_it_and_hear_of_every_payment(tmp_path: Path) -> None:
+async def test_a_seat_is_booked_in_one_window_and_paid_on_the_phone_in_another(
+    tmp_path: Path, browser: Browser, picture: Picture
+) -> None:
     async with running_dev(tmp_path, examples=True) as dev:
         ready = await dev.ready()
-        assert ready["booking_url"] in dev.output
-        await is_served(ready["booking_url"])
-
+        for name in ("booking_url", "phones_url", "window_url"):
+            assert ready[name] in dev.output
         killed = ready["processes"]["booking-service"]
         os.kill(killed, signal.SIGKILL)
         again = await dev.ready_when(lambda now: now["processes"]["booking-service"] != killed)
         assert again["booking_url"] == ready["booking_url"]
-        await is_served(ready["booking_url"])
 
-        await shell(next(line for line in dev.output.splitlines() if "InitiatePayment" in line))
-        sms = Path(ready["messages"]) / "sms.txt"
-        async with asyncio.timeout(START_SECONDS):
-            while not sms.exists() or "Receipt" not in sms.read_text(encoding="utf-8"):
+        phone = await (await browser.new_context()).new_page()
+        phone.set_default_timeout(PATIENCE_SECONDS * 1_000)
+        await phone.goto(f"{ready['phones_url']}/{NUMBER}")
+        passenger = await (await browser.new_context()).new_page()
+        await passenger.goto(ready["booking_url"])
+        await book(passenger, "01")
+        await phone.get_by_label("M-PESA PIN").fill("1234")
+        await phone.get_by_role("button", name="Send").click()
+        sms = phone.get_by_role("listitem").first
+        await expect(sms).to_contain_text("Confirmed.")
+        receipt = (await sms.inner_text()).split(" Confirmed.")[0].split()[-1]
+        await expect(passenger.get_by_text(receipt).first).to_be_visible()
+
+        window = await browser.new_page(viewport={"width": 960, "height": 540})
+        await window.goto(ready["window_url"])
+        events = window.get_by_role("list", name="Events")
+        await expect(events).to_contain_text("COMPLETED, the booking may: confirm")
+        await expect(window.get_by_role("list", name="Requests")).to_contain_text("/mpesa/stkpush/v1/processrequest")
+        assert NUMBER[1:] not in await window.content()
+        await picture.keep(window, "developer-window")
+
+        told = Path(ready["messages"]) / "sms.txt"
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not told.exists() or receipt not in told.read_text(encoding="utf-8"):
                 await asyncio.sleep(0.05)
-
         dev.process.send_signal(signal.SIGTERM)
         assert await dev.end() == 0, dev.output
         await until_nothing_runs(tmp_path)
+
+
+async def book(page: Page, seat: str) -> None:
+    """As a passenger does it."""
+    page.set_default_timeout(PATIENCE_SECONDS * 1_000)
+    await page.get_by_label("M-Pesa number").fill(NUMBER)
+    await page.get_by_role("button", name=seat, exact=True).click()
 
 
 @pytest.mark.parametrize(
@@ -58,9 +88,3 @@ async def test_where_the_examples_cannot_run_a_sentence_says_why(
         started = await start_examples(house, None, "127.0.0.1:1", None, 0, [])
     assert started == ExampleServices(notice=started.notice)
     assert why_not in (started.notice or "")
-
-
-async def is_served(url: str) -> None:
-    async with aiohttp.ClientSession() as session, session.get(url) as answer:
-        assert answer.status == 200
-        assert answer.content_type == "text/html"

@@ -727,6 +727,13 @@ FAULTS = (
         ("tests/development/test_dev.py::test_a_part_that_is_killed_is_started_again_at_its_address",),
     ),
     Fault(
+        "the requests that the simulator shows have phone numbers in clear",
+        "daraja_simulator/heard.py",
+        'return _PHONE.sub(r"\\1****\\2", _CHECKOUT_ID.sub(r"\\1*********", text))',
+        "return text",
+        ("tests/daraja_simulator/test_heard.py::test_each_request_is_shown_with_its_answer_and_without_secrets",),
+    ),
+    Fault(
         "the page of another site answers the prompt on a simulated phone",
         "daraja_simulator/phone_page.py",
         'request.headers.get("Origin") != f"http://{request.host}"',
