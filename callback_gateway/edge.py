@@ -26,6 +26,7 @@ from callback_gateway.core_health import CoreHealth
 from callback_gateway.forwarding import ForwardQueue, Outcome
 from callback_gateway.hints import HINT_MAX_BYTES, HINT_PATH, Hints
 from callback_gateway.passengers import PASSENGER_PATH, Passengers, answer_passenger
+from callback_gateway.receipts import RECEIPT_PATH, answer_receipt
 from callback_gateway.sources import SOURCE_HEADER, Sources, StrangeSources
 from callback_gateway.spool import Spool
 from runtime.callback_tokens import CallbackKeys, key_unknown, kind_of
@@ -116,6 +117,8 @@ async def _answer(edge: Edge, request: web.BaseRequest) -> web.StreamResponse:
     if request.method in ("GET", "OPTIONS") and (asked := PASSENGER_PATH.fullmatch(path)):
         draining = edge.connections.draining
         return await answer_passenger(edge.passengers, request, asked[1], asked[2], query, draining=draining)
+    if request.method == "GET" and (receipt := RECEIPT_PATH.fullmatch(path)):
+        return await answer_receipt(edge.passengers, receipt[1])
     edge.counts["not_found"] += 1
     return _not_found()
 

@@ -102,6 +102,7 @@ RULES: Mapping[str, Mapping[Party, Sees]] = {
     f"{_CALLBACKS}/CheckCallbackKeys": _GATEWAY,
     f"{_PASSENGERS}/GetPassengerPayment": _GATEWAY,
     f"{_PASSENGERS}/WatchPassengerPayment": _GATEWAY,
+    f"{_PASSENGERS}/VerifyReceipt": _GATEWAY,
     f"{_OPERATIONS}/ListCases": _PEOPLE,
     f"{_OPERATIONS}/GetCase": _PEOPLE,
     f"{_OPERATIONS}/TakeCase": _PEOPLE,

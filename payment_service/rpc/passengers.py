@@ -10,10 +10,12 @@ from mpesa_payments.v1 import passenger_service_pb2 as pb
 
 from payment_service.application.following.follow_for_passenger import follow_for_passenger
 from payment_service.application.following.read_payments import get_payment
+from payment_service.application.receipting.show_receipt import prove_receipt
 from payment_service.domain.errors import PaymentNotFound, StatusTokenRefused
 from payment_service.domain.views import PaymentView
 from payment_service.rpc.calls import Call, Lane, Streaming, Unary
 from payment_service.rpc.methods import Core
+from payment_service.rpc.receipts import proof_message
 from payment_service.rpc.replies import event_id, payment_message
 from payment_service.security.status_tokens import check_status_token
 
@@ -48,6 +50,12 @@ async def watch_passenger_payment(
         raise StatusTokenRefused from error
 
 
+async def verify_receipt(core: Core, _call: Call, message: pb.VerifyReceiptRequest) -> pb.VerifyReceiptResponse:
+    """VerifyReceipt."""
+    shown = await prove_receipt(core.receipts, message.token)
+    return pb.VerifyReceiptResponse(receipt=proof_message(shown) if shown is not None else None)
+
+
 def _payment_id(core: Core, message: pb.GetPassengerPaymentRequest | pb.WatchPassengerPaymentRequest) -> UUID:
     """The payment that the token of the request is for, or StatusTokenRefused."""
     try:
@@ -72,6 +80,7 @@ def _passenger_payment(view: PaymentView) -> pb.PassengerPayment:
 
 PASSENGERS: Final[Mapping[str, Unary | Streaming]] = {
     "mpesa_payments.v1.PassengerService/GetPassengerPayment": Unary(get_passenger_payment, Lane.PASSENGER),
+    "mpesa_payments.v1.PassengerService/VerifyReceipt": Unary(verify_receipt, Lane.PASSENGER),
     "mpesa_payments.v1.PassengerService/WatchPassengerPayment": Streaming(
         watch_passenger_payment, _told, lane=Lane.PASSENGER_STREAM
     ),

@@ -7,12 +7,13 @@ from typing import Final
 from urllib.parse import urlsplit
 from uuid import UUID
 
+from mpesa_payments.v1 import passenger_service_pb2 as passenger_pb
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from mpesa_payments.v1 import receipt_pb2
 
 from payment_service.application.receipting.attach_tax_invoice import attach_tax_invoice as attaching
 from payment_service.application.receipting.show_receipt import draw_receipt, show_receipt
-from payment_service.domain.receipt import ReceiptStanding, ReturnedPart, ShownReceipt
+from payment_service.domain.receipt import Issuer, ReceiptStanding, ReturnedPart, ShownReceipt
 from payment_service.domain.tax_invoices import TaxInvoice, TaxInvoiceRequest
 from payment_service.rpc.calls import Call, Unary
 from payment_service.rpc.fields import Fields, moment_in, payment_id_in, request_id_in
@@ -85,23 +86,48 @@ def receipt_message(shown: ShownReceipt) -> receipt_pb2.Receipt:
         masked_phone=shown.masked_phone,
         pay_time=timestamp(shown.paid_at),
         issue_time=timestamp(receipt.issued_at),
-        issuer=receipt_pb2.ReceiptIssuer(
-            name=receipt.issuer.name,
-            address=receipt.issuer.address,
-            kra_pin=receipt.issuer.kra_pin,
-            contact=receipt.issuer.contact,
-        ),
+        issuer=issuer_message(receipt.issuer),
         verification_url=shown.verification_url,
     )
-    if (invoice := receipt.tax_invoice) is not None:
-        message.tax_invoice.CopyFrom(
-            receipt_pb2.TaxInvoice(
-                invoice_number=invoice.invoice_number,
-                control_unit_number=invoice.control_unit_number,
-                verification_url=invoice.verification_url,
-                issue_time=timestamp(invoice.issued_at),
-            )
-        )
+    if receipt.tax_invoice is not None:
+        message.tax_invoice.CopyFrom(tax_invoice_message(receipt.tax_invoice))
+    return message
+
+
+def issuer_message(issuer: Issuer) -> receipt_pb2.ReceiptIssuer:
+    """Who issues receipts."""
+    return receipt_pb2.ReceiptIssuer(
+        name=issuer.name, address=issuer.address, kra_pin=issuer.kra_pin, contact=issuer.contact
+    )
+
+
+def tax_invoice_message(invoice: TaxInvoice) -> receipt_pb2.TaxInvoice:
+    """A tax invoice."""
+    return receipt_pb2.TaxInvoice(
+        invoice_number=invoice.invoice_number,
+        control_unit_number=invoice.control_unit_number,
+        verification_url=invoice.verification_url,
+        issue_time=timestamp(invoice.issued_at),
+    )
+
+
+def proof_message(shown: ShownReceipt) -> passenger_pb.ReceiptProof:
+    """A receipt as anyone may see it: nothing that names a person."""
+    receipt = shown.receipt
+    message = passenger_pb.ReceiptProof(
+        receipt_number=receipt.number,
+        revision=receipt.revision,
+        standing=_STANDING[receipt.standing],
+        amount=money_message(receipt.amount),
+        refunded_amount=money_message(receipt.refunded_amount),
+        amount_left=money_message(receipt.left),
+        pay_time=timestamp(shown.paid_at),
+        issue_time=timestamp(receipt.issued_at),
+        issuer=issuer_message(receipt.issuer),
+        language_code=shown.language_code,
+    )
+    if receipt.tax_invoice is not None:
+        message.tax_invoice.CopyFrom(tax_invoice_message(receipt.tax_invoice))
     return message
 
 

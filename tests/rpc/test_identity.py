@@ -172,13 +172,13 @@ async def test_a_caller_uses_the_methods_of_its_party_and_no_other(secured: Secu
 
 
 def test_what_writes_is_for_the_caller_itself_and_only_the_gateway_speaks_for_safaricom_and_passengers() -> None:
-    verbs = ("InitiatePayment", "RetryPayment", "CancelPayment", "RefundPayment")
+    verbs = ("InitiatePayment", "RetryPayment", "CancelPayment", "RefundPayment", "AttachTaxInvoice")
     for verb in verbs:
         assert RULES[f"mpesa_payments.v1.PaymentService/{verb}"] == {Party.BOOKING: Sees.OWN}
     assert all(rule[Party.BOOKING] is Sees.OWN for name, rule in RULES.items() if "PaymentService" in name)
     gateways = {name for name, rule in RULES.items() if Party.GATEWAY in rule and "grpc." not in name}
     speaks_for_others = {"SubmitCallbacks", "SubmitHint", "CheckCallbackKeys"}
-    speaks_for_others |= {"GetPassengerPayment", "WatchPassengerPayment"}
+    speaks_for_others |= {"GetPassengerPayment", "WatchPassengerPayment", "VerifyReceipt"}
     assert {name.rpartition("/")[2] for name in gateways} == speaks_for_others
     assert all(set(RULES[name]) == {Party.GATEWAY} for name in gateways)
 

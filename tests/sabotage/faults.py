@@ -243,6 +243,13 @@ FAULTS = (
         (f"{ISSUED}::test_a_receipt_is_its_own_callers_only",),
     ),
     Fault(
+        "a receipt is proven by any address",
+        "payment_service/security/receipt_tokens.py",
+        "    return parts[1] if proven else None",
+        "    return parts[1] if proven or keys else None",
+        ("tests/callback_gateway/test_receipts.py::test_an_address_that_was_altered_by_one_character_proves_nothing",),
+    ),
+    Fault(
         "a second tax invoice takes the place of the first",
         "payment_service/application/recording/receipt_ledger.py",
         "if held is None or held.tax_invoice not in (None, fact.tax_invoice):",

@@ -8,6 +8,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from mpesa_payments.v1 import money_pb2 as _money_pb2
 from mpesa_payments.v1 import payment_pb2 as _payment_pb2
+from mpesa_payments.v1 import receipt_pb2 as _receipt_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -237,3 +238,125 @@ class WatchPassengerPaymentResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchPassengerPaymentResponse: _TypeAlias = WatchPassengerPaymentResponse  # noqa: Y015
+
+@_typing.final
+class VerifyReceiptRequest(_message.Message):
+    """Asks about a receipt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """What its link ends with."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyReceiptRequest: _TypeAlias = VerifyReceiptRequest  # noqa: Y015
+
+@_typing.final
+class VerifyReceiptResponse(_message.Message):
+    """Whether it is genuine."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def receipt(self) -> Global___ReceiptProof:
+        """The receipt as it stands; unset where the token proves none."""
+
+    def __init__(
+        self,
+        *,
+        receipt: Global___ReceiptProof | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyReceiptResponse: _TypeAlias = VerifyReceiptResponse  # noqa: Y015
+
+@_typing.final
+class ReceiptProof(_message.Message):
+    """A receipt as anyone may see it who has its link."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPT_NUMBER_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    REFUNDED_AMOUNT_FIELD_NUMBER: _builtins.int
+    AMOUNT_LEFT_FIELD_NUMBER: _builtins.int
+    PAY_TIME_FIELD_NUMBER: _builtins.int
+    ISSUE_TIME_FIELD_NUMBER: _builtins.int
+    ISSUER_FIELD_NUMBER: _builtins.int
+    TAX_INVOICE_FIELD_NUMBER: _builtins.int
+    LANGUAGE_CODE_FIELD_NUMBER: _builtins.int
+    receipt_number: _builtins.str
+    """Its number."""
+    revision: _builtins.int
+    """Of its latest revision."""
+    standing: _receipt_pb2.ReceiptStanding.ValueType
+    """What became of the money."""
+    language_code: _builtins.str
+    """Language of the payment: "en" or "sw"."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """What came."""
+
+    @_builtins.property
+    def refunded_amount(self) -> _money_pb2.Money:
+        """What of it has gone back by refunds."""
+
+    @_builtins.property
+    def amount_left(self) -> _money_pb2.Money:
+        """What of it is still here."""
+
+    @_builtins.property
+    def pay_time(self) -> _timestamp_pb2.Timestamp:
+        """When the news of the money came."""
+
+    @_builtins.property
+    def issue_time(self) -> _timestamp_pb2.Timestamp:
+        """When the latest revision was issued."""
+
+    @_builtins.property
+    def issuer(self) -> _receipt_pb2.ReceiptIssuer:
+        """Who issued it."""
+
+    @_builtins.property
+    def tax_invoice(self) -> _receipt_pb2.TaxInvoice:
+        """The tax invoice, once it was handed in."""
+
+    def __init__(
+        self,
+        *,
+        receipt_number: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        standing: _receipt_pb2.ReceiptStanding.ValueType = ...,
+        amount: _money_pb2.Money | None = ...,
+        refunded_amount: _money_pb2.Money | None = ...,
+        amount_left: _money_pb2.Money | None = ...,
+        pay_time: _timestamp_pb2.Timestamp | None = ...,
+        issue_time: _timestamp_pb2.Timestamp | None = ...,
+        issuer: _receipt_pb2.ReceiptIssuer | None = ...,
+        tax_invoice: _receipt_pb2.TaxInvoice | None = ...,
+        language_code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "amount_left", b"amount_left", "issue_time", b"issue_time", "issuer", b"issuer", "pay_time", b"pay_time", "refunded_amount", b"refunded_amount", "tax_invoice", b"tax_invoice"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "amount_left", b"amount_left", "issue_time", b"issue_time", "issuer", b"issuer", "language_code", b"language_code", "pay_time", b"pay_time", "receipt_number", b"receipt_number", "refunded_amount", b"refunded_amount", "revision", b"revision", "standing", b"standing", "tax_invoice", b"tax_invoice"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReceiptProof: _TypeAlias = ReceiptProof  # noqa: Y015

@@ -50,6 +50,11 @@ class PassengerServiceStub(object):
                 request_serializer=mpesa__payments_dot_v1_dot_passenger__service__pb2.WatchPassengerPaymentRequest.SerializeToString,
                 response_deserializer=mpesa__payments_dot_v1_dot_passenger__service__pb2.WatchPassengerPaymentResponse.FromString,
                 _registered_method=True)
+        self.VerifyReceipt = channel.unary_unary(
+                '/mpesa_payments.v1.PassengerService/VerifyReceipt',
+                request_serializer=mpesa__payments_dot_v1_dot_passenger__service__pb2.VerifyReceiptRequest.SerializeToString,
+                response_deserializer=mpesa__payments_dot_v1_dot_passenger__service__pb2.VerifyReceiptResponse.FromString,
+                _registered_method=True)
 
 
 class PassengerServiceServicer(object):
@@ -77,6 +82,15 @@ class PassengerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def VerifyReceipt(self, request, context):
+        """Says whether a receipt is genuine, and what became of its money: for the
+        page that the code on a receipt leads to. Anyone may look, and nothing in
+        the answer names a person.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PassengerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -89,6 +103,11 @@ def add_PassengerServiceServicer_to_server(servicer, server):
                     servicer.WatchPassengerPayment,
                     request_deserializer=mpesa__payments_dot_v1_dot_passenger__service__pb2.WatchPassengerPaymentRequest.FromString,
                     response_serializer=mpesa__payments_dot_v1_dot_passenger__service__pb2.WatchPassengerPaymentResponse.SerializeToString,
+            ),
+            'VerifyReceipt': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyReceipt,
+                    request_deserializer=mpesa__payments_dot_v1_dot_passenger__service__pb2.VerifyReceiptRequest.FromString,
+                    response_serializer=mpesa__payments_dot_v1_dot_passenger__service__pb2.VerifyReceiptResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -151,6 +170,33 @@ class PassengerService(object):
             '/mpesa_payments.v1.PassengerService/WatchPassengerPayment',
             mpesa__payments_dot_v1_dot_passenger__service__pb2.WatchPassengerPaymentRequest.SerializeToString,
             mpesa__payments_dot_v1_dot_passenger__service__pb2.WatchPassengerPaymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyReceipt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mpesa_payments.v1.PassengerService/VerifyReceipt',
+            mpesa__payments_dot_v1_dot_passenger__service__pb2.VerifyReceiptRequest.SerializeToString,
+            mpesa__payments_dot_v1_dot_passenger__service__pb2.VerifyReceiptResponse.FromString,
             options,
             channel_credentials,
             insecure,

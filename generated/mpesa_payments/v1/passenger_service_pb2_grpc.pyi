@@ -29,6 +29,11 @@ class PassengerServiceStub:
     after a payment has ended. While the server drains, it ends with
     UNAVAILABLE/SERVICE_DRAINING.
     """
+    VerifyReceipt: _aio.UnaryUnaryMultiCallable[_passenger_service_pb2.VerifyReceiptRequest, _passenger_service_pb2.VerifyReceiptResponse]
+    """Says whether a receipt is genuine, and what became of its money: for the
+    page that the code on a receipt leads to. Anyone may look, and nothing in
+    the answer names a person.
+    """
 
 class PassengerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Shows passengers their own payment. Called by the edge gateway, on behalf of
@@ -56,6 +61,17 @@ class PassengerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Follows the payment. It never ends by itself, since money may still go back
         after a payment has ended. While the server drains, it ends with
         UNAVAILABLE/SERVICE_DRAINING.
+        """
+
+    @_abc_1.abstractmethod
+    def VerifyReceipt(
+        self,
+        request: _passenger_service_pb2.VerifyReceiptRequest,
+        context: _aio.ServicerContext[_passenger_service_pb2.VerifyReceiptRequest, _abc.Awaitable[_passenger_service_pb2.VerifyReceiptResponse]],
+    ) -> _abc.Awaitable[_passenger_service_pb2.VerifyReceiptResponse]:
+        """Says whether a receipt is genuine, and what became of its money: for the
+        page that the code on a receipt leads to. Anyone may look, and nothing in
+        the answer names a person.
         """
 
 def add_PassengerServiceServicer_to_server(servicer: PassengerServiceServicer, server: _aio.Server) -> None: ...

@@ -8,7 +8,8 @@ from payment_service.application.following.read_payments import PaymentReads, ge
 from payment_service.application.receipting.receipt_pdf import receipt_pdf
 from payment_service.domain.errors import PaymentNotFound, ReceiptNotIssued
 from payment_service.domain.receipt import NO_ISSUER, NOT_ISSUED_YET, ShownReceipt
-from payment_service.security.receipt_tokens import receipt_token
+from payment_service.domain.views import PaymentView
+from payment_service.security.receipt_tokens import payment_proven, receipt_token
 from payment_service.store.issued_receipts import latest_receipt
 from payment_service.store.reads import request_of
 from runtime.key_rings import KeyRing
@@ -36,9 +37,26 @@ async def show_receipt(tools: ReceiptTools | None, caller: str | None, payment_i
     if tools is None:
         raise ReceiptNotIssued(NO_ISSUER)
     view, _ = await get_payment(tools.reads, caller, payment_id)
+    return await _shown(tools, view)
+
+
+async def prove_receipt(tools: ReceiptTools | None, token: str) -> ShownReceipt | None:
+    """The receipt that the token of a link is for; None where it proves none. Raises StoreUnavailable."""
+    reference = payment_proven(tools.keys, token) if tools is not None else None
+    if tools is None or reference is None:
+        return None
+    try:
+        view, _ = await get_payment(tools.reads, None, reference)
+        return await _shown(tools, view)
+    except (PaymentNotFound, ReceiptNotIssued):
+        # As in a database that is restored to before it was issued.
+        return None
+
+
+async def _shown(tools: ReceiptTools, view: PaymentView) -> ShownReceipt:
     async with reading(tools.reads) as connection:
-        receipt = await latest_receipt(connection, payment_id)
-        asked = await request_of(connection, view.caller, payment_id)
+        receipt = await latest_receipt(connection, view.payment_id)
+        asked = await request_of(connection, view.caller, view.payment_id)
     if asked is None:
         raise PaymentNotFound
     if receipt is None:
