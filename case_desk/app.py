@@ -44,6 +44,7 @@ _NOT_YOUR_FORM: Final = (
     "This form is too old, or it was not shown to you by this desk.",
     "Open the page again, and send the form from there.",
 )
+_NO_SUCH_PAGE: Final = ("There is no such page", "Begin at the open cases.")
 _LOOK_AGAIN: Final = ("Look again before you repeat anything.", "Whoever runs the desk has been told.")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -147,7 +148,10 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     except web.HTTPRedirection:
         raise
     except web.HTTPException as error:
-        return _message(request, error.status, "There is no such page", "Begin at the open cases.")
+        return _message(request, error.status, *_NO_SUCH_PAGE)
+    except UnicodeError:
+        # An address that is no text names nothing, and could not be asked for.
+        return _message(request, 404, *_NO_SUCH_PAGE)
     except Exception:
         raise_alarm(PROGRAM_FAULT, exc_info=True)
         return _message(request, 500, "The desk has failed", *_LOOK_AGAIN)

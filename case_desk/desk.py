@@ -16,7 +16,7 @@ from mpesa_payments.v1.operations_service_pb2_grpc import OperationsServiceStub
 
 from case_desk import sentences
 from case_desk.config import DeskSettings
-from case_desk.forms import Forms, check_origin
+from case_desk.forms import FormRefused, Forms, check_origin
 
 CALL_SECONDS: Final = 30.0
 """The longest that the service takes for a call."""
@@ -129,7 +129,11 @@ async def sent_form(request: web.Request) -> Sent:
     """The form, once it is known that this person was shown it by this desk; else FormRefused."""
     desk = request.app[DESK]
     check_origin(request, desk.settings.origin)
-    fields = {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
+    try:
+        fields = {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
+    except (ValueError, LookupError) as error:
+        # Not in UTF-8, or in an encoding that nobody knows: no browser sends this from a page of the desk.
+        raise FormRefused from error
     return Sent(desk.forms.check(fields.get("token", ""), request[PERSON], request.path), fields)
 
 

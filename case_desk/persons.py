@@ -40,12 +40,17 @@ def _named_by_proxy(request: web.Request, settings: DeskSettings) -> str:
         raise NotLoggedIn("the connection does not come from DESK_PROXY_ADDRESSES")
     assert settings.proxy_secret is not None, "the settings have been checked"
     secrets, expected = request.headers.getall(SECRET_HEADER, []), settings.proxy_secret.get_secret_value()
-    if len(secrets) != 1 or not hmac.compare_digest(secrets[0].encode(), expected.encode()):
+    if len(secrets) != 1 or not hmac.compare_digest(_bytes(secrets[0]), _bytes(expected)):
         raise NotLoggedIn(f"{SECRET_HEADER} does not hold the secret of DESK_PROXY_SECRET_FILE")
     names = request.headers.getall(settings.person_header, [])
     if len(names) != 1:
         raise NotLoggedIn(f"{settings.person_header} does not name one person")
     return names[0]
+
+
+def _bytes(text: str) -> bytes:
+    """Of a header, whatever a stranger wrote there."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _named_by_certificate(shown: Any) -> str:

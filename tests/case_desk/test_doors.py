@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import quote
 
 import pytest
 from aiohttp import ClientSession, TCPConnector
 from mpesa_payments.v1 import operations_service_pb2 as pb
+from structlog.testing import capture_logs
 
 from case_desk.forms import FORM_LASTS_S, FormRefused, Forms
 from tests.application.casework.casefiles import late
@@ -75,6 +77,32 @@ async def test_a_form_that_was_not_shown_to_its_sender_does_nothing(desk: Served
     assert await count(database, "case_acts") == 0
     assert (await desk.post(take, TAKE | amina))[0] == 303
     assert await rows_of(database, "SELECT operator FROM case_acts") == [("amina",)]
+
+
+async def test_what_is_no_text_is_refused_and_is_no_fault_of_the_desk(desk: Served) -> None:
+    fields = await desk.form("/", "/search")
+    form = "application/x-www-form-urlencoded"
+    headers = desk.headers("amina") | {"Origin": desk.url, "Content-Type": form}
+    with capture_logs() as logs:
+        for path in ("/cases/%ff", "/payments/%ed%a0%80", "/approvals/%00", "/?page=%ff"):
+            assert (await desk.get(path))[0] in (400, 404), path
+        async with ClientSession() as session:
+            token = quote(fields["token"])
+            for kind, body in (
+                (form, f"token={token}&known=booking_id&value=%ff".encode()),
+                (form, b"token=\xff&value=1"),
+                (f"{form}; charset=nobody-knows", b"token=1"),
+                ("multipart/form-data", b"token=1"),
+                ("application/json", b"{}"),
+            ):
+                sent = headers | {"Content-Type": kind}
+                async with session.post(f"{desk.url}/search", data=body, headers=sent) as response:
+                    assert response.status in (400, 403), (kind, body)
+        reader, writer = await asyncio.open_connection(*desk.address.split(":"))
+        writer.write(b"GET / HTTP/1.1\r\nHost: desk\r\nX-Desk-Secret: \xff\r\nX-Forwarded-User: \xff\r\n\r\n")
+        assert (await reader.readline()).split()[1] == b"403"
+        writer.close()
+    assert [line for line in logs if line["event"] == "alarm"] == []
 
 
 async def test_a_form_sent_twice_is_done_once_and_answered_alike(desk: Served, database: Database) -> None:

@@ -2116,7 +2116,7 @@ FAULTS = (
     Fault(
         "the case desk takes a name from anybody on the machine",
         "case_desk/persons.py",
-        "if len(secrets) != 1 or not hmac.compare_digest(secrets[0].encode(), expected.encode()):",
+        "if len(secrets) != 1 or not hmac.compare_digest(_bytes(secrets[0]), _bytes(expected)):",
         "if len(secrets) > 1:",
         (f"{DESK_DOORS}::test_nothing_is_served_to_somebody_whom_nobody_names",),
     ),
