@@ -135,9 +135,13 @@ def what_will_happen(file: pb.GetCaseResponse, asked: pb.ResolveCaseRequest) -> 
     match asked.resolution:
         case pb.CASE_RESOLUTION_RETURN:
             payer = f"its payer, {mine.masked_phone}" if mine is not None else "its payer"
+            own = mine.mpesa_receipt_number if mine is not None else ""
+            follows = f"Booking {case.booking_id} is told to release its seat, unless another payment has confirmed it."
+            if receipt and own not in ("", receipt):
+                follows = f"The payment keeps its own money, receipt {own}: booking {case.booking_id} stays as it is."
             return [
                 f"{of} goes back to {payer}.",
-                f"Booking {case.booking_id} is told to release its seat, unless another payment has confirmed it.",
+                follows,
                 "If so much money needs a second person, nothing happens before they agree.",
             ]
         case pb.CASE_RESOLUTION_MOVE:

@@ -1149,6 +1149,13 @@ FAULTS = (
         (f"{SECOND_MONEY}::test_the_second_money_goes_back_and_the_payment_stays_as_it_is",),
     ),
     Fault(
+        "the desk says that the return of a second receipt releases the seat",
+        "case_desk/sentences.py",
+        'if receipt and own not in ("", receipt):',
+        "if not receipt:",
+        ("tests/case_desk/test_sentences.py::test_a_return_says_what_becomes_of_the_booking",),
+    ),
+    Fault(
         "the money that counts goes back in the place of the second",
         "payment_service/application/recording/refund_ledger.py",
         "receipt = order.receipt or payment.receipt",

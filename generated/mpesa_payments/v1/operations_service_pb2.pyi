@@ -138,7 +138,8 @@ class _CaseResolutionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CaseRe
     CASE_RESOLUTION_RETURN: _CaseResolution.ValueType  # 3
     """The money goes back to its payer, as by RefundPayment: the booking is told
     to RELEASE its seat, unless another attempt has confirmed it, and the case
-    ends once the refund is done.
+    ends once the refund is done. Money that came beside what the payment stands
+    on goes back alone: the payment and its booking stay as they are.
     """
     CASE_RESOLUTION_REFUNDED: _CaseResolution.ValueType  # 4
     """The refund that the case is about was UNCERTAIN, and its money has gone back:
@@ -172,7 +173,8 @@ elsewhere: the case ends, and with the last one about money the REVIEW.
 CASE_RESOLUTION_RETURN: CaseResolution.ValueType  # 3
 """The money goes back to its payer, as by RefundPayment: the booking is told
 to RELEASE its seat, unless another attempt has confirmed it, and the case
-ends once the refund is done.
+ends once the refund is done. Money that came beside what the payment stands
+on goes back alone: the payment and its booking stay as they are.
 """
 CASE_RESOLUTION_REFUNDED: CaseResolution.ValueType  # 4
 """The refund that the case is about was UNCERTAIN, and its money has gone back:
