@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from payment_service.config import OperatorSettings, OwnerSettings, PaymentSettings
+from payment_service.receipt_settings import load_logo
 from payment_service.security.keys import KeysUnusable, create_keys, load_keys
 from payment_service.shortcodes_file import load_shortcodes
 from runtime.serving import StartRefused
@@ -42,6 +44,52 @@ def test_money_that_is_to_go_back_by_itself_needs_somebody_to_send_it_and_an_amo
     initiator = {"initiator_name": "o", "initiator_password": "hush", "initiator_certificate_file": "c.pem"}
     settings = PaymentSettings.load(**GOOD, automatic_refund_max_kes=1_000, **initiator)
     assert settings.automatic_refund_max_kes == 1_000
+
+
+ISSUER: dict[str, object] = {
+    "receipt_issuer_name": "Lakeside Coaches Ltd",
+    "receipt_issuer_address": "P.O. Box 12-00100, Nairobi",
+    "receipt_issuer_kra_pin": "P051234567X",
+    "receipt_issuer_contact": "tickets@coaches.example",
+    "receipt_base_url": "https://pay.example.org/",
+}
+
+
+def test_who_issues_receipts_is_told_as_a_whole_or_not_at_all() -> None:
+    assert PaymentSettings.load(**GOOD).issuer is None
+    settings = PaymentSettings.load(**GOOD, **ISSUER)
+    assert settings.issuer is not None
+    assert (settings.issuer.kra_pin, settings.receipt_base_url) == ("P051234567X", "https://pay.example.org")
+    for name in ISSUER:
+        assert f"PAYMENTS_{name.upper()}" in refusal(**ISSUER | {name: ""})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("receipt_issuer_name", "Line\nbreak"),
+        ("receipt_issuer_name", "長途汽車"),
+        ("receipt_issuer_address", "a" * 161),
+        ("receipt_issuer_kra_pin", "051234567"),
+        ("receipt_base_url", "http://pay.example.org"),
+        ("receipt_base_url", "https://pay.example.org/sub"),
+        ("receipt_base_url", "pay.example.org"),
+    ],
+)
+def test_what_cannot_stand_on_a_receipt_is_refused_by_name(name: str, value: str) -> None:
+    assert f"PAYMENTS_{name.upper()}" in refusal(**ISSUER | {name: value})
+
+
+def test_a_logo_that_is_no_small_png_is_refused(tmp_path: Path) -> None:
+    assert load_logo(None) is None
+    good, big, broken = tmp_path / "good.png", tmp_path / "big.png", tmp_path / "broken.png"
+    Image.new("RGB", (40, 20)).save(good)
+    Image.new("RGB", (2_001, 1)).save(big)
+    broken.write_bytes(good.read_bytes()[:40])
+    assert load_logo(good) == good.read_bytes()
+    for path in (big, broken, tmp_path / "missing.png", Path(__file__)):
+        with pytest.raises(StartRefused, match="PAYMENTS_RECEIPT_LOGO_FILE"):
+            load_logo(path)
 
 
 def test_the_defaults_fit_together() -> None:

@@ -34,6 +34,7 @@ ABOUT_PAYMENT: Final[Mapping[str, str]] = {
     "cases": f"reference IN {_REFERENCES} ORDER BY opened_at",
     "case_acts": f"case_id IN (SELECT case_id FROM cases WHERE reference IN {_REFERENCES}) ORDER BY acted_at",
     "approvals": f"{_OF_PAYMENT} ORDER BY asked_at",
+    "issued_receipts": f"{_OF_PAYMENT} ORDER BY revision",
     "daraja_questions": _OF_PAYMENT,
     "risk_decisions": f"{_OF_PAYMENT} ORDER BY decided_at",
 }

@@ -24,6 +24,7 @@ from payment_service.application.receipting.receipt_pdf import (
 from payment_service.domain.receipt import NOTHING_LEFT, Receipt, ReceiptStanding, ReturnedPart, ShownReceipt
 from payment_service.domain.tax_invoices import TaxInvoice
 from tests.application.receipting.offices import ISSUER
+from tests.browsing import Picture
 
 PAID_AT = datetime(2026, 11, 29, 14, 5, tzinfo=UTC)
 LINK = "https://pay.coaches.example/receipts/7k3d9qxm2p4w0123456789abcdef0123456789abcdef"
@@ -76,8 +77,11 @@ def seen(shown: ShownReceipt, logo: bytes | None = None) -> Image.Image:
     return image
 
 
-def test_the_page_says_all_that_the_receipt_says() -> None:
+def test_the_page_says_all_that_the_receipt_says(picture: Picture) -> None:
     words = words_of(a_receipt())
+    if picture.folder is not None:
+        drawn = receipt_pdf(a_receipt(ReceiptStanding.PART_REFUNDED, 300), None)
+        pypdfium2.PdfDocument(drawn)[0].render(scale=1.6).to_pil().save(picture.folder / "receipt.png")
     for text in (
         *("Lakeside Coaches Ltd", "P.O. Box 12-00100, Nairobi", "KRA PIN P051234567X", "tickets@coaches.example"),
         *("7K3D-9QXM-2P4W", "Revision 1", "KES 1,500", "PAID", "BK-2026-0417", "BK0417A01", "2547*****678"),
