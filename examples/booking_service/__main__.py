@@ -40,8 +40,8 @@ def main() -> None:
     database_url = arguments.database_url_file.read_text(encoding="utf-8").strip()
     engine = create_async_engine("postgresql+psycopg://" + database_url.split("://", 1)[1], pool_pre_ping=True)
     tls = TlsFiles(*arguments.tls) if arguments.tls else None
-    hold_for = timedelta(seconds=arguments.hold_seconds)
-    asyncio.run(_serve(engine, arguments.payments, tls, arguments.listen, hold_for, arguments.ready_file))
+    pages = application(engine, timedelta(seconds=arguments.hold_seconds), arguments.business)
+    asyncio.run(_serve(engine, arguments.payments, tls, arguments.listen, pages, arguments.ready_file))
 
 
 async def _serve(
@@ -49,7 +49,7 @@ async def _serve(
     payments: str,
     tls: TlsFiles | None,
     listen: str,
-    hold_for: timedelta,
+    pages: web.Application,
     ready_file: Path | None,
 ) -> None:
     stop = asyncio.Event()
@@ -58,7 +58,7 @@ async def _serve(
     cursors = AsyncSqlAlchemyCursors(engine, CONSUMER, metadata)
     await _make_tables(engine)
     async with PaymentsClient(payments, tls=tls) as client:
-        runner = web.AppRunner(application(engine, hold_for))
+        runner = web.AppRunner(pages)
         await runner.setup()
         host, _, port = listen.rpartition(":")
         await web.TCPSite(runner, host, int(port)).start()
@@ -123,6 +123,7 @@ def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--database-url-file", type=Path, required=True, help="a file with postgresql://…")
     parser.add_argument("--listen", default="127.0.0.1:8090", metavar="HOST:PORT", help="where the page is")
     parser.add_argument("--hold-seconds", type=float, default=600.0, help="for how long a seat is held")
+    parser.add_argument("--business", default="", metavar="NAME", help="your name in the prompt, as M-Pesa shows it")
     parser.add_argument("--ready-file", type=Path, metavar="FILE", help="written as JSON once the page is served")
     return parser.parse_args(words)
 

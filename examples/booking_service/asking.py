@@ -46,6 +46,8 @@ class Due(NamedTuple):
     payment_id: str | None
     state: str
     phone_number: str
+    other_number: str
+    language: str
     hold_until: datetime
     price: int
 
@@ -72,6 +74,8 @@ async def ask_once(engine: AsyncEngine, client: PaymentsClient) -> int:
             requests.c.payment_id,
             bookings.c.state,
             bookings.c.phone_number,
+            requests.c.phone_number.label("other_number"),
+            bookings.c.language,
             bookings.c.hold_until,
             trips.c.price,
         )
@@ -96,7 +100,8 @@ async def _ask(engine: AsyncEngine, client: PaymentsClient, due: Due) -> None:
                 # The hold has ended meanwhile: no phone rings for a seat that somebody else may have.
                 log.info("no other attempt is asked for: %s is %s", due.booking_id, due.state)
             case Kind.RETRY:
-                await client.retry(due.payment_id or "", request_id=due.request_id)
+                retried, number = due.payment_id or "", due.other_number
+                await client.retry(retried, phone_number=number, request_id=due.request_id)
             case Kind.REFUND:
                 reason = RefundReason.REFUND_REASON_CANNOT_DELIVER
                 await client.refund(due.payment_id or "", reason, request_id=due.request_id)
@@ -116,6 +121,7 @@ def _purchase(due: Due) -> Purchase:
         booking_id=due.booking_id,
         phone_number=due.phone_number,
         amount=due.price,
+        language_code=due.language,
         # A hold that is over is refused, unless this very request was taken before: then its payment is the answer.
         hold_expire_time=due.hold_until,
         # However late the money is: what there is no seat for then, this service sends back.
@@ -145,7 +151,8 @@ async def _later(engine: AsyncEngine, due: Due, wait: timedelta) -> None:
 
 async def _done(engine: AsyncEngine, due: Due, refused_with: str | None = None) -> None:
     async with engine.begin() as conn:
-        await conn.execute(update(requests).where(requests.c.request_id == due.request_id).values(done=True))
+        this_request = requests.c.request_id == due.request_id
+        await conn.execute(update(requests).where(this_request).values(done=True, refused_with=refused_with))
         if refused_with is None:
             return
         if due.kind == Kind.INITIATE:

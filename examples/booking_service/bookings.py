@@ -18,10 +18,11 @@ from typing import NamedTuple
 
 from sqlalchemy import and_, delete, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_unless_known
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from examples.booking_service.tables import bookings, requests, seats, tickets
-from payment_client import BookingAction, Payment, PaymentEvent
+from payment_client import BookingAction, NextStep, Payment, PaymentEvent, RefundStatus
 
 HOLD = timedelta(minutes=10)
 
@@ -60,28 +61,59 @@ class SeatTaken(Exception):
     """Somebody else has this seat."""
 
 
+def new_booking_id() -> str:
+    """An id that nobody guesses: whoever knows it sees the booking."""
+    return f"B-{uuid.uuid4()}"
+
+
 async def hold(
-    conn: AsyncConnection, trip_id: str, seat: str, phone_number: str, *, now: datetime, hold_for: timedelta = HOLD
+    conn: AsyncConnection,
+    trip_id: str,
+    seat: str,
+    phone_number: str,
+    *,
+    now: datetime,
+    hold_for: timedelta = HOLD,
+    booking_id: str = "",
+    language: str = "en",
 ) -> str:
-    """Hold a free seat, and have its payment asked for; the booking's id."""
-    booking_id = f"B-{uuid.uuid4()}"
-    if not await _take_seat(conn, trip_id, seat, booking_id):
-        raise SeatTaken
+    """Hold a free seat, and have its payment asked for; the booking's id.
+
+    A form that is sent twice brings the same id twice, and is one booking.
+    """
+    booking_id = booking_id or new_booking_id()
     values = {"trip_id": trip_id, "seat": seat, "phone_number": phone_number, "hold_until": now + hold_for}
-    await conn.execute(insert(bookings).values(booking_id=booking_id, state=State.HELD, **values))
+    made = insert_unless_known(bookings).values(booking_id=booking_id, state=State.HELD, language=language, **values)
+    try:
+        # A savepoint: a seat that does not exist leaves the transaction as it was.
+        async with conn.begin_nested():
+            fresh = made.on_conflict_do_nothing().returning(bookings.c.booking_id)
+            if await conn.scalar(fresh) is None:
+                return booking_id
+            if not await _take_seat(conn, trip_id, seat, booking_id):
+                raise SeatTaken
+    except IntegrityError as error:
+        raise SeatTaken from error
     await _request(conn, Kind.INITIATE, booking_id)
     return booking_id
 
 
-async def try_again(conn: AsyncConnection, booking_id: str) -> bool:
-    """Have another attempt asked for, where the payment service offers one; pressed twice, it is still one."""
+async def try_again(
+    conn: AsyncConnection, booking_id: str, *, after: str | None = None, phone_number: str = ""
+) -> bool:
+    """Have another attempt asked for, where the payment service offers one; pressed twice, it is still one.
+
+    `after` is the payment that the passenger has seen fail: an old page starts no attempt after a later one.
+    """
     booking = await _locked(conn, booking_id)
     offered = BookingAction.Name(BookingAction.BOOKING_ACTION_OFFER_RETRY)
     if booking is None or booking.state != State.HELD or booking.booking_action != offered:
         return False
     if booking.retry_allowed_at is not None and booking.retry_allowed_at >= booking.hold_until:
         return False  # The seat would be somebody else's by then.
-    await _request(conn, Kind.RETRY, booking_id, booking.payment_id, booking.retry_allowed_at)
+    if after is not None and after != booking.payment_id:
+        return False
+    await _request(conn, Kind.RETRY, booking_id, booking.payment_id, booking.retry_allowed_at, phone_number)
     return True
 
 
@@ -175,12 +207,22 @@ async def _note(conn: AsyncConnection, payment: Payment) -> None:
             booking_action=BookingAction.Name(payment.booking_action),
             message=payment.customer_message,
             retry_allowed_at=allowed,
+            next_step=NextStep.Name(payment.next_step),
+            reference=payment.reference,
+            mpesa_receipt_number=payment.mpesa_receipt_number,
+            refund_status=RefundStatus.Name(payment.refund.status) if payment.HasField("refund") else "",
+            refund_amount=payment.refund.amount.units,
         )
     )
 
 
 async def _request(
-    conn: AsyncConnection, kind: Kind, booking_id: str, payment_id: str | None = None, due_at: datetime | None = None
+    conn: AsyncConnection,
+    kind: Kind,
+    booking_id: str,
+    payment_id: str | None = None,
+    due_at: datetime | None = None,
+    phone_number: str = "",
 ) -> None:
     """Have something asked for, with an id of its own that outlives every restart. See `asking`."""
     new = insert_unless_known(requests).values(
@@ -188,6 +230,7 @@ async def _request(
         kind=kind,
         booking_id=booking_id,
         payment_id=payment_id,
+        phone_number=phone_number,
         due_at=due_at or func.now(),
     )
     await conn.execute(new.on_conflict_do_nothing())

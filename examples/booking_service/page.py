@@ -1,103 +1,215 @@
-"""The page that passengers see, and the few addresses behind it."""
+"""The pages that passengers see: plain forms that need no script, and a script that looks for news.
+
+A form that is sent twice does nothing twice: that for a seat carries the id that its booking will have, and that for
+another attempt the payment after which it is asked for.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import hashlib
+import re
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
+import jinja2
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from examples.booking_service.bookings import SeatTaken, hold, try_again
-from examples.booking_service.tables import bookings, seats, tickets, trips
+from examples.booking_service.as_json import ENGINE, HOLD_FOR, ROUTES
+from examples.booking_service.bookings import SeatTaken, State, hold, new_booking_id, try_again
+from examples.booking_service.language import LANGUAGES, words
+from examples.booking_service.standing import Standing, read_standing
+from examples.booking_service.tables import bookings, seats, trips
 
-PAGE: Final = Path(__file__).with_name("page.html")
-ENGINE: Final = web.AppKey("engine", AsyncEngine)
-HOLD_FOR: Final = web.AppKey("hold_for", timedelta)
+BUSINESS: Final = web.AppKey("business", str)
+NAIROBI: Final = timezone(timedelta(hours=3))
+
+_FOLDER: Final = Path(__file__).parent
+_TEMPLATES: Final = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(_FOLDER / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+)
+_TEMPLATES.filters["kes"] = lambda amount: f"KES {amount:,}"
+_TEMPLATES.filters["hour"] = lambda moment: f"{moment.astimezone(NAIROBI):%H:%M:%S}"
+_TEMPLATES.filters["iso"] = lambda moment: moment.isoformat()
+_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self';"
+    " form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+    # The address of a booking is all that opens it: no other site is told. Our own forms say where they stand.
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+_FILES: Final = {"page.css": "text/css", "page.js": "text/javascript"}
+_NUMBER: Final = re.compile(r"(?:\+?254|0)[17][0-9]{8}", re.ASCII)
+_BOOKING_ID: Final = re.compile(r"B-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+_COOKIE_SECONDS: Final = 86_400
 
 
-def application(engine: AsyncEngine, hold_for: timedelta) -> web.Application:
-    """The page over a database."""
-    app = web.Application()
-    app[ENGINE], app[HOLD_FOR] = engine, hold_for
+def application(engine: AsyncEngine, hold_for: timedelta, business: str = "") -> web.Application:
+    """The pages over a database; `business` is the name that the prompt shows, where it is known."""
+    app = web.Application(middlewares=[_only_from_our_pages])
+    app[ENGINE], app[HOLD_FOR], app[BUSINESS] = engine, hold_for, business
     app.add_routes(
         [
-            web.get("/", show_page),
-            web.get("/trips", list_trips),
-            web.post("/bookings", make_booking),
-            web.get("/bookings/{booking_id}", show_booking),
-            web.post("/bookings/{booking_id}/retry", retry_booking),
+            web.get("/", show_seats),
+            web.post("/", pay),
+            web.get("/pay/{booking_id}", show_booking),
+            web.post("/pay/{booking_id}", pay_again),
+            web.get("/static/{name}", send_file),
+            *ROUTES,
         ]
     )
     return app
 
 
-async def show_page(_request: web.Request) -> web.FileResponse:
-    """The page."""
-    return web.FileResponse(PAGE)
+@web.middleware
+async def _only_from_our_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A browser says with each form where it stands. What says nothing is no browser, and has no cookies of anybody."""
+    origin = request.headers.get("Origin")
+    if request.method == "POST" and origin is not None and urlsplit(origin).netloc != request.host:
+        return web.Response(status=403, text=words(_language(request))["not_ours"], headers=_HEADERS)
+    return await handler(request)
 
 
-async def list_trips(request: web.Request) -> web.Response:
-    """All trips with their seats."""
-    async with request.app[ENGINE].connect() as conn:
-        found = (await conn.execute(select(trips).order_by(trips.c.trip_id))).all()
-        rows = (await conn.execute(select(seats).order_by(seats.c.trip_id, seats.c.seat))).all()
-    return web.json_response(
-        [
-            {
-                "trip_id": trip.trip_id,
-                "route": trip.route,
-                "price": trip.price,
-                "seats": {row.seat: row.booking_id is None for row in rows if row.trip_id == trip.trip_id},
-            }
-            for trip in found
-        ]
-    )
+async def show_seats(request: web.Request) -> web.Response:
+    """The form."""
+    if (chosen := request.query.get("language")) in LANGUAGES:
+        answer = web.HTTPSeeOther("/")
+        _keep(answer, "language", str(chosen))
+        raise answer
+    return await _seats(request)
 
 
-async def make_booking(request: web.Request) -> web.Response:
-    """Hold a seat and have its payment asked for: {"trip_id": …, "seat": …, "phone_number": …}."""
-    try:
-        asked = await request.json()
-        wanted = [str(asked[name]) for name in ("trip_id", "seat", "phone_number")]
-    except (ValueError, KeyError, TypeError):
-        return _said("expected JSON with trip_id, seat and phone_number", 400)
+async def pay(request: web.Request) -> web.Response:
+    """The form, sent: a seat is held and its payment asked for, once for the id that the form carries."""
+    form = {name: str(value) for name, value in (await request.post()).items()}
+    booking_id, typed = form.get("booking", ""), form.get("number", "")
+    trip_id, _, seat = form.get("seat", "").rpartition("/")
+    number = _number(typed)
+    if _BOOKING_ID.fullmatch(booking_id) is None:
+        booking_id = new_booking_id()
+    wrong = {"number": "number_wrong"} if number is None else {}
+    if not seat:
+        wrong["seat"] = "seat_missing"
+    if number is None or wrong:
+        return await _seats(request, booking_id, typed, form.get("seat", ""), wrong)
     try:
         async with request.app[ENGINE].begin() as conn:
-            trip_id, seat, phone_number = wanted
-            booking_id = await hold(
-                conn, trip_id, seat, phone_number, now=datetime.now(UTC), hold_for=request.app[HOLD_FOR]
+            await hold(
+                conn,
+                trip_id,
+                seat,
+                number,
+                now=datetime.now(UTC),
+                hold_for=request.app[HOLD_FOR],
+                booking_id=booking_id,
+                language=_language(request),
             )
     except SeatTaken:
-        return _said("This seat is not free. Please choose another one.", 409)
-    return web.json_response({"booking_id": booking_id}, status=201)
+        return await _seats(request, booking_id, typed, "", {"seat": "seat_taken"})
+    answer = web.HTTPSeeOther(f"/pay/{booking_id}")
+    _keep(answer, "booking", booking_id)
+    raise answer
 
 
 async def show_booking(request: web.Request) -> web.Response:
-    """How a booking stands."""
-    booking_id = request.match_info["booking_id"]
-    async with request.app[ENGINE].connect() as conn:
-        found = (await conn.execute(select(bookings).where(bookings.c.booking_id == booking_id))).one_or_none()
-        sold = (await conn.execute(select(tickets).where(tickets.c.booking_id == booking_id))).one_or_none()
-    if found is None:
-        return _said("There is no such booking.", 404)
-    shown = {name: getattr(found, name) for name in ("booking_id", "trip_id", "seat", "state", "message")}
-    shown["may_try_again_at"] = None
-    if found.booking_action == "BOOKING_ACTION_OFFER_RETRY" and found.state == "HELD":
-        shown["may_try_again_at"] = (found.retry_allowed_at or datetime.now(UTC)).isoformat()
-    shown["receipt"] = sold.mpesa_receipt_number if sold is not None else None
-    return web.json_response(shown)
+    """How it stands; with `?part`, only what changes, for the page's script."""
+    if (chosen := request.query.get("language")) in LANGUAGES:
+        answer = web.HTTPSeeOther(request.path)
+        _keep(answer, "language", str(chosen))
+        raise answer
+    return _booking(request, await _standing(request))
 
 
-async def retry_booking(request: web.Request) -> web.Response:
-    """Have another attempt asked for."""
+async def pay_again(request: web.Request) -> web.Response:
+    """Another attempt, on the same number or another one."""
+    form = await request.post()
+    typed, standing = str(form.get("number", "")).strip(), await _standing(request)
+    number = _number(typed) if typed else ""
+    if number is None:
+        return _booking(request, standing, typed, "number_wrong")
     async with request.app[ENGINE].begin() as conn:
-        if not await try_again(conn, request.match_info["booking_id"]):
-            return _said("No other attempt is offered for this booking now.", 409)
-    return web.json_response({}, status=202)
+        # Where nothing is offered, the page says how the booking stands.
+        await try_again(conn, standing.booking_id, after=str(form.get("payment", "")), phone_number=number)
+    raise web.HTTPSeeOther(request.path)
 
 
-def _said(sentence: str, status: int) -> web.Response:
-    return web.json_response({"message": sentence}, status=status)
+async def send_file(request: web.Request) -> web.Response:
+    """The style or the script."""
+    name = request.match_info["name"]
+    if name not in _FILES:
+        raise web.HTTPNotFound
+    text = (_FOLDER / "static" / name).read_text(encoding="utf-8")
+    return web.Response(text=text, content_type=_FILES[name], headers={**_HEADERS, "Cache-Control": "no-cache"})
+
+
+async def _seats(
+    request: web.Request,
+    booking_id: str = "",
+    typed: str = "",
+    chosen: str = "",
+    wrong: dict[str, str] | None = None,
+) -> web.Response:
+    async with request.app[ENGINE].connect() as conn:
+        every_trip = (await conn.execute(select(trips).order_by(trips.c.trip_id))).all()
+        every_seat = (await conn.execute(select(seats).order_by(seats.c.trip_id, seats.c.seat))).all()
+        mine = select(bookings.c.booking_id, bookings.c.seat)
+        mine = mine.where(bookings.c.booking_id == request.cookies.get("booking", ""), bookings.c.state == State.HELD)
+        under_way = (await conn.execute(mine)).one_or_none()
+    return _page(
+        request,
+        "seats.html",
+        400 if wrong else 200,
+        trips=[(trip, [seat for seat in every_seat if seat.trip_id == trip.trip_id]) for trip in every_trip],
+        booking_id=booking_id or new_booking_id(),
+        typed=typed,
+        chosen=chosen,
+        wrong=wrong or {},
+        under_way=under_way,
+    )
+
+
+async def _standing(request: web.Request) -> Standing:
+    async with request.app[ENGINE].connect() as conn:
+        found = await read_standing(conn, request.match_info["booking_id"], datetime.now(UTC))
+    if found is None:
+        raise web.HTTPNotFound(text=words(_language(request))["not_found"], headers=_HEADERS)
+    return found
+
+
+def _booking(request: web.Request, standing: Standing, typed: str = "", wrong: str = "") -> web.Response:
+    shown = {"one": standing, "typed": typed, "wrong": wrong, "business": request.app[BUSINESS]}
+    version = f'"{hashlib.sha256(repr(standing).encode()).hexdigest()[:16]}"'
+    if "part" not in request.query:
+        return _page(request, "booking.html", 400 if wrong else 200, version=version, **shown)
+    if request.headers.get("If-None-Match") == version:
+        return web.Response(status=304, headers=_HEADERS)
+    answer = _page(request, "standing.html", 200, **shown)
+    answer.headers["ETag"] = version
+    return answer
+
+
+def _page(request: web.Request, template: str, status: int, **shown: object) -> web.Response:
+    language = _language(request)
+    common = {"language": language, "languages": LANGUAGES, "word": words(language), "path": request.path}
+    text = _TEMPLATES.get_template(template).render(**common, **shown)
+    return web.Response(text=text, status=status, content_type="text/html", headers=_HEADERS)
+
+
+def _number(typed: str) -> str | None:
+    """As the payment service takes it, from what people type; None where it is no Kenyan mobile number."""
+    number = re.sub(r"[\s().-]", "", typed)
+    return number if _NUMBER.fullmatch(number) else None
+
+
+def _language(request: web.Request) -> str:
+    kept = request.cookies.get("language", "")
+    return kept if kept in LANGUAGES else next(iter(LANGUAGES))
+
+
+def _keep(answer: web.HTTPSeeOther, name: str, value: str) -> None:
+    answer.set_cookie(name, value, max_age=_COOKIE_SECONDS, httponly=True, samesite="Lax")

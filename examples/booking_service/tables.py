@@ -46,12 +46,19 @@ bookings = Table(
     Column("phone_number", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("hold_until", DateTime(timezone=True), nullable=False),
+    # Of the passenger; the payment service's sentences come in it.
+    Column("language", Text, nullable=False, server_default="en"),
     # As the payment service said last.
     Column("payment_id", Text),
     Column("attempt", Integer, nullable=False, server_default="0"),
     Column("booking_action", Text, nullable=False, server_default="WAIT"),
     Column("message", Text, nullable=False, server_default=""),
     Column("retry_allowed_at", DateTime(timezone=True)),
+    Column("next_step", Text, nullable=False, server_default=""),
+    Column("reference", Text, nullable=False, server_default=""),
+    Column("mpesa_receipt_number", Text, nullable=False, server_default=""),
+    Column("refund_status", Text, nullable=False, server_default=""),
+    Column("refund_amount", Integer, nullable=False, server_default="0"),
     ForeignKeyConstraint(["trip_id", "seat"], ["seats.trip_id", "seats.seat"]),
 )
 
@@ -64,6 +71,9 @@ requests = Table(
     Column("kind", Text, nullable=False),
     Column("booking_id", Text, nullable=False),
     Column("payment_id", Text),
+    # Of a retry: another number than the one before.
+    Column("phone_number", Text, nullable=False, server_default=""),
+    Column("refused_with", Text),
     Column("done", Boolean, nullable=False, server_default="false"),
     Column("due_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     # One of a kind for each payment: another retry of the same attempt, or another refund, is a mistake of ours.

@@ -1,23 +1,266 @@
-"""The booking page, in a browser."""
+"""The booking pages in a browser, over a real payment service: what a passenger sees, with JavaScript and without."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import aiohttp
+import pytest
 from aiohttp.test_utils import TestServer
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Page, expect
+from sqlalchemy import func, update
 
-from examples.booking_service.bookings import HOLD
+from examples.booking_service.asking import keep_asking
+from examples.booking_service.bookings import HOLD, end_holds, hold, new_booking_id, take_event
 from examples.booking_service.page import application
-from tests.browsing import accessibility_faults
-from tests.examples.shops import Shop
+from examples.booking_service.tables import bookings, requests, trips
+from payment_client import PaymentsClient
+from payment_service.domain.facts import ResultReported, Source, Verdict
+from payment_service.domain.reasons import Reason
+from tests.browsing import Picture, accessibility_faults
+from tests.databases import Database
+from tests.examples.shops import TRIP, Shop, tell, until
+from tests.rows import rows_of
+from tests.rpc.processes import Process, paid, refused, sent
+
+BYTES_MAX = 50_000
+WAIT = timedelta(minutes=5)
 
 
-async def test_a_passenger_holds_a_seat_with_two_clicks(browser: Browser, shop: Shop) -> None:
-    async with TestServer(application(shop.engine, HOLD)) as server:
-        page = await browser.new_page()
-        await page.goto(str(server.make_url("/")))
-        await page.get_by_label("M-Pesa number").fill("0712345678")
-        seat = page.get_by_role("button", name="01", exact=True)
-        await seat.click()
-        await expect(page.get_by_role("status")).to_contain_text("We are starting your M-Pesa payment.")
-        await expect(seat).to_be_disabled()
+class Counter:
+    """The booking service with its pages, and what Safaricom and the passenger's phone do."""
+
+    def __init__(self, database: Database, process: Process, shop: Shop, address: str) -> None:
+        self._database, self._process, self.shop, self.address = database, process, shop, address
+
+    async def attempts(self) -> list[UUID]:
+        query = "SELECT payment_id FROM payment_transactions ORDER BY attempt"
+        return [payment_id for (payment_id,) in await rows_of(self._database, query)]
+
+    async def prompt(self, attempt: int = 1) -> UUID:
+        """The phone rings."""
+
+        async def asked() -> bool:
+            return len(await self.attempts()) >= attempt
+
+        await until(asked, f"attempt {attempt} is asked for")
+        payment_id = (await self.attempts())[attempt - 1]
+        await tell(self._process, payment_id, *sent(attempt))
+        return payment_id
+
+    async def pass_time(self, wait: timedelta) -> None:
+        """At the payment service, and for what it has told the booking."""
+        self._process.writers.clock.move(wait.total_seconds())
+        async with self.shop.engine.begin() as conn:
+            await conn.execute(update(bookings).values(retry_allowed_at=bookings.c.retry_allowed_at - wait))
+
+    async def tell(self, payment_id: UUID, *facts: ResultReported) -> None:
+        await tell(self._process, payment_id, *facts)
+
+    async def open(self, page: Page, seat: str = "01", number: str = "0712 345 678", pay: str = "Pay") -> None:
+        """Choose, type, and press."""
+        await page.goto(self.address)
+        await page.get_by_role("radio", name=seat).check()
+        await page.get_by_role("textbox").fill(number)
+        await page.get_by_role("button", name=pay).click()
+        await page.wait_for_url("**/pay/B-*")
+
+
+@pytest.fixture
+async def counter(database: Database, process: Process, shop: Shop) -> AsyncIterator[Counter]:
+    async with (
+        PaymentsClient(str(process.server.address)) as client,
+        TestServer(application(shop.engine, HOLD, "MATATU LTD")) as server,
+    ):
+        work = [
+            asyncio.create_task(client.consume(shop.cursors, take_event)),
+            asyncio.create_task(keep_asking(shop.engine, client)),
+        ]
+        try:
+            yield Counter(database, process, shop, str(server.make_url("/")))
+        finally:
+            for task in work:
+                task.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def visiting(browser: Browser, *, script: bool = True) -> AsyncIterator[Page]:
+    """A passenger with a phone, whose browser reports each script that the policy or a fault stops."""
+    context = await browser.new_context(java_script_enabled=script, viewport={"width": 390, "height": 780})
+    page = await context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    yield page
+    assert faults == []
+    await context.close()
+
+
+def cancelled() -> ResultReported:
+    return ResultReported(
+        "callback:1032", Source.CALLBACK, Verdict.CANCELLED, "1032", reason=Reason.DECLINED_BY_CUSTOMER
+    )
+
+
+async def test_a_passenger_sees_each_step_up_to_the_receipt(
+    browser: Browser, counter: Counter, picture: Picture
+) -> None:
+    async with visiting(browser) as page:
+        await page.goto(counter.address)
         assert await accessibility_faults(page) == []
+        await picture.keep(page, "booking-seat")
+        await counter.open(page)
+        payment = await counter.prompt()
+        await expect(page.get_by_role("heading", name="Check your phone")).to_be_visible()
+        await expect(page.get_by_role("main")).to_contain_text("MATATU LTD")
+        await expect(page.get_by_role("main")).to_contain_text("KES 500")
+        await expect(page.get_by_role("status").first).to_contain_text("enter your M-Pesa PIN")
+        assert await accessibility_faults(page) == []
+        await picture.keep(page, "booking-waiting")
+        await counter.tell(payment, paid("SJ12345678"))
+        await expect(page.get_by_role("heading", name="Your seat is booked")).to_be_visible()
+        await expect(page.get_by_role("main")).to_contain_text("SJ12345678")
+        assert await accessibility_faults(page) == []
+        await picture.keep(page, "booking-paid")
+        async with aiohttp.ClientSession() as session:
+            parts = [page.url, *(f"{counter.address}static/{name}" for name in ("page.css", "page.js"))]
+            assert sum([len(await (await session.get(part)).read()) for part in parts]) <= BYTES_MAX
+
+
+async def test_without_a_script_it_pays_and_says_so_after_a_reload(browser: Browser, counter: Counter) -> None:
+    async with visiting(browser, script=False) as page:
+        await counter.open(page, number="+254 712-345 678")
+        assert 'http-equiv="refresh"' in await page.content()
+        payment = await counter.prompt()
+        await expect(page.get_by_role("heading", name="Check your phone")).to_be_visible()
+        await counter.tell(payment, refused())
+        await expect(page.get_by_role("heading", name="Not paid yet")).to_be_visible()
+        await page.get_by_role("button", name="Try again").click()
+        await counter.tell(await counter.prompt(2), paid("SJ12345678"))
+        await expect(page.get_by_role("heading", name="Your seat is booked")).to_be_visible()
+        await page.reload()
+        assert 'http-equiv="refresh"' not in await page.content()
+
+
+async def test_who_cancelled_tries_again_with_another_number(browser: Browser, counter: Counter) -> None:
+    async with visiting(browser) as page:
+        await counter.open(page)
+        await counter.tell(await counter.prompt(), cancelled())
+        await expect(page.get_by_text("You can try again at")).to_be_visible()
+        await expect(page.get_by_role("button")).to_have_count(0)
+        await counter.pass_time(WAIT)
+        number = page.get_by_label("M-Pesa number, if another")
+        await number.fill("12")
+        await page.get_by_role("button", name="Try again").click()
+        await expect(page.get_by_role("alert")).to_contain_text("This is not a Kenyan mobile number.")
+        await expect(number).to_have_attribute("aria-invalid", "true")
+        assert await accessibility_faults(page) == []
+        await number.fill("0722000111")
+        await page.get_by_role("button", name="Try again").click()
+        second = await counter.prompt(2)
+        await counter.tell(second, paid("SJ12345678"))
+        await expect(page.get_by_role("heading", name="Your seat is booked")).to_be_visible()
+
+
+async def test_an_old_tab_starts_no_attempt_after_a_later_one(browser: Browser, counter: Counter) -> None:
+    async with visiting(browser, script=False) as page:
+        await counter.open(page)
+        await counter.tell(await counter.prompt(), refused())
+        await expect(page.get_by_role("button", name="Try again")).to_be_visible()
+        old = await page.context.new_page()
+        await old.goto(page.url)
+        await page.get_by_role("button", name="Try again").click()
+        await counter.tell(await counter.prompt(2), refused("1"))
+        await expect(page.get_by_role("button", name="Try again")).to_be_visible()
+        await old.get_by_role("button", name="Try again").click()
+        await expect(old.get_by_role("heading", name="Not paid yet")).to_be_visible()
+        async with counter.shop.engine.connect() as conn:
+            retries = await conn.scalar(func.count(requests.c.number).select().where(requests.c.kind == "RETRY"))
+        assert retries == 1
+
+
+async def test_a_form_that_is_sent_again_is_one_booking_and_one_payment(browser: Browser, counter: Counter) -> None:
+    async with visiting(browser) as page:
+        await page.goto(counter.address)
+        await page.get_by_role("radio", name="01").check()
+        await page.get_by_label("M-Pesa number").fill("254712345678")
+        token = await page.locator("input[name=booking]").input_value()
+        await page.get_by_role("button", name="Pay").dblclick()
+        await page.wait_for_url("**/pay/B-*")
+        form = {"booking": token, "seat": f"{TRIP}/02", "number": "0712345678"}
+        async with aiohttp.ClientSession() as session:
+            for _ in range(2):
+                async with session.post(counter.address, data=form) as answer:
+                    assert str(answer.url) == page.url
+        await counter.prompt()
+        await page.reload()
+        await expect(page.get_by_role("heading", name="Check your phone")).to_be_visible()
+        async with counter.shop.engine.connect() as conn:
+            assert await conn.scalar(func.count(bookings.c.booking_id).select()) == 1
+        assert len(await counter.attempts()) == 1
+        await page.goto(counter.address)
+        await page.get_by_role("link", name="Your booking of seat 01").click()
+        await expect(page.get_by_role("heading", name="Check your phone")).to_be_visible()
+
+
+async def test_late_money_and_its_refund_are_shown(browser: Browser, counter: Counter) -> None:
+    async with visiting(browser) as page:
+        await counter.open(page)
+        payment = await counter.prompt()
+        await counter.tell(payment, refused())
+        await expect(page.get_by_role("button", name="Try again")).to_be_visible()
+        async with counter.shop.engine.begin() as conn:
+            assert await end_holds(conn, datetime.now(UTC) + timedelta(days=1)) == 1
+            await hold(conn, TRIP, "01", "0722000000", now=datetime.now(UTC))
+        await expect(page.get_by_role("main")).to_contain_text("The seat was not paid in time")
+        await counter.tell(payment, paid("SJ12345678"))
+        await expect(page.get_by_text("KES 500, on its way back to you")).to_be_visible()
+        await expect(page.get_by_role("main")).to_contain_text("SJ12345678")
+
+
+async def test_swahili_is_spoken_by_the_page_and_by_the_payment_service(browser: Browser, counter: Counter) -> None:
+    async with visiting(browser) as page:
+        await page.goto(counter.address)
+        await page.get_by_role("link", name="Kiswahili").click()
+        await expect(page.locator("html")).to_have_attribute("lang", "sw")
+        await counter.open(page, pay="Lipa")
+        await counter.prompt()
+        await expect(page.get_by_role("main")).to_contain_text("Angalia simu yako na uweke PIN yako ya M-Pesa.")
+        assert await accessibility_faults(page) == []
+
+
+async def test_a_narrow_page_holds_hostile_names_and_wrong_numbers(browser: Browser, counter: Counter) -> None:
+    async with counter.shop.engine.begin() as conn:
+        await conn.execute(update(trips).values(route="<script>document.title='ran'</script>" + "x" * 80))
+    async with visiting(browser) as page:
+        await page.set_viewport_size({"width": 320, "height": 640})
+        await page.goto(counter.address)
+        await page.get_by_role("radio", name="01").check()
+        number = page.get_by_label("M-Pesa number")
+        await number.fill('"><script>1</script>')
+        await page.get_by_role("button", name="Pay").click()
+        await expect(page.get_by_role("alert")).to_contain_text("Type one such as 0712 345 678.")
+        await expect(number).to_be_focused()
+        await expect(number).to_have_value('"><script>1</script>')
+        await expect(page.get_by_role("radio", name="01")).to_be_checked()
+        assert await page.title() == "Error: Book a seat"
+        assert await page.evaluate("document.documentElement.scrollWidth") <= 320
+        assert await accessibility_faults(page) == []
+
+
+async def test_another_site_sends_no_form_and_guesses_no_booking(counter: Counter) -> None:
+    form = {"booking": new_booking_id(), "seat": f"{TRIP}/01", "number": "0712345678"}
+    async with aiohttp.ClientSession() as session:
+        for origin in ("https://elsewhere.example", "null"):
+            async with session.post(counter.address, data=form, headers={"Origin": origin}) as answer:
+                assert answer.status == 403
+        async with session.get(f"{counter.address}pay/{new_booking_id()}") as answer:
+            assert answer.status == 404
+            assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
+        async with session.post(counter.address, data={**form, "seat": f"{TRIP}/99"}) as answer:
+            assert (answer.status, "This seat is not free." in await answer.text()) == (400, True)
+    assert await counter.attempts() == []

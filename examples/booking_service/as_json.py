@@ -1,0 +1,88 @@
+"""The same bookings as JSON, for an app or another program."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from aiohttp import web
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from examples.booking_service.bookings import SeatTaken, hold, try_again
+from examples.booking_service.tables import bookings, seats, tickets, trips
+
+ENGINE: Final = web.AppKey("engine", AsyncEngine)
+HOLD_FOR: Final = web.AppKey("hold_for", timedelta)
+
+
+async def list_trips(request: web.Request) -> web.Response:
+    """All trips with their seats."""
+    async with request.app[ENGINE].connect() as conn:
+        found = (await conn.execute(select(trips).order_by(trips.c.trip_id))).all()
+        rows = (await conn.execute(select(seats).order_by(seats.c.trip_id, seats.c.seat))).all()
+    return web.json_response(
+        [
+            {
+                "trip_id": trip.trip_id,
+                "route": trip.route,
+                "price": trip.price,
+                "seats": {row.seat: row.booking_id is None for row in rows if row.trip_id == trip.trip_id},
+            }
+            for trip in found
+        ]
+    )
+
+
+async def make_booking(request: web.Request) -> web.Response:
+    """Hold a seat and have its payment asked for: {"trip_id": …, "seat": …, "phone_number": …}."""
+    try:
+        asked = await request.json()
+        wanted = [str(asked[name]) for name in ("trip_id", "seat", "phone_number")]
+    except (ValueError, KeyError, TypeError):
+        return _said("expected JSON with trip_id, seat and phone_number", 400)
+    try:
+        async with request.app[ENGINE].begin() as conn:
+            trip_id, seat, phone_number = wanted
+            booking_id = await hold(
+                conn, trip_id, seat, phone_number, now=datetime.now(UTC), hold_for=request.app[HOLD_FOR]
+            )
+    except SeatTaken:
+        return _said("This seat is not free. Please choose another one.", 409)
+    return web.json_response({"booking_id": booking_id}, status=201)
+
+
+async def show_booking(request: web.Request) -> web.Response:
+    """How a booking stands."""
+    booking_id = request.match_info["booking_id"]
+    async with request.app[ENGINE].connect() as conn:
+        found = (await conn.execute(select(bookings).where(bookings.c.booking_id == booking_id))).one_or_none()
+        sold = (await conn.execute(select(tickets).where(tickets.c.booking_id == booking_id))).one_or_none()
+    if found is None:
+        return _said("There is no such booking.", 404)
+    shown = {name: getattr(found, name) for name in ("booking_id", "trip_id", "seat", "state", "message")}
+    shown["may_try_again_at"] = None
+    if found.booking_action == "BOOKING_ACTION_OFFER_RETRY" and found.state == "HELD":
+        shown["may_try_again_at"] = (found.retry_allowed_at or datetime.now(UTC)).isoformat()
+    shown["receipt"] = sold.mpesa_receipt_number if sold is not None else None
+    return web.json_response(shown)
+
+
+async def retry_booking(request: web.Request) -> web.Response:
+    """Have another attempt asked for."""
+    async with request.app[ENGINE].begin() as conn:
+        if not await try_again(conn, request.match_info["booking_id"]):
+            return _said("No other attempt is offered for this booking now.", 409)
+    return web.json_response({}, status=202)
+
+
+def _said(sentence: str, status: int) -> web.Response:
+    return web.json_response({"message": sentence}, status=status)
+
+
+ROUTES: Final = (
+    web.get("/trips", list_trips),
+    web.post("/bookings", make_booking),
+    web.get("/bookings/{booking_id}", show_booking),
+    web.post("/bookings/{booking_id}/retry", retry_booking),
+)

@@ -1,0 +1,51 @@
+"use strict";
+// Without this file the page works as well: its forms are plain, and it reloads itself while something is awaited.
+const LOOK_MILLISECONDS = 1000;
+const standing = document.getElementById("standing");
+let version = standing?.dataset.version;
+
+// The first press counts. A page that the Back button brings again is asked for anew.
+document.addEventListener("submit", (event) => {
+  for (const button of event.target.querySelectorAll("button")) setTimeout(() => { button.disabled = true; });
+});
+window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+
+async function look() {
+  try {
+    const options = { headers: { "If-None-Match": version }, signal: AbortSignal.timeout(10000) };
+    const answer = await fetch(`${location.pathname}?part`, options);
+    if (answer.status === 200) {
+      show(await answer.text());
+      version = answer.headers.get("ETag");
+    } else if (answer.status !== 304) throw new Error(answer.status);
+    document.getElementById("offline").textContent = "";
+  } catch {
+    document.getElementById("offline").textContent = standing.dataset.offline;
+  }
+  setTimeout(look, LOOK_MILLISECONDS);
+}
+
+function show(text) {
+  const hadFocus = standing.contains(document.activeElement);
+  standing.innerHTML = text; // Our own server's template, which escapes every name.
+  const heading = standing.querySelector("h1");
+  document.title = heading.textContent;
+  heading.tabIndex = -1;
+  if (hadFocus) heading.focus();
+  document.getElementById("said").textContent = `${heading.textContent}. ${standing.querySelector(".box").textContent}`;
+  count();
+}
+
+function count() {
+  for (const time of document.querySelectorAll("[data-left]")) {
+    time.dataset.clock ??= time.textContent;
+    const left = Math.max(0, Math.ceil((new Date(time.dateTime) - Date.now()) / 1000));
+    time.textContent = `${time.dataset.clock} (${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")})`;
+  }
+}
+
+if (standing) {
+  look();
+  count();
+  setInterval(count, 1000);
+}
