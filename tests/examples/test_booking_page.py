@@ -24,6 +24,7 @@ from payment_service.domain.reasons import Reason
 from tests.browsing import Picture, accessibility_faults
 from tests.databases import Database
 from tests.examples.shops import TRIP, Shop, tell, until
+from tests.patience import PATIENCE_SECONDS
 from tests.rows import rows_of
 from tests.rpc.processes import Process, paid, refused, sent
 
@@ -92,6 +93,7 @@ async def counter(database: Database, process: Process, shop: Shop) -> AsyncIter
 async def visiting(browser: Browser, *, script: bool = True) -> AsyncIterator[Page]:
     """A passenger with a phone, whose browser reports each script that the policy or a fault stops."""
     context = await browser.new_context(java_script_enabled=script, viewport={"width": 390, "height": 780})
+    context.set_default_timeout(PATIENCE_SECONDS * 1_000)
     page = await context.new_page()
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
