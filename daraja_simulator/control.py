@@ -31,7 +31,8 @@ A push is named by {"checkout_request_id"}, {"merchant_request_id"}, {"account_r
 mean the latest push that reached a phone. Behaviours are described in behaviour.py. What scripts the answers to
 queries, status queries and pulls is in enquiry_control.py, and so are the debits; what is about orders to send money
 is in order_control.py. Callback calls answer with
-{"callbacks": [{"status", "error"}]} once the gateway has answered. What cannot be read is answered 400 {"error"}.
+{"callbacks": [{"status", "error"}]} once the gateway has answered. What cannot be read is answered 400 {"error"}, and
+what a page of another site sends, 403 (visitors.py).
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ from daraja_simulator.reading import (
     whole,
 )
 from daraja_simulator.returns import Returns
+from daraja_simulator.visitors import why_refused
 from daraja_simulator.world import Tokens, World, json_answer
 
 _ENDING_NAMES: Final = frozenset(BY_NAME)
@@ -303,9 +305,11 @@ ROUTES: Final[tuple[tuple[str, str, Control], ...]] = (
 
 
 def bind(world: World, control: Control) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """A control as an HTTP handler: its value as JSON, an unreadable request as 400."""
+    """A control as an HTTP handler: its value as JSON, an unreadable request as 400, one of another site as 403."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
+        if (why := why_refused(request)) is not None:
+            return json_answer({"error": why}, status=403)
         try:
             return json_answer(await control(world, request))
         except UnreadableScript as error:

@@ -1,19 +1,18 @@
 """The phones as web pages: a handset for every number, on which a person answers the prompt and reads the messages.
 
-Decides what a browser may do. Only one on this machine is answered, by a name of this machine, and what changes
-anything must come from a page of ours: other pages that the same browser has open can neither read a phone nor answer
-for its person. Without its script a page works by reloading.
+Decides what a browser may do, beyond what visitors.py says. Only one on this machine is answered, by a name of this
+machine, and what changes anything must come from a page of ours: other pages that the same browser has open can neither
+read a phone, nor take it in hand, nor answer for its person. Without its script a page works by reloading.
 """
 
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import re
+import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import jinja2
 from aiohttp import web
@@ -22,6 +21,7 @@ from daraja_simulator.hands import CANCELLED, NO_FUNDS, PAID, THE_WRONG_PIN, WRO
 from daraja_simulator.ledger import Push
 from daraja_simulator.phones import BY_NAME, PHONES, RANGE_PREFIX, virtual_phone
 from daraja_simulator.texts import account_of, prompt_text, set_balance, written_kes
+from daraja_simulator.visitors import is_loopback, own_origin, why_refused
 from daraja_simulator.world import World
 
 Page = Callable[[World, web.Request], Awaitable[web.StreamResponse]]
@@ -29,6 +29,9 @@ Page = Callable[[World, web.Request], Awaitable[web.StreamResponse]]
 # The most that M-Pesa lets a customer have.
 BALANCE_MAX_KES: Final = 500_000
 EXAMPLE: Final = "0711234567"
+# What a browser says of an address that a person typed or another program opened, and of a link of ours; old ones say
+# nothing.
+OPENED_BY_A_PERSON: Final = (None, "none", "same-origin")
 
 _FOLDER: Final = Path(__file__).parent
 _FILES: Final = {"phone_page.css": "text/css", "phone_page.js": "text/javascript"}
@@ -40,6 +43,8 @@ _HEADERS: Final = {
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
+# Only who reads a page of ours has it.
+_TOKEN: Final = secrets.token_urlsafe(16)
 _LOCAL: Final = re.compile(r"(?:\+?254|0)?([17][0-9]{8})")
 _TEMPLATES: Final = jinja2.Environment(
     loader=jinja2.FileSystemLoader(_FOLDER), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -60,11 +65,24 @@ async def take_phone(world: World, request: web.Request) -> web.StreamResponse:
 
 
 async def show_phone(world: World, request: web.Request) -> web.StreamResponse:
-    """The handset. Whoever opens it has the phone in hand, but a page of somebody else's cannot take it."""
+    """The handset. Whoever opens it has the phone in hand; whom another page leads here, after pressing a button.
+
+    Another page is one of another port of this machine, too.
+    """
     number = _number(request)
-    if request.headers.get("Sec-Fetch-Site") != "cross-site":
+    if request.headers.get("Sec-Fetch-Site") in OPENED_BY_A_PERSON:
         world.hands.hold(number)
     return _handset(world, number)
+
+
+async def take_in_hand(world: World, request: web.Request) -> web.StreamResponse:
+    """The button of a handset that nobody holds."""
+    number = _number(request)
+    if not secrets.compare_digest(str((await request.post()).get("token", "")).encode(), _TOKEN.encode()):
+        # The page is of a simulator that has ended since.
+        return _handset(world, number, status=403)
+    world.hands.hold(number)
+    raise web.HTTPSeeOther(f"/phones/{number}")
 
 
 async def show_screen(world: World, request: web.Request) -> web.StreamResponse:
@@ -116,6 +134,7 @@ ROUTES: Final[tuple[tuple[str, str, Page], ...]] = (
     ("GET", "/phones/files/{name}", send_file),
     ("GET", "/phones/{number}", show_phone),
     ("GET", "/phones/{number}/screen", show_screen),
+    ("POST", "/phones/{number}/take", take_in_hand),
     ("POST", "/phones/{number}/prompt", answer_prompt),
     ("POST", "/phones/{number}/balance", change_balance),
     ("POST", "/phones/{number}/put-down", put_down),
@@ -126,9 +145,11 @@ def bind_page(world: World, page: Page) -> Callable[[web.Request], Awaitable[web
     """A page as an HTTP handler that answers this machine's browsers only, and our own forms only."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        if not _is_here(request):
+        if not is_loopback(request.remote or ""):
             return _answer("The phones are shown to this machine only, at 127.0.0.1 or localhost.", 403, "text/plain")
-        if request.method == "POST" and request.headers.get("Origin") != f"http://{request.host}":
+        if (why := why_refused(request)) is not None:
+            return _answer(why, 403, "text/plain")
+        if request.method == "POST" and request.headers.get("Origin") != own_origin(request):
             return _answer("This form was not sent by a page of the phones.", 403, "text/plain")
         try:
             return await page(world, request)
@@ -137,19 +158,6 @@ def bind_page(world: World, page: Page) -> Callable[[web.Request], Awaitable[web
             raise
 
     return answer
-
-
-def _is_here(request: web.Request) -> bool:
-    """Whether the caller is on this machine, and has named it so: a name of somebody else's may lead here too."""
-    host = urlsplit(f"//{request.host}").hostname or ""
-    return all(part == "localhost" or _is_loopback(part) for part in (request.remote or "", host))
-
-
-def _is_loopback(text: str) -> bool:
-    try:
-        return ipaddress.ip_address(text).is_loopback
-    except ValueError:
-        return False
 
 
 def number_of(typed: str) -> str | None:
@@ -207,6 +215,7 @@ def _shown(world: World, number: str) -> dict[str, Any]:
     return {
         "number": number,
         "held": world.hands.holds(number),
+        "token": _TOKEN,
         "by_itself": virtual_phone(number).text or "pays",
         "balance": written_kes(account.balance_kes),
         "balance_kes": account.balance_kes,

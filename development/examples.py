@@ -41,9 +41,11 @@ async def start_examples(
     certificates: Certificates | None,
     booking_port: int,
     parts: list[Part],
+    *,
+    simulated: bool,
 ) -> ExampleServices:
-    """Start both, as callers of the payment service at this address."""
-    if (why_not := _why_not(server)) is not None or server is None:
+    """Start both, as callers of the payment service at this address, whose Daraja is simulated or not."""
+    if (why_not := _why_not(server, simulated)) is not None or server is None:
         return ExampleServices(notice=f"The example services are not started: {why_not}.")
     with contextlib.suppress(psycopg.errors.DuplicateDatabase):
         await create_database(server, DATABASE)
@@ -77,7 +79,9 @@ async def start_window(
     return f"http://{parts[-1].ready['address']}"
 
 
-def _why_not(server: EmbeddedServer | None) -> str | None:
+def _why_not(server: EmbeddedServer | None, simulated: bool) -> str | None:
+    if not simulated:
+        return "a Daraja other than the simulator is used, and a number typed on the booking page could be a real phone"
     if not all(
         (CLONE / "examples" / name / "__main__.py").exists() for name in ("booking_service", "notification_service")
     ):

@@ -165,7 +165,8 @@ async def running_system(plan: Plan) -> AsyncIterator[System]:
             parts: list[Part] = []
             stack.push_async_callback(_stop_in_order, parts)
             daraja_url = plan.daraja_url or await _start_simulator(house, plan, parts)
-            if plan.daraja_url is None:
+            simulated = plan.daraja_url is None
+            if simulated:
                 files |= _simulator_credentials(data_dir)
             metrics = None if plan.metrics_port is None else f"{HOST}:{plan.metrics_port or find_free_port()}"
             await _start_service_and_gateway(house, plan, files, certificates, daraja_url, metrics, parts)
@@ -173,11 +174,11 @@ async def running_system(plan: Plan) -> AsyncIterator[System]:
             examples = ExampleServices()
             if plan.booking_port is not None:
                 examples = await start_examples(
-                    house, server, addresses[SERVICE], certificates, plan.booking_port, parts
+                    house, server, addresses[SERVICE], certificates, plan.booking_port, parts, simulated=simulated
                 )
             window_url = None
             if plan.window_port is not None:
-                simulator_url = daraja_url if plan.daraja_url is None else None
+                simulator_url = daraja_url if simulated else None
                 window_url = await start_window(
                     house, addresses[SERVICE], certificates, simulator_url, plan.window_port, parts
                 )
@@ -186,7 +187,7 @@ async def running_system(plan: Plan) -> AsyncIterator[System]:
                 gateway_url=f"http://{addresses[GATEWAY]}",
                 daraja_url=daraja_url,
                 metrics_url=f"http://{metrics}/metrics" if metrics is not None else None,
-                simulated=plan.daraja_url is None,
+                simulated=simulated,
                 examples=examples,
                 window_url=window_url,
                 files=files,

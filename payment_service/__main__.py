@@ -202,7 +202,9 @@ def dev(
     database_url_file: Annotated[
         Path | None, typer.Option(help="A file with that URL and its password, for you alone (mode 600).")
     ] = None,
-    daraja_url: Annotated[str | None, typer.Option(help="A Daraja instead of the simulator.")] = None,
+    daraja_url: Annotated[
+        str | None, typer.Option(help="A Daraja instead of the simulator; no examples run then.")
+    ] = None,
     plaintext: Annotated[
         bool, typer.Option("--plaintext", help="Without TLS; else certificates are made in the data folder.")
     ] = False,

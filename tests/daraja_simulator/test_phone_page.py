@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from playwright.async_api import Browser, Page, expect
 
 from tests.browsing import Picture, accessibility_faults
@@ -222,11 +224,10 @@ async def test_other_sites_can_neither_read_a_phone_nor_answer_for_it(
         assert answer.status == 403
 
 
-async def test_a_link_of_another_site_takes_no_phone_in_hand(merchant: Merchant) -> None:
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+async def test_a_link_of_another_site_or_port_takes_no_phone_in_hand(merchant: Merchant, site: str) -> None:
     phone = new_phone()
-    async with merchant.session.get(
-        f"{merchant.url}/phones/{phone}", headers={"Sec-Fetch-Site": "cross-site"}
-    ) as answer:
+    async with merchant.session.get(f"{merchant.url}/phones/{phone}", headers={"Sec-Fetch-Site": site}) as answer:
         assert answer.status == 200
         assert "Nobody holds this phone" in await answer.text()
         policy = answer.headers["Content-Security-Policy"]
@@ -234,3 +235,35 @@ async def test_a_link_of_another_site_takes_no_phone_in_hand(merchant: Merchant)
         assert "unsafe-inline" not in policy
     await merchant.push(phone)
     assert (await result_of(merchant))["ResultCode"] == 0
+
+
+@pytest.mark.parametrize("script", [True, False])
+async def test_who_comes_by_a_link_of_another_port_takes_the_phone_by_a_button(
+    browser: Browser, merchant: Merchant, script: bool
+) -> None:
+    phone = new_phone()
+
+    async def show_link(_: web.Request) -> web.Response:
+        return web.Response(text=f'<a href="{merchant.url}/phones/{phone}">The phone</a>', content_type="text/html")
+
+    elsewhere = web.Application()
+    elsewhere.router.add_get("/", show_link)
+    async with TestServer(elsewhere) as booking:
+        page = await browser.new_page(java_script_enabled=script)
+        page.set_default_timeout(PATIENCE_SECONDS * 1_000)
+        await page.goto(str(booking.make_url("/")))
+        await page.get_by_role("link", name="The phone").click()
+        await expect(page.get_by_role("status")).to_contain_text("Nobody holds this phone.")
+        # Without a script a page in hand reloads itself, and a reload is the page's own: it would take the phone.
+        assert "refresh" not in await page.content()
+        await press(page, "Take this phone")
+        await expect(page.get_by_role("status")).to_contain_text("No prompt yet.")
+        await expect(page.get_by_role("button", name="Take this phone")).to_have_count(0)
+        await page.close()
+
+
+async def test_a_phone_is_taken_only_with_what_its_page_says(merchant: Merchant) -> None:
+    url = f"{merchant.url}/phones/{new_phone()}/take"
+    async with merchant.session.post(url, data={"token": "guessed"}, headers={"Origin": merchant.url}) as answer:
+        assert answer.status == 403
+        assert "Nobody holds this phone" in await answer.text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -13,12 +14,14 @@ from playwright.async_api import Browser, Page, expect
 
 import development.examples
 from development.examples import ExampleServices, start_examples
-from development.parts import make_house, take_lock
+from development.parts import make_house, take_lock, write_secret
+from development.system import SHORTCODES
 from tests.browsing import Picture
 from tests.development.dev_programs import running_dev, until_nothing_runs
 from tests.patience import PATIENCE_SECONDS
 
 NUMBER = "0712345678"
+CREDENTIALS = ("PAYMENTS_DARAJA_CONSUMER_KEY_FILE", "PAYMENTS_DARAJA_CONSUMER_SECRET_FILE")
 
 
 @pytest.mark.slow
@@ -65,6 +68,25 @@ async def test_a_seat_is_booked_in_one_window_and_paid_on_the_phone_in_another(
         await until_nothing_runs(tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_before_a_daraja_that_may_ring_real_phones_no_booking_page_is_opened(tmp_path: Path) -> None:
+    shortcodes = tmp_path / "shortcodes.json"
+    secret = write_secret(tmp_path / "secret", "a-secret-of-the-test")
+    write_secret(shortcodes, json.dumps(SHORTCODES))
+    own = {"PAYMENTS_SHORTCODES_FILE": shortcodes, **dict.fromkeys(CREDENTIALS, secret)}
+    async with running_dev(
+        tmp_path,
+        "--daraja-url=http://127.0.0.1:9",
+        settings={name: str(path) for name, path in own.items()},
+        examples=True,
+    ) as dev:
+        ready = await dev.ready()
+        assert set(ready["processes"]) == {"callback-gateway", "payment-service", "window"}
+        assert ready["booking_url"] is None
+        assert "The example services are not started: a Daraja other than the simulator is used" in dev.output
+
+
 async def book(page: Page, seat: str) -> None:
     """As a passenger does it; on a page with a form, the button is what sends it."""
     page.set_default_timeout(PATIENCE_SECONDS * 1_000)
@@ -75,19 +97,20 @@ async def book(page: Page, seat: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("clone", "why_not"),
+    ("clone", "simulated", "why_not"),
     [
-        (None, "in a PostgreSQL of yours none is made"),
-        ("elsewhere", "this is an installation without it"),
+        (None, True, "in a PostgreSQL of yours none is made"),
+        ("elsewhere", True, "this is an installation without it"),
+        (None, False, "a Daraja other than the simulator is used"),
     ],
 )
 async def test_where_the_examples_cannot_run_a_sentence_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clone: str | None, why_not: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clone: str | None, simulated: bool, why_not: str
 ) -> None:
     if clone is not None:
         monkeypatch.setattr(development.examples, "CLONE", tmp_path / clone)
     with await take_lock(tmp_path) as lock:
         house = make_house(tmp_path, lock, inherit_settings=False)
-        started = await start_examples(house, None, "127.0.0.1:1", None, 0, [])
+        started = await start_examples(house, None, "127.0.0.1:1", None, 0, [], simulated=simulated)
     assert started == ExampleServices(notice=started.notice)
     assert why_not in (started.notice or "")
