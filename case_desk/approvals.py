@@ -57,7 +57,7 @@ async def decide(request: web.Request) -> web.Response:
         return f"/approvals/{approval_id}"
 
     try:
-        raise web.HTTPSeeOther(await desk.forms.once(sent.request_id, do))
+        raise web.HTTPSeeOther(await desk.forms.once(sent.request_id, sent.fields, do))
     except grpc.aio.AioRpcError as error:
         return await _approval_page(request, refusal_of(error), sent)
 

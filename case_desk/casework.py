@@ -33,13 +33,13 @@ async def take_case(request: web.Request) -> web.Response:
         return f"/cases/{case_id}"
 
     try:
-        raise web.HTTPSeeOther(await desk.forms.once(sent.request_id, take))
+        raise web.HTTPSeeOther(await desk.forms.once(sent.request_id, sent.fields, take))
     except grpc.aio.AioRpcError as error:
         return await _case_page(request, refusal_of(error), sent, "take")
 
 
 async def resolve_case(request: web.Request) -> web.Response:
-    """Settle the case; what moves money is said in words first, and asked once."""
+    """Settle the case, which is for ever: what follows is said in words first, and asked once."""
     sent, desk = await sent_form(request), request.app[DESK]
     case_id, person = request.match_info["case"], request[PERSON]
     asked = pb.ResolveCaseRequest(
@@ -51,7 +51,7 @@ async def resolve_case(request: web.Request) -> web.Response:
         mpesa_receipt_number=sent["mpesa_receipt_number"],
         to_payment_id=sent["to_payment_id"],
     )
-    if asked.resolution in sentences.ASKED_ONCE and not sent["sure"]:
+    if asked.resolution in sentences.WAYS and not sent["sure"]:
         file = await desk.core.operations.GetCase(pb.GetCaseRequest(case_id=case_id), timeout=CALL_SECONDS)
         words = sentences.what_will_happen(file, asked)
         ask_once(request, sent, words, back=f"/cases/{case_id}")
@@ -62,7 +62,7 @@ async def resolve_case(request: web.Request) -> web.Response:
         return f"/approvals/{done.approval.approval_id}" if done.HasField("approval") else f"/cases/{case_id}"
 
     try:
-        raise web.HTTPSeeOther(await desk.forms.once(sent.request_id, resolve))
+        raise web.HTTPSeeOther(await desk.forms.once(sent.request_id, sent.fields, resolve))
     except grpc.aio.AioRpcError as error:
         return await _case_page(request, refusal_of(error), sent, "resolve")
 
@@ -81,7 +81,7 @@ async def _case_page(
         title=f"{sentences.kind(file.case)}, booking {file.case.booking_id or 'not known'}",
         file=file,
         case=file.case,
-        ways={name: sentences.WAYS[way] for name, way in ways.items() if way in sentences.WAYS},
+        ways={name: sentences.choice(file.case, way) for name, way in ways.items() if way in sentences.WAYS},
         open_ways=not file.case.HasField("settle_time") and not sentences.is_under_way(file.case),
         refusal=refusal,
         sent=sent.fields if sent is not None else {},

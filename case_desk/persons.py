@@ -14,7 +14,7 @@ from case_desk.config import DeskSettings
 from runtime.networks import address_in
 
 SECRET_HEADER: Final = "X-Desk-Secret"
-_NAME: Final = re.compile(r"[a-z0-9_.:@-]{1,64}")
+_NAME: Final = re.compile(r"[A-Za-z0-9_.:@-]{1,64}")
 
 
 class NotLoggedIn(Exception):
@@ -27,11 +27,12 @@ def person_of(request: web.Request, settings: DeskSettings) -> str:
     if settings.tls is not None and not shown:
         raise NotLoggedIn("the connection shows no certificate that the desk's authority has signed")
     told = _named_by_proxy(request, settings) if settings.proxy_addresses else _named_by_certificate(shown)
-    # A login may be typed in any case, and is one person's.
-    name = told.strip().lower()
+    name = told.strip(" \t")
+    # Judged before it is made small: other letters, such as the sign for kelvin, become one of these by that.
     if not _NAME.fullmatch(name):
         raise NotLoggedIn('the name is not one of 1 to 64 letters, digits or "-_.:@"')
-    return name
+    # A login may be typed in any case, and is one person's.
+    return name.lower()
 
 
 def _named_by_proxy(request: web.Request, settings: DeskSettings) -> str:

@@ -29,6 +29,8 @@ class Refusal:
     sentence: str
     fields: Mapping[str, str] = field(default_factory=dict)
     """What is expected, by the name of the field."""
+    maybe_done: bool = False
+    """Whether it may have been done all the same: the answer has not come."""
 
 
 def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
@@ -37,12 +39,13 @@ def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
     if (status := _STATUS.get(code)) is not None:
         fields = _fields_of(error)
         return Refusal(status, "Look at what is marked below." if fields else sentence, fields)
-    if code is grpc.StatusCode.PERMISSION_DENIED:
+    if code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED):
         raise_alarm(SERVICE_REFUSES_DESK, details=sentence)
         return Refusal(503, "The payment service does not let this desk do that. Whoever runs the desk has been told.")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return Refusal(503, sentence)
-    return Refusal(503, "The payment service does not answer now. Look again before you repeat anything.")
+    words = "The payment service does not answer now. Look again before you repeat anything."
+    return Refusal(503, words, maybe_done=True)
 
 
 def _fields_of(error: grpc.aio.AioRpcError) -> Mapping[str, str]:

@@ -14,20 +14,19 @@ WAYS: Final = {
     pb.CASE_RESOLUTION_ACCEPT: "Accept: the money is this payment's, and its booking is told to confirm",
     pb.CASE_RESOLUTION_RETURN: "Return: the money goes back to its payer",
     pb.CASE_RESOLUTION_MOVE: "Move: the money belongs to another payment",
-    pb.CASE_RESOLUTION_DISMISS: "Dismiss: nothing follows",
+    pb.CASE_RESOLUTION_DISMISS: "Dismiss: the case ends, and nothing else changes",
     pb.CASE_RESOLUTION_REFUNDED: "Refunded: the money has gone back",
     pb.CASE_RESOLUTION_NOT_REFUNDED: "Not refunded: the money has not gone back and never will",
 }
 """Each resolution that this release of the desk knows, as a person chooses it."""
-ASKED_ONCE: Final = frozenset(
-    {
-        pb.CASE_RESOLUTION_RETURN,
-        pb.CASE_RESOLUTION_MOVE,
-        pb.CASE_RESOLUTION_REFUNDED,
-        pb.CASE_RESOLUTION_NOT_REFUNDED,
-    }
+_DISMISSED: Final = {
+    pb.CASE_KIND_UNBACKED_MONEY: "the money is not there. The booking is told to release its seat, and can be paid"
+    " again",
+}
+"""What follows on a dismissal of these kinds."""
+_DISMISSED_ABOUT_MONEY: Final = (
+    "none of this money is the payment's: the booking can be paid again once no case holds it"
 )
-"""What moves money, or says for ever where it is: asked for once more on a page of its own."""
 
 
 def at(stamp: Timestamp) -> str:
@@ -59,6 +58,12 @@ def money(amount: Money) -> str:
 def kind(case: pb.Case) -> str:
     """Why the case was opened, in small words."""
     return pb.CaseKind.Name(case.kind).removeprefix("CASE_KIND_").replace("_", " ").capitalize()
+
+
+def choice(case: pb.Case, resolution: "pb.CaseResolution.ValueType") -> str:
+    """A way to settle this case as a person chooses it, with what follows."""
+    follows = _DISMISSED.get(case.kind) or (_DISMISSED_ABOUT_MONEY if case.about_money else "")
+    return f"Dismiss: {follows}" if resolution == pb.CASE_RESOLUTION_DISMISS and follows else WAYS[resolution]
 
 
 def way(resolution: "pb.CaseResolution.ValueType") -> str:
@@ -128,20 +133,25 @@ def is_under_way(case: pb.Case) -> bool:
 def what_will_happen(file: pb.GetCaseResponse, asked: pb.ResolveCaseRequest) -> list[str]:
     """What a decision does, before it is done."""
     case = file.case
-    amount = money(case.amount) if case.HasField("amount") else "The money"
     receipt = asked.mpesa_receipt_number or case.mpesa_receipt_number
-    of = f"{amount}, receipt {receipt}," if receipt else amount
     mine = next((one.payment for one in file.attempts if one.payment.payment_id == case.payment_id), None)
+    is_beside = mine is not None and bool(receipt) and mine.mpesa_receipt_number not in ("", receipt)
+    amount = _left(case, mine if not is_beside else None)
+    of = f"{amount}, receipt {receipt}," if receipt else amount
     match asked.resolution:
-        case pb.CASE_RESOLUTION_RETURN:
-            payer = f"its payer, {mine.masked_phone}" if mine is not None else "its payer"
-            own = mine.mpesa_receipt_number if mine is not None else ""
-            follows = f"Booking {case.booking_id} is told to release its seat, unless another payment has confirmed it."
-            if receipt and own not in ("", receipt):
-                follows = f"The payment keeps its own money, receipt {own}: booking {case.booking_id} stays as it is."
+        case pb.CASE_RESOLUTION_ACCEPT:
+            booking = f"booking {case.booking_id}" if case.booking_id else "its booking"
             return [
-                f"{of} goes back to {payer}.",
-                follows,
+                f"You say for ever that {of.removesuffix(',')} is this payment's, and enough.",
+                f"Unless another payment has confirmed it, {booking} is told to confirm its seat.",
+                case.advice,
+            ]
+        case pb.CASE_RESOLUTION_DISMISS:
+            return [f"{choice(case, asked.resolution)}.", "A dismissed case does not open again by hand.", case.advice]
+        case pb.CASE_RESOLUTION_RETURN:
+            return [
+                f"{of} goes back to its payer{f', {mine.masked_phone}' if mine is not None else ''}.",
+                _seat_after_return(case, mine, is_beside),
                 "If so much money needs a second person, nothing happens before they agree.",
             ]
         case pb.CASE_RESOLUTION_MOVE:
@@ -156,6 +166,24 @@ def what_will_happen(file: pb.GetCaseResponse, asked: pb.ResolveCaseRequest) -> 
                 f"You say for ever that {money(case.refund.amount)} has not gone back and never will.",
                 "It may then be sent by another refund.",
             ]
+
+
+def _left(case: pb.Case, own: payment_pb2.Payment | None) -> str:
+    """The money of the case, less what has gone back of it already."""
+    if not case.HasField("amount"):
+        return "The money"
+    gone = own.refunded_amount.units if own is not None else 0
+    left = Money(currency_code=case.amount.currency_code, units=case.amount.units - gone)
+    return f"What is left of {money(case.amount)}, {money(left)}" if gone else money(left)
+
+
+def _seat_after_return(case: pb.Case, mine: payment_pb2.Payment | None, is_beside: bool) -> str:
+    if mine is not None and is_beside:
+        own = mine.mpesa_receipt_number
+        return f"The payment keeps its own money, receipt {own}: booking {case.booking_id} stays as it is."
+    if mine is not None and mine.booking_action == payment_pb2.BOOKING_ACTION_RELEASE:
+        return f"Booking {case.booking_id} was told already to release its seat."
+    return f"Booking {case.booking_id} is told to release its seat, unless another payment has confirmed it."
 
 
 def what_was_asked(one: pb.Approval) -> str:

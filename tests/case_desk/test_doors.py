@@ -116,6 +116,39 @@ async def test_a_form_sent_twice_is_done_once_and_answered_alike(desk: Served, d
     assert await count(database, "case_acts") == 1
 
 
+async def test_a_refused_form_is_put_right_and_sent_again(desk: Served, database: Database) -> None:
+    await late(desk.two.process, 1, "RCPT000001")
+    case = await desk.two.the_case()
+    page, take = f"/cases/{case.case_id}", f"/cases/{case.case_id}/take"
+    fields = await desk.form(page, take)
+    assert (await desk.post(take, fields | {"reason": ""}))[0] == 400
+    assert (await desk.post(take, fields | TAKE))[0] == 303
+    assert await rows_of(database, "SELECT operator FROM case_acts") == [("amina",)]
+
+
+@pytest.mark.parametrize("name", ["\u212aamau", "\u00a0kamau", "kamau\u2003", "kama\u0131"])
+async def test_what_only_looks_like_a_name_names_nobody(desk: Served, name: str) -> None:
+    status, text = await desk.get("/", name)
+    assert (status, "You are not logged in" in text) == (403, True)
+
+
+async def test_a_form_does_one_thing_at_a_time_and_keeps_what_was_done() -> None:
+    forms, under_way, let_go, most = Forms(), 0, asyncio.Event(), 0
+
+    async def act() -> str:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await let_go.wait()
+        under_way -= 1
+        return f"/{most}"
+
+    sent = [asyncio.create_task(forms.once("id", {"way": way}, act)) for way in ("a", "b", "a", "b")]
+    await asyncio.sleep(0)
+    let_go.set()
+    assert await asyncio.gather(*sent) == ["/1"] * 4
+
+
 async def test_a_case_that_has_changed_is_refused_with_what_has_changed(desk: Served, database: Database) -> None:
     await late(desk.two.process, 1, "RCPT000001")
     case = await desk.two.the_case()
@@ -124,7 +157,7 @@ async def test_a_case_that_has_changed_is_refused_with_what_has_changed(desk: Se
     await desk.two.first.TakeCase(
         pb.TakeCaseRequest(case_id=case.case_id, etag=case.etag, operator="brian", reason="mine")
     )
-    decided = {"resolution": "ACCEPT", "reason": "the seat is free"}
+    decided = {"resolution": "ACCEPT", "reason": "the seat is free", "sure": "yes"}
     status, text = await desk.post(action, decided | seen)
     assert status == 409
     assert "this has changed: the case, which brian has now. Look at it again, then decide." in text
@@ -133,11 +166,12 @@ async def test_a_case_that_has_changed_is_refused_with_what_has_changed(desk: Se
     assert (await desk.post(action, decided | await desk.form(page, action)))[0] == 303
 
 
-async def test_what_moves_money_is_asked_once_more(desk: Served, database: Database) -> None:
+@pytest.mark.parametrize("way", ["RETURN", "ACCEPT", "DISMISS"])
+async def test_what_a_case_is_settled_by_is_asked_once_more(desk: Served, database: Database, way: str) -> None:
     await late(desk.two.process, 1, "RCPT000001")
     case = await desk.two.the_case()
     page, action = f"/cases/{case.case_id}", f"/cases/{case.case_id}/resolve"
-    fields = await desk.form(page, action) | {"resolution": "RETURN", "reason": "no seat"}
+    fields = await desk.form(page, action) | {"resolution": way, "reason": "no seat"}
     status, _ = await desk.post(action, fields)
     assert (status, await desk.two.waiting(), await count(database, "case_acts")) == (303, [], 0)
 

@@ -86,6 +86,8 @@ async def test_from_a_phone_number_to_a_settled_case_on_three_pages(
         await page.get_by_role("button", name="Take the case").click()
         await expect(page.get_by_role("status")).to_contain_text("amina has it.")
         await settle(page, "Accept", "she has the message, the seat is free")
+        await expect(page.get_by_text("booking BK-1 is told to confirm its seat")).to_be_visible()
+        await page.get_by_role("button", name="Yes, do it").click()
         await expect(page.get_by_role("status")).to_contain_text("It was settled: accept")
         await expect(page.get_by_text("amina: accept")).to_be_visible()
         await looked_at("settled")
@@ -158,6 +160,9 @@ async def test_a_case_is_settled_by_the_keyboard_alone(browser: Browser, desk: S
         await page.keyboard.press("Space")
         await tab_to("Why")
         await page.keyboard.type("has the message")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Is this right?")
+        await tab_to("Yes, do it")
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("status")).to_contain_text("It was settled: accept")
 

@@ -1203,8 +1203,8 @@ FAULTS = (
     Fault(
         "the desk says that the return of a second receipt releases the seat",
         "case_desk/sentences.py",
-        'if receipt and own not in ("", receipt):',
-        "if not receipt:",
+        'mine is not None and bool(receipt) and mine.mpesa_receipt_number not in ("", receipt)',
+        "mine is not None and not receipt",
         ("tests/case_desk/test_sentences.py::test_a_return_says_what_becomes_of_the_booking",),
     ),
     Fault(
@@ -2203,9 +2203,37 @@ FAULTS = (
     Fault(
         "the case desk moves money without asking once more",
         "case_desk/casework.py",
-        'if asked.resolution in sentences.ASKED_ONCE and not sent["sure"]:',
+        'if asked.resolution in sentences.WAYS and not sent["sure"]:',
         'if asked.resolution not in sentences.WAYS and not sent["sure"]:',
-        (f"{DESK_DOORS}::test_what_moves_money_is_asked_once_more",),
+        (f"{DESK_DOORS}::test_what_a_case_is_settled_by_is_asked_once_more",),
+    ),
+    Fault(
+        "the case desk says that nothing was done though it may have been",
+        "case_desk/refusals.py",
+        "maybe_done=True",
+        "maybe_done=False",
+        ("tests/case_desk/test_sentences.py::test_nothing_was_done_is_said_only_where_it_is_known",),
+    ),
+    Fault(
+        "the case desk takes letters that only look like a name's",
+        "case_desk/persons.py",
+        "    if not _NAME.fullmatch(name):",
+        "    if not _NAME.fullmatch(name.strip().lower()):",
+        (f"{DESK_DOORS}::test_what_only_looks_like_a_name_names_nobody",),
+    ),
+    Fault(
+        "a refused form of the case desk stays refused",
+        "case_desk/forms.py",
+        "if last is None or last[0] != fields or _has_failed(last[1]):",
+        "if last is None:",
+        (f"{DESK_DOORS}::test_a_refused_form_is_put_right_and_sent_again",),
+    ),
+    Fault(
+        "the case desk says that nothing follows on a dismissal",
+        "case_desk/sentences.py",
+        "if resolution == pb.CASE_RESOLUTION_DISMISS and follows else",
+        "if follows is None else",
+        ("tests/case_desk/test_sentences.py::test_a_dismissal_says_what_follows",),
     ),
     Fault(
         "the case desk shows what others wrote as markup",
