@@ -45,6 +45,10 @@ _NOT_YOUR_FORM: Final = (
     "Open the page again, and send the form from there.",
 )
 _NO_SUCH_PAGE: Final = ("There is no such page", "Begin at the open cases.")
+_REFUSED: Final = {
+    405: ("That address takes another kind of request", "Open the page again, and send the form from there."),
+    413: ("That is too long", "Nothing was done. Go back, and write less."),
+}
 _LOOK_AGAIN: Final = ("Look again before you repeat anything.", "Whoever runs the desk has been told.")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -148,7 +152,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     except web.HTTPRedirection:
         raise
     except web.HTTPException as error:
-        return _message(request, error.status, *_NO_SUCH_PAGE)
+        return _message(request, error.status, *_REFUSED.get(error.status, _NO_SUCH_PAGE))
     except UnicodeError:
         # An address that is no text names nothing, and could not be asked for.
         return _message(request, 404, *_NO_SUCH_PAGE)

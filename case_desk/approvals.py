@@ -75,7 +75,9 @@ async def _approval_page(
         file=file,
         one=file.approval,
         waits=file.approval.state == pb.Approval.STATE_WAITING,
-        is_asker=file.approval.asker == request[PERSON],
+        # A desk's persons are proven as "desk:amina"; who has asked by a command has no such name, whatever it claims.
+        is_of_desk=":" in file.approval.asked_by,
+        is_asker=file.approval.asked_by.partition(":")[2] == request[PERSON],
         refusal=refusal,
         sent=sent.fields if sent is not None else {},
     )

@@ -14,7 +14,12 @@ from runtime.tls import TlsFiles, TlsSettingsMissing, Use, tls_files
 
 SECRET_MIN: Final = 32
 """Characters: nobody guesses so many."""
-_ORIGIN: Final = re.compile(r"https?://[a-z0-9.\[\]:-]+")
+_ORIGIN: Final = re.compile(r"https://[a-z0-9.\[\]:-]+|http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?")
+_HEADER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
+_NO_PERSONS_HEADER: Final = frozenset(
+    {"host", "x-desk-secret", "origin", "cookie", "connection", "content-length", "content-type", "transfer-encoding"}
+)
+"""What browsers or the proxy write there is no person."""
 
 
 class DeskSettings(ProgramSettings):
@@ -78,8 +83,25 @@ class DeskSettings(ProgramSettings):
         if origin and not _ORIGIN.fullmatch(origin):
             raise ValueError(
                 "expected https:// and a host in small letters, without a path, such as https://desk.example.org"
+                " (http:// only on this machine's loopback)"
             )
         return origin
+
+    @field_validator("person_header")
+    @classmethod
+    def _header_can_name_a_person(cls, header: str) -> str:
+        if not _HEADER.fullmatch(header) or header.lower() in _NO_PERSONS_HEADER:
+            raise ValueError(
+                "expected the name of a header that the proxy sets for this alone, such as X-Forwarded-User"
+            )
+        return header
+
+    @field_validator("proxy_addresses")
+    @classmethod
+    def _proxy_is_not_everybody(cls, addresses: Networks) -> Networks:
+        if any(network.prefixlen == 0 for network in addresses):
+            raise ValueError("expected the addresses of the proxy: 0.0.0.0/0 and ::/0 are everybody's")
+        return addresses
 
     @model_validator(mode="after")
     def _people_are_known(self) -> Self:
@@ -106,7 +128,20 @@ class DeskSettings(ProgramSettings):
                 " people log in at, or DESK_TLS_CERTIFICATE_FILE, DESK_TLS_KEY_FILE and DESK_TLS_CLIENT_CA_FILE for"
                 " people who show certificates"
             )
+        elif self._trusts_the_services_authority():
+            raise ValueError(
+                "DESK_TLS_CLIENT_CA_FILE is the authority of DESK_CORE_CA_FILE, and everybody whom that has signed"
+                " would be a person: name an authority that signs people's certificates only"
+            )
         return self
+
+    def _trusts_the_services_authority(self) -> bool:
+        try:
+            people, core = (path and path.read_text() for path in (self.tls_client_ca_file, self.core_ca_file))
+        except (OSError, UnicodeError):
+            # Whoever reads the files for use says which of them cannot be read.
+            return False
+        return isinstance(people, str) and isinstance(core, str) and people.split() == core.split()
 
     @model_validator(mode="after")
     def _core_is_called_safely(self) -> Self:

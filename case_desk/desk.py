@@ -22,6 +22,8 @@ CALL_SECONDS: Final = 30.0
 """The longest that the service takes for a call."""
 KEPT_FOR_S: Final = 900.0
 KEPT_MAX: Final = 1_000
+KEPT_OF_ONE_MAX: Final = 100
+"""Of one person, whose oldest then makes room: nobody drives out what others have sent."""
 
 Thing = TypeVar("Thing")
 
@@ -51,6 +53,11 @@ class Kept(Generic[Thing]):
 
     def keep(self, person: str, thing: Thing) -> str:
         """The name under which this person finds it again, for a while."""
+        for old in [old for old, (_, until, _) in self._things.items() if time.monotonic() >= until]:
+            del self._things[old]
+        theirs = [old for old, (whose, _, _) in self._things.items() if whose == person]
+        if len(theirs) >= KEPT_OF_ONE_MAX:
+            del self._things[theirs[0]]
         name = secrets.token_urlsafe(16)
         self._things[name] = (person, time.monotonic() + KEPT_FOR_S, thing)
         if len(self._things) > KEPT_MAX:

@@ -55,7 +55,9 @@ def _bytes(text: str) -> bytes:
 
 
 def _named_by_certificate(shown: Any) -> str:
-    """The one common name of a certificate that has been verified."""
+    """The one common name of a person's certificate that has been verified. A program's is no person's."""
+    if any(kind == "URI" and uri.lower().startswith("spiffe:") for kind, uri in shown.get("subjectAltName", ())):
+        raise NotLoggedIn("the certificate is a program's: it holds a SPIFFE URI")
     names = [value for part in shown["subject"] for key, value in part if key == "commonName"]
     if len(names) != 1:
         raise NotLoggedIn("the certificate does not have one common name")

@@ -10,7 +10,9 @@ from aiohttp import ClientSession, TCPConnector
 from mpesa_payments.v1 import operations_service_pb2 as pb
 from structlog.testing import capture_logs
 
+from case_desk.desk import KEPT_MAX, Kept
 from case_desk.forms import FORM_LASTS_S, FormRefused, Forms
+from tests.application.approving.twosome import refund
 from tests.application.casework.casefiles import late
 from tests.case_desk.desks import SECRET, Served
 from tests.databases import Database
@@ -205,6 +207,32 @@ async def test_the_asker_is_refused_whatever_form_they_send(desk: Served, databa
     fields = await desk.form(page, decide)
     assert (await desk.post(decide, fields | {"decision": "WITHDRAW", "reason": "wrong booking"}))[0] == 303
     assert await desk.two.waiting() == []
+
+
+async def test_what_a_command_has_asked_for_is_not_offered_at_the_desk(desk: Served) -> None:
+    await desk.two.completed()
+    await desk.two.first.RefundBooking(refund(operator="amina"))
+    (waits,) = await desk.two.waiting()
+    for person in ("amina", "brian"):
+        status, text = await desk.get(f"/approvals/{waits.approval_id}", person)
+        assert (status, "it is decided by a command" in text) == (200, True)
+        assert "<form" not in text
+        assert "You have asked for this" not in text
+
+
+async def test_a_request_that_does_not_fit_is_told_why(desk: Served) -> None:
+    status, text = await desk.get("/search")
+    assert (status, "takes another kind of request" in text) == (405, True)
+    status, text = await desk.post("/search", {"value": "x" * 20_000})
+    assert (status, "That is too long" in text) == (413, True)
+
+
+def test_what_one_person_sends_does_not_drive_out_what_others_have_sent() -> None:
+    kept: Kept[int] = Kept()
+    first = kept.keep("amina", 1)
+    for number in range(KEPT_MAX + 1):
+        last = kept.keep("brian", number)
+    assert (kept.of("amina", first), kept.of("brian", last)) == (1, KEPT_MAX)
 
 
 @pytest.mark.parametrize(("known", "value"), UNREADABLE.items())

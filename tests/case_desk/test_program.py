@@ -30,11 +30,11 @@ from tests.parts import running
 NO_FILES = {"core_certificate_file": "", "core_key_file": "", "core_ca_file": ""}
 
 
-def person_certificate(folder: Path, certificates: Certificates, *names: str) -> Path:
+def person_certificate(folder: Path, certificates: Certificates, *names: str, uri: str = "") -> Path:
     """A file with the certificate of somebody with these common names, and its key."""
     key, now, authority = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC), authority_of(certificates)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name) for name in names])
-    certificate = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(authority.certificate.subject)
@@ -42,8 +42,11 @@ def person_certificate(folder: Path, certificates: Certificates, *names: str) ->
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(days=1))
-        .sign(authority.key, hashes.SHA256())
     )
+    if uri:
+        shown = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)])
+        builder = builder.add_extension(shown, critical=False)
+    certificate = builder.sign(authority.key, hashes.SHA256())
     file = folder / f"{'-'.join(names) or 'nobody'}.pem"
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     file.write_bytes(certificate.public_bytes(Encoding.PEM) + private)
@@ -51,11 +54,11 @@ def person_certificate(folder: Path, certificates: Certificates, *names: str) ->
 
 
 async def test_somebody_with_a_certificate_is_who_it_names(two: Twosome, tmp_path: Path) -> None:
-    ours = two.certificates
+    ours, people = two.certificates, make_certificates(tmp_path / "people")
     tls = {
         "tls_certificate_file": ours.certificate(SERVICE),
         "tls_key_file": ours.key(SERVICE),
-        "tls_client_ca_file": ours.certificate(AUTHORITY),
+        "tls_client_ca_file": people.certificate(AUTHORITY),
         "proxy_addresses": "",
         "proxy_secret": None,
     }
@@ -69,10 +72,14 @@ async def test_somebody_with_a_certificate_is_who_it_names(two: Twosome, tmp_pat
         ):
             context = ssl.create_default_context(cafile=ours.certificate(AUTHORITY))
             if names is not None:
-                context.load_cert_chain(person_certificate(tmp_path, ours, *names))
+                context.load_cert_chain(person_certificate(tmp_path, people, *names))
             url = f"https://{desk.address}/"
             async with session.get(url, ssl=context, headers=desk.headers("brian")) as response:
                 assert (response.status, said in await response.text()) == (status, True), names
+        context = ssl.create_default_context(cafile=ours.certificate(AUTHORITY))
+        context.load_cert_chain(person_certificate(tmp_path, people, "amina", uri="spiffe://example.org/booking"))
+        async with session.get(f"https://{desk.address}/", ssl=context) as response:
+            assert (response.status, "You are not logged in" in await response.text()) == (403, True)
         stranger = make_certificates(tmp_path / "strangers")
         context = ssl.create_default_context(cafile=ours.certificate(AUTHORITY))
         context.load_cert_chain(person_certificate(tmp_path, stranger, "amina"))
@@ -146,6 +153,12 @@ async def test_the_program_serves_and_leaves_and_shows_its_settings(two: Twosome
         (NO_FILES | {"plaintext": True, "core_address": "10.0.0.1:1"}, "has to be an address on this machine"),
         ({"core_key_file": ""}, "set DESK_CORE_KEY_FILE. To call a service on this machine in plaintext"),
         ({"origin": "https://desk.example.org/"}, "without a path"),
+        ({"origin": "http://desk.example.org"}, "only on this machine's loopback"),
+        ({"person_header": ""}, "expected the name of a header"),
+        ({"person_header": "Host"}, "expected the name of a header"),
+        ({"person_header": "x-desk-secret"}, "expected the name of a header"),
+        ({"person_header": "bad header: x"}, "expected the name of a header"),
+        ({"proxy_addresses": "10.0.0.5, 0.0.0.0/0"}, "are everybody's"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_with_what_to_set(
@@ -157,3 +170,15 @@ def test_settings_that_do_not_fit_are_refused_with_what_to_set(
     with pytest.raises(SettingsUnusable) as refusal:
         DeskSettings.load(**(good | changed))
     assert sentence in str(refusal.value)
+
+
+def test_an_authority_that_signs_programs_is_not_taken_for_people(tmp_path: Path) -> None:
+    certificates = make_certificates(tmp_path / "certificates")
+    names = {name.removeprefix("DESK_").lower(): path for name, path in certificates.desk_settings.items()}
+    tls = {
+        "tls_certificate_file": certificates.certificate(SERVICE),
+        "tls_key_file": certificates.key(SERVICE),
+        "tls_client_ca_file": certificates.certificate(AUTHORITY),
+    }
+    with pytest.raises(SettingsUnusable, match="everybody whom that has signed"):
+        DeskSettings.load(**(names | tls))

@@ -2222,6 +2222,13 @@ FAULTS = (
         (f"{DESK_DOORS}::test_what_only_looks_like_a_name_names_nobody",),
     ),
     Fault(
+        "the case desk takes a program's certificate for a person's",
+        "case_desk/persons.py",
+        'if any(kind == "URI" and uri.lower().startswith("spiffe:")',
+        'if any(kind == "DNS" and uri.lower().startswith("spiffe:")',
+        ("tests/case_desk/test_program.py::test_somebody_with_a_certificate_is_who_it_names",),
+    ),
+    Fault(
         "a refused form of the case desk stays refused",
         "case_desk/forms.py",
         "if last is None or last[0] != fields or _has_failed(last[1]):",
