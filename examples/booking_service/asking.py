@@ -12,7 +12,7 @@ import logging
 from datetime import datetime, timedelta
 from typing import NamedTuple, NoReturn
 
-from sqlalchemy import func, select, update
+from sqlalchemy import and_, func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from examples.booking_service.bookings import Kind, State, give_up
@@ -151,9 +151,10 @@ async def _later(engine: AsyncEngine, due: Due, wait: timedelta) -> None:
 
 async def _done(engine: AsyncEngine, due: Due, refused_with: str | None = None) -> None:
     async with engine.begin() as conn:
-        this_request = requests.c.request_id == due.request_id
-        await conn.execute(update(requests).where(this_request).values(done=True, refused_with=refused_with))
-        if refused_with is None:
+        this_request = and_(requests.c.request_id == due.request_id, ~requests.c.done)
+        done = update(requests).where(this_request).values(done=True, refused_with=refused_with)
+        # Another instance may have had the same answer before, and the passenger may have gone on since.
+        if (await conn.execute(done)).rowcount == 0 or refused_with is None:
             return
         if due.kind == Kind.INITIATE:
             await give_up(conn, due.booking_id, refused_with)

@@ -103,6 +103,7 @@ async def try_again(
 ) -> bool:
     """Have another attempt asked for, where the payment service offers one; pressed twice, it is still one.
 
+    A press whose request was refused, for its number say, made no payment: the next one asks anew.
     `after` is the payment that the passenger has seen fail: an old page starts no attempt after a later one.
     """
     booking = await _locked(conn, booking_id)
@@ -233,7 +234,13 @@ async def _request(
         phone_number=phone_number,
         due_at=due_at or func.now(),
     )
-    await conn.execute(new.on_conflict_do_nothing())
+    refused = and_(requests.c.kind == Kind.RETRY, requests.c.done, requests.c.refused_with.is_not(None))
+    again = {name: new.excluded[name] for name in ("request_id", "phone_number", "due_at")}
+    await conn.execute(
+        new.on_conflict_do_update(
+            constraint="one_request_of_a_kind", set_={**again, "done": False, "refused_with": None}, where=refused
+        )
+    )
 
 
 async def _locked(conn: AsyncConnection, booking_id: str) -> Booking | None:

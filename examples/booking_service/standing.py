@@ -77,7 +77,7 @@ async def read_standing(conn: AsyncConnection, booking_id: str, now: datetime) -
     own_word = _own_word(stage, row.payment_id, row.booking_action)
     # Where another attempt may begin only when the seat is no longer held, none is offered.
     in_time = row.retry_allowed_at is None or row.retry_allowed_at < row.hold_until
-    may_retry = offered and row.retry is None and in_time and now < row.hold_until
+    may_retry = offered and not is_asked_again and in_time and now < row.hold_until
     must_wait = may_retry and row.retry_allowed_at is not None and row.retry_allowed_at > now
     return Standing(
         booking_id=row.booking_id,

@@ -15,7 +15,7 @@ from playwright.async_api import Browser, Page, expect
 from sqlalchemy import func, update
 
 from examples.booking_service.asking import keep_asking
-from examples.booking_service.bookings import HOLD, end_holds, hold, new_booking_id, take_event
+from examples.booking_service.bookings import HOLD, end_holds, hold, new_booking_id, take_event, try_again
 from examples.booking_service.page import application
 from examples.booking_service.tables import bookings, requests, trips
 from payment_client import PaymentsClient
@@ -166,6 +166,39 @@ async def test_who_cancelled_tries_again_with_another_number(browser: Browser, c
         second = await counter.prompt(2)
         await counter.tell(second, paid("SJ12345678"))
         await expect(page.get_by_role("heading", name="Your seat is booked")).to_be_visible()
+
+
+async def test_after_a_refused_number_the_passenger_pays_with_another_one(browser: Browser, counter: Counter) -> None:
+    async with visiting(browser) as page:
+        await counter.open(page)
+        await counter.tell(await counter.prompt(), refused())
+        await expect(page.get_by_role("button", name="Try again")).to_be_visible()
+        async with counter.shop.engine.begin() as conn:
+            # The payment service refuses it, as it would a number that the page knows nothing against.
+            assert await try_again(conn, page.url.rpartition("/")[2], phone_number="12")
+        await expect(page.get_by_role("main")).to_contain_text("Please check your phone number.")
+        assert len(await counter.attempts()) == 1
+        await page.get_by_label("M-Pesa number, if another").fill("0722000111")
+        await page.get_by_role("button", name="Try again").dblclick()
+        await counter.tell(await counter.prompt(2), paid("SJ12345678"))
+        await expect(page.get_by_role("heading", name="Your seat is booked")).to_be_visible()
+        assert len(await counter.attempts()) == 2
+
+
+async def test_what_is_being_typed_outlives_news(browser: Browser, counter: Counter) -> None:
+    async with visiting(browser) as page:
+        await counter.open(page)
+        await counter.tell(await counter.prompt(), refused())
+        number = page.get_by_label("M-Pesa number, if another")
+        await number.press_sequentially("0722")
+        async with counter.shop.engine.begin() as conn:
+            assert await try_again(conn, page.url.rpartition("/")[2], phone_number="12")
+            await conn.execute(update(requests).where(requests.c.kind == "RETRY").values(done=True, refused_with="No."))
+            await conn.execute(update(bookings).values(message="This number is refused."))
+        await expect(page.get_by_role("main")).to_contain_text("This number is refused.")
+        await expect(number).to_be_focused()
+        await page.keyboard.type("000111")
+        await expect(number).to_have_value("0722000111")
 
 
 async def test_an_old_tab_starts_no_attempt_after_a_later_one(browser: Browser, counter: Counter) -> None:

@@ -912,6 +912,20 @@ FAULTS = (
         ("tests/examples/test_booking_page.py::test_a_form_that_is_sent_again_is_one_booking_and_one_payment",),
     ),
     Fault(
+        "the example offers nothing after a refused number",
+        "examples/booking_service/standing.py",
+        "offered and not is_asked_again and in_time",
+        "offered and row.retry is None and in_time",
+        ("tests/examples/test_booking_page.py::test_after_a_refused_number_the_passenger_pays_with_another_one",),
+    ),
+    Fault(
+        "the example's page loses a number that is being typed",
+        "examples/booking_service/static/page.js",
+        "form && next && form.elements",
+        "!form && next && form.elements",
+        ("tests/examples/test_booking_page.py::test_what_is_being_typed_outlives_news",),
+    ),
+    Fault(
         "an old tab of the example starts an attempt after a later one",
         "examples/booking_service/bookings.py",
         "    if after is not None and after != booking.payment_id:",

@@ -26,8 +26,19 @@ async function look() {
 }
 
 function show(text) {
-  const hadFocus = standing.contains(document.activeElement);
-  standing.innerHTML = text; // Our own server's template, which escapes every name.
+  const fresh = document.createElement("template");
+  fresh.innerHTML = text; // Our own server's template, which escapes every name.
+  const [form, next] = [standing, fresh.content].map((part) => part.querySelector("form"));
+  const keepsForm = form && next && form.elements.payment.value === next.elements.payment.value;
+  const hadFocus = standing.contains(document.activeElement) && !(keepsForm && form.contains(document.activeElement));
+  if (keepsForm) {
+    // The same form stays, with what is typed in it, the caret and the phone's keyboard.
+    const parts = [...fresh.content.childNodes];
+    const place = parts.indexOf(next);
+    for (const old of [...standing.childNodes]) if (old !== form) old.remove();
+    form.before(...parts.slice(0, place));
+    form.after(...parts.slice(place + 1));
+  } else standing.replaceChildren(fresh.content);
   const heading = standing.querySelector("h1");
   document.title = heading.textContent;
   heading.tabIndex = -1;
