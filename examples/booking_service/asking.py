@@ -16,6 +16,7 @@ from sqlalchemy import and_, func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from examples.booking_service.bookings import Kind, State, give_up
+from examples.booking_service.news import announce
 from examples.booking_service.tables import bookings, requests, trips
 from payment_client import (
     CallerNotAllowed,
@@ -161,3 +162,4 @@ async def _done(engine: AsyncEngine, due: Due, refused_with: str | None = None) 
         else:
             this = bookings.c.booking_id == due.booking_id
             await conn.execute(update(bookings).where(this).values(message=refused_with))
+            await announce(conn, due.booking_id)

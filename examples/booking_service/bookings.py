@@ -21,6 +21,7 @@ from sqlalchemy.dialects.postgresql import insert as insert_unless_known
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from examples.booking_service.news import announce
 from examples.booking_service.tables import bookings, requests, seats, tickets
 from payment_client import BookingAction, NextStep, Payment, PaymentEvent, RefundStatus
 
@@ -115,6 +116,7 @@ async def try_again(
     if after is not None and after != booking.payment_id:
         return False
     await _request(conn, Kind.RETRY, booking_id, booking.payment_id, booking.retry_allowed_at, phone_number)
+    await announce(conn, booking_id)
     return True
 
 
@@ -136,6 +138,7 @@ async def take_event(event: PaymentEvent, conn: AsyncConnection) -> None:
             if payment.attempt < booking.attempt:
                 return
     await _note(conn, payment)
+    await announce(conn, booking.booking_id)
 
 
 async def end_holds(conn: AsyncConnection, now: datetime) -> int:
@@ -148,6 +151,7 @@ async def end_holds(conn: AsyncConnection, now: datetime) -> int:
     ended = (await conn.scalars(select(bookings.c.booking_id).where(over).with_for_update(skip_locked=True))).all()
     for booking_id in ended:
         await _release(conn, booking_id)
+        await announce(conn, booking_id)
     return len(ended)
 
 
@@ -158,6 +162,7 @@ async def give_up(conn: AsyncConnection, booking_id: str, message: str) -> None:
         return
     await _release(conn, booking_id)
     await conn.execute(update(bookings).where(bookings.c.booking_id == booking_id).values(message=message))
+    await announce(conn, booking_id)
 
 
 async def _confirm(conn: AsyncConnection, booking: Booking, payment: Payment) -> None:

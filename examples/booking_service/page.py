@@ -6,8 +6,11 @@ another attempt the payment after which it is asked for.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import re
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Final
@@ -22,10 +25,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from examples.booking_service.as_json import ENGINE, HOLD_FOR, ROUTES
 from examples.booking_service.bookings import SeatTaken, State, hold, new_booking_id, try_again
 from examples.booking_service.language import LANGUAGES, words
+from examples.booking_service.news import STREAMS_MAX, News
 from examples.booking_service.standing import Standing, read_standing
 from examples.booking_service.tables import bookings, seats, trips
 
 BUSINESS: Final = web.AppKey("business", str)
+LOOK_EVERY: Final = web.AppKey("look_every", timedelta)
+NEWS: Final = web.AppKey("news", News)
 NAIROBI: Final = timezone(timedelta(hours=3))
 
 _FOLDER: Final = Path(__file__).parent
@@ -47,18 +53,33 @@ _FILES: Final = {"page.css": "text/css", "page.js": "text/javascript"}
 _NUMBER: Final = re.compile(r"(?:\+?254|0)[17][0-9]{8}", re.ASCII)
 _BOOKING_ID: Final = re.compile(r"B-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _COOKIE_SECONDS: Final = 86_400
+_SILENCE_SECONDS: Final = 20
+"""A stream says something at least as often: so no proxy cuts it, and a page that is gone is noticed."""
 
 
-def application(engine: AsyncEngine, hold_for: timedelta, business: str = "") -> web.Application:
-    """The pages over a database; `business` is the name that the prompt shows, where it is known."""
+def application(
+    engine: AsyncEngine,
+    hold_for: timedelta,
+    business: str = "",
+    look_every: timedelta = timedelta(seconds=1),
+    streams_max: int = STREAMS_MAX,
+) -> web.Application:
+    """The pages over a database; `business` is the name that the prompt shows, where it is known.
+
+    A page that no stream tells of news looks for them as often as `look_every`.
+    """
     app = web.Application(middlewares=[_only_from_our_pages])
     app[ENGINE], app[HOLD_FOR], app[BUSINESS] = engine, hold_for, business
+    app[LOOK_EVERY], app[NEWS] = look_every, News(engine, streams_max)
+    app.cleanup_ctx.append(_hearing_news)
+    app.on_shutdown.append(_end_streams)
     app.add_routes(
         [
             web.get("/", show_seats),
             web.post("/", pay),
             web.get("/pay/{booking_id}", show_booking),
             web.post("/pay/{booking_id}", pay_again),
+            web.get("/pay/{booking_id}/news", stream_news),
             web.get("/static/{name}", send_file),
             *ROUTES,
         ]
@@ -138,6 +159,40 @@ async def pay_again(request: web.Request) -> web.Response:
     raise web.HTTPSeeOther(request.path)
 
 
+async def stream_news(request: web.Request) -> web.StreamResponse:
+    """A line for each change (Server-Sent Events), whereupon the page's script asks how the booking stands."""
+    standing = await _standing(request)
+    with request.app[NEWS].of(standing.booking_id) as changed:
+        if changed is None:
+            return web.Response(status=503, headers=_HEADERS)
+        answer = web.StreamResponse(headers={**_HEADERS, "X-Accel-Buffering": "no"})
+        answer.content_type = "text/event-stream"
+        await answer.prepare(request)
+        # The page looks when the stream has begun, and from here on it is told.
+        await answer.write(b":\n\n")
+        while not request.app[NEWS].has_ended:
+            try:
+                await asyncio.wait_for(changed.wait(), _SILENCE_SECONDS)
+                changed.clear()
+                await answer.write(b"data: changed\n\n")
+            except TimeoutError:
+                await answer.write(b":\n\n")
+    return answer
+
+
+async def _hearing_news(app: web.Application) -> AsyncIterator[None]:
+    task = asyncio.create_task(app[NEWS].keep_listening())
+    yield
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def _end_streams(app: web.Application) -> None:
+    """Or the server would wait for pages that stay open."""
+    app[NEWS].end()
+
+
 async def send_file(request: web.Request) -> web.Response:
     """The style or the script."""
     name = request.match_info["name"]
@@ -182,7 +237,8 @@ async def _standing(request: web.Request) -> Standing:
 
 
 def _booking(request: web.Request, standing: Standing, typed: str = "", wrong: str = "") -> web.Response:
-    shown = {"one": standing, "typed": typed, "wrong": wrong, "business": request.app[BUSINESS]}
+    look = int(request.app[LOOK_EVERY] / timedelta(milliseconds=1))
+    shown = {"one": standing, "typed": typed, "wrong": wrong, "business": request.app[BUSINESS], "look": look}
     version = f'"{hashlib.sha256(repr(standing).encode()).hexdigest()[:16]}"'
     if "part" not in request.query:
         return _page(request, "booking.html", 400 if wrong else 200, version=version, **shown)

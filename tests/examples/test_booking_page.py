@@ -12,14 +12,15 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 from playwright.async_api import Browser, Page, expect
-from sqlalchemy import func, update
+from sqlalchemy import func, select, update
 
 from examples.booking_service.asking import keep_asking
-from examples.booking_service.bookings import HOLD, end_holds, hold, new_booking_id, take_event, try_again
+from examples.booking_service.bookings import HOLD, end_holds, give_up, hold, new_booking_id, take_event, try_again
+from examples.booking_service.news import announce
 from examples.booking_service.page import application
 from examples.booking_service.tables import bookings, requests, trips
 from payment_client import PaymentsClient
-from payment_service.domain.facts import ResultReported, Source, Verdict
+from payment_service.domain.facts import DeadlinePassed, ResultReported, Source, Verdict
 from payment_service.domain.reasons import Reason
 from tests.browsing import Picture, accessibility_faults
 from tests.databases import Database
@@ -58,9 +59,17 @@ class Counter:
         self._process.writers.clock.move(wait.total_seconds())
         async with self.shop.engine.begin() as conn:
             await conn.execute(update(bookings).values(retry_allowed_at=bookings.c.retry_allowed_at - wait))
+            for booking_id in await conn.scalars(select(bookings.c.booking_id)):
+                await announce(conn, booking_id)
 
     async def tell(self, payment_id: UUID, *facts: ResultReported) -> None:
         await tell(self._process, payment_id, *facts)
+
+    async def expire(self, payment_id: UUID) -> None:
+        """Nothing is heard for so long that the payment service gives the attempt up."""
+        clock = self._process.writers.clock
+        clock.move(121)
+        await tell(self._process, payment_id, DeadlinePassed())
 
     async def open(self, page: Page, seat: str = "01", number: str = "0712 345 678", pay: str = "Pay") -> None:
         """Choose, type, and press."""
@@ -75,7 +84,8 @@ class Counter:
 async def counter(database: Database, process: Process, shop: Shop) -> AsyncIterator[Counter]:
     async with (
         PaymentsClient(str(process.server.address)) as client,
-        TestServer(application(shop.engine, HOLD, "MATATU LTD")) as server,
+        # So rarely that whatever a page shows in a test, it was told of.
+        TestServer(application(shop.engine, HOLD, "MATATU LTD", look_every=timedelta(hours=1))) as server,
     ):
         work = [
             asyncio.create_task(client.consume(shop.cursors, take_event)),
@@ -128,9 +138,81 @@ async def test_a_passenger_sees_each_step_up_to_the_receipt(
         await expect(page.get_by_role("main")).to_contain_text("SJ12345678")
         assert await accessibility_faults(page) == []
         await picture.keep(page, "booking-paid")
-        async with aiohttp.ClientSession() as session:
-            parts = [page.url, *(f"{counter.address}static/{name}" for name in ("page.css", "page.js"))]
-            assert sum([len(await (await session.get(part)).read()) for part in parts]) <= BYTES_MAX
+
+
+async def test_the_page_comes_over_2g_in_few_bytes(browser: Browser, counter: Counter) -> None:
+    async with visiting(browser) as page:
+        await counter.open(page)
+        wire = await page.context.new_cdp_session(page)
+        await wire.send("Network.enable")
+        await wire.send("Network.setCacheDisabled", {"cacheDisabled": True})
+        slow = {"offline": False, "latency": 800, "downloadThroughput": 31_250, "uploadThroughput": 31_250}
+        await wire.send("Network.emulateNetworkConditions", slow)
+        names: dict[str, str] = {}
+        sizes: dict[str, float] = {}
+        wire.on("Network.requestWillBeSent", lambda sent: names.update({sent["requestId"]: sent["request"]["url"]}))
+        wire.on("Network.loadingFinished", lambda got: sizes.update({got["requestId"]: got["encodedDataLength"]}))
+        parts = {page.url, *(f"{counter.address}static/{name}" for name in ("page.css", "page.js"))}
+        await page.reload()
+        await expect(page.get_by_text("The seat is held until")).to_be_visible()
+
+        async def all_came() -> bool:
+            return parts <= {names[came] for came in sizes if came in names}
+
+        await until(all_came, "page, style and script have come")
+        assert 0 < sum(size for came, size in sizes.items() if names.get(came) in parts) <= BYTES_MAX
+
+
+async def test_a_page_without_a_stream_looks_by_itself(browser: Browser, shop: Shop) -> None:
+    async with shop.engine.begin() as conn:
+        booking = await hold(conn, TRIP, "01", "0712345678", now=datetime.now(UTC))
+    async with TestServer(application(shop.engine, HOLD, streams_max=0)) as server, visiting(browser) as page:
+        await page.goto(str(server.make_url(f"/pay/{booking}")))
+        await expect(page.get_by_role("main")).to_contain_text("We are starting your M-Pesa payment.")
+        async with shop.engine.begin() as conn:
+            await give_up(conn, booking, "It was refused.")
+        await expect(page.get_by_role("main")).to_contain_text("It was refused.")
+
+
+async def test_streams_are_few_and_end_with_the_server(shop: Shop) -> None:
+    async with shop.engine.begin() as conn:
+        booking = await hold(conn, TRIP, "01", "0712345678", now=datetime.now(UTC))
+    server = TestServer(application(shop.engine, HOLD, streams_max=1))
+    await server.start_server()
+    async with aiohttp.ClientSession() as session:
+        path = server.make_url(f"/pay/{booking}/news")
+        async with session.get(path) as stream:
+            assert await stream.content.readline() == b":\n"
+            async with session.get(path) as another:
+                assert another.status == 503
+            await server.close()
+            # To its end: a stream that is cut off in the middle raises here.
+            await stream.read()
+
+
+async def test_money_after_no_answer_gets_its_seat_while_it_is_free(browser: Browser, counter: Counter) -> None:
+    async with visiting(browser) as page:
+        await counter.open(page)
+        payment = await counter.prompt()
+        await expect(page.get_by_role("heading", name="Check your phone")).to_be_visible()
+        await counter.expire(payment)
+        await expect(page.get_by_role("heading", name="Check your phone")).to_have_count(0)
+        await counter.tell(payment, paid("SJ12345678"))
+        await expect(page.get_by_role("heading", name="Your seat is booked")).to_be_visible()
+        await expect(page.get_by_role("main")).to_contain_text("SJ12345678")
+
+
+async def test_the_back_button_after_pay_starts_no_second_payment(browser: Browser, counter: Counter) -> None:
+    async with visiting(browser) as page:
+        await counter.open(page)
+        paid_at = page.url
+        await counter.prompt()
+        await page.go_back()
+        await expect(page.get_by_role("link", name="Your booking of seat 01")).to_be_visible()
+        await page.get_by_role("link", name="Your booking of seat 01").click()
+        await page.wait_for_url(paid_at)
+        await expect(page.get_by_role("heading", name="Check your phone")).to_be_visible()
+        assert len(await counter.attempts()) == 1
 
 
 async def test_without_a_script_it_pays_and_says_so_after_a_reload(browser: Browser, counter: Counter) -> None:
@@ -195,6 +277,7 @@ async def test_what_is_being_typed_outlives_news(browser: Browser, counter: Coun
             assert await try_again(conn, page.url.rpartition("/")[2], phone_number="12")
             await conn.execute(update(requests).where(requests.c.kind == "RETRY").values(done=True, refused_with="No."))
             await conn.execute(update(bookings).values(message="This number is refused."))
+            await announce(conn, page.url.rpartition("/")[2])
         await expect(page.get_by_role("main")).to_contain_text("This number is refused.")
         await expect(number).to_be_focused()
         await page.keyboard.type("000111")

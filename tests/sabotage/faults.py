@@ -926,6 +926,20 @@ FAULTS = (
         ("tests/examples/test_booking_page.py::test_what_is_being_typed_outlives_news",),
     ),
     Fault(
+        "the example's pages hear nothing of a payment",
+        "examples/booking_service/bookings.py",
+        "    await announce(conn, booking.booking_id)\n",
+        "",
+        ("tests/examples/test_booking_page.py::test_money_after_no_answer_gets_its_seat_while_it_is_free",),
+    ),
+    Fault(
+        "streams of the example's pages outlive its server",
+        "examples/booking_service/page.py",
+        "    app.on_shutdown.append(_end_streams)\n",
+        "",
+        ("tests/examples/test_booking_page.py::test_streams_are_few_and_end_with_the_server",),
+    ),
+    Fault(
         "an old tab of the example starts an attempt after a later one",
         "examples/booking_service/bookings.py",
         "    if after is not None and after != booking.payment_id:",

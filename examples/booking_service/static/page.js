@@ -1,8 +1,10 @@
 "use strict";
 // Without this file the page works as well: its forms are plain, and it reloads itself while something is awaited.
-const LOOK_MILLISECONDS = 1000;
 const standing = document.getElementById("standing");
+const LOOK_MILLISECONDS = Number(standing?.dataset.look);
+const TOLD_MEANWHILE = 15; // So much more rarely it looks by itself while the server tells it of news.
 let version = standing?.dataset.version;
+let news, timer, isLooking = false, looksAgain = false;
 
 // The first press counts. A page that the Back button brings again is asked for anew.
 document.addEventListener("submit", (event) => {
@@ -10,19 +12,39 @@ document.addEventListener("submit", (event) => {
 });
 window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 
+function listen() {
+  news?.close();
+  news = new EventSource(`${location.pathname}/news`);
+  news.onopen = news.onmessage = look;
+  news.onerror = look; // The browser connects again by itself.
+}
+
+// A page that nobody sees keeps no connection: a browser has but six of them.
+function listenWhileSeen() {
+  if (document.hidden) news?.close();
+  else { listen(); look(); }
+}
+
 async function look() {
+  if (isLooking) { looksAgain = true; return; }
+  clearTimeout(timer);
+  isLooking = true;
+  looksAgain = false;
   try {
     const options = { headers: { "If-None-Match": version }, signal: AbortSignal.timeout(10000) };
     const answer = await fetch(`${location.pathname}?part`, options);
     if (answer.status === 200) {
-      show(await answer.text());
+      const text = await answer.text();
       version = answer.headers.get("ETag");
+      show(text);
     } else if (answer.status !== 304) throw new Error(answer.status);
     document.getElementById("offline").textContent = "";
   } catch {
     document.getElementById("offline").textContent = standing.dataset.offline;
   }
-  setTimeout(look, LOOK_MILLISECONDS);
+  isLooking = false;
+  const wait = LOOK_MILLISECONDS * (news?.readyState === EventSource.OPEN ? TOLD_MEANWHILE : 1);
+  timer = setTimeout(look, looksAgain ? 0 : wait);
 }
 
 function show(text) {
@@ -52,11 +74,16 @@ function count() {
     time.dataset.clock ??= time.textContent;
     const left = Math.max(0, Math.ceil((new Date(time.dateTime) - Date.now()) / 1000));
     time.textContent = `${time.dataset.clock} (${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")})`;
+    if (left === 0 && !time.dataset.isOver) { // Nobody tells of a moment that has come.
+      time.dataset.isOver = "yes";
+      setTimeout(look, 1000);
+    }
   }
 }
 
 if (standing) {
-  look();
+  document.addEventListener("visibilitychange", listenWhileSeen);
+  listenWhileSeen();
   count();
   setInterval(count, 1000);
 }
