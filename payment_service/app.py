@@ -305,11 +305,15 @@ def _refunds(
     return sending
 
 
-def _receipts(settings: PaymentSettings, credentials: Credentials, reads: PaymentReads) -> ReceiptTools | None:
-    """What receipts are shown with, where somebody issues them."""
-    if settings.issuer is None:
-        return None
-    return ReceiptTools(reads, credentials.keys.chain, settings.receipt_base_url, load_logo(settings.receipt_logo_file))
+def _receipts(settings: PaymentSettings, credentials: Credentials, reads: PaymentReads) -> ReceiptTools:
+    """What receipts are shown with."""
+    return ReceiptTools(
+        reads=reads,
+        keys=credentials.keys.chain,
+        base_url=settings.receipt_base_url,
+        logo=load_logo(settings.receipt_logo_file),
+        issues=settings.issuer is not None,
+    )
 
 
 def _sending_back(credentials: Credentials) -> Sequence[str]:

@@ -126,16 +126,14 @@ def periodic_steps(
         partial(every, APPROVAL_WATCH_SECONDS, partial(watch_approvals, ApprovalWatch(engine, clock))),
         partial(every, CONSUMER_WATCH_SECONDS, partial(watch_consumers, ConsumerWatch(engine, clock))),
         partial(every, FORGET_LOOK_SECONDS, partial(forget_records, _forgetting(settings, engine, clock, erasing))),
-        *_issuing(settings, engine, clock, send),
+        *_issuing(engine, clock, send),
         *_expiry(certificate, every),
     ]
 
 
 def _issuing(
-    settings: PaymentSettings, engine: AsyncEngine, clock: DatabaseClock, send: SendTools
+    engine: AsyncEngine, clock: DatabaseClock, send: SendTools
 ) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-    if settings.issuer is None:
-        return []
     issuing = partial(issue_receipts, IssuingTools(engine, send.facts, clock))
     return [partial(run_every, clock, RECEIPT_LOOK_SECONDS, issuing)]
 

@@ -139,21 +139,23 @@ def receipt_touched(before: Payment, after: Payment) -> bool:
 def next_receipt(
     payment: Payment,
     last: Receipt | None,
-    came: int,
+    came: int | None,
     returned: Sequence[ReturnedPart],
     issuer: Issuer | None,
     now: datetime,
 ) -> Receipt | None:
     """The revision that says what the last one does not say yet; None where there is nothing to add.
 
-    `came` is what the payment's M-Pesa receipt brought, and `returned` what of that has gone back by refunds.
+    `came` is what the payment's M-Pesa receipt brought, and `returned` what of that has gone back by refunds. While
+    nobody knows what came, no first receipt is issued.
     """
     standing, refunded = receipt_standing(payment), sum(part.amount for part in returned)
     if standing is ReceiptStanding.PART_REFUNDED and not refunded:
         # What went back was other money than the receipt is for: it had come for the same payment a second time.
         standing = ReceiptStanding.PAID
-    issuer = issuer or (last.issuer if last is not None else None)
-    if standing is None or issuer is None:
+    if last is not None:
+        issuer, came = issuer or last.issuer, last.amount if came is None else came
+    if standing is None or issuer is None or came is None:
         return None
     if last is not None and (last.standing, last.refunded_amount) == (standing, refunded):
         return None

@@ -80,8 +80,7 @@ class Core:
     """Of page tokens and of status tokens."""
     clock: Callable[[], datetime]
     erasing: Erasing
-    receipts: ReceiptTools | None
-    """None where nobody is set to issue receipts."""
+    receipts: ReceiptTools
     risk: Policy
     """The rules against unwanted prompts, for operators to look at."""
     heartbeat_seconds: float = HEARTBEAT_SECONDS

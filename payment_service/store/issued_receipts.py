@@ -28,6 +28,11 @@ _INSERT = inserting(issued_receipts, _COLUMNS)
 _NOTE_DUE = inserting(
     receipts_due, ("payment_id", "due_at"), "ON CONFLICT (payment_id) DO UPDATE SET due_at = EXCLUDED.due_at"
 )
+_NOTE_TO_AMEND = """
+INSERT INTO receipts_due (payment_id, due_at)
+SELECT new.payment_id, new.due_at FROM unnest($1::uuid[], $2::timestamptz[]) AS new (payment_id, due_at)
+WHERE EXISTS (SELECT FROM issued_receipts r WHERE r.payment_id = new.payment_id)
+ON CONFLICT (payment_id) DO UPDATE SET due_at = EXCLUDED.due_at"""
 _WRITTEN = "DELETE FROM receipts_due WHERE payment_id = ANY($1::uuid[])"
 _LATEST = f"""
 SELECT {_NAMES} FROM unnest($1::uuid[]) AS of_payment (payment_id) CROSS JOIN LATERAL (
@@ -63,6 +68,11 @@ def insert_receipts(rows: Sequence[Receipt]) -> Statement:
 def note_due(payment_ids: Collection[UUID], now: datetime) -> Statement:
     """The receipts of these payments have to say something new, from now on."""
     return Statement(_NOTE_DUE, columns_of([(payment_id, now) for payment_id in sorted(payment_ids)]))
+
+
+def note_to_amend(payment_ids: Collection[UUID], now: datetime) -> Statement:
+    """The same, only for those of the payments that have a receipt."""
+    return Statement(_NOTE_TO_AMEND, columns_of([(payment_id, now) for payment_id in sorted(payment_ids)]))
 
 
 def note_written(payment_ids: Collection[UUID]) -> Statement:

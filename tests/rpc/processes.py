@@ -167,7 +167,7 @@ async def running_process(
             token_keys=writers.keys.fingerprint,
             clock=clock,
             erasing=Erasing(reads, writers.keys.fingerprint),
-            receipts=ReceiptTools(reads, writers.keys.chain, RECEIPT_BASE_URL, None) if issuer is not None else None,
+            receipts=ReceiptTools(reads, writers.keys.chain, RECEIPT_BASE_URL, None, issues=issuer is not None),
             risk=risk or {},
             heartbeat_seconds=heartbeat_seconds,
             answer_within_seconds=0.0,

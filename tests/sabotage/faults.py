@@ -215,6 +215,27 @@ FAULTS = (
         (f"{ISSUED}::test_money_that_goes_back_amends_the_receipt_and_what_was_issued_stays",),
     ),
     Fault(
+        "a process without an issuer leaves an issued receipt at what it said",
+        "payment_service/application/recording/receipt_ledger.py",
+        "self._issuer is not None or before.receipt is not None or before.refuted",
+        "self._issuer is not None",
+        (f"{ISSUED}::test_a_receipt_outlives_the_setting_of_its_issuer",),
+    ),
+    Fault(
+        "a receipt states an amount that nobody knows",
+        "payment_service/application/recording/receipt_ledger.py",
+        "        came = self._refunds.came(payment.receipt)\n",
+        "        came = self._refunds.came(payment.receipt) or payment.amount\n",
+        (f"{ISSUED}::test_no_receipt_states_an_amount_that_nobody_knows",),
+    ),
+    Fault(
+        "a genuine receipt cannot be proven where its address is not set any more",
+        "payment_service/application/receipting/show_receipt.py",
+        "    if reference is None:",
+        "    if reference is None or not tools.issues:",
+        (f"{ISSUED}::test_a_receipt_outlives_the_setting_of_its_issuer",),
+    ),
+    Fault(
         "two processes write the same receipt twice",
         "payment_service/domain/receipt.py",
         "    if last is not None and (last.standing, last.refunded_amount) == (standing, refunded):",

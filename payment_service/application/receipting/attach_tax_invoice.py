@@ -8,20 +8,18 @@ from payment_service.application.recording.record_facts import Recorded, Submiss
 from payment_service.application.recording.request_encoding import KeptRequest
 from payment_service.domain.errors import PaymentNotFound, ReceiptNotIssued, TaxInvoiceDiffers
 from payment_service.domain.facts import ReceiptDue
-from payment_service.domain.receipt import NO_ISSUER, NOT_ISSUED_YET, ShownReceipt
+from payment_service.domain.receipt import NOT_ISSUED_YET, ShownReceipt
 from payment_service.domain.tax_invoices import TaxInvoiceRequest
 
 
 async def attach_tax_invoice(
-    facts: GroupCommit[Submission, Recorded], tools: ReceiptTools | None, caller: str, asked: TaxInvoiceRequest
+    facts: GroupCommit[Submission, Recorded], tools: ReceiptTools, caller: str, asked: TaxInvoiceRequest
 ) -> tuple[ShownReceipt, bool]:
     """The receipt as it stands by now, and whether an earlier call had done it.
 
     Raises PaymentNotFound, ReceiptNotIssued, TaxInvoiceDiffers, RequestIdReused, Overloaded or StoreUnavailable; none
     of them leaves a row.
     """
-    if tools is None:
-        raise ReceiptNotIssued(NO_ISSUER)
     kept = KeptRequest(uuid7(), caller, asked)
     recorded = await facts.submit(Submission(ReceiptDue(asked.tax_invoice), asked.payment_id, request=kept))
     if recorded.reused is not None:

@@ -165,9 +165,10 @@ def _lines(page: FPDF, lines: list[Line], *, top_gap: float, last_is_sum: bool =
 def _codes(page: FPDF, shown: ShownReceipt) -> None:
     """At the foot: the code that proves the receipt, and that of the tax invoice beside it."""
     invoice, language, half = shown.receipt.tax_invoice, shown.language_code, INNER / 2
-    _code(page, shown.verification_url, MARGIN)
-    page.set_xy(MARGIN + CODE_SIZE + 1, CODES_TOP + 3)
-    _caption(page, half - CODE_SIZE - 3, words.CHECK.spoken(language), words.LATER.spoken(language))
+    if shown.verification_url:
+        _code(page, shown.verification_url, MARGIN)
+        page.set_xy(MARGIN + CODE_SIZE + 1, CODES_TOP + 3)
+        _caption(page, half - CODE_SIZE - 3, words.CHECK.spoken(language), words.LATER.spoken(language))
     if invoice is not None:
         left = MARGIN + half + 1
         _code(page, invoice.verification_url, left)
@@ -182,7 +183,8 @@ def _codes(page: FPDF, shown: ShownReceipt) -> None:
     page.set_xy(MARGIN, CODES_TOP + CODE_SIZE + 5)
     page.set_font(FONT, size=6.5)
     page.set_text_color(*PALE)
-    page.multi_cell(INNER, 3, shown.verification_url, wrapmode=WrapMode.CHAR, link=shown.verification_url)
+    if shown.verification_url:
+        page.multi_cell(INNER, 3, shown.verification_url, wrapmode=WrapMode.CHAR, link=shown.verification_url)
 
 
 def _caption(page: FPDF, width: float, title: str, text: str) -> None:

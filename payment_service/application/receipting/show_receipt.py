@@ -20,30 +20,30 @@ DRAWN_AT_ONCE = 2
 
 @dataclass(frozen=True, slots=True)
 class ReceiptTools:
-    """What showing receipts takes."""
+    """What showing receipts takes. Those that were issued once are shown and proven when nobody issues any more."""
 
     reads: PaymentReads
     keys: KeyRing
     """Of the links: those that are kept as long as the log is, so that a printed receipt can be proven for ever."""
     base_url: str
-    """Where passengers reach the edge, without a slash at its end."""
+    """Where passengers reach the edge, without a slash at its end; empty where it is not set."""
     logo: bytes | None
     """A PNG."""
+    issues: bool
+    """Whether this service issues receipts, so that one that lacks is to be waited for."""
     places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(DRAWN_AT_ONCE))
 
 
-async def show_receipt(tools: ReceiptTools | None, caller: str | None, payment_id: UUID) -> ShownReceipt:
+async def show_receipt(tools: ReceiptTools, caller: str | None, payment_id: UUID) -> ShownReceipt:
     """The receipt of a payment that the caller sees. Raises PaymentNotFound, ReceiptNotIssued or StoreUnavailable."""
-    if tools is None:
-        raise ReceiptNotIssued(NO_ISSUER)
     view, _ = await get_payment(tools.reads, caller, payment_id)
     return await _shown(tools, view)
 
 
-async def prove_receipt(tools: ReceiptTools | None, token: str) -> ShownReceipt | None:
+async def prove_receipt(tools: ReceiptTools, token: str) -> ShownReceipt | None:
     """The receipt that the token of a link is for; None where it proves none. Raises StoreUnavailable."""
-    reference = payment_proven(tools.keys, token) if tools is not None else None
-    if tools is None or reference is None:
+    reference = payment_proven(tools.keys, token)
+    if reference is None:
         return None
     try:
         view, _ = await get_payment(tools.reads, None, reference)
@@ -60,7 +60,8 @@ async def _shown(tools: ReceiptTools, view: PaymentView) -> ShownReceipt:
     if asked is None:
         raise PaymentNotFound
     if receipt is None:
-        raise ReceiptNotIssued(NOT_ISSUED_YET)
+        raise ReceiptNotIssued(NOT_ISSUED_YET if tools.issues else NO_ISSUER)
+    token = receipt_token(tools.keys, view.reference)
     return ShownReceipt(
         receipt=receipt,
         booking_id=view.booking_id,
@@ -68,7 +69,7 @@ async def _shown(tools: ReceiptTools, view: PaymentView) -> ShownReceipt:
         masked_phone=view.masked_phone,
         paid_at=view.completed_at or view.created_at,
         language_code=view.language_code,
-        verification_url=f"{tools.base_url}/receipts/{receipt_token(tools.keys, view.reference)}",
+        verification_url=f"{tools.base_url}/receipts/{token}" if tools.base_url else "",
     )
 
 

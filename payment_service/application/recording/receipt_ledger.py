@@ -1,7 +1,8 @@
 """The passengers' receipts of a group in memory: which are written, and which are to be.
 
-A receipt is locked by its payment's lock. That one is due is noted in the transaction that changes the payment, and
-only where this service knows who issues receipts; a step writes it a moment later, as a fact of its own.
+A receipt is locked by its payment's lock. That one is due is noted in the transaction that changes the payment; a step
+writes it a moment later, as a fact of its own. A first receipt is noted only by a process that knows who issues them;
+one that may have been issued is amended by any process.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,7 @@ class ReceiptLedger:
     def write(self, payment: Payment, fact: ReceiptDue) -> ReceiptDue | Outcome:
         """Write what the receipt has to say: the fact that tells of it, or the outcome where nothing is written."""
         last = self._latest.get(payment.payment_id)
-        came = self._refunds.came(payment.receipt) or payment.amount
+        came = self._refunds.came(payment.receipt)
         returned = self._refunds.returned(payment)
         receipt = next_receipt(payment, last, came, returned, self._issuer, self._now)
         if fact.tax_invoice is not None:
@@ -47,6 +48,9 @@ class ReceiptLedger:
                 return Outcome(payment, refused=True)
             if held.tax_invoice is None:
                 receipt = held.with_tax_invoice(fact.tax_invoice, self._now, follows=last)
+        if receipt is None and last is None and self._issuer is None:
+            # It is left to a process that knows who issues receipts.
+            return Outcome(payment)
         self._due.discard(payment.payment_id)
         self._looked_at.add(payment.payment_id)
         if receipt is None:
@@ -57,14 +61,16 @@ class ReceiptLedger:
 
     def note(self, before: Payment, after: Payment, fact: Fact) -> None:
         """Note that the receipt of a payment has to say something else from now on."""
-        if self._issuer is not None and not isinstance(fact, ReceiptDue) and receipt_touched(before, after):
+        may_be_held = self._issuer is not None or before.receipt is not None or before.refuted
+        if may_be_held and not isinstance(fact, ReceiptDue) and receipt_touched(before, after):
             self._due.add(after.payment_id)
 
     def statements(self) -> list[Statement]:
         """What is to be written."""
+        note = store.note_due if self._issuer is not None else store.note_to_amend
         written = self._looked_at - self._due
         return [
             *([store.insert_receipts(self._new)] if self._new else []),
             *([store.note_written(written)] if written else []),
-            *([store.note_due(self._due, self._now)] if self._due else []),
+            *([note(self._due, self._now)] if self._due else []),
         ]

@@ -16,11 +16,14 @@ from mpesa_payments.v1 import payment_pb2, receipt_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 
 from payment_service.application.receipting.issue_receipts import LEASE, issue_receipts
+from payment_service.application.receipting.show_receipt import prove_receipt
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
+from payment_service.domain.case_rules import Resolution
 from payment_service.domain.facts import ReceiptDue, Source, TakenBack
 from payment_service.store.engines import connect_writer
 from payment_service.store.pipeline import Connection
+from tests.application.casework.casefiles import only_case, settle
 from tests.application.privacy.test_erase_person import erasing
 from tests.application.receipting.offices import (
     RECEIPT,
@@ -159,6 +162,52 @@ async def test_without_an_issuer_nothing_is_issued_and_the_caller_reads_why(data
         assert "PAYMENTS_RECEIPT_ISSUER_NAME" in refusal.message
         told = await process.tell(payment, ReceiptDue())
         assert told.version == payment.version
+
+
+async def test_a_receipt_outlives_the_setting_of_its_issuer(database: Database, tmp_path: Path) -> None:
+    async with office(database, tmp_path) as on:
+        payment = await completed(on)
+        await issue(on)
+        link = (await shown(on, payment)).verification_url
+    async with office(database, tmp_path, issuer=None) as off:
+        assert (await shown(off, payment)).standing == receipt_pb2.RECEIPT_STANDING_PAID
+        assert await prove_receipt(off.core.receipts, link.rsplit("/", 1)[1]) is not None
+        await returned(off, payment)
+        assert await issue(off) == 1
+        amended = await shown(off, payment)
+        assert (amended.standing, amended.amount_left.units) == (receipt_pb2.RECEIPT_STANDING_REFUNDED, 0)
+        assert amended.issuer.kra_pin == "P051234567X"
+        assert await violations(off, database) == {}
+
+
+async def test_a_process_without_an_issuer_leaves_a_first_receipt_to_one_that_has_one(
+    process: Process, database: Database, tmp_path: Path
+) -> None:
+    await completed(process)
+    async with office(database, tmp_path, issuer=None) as off:
+        assert await issue(off) == 1
+    assert (await count(database, "receipts_due"), await count(database, "issued_receipts")) == (1, 0)
+    process.writers.clock.move(LEASE.total_seconds() * 1_000)
+    assert await issue(process) == 1
+    assert await written(database) == [(1, "PAID", 0)]
+
+
+async def test_a_refund_of_a_payment_that_never_had_a_receipt_notes_none_without_an_issuer(
+    database: Database, tmp_path: Path
+) -> None:
+    async with office(database, tmp_path, issuer=None) as off:
+        await returned(off, await completed(off), 200)
+    assert await count(database, "receipts_due") == 0
+
+
+async def test_no_receipt_states_an_amount_that_nobody_knows(process: Process, database: Database) -> None:
+    unreadable = replace(paid(RECEIPT), amount="UNREADABLE")
+    payment = await process.tell(await process.create(), *sent(1), unreadable)
+    await settle(process, await only_case(process), Resolution.ACCEPT)
+    await issue(process)
+    asking = pb.GetReceiptRequest(payment_id=str(payment.payment_id))
+    assert (await refused(process.payments.GetReceipt(asking))).reason == "RECEIPT_NOT_ISSUED"
+    assert await written(database) == []
 
 
 async def test_no_receipt_is_issued_before_the_money_is_here(process: Process, database: Database) -> None:
