@@ -162,6 +162,11 @@ def test_money_that_goes_back_cannot_be_accepted_any_more() -> None:
     assert accepted.payment == refunding
 
 
+def test_money_whose_case_a_person_has_settled_stays() -> None:
+    assert arrival().decided() is Reason.PAID_LATE
+    assert arrival().decided(cases=()) is None
+
+
 def test_money_in_another_doubt_waits_for_a_person() -> None:
     other = OpenCase(CaseKind.UNCLAIMED_MONEY, True, "other", scenes.OTHER_RECEIPT)
     assert arrival().decided(cases=(LATE_CASE, other)) is None

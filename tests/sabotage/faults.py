@@ -2798,11 +2798,11 @@ FAULTS = (
         (f"{AUTOMATIC_RECORDED}::test_money_that_an_operator_accepts_does_not_go_back_by_itself",),
     ),
     Fault(
-        "money that an operator has accepted goes back when its receipt comes",
+        "money goes back by itself whose case an operator has settled",
         "payment_service/domain/automatic_refunds.py",
         "if not doubts or any(kind",
         "if any(kind",
-        (f"{AUTOMATIC}::test_an_operator_who_accepted_the_money_keeps_it_when_its_receipt_comes",),
+        (f"{AUTOMATIC}::test_money_whose_case_a_person_has_settled_stays",),
     ),
     Fault(
         "late money that goes back by itself stays a case for operators",
