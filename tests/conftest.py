@@ -72,6 +72,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
+def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The programs that a test starts run at their own speed. Other tests count the lines that long campaigns run."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
+@pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
     async with running_browser() as started:
         yield started
