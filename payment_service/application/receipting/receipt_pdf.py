@@ -139,8 +139,9 @@ def _returned(receipt: Receipt, language: str) -> list[Line]:
         label = words.OTHER_PARTS.spoken(language).format(count=len(others))
         lines = [*lines[:shown], (label, f"- {words.shillings(sum(part.amount for part in others))}")]
     if receipt.standing is ReceiptStanding.TAKEN_BACK:
-        taken = receipt.amount - receipt.refunded_amount
-        lines.append((words.TAKEN_BACK.spoken(language), f"- {words.shillings(taken)}"))
+        # After refunds of parts M-Pesa may have taken all of it or the rest, and the revision does not tell which.
+        taken = "" if receipt.returned else f"- {words.shillings(receipt.amount)}"
+        lines.append((words.TAKEN_BACK.spoken(language), taken))
     left = 0 if receipt.standing in NOTHING_LEFT else receipt.left
     return [*lines, (words.LEFT.spoken(language), words.shillings(left))]
 

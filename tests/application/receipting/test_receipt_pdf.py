@@ -114,6 +114,12 @@ def test_that_nothing_is_left_is_shown_plainly(standing: ReceiptStanding, said: 
     assert "Remaining KES 0" in words
 
 
+def test_what_m_pesa_took_after_a_refund_of_a_part_is_not_guessed() -> None:
+    words = words_of(a_receipt(ReceiptStanding.TAKEN_BACK, 300))
+    assert "Returned by M-Pesa Remaining KES 0" in words
+    assert "1,200" not in words
+
+
 def test_refunds_have_a_line_each_with_their_date_and_of_many_the_rest_has_one() -> None:
     few = words_of(a_receipt(ReceiptStanding.PART_REFUNDED, 300, 200))
     assert few.count("Returned on 29 November 2026, 17:05") == 2
