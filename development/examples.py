@@ -52,6 +52,8 @@ async def start_examples(
     database = write_secret(house.data_dir / "booking-database-url", server.dsn(DATABASE))
     words = ["examples.booking_service", f"--payments={service}", f"--listen={HOST}:{booking_port}"]
     words += [f"--database-url-file={database}", *_shown(certificates, BOOKING)]
+    # As the simulator's phone names it.
+    words += ["--business=PAYBILL 174379"]
     # Neither the folder that `dev` was called in nor the wheel has them.
     where = {"PYTHONPATH": str(CLONE)}
     parts.append(await start_part(house, BOOKING_SERVICE, words, where))

@@ -44,6 +44,9 @@ async def test_a_seat_is_booked_in_one_window_and_paid_on_the_phone_in_another(
         passenger = await (await browser.new_context()).new_page()
         await passenger.goto(ready["booking_url"])
         await book(passenger, "01")
+        # Both name the same business.
+        await expect(passenger.get_by_role("main")).to_contain_text("PAYBILL 174379")
+        await expect(phone.get_by_role("main")).to_contain_text("PAYBILL 174379")
         await phone.get_by_label("M-PESA PIN").fill("1234")
         await phone.get_by_role("button", name="Send").click()
         sms = phone.get_by_role("listitem").first
