@@ -29,11 +29,18 @@ def entry_of(event: PaymentEvent) -> Entry:
     """The event as it is kept and posted. Names are those of the API; times are RFC 3339."""
     data = MessageToDict(event.payment, preserving_proto_field_name=True)
     body = {
-        "type": "payment." + PaymentEventType.Name(event.type).removeprefix(_PREFIX).lower(),
+        "type": f"payment.{_kind_of(event)}",
         "timestamp": event.event_time.ToJsonString(),
         "data": data,
     }
     return Entry(event.event_id, event.payment.booking_id, json.dumps(body, ensure_ascii=False, sort_keys=True))
+
+
+def _kind_of(event: PaymentEvent) -> str:
+    """What has happened. A service that is newer than this relay may tell of more than the relay has a name for."""
+    if event.type not in PaymentEventType.values():
+        return "updated"
+    return PaymentEventType.Name(event.type).removeprefix(_PREFIX).lower()
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ from standardwebhooks import Webhook
 from development.postgres import find_free_port
 from examples.webhook_relay.outbox import Entry, Outbox
 from examples.webhook_relay.relay import GIVEN_UP_AFTER_SECONDS, LONGEST_PAUSE_SECONDS, Relay
-from examples.webhook_relay.webhook import Receiver
-from payment_client import PaymentsClient
+from examples.webhook_relay.webhook import Receiver, entry_of
+from payment_client import PaymentEvent, PaymentEventType, PaymentsClient
 from payment_service.domain.payment import Payment
 from tests.patience import PATIENCE_SECONDS
 from tests.payment_client.clients import client_of
@@ -236,3 +236,9 @@ async def test_events_leave_this_machine_over_https_only(url: str) -> None:
         with pytest.raises(ValueError, match="expected https"):
             Receiver(url, SECRET, http)
         Receiver("https://team.example/hook", SECRET, http)
+
+
+def test_news_that_are_newer_than_the_relay_are_posted_all_the_same() -> None:
+    unheard_of = PaymentEventType.ValueType(max(PaymentEventType.values()) + 1)
+    entry = entry_of(PaymentEvent(event_id="e-1", type=unheard_of))
+    assert json.loads(entry.body)["type"] == "payment.updated"
