@@ -19,7 +19,8 @@ from payment_service.domain.risk import Rule
 _WHY_NO_RECEIPT = {
     NO_ISSUER: "This service issues no receipts: its operator has to set PAYMENTS_RECEIPT_ISSUER_NAME, and what"
     " belongs to it.",
-    NOT_ISSUED_YET: "No receipt is issued for this payment. Ask again once an event RECEIPT_ISSUED has told of one.",
+    NOT_ISSUED_YET: "No receipt is issued for this payment. An event RECEIPT_ISSUED tells of it, moments after the"
+    " payment is completed. None comes by itself for a payment that was completed before this service issued receipts.",
 }
 
 
