@@ -19,6 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 CHANNEL = "booking_news"
 STREAMS_MAX = 200
+STREAMS_OF_A_BOOKING_MAX = 5
+"""Its tabs, on a phone and at home. Without this, one passenger could take the streams of all others."""
 AGAIN_SECONDS = 1.0
 
 log = logging.getLogger("booking_service")
@@ -40,8 +42,9 @@ class News:
 
     @contextlib.contextmanager
     def of(self, booking_id: str) -> Iterator[asyncio.Event | None]:
-        """Set with each change of the booking; None where there are as many streams as may be."""
-        if self._free <= 0 or self.has_ended:
+        """Set with each change of the booking; None where there are as many streams as may be, of it or of all."""
+        of_it = len(self._streams.get(booking_id, ()))
+        if self._free <= 0 or of_it >= STREAMS_OF_A_BOOKING_MAX or self.has_ended:
             yield None
             return
         changed = asyncio.Event()

@@ -16,7 +16,7 @@ from sqlalchemy import func, select, update
 
 from examples.booking_service.asking import keep_asking
 from examples.booking_service.bookings import HOLD, end_holds, give_up, hold, new_booking_id, take_event, try_again
-from examples.booking_service.news import announce
+from examples.booking_service.news import STREAMS_OF_A_BOOKING_MAX, announce
 from examples.booking_service.page import application
 from examples.booking_service.tables import bookings, requests, trips
 from payment_client import PaymentsClient
@@ -188,6 +188,21 @@ async def test_streams_are_few_and_end_with_the_server(shop: Shop) -> None:
             await server.close()
             # To its end: a stream that is cut off in the middle raises here.
             await stream.read()
+
+
+async def test_one_booking_takes_no_streams_of_others(shop: Shop) -> None:
+    async with shop.engine.begin() as conn:
+        greedy, other = [await hold(conn, TRIP, seat, "0712345678", now=datetime.now(UTC)) for seat in ("01", "02")]
+    async with (
+        TestServer(application(shop.engine, HOLD)) as server,
+        aiohttp.ClientSession() as session,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        path = server.make_url(f"/pay/{greedy}/news")
+        wanted = [await stack.enter_async_context(session.get(path)) for _ in range(STREAMS_OF_A_BOOKING_MAX + 1)]
+        assert [one.status for one in wanted] == [*([200] * STREAMS_OF_A_BOOKING_MAX), 503]
+        left = await stack.enter_async_context(session.get(server.make_url(f"/pay/{other}/news")))
+        assert await left.content.readline() == b":\n"
 
 
 async def test_money_after_no_answer_gets_its_seat_while_it_is_free(browser: Browser, counter: Counter) -> None:

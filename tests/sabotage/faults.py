@@ -961,6 +961,13 @@ FAULTS = (
         ("tests/examples/test_booking_page.py::test_streams_are_few_and_end_with_the_server",),
     ),
     Fault(
+        "one booking takes the streams of all others in the example",
+        "examples/booking_service/news.py",
+        " or of_it >= STREAMS_OF_A_BOOKING_MAX",
+        "",
+        ("tests/examples/test_booking_page.py::test_one_booking_takes_no_streams_of_others",),
+    ),
+    Fault(
         "an old tab of the example starts an attempt after a later one",
         "examples/booking_service/bookings.py",
         "    if after is not None and after != booking.payment_id:",
