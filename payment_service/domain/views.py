@@ -88,6 +88,8 @@ class RefundView:
     """A refund as the payment's caller sees it. `amount` is whole shillings."""
 
     refund_id: UUID
+    receipt: str
+    """Of the money that goes back."""
     status: RefundStatus
     amount: int
     reason: RefundReason
@@ -99,6 +101,7 @@ def refund_view(refund: Refund) -> RefundView:
     """A refund as it stands, as it is seen from outside."""
     return RefundView(
         refund_id=refund.refund_id,
+        receipt=refund.receipt,
         status=_REFUND_STATUSES.get(refund.state, RefundStatus.PENDING),
         amount=refund.amount,
         reason=refund.reason,

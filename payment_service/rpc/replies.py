@@ -84,6 +84,7 @@ def refund_message(view: RefundView) -> payment_pb2.Refund:
         amount=money_message(view.amount),
         reason=_REFUND_REASON[view.reason],
         request_time=timestamp(view.requested_at),
+        mpesa_receipt_number=view.receipt,
     )
     if view.ended_at is not None:
         message.end_time.CopyFrom(timestamp(view.ended_at))

@@ -178,7 +178,7 @@ def _refunds_told(owner: str, ended_by_then: str) -> ColumnElement[Any]:
     nothing of the end of a refund that another one has made needless: that is its own row's, too, if `ended_by_then`.
     """
     return literal_column(f"""CASE WHEN {owner}.refund_id IS NOT NULL THEN (
-        SELECT jsonb_agg(jsonb_build_object('refund_id', r.refund_id, 'status',
+        SELECT jsonb_agg(jsonb_build_object('refund_id', r.refund_id, 'receipt', r.receipt, 'status',
             CASE WHEN told.refund_status = 'PENDING' AND {ended_by_then} THEN r.state ELSE told.refund_status END,
             'amount', r.amount, 'reason', r.reason, 'requested_at', r.requested_at, 'ended_at', r.ended_at)
             ORDER BY r.requested_at, r.refund_id)

@@ -51,6 +51,8 @@ def seen(payment: Payment) -> dict[str, Any]:
     for refund in (*known.get("refunds", ()), known.get("refund", {})):
         for name in ("refundId", "requestTime", "endTime"):
             refund.pop(name, None)
+        if "mpesaReceiptNumber" in refund:
+            refund["mpesaReceiptNumber"] = refund["mpesaReceiptNumber"] == payment.mpesa_receipt_number
     return known
 
 

@@ -3315,6 +3315,13 @@ FAULTS = (
         ),
     ),
     Fault(
+        "a refund names the receipt that its payment stands on, not the one that goes back",
+        "payment_service/store/reads.py",
+        "'receipt', r.receipt",
+        "'receipt', (SELECT p.mpesa_receipt_number FROM payment_transactions p WHERE p.payment_id = r.payment_id)",
+        (f"{SECOND_MONEY}::test_the_second_money_goes_back_and_the_payment_stays_as_it_is",),
+    ),
+    Fault(
         "news that are newer than the relay stop it",
         "examples/webhook_relay/webhook.py",
         "    if event.type not in PaymentEventType.values():",

@@ -566,8 +566,9 @@ class _PaymentEventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Paym
     released.
     """
     PAYMENT_EVENT_TYPE_PART_REFUNDED: _PaymentEventType.ValueType  # 15
-    """A part of the money has gone back to the payer; `refund` says which. The
-    status stays COMPLETED.
+    """Money has gone back to the payer, and the payment stands: a part of its own
+    money, or all that came a second time. `refund` says which, by its receipt
+    number. The status stays as it is.
     """
     PAYMENT_EVENT_TYPE_RECEIPT_ISSUED: _PaymentEventType.ValueType  # 16
     """The receipt was issued: GetReceipt has it. Nothing of the payment changed."""
@@ -616,8 +617,9 @@ PAYMENT_EVENT_TYPE_REFUND_FAILED: PaymentEventType.ValueType  # 14
 released.
 """
 PAYMENT_EVENT_TYPE_PART_REFUNDED: PaymentEventType.ValueType  # 15
-"""A part of the money has gone back to the payer; `refund` says which. The
-status stays COMPLETED.
+"""Money has gone back to the payer, and the payment stands: a part of its own
+money, or all that came a second time. `refund` says which, by its receipt
+number. The status stays as it is.
 """
 PAYMENT_EVENT_TYPE_RECEIPT_ISSUED: PaymentEventType.ValueType  # 16
 """The receipt was issued: GetReceipt has it. Nothing of the payment changed."""
@@ -842,12 +844,18 @@ class Refund(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    MPESA_RECEIPT_NUMBER_FIELD_NUMBER: _builtins.int
     refund_id: _builtins.str
     """Id of the refund, a UUID made by this service."""
     status: Global___RefundStatus.ValueType
     """Where it stands."""
     reason: Global___RefundReason.ValueType
     """Why, as given; PAID_LATE or PAID_TWICE where it goes back by itself."""
+    mpesa_receipt_number: _builtins.str
+    """M-Pesa receipt number of the money that goes back. Where it is another than
+    the payment's own, the money came a second time: the payment keeps what it
+    stands on.
+    """
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
         """How much goes back."""
@@ -869,10 +877,11 @@ class Refund(_message.Message):
         reason: Global___RefundReason.ValueType = ...,
         request_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        mpesa_receipt_number: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "end_time", b"end_time", "request_time", b"request_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "end_time", b"end_time", "reason", b"reason", "refund_id", b"refund_id", "request_time", b"request_time", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "end_time", b"end_time", "mpesa_receipt_number", b"mpesa_receipt_number", "reason", b"reason", "refund_id", b"refund_id", "request_time", b"request_time", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -88,6 +88,7 @@ def _refund(told: Mapping[str, Any]) -> RefundView:
     ended = status is not RefundStatus.PENDING and told["ended_at"] is not None
     return RefundView(
         refund_id=UUID(told["refund_id"]),
+        receipt=told["receipt"],
         status=status,
         amount=int(told["amount"]),
         reason=_REFUND_REASONS.get(told["reason"], RefundReason.OTHER),

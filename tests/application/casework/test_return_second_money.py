@@ -86,6 +86,7 @@ async def test_the_second_money_goes_back_and_the_payment_stays_as_it_is(process
         500,
         payment_pb2.REFUND_REASON_PAID_TWICE,
     )
+    assert (refund.mpesa_receipt_number, told.mpesa_receipt_number) == (SECOND, FIRST)
     assert not told.HasField("refunded_amount"), "none of the money that the payment stands on"
     last = "SELECT event_type FROM payment_events ORDER BY version DESC LIMIT 2"
     assert await rows_of(database, last) == [("PART_REFUNDED",), ("REFUND_REQUESTED",)]

@@ -354,6 +354,7 @@ class Ledger:
                 status=payment_pb2.REFUND_STATUS_PENDING,
                 amount=shillings(amount),
                 reason=reason,
+                mpesa_receipt_number=payment.mpesa_receipt_number,
             )
             refund.request_time.FromDatetime(self.now)
             payment.refund.CopyFrom(refund)
