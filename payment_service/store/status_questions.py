@@ -20,16 +20,28 @@ from payment_service.store.tables import inbox
 # Of completed payments, those that still have a timer: later ones are before a person, and the index of timers finds
 # them. Of open cases, those about money that may be the payment's, while it has no receipt. Of refunds, those in doubt.
 # Of money that only a callback has told of, what a person has a case about, what a part waits for, and last of all what
-# queries have been asked about in vain: their next one is far off. Each of these is bounded, whatever waits.
-_NEXT = text("""
+# queries have been asked about in vain: their next one is far off. Each of these is bounded, whatever waits. Places go
+# to those that may be asked about now: what has been asked about in vain stands before nobody. So what is passed over
+# has had a question each, of which one is out at a time.
+_MAY_BE_ASKED = """p.shortcode = ANY(CAST(:shortcodes AS text[])) AND p.merchant_request_id IS NOT NULL
+            AND NOT p.ids_from_callback AND p.state = 'COMPLETED' AND p.backing IN ('AWAITED', 'DOUBTED')
+            AND p.completed_at <= :completed_before AND p.mpesa_receipt_number IS NOT NULL
+            AND (q.tries IS NULL OR (q.tries < :tries_max AND q.next_ask_at <= :now))"""
+_OF_PAYMENT = """payment_transactions p LEFT JOIN daraja_questions q
+            ON q.payment_id = p.payment_id AND q.receipt = p.mpesa_receipt_number"""
+_NEXT = text(f"""
 WITH unbacked AS (
-    (SELECT payment_id, false AS last FROM cases WHERE settled_at IS NULL AND kind = :unbacked
-        ORDER BY opened_at DESC LIMIT 100)
+    (SELECT p.payment_id, false AS last FROM cases c JOIN ({_OF_PAYMENT}) ON p.payment_id = c.payment_id
+        WHERE c.settled_at IS NULL AND c.kind = :unbacked AND {_MAY_BE_ASKED}
+        ORDER BY c.opened_at DESC LIMIT 100)
     UNION ALL
-    (SELECT payment_id, false FROM refunds WHERE send_at IS NOT NULL AND result_code = :part_waits
-        ORDER BY send_at LIMIT 100)
+    (SELECT p.payment_id, false FROM refunds r JOIN ({_OF_PAYMENT}) ON p.payment_id = r.payment_id
+        WHERE r.send_at IS NOT NULL AND r.result_code = :part_waits AND {_MAY_BE_ASKED}
+        ORDER BY r.send_at LIMIT 100)
     UNION ALL
-    (SELECT payment_id, true FROM payment_transactions WHERE back_at > :queried_before ORDER BY back_at DESC LIMIT 100)
+    (SELECT p.payment_id, true FROM {_OF_PAYMENT}
+        WHERE p.back_at > :queried_before AND {_MAY_BE_ASKED}
+        ORDER BY p.back_at DESC LIMIT 100)
 )
 SELECT payment_id, reference, shortcode, conversation_id, receipt, tries, refund_id, is_part FROM (
     SELECT w.*, COALESCE(q.tries, 0) AS tries, q.next_ask_at, CAST(NULL AS uuid) AS refund_id,
@@ -47,8 +59,6 @@ SELECT payment_id, reference, shortcode, conversation_id, receipt, tries, refund
         UNION ALL
         SELECT p.payment_id, p.reference, p.shortcode, p.merchant_request_id, p.mpesa_receipt_number, u.last
         FROM unbacked u JOIN payment_transactions p USING (payment_id)
-        WHERE p.state = 'COMPLETED' AND p.backing IN ('AWAITED', 'DOUBTED') AND p.mpesa_receipt_number IS NOT NULL
-            AND p.merchant_request_id IS NOT NULL AND NOT p.ids_from_callback AND p.completed_at <= :completed_before
     ) AS w LEFT JOIN daraja_questions q ON q.payment_id = w.payment_id AND q.receipt = w.receipt
     UNION ALL
     SELECT payment_id, reference, shortcode, COALESCE(originator_conversation_id, ''), receipt, false, ask_count,

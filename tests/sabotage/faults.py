@@ -3322,6 +3322,13 @@ FAULTS = (
         (f"{SECOND_MONEY}::test_the_second_money_goes_back_and_the_payment_stays_as_it_is",),
     ),
     Fault(
+        "what has been asked about in vain keeps its place before what has not been asked about",
+        "payment_service/store/status_questions.py",
+        '            AND (q.tries IS NULL OR (q.tries < :tries_max AND q.next_ask_at <= :now))"""',
+        '            AND (q.tries IS NULL OR :tries_max > 0 OR q.next_ask_at <= :now)"""',
+        (f"{UNBACKED}::test_what_has_been_asked_about_in_vain_stands_before_nobody",),
+    ),
+    Fault(
         "news that are newer than the relay stop it",
         "examples/webhook_relay/webhook.py",
         "    if event.type not in PaymentEventType.values():",

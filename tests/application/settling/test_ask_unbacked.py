@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from payment_service.application.casework.show_cases import CaseFile
@@ -23,7 +25,7 @@ from tests.application.settling.bookkeeping import PAYBILL
 from tests.application.settling.enquiry import PHONE, Enquiry, enquiry
 from tests.databases import Database
 from tests.rows import rows_of
-from tests.rpc.processes import running_process
+from tests.rpc.processes import paid, running_process, sent
 
 FORGED = "TKFORGED01"
 
@@ -122,6 +124,36 @@ async def test_who_waits_for_a_receipt_is_asked_for_first(enquiring: Enquiry) ->
     await enquiring.ask_and_hear()
     assert await enquiring.books.row(pending) == ("COMPLETED", receipt, "CONFIRM")
     assert await backing(enquiring) == [("AWAITED", "CONFIRM"), ("STATUS", "CONFIRM")]
+
+
+UNDER_DOUBT = """
+INSERT INTO cases (case_id, payment_id, reference, kind, is_money, fact_id, opened_at, deadline_at)
+SELECT gen_random_uuid(), payment_id, reference, 'UNBACKED_MONEY', true, 'denied', completed_at, completed_at
+FROM payment_transactions"""
+QUERIED_IN_VAIN = "UPDATE payment_transactions SET back_at = completed_at + interval '2 hours'"
+ASKED_IN_VAIN = """
+INSERT INTO daraja_questions (payment_id, receipt, tries, next_ask_at)
+SELECT payment_id, mpesa_receipt_number, %(tries)s, completed_at FROM payment_transactions
+WHERE payment_id <> %(first)s"""
+
+
+@pytest.mark.parametrize("waiting", [UNDER_DOUBT, QUERIED_IN_VAIN], ids=["cases", "queried in vain"])
+async def test_what_has_been_asked_about_in_vain_stands_before_nobody(enquiring: Enquiry, waiting: str) -> None:
+    """As many as are looked at together have had all their questions; the one that came before them has had none."""
+    books = enquiring.books
+    first = await told(enquiring)
+    books.clock.move(1)
+    payments = [(await books.payment(phone_number=PHONE))[0] for _ in range(100)]
+    await asyncio.gather(
+        *(books.tell(one, *sent(number), paid(f"TK{number:08}")) for number, one in enumerate(payments))
+    )
+    books.clock.move(900)
+    with psycopg.connect(books.database.owner_url) as owner:
+        owner.execute(waiting)
+        owner.execute(ASKED_IN_VAIN, {"tries": TRIES_MAX, "first": first.payment_id})
+    assert await enquiring.ask()
+    once = "SELECT payment_id FROM daraja_questions WHERE tries = 1"
+    assert await rows_of(books.database, once) == [(first.payment_id,)]
 
 
 async def test_a_part_that_waits_for_its_money_is_sent_once_m_pesa_has_the_receipt(
