@@ -446,15 +446,15 @@ FAULTS = (
     Fault(
         "nobody asks by its receipt about money that queries have been asked about in vain",
         "payment_service/store/status_questions.py",
-        "WHERE back_at > :queried_before",
-        "WHERE back_at < :queried_before AND false",
+        "WHERE p.back_at > :queried_before",
+        "WHERE p.back_at < :queried_before AND false",
         (f"{UNBACKED}::test_money_that_neither_books_nor_queries_have_shown_is_backed_by_its_receipt",),
     ),
     Fault(
         "a person looks for a receipt that M-Pesa would have shown",
         "payment_service/store/status_questions.py",
-        "WHERE settled_at IS NULL AND kind = :unbacked",
-        "WHERE settled_at IS NOT NULL AND kind = :unbacked",
+        "WHERE c.settled_at IS NULL AND c.kind = :unbacked",
+        "WHERE c.settled_at IS NOT NULL AND c.kind = :unbacked",
         (f"{UNBACKED}::test_a_case_about_money_ends_when_m_pesa_has_the_receipt",),
     ),
     Fault(
@@ -467,8 +467,8 @@ FAULTS = (
     Fault(
         "an operator's turns go to asking about ids that a forger may have brought",
         "payment_service/store/status_questions.py",
-        "AND p.merchant_request_id IS NOT NULL AND NOT p.ids_from_callback",
-        "AND p.merchant_request_id IS NOT NULL",
+        "            AND NOT p.ids_from_callback AND p.state",
+        "            AND p.state",
         (f"{UNBACKED}::test_ids_that_only_a_callback_has_brought_are_not_asked_about",),
     ),
     Fault(
