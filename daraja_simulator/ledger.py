@@ -56,6 +56,8 @@ class Push:
     callbacks: list[CallbackAttempt] = field(default_factory=list)
     # The last callback's content type and body, so that it can be sent again.
     last_body: tuple[str, bytes] | None = None
+    # Nobody asked for it: its payer typed the account into the M-PESA menu. It has no ids, no prompt and no callback.
+    by_hand: bool = False
 
 
 @dataclass(slots=True)
@@ -76,6 +78,16 @@ class Ledger:
         push = Push(number=len(self.pushes) + 1, received_time=received_time)
         self.pushes.append(push)
         return push
+
+    def record_by_hand(self, phone: str, shortcode: str, account: str, amount: int, at: float) -> Push:
+        """A payment that its payer makes in the menu, with its money moved."""
+        paid = self.record(at)
+        paid.by_hand, paid.outcome, paid.ended_time = True, "paid by hand", at
+        paid.shortcode = paid.party_b = shortcode
+        paid.account_reference, paid.amount = account, amount
+        self.assign_phone(paid, phone)
+        self.debit(paid, at)
+        return paid
 
     def assign_phone(self, push: Push, phone: str) -> None:
         """Count the push among its phone's, which makes it that phone's nth."""
@@ -135,6 +147,7 @@ def row(push: Push) -> dict[str, Any]:
         "transaction_desc": push.transaction_desc,
         "callback_url": push.callback_url,
         "outcome": push.outcome,
+        "by_hand": push.by_hand,
         "merchant_request_id": push.merchant_request_id,
         "checkout_request_id": push.checkout_request_id,
         "received_time": push.received_time,
@@ -169,7 +182,7 @@ def totals(pushes: Iterable[Push]) -> dict[str, int]:
     """What a list of pushes adds up to."""
     sums: Counter[str] = Counter(pushes=0, prompted=0, payments=0, debited_kes=0, callbacks=0, callbacks_ok=0)
     for push in pushes:
-        sums["pushes"] += 1
+        sums["pushes"] += not push.by_hand
         sums["prompted"] += push.prompted_time is not None
         sums["payments"] += push.debited_kes > 0
         sums["debited_kes"] += push.debited_kes

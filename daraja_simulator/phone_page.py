@@ -19,6 +19,7 @@ from aiohttp import web
 
 from daraja_simulator.hands import CANCELLED, NO_FUNDS, PAID, THE_WRONG_PIN, WRONG_PIN
 from daraja_simulator.ledger import Push
+from daraja_simulator.menu import NOTHING, Typed, pay_bill
 from daraja_simulator.phones import BY_NAME, PHONES, RANGE_PREFIX, virtual_phone
 from daraja_simulator.texts import account_of, prompt_text, set_balance, written_kes
 from daraja_simulator.visitors import is_loopback, own_origin, why_refused
@@ -116,6 +117,15 @@ async def change_balance(world: World, request: web.Request) -> web.StreamRespon
     raise web.HTTPSeeOther(f"/phones/{number}")
 
 
+async def pay_by_hand(world: World, request: web.Request) -> web.StreamResponse:
+    """Pay Bill, in the menu of the handset."""
+    number, form = _number(request), await request.post()
+    typed = Typed(**{name: str(form.get(name, "")).strip() for name in ("business", "account", "amount", "pin")})
+    if why_not := pay_bill(world, number, typed):
+        return _handset(world, number, typed=typed, menu_error=why_not, status=400)
+    raise web.HTTPSeeOther(f"/phones/{number}")
+
+
 async def put_down(world: World, request: web.Request) -> web.StreamResponse:
     world.hands.put_down(_number(request))
     raise web.HTTPSeeOther("/phones")
@@ -137,6 +147,7 @@ ROUTES: Final[tuple[tuple[str, str, Page], ...]] = (
     ("POST", "/phones/{number}/take", take_in_hand),
     ("POST", "/phones/{number}/prompt", answer_prompt),
     ("POST", "/phones/{number}/balance", change_balance),
+    ("POST", "/phones/{number}/pay-bill", pay_by_hand),
     ("POST", "/phones/{number}/put-down", put_down),
 )
 
@@ -191,7 +202,13 @@ def _list(world: World, typed: str = EXAMPLE, error: str = "", status: int = 200
 
 
 def _handset(
-    world: World, number: str, pin_error: str = "", balance_error: str = "", status: int = 200
+    world: World,
+    number: str,
+    pin_error: str = "",
+    balance_error: str = "",
+    status: int = 200,
+    typed: Typed = NOTHING,
+    menu_error: str = "",
 ) -> web.Response:
     _, state = _screen(world, number)
     page = _TEMPLATES.get_template("phone.html").render(
@@ -200,6 +217,8 @@ def _handset(
         pin_error=pin_error,
         balance_error=balance_error,
         wrong_pin=THE_WRONG_PIN,
+        typed=typed,
+        menu_error=menu_error,
     )
     return _answer(page, status)
 

@@ -129,7 +129,9 @@ def _found(world: World, fields: dict[str, Any]) -> Push | Order | None:
         found = world.ledger.by_receipt.get(receipt) or world.returns.by_receipt.get(receipt)
     else:
         found = world.ledger.by_merchant_id.get(conversation) or world.returns.by_conversation.get(conversation)
-    if found is None or found.ended_time is None or (isinstance(found, Push) and found.prompted_time is None):
+    if found is None or found.ended_time is None:
+        return None
+    if isinstance(found, Push) and found.prompted_time is None and not found.by_hand:
         return None
     merchant = party_of(world, found.shortcode)
     if merchant is None:

@@ -9,12 +9,14 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 from payment_service.config import PaymentSettings
 from payment_service.daraja.initiator import CertificateUnusable, Initiator, load_initiator
+from payment_service.daraja.shortcodes import Shortcode, ShortcodeKind
 from payment_service.daraja.token import DarajaApp
+from payment_service.domain.pay_bill import LISTED_AFTER
 from payment_service.shortcodes_file import ListedShortcode
 from runtime.serving import StartRefused
 
@@ -88,6 +90,18 @@ def switched_off(accounts: Mapping[str, Account]) -> list[str]:
                 f" {_setting(account, 'initiator_password_set_on')} is not set."
             )
     return sentences
+
+
+def found_by_hand_within(
+    shortcodes: Mapping[str, Shortcode], accounts: Mapping[str, Account], interval: timedelta
+) -> Mapping[str, timedelta]:
+    """How soon the books show money that a passenger has paid by hand to each shortcode. A till's rows name no payment,
+    and books that are not read show nothing."""
+    return {
+        number: interval + LISTED_AFTER
+        for number, account in accounts.items()
+        if account.nominated_number and shortcodes[number].kind is ShortcodeKind.PAYBILL
+    }
 
 
 def refunds_go(accounts: Mapping[str, Account]) -> list[str]:

@@ -9,7 +9,7 @@ import gc
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from payment_service.accounts import together
+from payment_service.accounts import found_by_hand_within, together
 from payment_service.alarms import TLS_FILES_UNUSABLE
 from payment_service.anchor_file import LOOK_SECONDS as ANCHOR_SECONDS
 from payment_service.anchor_file import AnchorTools, anchor_days
@@ -334,6 +334,9 @@ def _writers(
         times=times,
         risk=settings.risk_policy,
         back_before_confirm_above=settings.back_before_confirm_above_kes,
+        found_by_hand_within=found_by_hand_within(
+            credentials.shortcodes, credentials.accounts, timedelta(seconds=settings.pull_interval_s)
+        ),
     )
     automatic = AutomaticRefunds(
         amount_max=settings.automatic_refund_max_kes,

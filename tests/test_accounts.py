@@ -3,14 +3,15 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
 from daraja_simulator.initiator import certificate
-from payment_service.accounts import Account, accounts_of, refunds_go, switched_off, together
+from payment_service.accounts import Account, accounts_of, found_by_hand_within, refunds_go, switched_off, together
 from payment_service.config import PaymentSettings
+from payment_service.daraja.shortcodes import Shortcode, ShortcodeKind
 from payment_service.production import NotForProduction, check_credentials_for_production
 from payment_service.shortcodes_file import load_shortcodes
 from runtime.serving import StartRefused
@@ -103,6 +104,23 @@ def test_an_entry_without_an_app_is_called_as_the_default_one_with_all_that_belo
     assert account.app.set_by == "PAYMENTS_DARAJA_CONSUMER_KEY and PAYMENTS_DARAJA_CONSUMER_SECRET"
     assert account.initiator is not None
     assert (account.initiator.name, account.nominated_number, account.b2c_shortcode) == ("default", NUMBER, "600997")
+
+
+def test_money_by_hand_is_found_at_paybills_whose_books_are_read(installation: Installation) -> None:
+    listed = (
+        Shortcode("174379", ShortcodeKind.PAYBILL, "passkey"),
+        Shortcode("600584", ShortcodeKind.TILL, "passkey", till_number="300584"),
+        Shortcode("600998", ShortcodeKind.PAYBILL, "passkey"),
+    )
+    accounts = installation.accounts(
+        {"number": "174379"},
+        {"number": "600584", "kind": "TILL", "till_number": "300584"},
+        {"number": "600998", **installation.app("coast")},
+        **DEFAULT,
+        pull_nominated_number=NUMBER,
+    )
+    found = found_by_hand_within({one.number: one for one in listed}, accounts, timedelta(minutes=2))
+    assert found == {"174379": timedelta(minutes=3)}
 
 
 def test_an_entry_with_an_app_of_its_own_takes_nothing_from_the_default_one(installation: Installation) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -96,13 +96,22 @@ async def running_writers(
     risk: Policy | None = None,
     back_before_confirm_above: int | None = None,
     issuer: Issuer | None = None,
+    found_by_hand_within: Mapping[str, timedelta] | None = None,
 ) -> AsyncIterator[Writers]:
     """Writers that share nothing with others but the database and the keys."""
     create_keys(keys_folder / "keys.json")
     keys = load_keys(keys_folder / "keys.json")
     sealer, clock, times = Sealer(keys), clock or Clock(), times or Times()
     creating = create_payment.CreatingTools(
-        sealer, keys.chain, keys.fingerprint, shortcode, clock, times, risk or {}, back_before_confirm_above
+        sealer,
+        keys.chain,
+        keys.fingerprint,
+        shortcode,
+        clock,
+        times,
+        risk or {},
+        back_before_confirm_above,
+        found_by_hand_within or {},
     )
     recording = RecordingTools(
         sealer,

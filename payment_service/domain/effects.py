@@ -263,5 +263,13 @@ def said_before(payment: Payment, fact: ResultReported) -> bool:
     return ended_so is payment.state and fact.code == payment.result_code
 
 
+def paid_by_hand(payment: Payment, fact: Fact) -> bool:
+    """Whether the books show money that moved when the prompt had failed already: its payer has typed the account, and
+    Safaricom has told nothing that contradicts the failure."""
+    if not isinstance(fact, ResultReported) or fact.source is not Source.PULL or fact.transaction_at is None:
+        return False
+    return fact.transaction_at > payment.updated_at
+
+
 def is_query(fact: Fact) -> bool:
     return isinstance(fact, ResultReported) and fact.source is Source.QUERY

@@ -38,6 +38,17 @@ PROMPT_LIVES_MAX = timedelta(minutes=10)
 PAID_CODE = "0"
 
 
+def spellings(account_reference: str) -> set[str]:
+    """As an account may be stored that a person has typed so: ours are of small letters, or of capitals."""
+    typed = "".join(account_reference.split())
+    return {account_reference, typed, typed.lower(), typed.upper()}
+
+
+def as_typed(account_reference: str) -> str:
+    """One spelling for all that a person may type for the same account: phones make capitals of small letters."""
+    return "".join(account_reference.split()).lower()
+
+
 class VisibleDigits(NamedTuple):
     """What is shown of a payer's number: the digits after the country code, up to the mask and after it."""
 
@@ -74,7 +85,7 @@ class PulledRow:
     amount: int | str
     """Whole shillings, or `UNREADABLE`."""
     account_reference: str
-    """As the payer's prompt carried it; empty for a till."""
+    """As the payer's prompt carried it, or as the payer typed it; empty for a till."""
     readings: tuple[datetime, ...]
     """What its time may mean, the earliest first: the zone that is written is not to be relied on."""
     received: bool
@@ -150,7 +161,7 @@ class Shelf:
 
     shortcode: str
     named: Mapping[str, Sequence[Candidate]]
-    """By account reference."""
+    """By account reference, `as_typed`."""
     holders: Mapping[str, Holder]
     """By receipt number."""
     lookalikes: Sequence[Lookalike] = ()
@@ -160,7 +171,7 @@ class Shelf:
 
 def belonging(row: PulledRow, shelf: Shelf, now: datetime) -> tuple[Belonging, list[tuple[Candidate, Told]]]:
     """Whose row it is, and the facts to tell."""
-    named = shelf.named.get(row.account_reference, ()) if row.account_reference else ()
+    named = shelf.named.get(as_typed(row.account_reference), ()) if row.account_reference else ()
     holder = shelf.holders.get(row.receipt) if row.receipt is not None else None
     if row.reversal:
         return _went_back(row, named, holder, shelf, now)

@@ -26,7 +26,7 @@ from datetime import datetime
 from payment_service.domain.case_facts import CaseAccepted, CaseReturned, CaseSettled
 from payment_service.domain.cases import OWN_MONEY, Case, CaseKind, OpenCase, ends_by_itself
 from payment_service.domain.decisions import certain_by_now, decided, duplicate, late, money_sure
-from payment_service.domain.effects import is_query, moved, said_before, with_evidence, with_ids
+from payment_service.domain.effects import is_query, moved, paid_by_hand, said_before, with_evidence, with_ids
 from payment_service.domain.facts import Fact, RefundRequested, ResultReported
 from payment_service.domain.finding import Finding, Surroundings
 from payment_service.domain.findings import finding
@@ -39,7 +39,7 @@ from payment_service.domain.standings import Standing, standing
 #   C S P U0 U1 UR K F0 X0 E RG RD        go to that standing (`HEADINGS`); K is KC while only a callback has told it
 #   F|X        failed or cancelled, as the code says; F0|X0 the same, as only a query says
 #   case $     the state stays; a case, or a case about money, is opened
-#   A+case A+$ go to A and open one
+#   A+case A+$ go to A and open one; none about a failure, where the money moved only after it
 #   cert       it is proven that nothing was paid
 #   agrees     cert, if the same was said before; otherwise a case
 #   differs    a case, unless the same was said before
@@ -260,7 +260,7 @@ def _case(row: Finding, column: Standing, mark: str, payment: Payment, fact: Fac
         case "doubt":
             return Case(CaseKind.UNBACKED_MONEY, is_money=True)
         case "case" if row in (Finding.PAID_NEW_RECEIPT, Finding.PAID_NO_RECEIPT):
-            return Case(CaseKind.PAID_AFTER_FAILURE, is_money=False)
+            return None if paid_by_hand(payment, fact) else Case(CaseKind.PAID_AFTER_FAILURE, is_money=False)
         case "case" | "unread" | "unknown":
             return Case(_CASE_OF.get(row, CaseKind.CONTRADICTION), is_money=False)
         case "differs" | "agrees" if isinstance(fact, ResultReported):

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from payment_service.domain.advice import Advice, advice_of
 from payment_service.domain.facts import Fact, ReceiptDue
+from payment_service.domain.pay_bill import PayBill
 from payment_service.domain.payment import (
     STATUS_OF,
     BookingAction,
@@ -146,6 +147,8 @@ class PaymentView:
     refunds: Sequence[RefundView] = ()
     """All of them, the oldest first."""
     refunded_amount: int = 0
+    pay_bill: PayBill | None = None
+    """How the passenger may pay by hand instead, where that is offered."""
 
     @property
     def advice(self) -> Advice:
@@ -196,7 +199,7 @@ class Answered:
 
 
 def view_of(payment: Payment, request: PaymentRequest, warning: PhoneWarning | None) -> PaymentView:
-    """The view of a payment whose request is at hand."""
+    """The view of a payment whose request is at hand, and that has not ended without money: its row tells more."""
     return PaymentView(
         payment_id=payment.payment_id,
         caller=payment.caller,

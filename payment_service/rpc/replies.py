@@ -11,6 +11,7 @@ from payment_service.application.following.event_feed import Bookmark
 from payment_service.application.following.follow_events import Batch
 from payment_service.application.settling.accept_callbacks import CallbackOutcome
 from payment_service.domain.advice import NextStep
+from payment_service.domain.pay_bill import PayBill
 from payment_service.domain.payment import BookingAction, PhoneWarning, RefundStatus, Status
 from payment_service.domain.reasons import Reason
 from payment_service.domain.refund import RefundReason
@@ -73,6 +74,19 @@ def payment_message(view: PaymentView) -> payment_pb2.Payment:
         message.refunded_amount.CopyFrom(money_message(view.refunded_amount))
     if view.completed_at is not None:
         message.complete_time.CopyFrom(timestamp(view.completed_at))
+    if view.pay_bill is not None:
+        message.pay_bill.CopyFrom(_pay_bill_message(view.pay_bill))
+    return message
+
+
+def _pay_bill_message(offer: PayBill) -> payment_pb2.PayBill:
+    message = payment_pb2.PayBill(
+        business_number=offer.business_number,
+        account_number=offer.account_number,
+        pay_until_time=timestamp(offer.until),
+    )
+    if offer.since is not None:
+        message.pay_from_time.CopyFrom(timestamp(offer.since))
     return message
 
 

@@ -143,6 +143,8 @@ class RequestColumns(NamedTuple):
     request_encoding: int
     request_key_id: str
     trace_parent: str | None
+    pay_by_hand_until: datetime | None
+    """Until when the payer may pay by hand and is found before the hold ends."""
 
 
 # The plans of these statements are kept from when the tables were empty, and must not depend on it: `caller || ''` can

@@ -43,15 +43,12 @@ WHERE {UNSETTLED_SQL} AND p.expires_at <= :now""")
 
 async def candidates_named(
     conn: AsyncConnection, account_references: Sequence[str], since: datetime
-) -> Mapping[str, list[Candidate]]:
-    """The payments made since then whose prompts carried these account references."""
+) -> list[Candidate]:
+    """The payments made since then whose prompts carried one of these account references."""
     statement = select(*_CANDIDATE).where(
         payments.c.account_reference.in_(account_references), payments.c.created_at > since
     )
-    named: dict[str, list[Candidate]] = {}
-    for row in await conn.execute(statement):
-        named.setdefault(row.account_reference, []).append(_candidate(*row[: len(_CANDIDATE)]))
-    return named
+    return [_candidate(*row[: len(_CANDIDATE)]) for row in await conn.execute(statement)]
 
 
 async def holders_of(conn: AsyncConnection, numbers: Sequence[str]) -> Mapping[str, Holder]:

@@ -62,6 +62,9 @@ class PaymentRow(NamedTuple):
     completed_at: datetime | None
     metadata: Mapping[str, str]
     version: int
+    shortcode: str
+    account_reference: str
+    pay_by_hand_until: datetime | None
     refunded_amount: int
     refund_id: UUID | None
     refunds: Sequence[Mapping[str, Any]] | None
@@ -117,6 +120,9 @@ class EventRow(NamedTuple):
     language_code: str
     metadata: Mapping[str, str]
     created_at: datetime
+    shortcode: str
+    account_reference: str
+    pay_by_hand_until: datetime | None
     refunded_amount: int
     refund_id: UUID | None
     refunds: Sequence[Mapping[str, Any]] | None

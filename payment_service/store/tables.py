@@ -79,6 +79,7 @@ payments = Table(
     required("metadata", JSONB()),
     when("hold_expire_at"),
     required("late_payment_policy", Text()),
+    when("pay_by_hand_until"),
     required("request", LargeBinary()),
     required("request_fingerprint", LargeBinary()),
     required("request_encoding", SmallInteger()),

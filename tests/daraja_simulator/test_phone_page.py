@@ -125,6 +125,52 @@ async def test_the_keyboard_alone_pays_and_cancels(browser: Browser, merchant: M
         assert (await result_of(merchant, before + 1))["ResultCode"] == code
 
 
+async def test_a_bill_is_paid_in_the_menu_without_any_prompt(browser: Browser, merchant: Merchant) -> None:
+    await merchant.register_pull()
+    phone = new_phone()
+    page = await phone_in_hand(browser, merchant, phone)
+    for label, typed in (("Business", "174379"), ("Account", "SEAT9"), ("Amount", "320"), ("PIN for", "0000")):
+        await page.get_by_label(label).fill(typed)
+    await press(page, "Pay the bill")
+    await expect(page.get_by_role("alert")).to_contain_text("wrong PIN")
+    assert await accessibility_faults(page) == []
+    await page.get_by_label("PIN for").fill("1234")
+    await press(page, "Pay the bill")
+    sms = page.get_by_role("listitem")
+    await expect(sms).to_contain_text("Confirmed. Ksh320.00 sent to PAYBILL 174379 for account SEAT9 on")
+    await expect(page.get_by_text("Balance Ksh 19,680.00")).to_be_visible()
+    (((row,),),) = [(await merchant.pull())[1]["Response"]]
+    await expect(sms).to_contain_text(row["transactionId"])
+    assert (row["billreference"], row["amount"], row["transactiontype"]) == ("SEAT9", "320.00", "c2b-pay-bill-debit")
+    # As every receipt, it can be asked about, and sent back.
+    assert (await merchant.ledger(phone=phone))["totals"]["pushes"] == 0
+    await merchant.reverse(row["transactionId"], 320)
+    await expect(sms.first).to_contain_text(f"Transaction {row['transactionId']} has been reversed")
+
+
+@pytest.mark.parametrize(
+    ("typed", "why_not"),
+    [
+        ({"business": "600584"}, "no PayBill with this business number"),
+        ({"business": "999999"}, "no PayBill with this business number"),
+        ({"account": ""}, "1 to 20 characters"),
+        ({"amount": "1.5"}, "whole number of shillings"),
+        ({"amount": "20001"}, "do not have enough money"),
+        ({"pin": "12"}, "four digits"),
+    ],
+)
+async def test_what_the_menu_refuses_moves_no_money(merchant: Merchant, typed: dict[str, str], why_not: str) -> None:
+    phone = new_phone()
+    form = {"business": "174379", "account": "SEAT9", "amount": "320", "pin": "1234", **typed}
+    url = f"{merchant.url}/phones/{phone}"
+    async with merchant.session.get(url):
+        pass
+    async with merchant.session.post(f"{url}/pay-bill", data=form, headers={"Origin": merchant.url}) as answer:
+        assert answer.status == 400
+        assert why_not in await answer.text()
+    assert (await merchant.ledger(phone=phone))["totals"]["debited_kes"] == 0
+
+
 async def test_without_javascript_the_page_works_by_reloading(browser: Browser, merchant: Merchant) -> None:
     phone = new_phone()
     page = await phone_in_hand(browser, merchant, phone, java_script_enabled=False)
@@ -213,6 +259,7 @@ async def test_what_a_merchant_writes_is_text_and_never_markup(browser: Browser,
         ({}, "POST", "/prompt"),
         ({"Origin": "null"}, "POST", "/prompt"),
         ({"Origin": "http://evil.example"}, "POST", "/balance"),
+        ({"Origin": "http://evil.example"}, "POST", "/pay-bill"),
         ({"Origin": "http://127.0.0.1:1"}, "POST", "/put-down"),
     ],
 )

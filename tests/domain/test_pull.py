@@ -46,7 +46,7 @@ def shelf(
 ) -> Shelf:
     from_ids = frozenset(one.payment_id for one in moved_from)
     holders = {ROW.key: Holder(holder, recorded, from_ids)} if holder else {}
-    return Shelf(shortcode, {"SEAT7": named} if named else {}, holders, lookalikes)
+    return Shelf(shortcode, {"seat7": named} if named else {}, holders, lookalikes)
 
 
 def told(row: PulledRow, on: Shelf) -> tuple[Belonging, list[tuple[int, bool]]]:
@@ -90,13 +90,18 @@ def test_of_two_that_are_named_none_is_chosen() -> None:
     ("row", "on"),
     [
         (ROW, shelf()),
-        (replace(ROW, account_reference="seat7"), shelf([MINE])),
+        (replace(ROW, account_reference="SEAT1"), shelf([MINE])),
         (ROW, shelf(lookalikes=[Lookalike(MINE, PHONE)])),
     ],
-    ids=["a name that is none of ours", "another spelling", "another name, for all its likeness"],
+    ids=["a name that is none of ours", "another account", "another name, for all its likeness"],
 )
 def test_other_money_is_left(row: PulledRow, on: Shelf) -> None:
     assert told(row, on) == (Belonging.NOT_OURS, [])
+
+
+@pytest.mark.parametrize("typed", ["seat7", "Seat7", " SEAT 7 "])
+def test_an_account_that_a_person_has_typed_is_the_same_in_every_spelling(typed: str) -> None:
+    assert told(replace(ROW, account_reference=typed), shelf([MINE])) == (Belonging.OURS, [(1, False)])
 
 
 def test_a_receipt_that_is_recorded_as_the_books_have_it_is_known() -> None:

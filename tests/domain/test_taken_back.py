@@ -36,7 +36,7 @@ UNDER_ITS_RECEIPT = replace(REVERSAL, receipt=RECEIPT, key=RECEIPT)
 def shelf(*named: Candidate, holder: Holder | None = None, brought: tuple[int | None, ...] = (500,)) -> Shelf:
     return Shelf(
         "174379",
-        {"SEAT7": named} if named else {},
+        {"seat7": named} if named else {},
         {RECEIPT: holder} if holder else {},
         received={one.payment_id: brought for one in named},
     )

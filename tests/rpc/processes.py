@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from uuid import UUID
@@ -141,6 +141,7 @@ async def running_process(
                 approval_above=approval_above,
                 risk=risk,
                 issuer=issuer,
+                found_by_hand_within={SHORTCODE: timedelta(minutes=1)},
             )
         )
         feed = EventFeed(connector, writers.sealer, subscriber_events_max=subscriber_events_max)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -84,6 +84,24 @@ async def test_a_payment_says_what_the_passenger_does_next(process: Process) -> 
         payment = await process.tell(payment, *facts)
         found = await process.payments.GetPayment(pb.GetPaymentRequest(payment_id=str(payment.payment_id)))
         assert found.payment.next_step == step
+
+
+async def test_how_to_pay_by_hand_is_told_once_the_prompt_has_failed(process: Process) -> None:
+    hold = process.writers.clock.now + timedelta(minutes=10)
+    payment = await process.create(hold_expire_at=hold)
+    await process.tell(payment, *sent(1), refusal_of_the_payer())
+    await process.caught_up()
+    watched = process.payments.WatchPayments(
+        pb.WatchPaymentsRequest(position=pb.WatchPaymentsRequest.POSITION_EARLIEST)
+    )
+    told = [event.payment for event in (await anext(aiter(watched))).events]
+    watched.cancel()
+    assert [one.HasField("pay_bill") for one in told] == [False, False, False, True]
+    found = (await process.payments.GetPayment(pb.GetPaymentRequest(payment_id=str(payment.payment_id)))).payment
+    assert found.pay_bill == told[-1].pay_bill
+    assert (found.pay_bill.business_number, found.pay_bill.account_number) == ("174379", found.reference)
+    assert not found.pay_bill.HasField("pay_from_time")
+    assert found.pay_bill.pay_until_time.ToDatetime(UTC) == hold - timedelta(minutes=1)
 
 
 async def test_what_is_sent_cannot_be_withdrawn(process: Process, database: Database) -> None:

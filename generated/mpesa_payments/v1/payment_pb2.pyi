@@ -683,6 +683,7 @@ class Payment(_message.Message):
     REFUNDS_FIELD_NUMBER: _builtins.int
     CALLER_FIELD_NUMBER: _builtins.int
     NEXT_STEP_FIELD_NUMBER: _builtins.int
+    PAY_BILL_FIELD_NUMBER: _builtins.int
     payment_id: _builtins.str
     """Id of the payment, a UUID made by this service."""
     reference: _builtins.str
@@ -792,6 +793,14 @@ class Payment(_message.Message):
         parts may be on their way at once.
         """
 
+    @_builtins.property
+    def pay_bill(self) -> Global___PayBill:
+        """How the passenger may pay by hand instead of by another prompt; unset while
+        that is not offered: while a prompt may still be paid, for a till, where
+        Safaricom's books are not read, without `hold_expire_time`, and when the hold
+        ends too soon. Each attempt has an account number of its own.
+        """
+
     def __init__(
         self,
         *,
@@ -823,14 +832,60 @@ class Payment(_message.Message):
         refunds: _abc.Iterable[Global___Refund] | None = ...,
         caller: _builtins.str = ...,
         next_step: Global___NextStep.ValueType = ...,
+        pay_bill: Global___PayBill | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "complete_time", b"complete_time", "create_time", b"create_time", "expire_time", b"expire_time", "refund", b"refund", "refunded_amount", b"refunded_amount", "retry_allowed_time", b"retry_allowed_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "complete_time", b"complete_time", "create_time", b"create_time", "expire_time", b"expire_time", "pay_bill", b"pay_bill", "refund", b"refund", "refunded_amount", b"refunded_amount", "retry_allowed_time", b"retry_allowed_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "attempt", b"attempt", "booking_action", b"booking_action", "booking_id", b"booking_id", "caller", b"caller", "complete_time", b"complete_time", "create_time", b"create_time", "customer_message", b"customer_message", "expire_time", b"expire_time", "masked_phone", b"masked_phone", "metadata", b"metadata", "mpesa_receipt_number", b"mpesa_receipt_number", "next_step", b"next_step", "outcome_certain", b"outcome_certain", "paid_late", b"paid_late", "payment_id", b"payment_id", "phone_warning", b"phone_warning", "provider_result_code", b"provider_result_code", "reference", b"reference", "refund", b"refund", "refunded_amount", b"refunded_amount", "refunds", b"refunds", "retry_allowed_time", b"retry_allowed_time", "retry_of", b"retry_of", "status", b"status", "status_reason", b"status_reason", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "attempt", b"attempt", "booking_action", b"booking_action", "booking_id", b"booking_id", "caller", b"caller", "complete_time", b"complete_time", "create_time", b"create_time", "customer_message", b"customer_message", "expire_time", b"expire_time", "masked_phone", b"masked_phone", "metadata", b"metadata", "mpesa_receipt_number", b"mpesa_receipt_number", "next_step", b"next_step", "outcome_certain", b"outcome_certain", "paid_late", b"paid_late", "pay_bill", b"pay_bill", "payment_id", b"payment_id", "phone_warning", b"phone_warning", "provider_result_code", b"provider_result_code", "reference", b"reference", "refund", b"refund", "refunded_amount", b"refunded_amount", "refunds", b"refunds", "retry_allowed_time", b"retry_allowed_time", "retry_of", b"retry_of", "status", b"status", "status_reason", b"status_reason", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Payment: _TypeAlias = Payment  # noqa: Y015
+
+@_typing.final
+class PayBill(_message.Message):
+    """What a passenger types in the M-Pesa menu, under Lipa na M-Pesa, Pay Bill,
+    with exactly `amount`. The payment becomes COMPLETED by it, with `paid_late`;
+    with another amount, or another account, a person looks at the money, or it
+    is nobody's. It takes some minutes until the money is found, and nothing is
+    heard of it before: whoever pays by hand and is prompted again pays twice.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUSINESS_NUMBER_FIELD_NUMBER: _builtins.int
+    ACCOUNT_NUMBER_FIELD_NUMBER: _builtins.int
+    PAY_FROM_TIME_FIELD_NUMBER: _builtins.int
+    PAY_UNTIL_TIME_FIELD_NUMBER: _builtins.int
+    business_number: _builtins.str
+    """The PayBill number."""
+    account_number: _builtins.str
+    """The account number. Capital and small letters are the same here."""
+    @_builtins.property
+    def pay_from_time(self) -> _timestamp_pb2.Timestamp:
+        """Offer it from then on; unset for at once."""
+
+    @_builtins.property
+    def pay_until_time(self) -> _timestamp_pb2.Timestamp:
+        """Offer it until then: what is paid later may be found only after the hold,
+        where `late_payment_policy` decides.
+        """
+
+    def __init__(
+        self,
+        *,
+        business_number: _builtins.str = ...,
+        account_number: _builtins.str = ...,
+        pay_from_time: _timestamp_pb2.Timestamp | None = ...,
+        pay_until_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pay_from_time", b"pay_from_time", "pay_until_time", b"pay_until_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_number", b"account_number", "business_number", b"business_number", "pay_from_time", b"pay_from_time", "pay_until_time", b"pay_until_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PayBill: _TypeAlias = PayBill  # noqa: Y015
 
 @_typing.final
 class Refund(_message.Message):

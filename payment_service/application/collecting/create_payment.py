@@ -7,8 +7,8 @@ request is decided again with that row in sight.
 """
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -30,6 +30,7 @@ from payment_service.domain.errors import (
 )
 from payment_service.domain.facts import SendClaimed
 from payment_service.domain.finding import Surroundings
+from payment_service.domain.pay_bill import found_until
 from payment_service.domain.payment import Payment, PaymentRequest, PhoneWarning, RetryRequest, Times
 from payment_service.domain.pull import ACCOUNT_REFERENCE_UNIQUE_FOR
 from payment_service.domain.risk import Policy
@@ -104,6 +105,8 @@ class CreatingTools:
     """The rules against prompts that nobody wants."""
     back_before_confirm_above: int | None = None
     """Whole shillings: a success of more is backed before its booking is confirmed. None: of no amount."""
+    found_by_hand_within: Mapping[str, timedelta] = field(default_factory=dict)
+    """By shortcode, how soon money that is paid by hand is found; those lack where it is not."""
 
 
 async def create_payment(
@@ -359,10 +362,10 @@ def _prompt(tools: CreatingTools, new: NewPayment, payment: Payment, account_ref
 
 def _request_columns(tools: CreatingTools, new: NewPayment, phone: bytes, account_reference: str) -> RequestColumns:
     request, row_id = new.request, new.payment_id.bytes
-    encoding = encoded(new.asked)
+    encoding, shortcode = encoded(new.asked), new.request.shortcode or tools.default_shortcode
     return RequestColumns(
         request_id=request.request_id,
-        shortcode=request.shortcode or tools.default_shortcode,
+        shortcode=shortcode,
         phone_number=tools.sealer.seal(PHONE_NUMBER, row_id, request.phone_number.encode()),
         phone_index_a=phone,
         phone_warning=new.warning,
@@ -375,6 +378,7 @@ def _request_columns(tools: CreatingTools, new: NewPayment, phone: bytes, accoun
         request_encoding=REQUEST_ENCODING,
         request_key_id=tools.request_fingerprint_keys.current_id,
         trace_parent=new.trace_parent,
+        pay_by_hand_until=found_until(request.hold_expire_at, tools.found_by_hand_within.get(shortcode)),
     )
 
 

@@ -26,7 +26,7 @@ from payment_service.application.collecting.send_prompt import (
 from payment_service.application.following.read_payments import PaymentReads, get_payment
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.domain.errors import BookingBarred, Overloaded, PromptsStopped, RequestIdReused, RiskRefused
-from payment_service.domain.payment import Payment, PaymentRequest, PhoneWarning, RetryRequest, Status
+from payment_service.domain.payment import ENDED_UNPAID, Payment, PaymentRequest, PhoneWarning, RetryRequest, Status
 from payment_service.domain.views import Answered, view_of
 from payment_service.store.prompts import Prompt
 from runtime.alarms import raise_alarm
@@ -72,7 +72,9 @@ class InitiatePayments:
         if task is not None:
             await asyncio.wait({task}, timeout=max(0.0, wait_until - loop.time()))
             ended = task.done() and task.exception() is None
-            if ended and not created.replayed and (sent := task.result()) is not None:
+            sent = task.result() if ended and not created.replayed else None
+            # How one that ended unpaid may be paid by hand is in its row.
+            if sent is not None and sent.state not in ENDED_UNPAID:
                 return Answered(view_of(sent, request, warning), created.replayed)
         view, _ = await get_payment(self.reads, caller, payment.payment_id)
         while view.status is Status.PENDING and loop.time() + LOOK_AGAIN_SECONDS < wait_until:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from payment_service.alarms import PROGRAM_FAULT
+from payment_service.domain.pay_bill import ByHand, pay_bill
 from payment_service.domain.payment import STATUS_OF, BookingAction, PhoneWarning, RefundStatus, State, Status
 from payment_service.domain.reasons import Reason
 from payment_service.domain.refund import RefundReason
@@ -51,6 +52,17 @@ def event_view(row: EventRow, sealer: Sealer) -> EventView:
 
 def _view(row: PaymentRow | EventRow, status: Status, updated_at: datetime, sealer: Sealer) -> PaymentView:
     refunds = tuple(_refund(told) for told in row.refunds or ())
+    reason, action = _REASONS.get(row.status_reason or ""), _ACTIONS.get(row.booking_action, BookingAction.WAIT)
+    by_hand = pay_bill(
+        ByHand(row.shortcode, row.account_reference, row.pay_by_hand_until),
+        status=status,
+        reason=reason,
+        result_code=row.provider_result_code,
+        booking_action=action,
+        outcome_certain=row.outcome_certain,
+        retry_allowed_at=row.retry_allowed_at,
+        updated_at=updated_at,
+    )
     return PaymentView(
         payment_id=row.payment_id,
         caller=row.caller,
@@ -59,10 +71,10 @@ def _view(row: PaymentRow | EventRow, status: Status, updated_at: datetime, seal
         attempt=row.attempt,
         retry_of=row.retry_of,
         status=status,
-        reason=_REASONS.get(row.status_reason or ""),
+        reason=reason,
         result_code=row.provider_result_code,
         language_code=row.language_code,
-        booking_action=_ACTIONS.get(row.booking_action, BookingAction.WAIT),
+        booking_action=action,
         outcome_certain=row.outcome_certain,
         retry_allowed_at=row.retry_allowed_at,
         amount=row.amount,
@@ -79,6 +91,7 @@ def _view(row: PaymentRow | EventRow, status: Status, updated_at: datetime, seal
         refund=next((refund for refund in refunds if refund.refund_id == row.refund_id), None),
         refunds=refunds,
         refunded_amount=row.refunded_amount,
+        pay_bill=by_hand,
     )
 
 

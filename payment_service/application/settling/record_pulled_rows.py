@@ -20,7 +20,16 @@ from payment_service.daraja.client import Exchange
 from payment_service.daraja.pull import Page
 from payment_service.daraja.pull_rows import ListedRow
 from payment_service.domain.errors import Overloaded, StoreUnavailable
-from payment_service.domain.pull import ACCOUNT_REFERENCE_UNIQUE_FOR, Belonging, Candidate, Shelf, Told, belonging
+from payment_service.domain.pull import (
+    ACCOUNT_REFERENCE_UNIQUE_FOR,
+    Belonging,
+    Candidate,
+    Shelf,
+    Told,
+    as_typed,
+    belonging,
+    spellings,
+)
 from payment_service.domain.pull_spans import Reading
 from payment_service.domain.refund_facts import RefundReported
 from payment_service.security.sealing import Sealer
@@ -96,10 +105,13 @@ async def _record(
 
 async def _shelf(tools: RecordTools, shortcode: str, rows: Sequence[ListedRow], now: datetime) -> Shelf:
     listed = [one.row for one in rows]
-    references = sorted({row.account_reference for row in listed if row.account_reference})
+    references = sorted({one for row in listed if row.account_reference for one in spellings(row.account_reference)})
     async with tools.engine.connect() as conn:
-        named = await candidates.candidates_named(conn, references, now - ACCOUNT_REFERENCE_UNIQUE_FOR)
-        returned = {row.account_reference for row in listed if row.reversal}
+        found = await candidates.candidates_named(conn, references, now - ACCOUNT_REFERENCE_UNIQUE_FOR)
+        named: dict[str, list[Candidate]] = {}
+        for candidate in found:
+            named.setdefault(as_typed(candidate.account_reference), []).append(candidate)
+        returned = {as_typed(row.account_reference) for row in listed if row.reversal}
         meant = [one.payment_id for reference in returned for one in named.get(reference, ())]
         return Shelf(
             shortcode=shortcode,

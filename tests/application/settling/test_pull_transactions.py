@@ -14,6 +14,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from daraja_simulator.menu import Typed, pay_bill
 from payment_service.application.calling.access_token import get_token
 from payment_service.application.recording import record_facts
 from payment_service.application.recording.group_commit import GroupCommit
@@ -33,6 +34,7 @@ from payment_service.security.sealing import EXCHANGE_REQUEST
 from payment_service.store import pull_progress as pulls
 from payment_service.store.engines import connect_writer
 from payment_service.store.pipeline import Connection
+from payment_service.store.prompts import Prompt
 from payment_service.store.pull_progress import Progress
 from runtime.alarms import LastingAlarm
 from tests.application.settling.bookkeeping import INTERVAL, TILL, Bookkeeping, bookkeeping, reading
@@ -88,12 +90,50 @@ async def test_a_pending_receipt_is_filled_in(books: Bookkeeping) -> None:
 async def test_money_after_the_end_is_late_money_as_any_other(books: Bookkeeping) -> None:
     expired, _ = await books.lost()
     declined, prompt = await books.unpaid()
-    await books.tell(declined, ResultReported("callback:1", Source.CALLBACK, Verdict.CANCELLED, "1032"))
     await books.push(prompt)
+    # Told after the money had moved: Safaricom contradicts itself.
+    books.clock.move(60)
+    await books.tell(declined, ResultReported("callback:1", Source.CALLBACK, Verdict.CANCELLED, "1032"))
     await books.reader.read()
     assert (await books.row(declined))[:2] == ("COMPLETED", books.paid[1])
     assert (await books.row(expired))[:2] == ("COMPLETED", books.paid[0])
     assert [(kind, money) for _, kind, money, _ in await books.cases()] == [("PAID_AFTER_FAILURE", False)]
+
+
+async def typed_in(books: Bookkeeping, prompt: Prompt, **typed: str) -> str:
+    """The payer pays by hand, in the menu of the phone; the receipt."""
+    form = {"business": prompt.shortcode, "account": prompt.account_reference, "amount": "500", "pin": "1234", **typed}
+    assert pay_bill(books.world, prompt.phone_number, Typed(**form)) == ""
+    books.clock.now = max(books.clock.now, datetime.now(UTC)) + timedelta(seconds=1)
+    return books.world.ledger.debits[-1].receipt
+
+
+async def test_a_cancelled_prompt_that_is_paid_by_hand_is_a_payment_without_any_case(books: Bookkeeping) -> None:
+    payment, prompt = await books.unpaid()
+    books.clock.move(-60)
+    await books.tell(payment, ResultReported("callback:1", Source.CALLBACK, Verdict.CANCELLED, "1032"))
+    receipt = await typed_in(books, prompt, account=f" {prompt.account_reference.upper()}")
+    await books.reader.read()
+    assert await books.row(payment) == ("COMPLETED", receipt, "CONFIRM")
+    assert await books.cases() == []
+
+
+async def test_another_amount_that_is_paid_by_hand_is_a_money_case_and_no_payment(books: Bookkeeping) -> None:
+    payment, prompt = await books.unpaid()
+    await books.tell(payment, ResultReported("callback:1", Source.CALLBACK, Verdict.CANCELLED, "1032"))
+    receipt = await typed_in(books, prompt, amount="499")
+    await books.reader.read()
+    assert await books.row(payment) == ("CANCELLED", None, "REVIEW")
+    assert await books.cases() == [(payment.reference, "WRONG_AMOUNT", True, receipt)]
+
+
+async def test_another_account_that_is_paid_by_hand_is_nobodys_here(books: Bookkeeping) -> None:
+    payment, prompt = await books.unpaid()
+    await books.tell(payment, ResultReported("callback:1", Source.CALLBACK, Verdict.CANCELLED, "1032"))
+    await typed_in(books, prompt, account=prompt.account_reference[:-1])
+    await books.reader.read()
+    assert (await books.row(payment))[:2] == ("CANCELLED", None)
+    assert await books.cases() == []
 
 
 async def test_another_amount_than_asked_for_is_a_money_case_and_no_payment(books: Bookkeeping) -> None:
