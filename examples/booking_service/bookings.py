@@ -22,7 +22,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from examples.booking_service.news import announce
-from examples.booking_service.tables import bookings, requests, seats, tickets
+from examples.booking_service.tables import bookings, pay_bills, requests, seats, tickets
 from payment_client import BookingAction, NextStep, Payment, PaymentEvent, RefundStatus
 
 HOLD = timedelta(minutes=10)
@@ -220,6 +220,20 @@ async def _note(conn: AsyncConnection, payment: Payment) -> None:
             refund_amount=payment.refund.amount.units,
         )
     )
+    await conn.execute(delete(pay_bills).where(pay_bills.c.booking_id == payment.booking_id))
+    if payment.HasField("pay_bill"):
+        offer = payment.pay_bill
+        since = offer.pay_from_time.ToDatetime(UTC) if offer.HasField("pay_from_time") else None
+        await conn.execute(
+            insert(pay_bills).values(
+                booking_id=payment.booking_id,
+                payment_id=payment.payment_id,
+                business_number=offer.business_number,
+                account_number=offer.account_number,
+                pay_from=since,
+                pay_until=offer.pay_until_time.ToDatetime(UTC),
+            )
+        )
 
 
 async def _request(

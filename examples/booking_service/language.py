@@ -47,6 +47,22 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "again_at": ("You can try again at", "Unaweza kujaribu tena saa"),
     "again": ("Try again", "Jaribu tena"),
     "same_or_other": ("M-Pesa number, if another", "Nambari ya M-Pesa, kama ni nyingine"),
+    "by_hand": ("Or pay in the M-Pesa menu", "Au lipa kwenye menyu ya M-Pesa"),
+    "by_hand_menu": (
+        "On any phone: M-Pesa, Lipa na M-Pesa, Pay Bill. Then type:",
+        "Kwenye simu yoyote: M-Pesa, Lipa na M-Pesa, Pay Bill. Kisha andika:",
+    ),
+    "business_number": ("Business number", "Nambari ya biashara"),
+    "account_number": ("Account number", "Nambari ya akaunti"),
+    "by_hand_until": ("Pay so no later than", "Lipa hivyo kabla ya saa"),
+    "by_hand_wait": (
+        "It takes some minutes until we see the money. The seat stays held until then, and this page shows it.",
+        "Inachukua dakika kadhaa hadi tuone pesa. Kiti kitabaki kimehifadhiwa, na ukurasa huu utaonyesha.",
+    ),
+    "by_hand_once": (
+        "Do not press Try again after that, or you pay twice.",
+        "Usibonyeze Jaribu tena baada ya hapo, ama utalipa mara mbili.",
+    ),
     "refund": ("Refund", "Pesa zinazorudishwa"),
     "refund_PENDING": ("on its way back to you", "ziko njiani kurudi kwako"),
     "refund_DONE": ("sent back to you", "zimerudishwa kwako"),

@@ -10,7 +10,7 @@ from sqlalchemy import and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from examples.booking_service.bookings import Kind, State
-from examples.booking_service.tables import bookings, requests, trips
+from examples.booking_service.tables import bookings, pay_bills, requests, trips
 from payment_client import BookingAction, NextStep
 
 
@@ -23,6 +23,15 @@ class Stage(StrEnum):
     FAILED = "failed"
     PAID = "paid"
     RELEASED = "released"
+
+
+@dataclass(frozen=True, slots=True)
+class ByHand:
+    """What the passenger may type in the M-Pesa menu now, and until when."""
+
+    business_number: str
+    account_number: str
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,7 @@ class Standing:
     again_at: datetime | None
     """In the future: the passenger waits until then."""
     may_try_again: bool
+    by_hand: ByHand | None
     refund: str
     refund_amount: int
 
@@ -63,9 +73,17 @@ async def read_standing(conn: AsyncConnection, booking_id: str, now: datetime) -
         requests.c.kind == Kind.RETRY,
     )
     wanted = (
-        select(bookings, trips.c.route, trips.c.price, requests.c.request_id.label("retry"), requests.c.refused_with)
+        select(
+            bookings,
+            trips.c.route,
+            trips.c.price,
+            requests.c.request_id.label("retry"),
+            requests.c.refused_with,
+            pay_bills.c["business_number", "account_number", "pay_from", "pay_until"],
+        )
         .join(trips, trips.c.trip_id == bookings.c.trip_id)
         .outerjoin(requests, retried)
+        .outerjoin(pay_bills, pay_bills.c.booking_id == bookings.c.booking_id)
         .where(bookings.c.booking_id == booking_id)
     )
     row = (await conn.execute(wanted)).one_or_none()
@@ -79,6 +97,10 @@ async def read_standing(conn: AsyncConnection, booking_id: str, now: datetime) -
     in_time = row.retry_allowed_at is None or row.retry_allowed_at < row.hold_until
     may_retry = offered and not is_asked_again and in_time and now < row.hold_until
     must_wait = may_retry and row.retry_allowed_at is not None and row.retry_allowed_at > now
+    # Not while another prompt is on its way: whoever sees both pays twice.
+    by_hand = None
+    if offered and not is_asked_again and row.pay_until is not None and (row.pay_from or now) <= now < row.pay_until:
+        by_hand = ByHand(row.business_number, row.account_number, row.pay_until)
     return Standing(
         booking_id=row.booking_id,
         route=row.route,
@@ -94,6 +116,7 @@ async def read_standing(conn: AsyncConnection, booking_id: str, now: datetime) -
         hold_until=row.hold_until if row.state == State.HELD else None,
         again_at=row.retry_allowed_at if must_wait else None,
         may_try_again=may_retry and not must_wait,
+        by_hand=by_hand,
         refund=row.refund_status.removeprefix("REFUND_STATUS_"),
         refund_amount=row.refund_amount,
     )

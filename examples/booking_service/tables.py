@@ -62,6 +62,18 @@ bookings = Table(
     ForeignKeyConstraint(["trip_id", "seat"], ["seats.trip_id", "seats.seat"]),
 )
 
+# What the passenger may type in the M-Pesa menu instead, as the payment service said last.
+pay_bills = Table(
+    "pay_bills",
+    metadata,
+    Column("booking_id", Text, primary_key=True),
+    Column("payment_id", Text, nullable=False),
+    Column("business_number", Text, nullable=False),
+    Column("account_number", Text, nullable=False),
+    Column("pay_from", DateTime(timezone=True)),
+    Column("pay_until", DateTime(timezone=True), nullable=False),
+)
+
 requests = Table(
     "payment_requests",
     metadata,

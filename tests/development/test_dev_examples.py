@@ -54,6 +54,19 @@ async def test_a_seat_is_booked_in_one_window_and_paid_on_the_phone_in_another(
         receipt = (await sms.inner_text()).split(" Confirmed.")[0].split()[-1]
         await expect(passenger.get_by_text(receipt).first).to_be_visible()
 
+        await passenger.goto(ready["booking_url"])
+        await book(passenger, "02")
+        await phone.get_by_role("button", name="Cancel").click()
+        typed = passenger.locator(".typed dd")
+        await expect(typed).to_have_count(3)
+        await picture.keep(passenger, "booking-pay-bill")
+        for label, text in zip(("Business", "Account", "Amount"), await typed.all_text_contents(), strict=True):
+            await phone.get_by_label(label).fill(text)
+        await phone.get_by_label("PIN for").fill("1234")
+        await phone.get_by_role("button", name="Pay the bill").click()
+        await expect(passenger.get_by_role("heading", name="Your seat is booked")).to_be_visible()
+        await expect(phone.get_by_role("listitem")).to_have_count(2)
+
         window = await browser.new_page(viewport={"width": 960, "height": 540})
         await window.goto(ready["window_url"])
         events = window.get_by_role("list", name="Events")

@@ -27,7 +27,7 @@ from tests.databases import Database
 from tests.examples.shops import TRIP, Shop, tell, until
 from tests.patience import PATIENCE_SECONDS
 from tests.rows import rows_of
-from tests.rpc.processes import Process, paid, refused, sent
+from tests.rpc.processes import Process, listed, paid, refused, sent
 
 BYTES_MAX = 50_000
 WAIT = timedelta(minutes=5)
@@ -340,6 +340,34 @@ async def test_a_form_that_is_sent_again_is_one_booking_and_one_payment(browser:
         await expect(page.get_by_role("heading", name="Check your phone")).to_be_visible()
 
 
+@pytest.mark.parametrize("script", [True, False])
+async def test_after_a_failed_prompt_the_page_says_how_to_pay_by_hand(
+    browser: Browser, counter: Counter, script: bool
+) -> None:
+    async with visiting(browser, script=script) as page:
+        await counter.open(page)
+        payment = await counter.prompt()
+        by_hand = page.get_by_role("region", name="Or pay in the M-Pesa menu")
+        await expect(page.get_by_role("heading", name="Check your phone")).to_be_visible()
+        await expect(by_hand).to_have_count(0)
+        await counter.tell(payment, refused())
+        await expect(by_hand).to_contain_text("174379")
+        async with counter.shop.engine.connect() as conn:
+            account = str(await conn.scalar(select(bookings.c.reference)))
+        assert await by_hand.locator("dd").all_text_contents() == ["174379", account, "500"]
+        await expect(by_hand).to_contain_text("It takes some minutes until we see the money.")
+        assert script or 'http-equiv="refresh" content="60"' in await page.content()
+        assert not script or await accessibility_faults(page) == []
+        # Of two ways at once, both are paid.
+        await page.get_by_role("button", name="Try again").click()
+        await expect(page.get_by_role("heading", name="Not paid yet")).to_have_count(0)
+        await expect(by_hand).to_have_count(0)
+        await counter.tell(payment, listed("SJ12345678"))
+        if not script:
+            await page.reload()
+        await expect(page.get_by_role("heading", name="Your seat is booked")).to_be_visible()
+
+
 async def test_late_money_and_its_refund_are_shown(browser: Browser, counter: Counter) -> None:
     async with visiting(browser) as page:
         await counter.open(page)
@@ -361,8 +389,11 @@ async def test_swahili_is_spoken_by_the_page_and_by_the_payment_service(browser:
         await page.get_by_role("link", name="Kiswahili").click()
         await expect(page.locator("html")).to_have_attribute("lang", "sw")
         await counter.open(page, pay="Lipa")
-        await counter.prompt()
+        payment = await counter.prompt()
         await expect(page.get_by_role("main")).to_contain_text("Angalia simu yako na uweke PIN yako ya M-Pesa.")
+        assert await accessibility_faults(page) == []
+        await counter.tell(payment, refused())
+        await expect(page.get_by_role("region", name="Au lipa kwenye menyu ya M-Pesa")).to_contain_text("174379")
         assert await accessibility_faults(page) == []
 
 
