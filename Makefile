@@ -97,6 +97,10 @@ check-alarms: setup ## Check that the page of alarms is what the programs' lists
 bench: setup ## Measure throughput, latencies and watchers against the floor
 	@$(BIN)/python -m benchmarks
 
+.PHONY: bench-browsers
+bench-browsers: setup ## Measure how soon a passenger's page changes, and 500 pages beside 100 callbacks a second
+	@$(BIN)/python -m benchmarks.browsers
+
 .PHONY: conformance
 conformance: setup ## Try every promise about money against the real programs, judged from outside
 	@$(BIN)/python -m conformance

@@ -76,7 +76,13 @@ async def run_campaign(folder: Path, size: Size) -> dict[str, Any]:
         tls = await measure_pairs(stage.secured, stage.service, 64, size.pairs_tls, size, firsts)
         show("open loop")
         loaded, latency = await measure_latency(
-            stage, folder, next(firsts), size.latency_rate, size.warm_up, size.latency_seconds
+            stage.service,
+            stage.simulator_url,
+            folder,
+            next(firsts),
+            size.latency_rate,
+            size.warm_up,
+            size.latency_seconds,
         )
         show(f"{size.watchers} watchers")
         watchers = await measure_watchers(stage, folder, next(firsts), size.watchers)

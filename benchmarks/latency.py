@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 
 from benchmarks.runs import Outcome, run_load, samples_of
-from benchmarks.stage import Stage
+from benchmarks.stage import Target
 
 SIMULATOR_DELAY_SECONDS = 0.93
 """The median that is on record for Daraja; some ninety pushes are on the wire at any time."""
@@ -24,17 +24,17 @@ LEDGER_WAIT_SECONDS = 60.0
 
 
 async def measure_latency(
-    stage: Stage, folder: Path, first: int, rate: float, warm_up: float, seconds: float
+    service: Target, simulator_url: str, folder: Path, first: int, rate: float, warm_up: float, seconds: float
 ) -> tuple[Outcome, Mapping[str, Any]]:
     """One open-loop run; its outcome and the percentiles in milliseconds."""
     samples_file = folder / "latency-samples"
     options = [f"--rate={rate}", f"--warm-up={warm_up}", f"--seconds={seconds}"]
-    async with aiohttp.ClientSession(stage.simulator_url, timeout=aiohttp.ClientTimeout(LEDGER_WAIT_SECONDS)) as http:
+    async with aiohttp.ClientSession(simulator_url, timeout=aiohttp.ClientTimeout(LEDGER_WAIT_SECONDS)) as http:
         await control(http, "settings", {"latency_seconds": SIMULATOR_DELAY_SECONDS})
         try:
             async with http.get("/control/totals") as answer:
                 before = (await answer.json())["totals"]["pushes"]
-            outcome = await run_load(stage.service, "open", first, [*options, f"--samples={samples_file}"])
+            outcome = await run_load(service, "open", first, [*options, f"--samples={samples_file}"])
             async with http.get("/control/ledger", params={"after": str(before)}) as answer:
                 pushes = (await answer.json())["pushes"]
         finally:

@@ -39,6 +39,7 @@ PAYMENT_WAIT_SECONDS = 60.0
 LATE_START_SECONDS = 0.005
 """An arrival that starts later than this after its time is a late start, and counted."""
 ARRIVALS_SEED = 20_240_601
+NOT_ASKED_FOR = "ended twice, or never asked for"
 PHONES_FROM = 254_710_000_000
 """Outside the simulator's special range: every one of these phones pays."""
 
@@ -119,7 +120,7 @@ async def follow_subscriber(lines: asyncio.StreamReader, tally: Tally) -> None:
         booking, reference, status, seen_ns = line.decode().split()
         future = tally.waiting.pop(booking, None)
         if future is None:
-            tally.errors["ended twice, or never asked for"] += 1
+            tally.errors[NOT_ASKED_FOR] += 1
         elif not future.done():
             future.set_result(Ended(reference, int(status), int(seen_ns)))
     for future in tally.waiting.values():

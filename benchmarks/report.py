@@ -9,10 +9,15 @@ BEGIN, END = "<!-- results: written by `make bench` -->", "<!-- end of results -
 
 def write_table(readme: Path, results: Mapping[str, Any]) -> None:
     """Put the table of these results in the place of the last one."""
+    write_between(readme, table(results), BEGIN, END)
+
+
+def write_between(readme: Path, written: str, begin: str, end: str) -> None:
+    """Put a text between two marks, in the place of the last one."""
     text = readme.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}\n\n{table(results)}\n\n{END}{after}", encoding="utf-8")
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    readme.write_text(f"{before}{begin}\n\n{written}\n\n{end}{after}", encoding="utf-8")
 
 
 def table(results: Mapping[str, Any]) -> str:

@@ -87,11 +87,11 @@ async def running_stage(folder: Path) -> AsyncIterator[Stage]:
     async with running_system(plan) as system, contextlib.AsyncExitStack() as stack:
         assert system.postgres_process_id is not None, "the benchmark runs on the embedded PostgreSQL"
         postgres = Metered("postgresql", system.postgres_process_id, tree=True)
-        service = _target("service", system, postgres)
+        service = target_of("service", system, postgres)
         owner_url = service.owner_url
         secured_url = await _new_database(owner_url, SECURED_DATABASE)
         secured_plan = replace(plan, data_dir=folder / "secured", plaintext=False, database_url=secured_url)
-        secured = _target("secured", await stack.enter_async_context(running_system(secured_plan)), postgres)
+        secured = target_of("secured", await stack.enter_async_context(running_system(secured_plan)), postgres)
         floor_folder = folder / "floor"
         floor_folder.mkdir(mode=0o700)
         house = make_house(floor_folder, stack.enter_context(await take_lock(floor_folder)), inherit_settings=False)
@@ -101,7 +101,8 @@ async def running_stage(folder: Path) -> AsyncIterator[Stage]:
         yield Stage(service, secured, floor, service_pid, system.daraja_url, house)
 
 
-def _target(name: str, system: System, postgres: Metered) -> Target:
+def target_of(name: str, system: System, postgres: Metered) -> Target:
+    """What takes payments of a system that serves."""
     metered = (*(Metered(part.name, int(part.ready["pid"])) for part in system.parts), postgres)
     owner_url = system.files["owner_database_url_file"].read_text(encoding="utf-8")
     shown = system.certificates

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import grpc
@@ -41,6 +41,13 @@ SETTLE_SECONDS = 1.0
 """Before memory is read, so that what the burst has thrown away is gone."""
 
 
+class Prompted(NamedTuple):
+    """A payment whose prompt is on its phone."""
+
+    phone: str
+    status_token: str
+
+
 async def measure_watchers(stage: Stage, folder: Path, first: int, watchers: int) -> Mapping[str, Any]:
     """The whole scenario; `first` numbers the payments."""
     numbers = range(first, first + watchers)
@@ -50,7 +57,7 @@ async def measure_watchers(stage: Stage, folder: Path, first: int, watchers: int
         contextlib.AsyncExitStack() as stack,
     ):
         await control(http, "faults", {"behaviour": {"callback": "held"}, "count": watchers})
-        payments = await _prompted(stage.service.address, numbers)
+        payments = await prompted(stage.service.address, numbers)
         clients = [await _client(stack, stage, folder, index) for index in range(PROCESSES)]
         await asyncio.sleep(SETTLE_SECONDS)
         memory_before = meters.resident_bytes(stage.service_pid)
@@ -63,7 +70,7 @@ async def measure_watchers(stage: Stage, folder: Path, first: int, watchers: int
         await asyncio.sleep(SETTLE_SECONDS)
         memory = meters.resident_bytes(stage.service_pid) - memory_before
         begun = time.monotonic()
-        sent, refused = await _let_go(http, payments)
+        sent, refused = await let_go(http, payments)
         ended = await _ends(clients)
         deliver_seconds = time.monotonic() - begun
     seen: dict[str, float] = {}
@@ -88,9 +95,9 @@ async def measure_watchers(stage: Stage, folder: Path, first: int, watchers: int
     }
 
 
-async def _prompted(address: str, numbers: Sequence[int]) -> dict[str, str]:
-    """A prompted payment for each number, whose callback is held back: payment id to phone."""
-    payments: dict[str, str] = {}
+async def prompted(address: str, numbers: Sequence[int]) -> dict[str, Prompted]:
+    """A prompted payment for each number, whose callback is held back, by its id."""
+    payments: dict[str, Prompted] = {}
     queue = iter(numbers)
 
     async def caller(stub: PaymentServiceStub) -> None:
@@ -104,7 +111,7 @@ async def _prompted(address: str, numbers: Sequence[int]) -> dict[str, str]:
             )
             response = await stub.InitiatePayment(request, timeout=CALL_WAIT_SECONDS)
             assert response.payment.status == messages.PAYMENT_STATUS_PROCESSING, "the prompt did not reach its phone"
-            payments[response.payment.payment_id] = phone
+            payments[response.payment.payment_id] = Prompted(phone, response.status_token)
 
     async with grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS) as channel, asyncio.TaskGroup() as callers:
         for _ in range(IN_FLIGHT):
@@ -155,7 +162,7 @@ async def _ends(clients: Sequence[asyncio.subprocess.Process]) -> list[Any]:
     return await asyncio.wait_for(telling, CALL_WAIT_SECONDS)
 
 
-async def _let_go(http: aiohttp.ClientSession, payments: Mapping[str, str]) -> tuple[dict[str, float], int]:
+async def let_go(http: aiohttp.ClientSession, payments: Mapping[str, Prompted]) -> tuple[dict[str, float], int]:
     """Send every held callback; payment id to the time it was sent, and how many the gateway did not take."""
     sent: dict[str, float] = {}
     refused = 0
@@ -163,9 +170,9 @@ async def _let_go(http: aiohttp.ClientSession, payments: Mapping[str, str]) -> t
 
     async def sender() -> None:
         nonlocal refused
-        for payment_id, phone in queue:
+        for payment_id, payment in queue:
             sent[payment_id] = time.time()
-            told = await control(http, "callbacks/resend", {"phone": phone})
+            told = await control(http, "callbacks/resend", {"phone": payment.phone})
             refused += told["callbacks"][0]["status"] != 200
 
     async with asyncio.TaskGroup() as senders:
