@@ -79,7 +79,7 @@ async def read_standing(conn: AsyncConnection, booking_id: str, now: datetime) -
             trips.c.price,
             requests.c.request_id.label("retry"),
             requests.c.refused_with,
-            pay_bills.c["business_number", "account_number", "pay_from", "pay_until"],
+            *(pay_bills.c[name] for name in ("business_number", "account_number", "pay_from", "pay_until")),
         )
         .join(trips, trips.c.trip_id == bookings.c.trip_id)
         .outerjoin(requests, retried)

@@ -59,7 +59,6 @@ async def test_a_seat_is_booked_in_one_window_and_paid_on_the_phone_in_another(
         await phone.get_by_role("button", name="Cancel").click()
         typed = passenger.locator(".typed dd")
         await expect(typed).to_have_count(3)
-        await picture.keep(passenger, "booking-pay-bill")
         for label, text in zip(("Business", "Account", "Amount"), await typed.all_text_contents(), strict=True):
             await phone.get_by_label(label).fill(text)
         await phone.get_by_label("PIN for").fill("1234")

@@ -6,12 +6,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, expect
 from sqlalchemy import func, select, update
 
 from examples.booking_service.asking import keep_asking
@@ -20,64 +19,16 @@ from examples.booking_service.news import STREAMS_OF_A_BOOKING_MAX, announce
 from examples.booking_service.page import application
 from examples.booking_service.tables import bookings, requests, trips
 from payment_client import PaymentsClient
-from payment_service.domain.facts import DeadlinePassed, ResultReported, Source, Verdict
+from payment_service.domain.facts import ResultReported, Source, Verdict
 from payment_service.domain.reasons import Reason
 from tests.browsing import Picture, accessibility_faults
 from tests.databases import Database
-from tests.examples.shops import TRIP, Shop, tell, until
-from tests.patience import PATIENCE_SECONDS
-from tests.rows import rows_of
-from tests.rpc.processes import Process, listed, paid, refused, sent
+from tests.examples.counters import Counter, visiting
+from tests.examples.shops import TRIP, Shop, until
+from tests.rpc.processes import Process, listed, paid, refused
 
 BYTES_MAX = 50_000
 WAIT = timedelta(minutes=5)
-
-
-class Counter:
-    """The booking service with its pages, and what Safaricom and the passenger's phone do."""
-
-    def __init__(self, database: Database, process: Process, shop: Shop, address: str) -> None:
-        self._database, self._process, self.shop, self.address = database, process, shop, address
-
-    async def attempts(self) -> list[UUID]:
-        query = "SELECT payment_id FROM payment_transactions ORDER BY attempt"
-        return [payment_id for (payment_id,) in await rows_of(self._database, query)]
-
-    async def prompt(self, attempt: int = 1) -> UUID:
-        """The phone rings."""
-
-        async def asked() -> bool:
-            return len(await self.attempts()) >= attempt
-
-        await until(asked, f"attempt {attempt} is asked for")
-        payment_id = (await self.attempts())[attempt - 1]
-        await tell(self._process, payment_id, *sent(attempt))
-        return payment_id
-
-    async def pass_time(self, wait: timedelta) -> None:
-        """At the payment service, and for what it has told the booking."""
-        self._process.writers.clock.move(wait.total_seconds())
-        async with self.shop.engine.begin() as conn:
-            await conn.execute(update(bookings).values(retry_allowed_at=bookings.c.retry_allowed_at - wait))
-            for booking_id in await conn.scalars(select(bookings.c.booking_id)):
-                await announce(conn, booking_id)
-
-    async def tell(self, payment_id: UUID, *facts: ResultReported) -> None:
-        await tell(self._process, payment_id, *facts)
-
-    async def expire(self, payment_id: UUID) -> None:
-        """Nothing is heard for so long that the payment service gives the attempt up."""
-        clock = self._process.writers.clock
-        clock.move(121)
-        await tell(self._process, payment_id, DeadlinePassed())
-
-    async def open(self, page: Page, seat: str = "01", number: str = "0712 345 678", pay: str = "Pay") -> None:
-        """Choose, type, and press."""
-        await page.goto(self.address)
-        await page.get_by_role("radio", name=seat).check()
-        await page.get_by_role("textbox").fill(number)
-        await page.get_by_role("button", name=pay).click()
-        await page.wait_for_url("**/pay/B-*")
 
 
 @pytest.fixture
@@ -97,19 +48,6 @@ async def counter(database: Database, process: Process, shop: Shop) -> AsyncIter
             for task in work:
                 task.cancel()
             await asyncio.gather(*work, return_exceptions=True)
-
-
-@contextlib.asynccontextmanager
-async def visiting(browser: Browser, *, script: bool = True) -> AsyncIterator[Page]:
-    """A passenger with a phone, whose browser reports each script that the policy or a fault stops."""
-    context = await browser.new_context(java_script_enabled=script, viewport={"width": 390, "height": 780})
-    context.set_default_timeout(PATIENCE_SECONDS * 1_000)
-    page = await context.new_page()
-    faults: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    yield page
-    assert faults == []
-    await context.close()
 
 
 def cancelled() -> ResultReported:
@@ -342,22 +280,26 @@ async def test_a_form_that_is_sent_again_is_one_booking_and_one_payment(browser:
 
 @pytest.mark.parametrize("script", [True, False])
 async def test_after_a_failed_prompt_the_page_says_how_to_pay_by_hand(
-    browser: Browser, counter: Counter, script: bool
+    browser: Browser, counter: Counter, script: bool, picture: Picture
 ) -> None:
     async with visiting(browser, script=script) as page:
+        await page.set_viewport_size({"width": 390, "height": 1000})
         await counter.open(page)
         payment = await counter.prompt()
         by_hand = page.get_by_role("region", name="Or pay in the M-Pesa menu")
         await expect(page.get_by_role("heading", name="Check your phone")).to_be_visible()
         await expect(by_hand).to_have_count(0)
         await counter.tell(payment, refused())
+        await expect(page.get_by_role("main")).to_contain_text("Not enough money in your M-Pesa. Top up and try again.")
         await expect(by_hand).to_contain_text("174379")
         async with counter.shop.engine.connect() as conn:
             account = str(await conn.scalar(select(bookings.c.reference)))
         assert await by_hand.locator("dd").all_text_contents() == ["174379", account, "500"]
-        await expect(by_hand).to_contain_text("It takes some minutes until we see the money.")
+        await expect(by_hand).to_contain_text("It can take some minutes until we see the money")
         assert script or 'http-equiv="refresh" content="60"' in await page.content()
         assert not script or await accessibility_faults(page) == []
+        if script:
+            await picture.keep(page, "booking-pay-bill")
         # Of two ways at once, both are paid.
         await page.get_by_role("button", name="Try again").click()
         await expect(page.get_by_role("heading", name="Not paid yet")).to_have_count(0)

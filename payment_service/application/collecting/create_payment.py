@@ -57,7 +57,6 @@ DESCRIPTION_DEFAULT = "Booking"
 ROUNDS_MAX = 5
 """A request that is skipped by its insert is decided again; each round needs another process to have been faster."""
 
-
 _log = structlog.get_logger(__name__)
 
 
@@ -286,8 +285,7 @@ async def _read(
 
 
 def _weighed(tools: CreatingTools, new: NewPayment) -> Weighed:
-    phone = tools.sealer.index(PHONE_INDEX, new.request.phone_number)
-    return Weighed(new.payment_id, new.caller, new.request, phone)
+    return Weighed(new.payment_id, new.caller, new.request, tools.sealer.index(PHONE_INDEX, new.request.phone_number))
 
 
 def _names(new: NewPayment) -> Set[tuple[str, str, str]]:
