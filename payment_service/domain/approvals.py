@@ -57,7 +57,7 @@ class MoneyMove:
     part: bool = False
     """Only this amount of what is left of the payment."""
     to_payment_id: UUID | None = None
-    """The payment that it goes to, and the versions of its booking's payments, added up."""
+    """The payment that it goes to, and the money versions of its booking's payments, added up."""
     seen_target: int | None = None
     seen: CaseMarks | None = None
     """How the case stood when it was asked for; None where the asker has seen the payment alone."""

@@ -215,7 +215,7 @@ class CaseMarks:
     case: int
     """Its version."""
     payments: int
-    """The versions of all attempts of its booking, added up."""
+    """The money versions of all attempts of its booking, added up."""
     open_cases: int
     """How many cases of its payment are open."""
 

@@ -256,6 +256,8 @@ class Payment:
     reason: Reason | None = None
     result_code: str | None = None
     version: int = 1
+    receipt_versions: int = 0
+    """How many of its versions told of its receipt alone."""
     booking_action: BookingAction = BookingAction.WAIT
     outcome_certain: bool = False
     retry_allowed_at: datetime | None = None
@@ -321,6 +323,11 @@ class Payment:
     """When a timer has something to do for this payment."""
     query_at: datetime | None = None
     """When Safaricom is to be asked about it. No caller sees it, and asking moves it without a new version."""
+
+    @property
+    def money_version(self) -> int:
+        """Counts up with all that changes, but for its receipt: what people decide about is the money."""
+        return self.version - self.receipt_versions
 
     @property
     def refuted(self) -> bool:

@@ -230,4 +230,4 @@ class RefundRefusal:
     left: int = 0
     """Whole shillings; what is promised is not left."""
     seen_target: int | None = None
-    """Where the money is to be moved: the versions of all payments of the booking that it is to go to, added up."""
+    """Where the money is to be moved: the money versions of the payments of the booking that it goes to, added up."""

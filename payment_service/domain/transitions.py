@@ -240,7 +240,8 @@ def apply(payment: Payment, fact: Fact, around: Surroundings, now: datetime, tim
     after = _held(after, case, ended, around)
     after = decided(payment, after, around, now, times)
     if target == "told" and after.version == payment.version:
-        after = after.but(version=payment.version + 1, updated_at=now)
+        versions = payment.receipt_versions + 1
+        after = after.but(version=payment.version + 1, receipt_versions=versions, updated_at=now)
     if case is not None and is_query(fact) and after.state is payment.state:
         # A person looks now; asked again, Safaricom would only open the same case again.
         after = after.but(query_at=None)

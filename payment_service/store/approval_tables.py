@@ -43,7 +43,7 @@ approvals = Table(
     Column("decided_why", Text()),
     when("decided_at"),
     # Of the payment that the money goes to, where it does not go back: which one, and what the
-    # versions of all payments of its booking were then, added up.
+    # money versions of all payments of its booking were then, added up.
     Column("to_payment_id", Uuid()),
     Column("seen_target", Integer()),
     PrimaryKeyConstraint("approval_id", name="approvals_pk"),

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from payment_service.domain.approvals import ApprovalState
 from payment_service.domain.case_rules import CaseMarks
+from payment_service.store.casework import booking_versions
 from payment_service.store.many_rows import array_of, columns_of, selected
 from payment_service.store.pipeline import Connection, Statement
 
@@ -135,10 +136,7 @@ class ApprovalRow(NamedTuple):
     decided_at: datetime | None
 
 
-_VERSIONS = """coalesce((SELECT sum(s.version) FROM payment_transactions s
-        WHERE s.booking_id = p.booking_id AND s.caller = p.caller), 0)::bigint"""
-_TARGET_VERSIONS = """(SELECT sum(s.version) FROM payment_transactions s
-        WHERE s.booking_id = t.booking_id AND s.caller = t.caller)::bigint"""
+_VERSIONS = f"coalesce({booking_versions('p')}, 0)"
 _OPEN = "(SELECT count(*) FROM cases o WHERE o.payment_id = p.payment_id AND o.settled_at IS NULL)"
 _APPROVAL = f"""SELECT {
     selected(
@@ -151,7 +149,7 @@ _APPROVAL = f"""SELECT {
         now_payments=_VERSIONS,
         now_open_cases=_OPEN,
         to_booking_id="t.booking_id",
-        now_target=_TARGET_VERSIONS,
+        now_target=booking_versions("t"),
     )
 } FROM approvals a JOIN payment_transactions p ON p.payment_id = a.payment_id
 LEFT JOIN cases c ON c.case_id = a.case_id LEFT JOIN payment_transactions t ON t.payment_id = a.to_payment_id"""

@@ -87,7 +87,7 @@ class WorkedCase(NamedTuple):
     taken_at: datetime | None
     version: int
     payments_version: int
-    """The versions of all attempts of the booking, added up; 0 where there is no payment."""
+    """The money versions of all attempts of the booking, added up; 0 where there is no payment."""
     open_cases: int
     """Of the payment, this one among them."""
     refund_id: UUID | None = None
@@ -123,9 +123,15 @@ UPDATE cases AS t SET refund_id = noted.refund_id, version = t.version + 1
 FROM unnest($1::text[], $2::text[], $3::uuid[]) AS noted (reference, fact_id, refund_id)
 WHERE t.reference = noted.reference AND t.fact_id = noted.fact_id AND t.settled_at IS NULL"""
 
+
+def booking_versions(alias: str) -> str:
+    """The money versions of all attempts of a booking, added up, by the alias that one of them has in a statement; NULL
+    where there is none."""
+    return f"""(SELECT sum(s.version - s.receipt_versions) FROM payment_transactions s
+        WHERE s.booking_id = {alias}.booking_id AND s.caller = {alias}.caller)::bigint"""
+
+
 # Two of its fields are counted: how the booking's payments stand, and how many cases of this one are open.
-_VERSIONS = """coalesce((SELECT sum(s.version) FROM payment_transactions s
-        WHERE s.booking_id = p.booking_id AND s.caller = p.caller), 0)::bigint"""
 _OPEN = "(SELECT count(*) FROM cases o WHERE o.payment_id = c.payment_id AND o.settled_at IS NULL)"
 # That which sends its money back, or the one that the case is about, which stands in its opening fact's id. Where an
 # operator has found that a refund failed, it stands in the opening fact of the case that was settled by that.
@@ -140,7 +146,7 @@ _WORKED = selected(
     caller="p.caller",
     booking_id="p.booking_id",
     receipt="c.mpesa_receipt_number",
-    payments_version=_VERSIONS,
+    payments_version=f"coalesce({booking_versions('p')}, 0)",
     open_cases=_OPEN,
     refund_state="r.state",
     refund_amount="r.amount",

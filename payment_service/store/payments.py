@@ -67,6 +67,7 @@ _COLUMNS = (
     _mutable("status_reason", "reason", Reason),
     _mutable("provider_result_code", "result_code"),
     _mutable("version"),
+    _mutable("receipt_versions"),
     _mutable("booking_action", read=BookingAction),
     _mutable("outcome_certain"),
     _mutable("retry_allowed_at"),

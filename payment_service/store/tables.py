@@ -91,6 +91,7 @@ payments = Table(
     Column("status_reason", Text()),
     Column("provider_result_code", Text()),
     required("version", Integer()),
+    required("receipt_versions", Integer(), "0"),
     required("booking_action", Text()),
     required("outcome_certain", Boolean()),
     when("retry_allowed_at"),

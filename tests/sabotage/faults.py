@@ -2243,6 +2243,20 @@ FAULTS = (
         (f"{APPROVALS}::test_the_writer_takes_no_consent_of_the_asker_or_to_other_money",),
     ),
     Fault(
+        "a passenger's receipt outdates what waits for a second person, by what the writer counts",
+        "payment_service/application/recording/case_ledger.py",
+        "sum(one.money_version for one in (payment, *siblings))",
+        "sum(one.version for one in (payment, *siblings))",
+        (f"{APPROVALS}::test_a_receipt_that_comes_meanwhile_outdates_nothing",),
+    ),
+    Fault(
+        "a passenger's receipt outdates what waits for a second person, by what the store counts",
+        "payment_service/store/casework.py",
+        "sum(s.version - s.receipt_versions)",
+        "sum(s.version)",
+        (f"{APPROVALS}::test_a_receipt_that_comes_meanwhile_outdates_nothing",),
+    ),
+    Fault(
         "a login in capitals is a second person",
         "payment_service/domain/consent.py",
         "{name.lower()}",
@@ -2395,7 +2409,7 @@ FAULTS = (
     Fault(
         "money is moved to a booking that has changed since it was asked for",
         "payment_service/store/approvals.py",
-        "        now_target=_TARGET_VERSIONS,",
+        '        now_target=booking_versions("t"),',
         "        now_target='a.seen_target',",
         (f"{MOVES}::test_money_is_not_moved_to_a_booking_with_another_attempt_that_was_paid_since",),
     ),

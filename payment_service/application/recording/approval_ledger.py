@@ -30,7 +30,7 @@ class ApprovalLedger:
         goes_to: tuple[UUID | None, int | None] = (None, None),
     ) -> int | None:
         """To how many shillings a second person may agree here: of this money, back to its payer, or to the payment of
-        `goes_to`, where the versions of its booking's payments are these, added up.
+        `goes_to`, where the money versions of its booking's payments are these, added up.
 
         None to nothing: it does not wait, it is about other money, or it is the asker's own.
         """

@@ -43,7 +43,7 @@ class CaseLedger:
         """How a case and what it is about stand now."""
         if payment is None:
             return CaseMarks(case_version, 0, 0)
-        versions = sum(one.version for one in (payment, *siblings))
+        versions = sum(one.money_version for one in (payment, *siblings))
         return CaseMarks(case_version, versions, len(self.open_of(payment.payment_id)))
 
     def decide(self, case: LockedCase, fact: CaseDecided) -> None:

@@ -38,12 +38,13 @@ from tests.application.approving.twosome import (
 )
 from tests.application.casework.casefiles import late
 from tests.application.casework.test_resolve_case import broken
+from tests.application.receipting.offices import issue
 from tests.application.refunding.test_recorded_refunds import tell
 from tests.commands.started import command
 from tests.databases import Database
 from tests.rows import count, rows_of
 from tests.rpc.answers import refused
-from tests.rpc.processes import paid, running_process
+from tests.rpc.processes import listed, paid, running_process
 
 APPROVED, WAITING = pb.Approval.STATE_APPROVED, pb.Approval.STATE_WAITING
 RELEASE = payment_pb2.BOOKING_ACTION_RELEASE
@@ -163,6 +164,17 @@ async def test_a_refund_is_not_agreed_to_after_the_payment_has_changed(two: Twos
     assert refusal.reason == "APPROVAL_OUTDATED"
     assert "which is COMPLETED (CONFIRM) now" in refusal.metadata["changed"]
     assert await count(database, "refunds") == 0
+
+
+async def test_a_receipt_that_comes_meanwhile_outdates_nothing(two: Twosome, database: Database) -> None:
+    payment = await two.completed()
+    await two.process.tell(payment, listed("RCPT000001"))
+    waits = (await two.first.RefundBooking(refund())).approval
+    await issue(two.process)
+    assert await count(database, "issued_receipts") == 1
+    assert (await two.second.DecideApproval(decision(waits))).approval.state == APPROVED
+    assert await rows_of(database, "SELECT payment_id, amount FROM refunds") == [(payment.payment_id, 500)]
+    assert await broken(two.process, database) == []
 
 
 async def test_an_etag_of_another_picture_agrees_to_nothing(two: Twosome, database: Database) -> None:

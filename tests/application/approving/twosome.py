@@ -15,6 +15,7 @@ from mpesa_payments.v1.operations_service_pb2_grpc import OperationsServiceStub
 from development.certificates import APPROVER, BOOKING, OPERATOR, Certificates
 from development.system import channel_to
 from payment_service.domain.payment import Payment
+from tests.application.receipting.offices import ISSUER
 from tests.certificates import certificates_in, door_of
 from tests.databases import Database
 from tests.rpc.processes import Process, paid, running_process, sent
@@ -55,7 +56,8 @@ async def two_operators(database: Database, folder: Path) -> AsyncIterator[Twoso
     """Both are connected."""
     certificates = certificates_in(folder)
     door = door_of(certificates)
-    async with running_process(database.application_url, folder, approval_above=ABOVE, door=door) as process:
+    url = database.application_url
+    async with running_process(url, folder, approval_above=ABOVE, door=door, issuer=ISSUER) as process:
         address = str(process.server.address)
         async with (
             channel_to(address, certificates, OPERATOR) as first,
