@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import runpy
 import sys
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
+from payment_client.testing import FakePayments
+from pypdf import PdfReader
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from development.postgres import EmbeddedServer
-from payment_client import PaymentsClient, TlsFiles
+from payment_client import PaymentsClient, RefundReason, TlsFiles
 from payment_service.application.recording.record_facts import Submission
 from tests.certificates import certificates_in, door_of
 from tests.databases import Database
@@ -169,6 +173,29 @@ async def test_the_tests_of_the_page_pass(shop: Shop) -> None:
     assert "2 passed" in output
 
 
+async def test_a_receipt_is_handed_out_once_it_is_issued(tmp_path: Path) -> None:
+    (tmp_path / "hand_out_receipt.py").write_text(SNIPPETS["hand_out_receipt.py"], encoding="utf-8")
+    hand_out = runpy.run_path(str(tmp_path / "hand_out_receipt.py"))["hand_out"]
+    pdf, number = tmp_path / "receipt.pdf", ""
+    with FakePayments(issues_receipts=True) as fake:
+        async with fake.client() as client:
+            payment = await client.pay_and_wait(a_purchase())
+            assert await hand_out(client, payment.payment_id, pdf) == "Your receipt is on its way."
+            fake.issue_receipts()
+            number = (await client.get_receipt(payment.payment_id)).receipt.receipt_number
+            assert await hand_out(client, payment.payment_id, pdf) == f"Receipt {number}, revision 1"
+            assert number in PdfReader(pdf).pages[0].extract_text()
+            await client.refund(payment.payment_id, RefundReason.REFUND_REASON_CANNOT_DELIVER)
+            fake.refund_done(payment.payment_id)
+            fake.advance(timedelta(seconds=1))
+            assert await hand_out(client, payment.payment_id, pdf) == f"Receipt {number}, revision 2"
+            assert "KES 500, REFUNDED; left: KES 0" in PdfReader(pdf).pages[0].extract_text()
+    with FakePayments() as fake:
+        async with fake.client() as client:
+            payment = await client.pay_and_wait(a_purchase())
+            assert await hand_out(client, payment.payment_id, pdf) == "No receipts are issued here."
+
+
 def test_every_snippet_is_tried() -> None:
     tried = {"pay.py", "confirm_seats.py", "shop/management/commands/confirm_seats.py", "test_booking.py"}
-    assert set(SNIPPETS) == tried
+    assert set(SNIPPETS) == tried | {"hand_out_receipt.py"}

@@ -19,6 +19,8 @@ from payment_client import (
     PaymentsClient,
     PaymentStatus,
     PromptsRefused,
+    ReceiptNotIssued,
+    ReceiptStanding,
     RefundReason,
     ServiceUnavailable,
     TooManyRequests,
@@ -146,6 +148,18 @@ def test_a_refund_goes_back_when_the_test_says_so(fake_payments: FakePayments) -
         assert fake_payments.refund_done(payment.payment_id).refunded_amount.units == 100
         client.refund(payment.payment_id, RefundReason.REFUND_REASON_CANNOT_DELIVER)
         assert fake_payments.refund_done(payment.payment_id).status == PaymentStatus.PAYMENT_STATUS_REFUNDED
+
+
+def test_a_thread_gets_the_receipt_once_it_is_issued() -> None:
+    with FakePayments(issues_receipts=True) as fake, fake.sync_client() as client:
+        payment = client.pay_and_wait(a_purchase("TRIP-1"))
+        with pytest.raises(ReceiptNotIssued) as early:
+            client.get_receipt(payment.payment_id)
+        assert early.value.is_coming
+        fake.advance(timedelta(seconds=1))
+        answer = client.get_receipt(payment.payment_id)
+    assert (answer.receipt.standing, answer.receipt.amount_left.units) == (ReceiptStanding.RECEIPT_STANDING_PAID, 500)
+    assert answer.pdf.startswith(b"%PDF-")
 
 
 async def test_a_fake_that_is_away_is_unavailable() -> None:

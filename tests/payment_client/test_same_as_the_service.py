@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from google.protobuf.json_format import MessageToDict
+from mpesa_payments.v1.payment_service_pb2 import GetReceiptResponse
+from pypdf import PdfReader
 
 from payment_client import (
     LatePaymentPolicy,
     Payment,
     PaymentEvent,
+    PaymentEventType,
     PaymentFilter,
     PaymentsClient,
     PaymentsError,
@@ -35,6 +39,10 @@ Scenario = Callable[[World, PaymentsClient], Awaitable[Transcript]]
 
 OF_ONE_RUN = {"paymentId", "reference", "bookingId", "retryOf", "mpesaReceiptNumber", "customerMessage", "metadata"}
 MOMENTS = {"createTime", "updateTime", "expireTime", "completeTime", "retryAllowedTime"}
+OF_RECEIPTS = (
+    PaymentEventType.PAYMENT_EVENT_TYPE_RECEIPT_ISSUED,
+    PaymentEventType.PAYMENT_EVENT_TYPE_RECEIPT_AMENDED,
+)
 # Safaricom's own code, which the fake does not pretend to know, and what only support reads.
 LEFT_OUT = {"providerResultCode", "caller"}
 
@@ -184,6 +192,43 @@ async def sending_all_back(world: World, client: PaymentsClient) -> Transcript:
     return [*told, *await history(client, 5)]
 
 
+def read(answer: GetReceiptResponse) -> dict[str, Any]:
+    """What a receipt says, without who issues it and what differs from run to run."""
+    told: dict[str, Any] = MessageToDict(answer.receipt)
+    names = ("receiptNumber", "paymentId", "accountReference", "mpesaReceiptNumber", "verificationUrl")
+    present = {name: bool(told.pop(name)) for name in (*names, "payTime", "issueTime")}
+    issuer = sorted(told.pop("issuer"))
+    parts = [part["amount"] for part in told.pop("refunds", ())]
+    pages = len(PdfReader(BytesIO(answer.pdf)).pages)
+    return told | present | {"issuer": issuer, "parts": parts, "pages of the PDF": pages}
+
+
+async def holding_a_receipt(world: World, client: PaymentsClient) -> Transcript:
+    payment_id = await started(client)
+    await world.send(payment_id)
+    told = [await outcome_of(client.get_receipt(payment_id))]
+    await world.pay(payment_id)
+    told += [await outcome_of(client.get_receipt(payment_id))]
+    for amount in (None, 100, 400):
+        if amount is not None:
+            asked = await client.refund(payment_id, RefundReason.REFUND_REASON_OTHER, amount=amount)
+            await world.send_back(payment_id, asked.payment.refund.refund_id, whole=False)
+        await world.issue_receipts()
+        told += [read(await client.get_receipt(payment_id)), seen((await client.get(payment_id)).payment)]
+        await world.issue_receipts()
+    told += [await outcome_of(client.get_receipt("not an id")), await outcome_of(client.get_receipt(str(uuid4())))]
+    events = (await client.get(payment_id)).payment.version
+    receipts = [event for event in await take(client.watch_payments(), events) if event.type in OF_RECEIPTS]
+    return [*told, *map(noted, receipts)]
+
+
+async def asking_for_a_receipt_that_nobody_issues(world: World, client: PaymentsClient) -> Transcript:
+    payment_id = await started(client)
+    await world.send(payment_id)
+    await world.pay(payment_id)
+    return [await outcome_of(client.get_receipt(payment_id))]
+
+
 async def asking_wrongly(world: World, client: PaymentsClient) -> Transcript:
     wrong = [
         Purchase(booking_id="", phone_number="", amount=0, request_id=""),
@@ -264,6 +309,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     withdrawing,
     sending_money_back,
     sending_all_back,
+    holding_a_receipt,
+    asking_for_a_receipt_that_nobody_issues,
     asking_wrongly,
     listing,
     following_one,
@@ -271,14 +318,17 @@ SCENARIOS: tuple[Scenario, ...] = (
     acknowledging,
 )
 
+WITH_AN_ISSUER = (holding_a_receipt,)
+
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: str(scenario.__name__))
 async def test_a_caller_cannot_tell_the_fake_from_the_service(
     scenario: Scenario, database: Database, tmp_path: Path
 ) -> None:
-    async with real_world(database.application_url, tmp_path) as world, client_of(world.address) as client:
+    issues, url = scenario in WITH_AN_ISSUER, database.application_url
+    async with real_world(url, tmp_path, issues_receipts=issues) as world, client_of(world.address) as client:
         expected = await scenario(world, client)
-    async with fake_world() as world, client_of(world.address) as client:
+    async with fake_world(issues_receipts=issues) as world, client_of(world.address) as client:
         found = differences(expected, await scenario(world, client))
         assert not found, "\n".join(found)
     assert expected

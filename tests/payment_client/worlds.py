@@ -15,7 +15,15 @@ from payment_client.testing import FakePayments, Outcome
 from payment_service.application.recording.record_facts import Submission
 from payment_service.domain.facts import DeadlinePassed, Fact, ResultReported, Source, Verdict
 from payment_service.domain.reasons import Reason
-from tests.rpc.processes import Process, paid, running_process, sent
+from payment_service.domain.refund_facts import (
+    RefundAccepted,
+    RefundClaimed,
+    RefundFact,
+    RefundReported,
+    RefundVerdict,
+)
+from tests.application.receipting.offices import ISSUER, issue
+from tests.rpc.processes import Process, listed, paid, running_process, sent
 
 
 class World(Protocol):
@@ -42,6 +50,12 @@ class World(Protocol):
 
     async def advance(self, seconds: float) -> None:
         """Time passes in which nothing happens."""
+
+    async def send_back(self, payment_id: str, refund_id: str, *, whole: bool) -> None:
+        """The money of a refund goes back."""
+
+    async def issue_receipts(self) -> None:
+        """The receipts that are due are issued, and amended."""
 
 
 class FakeWorld:
@@ -72,6 +86,12 @@ class FakeWorld:
     async def advance(self, seconds: float) -> None:
         self.fake.advance(timedelta(seconds=seconds))
 
+    async def send_back(self, payment_id: str, refund_id: str, *, whole: bool) -> None:
+        assert self.fake.refund_done(payment_id).refund.refund_id == refund_id
+
+    async def issue_receipts(self) -> None:
+        self.fake.issue_receipts()
+
 
 class RealWorld:
     """The real service on a real database, told by facts."""
@@ -79,6 +99,7 @@ class RealWorld:
     def __init__(self, process: Process) -> None:
         self.process = process
         self._numbers = count(1)
+        self._receipts: dict[str, str] = {}
 
     @property
     def address(self) -> str:
@@ -88,7 +109,8 @@ class RealWorld:
         await self._tell(payment_id, *sent(next(self._numbers)))
 
     async def pay(self, payment_id: str) -> None:
-        await self._tell(payment_id, paid(f"SJ{next(self._numbers):08}"))
+        receipt = self._receipts[payment_id] = f"SJ{next(self._numbers):08}"
+        await self._tell(payment_id, paid(receipt), listed(receipt))
 
     async def has_no_money(self, payment_id: str) -> None:
         await self._tell(payment_id, _unpaid(Verdict.FAILED, "1", Reason.INSUFFICIENT_FUNDS))
@@ -103,6 +125,22 @@ class RealWorld:
     async def advance(self, seconds: float) -> None:
         self.process.writers.clock.move(seconds)
 
+    async def send_back(self, payment_id: str, refund_id: str, *, whole: bool) -> None:
+        claim = uuid4()
+        named = f"originator-{claim}" if whole else refund_id
+        facts: tuple[RefundFact, ...] = (
+            RefundClaimed(claim),
+            RefundAccepted(claim, named, f"AG_{claim}"),
+            RefundReported(f"callback:{claim}", RefundVerdict.DONE, "0", self._receipts[payment_id]),
+        )
+        for fact in facts:
+            await self.process.writers.facts.submit(Submission(fact, UUID(payment_id), refund_id=UUID(refund_id)))
+        await self.process.caught_up()
+
+    async def issue_receipts(self) -> None:
+        await issue(self.process)
+        await self.process.caught_up()
+
     async def _tell(self, payment_id: str, *facts: Fact) -> None:
         for fact in facts:
             await self.process.writers.facts.submit(Submission(fact, UUID(payment_id)))
@@ -114,13 +152,14 @@ def _unpaid(verdict: Verdict, code: str, reason: Reason) -> ResultReported:
 
 
 @contextlib.asynccontextmanager
-async def fake_world() -> AsyncIterator[World]:
-    with FakePayments() as fake:
+async def fake_world(*, issues_receipts: bool = False) -> AsyncIterator[World]:
+    with FakePayments(issues_receipts=issues_receipts) as fake:
         fake.script(Outcome.IS_NOT_SENT)
         yield FakeWorld(fake)
 
 
 @contextlib.asynccontextmanager
-async def real_world(database_url: str, folder: Path) -> AsyncIterator[World]:
-    async with running_process(database_url, folder, heartbeat_seconds=5.0) as process:
+async def real_world(database_url: str, folder: Path, *, issues_receipts: bool = False) -> AsyncIterator[World]:
+    issuer = ISSUER if issues_receipts else None
+    async with running_process(database_url, folder, heartbeat_seconds=5.0, issuer=issuer) as process:
         yield RealWorld(process)

@@ -3173,6 +3173,20 @@ FAULTS = (
         ("tests/payment_client/test_client.py::test_the_same_purchase_asked_for_twice_is_one_payment",),
     ),
     Fault(
+        "the client tells those to wait who will get no receipt",
+        "payment_client/src/payment_client/errors.py",
+        'self.metadata.get("cause") == "NOT_ISSUED_YET"',
+        'self.metadata.get("cause") is not None',
+        ("tests/payment_client/test_adopting.py::test_a_receipt_is_handed_out_once_it_is_issued",),
+    ),
+    Fault(
+        "the fake leaves a receipt as it was when its money goes back",
+        "payment_client/src/payment_client/testing/receipts.py",
+        "    if last is not None and (last.standing, last.refunded_amount.units) == (standing, back):",
+        "    if last is not None:",
+        ("tests/payment_client/test_adopting.py::test_a_receipt_is_handed_out_once_it_is_issued",),
+    ),
+    Fault(
         "a list that is read anew moves the cursor before its end",
         "payment_client/src/payment_client/client.py",
         "            events[-1].cursor = page.cursor",

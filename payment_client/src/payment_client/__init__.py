@@ -2,7 +2,7 @@
 
 from payment_client.channels import UsedAcrossFork
 from payment_client.client import PaymentsClient
-from payment_client.contract import money_pb2, payment_pb2, payment_service_pb2
+from payment_client.contract import money_pb2, payment_pb2, payment_service_pb2, receipt_pb2
 from payment_client.cursors import AsyncCursorStore, CursorMoved, CursorStore
 from payment_client.errors import (
     BookingHasLivePayment,
@@ -20,6 +20,7 @@ from payment_client.errors import (
     PaymentNotFound,
     PaymentsError,
     PromptsRefused,
+    ReceiptNotIssued,
     RefundNotPossible,
     Refused,
     RequestIdReused,
@@ -46,6 +47,9 @@ RefundReason = payment_pb2.RefundReason
 NextStep = payment_pb2.NextStep
 RefundStatus = payment_pb2.RefundStatus
 Money = money_pb2.Money
+Receipt = receipt_pb2.Receipt
+ReceiptIssuer = receipt_pb2.ReceiptIssuer
+ReceiptStanding = receipt_pb2.ReceiptStanding
 
 __all__ = [
     "AsyncCursorStore",
@@ -78,6 +82,10 @@ __all__ = [
     "PaymentsError",
     "PromptsRefused",
     "Purchase",
+    "Receipt",
+    "ReceiptIssuer",
+    "ReceiptNotIssued",
+    "ReceiptStanding",
     "RefundNotPossible",
     "RefundReason",
     "RefundStatus",
@@ -96,4 +104,5 @@ __all__ = [
     "UsedAcrossFork",
     "payment_pb2",
     "payment_service_pb2",
+    "receipt_pb2",
 ]

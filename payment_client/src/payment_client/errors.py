@@ -10,6 +10,7 @@
     │   ├── PromptsRefused         no prompt now: stopped, too many, or not for this phone
     │   ├── CancelTooLate          the prompt may have left
     │   ├── RefundNotPossible      `metadata["cause"]` says why
+    │   ├── ReceiptNotIssued       the payment has no receipt: `is_coming` says whether to wait for one
     │   ├── PaymentNotFound        no such payment of this caller
     │   ├── ConsumerNotFound       no consumer of this name has acknowledged anything
     │   ├── ConsumerRewound        an operator offers events again: go on from `metadata["cursor"]`
@@ -125,6 +126,18 @@ class RefundNotPossible(Refused):
     """The money cannot go back as it was asked for: `metadata["cause"]` says why."""
 
 
+class ReceiptNotIssued(Refused):
+    """The payment has no receipt: `is_coming` says whether to wait for one."""
+
+    @property
+    def is_coming(self) -> bool:
+        """True: ask again once the events have told of it, with PAYMENT_EVENT_TYPE_RECEIPT_ISSUED.
+
+        Only a payment whose money is here gets one. False: waiting does not help; `metadata["cause"]` says why.
+        """
+        return self.metadata.get("cause") == "NOT_ISSUED_YET"
+
+
 class PaymentNotFound(Refused):
     """No such payment of this caller."""
 
@@ -206,6 +219,7 @@ _BY_REASON: Final[Mapping[str, type[PaymentsError]]] = {
     "PHONE_BLOCKED": PromptsRefused,
     "CANCEL_TOO_LATE": CancelTooLate,
     "REFUND_NOT_POSSIBLE": RefundNotPossible,
+    "RECEIPT_NOT_ISSUED": ReceiptNotIssued,
     "PAYMENT_NOT_FOUND": PaymentNotFound,
     "CALLER_NOT_ALLOWED": CallerNotAllowed,
     "CONSUMER_NOT_FOUND": ConsumerNotFound,

@@ -1,7 +1,8 @@
 """The client for threads: Django and Flask shops, scripts. Any number of threads may share one.
 
-What it does is described in `client.py`; only the loops around streams are its own. A channel belongs to the process
-that has opened it, so a server that forks its workers makes the client in each worker, or uses it there only.
+What it does is described in `calls.py` and `client.py`; only the loops around streams are its own. A channel belongs to
+the process that has opened it, so a server that forks its workers makes the client in each worker, or uses it there
+only.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import grpc
 from google.protobuf.message import Message as Wire
 
 from payment_client import requests
+from payment_client.calls import CALL_TIMEOUT_SECONDS, PAGE_SIZE
 from payment_client.channels import Channels
-from payment_client.client import CALL_TIMEOUT_SECONDS, PAGE_SIZE, PATIENCE_SECONDS
+from payment_client.client import PATIENCE_SECONDS
 from payment_client.consuming import ATTEMPTS
 from payment_client.contract import payment_pb2
 from payment_client.contract import payment_service_pb2 as pb
@@ -127,6 +129,11 @@ class SyncPaymentsClient:
         """Read one payment."""
         request = requests.get_request(payment_id=payment_id, reference=reference)
         return self._ask("GetPayment", request, pb.GetPaymentResponse, timeout)
+
+    def get_receipt(self, payment_id: str, *, timeout: float | None = None) -> pb.GetReceiptResponse:
+        """The receipt as it stands: its fields, and the bytes of its PDF. As in `PaymentsClient`."""
+        request = pb.GetReceiptRequest(payment_id=payment_id)
+        return self._ask("GetReceipt", request, pb.GetReceiptResponse, timeout)
 
     def list_page(
         self,

@@ -27,6 +27,7 @@ from payment_client.resuming import Backoff
 from payment_client.sync_client import SyncPaymentsClient
 from payment_client.testing.checks import phone_number as normalised
 from payment_client.testing.ledger import Ledger
+from payment_client.testing.receipts import ISSUER
 from payment_client.testing.refusals import FakeRefusal
 from payment_client.testing.server import Failure, FakeServer
 
@@ -66,9 +67,10 @@ class Script:
 class FakePayments:
     """The fake. Use it in a `with` block, or call `start` and `stop`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, issues_receipts: bool = False) -> None:
+        """With `issues_receipts` each paid payment gets a receipt: by `issue_receipts`, or when the clock is turned."""
         self._ledger = Ledger()
-        self._server = FakeServer(self._ledger, self._created)
+        self._server = FakeServer(self._ledger, self._created, issuer=ISSUER if issues_receipts else None)
         self._scripts: list[Script] = []
         self._planned: list[tuple[datetime, str, Outcome]] = []
         self._receipts = itertools.count(1)
@@ -146,6 +148,7 @@ class FakePayments:
                     self._ledger.turn(max(when, self._ledger.now))
                     self._act(payment_id, outcome)
             self._ledger.turn(until)
+        self.issue_receipts()
 
     def send(self, payment_id: str) -> payment_pb2.Payment:
         """The prompt reaches the phone."""
@@ -162,6 +165,12 @@ class FakePayments:
         """The money of the latest refund has gone back."""
         with self._ledger.changed:
             return self._ledger.refund_done(payment_id)
+
+    def issue_receipts(self) -> None:
+        """Issue the receipts that are due, and amend those of payments whose money has gone back since."""
+        with self._ledger.changed:
+            if self._server.issuer is not None:
+                self._ledger.issue_receipts(self._server.issuer)
 
     def fail(self, method: str, reason: str, *, times: int = 1, retry_after: timedelta | None = None) -> None:
         """The next calls of a method end with a reason of the service's catalogue, such as STORE_UNAVAILABLE."""

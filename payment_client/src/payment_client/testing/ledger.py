@@ -11,22 +11,24 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 import grpc
-from google.protobuf.message import Message as Wire
 
-from payment_client.contract import payment_pb2
+from payment_client.contract import payment_pb2, receipt_pb2
 from payment_client.contract import payment_service_pb2 as pb
 from payment_client.requests import shillings
 from payment_client.testing import checks
 from payment_client.testing.advice import SENTENCES, next_step
+from payment_client.testing.receipts import next_receipt
+from payment_client.testing.refunds import ask_refund, end_refund, is_all_back, refundable
 from payment_client.testing.refusals import FakeRefusal, invalid, status_name
+from payment_client.testing.request_ids import RequestIds
 
 EXPIRES_AFTER: Final = timedelta(seconds=120)
 PROMPT_GONE_AFTER: Final = timedelta(seconds=180)
 """After sending: a retry before that could put two prompts on one phone."""
-PART_MIN: Final = 10
 
 _Status = payment_pb2.PaymentStatus
 _Type = payment_pb2.PaymentEventType
@@ -45,26 +47,26 @@ class Ledger:
     payments: dict[str, payment_pb2.Payment] = field(default_factory=dict)
     events: list[payment_pb2.PaymentEvent] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition)
-    _requests: dict[str, tuple[bytes, str, str]] = field(default_factory=dict)
+    request_ids: RequestIds = field(default_factory=RequestIds)
+    receipts: dict[str, receipt_pb2.Receipt] = field(default_factory=dict)
     _asked: dict[str, pb.InitiatePaymentRequest] = field(default_factory=dict)
     _sent_at: dict[str, datetime] = field(default_factory=dict)
 
     def initiate(self, request: pb.InitiatePaymentRequest) -> tuple[payment_pb2.Payment, bool]:
         """The payment, and whether an earlier call had made it."""
         wrong = checks.wrong_with_initiation(request, self.now)
-        known = self._requests.get(request.request_id)
-        if set(wrong) == {"hold_expire_time"} and known is not None:
+        if set(wrong) == {"hold_expire_time"} and request.request_id in self.request_ids:
             wrong = {}
         if wrong:
             raise invalid(wrong)
         parsed = pb.InitiatePaymentRequest.FromString(request.SerializeToString())
         parsed.phone_number = checks.phone_number(request.phone_number)
         parsed.language_code = request.language_code or "en"
-        if known is not None:
-            return self._repeated(known, "InitiatePayment", parsed), True
+        if known := self.request_ids.repeated(request.request_id, "InitiatePayment", parsed):
+            return self.payments[known], True
         self._bar(request.booking_id)
         payment = self._create(parsed)
-        self._note(request.request_id, "InitiatePayment", parsed, payment)
+        self.request_ids.note(request.request_id, "InitiatePayment", parsed, payment.payment_id)
         return payment, False
 
     def retry(self, request: pb.RetryPaymentRequest) -> tuple[payment_pb2.Payment, bool]:
@@ -74,23 +76,23 @@ class Ledger:
             wrong["phone_number"] = "expected a Kenyan mobile number: 0712345678 or 254712345678"
         if wrong:
             raise invalid(wrong)
-        if known := self._requests.get(request.request_id):
-            return self._repeated(known, "RetryPayment", request), True
+        if known := self.request_ids.repeated(request.request_id, "RetryPayment", request):
+            return self.payments[known], True
         earlier = self.found(request.payment_id)
         self._bar(earlier.booking_id)
         asked = pb.InitiatePaymentRequest()
         asked.CopyFrom(self._asked[earlier.payment_id])
         asked.phone_number = checks.phone_number(request.phone_number) or asked.phone_number
         payment = self._create(asked)
-        self._note(request.request_id, "RetryPayment", request, payment)
+        self.request_ids.note(request.request_id, "RetryPayment", request, payment.payment_id)
         return payment, False
 
     def cancel(self, request: pb.CancelPaymentRequest) -> tuple[payment_pb2.Payment, bool]:
         """The payment, withdrawn."""
         if wrong := checks.wrong_with_call(request.request_id, request.payment_id):
             raise invalid(wrong)
-        if known := self._requests.get(request.request_id):
-            return self._repeated(known, "CancelPayment", request), True
+        if known := self.request_ids.repeated(request.request_id, "CancelPayment", request):
+            return self.payments[known], True
         payment = self.found(request.payment_id)
         withdrawn = payment.status_reason == _Reason.STATUS_REASON_WITHDRAWN
         if not withdrawn and (payment.version > 1 or payment.status not in OPEN):
@@ -102,7 +104,7 @@ class Ledger:
             )
         if not withdrawn:
             payment = self.end(payment.payment_id, _Status.PAYMENT_STATUS_CANCELLED, _Reason.STATUS_REASON_WITHDRAWN)
-        self._note(request.request_id, "CancelPayment", request, payment)
+        self.request_ids.note(request.request_id, "CancelPayment", request, payment.payment_id)
         return payment, False
 
     def refund(self, request: pb.RefundPaymentRequest) -> tuple[payment_pb2.Payment, bool]:
@@ -114,13 +116,14 @@ class Ledger:
             wrong |= checks.wrong_with_amount(request.amount)
         if wrong:
             raise invalid(wrong)
-        if known := self._requests.get(request.request_id):
-            return self._repeated(known, "RefundPayment", request), True
+        if known := self.request_ids.repeated(request.request_id, "RefundPayment", request):
+            return self.payments[known], True
         payment = self.found(request.payment_id)
-        left = self._refundable(payment, request)
+        left = refundable(payment, request)
         amount = request.amount.units if request.HasField("amount") else left
-        payment = self._ask_refund(payment, request.reason, amount, whole=amount == left)
-        self._note(request.request_id, "RefundPayment", request, payment)
+        asked = partial(ask_refund, now=self.now, reason=request.reason, amount=amount, whole=amount == left)
+        payment = self._change(payment.payment_id, _Type.PAYMENT_EVENT_TYPE_REFUND_REQUESTED, asked)
+        self.request_ids.note(request.request_id, "RefundPayment", request, payment.payment_id)
         return payment, False
 
     def found(self, name: str) -> payment_pb2.Payment:
@@ -132,14 +135,13 @@ class Ledger:
 
     def listed(self, request: pb.ListPaymentsRequest) -> list[payment_pb2.Payment]:
         """All that match, newest first."""
-        made_by = {request_id: payment_id for request_id, (_, _, payment_id) in self._requests.items()}
 
         def matches(payment: payment_pb2.Payment) -> bool:
             return (
                 request.booking_id in ("", payment.booking_id)
                 and request.reference.lower() in ("", payment.reference)
                 and request.mpesa_receipt_number.upper() in ("", payment.mpesa_receipt_number)
-                and (not request.request_id or made_by.get(request.request_id) == payment.payment_id)
+                and (not request.request_id or self.request_ids.payment_of(request.request_id) == payment.payment_id)
                 and (not request.statuses or payment.status in request.statuses)
                 and (
                     not request.HasField("create_time_from")
@@ -214,23 +216,19 @@ class Ledger:
 
     def refund_done(self, payment_id: str) -> payment_pb2.Payment:
         """The money of the latest refund has gone back."""
-        payment = self.payments[payment_id]
-        back = payment.refunded_amount.units + payment.refund.amount.units
-        whole = back == payment.amount.units
-
-        def returned(payment: payment_pb2.Payment) -> None:
-            payment.refund.status = payment_pb2.REFUND_STATUS_DONE
-            payment.refund.end_time.FromDatetime(self.now)
-            payment.refunds[-1].CopyFrom(payment.refund)
-            payment.refunded_amount.CopyFrom(shillings(back))
-            if whole:
-                payment.status, payment.status_reason = (
-                    _Status.PAYMENT_STATUS_REFUNDED,
-                    _Reason.STATUS_REASON_UNSPECIFIED,
-                )
-
+        whole = is_all_back(self.payments[payment_id])
         kind = _Type.PAYMENT_EVENT_TYPE_REFUNDED if whole else _Type.PAYMENT_EVENT_TYPE_PART_REFUNDED
-        return self._change(payment_id, kind, returned)
+        return self._change(payment_id, kind, partial(end_refund, now=self.now))
+
+    def issue_receipts(self, issuer: receipt_pb2.ReceiptIssuer) -> None:
+        """Issue the receipts that are due, and amend those that say less than the payment does."""
+        for payment in list(self.payments.values()):
+            last = self.receipts.get(payment.payment_id)
+            receipt = next_receipt(payment, last, self._asked[payment.payment_id], issuer, self.now)
+            if receipt is not None:
+                self.receipts[payment.payment_id] = receipt
+                kind = _Type.PAYMENT_EVENT_TYPE_RECEIPT_AMENDED if last else _Type.PAYMENT_EVENT_TYPE_RECEIPT_ISSUED
+                self._change(payment.payment_id, kind, lambda payment: None)
 
     def phone_of(self, payment_id: str) -> str:
         """The number that is prompted."""
@@ -294,76 +292,6 @@ class Ledger:
         self.payments[payment_id] = payment
         self._asked[payment_id] = asked
         return self._change(payment_id, _Type.PAYMENT_EVENT_TYPE_CREATED, lambda payment: None)
-
-    def _note(self, request_id: str, method: str, content: Wire, payment: payment_pb2.Payment) -> None:
-        self._requests[request_id] = (content.SerializeToString(deterministic=True), method, payment.payment_id)
-
-    def _repeated(self, known: tuple[bytes, str, str], method: str, content: Wire) -> payment_pb2.Payment:
-        kept, kept_method, payment_id = known
-        if kept_method != method:
-            fields = ["method"]
-        else:
-            before = type(content).FromString(kept)
-            names = [described.name for described in content.DESCRIPTOR.fields]
-            fields = [name for name in names if getattr(before, name) != getattr(content, name)]
-        if fields:
-            raise FakeRefusal(
-                grpc.StatusCode.ALREADY_EXISTS,
-                "REQUEST_ID_REUSED",
-                "The request id was used with other content.",
-                metadata={"payment_id": payment_id, "fields": ",".join(sorted(fields))},
-            )
-        return self.payments[payment_id]
-
-    def _refundable(self, payment: payment_pb2.Payment, request: pb.RefundPaymentRequest) -> int:
-        """How many shillings are left, or the refusal."""
-        pending = sum(one.amount.units for one in payment.refunds if one.status == payment_pb2.REFUND_STATUS_PENDING)
-        left = payment.amount.units - payment.refunded_amount.units - pending
-        cause, violations = "", {}
-        if payment.status == _Status.PAYMENT_STATUS_REFUNDED:
-            cause = "REFUNDED"
-        elif payment.status not in PAID:
-            cause = "NOT_PAID"
-        elif left == 0:
-            cause = "REFUND_UNDER_WAY"
-        elif request.amount.units > left:
-            cause, violations = "ABOVE_WHAT_IS_LEFT", {"amount.units": f"expected at most {left}"}
-        elif request.HasField("amount") and request.amount.units < PART_MIN and request.amount.units != left:
-            cause, violations = "PART_TOO_SMALL", {"amount.units": f"expected {PART_MIN} or more for a part"}
-        if cause:
-            raise FakeRefusal(
-                grpc.StatusCode.FAILED_PRECONDITION,
-                "REFUND_NOT_POSSIBLE",
-                "The money cannot go back as it was asked for.",
-                metadata={"payment_id": payment.payment_id, "status": status_name(payment), "cause": cause},
-                violations=violations,
-            )
-        return left
-
-    def _ask_refund(
-        self, payment: payment_pb2.Payment, reason: payment_pb2.RefundReason.ValueType, amount: int, *, whole: bool
-    ) -> payment_pb2.Payment:
-        frees = whole or reason in (
-            payment_pb2.REFUND_REASON_CANNOT_DELIVER,
-            payment_pb2.REFUND_REASON_BOOKING_CANCELLED,
-        )
-
-        def asked(payment: payment_pb2.Payment) -> None:
-            refund = payment_pb2.Refund(
-                refund_id=str(uuid.uuid4()),
-                status=payment_pb2.REFUND_STATUS_PENDING,
-                amount=shillings(amount),
-                reason=reason,
-                mpesa_receipt_number=payment.mpesa_receipt_number,
-            )
-            refund.request_time.FromDatetime(self.now)
-            payment.refund.CopyFrom(refund)
-            payment.refunds.append(refund)
-            if frees:
-                payment.booking_action = _Action.BOOKING_ACTION_RELEASE
-                payment.status_reason = _Reason.STATUS_REASON_UNSPECIFIED
-
-        return self._change(payment.payment_id, _Type.PAYMENT_EVENT_TYPE_REFUND_REQUESTED, asked)
 
     def _change(
         self,

@@ -10,13 +10,14 @@ from typing import Any, Final, NoReturn, TypeVar
 import grpc
 from google.protobuf.message import Message as Wire
 
-from payment_client.contract import payment_pb2
+from payment_client.contract import payment_pb2, receipt_pb2
 from payment_client.contract import payment_service_pb2 as pb
 from payment_client.error_details import DETAILS_KEY, write_details
 from payment_client.options import SERVICE
 from payment_client.resuming import is_over
 from payment_client.testing import checks
 from payment_client.testing.ledger import Ledger
+from payment_client.testing.receipts import receipt_pdf
 from payment_client.testing.refusals import FakeRefusal, invalid
 
 STREAMS_MAX: Final = 64
@@ -41,7 +42,7 @@ class Failure:
 
 @dataclass
 class FakeServer:
-    """Answers every method of PaymentService from a ledger."""
+    """Answers the methods of PaymentService from a ledger, all but AttachTaxInvoice."""
 
     ledger: Ledger
     after_creation: Callable[[payment_pb2.Payment], None]
@@ -52,6 +53,8 @@ class FakeServer:
     drains: int = 0
     """Streams end with SERVICE_DRAINING whenever this number grows."""
     address: str = ""
+    issuer: receipt_pb2.ReceiptIssuer | None = None
+    """Who issues receipts; None where nobody does."""
     acknowledged: dict[str, int] = field(default_factory=dict)
     """After how many events each consumer is."""
     rewound: dict[str, str] = field(default_factory=dict)
@@ -67,6 +70,7 @@ class FakeServer:
             "CancelPayment": (pb.CancelPaymentRequest, self._cancel),
             "RefundPayment": (pb.RefundPaymentRequest, self._refund),
             "GetPayment": (pb.GetPaymentRequest, self._get),
+            "GetReceipt": (pb.GetReceiptRequest, self._get_receipt),
             "ListPayments": (pb.ListPaymentsRequest, self._list),
             "AcknowledgeEvents": (pb.AcknowledgeEventsRequest, self._acknowledge),
         }
@@ -132,6 +136,17 @@ class FakeServer:
         return pb.GetPaymentResponse(
             payment=self.ledger.found(request.payment_id or request.reference), cursor=self.ledger.cursor()
         )
+
+    def _get_receipt(self, request: pb.GetReceiptRequest) -> pb.GetReceiptResponse:
+        if wrong := checks.wrong_with_payment_id(request.payment_id):
+            raise invalid(wrong)
+        payment = self.ledger.found(request.payment_id)
+        receipt = self.ledger.receipts.get(payment.payment_id)
+        if receipt is None:
+            cause = {"cause": "NOT_ISSUED_YET" if self.issuer is not None else "NO_ISSUER"}
+            message = "The payment has no receipt."
+            raise FakeRefusal(grpc.StatusCode.FAILED_PRECONDITION, "RECEIPT_NOT_ISSUED", message, metadata=cause)
+        return pb.GetReceiptResponse(receipt=receipt, pdf=receipt_pdf(receipt))
 
     def _list(self, request: pb.ListPaymentsRequest) -> pb.ListPaymentsResponse:
         """A page token is the place in the list, the filters it was made for, and the cursor of the first page."""
