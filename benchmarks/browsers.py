@@ -31,12 +31,14 @@ def main() -> int:
     """Command line; exit code 1 where a stream or a callback was lost."""
     parser = argparse.ArgumentParser(description="Measure what passengers' browsers see.")
     parser.add_argument("--quick", action="store_true", help="a short run that shows that everything works")
-    quick = parser.parse_args().quick
+    parser.add_argument("--rate", type=float, default=100.0, help="callbacks a second beside the streams")
+    arguments = parser.parse_args()
+    quick = arguments.quick
     chromium = shutil.which("chromium-headless-shell") or shutil.which("chromium")
     if chromium is None:
         parser.error("there is no Chromium: scripts/install_browser.sh installs one")
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        results = uvloop.run(_measure(Path(folder), chromium, _commit(), quick))
+        results = uvloop.run(_measure(Path(folder), chromium, _commit(), arguments.rate, quick))
     print(_table(results))
     if not quick:
         (HERE / "results" / "browsers.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -49,7 +51,7 @@ def _commit() -> str:
     return subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=True).stdout.strip()
 
 
-async def _measure(folder: Path, chromium: str, commit: str, quick: bool) -> Mapping[str, Any]:
+async def _measure(folder: Path, chromium: str, commit: str, rate: float, quick: bool) -> Mapping[str, Any]:
     machine, begun = meters.machine(), time.time()
     plan = Plan(
         folder / "streams",
@@ -61,8 +63,8 @@ async def _measure(folder: Path, chromium: str, commit: str, quick: bool) -> Map
     async with running_system(plan) as system:
         assert system.postgres_process_id is not None, "the benchmark runs on the embedded PostgreSQL"
         service = target_of("service", system, Metered("postgresql", system.postgres_process_id, tree=True))
-        streams, rate, seconds = (20, 20.0, 3.0) if quick else (500, 100.0, 20.0)
-        held = await measure_streams(system, service, folder, streams, rate, seconds)
+        streams, seconds = (20, 3.0) if quick else (500, 20.0)
+        held = await measure_streams(system, service, folder, streams, min(rate, 20.0) if quick else rate, seconds)
     # The examples follow every event, so they run for the pages alone.
     async with running_system(replace(plan, data_dir=folder / "pages", booking_port=0)) as system:
         pages = await measure_pages(system, chromium, 5 if quick else 50)
