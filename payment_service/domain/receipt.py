@@ -14,7 +14,7 @@ from uuid import UUID
 
 from payment_service.domain.consent import act_digest
 from payment_service.domain.decisions import money_sure
-from payment_service.domain.payment import PAID_STATES, Payment, State
+from payment_service.domain.payment import PAID_STATES, Backing, Payment, State
 from payment_service.domain.reasons import Reason
 from payment_service.domain.tax_invoices import TaxInvoice
 
@@ -27,12 +27,17 @@ class ReceiptStanding(StrEnum):
     REFUNDED = "REFUNDED"
     TAKEN_BACK = "TAKEN_BACK"
     """M-Pesa returned it to the payer, and no refund of ours did."""
+    UNDER_REVIEW = "UNDER_REVIEW"
+    """M-Pesa has not confirmed what a callback told, and a person looks whether the money ever came."""
     VOID = "VOID"
     """An operator has found that the money never came."""
 
 
 NOTHING_LEFT = frozenset({ReceiptStanding.REFUNDED, ReceiptStanding.TAKEN_BACK, ReceiptStanding.VOID})
 """What is left of the money then is nothing."""
+
+UNPROVEN = frozenset({ReceiptStanding.UNDER_REVIEW, ReceiptStanding.VOID})
+"""It is not known that any money came. That is said only to those who hold a receipt for it already."""
 
 
 NO_ISSUER = "NO_ISSUER"
@@ -80,8 +85,8 @@ class Receipt:
 
     @property
     def left(self) -> int:
-        """What of the money is still here."""
-        return 0 if self.standing in NOTHING_LEFT else max(self.amount - self.refunded_amount, 0)
+        """What of the money is surely still here."""
+        return 0 if self.standing in NOTHING_LEFT | UNPROVEN else max(self.amount - self.refunded_amount, 0)
 
     @property
     def digest(self) -> str:
@@ -106,12 +111,32 @@ class ShownReceipt:
     paid_at: datetime
     language_code: str
     verification_url: str
+    only_reported: bool = False
+    """So far only a callback has told of the money, and M-Pesa is still to be asked."""
 
 
 def receipt_number(reference: str) -> str:
     """The number of a payment's receipt, in groups that a person can read out: its reference in capital letters."""
     capitals = reference.upper()
     return "-".join(capitals[place : place + 4] for place in range(0, len(capitals), 4))
+
+
+def money_doubted(state: State, backing: Backing | None) -> bool:
+    """Whether a person has to find out if the money of a payment ever came. What M-Pesa has sent back had come."""
+    return backing is Backing.DOUBTED and state is not State.REFUNDED
+
+
+def money_only_reported(state: State, backing: Backing | None) -> bool:
+    """Whether another source is still to tell of what a callback has told."""
+    return backing is Backing.AWAITED and state is not State.REFUNDED
+
+
+def as_it_stands(receipt: Receipt, state: State, backing: Backing | None) -> Receipt:
+    """A revision as it may be shown: one that still says "paid" proves nothing once the money is in doubt.
+
+    The next revision says so as well, a moment later. Nobody is shown the other one in that moment.
+    """
+    return replace(receipt, standing=ReceiptStanding.UNDER_REVIEW) if money_doubted(state, backing) else receipt
 
 
 def receipt_standing(payment: Payment) -> ReceiptStanding | None:
@@ -124,6 +149,8 @@ def receipt_standing(payment: Payment) -> ReceiptStanding | None:
         return ReceiptStanding.TAKEN_BACK if payment.reason is Reason.TAKEN_BACK else ReceiptStanding.REFUNDED
     if not money_sure(payment):
         return None
+    if money_doubted(payment.state, payment.backing):
+        return ReceiptStanding.UNDER_REVIEW
     return ReceiptStanding.PART_REFUNDED if payment.refunded_amount else ReceiptStanding.PAID
 
 
@@ -159,7 +186,7 @@ def next_receipt(
         return None
     if last is not None and (last.standing, last.refunded_amount) == (standing, refunded):
         return None
-    if last is None and (payment.receipt is None or standing is ReceiptStanding.VOID):
+    if last is None and (payment.receipt is None or standing in UNPROVEN):
         # Nobody holds a receipt that would have to be taken back.
         return None
     return Receipt(

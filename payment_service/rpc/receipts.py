@@ -87,6 +87,7 @@ def receipt_message(shown: ShownReceipt) -> receipt_pb2.Receipt:
         issue_time=timestamp(receipt.issued_at),
         issuer=issuer_message(receipt.issuer),
         verification_url=shown.verification_url,
+        only_reported=shown.only_reported,
     )
     if receipt.tax_invoice is not None:
         message.tax_invoice.CopyFrom(tax_invoice_message(receipt.tax_invoice))
@@ -124,6 +125,7 @@ def proof_message(shown: ShownReceipt) -> passenger_pb.ReceiptProof:
         issue_time=timestamp(receipt.issued_at),
         issuer=issuer_message(receipt.issuer),
         language_code=shown.language_code,
+        only_reported=shown.only_reported,
     )
     if receipt.tax_invoice is not None:
         message.tax_invoice.CopyFrom(tax_invoice_message(receipt.tax_invoice))

@@ -7,7 +7,7 @@ there is its own lease, as that of a timer is: whoever moves it forward acts on 
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -15,11 +15,13 @@ from uuid import UUID
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from payment_service.domain.payment import Backing, State
 from payment_service.domain.receipt import Issuer, Receipt, ReceiptStanding, ReturnedPart
 from payment_service.domain.tax_invoices import TaxInvoice
 from payment_service.store.many_rows import array_of, columns_of, inserting
 from payment_service.store.pipeline import Connection, Statement
 from payment_service.store.receipt_tables import issued_receipts, receipts_due
+from payment_service.store.tables import payments
 
 _COLUMNS: Final = tuple(column.name for column in issued_receipts.columns)
 _NAMES = ", ".join(f"i.{name}" for name in _COLUMNS)
@@ -40,7 +42,8 @@ SELECT {_NAMES} FROM unnest($1::uuid[]) AS of_payment (payment_id) CROSS JOIN LA
 ) AS i"""
 _ALL_OF = f"SELECT {_NAMES} FROM issued_receipts i WHERE i.payment_id = ANY(%s) ORDER BY i.payment_id, i.revision"
 _LATEST_OF = (
-    select(issued_receipts)
+    select(*issued_receipts.columns, payments.c.state, payments.c.backing)
+    .join_from(issued_receipts, payments, issued_receipts.c.payment_id == payments.c.payment_id)
     .where(issued_receipts.c.payment_id == bindparam("payment_id"))
     .order_by(issued_receipts.c.revision.desc())
     .limit(1)
@@ -106,10 +109,22 @@ def receipt_of(row: Sequence[Any]) -> Receipt:
     )
 
 
-async def latest_receipt(conn: AsyncConnection, payment_id: UUID) -> Receipt | None:
+@dataclass(frozen=True, slots=True)
+class HeldReceipt:
+    """The latest revision of a payment's receipt, and how its money stands at the same moment."""
+
+    receipt: Receipt
+    state: State
+    backing: Backing | None
+
+
+async def latest_receipt(conn: AsyncConnection, payment_id: UUID) -> HeldReceipt | None:
     """The latest revision of a payment's receipt; None where it has none."""
     row = (await conn.execute(_LATEST_OF, {"payment_id": payment_id})).one_or_none()
-    return receipt_of(row) if row is not None else None
+    if row is None:
+        return None
+    *receipt, state, backing = row
+    return HeldReceipt(receipt_of(receipt), State(state), Backing(backing) if backing is not None else None)
 
 
 async def receipts_of(conn: Connection, payment_ids: Sequence[UUID]) -> list[Receipt]:

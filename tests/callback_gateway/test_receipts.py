@@ -12,12 +12,22 @@ from playwright.async_api import Browser, expect
 from structlog.testing import capture_logs
 
 from payment_service.domain.payment import Payment
-from tests.application.receipting.offices import a_tax_invoice, completed, issue, office, returned, shown
+from tests.application.receipting.offices import (
+    DENIED,
+    RECEIPT,
+    a_tax_invoice,
+    completed,
+    issue,
+    office,
+    reported,
+    returned,
+    shown,
+)
 from tests.browsing import Picture, accessibility_faults
 from tests.callback_gateway.edges import gateway
 from tests.callback_gateway.test_passengers import browsing
 from tests.databases import Database
-from tests.rpc.processes import Process
+from tests.rpc.processes import Process, listed
 
 NARROW = {"width": 320, "height": 640}
 
@@ -72,6 +82,26 @@ async def test_a_refund_shows_at_once_under_the_address_that_was_printed(
     page = await (await session.get(path)).text()
     assert 'lang="sw"' in page
     assert "Imerudishwa: hakuna pesa zilizobaki" in page
+
+
+async def test_the_page_says_whether_m_pesa_has_confirmed_the_money(process: Process, session: ClientSession) -> None:
+    payment = await reported(process)
+    await issue(process)
+    path = await link_of(process, payment)
+    page = await (await session.get(path)).text()
+    assert "still to confirm it a second time" in page
+    assert "Amount received" in page
+    await process.tell(payment, DENIED)
+    page = await (await session.get(path)).text()
+    assert "Not confirmed: it is being found out whether the money came" in page
+    assert 'class="bad"' in page
+    for proven in ("Amount received", "Remaining", ">Paid<"):
+        assert proven not in page, proven
+    await process.tell(payment, listed(RECEIPT))
+    await issue(process)
+    page = await (await session.get(path)).text()
+    assert ">Paid<" in page
+    assert "still to confirm" not in page
 
 
 async def test_an_address_that_was_altered_by_one_character_proves_nothing(

@@ -43,6 +43,7 @@ RETURNED = "tests/application/casework/test_return_money.py"
 SECOND_MONEY = "tests/application/casework/test_return_second_money.py"
 UNBACKED = "tests/application/settling/test_ask_unbacked.py"
 ISSUED = "tests/application/receipting/test_issue_receipts.py"
+DOUBTED_MONEY = "tests/application/receipting/test_doubted_money.py"
 TAX_INVOICES = "tests/application/receipting/test_attach_tax_invoice.py"
 FOUND_REFUNDS = "tests/application/casework/test_uncertain_refunds.py"
 REFUNDS = "tests/domain/test_refunds.py"
@@ -206,6 +207,41 @@ FAULTS = (
         "listed.verdict is ListVerdict.BLOCK:",
         "listed.verdict is ListVerdict.NONE:",
         ("tests/rpc/test_risk_list.py::test_a_phone_is_blocked_allowed_and_taken_off_the_list",),
+    ),
+    Fault(
+        "a receipt goes on to say paid although its money is in doubt",
+        "payment_service/domain/receipt.py",
+        "        return ReceiptStanding.UNDER_REVIEW\n",
+        "        return ReceiptStanding.PAID\n",
+        (f"{DOUBTED_MONEY}::test_a_receipt_proves_nothing_from_the_moment_its_money_is_doubted",),
+    ),
+    Fault(
+        "money in doubt is called paid while it is sent back",
+        "payment_service/domain/receipt.py",
+        "return backing is Backing.DOUBTED and state is not State.REFUNDED",
+        "return backing is Backing.DOUBTED and state is State.COMPLETED",
+        ("tests/domain/test_receipt.py::test_money_in_doubt_stays_so_until_it_has_gone_back",),
+    ),
+    Fault(
+        "a receipt proves money in doubt until its next revision is written",
+        "payment_service/application/receipting/show_receipt.py",
+        "receipt=as_it_stands(held.receipt, held.state, held.backing),",
+        "receipt=held.receipt,",
+        (f"{DOUBTED_MONEY}::test_a_receipt_proves_nothing_from_the_moment_its_money_is_doubted",),
+    ),
+    Fault(
+        "a doubt about money that has another case leaves the receipt at paid",
+        "payment_service/application/recording/record_facts.py",
+        "        self._receipts.note(before, after, fact)\n",
+        "        if outcome.changed(before):\n            self._receipts.note(before, after, fact)\n",
+        (f"{DOUBTED_MONEY}::test_a_doubt_amends_the_receipt_although_another_case_is_open_about_the_payment",),
+    ),
+    Fault(
+        "a receipt hides that only a callback has told of its money",
+        "payment_service/application/receipting/show_receipt.py",
+        "only_reported=money_only_reported(held.state, held.backing),",
+        "only_reported=False,",
+        (f"{DOUBTED_MONEY}::test_a_receipt_is_issued_at_once_and_says_that_m_pesa_is_still_to_confirm",),
     ),
     Fault(
         "a receipt says nothing of money that has gone back",

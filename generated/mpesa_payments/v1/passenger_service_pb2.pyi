@@ -302,6 +302,7 @@ class ReceiptProof(_message.Message):
     ISSUER_FIELD_NUMBER: _builtins.int
     TAX_INVOICE_FIELD_NUMBER: _builtins.int
     LANGUAGE_CODE_FIELD_NUMBER: _builtins.int
+    ONLY_REPORTED_FIELD_NUMBER: _builtins.int
     receipt_number: _builtins.str
     """Its number."""
     revision: _builtins.int
@@ -310,6 +311,10 @@ class ReceiptProof(_message.Message):
     """What became of the money."""
     language_code: _builtins.str
     """Language of the payment: "en" or "sw"."""
+    only_reported: _builtins.bool
+    """So far only M-Pesa's callback has told of the money, and the service has
+    still to ask M-Pesa itself.
+    """
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
         """What came."""
@@ -320,7 +325,7 @@ class ReceiptProof(_message.Message):
 
     @_builtins.property
     def amount_left(self) -> _money_pb2.Money:
-        """What of it is still here."""
+        """What of it is surely still here: none while it is under review."""
 
     @_builtins.property
     def pay_time(self) -> _timestamp_pb2.Timestamp:
@@ -352,10 +357,11 @@ class ReceiptProof(_message.Message):
         issuer: _receipt_pb2.ReceiptIssuer | None = ...,
         tax_invoice: _receipt_pb2.TaxInvoice | None = ...,
         language_code: _builtins.str = ...,
+        only_reported: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "amount_left", b"amount_left", "issue_time", b"issue_time", "issuer", b"issuer", "pay_time", b"pay_time", "refunded_amount", b"refunded_amount", "tax_invoice", b"tax_invoice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "amount_left", b"amount_left", "issue_time", b"issue_time", "issuer", b"issuer", "language_code", b"language_code", "pay_time", b"pay_time", "receipt_number", b"receipt_number", "refunded_amount", b"refunded_amount", "revision", b"revision", "standing", b"standing", "tax_invoice", b"tax_invoice"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "amount_left", b"amount_left", "issue_time", b"issue_time", "issuer", b"issuer", "language_code", b"language_code", "only_reported", b"only_reported", "pay_time", b"pay_time", "receipt_number", b"receipt_number", "refunded_amount", b"refunded_amount", "revision", b"revision", "standing", b"standing", "tax_invoice", b"tax_invoice"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -39,6 +39,10 @@ class _ReceiptStandingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recei
     """M-Pesa returned it to the payer, and no refund of ours did."""
     RECEIPT_STANDING_VOID: _ReceiptStanding.ValueType  # 5
     """An operator has found that it never came."""
+    RECEIPT_STANDING_UNDER_REVIEW: _ReceiptStanding.ValueType  # 6
+    """M-Pesa has not confirmed what a callback told, and a person looks whether
+    the money ever came. Until then it proves nothing.
+    """
 
 class ReceiptStanding(_ReceiptStanding, metaclass=_ReceiptStandingEnumTypeWrapper):
     """What became of the money that a receipt is for."""
@@ -55,6 +59,10 @@ RECEIPT_STANDING_TAKEN_BACK: ReceiptStanding.ValueType  # 4
 """M-Pesa returned it to the payer, and no refund of ours did."""
 RECEIPT_STANDING_VOID: ReceiptStanding.ValueType  # 5
 """An operator has found that it never came."""
+RECEIPT_STANDING_UNDER_REVIEW: ReceiptStanding.ValueType  # 6
+"""M-Pesa has not confirmed what a callback told, and a person looks whether
+the money ever came. Until then it proves nothing.
+"""
 Global___ReceiptStanding: _TypeAlias = ReceiptStanding  # noqa: Y015
 
 @_typing.final
@@ -186,6 +194,7 @@ class Receipt(_message.Message):
     ISSUER_FIELD_NUMBER: _builtins.int
     TAX_INVOICE_FIELD_NUMBER: _builtins.int
     VERIFICATION_URL_FIELD_NUMBER: _builtins.int
+    ONLY_REPORTED_FIELD_NUMBER: _builtins.int
     receipt_number: _builtins.str
     """Its number, in groups that a person can read out, the same in every
     revision.
@@ -208,6 +217,11 @@ class Receipt(_message.Message):
     """
     verification_url: _builtins.str
     """The page that proves the receipt to anyone, without naming the payer."""
+    only_reported: _builtins.bool
+    """So far only M-Pesa's callback has told of the money, which any program could
+    send that has learned its secret address. The service has still to ask
+    M-Pesa itself. The field changes without a new revision.
+    """
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
         """What came."""
@@ -218,7 +232,7 @@ class Receipt(_message.Message):
 
     @_builtins.property
     def amount_left(self) -> _money_pb2.Money:
-        """What of it is still here."""
+        """What of it is surely still here: none while it is under review."""
 
     @_builtins.property
     def refunds(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReturnedPart]:
@@ -260,10 +274,11 @@ class Receipt(_message.Message):
         issuer: Global___ReceiptIssuer | None = ...,
         tax_invoice: Global___TaxInvoice | None = ...,
         verification_url: _builtins.str = ...,
+        only_reported: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "amount_left", b"amount_left", "issue_time", b"issue_time", "issuer", b"issuer", "pay_time", b"pay_time", "refunded_amount", b"refunded_amount", "tax_invoice", b"tax_invoice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_reference", b"account_reference", "amount", b"amount", "amount_left", b"amount_left", "booking_id", b"booking_id", "issue_time", b"issue_time", "issuer", b"issuer", "masked_phone", b"masked_phone", "mpesa_receipt_number", b"mpesa_receipt_number", "pay_time", b"pay_time", "payment_id", b"payment_id", "receipt_number", b"receipt_number", "refunded_amount", b"refunded_amount", "refunds", b"refunds", "revision", b"revision", "standing", b"standing", "tax_invoice", b"tax_invoice", "verification_url", b"verification_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_reference", b"account_reference", "amount", b"amount", "amount_left", b"amount_left", "booking_id", b"booking_id", "issue_time", b"issue_time", "issuer", b"issuer", "masked_phone", b"masked_phone", "mpesa_receipt_number", b"mpesa_receipt_number", "only_reported", b"only_reported", "pay_time", b"pay_time", "payment_id", b"payment_id", "receipt_number", b"receipt_number", "refunded_amount", b"refunded_amount", "refunds", b"refunds", "revision", b"revision", "standing", b"standing", "tax_invoice", b"tax_invoice", "verification_url", b"verification_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,6 +1,7 @@
 """A receipt as a PDF: one page of A5, which prints on a counter's printer and can be read on a phone.
 
-It is drawn anew each time from what the revision says, so the same revision gives the same page. The fonts are those
+It is drawn anew each time from what the revision says, and beside that only whether M-Pesa has confirmed the money, so
+the same revision gives the same page. The fonts are those
 that every reader has, and the codes are drawn as shapes: nothing on it is blurred when it is enlarged.
 """
 
@@ -13,7 +14,7 @@ from fpdf import FPDF
 from fpdf.enums import WrapMode
 
 from payment_service.application.receipting import receipt_words as words
-from payment_service.domain.receipt import NOTHING_LEFT, Receipt, ReceiptStanding, ShownReceipt
+from payment_service.domain.receipt import UNPROVEN, Receipt, ReceiptStanding, ShownReceipt
 
 WIDTH, HEIGHT, MARGIN = 148.0, 210.0, 13.0
 """In millimetres, as all lengths here."""
@@ -45,8 +46,9 @@ def receipt_pdf(shown: ShownReceipt, logo: bytes | None) -> bytes:
     _head(page, receipt, logo, language)
     _amount(page, receipt, language)
     _lines(page, _facts_of(shown), top_gap=5)
-    if receipt.standing is not ReceiptStanding.PAID:
-        _lines(page, _returned(receipt, language), top_gap=2.5, last_is_sum=True)
+    if receipt.returned or receipt.standing not in (ReceiptStanding.PAID, ReceiptStanding.UNDER_REVIEW):
+        last_is_sum = receipt.standing is not ReceiptStanding.UNDER_REVIEW
+        _lines(page, _returned(receipt, language), top_gap=2.5, last_is_sum=last_is_sum)
     _codes(page, shown)
     return bytes(page.output())
 
@@ -102,7 +104,8 @@ def _amount(page: FPDF, receipt: Receipt, language: str) -> None:
     page.set_fill_color(*colour)
     page.rect(MARGIN, top, INNER, 25, style="F", round_corners=True, corner_radius=2)
     page.set_xy(MARGIN + 5, top + 3.5)
-    _write(page, INNER - 10, 4.5, words.AMOUNT.spoken(language), size=9, colour=white)
+    label = words.AMOUNT_REPORTED if receipt.standing in UNPROVEN else words.AMOUNT
+    _write(page, INNER - 10, 4.5, label.spoken(language), size=9, colour=white)
     page.set_xy(MARGIN + 5, top + 9)
     _write(page, 66, 12, words.shillings(receipt.amount), size=25, bold=True, colour=white)
     page.set_xy(MARGIN + 66, top + 9)
@@ -142,8 +145,9 @@ def _returned(receipt: Receipt, language: str) -> list[Line]:
         # After refunds of parts M-Pesa may have taken all of it or the rest, and the revision does not tell which.
         taken = "" if receipt.returned else f"- {words.shillings(receipt.amount)}"
         lines.append((words.TAKEN_BACK.spoken(language), taken))
-    left = 0 if receipt.standing in NOTHING_LEFT else receipt.left
-    return [*lines, (words.LEFT.spoken(language), words.shillings(left))]
+    if receipt.standing is not ReceiptStanding.UNDER_REVIEW:
+        lines.append((words.LEFT.spoken(language), words.shillings(receipt.left)))
+    return lines
 
 
 def _lines(page: FPDF, lines: list[Line], *, top_gap: float, last_is_sum: bool = False) -> None:
@@ -169,7 +173,8 @@ def _codes(page: FPDF, shown: ShownReceipt) -> None:
     if shown.verification_url:
         _code(page, shown.verification_url, MARGIN)
         page.set_xy(MARGIN + CODE_SIZE + 1, CODES_TOP + 3)
-        _caption(page, half - CODE_SIZE - 3, words.CHECK.spoken(language), words.LATER.spoken(language))
+        why = words.ONLY_REPORTED if shown.only_reported else words.LATER
+        _caption(page, half - CODE_SIZE - 3, words.CHECK.spoken(language), why.spoken(language))
     if invoice is not None:
         left = MARGIN + half + 1
         _code(page, invoice.verification_url, left)

@@ -11,6 +11,7 @@ RECEIPT = Sentence("Receipt", "Risiti")
 NUMBER = Sentence("Receipt number", "Namba ya risiti")
 REVISION = Sentence("Revision", "Toleo")
 AMOUNT = Sentence("Amount received", "Kiasi kilichopokelewa")
+AMOUNT_REPORTED = Sentence("Amount reported", "Kiasi kilichoripotiwa")
 BOOKING = Sentence("Booking", "Nafasi iliyohifadhiwa")
 ACCOUNT = Sentence("Account", "Akaunti")
 PAID_BY = Sentence("Paid by", "Imelipwa na")
@@ -33,12 +34,17 @@ LATER = Sentence(
     "Scan the code to see whether it still stands: money that goes back makes a new revision.",
     "Skani msimbo uone kama bado ni halali: pesa zikirudishwa toleo jipya hutolewa.",
 )
+ONLY_REPORTED = Sentence(
+    "M-Pesa is still to confirm this money a second time. Scan the code to see how it stands now.",
+    "M-Pesa bado haijathibitisha pesa hizi mara ya pili. Skani msimbo uone hali yake ya sasa.",
+)
 
 STANDINGS: Final[Mapping[ReceiptStanding, Sentence]] = {
     ReceiptStanding.PAID: Sentence("Paid", "Imelipwa"),
     ReceiptStanding.PART_REFUNDED: Sentence("Partly refunded", "Sehemu imerudishwa"),
     ReceiptStanding.REFUNDED: Sentence("Refunded", "Imerudishwa"),
     ReceiptStanding.TAKEN_BACK: Sentence("Taken back", "Imechukuliwa tena"),
+    ReceiptStanding.UNDER_REVIEW: Sentence("Not confirmed: under review", "Haijathibitishwa: inachunguzwa"),
     ReceiptStanding.VOID: Sentence("Void: no money came", "Batili: hakuna pesa zilizofika"),
 }
 """What became of the money, as the receipt says it plainly."""

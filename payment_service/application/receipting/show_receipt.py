@@ -7,7 +7,13 @@ from uuid import UUID
 from payment_service.application.following.read_payments import PaymentReads, get_payment, reading
 from payment_service.application.receipting.receipt_pdf import receipt_pdf
 from payment_service.domain.errors import PaymentNotFound, ReceiptNotIssued
-from payment_service.domain.receipt import NO_ISSUER, NOT_ISSUED_YET, ShownReceipt
+from payment_service.domain.receipt import (
+    NO_ISSUER,
+    NOT_ISSUED_YET,
+    ShownReceipt,
+    as_it_stands,
+    money_only_reported,
+)
 from payment_service.domain.views import PaymentView
 from payment_service.security.receipt_tokens import payment_proven, receipt_token
 from payment_service.store.issued_receipts import latest_receipt
@@ -55,21 +61,22 @@ async def prove_receipt(tools: ReceiptTools, token: str) -> ShownReceipt | None:
 
 async def _shown(tools: ReceiptTools, view: PaymentView) -> ShownReceipt:
     async with reading(tools.reads) as connection:
-        receipt = await latest_receipt(connection, view.payment_id)
+        held = await latest_receipt(connection, view.payment_id)
         asked = await request_of(connection, view.caller, view.payment_id)
     if asked is None:
         raise PaymentNotFound
-    if receipt is None:
+    if held is None:
         raise ReceiptNotIssued(NOT_ISSUED_YET if tools.issues else NO_ISSUER)
     token = receipt_token(tools.keys, view.reference)
     return ShownReceipt(
-        receipt=receipt,
+        receipt=as_it_stands(held.receipt, held.state, held.backing),
         booking_id=view.booking_id,
         account_reference=asked.account_reference,
         masked_phone=view.masked_phone,
         paid_at=view.completed_at or view.created_at,
         language_code=view.language_code,
         verification_url=f"{tools.base_url}/receipts/{token}" if tools.base_url else "",
+        only_reported=money_only_reported(held.state, held.backing),
     )
 
 

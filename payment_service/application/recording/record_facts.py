@@ -351,7 +351,6 @@ class _Ledger:
             self._writes.events.append(event_log.event_row(event, self._tools.event_chain_keys, chain_hash))
             chain_hash = self._writes.events[-1].hash
             self._writes.note_change(before, after, fact, row.trace_parent)
-            self._receipts.note(before, after, fact)
         if outcome.changed(before) or outcome.case is not None:
             self._facts.add((before.payment_id, fact.fact_id))
         if outcome.case is not None:
@@ -360,6 +359,8 @@ class _Ledger:
             self._cases.end(before, case, fact)
         self._cases.note_return(before, fact)
         self._holders.note(before, fact, outcome)
+        # A doubt about money that has another case already makes no event of the payment, and yet changes its receipt.
+        self._receipts.note(before, after, fact)
         if after is not before:
             self._rows[before.payment_id] = replace(row, payment=after, chain_hash=chain_hash)
 

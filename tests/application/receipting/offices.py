@@ -15,7 +15,9 @@ from payment_service.application.inspecting.check import check_invariants
 from payment_service.application.inspecting.invariants import Instruments
 from payment_service.application.receipting.issue_receipts import IssuingTools, issue_receipts
 from payment_service.application.recording.record_facts import Submission
+from payment_service.domain.facts import ResultReported, Source, Verdict
 from payment_service.domain.payment import Payment
+from payment_service.domain.reasons import Reason
 from payment_service.domain.receipt import Issuer
 from payment_service.domain.refund_facts import RefundAccepted, RefundClaimed, RefundReported, RefundVerdict
 from payment_service.store.engines import connect_reader
@@ -25,6 +27,8 @@ from tests.rpc.processes import Process, listed, paid, running_process, sent
 
 ISSUER = Issuer("Lakeside Coaches Ltd", "P.O. Box 12-00100, Nairobi", "P051234567X", "tickets@coaches.example")
 RECEIPT = "TKA1B2C3D4"
+DENIED = ResultReported("query:1", Source.QUERY, Verdict.CANCELLED, "1032", Reason.DECLINED_BY_CUSTOMER)
+"""M-Pesa says, when it is asked, that the payer has cancelled."""
 
 
 @contextlib.asynccontextmanager
@@ -48,6 +52,11 @@ async def issue(process: Process) -> int:
 async def completed(process: Process, receipt: str = RECEIPT, claim: int = 1, **changed: str) -> Payment:
     """A payment whose money is here, as a second source says as well."""
     return await process.tell(await process.create(**changed), *sent(claim), paid(receipt), listed(receipt))
+
+
+async def reported(process: Process) -> Payment:
+    """A payment whose money only a callback has told of."""
+    return await process.tell(await process.create(), *sent(1), paid(RECEIPT))
 
 
 async def returned(process: Process, payment: Payment, amount: int | None = None) -> None:

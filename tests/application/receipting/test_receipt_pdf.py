@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -112,6 +113,21 @@ def test_that_nothing_is_left_is_shown_plainly(standing: ReceiptStanding, said: 
     words = words_of(a_receipt(standing, *((1_500,) if standing is ReceiptStanding.REFUNDED else ())))
     assert said in words
     assert "Remaining KES 0" in words
+
+
+def test_money_in_doubt_is_not_called_received() -> None:
+    words = words_of(a_receipt(ReceiptStanding.UNDER_REVIEW))
+    assert "NOT CONFIRMED: UNDER REVIEW" in words
+    assert "Amount reported" in words
+    assert "Amount received" not in words
+    assert "Remaining" not in words
+
+
+def test_money_that_only_a_callback_told_of_is_said_to_await_a_second_word() -> None:
+    words = words_of(replace(a_receipt(), only_reported=True))
+    assert "PAID" in words
+    assert "still to confirm this money a second time" in words
+    assert "still to confirm" not in words_of(a_receipt())
 
 
 def test_what_m_pesa_took_after_a_refund_of_a_part_is_not_guessed() -> None:
