@@ -17,6 +17,8 @@ from runtime.settings import FileSetting, ProgramSettings
 LOGO_BYTES_MAX: Final = 200_000
 LOGO_PIXELS_MAX: Final = 2_000
 """Either way: a receipt has room for a logo of some centimetres."""
+LOGO_PRINTED: Final = (804, 402)
+"""Pixels: 34 by 17 millimetres at 600 to the inch, which no eye on paper tells from more."""
 _KRA_PIN: Final = re.compile(r"[AP][0-9]{9}[A-Z]", re.ASCII)
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -92,22 +94,34 @@ class ReceiptSettings(ProgramSettings):
 
 
 def load_logo(path: Path | None) -> bytes | None:
-    """The logo that stands on receipts, or StartRefused where the file holds none."""
+    """The logo that stands on receipts, no larger than it is printed, or StartRefused where the file holds none."""
     if path is None:
         return None
     try:
         content = path.read_bytes() if path.stat().st_size <= LOGO_BYTES_MAX else b""
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            fits = max(image.size) <= LOGO_PIXELS_MAX
-            image.verify()
+        scaled = _scaled(content)
     except (OSError, SyntaxError, ValueError):
-        fits = False
-    if not fits:
+        scaled = None
+    if scaled is None:
         raise StartRefused(
             f"PAYMENTS_RECEIPT_LOGO_FILE names {path}, which is no usable logo: expected a PNG file of at most"
             f" {LOGO_BYTES_MAX} bytes, and {LOGO_PIXELS_MAX} pixels either way."
         )
-    return content
+    return scaled
+
+
+def _scaled(content: bytes) -> bytes | None:
+    """A PNG as it goes on paper: each receipt would have to read and pack all pixels again. None: it is too large."""
+    with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+        if max(image.size) > LOGO_PIXELS_MAX:
+            return None
+        drawn = image.convert("RGBA")
+    if drawn.width <= LOGO_PRINTED[0] and drawn.height <= LOGO_PRINTED[1]:
+        return content
+    drawn.thumbnail(LOGO_PRINTED)
+    packed = io.BytesIO()
+    drawn.save(packed, "PNG")
+    return packed.getvalue()
 
 
 def _is_latin(text: str) -> bool:

@@ -1,5 +1,6 @@
 """What cannot work is refused when the service starts, in one sentence that names the settings."""
 
+import io
 import json
 import shlex
 import subprocess
@@ -87,6 +88,10 @@ def test_a_logo_that_is_no_small_png_is_refused(tmp_path: Path) -> None:
     Image.new("RGB", (2_001, 1)).save(big)
     broken.write_bytes(good.read_bytes()[:40])
     assert load_logo(good) == good.read_bytes()
+    large = tmp_path / "large.png"
+    Image.new("P", (2_000, 500)).save(large)
+    with Image.open(io.BytesIO(load_logo(large) or b"")) as scaled:
+        assert scaled.size == (804, 201), "it is no larger than it is printed"
     for path in (big, broken, tmp_path / "missing.png", Path(__file__)):
         with pytest.raises(StartRefused, match="PAYMENTS_RECEIPT_LOGO_FILE"):
             load_logo(path)

@@ -12,15 +12,18 @@ from uuid import UUID
 
 from payment_service.domain.decisions import Bar
 from payment_service.domain.payment import Payment
-from payment_service.domain.receipt import NO_ISSUER, NOT_ISSUED_YET
+from payment_service.domain.receipt import AMOUNT_UNKNOWN, MONEY_NEVER_CAME, NO_ISSUER, NOT_ISSUED_YET
 from payment_service.domain.refund import RefundBar
 from payment_service.domain.risk import Rule
 
 _WHY_NO_RECEIPT = {
     NO_ISSUER: "This service issues no receipts: its operator has to set PAYMENTS_RECEIPT_ISSUER_NAME, and what"
     " belongs to it.",
-    NOT_ISSUED_YET: "No receipt is issued for this payment. An event RECEIPT_ISSUED tells of it, moments after the"
-    " payment is completed. None comes by itself for a payment that was completed before this service issued receipts.",
+    NOT_ISSUED_YET: "This payment has no receipt, since its money has not surely come. If it does, an event"
+    " RECEIPT_ISSUED tells of the receipt.",
+    AMOUNT_UNKNOWN: "This payment has no receipt, since nobody knows how much money came. No event tells when M-Pesa"
+    " has said it; this call issues the receipt then.",
+    MONEY_NEVER_CAME: "This payment has no receipt, since an operator has found that its money never came.",
 }
 
 

@@ -5,7 +5,7 @@ stays what it was. It holds no personal data: the payer stands on it only while 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -16,6 +16,7 @@ from payment_service.domain.consent import act_digest
 from payment_service.domain.decisions import money_sure
 from payment_service.domain.payment import PAID_STATES, Backing, Payment, State
 from payment_service.domain.reasons import Reason
+from payment_service.domain.refund import Refund, RefundState
 from payment_service.domain.tax_invoices import TaxInvoice
 
 
@@ -42,6 +43,8 @@ UNPROVEN = frozenset({ReceiptStanding.UNDER_REVIEW, ReceiptStanding.VOID})
 
 NO_ISSUER = "NO_ISSUER"
 NOT_ISSUED_YET = "NOT_ISSUED_YET"
+AMOUNT_UNKNOWN = "AMOUNT_UNKNOWN"
+MONEY_NEVER_CAME = "MONEY_NEVER_CAME"
 """Why a payment has no receipt."""
 
 
@@ -154,6 +157,17 @@ def receipt_standing(payment: Payment) -> ReceiptStanding | None:
     return ReceiptStanding.PART_REFUNDED if payment.refunded_amount else ReceiptStanding.PAID
 
 
+def why_no_receipt(payment: Payment) -> str:
+    """Why none could be issued for a payment that has none."""
+    match receipt_standing(payment):
+        case None | ReceiptStanding.UNDER_REVIEW:
+            return NOT_ISSUED_YET
+        case ReceiptStanding.VOID:
+            return MONEY_NEVER_CAME
+        case _:
+            return AMOUNT_UNKNOWN
+
+
 def receipt_touched(before: Payment, after: Payment) -> bool:
     """Whether a change of a payment may be one that its receipt has to tell."""
     standing = receipt_standing(after)
@@ -161,6 +175,18 @@ def receipt_touched(before: Payment, after: Payment) -> bool:
         receipt_standing(before),
         before.refunded_amount,
     )
+
+
+def returned_parts(payment: Payment, refunds: Iterable[Refund]) -> list[ReturnedPart]:
+    """What of the money that a payment stands on has gone back by refunds, the first part first."""
+    done = [
+        ReturnedPart(one.amount, one.ended_at)
+        for one in refunds
+        if (one.payment_id, one.receipt) == (payment.payment_id, payment.receipt)
+        and one.state is RefundState.DONE
+        and one.ended_at is not None
+    ]
+    return sorted(done, key=lambda part: part.returned_at)
 
 
 def next_receipt(

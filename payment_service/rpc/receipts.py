@@ -29,7 +29,7 @@ _STANDING = {s: receipt_pb2.ReceiptStanding.Value(f"RECEIPT_STANDING_{s.value}")
 
 async def get_receipt(core: Core, call: Call, message: pb.GetReceiptRequest) -> pb.GetReceiptResponse:
     """GetReceipt."""
-    shown = await show_receipt(core.receipts, call.sees, _payment_of(message))
+    shown = await show_receipt(core.facts, core.receipts, call.sees, _payment_of(message))
     return pb.GetReceiptResponse(receipt=receipt_message(shown), pdf=await draw_receipt(core.receipts, shown))
 
 

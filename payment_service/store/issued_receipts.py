@@ -41,6 +41,7 @@ SELECT {_NAMES} FROM unnest($1::uuid[]) AS of_payment (payment_id) CROSS JOIN LA
     SELECT * FROM issued_receipts r WHERE r.payment_id = of_payment.payment_id ORDER BY r.revision DESC LIMIT 1
 ) AS i"""
 _ALL_OF = f"SELECT {_NAMES} FROM issued_receipts i WHERE i.payment_id = ANY(%s) ORDER BY i.payment_id, i.revision"
+_DUE_OF = "SELECT payment_id FROM receipts_due WHERE payment_id = ANY(%s)"
 _LATEST_OF = (
     select(*issued_receipts.columns, payments.c.state, payments.c.backing)
     .join_from(issued_receipts, payments, issued_receipts.c.payment_id == payments.c.payment_id)
@@ -131,6 +132,12 @@ async def receipts_of(conn: Connection, payment_ids: Sequence[UUID]) -> list[Rec
     """All revisions of the receipts of payments, the first one first."""
     cursor = await conn.execute(_ALL_OF, (list(payment_ids),))
     return [receipt_of(row) for row in await cursor.fetchall()]
+
+
+async def due_of(conn: Connection, payment_ids: Sequence[UUID]) -> frozenset[UUID]:
+    """Those of the payments whose receipts are to be written."""
+    cursor = await conn.execute(_DUE_OF, (list(payment_ids),))
+    return frozenset(row[0] for row in await cursor.fetchall())
 
 
 async def claim_due_receipts(conn: AsyncConnection, now: datetime, again_at: datetime, most: int) -> list[UUID]:

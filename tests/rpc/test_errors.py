@@ -53,7 +53,7 @@ from payment_service.domain.errors import (
     Violation,
 )
 from payment_service.domain.payment import LatePaymentPolicy, Payment, State
-from payment_service.domain.receipt import NO_ISSUER, NOT_ISSUED_YET
+from payment_service.domain.receipt import AMOUNT_UNKNOWN, MONEY_NEVER_CAME, NO_ISSUER, NOT_ISSUED_YET
 from payment_service.domain.refund import RefundBar
 from payment_service.domain.risk import Rule
 from payment_service.rpc.caller_limits import CallLimit, TooManyCalls
@@ -122,6 +122,8 @@ EVERY_ERROR: list[tuple[Exception, str, grpc.StatusCode]] = [
     (PaymentNotFound(), "PAYMENT_NOT_FOUND", grpc.StatusCode.NOT_FOUND),
     (ErasureBarred(["a case is open"]), "ERASURE_BARRED", grpc.StatusCode.FAILED_PRECONDITION),
     (ReceiptNotIssued(NO_ISSUER), "RECEIPT_NOT_ISSUED", grpc.StatusCode.FAILED_PRECONDITION),
+    (ReceiptNotIssued(AMOUNT_UNKNOWN), "RECEIPT_NOT_ISSUED", grpc.StatusCode.FAILED_PRECONDITION),
+    (ReceiptNotIssued(MONEY_NEVER_CAME), "RECEIPT_NOT_ISSUED", grpc.StatusCode.FAILED_PRECONDITION),
     (ReceiptNotIssued(NOT_ISSUED_YET), "RECEIPT_NOT_ISSUED", grpc.StatusCode.FAILED_PRECONDITION),
     (TaxInvoiceDiffers("KRAMW1/1"), "TAX_INVOICE_DIFFERS", grpc.StatusCode.FAILED_PRECONDITION),
     (CursorInvalid(), "CURSOR_INVALID", grpc.StatusCode.INVALID_ARGUMENT),

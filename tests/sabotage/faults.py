@@ -44,6 +44,7 @@ SECOND_MONEY = "tests/application/casework/test_return_second_money.py"
 UNBACKED = "tests/application/settling/test_ask_unbacked.py"
 ISSUED = "tests/application/receipting/test_issue_receipts.py"
 DOUBTED_MONEY = "tests/application/receipting/test_doubted_money.py"
+RECEIPT_PDF = "tests/application/receipting/test_receipt_pdf.py"
 TAX_INVOICES = "tests/application/receipting/test_attach_tax_invoice.py"
 FOUND_REFUNDS = "tests/application/casework/test_uncertain_refunds.py"
 REFUNDS = "tests/domain/test_refunds.py"
@@ -235,6 +236,39 @@ FAULTS = (
         "        self._receipts.note(before, after, fact)\n",
         "        if outcome.changed(before):\n            self._receipts.note(before, after, fact)\n",
         (f"{DOUBTED_MONEY}::test_a_doubt_amends_the_receipt_although_another_case_is_open_about_the_payment",),
+    ),
+    Fault(
+        "a payment that was completed before there was an issuer never gets a receipt",
+        "payment_service/application/receipting/show_receipt.py",
+        "    recorded = await facts.submit(Submission(ReceiptDue(), payment_id))\n",
+        "    recorded = Recorded(None)\n",
+        (
+            f"{ISSUED}::test_a_payment_that_was_completed_before_there_was_an_issuer_gets_its_receipt_when_it_is_asked_for",
+        ),
+    ),
+    Fault(
+        "a caller waits for the receipt of money that never came",
+        "payment_service/application/receipting/show_receipt.py",
+        "        raise ReceiptNotIssued(why_no_receipt(recorded.payment)) from error\n",
+        "        raise error\n",
+        (
+            f"{DOUBTED_MONEY}::test_of_money_that_never_came_no_receipt_is_ever_promised",
+            f"{ISSUED}::test_no_receipt_states_an_amount_that_nobody_knows",
+        ),
+    ),
+    Fault(
+        "a cancelled call gives away the place at which its thread still draws",
+        "payment_service/application/receipting/show_receipt.py",
+        "run_in_executor(tools.drawing, receipt_pdf, shown, tools.logo)",
+        "run_in_executor(None, receipt_pdf, shown, tools.logo)",
+        (f"{RECEIPT_PDF}::test_a_call_that_is_cancelled_gives_no_place_away_while_its_thread_draws",),
+    ),
+    Fault(
+        "a receipt that is behind its payment for ever is not found",
+        "payment_service/application/inspecting/issued_receipts.py",
+        "    if told is not None:\n",
+        "    if told is last:\n",
+        (f"{ISSUED}::test_a_receipt_that_says_something_else_than_is_so_is_found_by_the_checker",),
     ),
     Fault(
         "a receipt hides that only a callback has told of its money",

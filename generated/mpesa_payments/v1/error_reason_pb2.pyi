@@ -255,8 +255,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_RECEIPT_NOT_ISSUED: _ErrorReason.ValueType  # 46
     """FAILED_PRECONDITION. The payment has no receipt; metadata "cause":
-    NOT_ISSUED_YET (ask again once a RECEIPT_ISSUED event has told of it) or
-    NO_ISSUER (the operator of this service has not set who issues receipts).
+    NOT_ISSUED_YET (its money has not surely come; an event RECEIPT_ISSUED tells
+    if it does), NO_ISSUER (the operator of this service has not set who issues
+    receipts), AMOUNT_UNKNOWN (nobody knows how much came; no event tells once
+    somebody does) or MONEY_NEVER_CAME (an operator has found so).
     Sample: {"reason": "RECEIPT_NOT_ISSUED", "domain": "mpesa-payments",
     "metadata": {"cause": "NOT_ISSUED_YET"}}
     """
@@ -508,8 +510,10 @@ Sample: {"reason": "ERASURE_BARRED", "domain": "mpesa-payments", "metadata":
 """
 ERROR_REASON_RECEIPT_NOT_ISSUED: ErrorReason.ValueType  # 46
 """FAILED_PRECONDITION. The payment has no receipt; metadata "cause":
-NOT_ISSUED_YET (ask again once a RECEIPT_ISSUED event has told of it) or
-NO_ISSUER (the operator of this service has not set who issues receipts).
+NOT_ISSUED_YET (its money has not surely come; an event RECEIPT_ISSUED tells
+if it does), NO_ISSUER (the operator of this service has not set who issues
+receipts), AMOUNT_UNKNOWN (nobody knows how much came; no event tells once
+somebody does) or MONEY_NEVER_CAME (an operator has found so).
 Sample: {"reason": "RECEIPT_NOT_ISSUED", "domain": "mpesa-payments",
 "metadata": {"cause": "NOT_ISSUED_YET"}}
 """

@@ -128,11 +128,12 @@ class PaymentServiceStub:
     call.
 
     A receipt is issued by itself, moments after a payment is completed with
-    its M-Pesa receipt number, and amended when money goes back; WatchPayments
-    tells of both. Until it is issued, and where the operator of this service
-    has not set who issues receipts, this is
-    FAILED_PRECONDITION/RECEIPT_NOT_ISSUED. A payment of another caller is
-    NOT_FOUND, like one that does not exist.
+    its M-Pesa receipt number, and amended when money goes back or is in doubt;
+    WatchPayments tells of both. One that lacks although its money is here is
+    issued by this call, such as that of a payment that was completed before the
+    service issued receipts. While there is none,
+    FAILED_PRECONDITION/RECEIPT_NOT_ISSUED says why. A payment of another caller
+    is NOT_FOUND, like one that does not exist.
     """
     AttachTaxInvoice: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.AttachTaxInvoiceRequest, _payment_service_pb2.AttachTaxInvoiceResponse]
     """Puts the number of a tax invoice on a payment's receipt, and the link that
@@ -317,11 +318,12 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         call.
 
         A receipt is issued by itself, moments after a payment is completed with
-        its M-Pesa receipt number, and amended when money goes back; WatchPayments
-        tells of both. Until it is issued, and where the operator of this service
-        has not set who issues receipts, this is
-        FAILED_PRECONDITION/RECEIPT_NOT_ISSUED. A payment of another caller is
-        NOT_FOUND, like one that does not exist.
+        its M-Pesa receipt number, and amended when money goes back or is in doubt;
+        WatchPayments tells of both. One that lacks although its money is here is
+        issued by this call, such as that of a payment that was completed before the
+        service issued receipts. While there is none,
+        FAILED_PRECONDITION/RECEIPT_NOT_ISSUED says why. A payment of another caller
+        is NOT_FOUND, like one that does not exist.
         """
 
     @_abc_1.abstractmethod

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from uuid import UUID
 
 from payment_service.application.inspecting.invariants import RULES, Evidence, Instruments, Invariant, unvouched_acts
+from payment_service.application.inspecting.issued_receipts import IssuedReceipts
 from payment_service.application.settling.accept_callbacks import BODY_INDEX, body_row_id, fact_id_of, fact_ids_of
 from payment_service.application.settling.record_pulled_rows import PULLED
 from payment_service.daraja.callback import read_callback
@@ -37,7 +38,7 @@ from payment_service.store.approvals import approvals_about
 from payment_service.store.audit import CallbackRow, CaseRow, PaymentProofs
 from payment_service.store.event_log import events_of_payments
 from payment_service.store.evidence import ExchangeRow
-from payment_service.store.issued_receipts import receipts_of
+from payment_service.store.issued_receipts import due_of, receipts_of
 from payment_service.store.pipeline import Connection, run_together
 from payment_service.store.refunds import refunds_about
 
@@ -154,6 +155,7 @@ async def _gathered(
     refunds = _grouped(await refunds_about(conn, ids), lambda refund: refund.payment_id)
     approvals = _grouped(await approvals_about(conn, ids), lambda approval: approval.payment_id)
     issued = _grouped(await receipts_of(conn, ids), lambda receipt: receipt.payment_id)
+    receipts_due = await due_of(conn, ids)
     requests = _grouped(await audit.requests_about(conn, ids), lambda request: request.payment_id)
     same_request_id = await audit.sharing_request_id(conn, ids)
     same_receipt = await audit.sharing_receipt(conn, ids)
@@ -179,7 +181,7 @@ async def _gathered(
                 pushes=pushes.get(row.payment_id, 0),
                 refunds=refunds.get(row.payment_id, []),
                 approvals=approvals.get(row.payment_id, []),
-                issued=issued.get(row.payment_id, []),
+                issued=IssuedReceipts(issued.get(row.payment_id, []), row.payment_id in receipts_due),
                 later_requests=[(kept, request) for kept, request in later if request is not None],
                 shares_request_id=row.payment_id in same_request_id,
                 shares_receipt=row.payment_id in same_receipt,

@@ -18,7 +18,7 @@ from payment_service.application.inspecting.decided_cases import (
     asked_unvouched,
     settled_as_logged,
 )
-from payment_service.application.inspecting.issued_receipts import issued_as_logged
+from payment_service.application.inspecting.issued_receipts import IssuedReceipts, issued_rightly
 from payment_service.application.recording.request_encoding import fingerprint_holds
 from payment_service.application.settling.opened_bodies import NATIONAL_DIGITS
 from payment_service.domain.cases import CaseKind
@@ -36,7 +36,6 @@ from payment_service.domain.payment import (
 )
 from payment_service.domain.query_schedule import worth_asking
 from payment_service.domain.reasons import Reason
-from payment_service.domain.receipt import Receipt
 from payment_service.domain.refund import Refund, RefundState, needed_refunds
 from payment_service.security.keys import Keys
 from payment_service.security.sealing import Sealer
@@ -77,7 +76,7 @@ class Invariant(StrEnum):
     INBOX = "a callback that is not applied has its next try or an open case, and one that is has none"
     SUCCESS = "a success that came by callback is recorded"
     BOOKS = "money that the provider's books show for a payment is recorded"
-    ISSUED = "what a passenger's receipt says is what the log vouches for"
+    ISSUED = "what a passenger's receipt says is what the log vouches for, and is so or due"
     TAKEN_BACK = "a payment that was taken back without a refund of ours has its case"
 
 
@@ -106,7 +105,7 @@ class Evidence:
     pushes: int
     refunds: Sequence[Refund]
     approvals: Sequence[ApprovalRow]
-    issued: Sequence[Receipt]
+    issued: IssuedReceipts
     later_requests: Sequence[tuple[RequestProofs, bytes]]
     """Those about the payment that made none, each with its request, if it opens."""
     shares_request_id: bool
@@ -394,7 +393,7 @@ RULES: Mapping[Invariant, Rule] = {
     Invariant.QUERIES: _queries,
     Invariant.BOOKING: _booking,
     Invariant.REFUNDS: _refunds,
-    Invariant.ISSUED: lambda found, _: issued_as_logged(found.issued, found.events),
+    Invariant.ISSUED: lambda of, _: issued_rightly(of.issued, of.events, of.payment, of.receipts, of.refunds),
     Invariant.TAKEN_BACK: _taken_back,
 }
 """The rules over one payment. Sealed values, callbacks and the books are checked where they are read: in `check`."""

@@ -27,9 +27,9 @@ async def attach_tax_invoice(
     if recorded.payment is None:
         raise PaymentNotFound
     if not recorded.refused:
-        return await show_receipt(tools, caller, asked.payment_id), recorded.replayed
-    held = (await show_receipt(tools, caller, asked.payment_id)).receipt.tax_invoice
+        return await show_receipt(facts, tools, caller, asked.payment_id), recorded.replayed
+    held = (await show_receipt(facts, tools, caller, asked.payment_id)).receipt.tax_invoice
     if held is None:
-        # It has been issued since.
+        # Its money has come since.
         raise ReceiptNotIssued(NOT_ISSUED_YET)
     raise TaxInvoiceDiffers(held.invoice_number)

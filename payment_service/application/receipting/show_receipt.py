@@ -1,18 +1,24 @@
 """The receipt of a payment as it stands, and its PDF, which is not stored: it is made when it is asked for."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from payment_service.application.following.read_payments import PaymentReads, get_payment, reading
 from payment_service.application.receipting.receipt_pdf import receipt_pdf
+from payment_service.application.recording.group_commit import GroupCommit
+from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.domain.errors import PaymentNotFound, ReceiptNotIssued
+from payment_service.domain.facts import ReceiptDue
+from payment_service.domain.payment import Status
 from payment_service.domain.receipt import (
     NO_ISSUER,
     NOT_ISSUED_YET,
     ShownReceipt,
     as_it_stands,
     money_only_reported,
+    why_no_receipt,
 )
 from payment_service.domain.views import PaymentView
 from payment_service.security.receipt_tokens import payment_proven, receipt_token
@@ -37,13 +43,32 @@ class ReceiptTools:
     """A PNG."""
     issues: bool
     """Whether this service issues receipts, so that one that lacks is to be waited for."""
-    places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(DRAWN_AT_ONCE))
+    drawing: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(DRAWN_AT_ONCE, thread_name_prefix="receipts")
+    )
 
 
-async def show_receipt(tools: ReceiptTools, caller: str | None, payment_id: UUID) -> ShownReceipt:
-    """The receipt of a payment that the caller sees. Raises PaymentNotFound, ReceiptNotIssued or StoreUnavailable."""
+async def show_receipt(
+    facts: GroupCommit[Submission, Recorded], tools: ReceiptTools, caller: str | None, payment_id: UUID
+) -> ShownReceipt:
+    """The receipt of a payment that the caller sees, issued now where it lacks and its money is here.
+
+    So it comes before the step that issues receipts, and for a payment that was completed before there was an issuer.
+    Raises PaymentNotFound, ReceiptNotIssued, Overloaded or StoreUnavailable.
+    """
     view, _ = await get_payment(tools.reads, caller, payment_id)
-    return await _shown(tools, view)
+    try:
+        return await _shown(tools, view)
+    except ReceiptNotIssued:
+        if not tools.issues or view.status not in (Status.COMPLETED, Status.REFUNDED):
+            raise
+    recorded = await facts.submit(Submission(ReceiptDue(), payment_id))
+    if recorded.payment is None:
+        raise PaymentNotFound
+    try:
+        return await _shown(tools, view)
+    except ReceiptNotIssued as error:
+        raise ReceiptNotIssued(why_no_receipt(recorded.payment)) from error
 
 
 async def prove_receipt(tools: ReceiptTools, token: str) -> ShownReceipt | None:
@@ -81,6 +106,5 @@ async def _shown(tools: ReceiptTools, view: PaymentView) -> ShownReceipt:
 
 
 async def draw_receipt(tools: ReceiptTools, shown: ShownReceipt) -> bytes:
-    """Its PDF, drawn beside the event loop."""
-    async with tools.places:
-        return await asyncio.to_thread(receipt_pdf, shown, tools.logo)
+    """Its PDF, drawn beside the event loop. A call that is cancelled leaves its thread the place that it has taken."""
+    return await asyncio.get_running_loop().run_in_executor(tools.drawing, receipt_pdf, shown, tools.logo)

@@ -15,7 +15,7 @@ from payment_service.domain.case_facts import CaseRefundFound, CaseReturned
 from payment_service.domain.facts import Fact, RefundRequested
 from payment_service.domain.payment import Payment
 from payment_service.domain.reasons import Reason
-from payment_service.domain.receipt import ReturnedPart
+from payment_service.domain.receipt import ReturnedPart, returned_parts
 from payment_service.domain.refund import (
     GIVES_UP_THE_SEAT,
     Refund,
@@ -24,7 +24,6 @@ from payment_service.domain.refund import (
     RefundOrder,
     RefundReason,
     RefundRefusal,
-    RefundState,
     RefundTimes,
     left_of,
 )
@@ -99,14 +98,7 @@ class RefundLedger:
 
     def returned(self, payment: Payment) -> list[ReturnedPart]:
         """What of the money that a payment stands on has gone back by refunds, the first part first."""
-        done = [
-            ReturnedPart(row.amount, row.ended_at)
-            for row in self._rows.values()
-            if (row.payment_id, row.receipt) == (payment.payment_id, payment.receipt)
-            and row.state is RefundState.DONE
-            and row.ended_at is not None
-        ]
-        return sorted(done, key=lambda part: part.returned_at)
+        return returned_parts(payment, self._rows.values())
 
     def promised(self, receipt: str) -> int:
         """What of a receipt's money has gone back, or is to go back."""

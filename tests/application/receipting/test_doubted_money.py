@@ -99,6 +99,14 @@ async def test_money_that_a_person_does_not_find_makes_the_receipt_void(process:
     assert await violations(process, database) == {}
 
 
+async def test_of_money_that_never_came_no_receipt_is_ever_promised(process: Process, database: Database) -> None:
+    payment = await process.tell(await reported(process), DENIED)
+    await settle(process, await only_case(process), Resolution.DISMISS)
+    asking = pb.GetReceiptRequest(payment_id=str(payment.payment_id))
+    assert (await refused(process.payments.GetReceipt(asking))).metadata == {"cause": "MONEY_NEVER_CAME"}
+    assert await written(database) == []
+
+
 async def test_money_in_doubt_gets_no_first_receipt_until_it_is_proven(process: Process, database: Database) -> None:
     payment = await process.tell(await reported(process), DENIED)
     await issue(process)

@@ -192,6 +192,28 @@ async def test_a_process_without_an_issuer_leaves_a_first_receipt_to_one_that_ha
     assert await written(database) == [(1, "PAID", 0)]
 
 
+async def test_a_payment_that_was_completed_before_there_was_an_issuer_gets_its_receipt_when_it_is_asked_for(
+    database: Database, tmp_path: Path
+) -> None:
+    async with office(database, tmp_path, issuer=None) as before:
+        payment = await completed(before)
+    async with office(database, tmp_path) as process:
+        assert await issue(process) == 0, "nobody is told of trips long over"
+        assert (await shown(process, payment)).revision == 1
+        assert (await shown(process, payment)).revision == 1
+        assert await written(database) == [(1, "PAID", 0)]
+        kinds = await rows_of(database, "SELECT event_type FROM payment_events ORDER BY position DESC LIMIT 1")
+        assert kinds == [("RECEIPT_ISSUED",)]
+        assert await violations(process, database) == {}
+
+
+async def test_a_receipt_that_is_asked_for_before_the_step_is_issued_once(process: Process, database: Database) -> None:
+    payment = await completed(process)
+    assert (await shown(process, payment)).revision == 1
+    assert await issue(process) == 0
+    assert await written(database) == [(1, "PAID", 0)]
+
+
 async def test_a_refund_of_a_payment_that_never_had_a_receipt_notes_none_without_an_issuer(
     database: Database, tmp_path: Path
 ) -> None:
@@ -206,7 +228,7 @@ async def test_no_receipt_states_an_amount_that_nobody_knows(process: Process, d
     await settle(process, await only_case(process), Resolution.ACCEPT)
     await issue(process)
     asking = pb.GetReceiptRequest(payment_id=str(payment.payment_id))
-    assert (await refused(process.payments.GetReceipt(asking))).reason == "RECEIPT_NOT_ISSUED"
+    assert (await refused(process.payments.GetReceipt(asking))).metadata == {"cause": "AMOUNT_UNKNOWN"}
     assert await written(database) == []
 
 
@@ -254,3 +276,17 @@ async def test_a_receipt_that_was_altered_is_found_by_the_checker(process: Proce
     (found,) = (await violations(process, database)).items()
     assert found[0] == "ISSUED"
     assert str(payment.payment_id) in str(found[1])
+
+
+async def test_a_receipt_that_says_something_else_than_is_so_is_found_by_the_checker(
+    process: Process, database: Database
+) -> None:
+    payment = await completed(process)
+    await issue(process)
+    await returned(process, payment, 200)
+    assert await violations(process, database) == {}, "the next revision is due"
+    async with await psycopg.AsyncConnection.connect(database.owner_url) as owner:
+        await owner.execute("DELETE FROM receipts_due")
+    (found,) = (await violations(process, database)).items()
+    assert found[0] == "ISSUED"
+    assert "its receipt says PAID with KES 0 returned, where PART_REFUNDED with KES 200 is so" in str(found[1])

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import cast
 from uuid import UUID
 
 import pypdf
@@ -22,10 +28,12 @@ from payment_service.application.receipting.receipt_pdf import (
     WIDTH,
     receipt_pdf,
 )
+from payment_service.application.receipting.show_receipt import DRAWN_AT_ONCE, ReceiptTools, draw_receipt
 from payment_service.domain.receipt import NOTHING_LEFT, Receipt, ReceiptStanding, ReturnedPart, ShownReceipt
 from payment_service.domain.tax_invoices import TaxInvoice
 from tests.application.receipting.offices import ISSUER
 from tests.browsing import Picture
+from tests.patience import PATIENCE_SECONDS
 
 PAID_AT = datetime(2026, 11, 29, 14, 5, tzinfo=UTC)
 LINK = "https://pay.coaches.example/receipts/7k3d9qxm2p4w0123456789abcdef0123456789abcdef"
@@ -202,3 +210,37 @@ def test_the_longest_of_everything_fits_and_touches_nothing(language: str, logo:
     ):
         assert page.crop(box).getextrema() == (255, 255), box
     assert HEIGHT > CODES_TOP + CODE_SIZE
+
+
+class SlowlyRead:
+    """A receipt that a thread cannot finish drawing before it is let go; it notes how many threads are at it."""
+
+    def __init__(self) -> None:
+        self.let_go, self.begun = threading.Event(), 0
+
+    @property
+    def receipt(self) -> Receipt:
+        self.begun += 1
+        self.let_go.wait(PATIENCE_SECONDS)
+        return a_receipt().receipt
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(a_receipt(), name)
+
+
+async def test_a_call_that_is_cancelled_gives_no_place_away_while_its_thread_draws() -> None:
+    tools = cast("ReceiptTools", SimpleNamespace(logo=None, drawing=ThreadPoolExecutor(DRAWN_AT_ONCE)))
+    slow = SlowlyRead()
+    calls = [asyncio.create_task(draw_receipt(tools, cast("ShownReceipt", slow))) for _ in range(DRAWN_AT_ONCE + 1)]
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while slow.begun < DRAWN_AT_ONCE:
+            await asyncio.sleep(0.01)
+    for call in calls[:-1]:
+        call.cancel()
+    await asyncio.gather(*calls[:-1], return_exceptions=True)
+    with contextlib.suppress(TimeoutError):
+        # Long enough for a thread to begin, if it may: too short a wait would only overlook one.
+        await asyncio.wait_for(asyncio.shield(calls[-1]), 0.2)
+    assert slow.begun == DRAWN_AT_ONCE
+    slow.let_go.set()
+    assert (await calls[-1]).startswith(b"%PDF")
