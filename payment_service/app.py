@@ -313,6 +313,7 @@ def _receipts(settings: PaymentSettings, credentials: Credentials, reads: Paymen
         base_url=settings.receipt_base_url,
         logo=load_logo(settings.receipt_logo_file),
         issues=settings.issuer is not None,
+        invoice_hosts=settings.invoice_hosts,
     )
 
 

@@ -19,6 +19,7 @@ LOGO_PIXELS_MAX: Final = 2_000
 """Either way: a receipt has room for a logo of some centimetres."""
 LOGO_PRINTED: Final = (804, 402)
 """Pixels: 34 by 17 millimetres at 600 to the inch, which no eye on paper tells from more."""
+_HOST: Final = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+", re.ASCII)
 _KRA_PIN: Final = re.compile(r"[AP][0-9]{9}[A-Z]", re.ASCII)
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -42,6 +43,19 @@ class ReceiptSettings(ProgramSettings):
     receipt_base_url: str = Field(
         default="", description="where passengers reach the gateway: https://HOST; the QR code of a receipt leads there"
     )
+    tax_invoice_hosts: str = Field(
+        default="kra.go.ke",
+        description="where links of tax invoices may lead: names of hosts, with commas between them; each stands for"
+        " those below it, too",
+    )
+
+    @field_validator("tax_invoice_hosts")
+    @classmethod
+    def _are_hosts(cls, names: str) -> str:
+        hosts = [name.strip() for name in names.lower().split(",")]
+        if not all(_HOST.fullmatch(host) for host in hosts):
+            raise ValueError("expected names of hosts, such as kra.go.ke, with commas between them")
+        return ",".join(hosts)
 
     @field_validator("receipt_issuer_name", "receipt_issuer_address", "receipt_issuer_contact")
     @classmethod
@@ -79,6 +93,11 @@ class ReceiptSettings(ProgramSettings):
         if missing and len(missing) < len(belonging):
             raise ValueError(f"receipts need {', '.join(missing)} as well")
         return self
+
+    @property
+    def invoice_hosts(self) -> tuple[str, ...]:
+        """Where links of tax invoices may lead."""
+        return tuple(self.tax_invoice_hosts.split(","))
 
     @property
     def issuer(self) -> Issuer | None:

@@ -81,6 +81,14 @@ def test_what_cannot_stand_on_a_receipt_is_refused_by_name(name: str, value: str
     assert f"PAYMENTS_{name.upper()}" in refusal(**ISSUER | {name: value})
 
 
+def test_links_of_tax_invoices_lead_to_the_tax_authority_unless_other_hosts_are_set() -> None:
+    assert PaymentSettings.load(**GOOD).invoice_hosts == ("kra.go.ke",)
+    two = PaymentSettings.load(**GOOD, tax_invoice_hosts="KRA.go.ke, etims.example")
+    assert two.invoice_hosts == ("kra.go.ke", "etims.example")
+    for wrong in ("", "ke", "https://kra.go.ke", "kra.go.ke,", "*.kra.go.ke"):
+        assert "PAYMENTS_TAX_INVOICE_HOSTS" in refusal(tax_invoice_hosts=wrong)
+
+
 def test_a_logo_that_is_no_small_png_is_refused(tmp_path: Path) -> None:
     assert load_logo(None) is None
     good, big, broken = tmp_path / "good.png", tmp_path / "big.png", tmp_path / "broken.png"

@@ -115,7 +115,10 @@ class TaxInvoiceDiffers(PaymentsError):
     """The receipt names another tax invoice already, and a receipt has one."""
 
     def __init__(self, invoice_number: str) -> None:
-        super().__init__(f"The receipt names tax invoice {invoice_number} already, and a receipt has one.")
+        super().__init__(
+            f"The receipt names tax invoice {invoice_number} already, and a receipt has one. To replace it, name it in"
+            " replaces, with the reason."
+        )
         self.invoice_number = invoice_number
 
 

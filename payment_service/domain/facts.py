@@ -314,6 +314,8 @@ class ReceiptDue:
 
     tax_invoice: TaxInvoice | None = None
     """One that a caller hands in."""
+    replaces: str = ""
+    """Number of the one that it replaces."""
     revision: int = 0
     digest: str = ""
 

@@ -96,6 +96,11 @@ class Receipt:
         """Stands for all that it says, in the id of the fact that wrote it: so the chain of the log vouches for it."""
         return act_digest([json.dumps(asdict(self), sort_keys=True, default=_plain)])
 
+    def takes(self, tax_invoice: TaxInvoice, replaces: str) -> bool:
+        """Whether it may name this tax invoice, or names it already: another one is replaced only by its number."""
+        held = self.tax_invoice
+        return held is None or held == tax_invoice or held.invoice_number == replaces
+
     def with_tax_invoice(self, tax_invoice: TaxInvoice, now: datetime, follows: Self | None) -> Self:
         """The same with a tax invoice, as the revision after the one that it follows."""
         revision = follows.revision + 1 if follows is not None else 1

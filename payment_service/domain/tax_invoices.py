@@ -22,3 +22,7 @@ class TaxInvoiceRequest:
     request_id: str
     payment_id: UUID
     tax_invoice: TaxInvoice
+    replaces: str = ""
+    """Number of the invoice that the receipt names by mistake; empty where it names none."""
+    why: str = ""
+    """Why that one is replaced."""

@@ -1,7 +1,7 @@
 """The methods about receipts that passengers hold, with their requests and replies."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Final
 from urllib.parse import urlsplit
@@ -21,6 +21,8 @@ from payment_service.rpc.methods import Core
 from payment_service.rpc.replies import money_message, timestamp
 
 URL_MAX: Final = 300
+WHY_MAX: Final = 200
+_HOST: Final = re.compile(r"[a-z0-9.-]+", re.ASCII)
 _INVOICE_NUMBER: Final = re.compile(r"[A-Za-z0-9_/.:-]{1,64}", re.ASCII)
 _NUMBER_EXPECTED: Final = 'expected 1 to 64 letters, digits or "-_/.:"'
 _PRINTABLE: Final = re.compile(r"[!-~]+")
@@ -37,12 +39,12 @@ async def attach_tax_invoice(
     core: Core, call: Call, message: pb.AttachTaxInvoiceRequest
 ) -> pb.AttachTaxInvoiceResponse:
     """AttachTaxInvoice."""
-    asked = parse_tax_invoice(message, core.clock())
+    asked = parse_tax_invoice(message, core.receipts.invoice_hosts, core.clock())
     shown, replayed = await attaching(core.facts, core.receipts, call.caller, asked)
     return pb.AttachTaxInvoiceResponse(receipt=receipt_message(shown), replayed=replayed)
 
 
-def parse_tax_invoice(message: pb.AttachTaxInvoiceRequest, now: datetime) -> TaxInvoiceRequest:
+def parse_tax_invoice(message: pb.AttachTaxInvoiceRequest, hosts: Collection[str], now: datetime) -> TaxInvoiceRequest:
     """The tax invoice, or InvalidRequest with all that is wrong."""
     fields, told = Fields(), message.tax_invoice
     request_id_in(fields, message.request_id)
@@ -52,19 +54,27 @@ def parse_tax_invoice(message: pb.AttachTaxInvoiceRequest, now: datetime) -> Tax
         ("control_unit_number", told.control_unit_number),
     ):
         fields.require(f"tax_invoice.{name}", _INVOICE_NUMBER.fullmatch(number), _NUMBER_EXPECTED)
-    expected = f"expected an https URL of at most {URL_MAX} printable ASCII characters"
-    fields.require("tax_invoice.verification_url", _is_https(told.verification_url), expected)
+    expected = (
+        f"expected an https URL of at most {URL_MAX} printable ASCII characters, at a host that the service's setting"
+        f" PAYMENTS_TAX_INVOICE_HOSTS allows: {', '.join(hosts)}"
+    )
+    fields.require("tax_invoice.verification_url", _may_be_followed(told.verification_url, hosts), expected)
     field = "tax_invoice.issue_time"
     issued_at = moment_in(fields, field, told.issue_time) if told.HasField("issue_time") else None
     if not told.HasField("issue_time"):
         fields.refuse(field, "expected when the invoice was issued")
     elif issued_at is not None:
         fields.require(field, issued_at <= now, "expected a time that is not in the future")
+    replaced = message.replaces
+    if message.HasField("replaces"):
+        named = _INVOICE_NUMBER.fullmatch(replaced.invoice_number)
+        fields.require("replaces.invoice_number", named, _NUMBER_EXPECTED)
+        fields.require("replaces.why", _said(replaced.why), f"expected 1 to {WHY_MAX} printable characters")
     fields.end()
     assert payment_id is not None, "anything else has been refused"
     assert issued_at is not None, "anything else has been refused"
     invoice = TaxInvoice(told.invoice_number, told.control_unit_number, told.verification_url, issued_at)
-    return TaxInvoiceRequest(message.request_id, payment_id, invoice)
+    return TaxInvoiceRequest(message.request_id, payment_id, invoice, replaced.invoice_number, replaced.why.strip())
 
 
 def receipt_message(shown: ShownReceipt) -> receipt_pb2.Receipt:
@@ -144,14 +154,22 @@ def _payment_of(message: pb.GetReceiptRequest) -> UUID:
     return payment_id
 
 
-def _is_https(url: str) -> bool:
+def _said(why: str) -> bool:
+    return why.isprintable() and len(why.strip()) > 0 and len(why) <= WHY_MAX
+
+
+def _may_be_followed(url: str, hosts: Collection[str]) -> bool:
+    """Whether passengers may be led there: a link of the tax authority's, and of nobody who is named like it."""
     if len(url) > URL_MAX or not _PRINTABLE.fullmatch(url):
         return False
     try:
         parts = urlsplit(url)
-        return parts.scheme == "https" and bool(parts.hostname) and parts.username is None
+        host, port = parts.hostname or "", parts.port
     except ValueError:
         return False
+    # What browsers read as the end of a host stands in none: "https://foreign.example\\.kra.go.ke/" leads elsewhere.
+    plain = parts.scheme == "https" and _HOST.fullmatch(host) and port in (None, 443) and parts.username is None
+    return bool(plain) and any(host == one or host.endswith(f".{one}") for one in hosts)
 
 
 RECEIPTS: Final[Mapping[str, Unary]] = {

@@ -59,6 +59,7 @@ class NewRequest(NamedTuple):
 
 
 _SEALED = "SELECT kept_id, request FROM caller_requests WHERE kept_id = ANY(%s)"
+_ABOUT = "SELECT kept_id, request, kept_at FROM caller_requests WHERE payment_id = %s ORDER BY kept_id"
 _INSERT = inserting(caller_requests, NewRequest._fields)
 
 UNUSED = (
@@ -130,6 +131,12 @@ async def sealed_requests(conn: Connection, kept_ids: Sequence[UUID]) -> dict[UU
     """Requests that made no payment, each sealed for its own id, by that id."""
     cursor = await conn.execute(_SEALED, (list(kept_ids),))
     return dict(await cursor.fetchall())
+
+
+async def kept_requests(conn: Connection, payment_id: UUID) -> list[tuple[UUID, bytes, datetime]]:
+    """Requests about a payment that made none, each sealed for its own id, and when they were kept."""
+    cursor = await conn.execute(_ABOUT, (payment_id,))
+    return [(row[0], row[1], row[2]) for row in await cursor.fetchall()]
 
 
 async def kept_ids(conn: AsyncConnection, caller: str, request_ids: Sequence[str]) -> dict[str, UUID]:

@@ -264,7 +264,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_TAX_INVOICE_DIFFERS: _ErrorReason.ValueType  # 47
     """FAILED_PRECONDITION. The receipt names another tax invoice already; metadata
-    "invoice_number". A receipt has one, and nothing was changed.
+    "invoice_number". A receipt has one, and nothing was changed. To replace it,
+    name it in "replaces".
     Sample: {"reason": "TAX_INVOICE_DIFFERS", "domain": "mpesa-payments",
     "metadata": {"invoice_number": "KRAMW0000001/12"}}
     """
@@ -519,7 +520,8 @@ Sample: {"reason": "RECEIPT_NOT_ISSUED", "domain": "mpesa-payments",
 """
 ERROR_REASON_TAX_INVOICE_DIFFERS: ErrorReason.ValueType  # 47
 """FAILED_PRECONDITION. The receipt names another tax invoice already; metadata
-"invoice_number". A receipt has one, and nothing was changed.
+"invoice_number". A receipt has one, and nothing was changed. To replace it,
+name it in "replaces".
 Sample: {"reason": "TAX_INVOICE_DIFFERS", "domain": "mpesa-payments",
 "metadata": {"invoice_number": "KRAMW0000001/12"}}
 """

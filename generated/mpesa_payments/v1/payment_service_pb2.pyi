@@ -858,6 +858,7 @@ class AttachTaxInvoiceRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     PAYMENT_ID_FIELD_NUMBER: _builtins.int
     TAX_INVOICE_FIELD_NUMBER: _builtins.int
+    REPLACES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Required. Your id of this request, as for InitiatePayment."""
     payment_id: _builtins.str
@@ -866,20 +867,55 @@ class AttachTaxInvoiceRequest(_message.Message):
     def tax_invoice(self) -> _receipt_pb2.TaxInvoice:
         """Required. The invoice."""
 
+    @_builtins.property
+    def replaces(self) -> Global___TaxInvoiceReplacement:
+        """Set where the receipt names another invoice by mistake, which this one takes
+        the place of. Of a receipt that names none it says nothing.
+        """
+
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         payment_id: _builtins.str = ...,
         tax_invoice: _receipt_pb2.TaxInvoice | None = ...,
+        replaces: Global___TaxInvoiceReplacement | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["tax_invoice", b"tax_invoice"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["replaces", b"replaces", "tax_invoice", b"tax_invoice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["payment_id", b"payment_id", "request_id", b"request_id", "tax_invoice", b"tax_invoice"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["payment_id", b"payment_id", "replaces", b"replaces", "request_id", b"request_id", "tax_invoice", b"tax_invoice"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AttachTaxInvoiceRequest: _TypeAlias = AttachTaxInvoiceRequest  # noqa: Y015
+
+@_typing.final
+class TaxInvoiceReplacement(_message.Message):
+    """Which invoice is replaced, and why. Both are kept with the request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INVOICE_NUMBER_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    invoice_number: _builtins.str
+    """Required. Number of the invoice that the receipt names now. Where it names
+    yet another one by then, nothing is changed.
+    """
+    why: _builtins.str
+    """Required. Why it is replaced, 1 to 200 printable characters. Name no person."""
+    def __init__(
+        self,
+        *,
+        invoice_number: _builtins.str = ...,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["invoice_number", b"invoice_number", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaxInvoiceReplacement: _TypeAlias = TaxInvoiceReplacement  # noqa: Y015
 
 @_typing.final
 class AttachTaxInvoiceResponse(_message.Message):

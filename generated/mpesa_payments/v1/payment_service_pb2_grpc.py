@@ -272,7 +272,9 @@ class PaymentServiceServicer(object):
         proves it: a new revision, which WatchPayments tells of.
 
         A receipt has one tax invoice. The same one again changes nothing; another
-        one is FAILED_PRECONDITION/TAX_INVOICE_DIFFERS. Repeating a request id with
+        one is FAILED_PRECONDITION/TAX_INVOICE_DIFFERS, unless the request says that
+        it replaces the one that the receipt names: then a new revision names it, and
+        the earlier ones stay what they were. Repeating a request id with
         the same content gives the same answer, at any time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -147,7 +147,8 @@ class TaxInvoice(_message.Message):
     """
     verification_url: _builtins.str
     """Required. Where anyone can check it: an https URL of at most 300 printable
-    ASCII characters.
+    ASCII characters, at a host that the operator of this service allows;
+    without a setting, kra.go.ke and those below it.
     """
     @_builtins.property
     def issue_time(self) -> _timestamp_pb2.Timestamp:

@@ -32,7 +32,7 @@ from payment_service.security.sealing import (
 from payment_service.store import audit, reads
 from payment_service.store.approvals import ApprovalRow, approvals_about
 from payment_service.store.audit import CallbackRow, CaseRow
-from payment_service.store.caller_requests import sealed_requests
+from payment_service.store.caller_requests import kept_requests, sealed_requests
 from payment_service.store.event_log import LoggedEvent, events_of_payments
 from payment_service.store.evidence import ExchangeRow, ReceiptRow
 from payment_service.store.inbox import ReplayRow
@@ -119,6 +119,7 @@ async def explain_payment(sealer: Sealer, conn: Connection, name: UUID | str) ->
     receipts = await audit.receipts_of(conn, [payment.payment_id])
     refunds = await refunds_about(conn, [payment.payment_id])
     askers = await _askers(conn, sealer, refunds)
+    kept = await kept_requests(conn, payment.payment_id)
     approvals = await approvals_about(conn, [payment.payment_id])
     told_to = [payment.reference, *(refund.reference for refund in refunds)]
     callbacks = await audit.callbacks_for(conn, told_to, ROWS_MAX + 1)
@@ -136,6 +137,7 @@ async def explain_payment(sealer: Sealer, conn: Connection, name: UUID | str) ->
         *(_receipt(receipt) for receipt in receipts),
         *(_refund(refund, versions, askers) for refund in refunds),
         *(moment for case in cases for moment in _case(case, payment.caller)),
+        *_tax_invoices(kept, sealer, payment.caller),
         *(moment for approval in approvals for moment in _approval(approval)),
     ]
     left_out = len(callbacks) > ROWS_MAX or len(exchanges) > ROWS_MAX
@@ -213,6 +215,18 @@ async def _askers(conn: Connection, sealer: Sealer, refunds: Sequence[Refund]) -
         if "operator" in asked:
             askers[refund_id] = f"operator {asked['operator']}: {asked['why']}"
     return askers
+
+
+def _tax_invoices(kept: Sequence[tuple[UUID, bytes, datetime]], sealer: Sealer, caller: str) -> Iterator[Moment]:
+    """Which tax invoices were handed in, and why one took the place of another."""
+    for kept_id, sealed, at in kept:
+        try:
+            asked = json.loads(sealer.open(CALLER_REQUEST, kept_id.bytes, sealed))
+        except SealBroken:
+            continue
+        if asked.get("method") == "AttachTaxInvoice":
+            told = (f"it replaces {asked['replaces']}: {asked['why']}",) if "replaces" in asked else ()
+            yield Moment(at, f"tax invoice {asked['invoice_number']} handed in", caller, told)
 
 
 def _approval(row: ApprovalRow) -> Iterator[Moment]:

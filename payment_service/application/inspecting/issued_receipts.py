@@ -37,7 +37,7 @@ def issued_rightly(
 def _as_logged(issued: IssuedReceipts, events: Sequence[LoggedEvent]) -> Iterator[str]:
     """What is wrong with the revisions of a payment's receipt by its log."""
     logged = {event.fact_id for event in events if event.fact_kind == ReceiptDue.__name__}
-    due = {ReceiptDue(None, one.revision, one.digest).fact_id: one.revision for one in issued.revisions}
+    due = {ReceiptDue(revision=one.revision, digest=one.digest).fact_id: one.revision for one in issued.revisions}
     if [one.revision for one in issued.revisions] != list(range(1, len(issued.revisions) + 1)):
         yield "the revisions of its receipt are not 1, 2, 3 … without a gap"
     for fact_id in due.keys() - logged:

@@ -1,4 +1,4 @@
-"""Putting a tax invoice on the receipt of a payment: a new revision, once."""
+"""Putting a tax invoice on the receipt of a payment, or another one in place of a wrong one: a new revision, once."""
 
 from uuid_utils.compat import uuid7
 
@@ -21,7 +21,8 @@ async def attach_tax_invoice(
     of them leaves a row.
     """
     kept = KeptRequest(uuid7(), caller, asked)
-    recorded = await facts.submit(Submission(ReceiptDue(asked.tax_invoice), asked.payment_id, request=kept))
+    due = ReceiptDue(asked.tax_invoice, asked.replaces)
+    recorded = await facts.submit(Submission(due, asked.payment_id, request=kept))
     if recorded.reused is not None:
         raise recorded.reused
     if recorded.payment is None:

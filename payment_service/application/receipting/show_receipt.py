@@ -1,6 +1,7 @@
 """The receipt of a payment as it stands, and its PDF, which is not stored: it is made when it is asked for."""
 
 import asyncio
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -43,6 +44,8 @@ class ReceiptTools:
     """A PNG."""
     issues: bool
     """Whether this service issues receipts, so that one that lacks is to be waited for."""
+    invoice_hosts: Sequence[str]
+    """Where links of tax invoices may lead: to these hosts and those below them."""
     drawing: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(DRAWN_AT_ONCE, thread_name_prefix="receipts")
     )

@@ -44,9 +44,9 @@ class ReceiptLedger:
         receipt = next_receipt(payment, last, came, returned, self._issuer, self._now)
         if fact.tax_invoice is not None:
             held = receipt or last
-            if held is None or held.tax_invoice not in (None, fact.tax_invoice):
+            if held is None or not held.takes(fact.tax_invoice, fact.replaces):
                 return Outcome(payment, refused=True)
-            if held.tax_invoice is None:
+            if held.tax_invoice != fact.tax_invoice:
                 receipt = held.with_tax_invoice(fact.tax_invoice, self._now, follows=last)
         if receipt is None and last is None and self._issuer is None:
             # It is left to a process that knows who issues receipts.

@@ -155,6 +155,8 @@ def _fields(asked: Asked) -> dict[str, object]:
                 "control_unit_number": asked.tax_invoice.control_unit_number,
                 "verification_url": asked.tax_invoice.verification_url,
                 "issue_time": asked.tax_invoice.issued_at.isoformat(),
+                "replaces": asked.replaces,
+                "why": asked.why,
             }
         case _:
             assert_never(asked)

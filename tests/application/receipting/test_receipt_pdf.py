@@ -238,9 +238,11 @@ async def test_a_call_that_is_cancelled_gives_no_place_away_while_its_thread_dra
     for call in calls[:-1]:
         call.cancel()
     await asyncio.gather(*calls[:-1], return_exceptions=True)
-    with contextlib.suppress(TimeoutError):
-        # Long enough for a thread to begin, if it may: too short a wait would only overlook one.
-        await asyncio.wait_for(asyncio.shield(calls[-1]), 0.2)
-    assert slow.begun == DRAWN_AT_ONCE
-    slow.let_go.set()
+    try:
+        with contextlib.suppress(TimeoutError):
+            # Long enough for a thread to begin, if it may: too short a wait would only overlook one.
+            await asyncio.wait_for(asyncio.shield(calls[-1]), 0.2)
+        assert slow.begun == DRAWN_AT_ONCE
+    finally:
+        slow.let_go.set()
     assert (await calls[-1]).startswith(b"%PDF")
