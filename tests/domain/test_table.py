@@ -551,7 +551,9 @@ WISH_ROWS = [
         ((KC, K, KR, RG, RD), Expected(case=CaseKind.REFUND, told=True)),
         (all_but(K, RG, RD), case(CaseKind.REFUND)),
     ),
-    row("its receipt is written", ReceiptDue(None, 1, "d"), ((K, RG, RD), PART), (all_but(K, RG, RD), NOTHING)),
+    row(
+        "its receipt is written", ReceiptDue(revision=1, digest="d"), ((K, RG, RD), PART), (all_but(K, RG, RD), NOTHING)
+    ),
     row("nobody knows of the refund", RefundInDoubt(REFUND, "x", is_money=False), (EVERYWHERE, case(CaseKind.REFUND))),
     row("perhaps returned twice", RefundInDoubt(REFUND, "x", is_money=True), (EVERYWHERE, money(CaseKind.REFUND))),
     *(
