@@ -17,7 +17,7 @@ from urllib.request import Request, urlopen
 import uvloop
 
 from benchmarks.load import PHONES_FROM
-from development.system import SANDBOX_PASSKEY, SIMULATOR_CONSUMER_KEY, SIMULATOR_CONSUMER_SECRET
+from development.credentials import SANDBOX_PASSKEY, SIMULATOR_CONSUMER_KEY, SIMULATOR_CONSUMER_SECRET
 
 SHORTCODE = "174379"
 TOKEN_WAIT_SECONDS = 10.0

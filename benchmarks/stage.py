@@ -15,17 +15,10 @@ from pathlib import Path
 import psycopg
 
 from benchmarks.meters import Metered
+from development.credentials import SANDBOX_PASSKEY, SIMULATOR_CONSUMER_KEY, SIMULATOR_CONSUMER_SECRET
 from development.parts import House, Part, make_house, start_part, stop_part, take_lock
 from development.postgres import find_free_port
-from development.system import (
-    SANDBOX_PASSKEY,
-    SERVICE,
-    SIMULATOR_CONSUMER_KEY,
-    SIMULATOR_CONSUMER_SECRET,
-    Plan,
-    System,
-    running_system,
-)
+from development.system import SERVICE, Plan, System, running_system
 
 PROJECT = Path(__file__).parents[1]
 SIMULATOR_OPTIONS = ("--latency=none", "--callback-delay=0.02")

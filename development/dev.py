@@ -46,6 +46,7 @@ def dev(
     metrics_port: int = 9464,
     booking_port: int | None = 8090,
     window_port: int | None = 8091,
+    desk_port: int | None = 8100,
     database_url: str | None = None,
     database_url_file: Path | None = None,
     daraja_url: str | None = None,
@@ -63,6 +64,7 @@ def dev(
         metrics_port=metrics_port,
         booking_port=booking_port,
         window_port=window_port,
+        desk_port=desk_port,
         database_url=owner_url,
         daraja_url=daraja_url,
         plaintext=plaintext,
@@ -139,6 +141,8 @@ def _for_programs(system: System) -> dict[str, object]:
         "phones_url": f"{system.daraja_url}/phones" if system.simulated else None,
         "booking_url": system.examples.booking_url,
         "window_url": system.window_url,
+        "desk_url": None if system.desk is None else system.desk.url,
+        "desk_log_in": None if system.desk is None else dict(system.desk.log_in),
         "messages": None if system.examples.messages is None else str(system.examples.messages),
         "logs": str(system.logs),
         "processes": {part.name: part.ready["pid"] for part in system.parts},
@@ -173,6 +177,7 @@ def _where_everything_is(plan: Plan, system: System) -> str:
         f"  processes  {processes}",
         "",
         *_pages(system),
+        *_desk(plan, system),
         "Ask for a payment (again and again it is the same one, since the request id stays):",
         f"  {curl} -d {shlex.quote(request)} {service}/InitiatePayment",
         "Watch every payment:",
@@ -209,6 +214,15 @@ def _pages(system: System) -> list[str]:
     if system.examples.notice is not None:
         lines.append(system.examples.notice)
     return lines
+
+
+def _desk(plan: Plan, system: System) -> list[str]:
+    """How to settle a case in a browser."""
+    if system.desk is None:
+        words = "in plaintext the service cannot tell a case desk from another caller"
+        return [] if plan.desk_port is None else [f"The case desk is not started: {words}."]
+    lines = ["Settle cases in a browser, logged in by a link that is for you alone; the approver is a second person:"]
+    return lines + [f"  {person + ':':10} {link}" for person, link in system.desk.log_in.items()]
 
 
 def _buf_curl(system: System, words: str) -> tuple[str, str]:

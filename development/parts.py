@@ -33,7 +33,7 @@ LEFTOVER_TIMEOUT_SECONDS = 15
 POLL_SECONDS = 0.02
 
 # Settings with these prefixes configure our programs; all else in the environment belongs to the machine.
-SETTING_PREFIXES = ("PAYMENTS_", "GATEWAY_")
+SETTING_PREFIXES = ("PAYMENTS_", "GATEWAY_", "DESK_")
 
 
 class PartFailed(StartRefused):

@@ -1,4 +1,4 @@
-"""The whole system on one machine: PostgreSQL, simulator, service, gateway and examples, in the right order.
+"""The whole system on one machine: PostgreSQL, simulator, service, gateway, desk and examples, in the right order.
 
 Decides which parts there are, with which settings, and in which order they start and stop. Every part is a process of
 its own, started by its command line (`parts`). Keys, passwords and addresses are files below the data folder, which
@@ -9,18 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import grpc.aio
 import psycopg
 
 from development.certificates import BOOKING, Certificates, make_certificates
+from development.credentials import (
+    CERTIFICATE,
+    SHORTCODES,
+    SIMULATOR_CONSUMER_KEY,
+    SIMULATOR_CONSUMER_SECRET,
+    SIMULATOR_INITIATOR_NAME,
+    SIMULATOR_INITIATOR_PASSWORD,
+    prepare,
+    simulator_credentials,
+)
+from development.desk import DESK, DESK_DOOR, CaseDesk, start_desk
 from development.examples import BESIDE, ExampleServices, start_examples, start_window
 from development.parts import (
     House,
@@ -28,11 +37,9 @@ from development.parts import (
     PartFailed,
     lives,
     make_house,
-    run_command,
     start_part,
     stop_part,
     take_lock,
-    write_secret,
 )
 from development.ports import check_ports
 from development.postgres import (
@@ -44,25 +51,11 @@ from development.postgres import (
     find_free_port,
     hold_ownership,
 )
-from runtime.development_values import SECRET_PREFIX
 from runtime.serving import StartRefused, parse_address
 from runtime.tls import open_channel
 
 DATABASE = "payments"
 SAFARICOM = ".safaricom.co.ke"
-
-# The first passkey is the one that Safaricom publishes for everyone's use of its sandbox; the other exists in the
-# simulator only, and so do the credentials. None of them opens anything else.
-SANDBOX_PASSKEY = "bfb279f9aa9bdbcf158e97dd71a467cd2e0c893059b10f78e6b72ada1ed2c919"
-SIMULATOR_CONSUMER_KEY = f"{SECRET_PREFIX}consumer-key"
-SIMULATOR_CONSUMER_SECRET = f"{SECRET_PREFIX}consumer-secret"
-SIMULATOR_INITIATOR_NAME = f"{SECRET_PREFIX}initiator"
-SIMULATOR_INITIATOR_PASSWORD = f"{SECRET_PREFIX}initiator-password"
-CERTIFICATE = "simulator-certificate.pem"
-SHORTCODES: Sequence[Mapping[str, str]] = (
-    {"number": "174379", "kind": "PAYBILL", "passkey": SANDBOX_PASSKEY},
-    {"number": "600584", "kind": "TILL", "till_number": "300584", "passkey": f"{SECRET_PREFIX}passkey"},
-)
 
 # Where Safaricom is simulated its books may be read, and often enough to see it happen.
 SIMULATED_SETTINGS: Mapping[str, str] = {
@@ -81,7 +74,7 @@ POSTGRES_LOOK_SECONDS = 1.0
 
 SIMULATOR, SERVICE, GATEWAY = "simulator", "payment-service", "callback-gateway"
 # The callers go first. Then no new callback is taken, and sends under way get their answers; the simulator goes last.
-STOP_ORDER = (*BESIDE, GATEWAY, SERVICE, SIMULATOR)
+STOP_ORDER = (*BESIDE, DESK_DOOR, DESK, GATEWAY, SERVICE, SIMULATOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +91,8 @@ class Plan:
     booking_port: int | None = None
     # Of the developer's window; None opens none.
     window_port: int | None = None
+    # Of the case desk, for browsers; None opens none.
+    desk_port: int | None = None
     # Of the database's owner; None runs the embedded PostgreSQL.
     database_url: str | None = None
     # None runs the simulator.
@@ -108,7 +103,7 @@ class Plan:
     settings: Mapping[str, str] = field(default_factory=dict)
     # Without it, callers and gateway show certificates that are made for this machine.
     plaintext: bool = False
-    # Whether PAYMENTS_* and GATEWAY_* of the caller's environment reach the parts.
+    # Whether PAYMENTS_*, GATEWAY_* and DESK_* of the caller's environment reach the parts.
     inherit_settings: bool = True
 
 
@@ -123,6 +118,7 @@ class System:
     simulated: bool
     examples: ExampleServices
     window_url: str | None
+    desk: CaseDesk | None
     files: Mapping[str, Path]
     certificates: Certificates | None
     """None in plaintext."""
@@ -160,14 +156,14 @@ async def running_system(plan: Plan) -> AsyncIterator[System]:
                 owner_url = server.dsn(DATABASE)
             else:
                 owner_url = plan.database_url
-            files = await _prepare(house, owner_url)
+            files = await prepare(house, owner_url)
             certificates = None if plan.plaintext else make_certificates(data_dir / "certificates")
             parts: list[Part] = []
             stack.push_async_callback(_stop_in_order, parts)
             daraja_url = plan.daraja_url or await _start_simulator(house, plan, parts)
             simulated = plan.daraja_url is None
             if simulated:
-                files |= _simulator_credentials(data_dir)
+                files |= simulator_credentials(data_dir)
             metrics = None if plan.metrics_port is None else f"{HOST}:{plan.metrics_port or find_free_port()}"
             await _start_service_and_gateway(house, plan, files, certificates, daraja_url, metrics, parts)
             addresses = {part.name: str(part.ready["address"]) for part in parts}
@@ -182,6 +178,9 @@ async def running_system(plan: Plan) -> AsyncIterator[System]:
                 window_url = await start_window(
                     house, addresses[SERVICE], certificates, simulator_url, plan.window_port, parts
                 )
+            desk = None
+            if plan.desk_port is not None and certificates is not None:
+                desk = await start_desk(house, addresses[SERVICE], certificates, plan.desk_port, parts)
             yield System(
                 grpc_address=addresses[SERVICE],
                 gateway_url=f"http://{addresses[GATEWAY]}",
@@ -190,6 +189,7 @@ async def running_system(plan: Plan) -> AsyncIterator[System]:
                 simulated=simulated,
                 examples=examples,
                 window_url=window_url,
+                desk=desk,
                 files=files,
                 certificates=certificates,
                 logs=data_dir / "logs",
@@ -255,53 +255,6 @@ async def _embedded(stack: contextlib.AsyncExitStack, folder: Path) -> EmbeddedS
     with contextlib.suppress(psycopg.errors.DuplicateDatabase):
         await create_database(server, DATABASE)
     return server
-
-
-async def _prepare(house: House, owner_url: str) -> dict[str, Path]:
-    """Keys and the schema, each made by the service's own commands; the files a part or a person needs."""
-    folder = house.data_dir
-    role, password = _application_login(folder / "application-login.json")
-    parts = urlsplit(owner_url)
-    host = parts.netloc.rpartition("@")[2]
-    application_url = parts._replace(netloc=f"{quote(role, safe='')}:{quote(password, safe='')}@{host}").geturl()
-    files = {
-        "owner_database_url_file": write_secret(folder / "owner-database-url", owner_url),
-        "database_url_file": write_secret(folder / "database-url", application_url),
-        "keys_file": folder / "keys.json",
-        "callback_keys_file": folder / "callback-keys.json",
-    }
-    keys = ["payment_service", "create-keys", "--for-development"]
-    keys += [str(files["keys_file"]), str(files["callback_keys_file"])]
-    owner = {
-        "PAYMENTS_OWNER_DATABASE_URL_FILE": str(files["owner_database_url_file"]),
-        "PAYMENTS_OWNER_APPLICATION_ROLE": role,
-        "PAYMENTS_OWNER_APPLICATION_PASSWORD_FILE": str(write_secret(folder / "application-password", password)),
-    }
-    async with asyncio.TaskGroup() as group:
-        group.create_task(run_command(house, "create-keys", keys, {}))
-        group.create_task(run_command(house, "migrate", ["payment_service", "migrate"], owner))
-    return files
-
-
-def _application_login(path: Path) -> tuple[str, str]:
-    """A role of this folder's own: two folders can share a server without changing each other's password."""
-    if not path.exists():
-        login = {"role": f"payments_{secrets.token_hex(4)}", "password": secrets.token_urlsafe(24)}
-        write_secret(path, json.dumps(login))
-    login = json.loads(path.read_text(encoding="utf-8"))
-    return login["role"], login["password"]
-
-
-def _simulator_credentials(folder: Path) -> dict[str, Path]:
-    # No secret, but nothing in this folder is for others. The simulator wrote it before it served.
-    (folder / CERTIFICATE).chmod(0o600)
-    return {
-        "daraja_consumer_key_file": write_secret(folder / "daraja-consumer-key", SIMULATOR_CONSUMER_KEY),
-        "daraja_consumer_secret_file": write_secret(folder / "daraja-consumer-secret", SIMULATOR_CONSUMER_SECRET),
-        "shortcodes_file": write_secret(folder / "shortcodes.json", json.dumps(SHORTCODES, indent=2)),
-        "initiator_password_file": write_secret(folder / "initiator-password", SIMULATOR_INITIATOR_PASSWORD),
-        "initiator_certificate_file": folder / CERTIFICATE,
-    }
 
 
 async def _start_simulator(house: House, plan: Plan, parts: list[Part]) -> str:
@@ -393,5 +346,6 @@ def _check_ports(plan: Plan) -> None:
             "--metrics-port": plan.metrics_port,
             "--booking-port": plan.booking_port,
             "--window-port": plan.window_port,
+            "--desk-port": plan.desk_port,
         }
     )

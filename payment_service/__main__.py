@@ -192,8 +192,10 @@ def dev(
     metrics_port: Annotated[int, typer.Option(help="Port of the page for Prometheus.")] = 9464,
     booking_port: Annotated[int, typer.Option(help="Port of the example booking service's page.")] = 8090,
     window_port: Annotated[int, typer.Option(help="Port of the developer's window.")] = 8091,
+    desk_port: Annotated[int, typer.Option(help="Port of the case desk.")] = 8100,
     no_examples: Annotated[
-        bool, typer.Option("--no-examples", help="Without the example services and the developer's window.")
+        bool,
+        typer.Option("--no-examples", help="Without the example services, the developer's window and the case desk."),
     ] = False,
     database_url: Annotated[
         str | None,
@@ -221,6 +223,7 @@ def dev(
         metrics_port,
         None if no_examples else booking_port,
         None if no_examples else window_port,
+        None if no_examples else desk_port,
         database_url,
         database_url_file,
         daraja_url,

@@ -68,7 +68,7 @@ async def running_dev(
     with output_file.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "payment_service", "dev", f"--data-dir={data_dir}", *FREE_PORTS),
-            *(("--booking-port=0", "--window-port=0") if examples else ("--no-examples",)),
+            *(("--booking-port=0", "--window-port=0", "--desk-port=0") if examples else ("--no-examples",)),
             *(f"--ready-file={ready_file}", *words),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,

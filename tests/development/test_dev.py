@@ -138,6 +138,7 @@ async def test_a_taken_port_is_one_sentence_with_the_port_and_the_flag(tmp_path:
             "--metrics-port",
             "--booking-port",
             "--window-port",
+            "--desk-port",
         )
         for flag in flags:
             async with running_dev(tmp_path, f"{flag}={port}", examples=True) as dev:

@@ -13,9 +13,9 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 import development.examples
+from development.credentials import SHORTCODES
 from development.examples import ExampleServices, start_examples
 from development.parts import make_house, take_lock, write_secret
-from development.system import SHORTCODES
 from tests.browsing import Picture
 from tests.development.dev_programs import running_dev, until_nothing_runs
 from tests.patience import PATIENCE_SECONDS
@@ -59,12 +59,19 @@ async def test_a_seat_is_booked_in_one_window_and_paid_on_the_phone_in_another(
         await phone.get_by_role("button", name="Cancel").click()
         typed = passenger.locator(".typed dd")
         await expect(typed).to_have_count(3)
-        for label, text in zip(("Business", "Account", "Amount"), await typed.all_text_contents(), strict=True):
+        bill = await typed.all_text_contents()
+        for label, text in zip(("Business", "Account", "Amount"), bill, strict=True):
             await phone.get_by_label(label).fill(text)
         await phone.get_by_label("PIN for").fill("1234")
         await phone.get_by_role("button", name="Pay the bill").click()
         await expect(passenger.get_by_role("heading", name="Your seat is booked")).to_be_visible()
         await expect(phone.get_by_role("listitem")).to_have_count(2)
+
+        for label, text in zip(("Business", "Account", "Amount"), bill, strict=True):
+            await phone.get_by_label(label).fill(text)
+        await phone.get_by_label("PIN for").fill("1234")
+        await phone.get_by_role("button", name="Pay the bill").click()
+        await settle_the_case(await (await browser.new_context()).new_page(), ready["desk_log_in"]["operator"])
 
         window = await browser.new_page(viewport={"width": 960, "height": 540})
         await window.goto(ready["window_url"])
@@ -97,9 +104,27 @@ async def test_before_a_daraja_that_may_ring_real_phones_no_booking_page_is_open
         examples=True,
     ) as dev:
         ready = await dev.ready()
-        assert set(ready["processes"]) == {"callback-gateway", "payment-service", "window"}
+        assert set(ready["processes"]) == {"callback-gateway", "payment-service", "window", "case-desk", "desk-door"}
         assert ready["booking_url"] is None
         assert "The example services are not started: a Daraja other than the simulator is used" in dev.output
+
+
+async def settle_the_case(page: Page, link: str) -> None:
+    """As the operator does it whom this link logs in at the desk."""
+    page.set_default_timeout(PATIENCE_SECONDS * 1_000)
+    await page.goto(link)
+    await expect(page.get_by_text("You are operator")).to_be_visible()
+    case = page.get_by_role("link", name=re.compile("Second receipt"))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not await case.count():
+            await asyncio.sleep(0.2)
+            await page.reload()
+    await case.click()
+    await page.get_by_label("Dismiss:").check()
+    await page.get_by_role("textbox", name="Why", exact=True).fill("tried out")
+    await page.get_by_role("button", name="Settle the case").click()
+    await page.get_by_role("button", name="Yes, do it").click()
+    await expect(page.get_by_role("status")).to_contain_text("It was settled: dismiss")
 
 
 async def book(page: Page, seat: str) -> None:

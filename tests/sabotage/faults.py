@@ -2446,6 +2446,32 @@ FAULTS = (
         ("tests/case_desk/test_sentences.py::test_a_dismissal_says_what_follows",),
     ),
     Fault(
+        "the case desk of development lets in whoever knows the way",
+        "development/desk_door.py",
+        "        if person is None:",
+        '        person = person or "operator"\n        if person is None:',
+        ("tests/development/test_desk_door.py::test_nobody_else_reaches_the_desk",),
+    ),
+    Fault(
+        "a browser says at the case desk of development who it is",
+        "development/desk_door.py",
+        "        sent |= {",
+        "        sent = {**request.headers} | {",
+        (
+            (
+                "tests/development/test_desk_door.py"
+                "::test_whoever_opens_their_link_is_named_to_the_desk_and_nothing_else_is_told"
+            ),
+        ),
+    ),
+    Fault(
+        "an address leads the secret of the case desk of development elsewhere",
+        "development/desk_door.py",
+        'url = URL(f"http://{self.desk}{request.raw_path}", encoded=True)',
+        'url = URL(f"http://{self.desk}/").join(URL(request.raw_path, encoded=True))',
+        ("tests/development/test_desk_door.py::test_no_address_leads_the_secret_elsewhere",),
+    ),
+    Fault(
         "the case desk shows what others wrote as markup",
         "case_desk/desk.py",
         "autoescape=True",
