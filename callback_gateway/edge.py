@@ -8,7 +8,6 @@ disk. What the body means is never looked at here. Whatever is not a callback wi
 
 import asyncio
 import contextlib
-import math
 import re
 import time
 from collections import Counter
@@ -30,13 +29,13 @@ from callback_gateway.receipts import RECEIPT_PATH, answer_receipt
 from callback_gateway.sources import SOURCE_HEADER, Sources, StrangeSources
 from callback_gateway.spool import Spool
 from runtime.callback_tokens import CallbackKeys, key_unknown, kind_of
+from runtime.rarely import Rarely
 
 CALLBACK_PATH = re.compile(r"/callbacks/(stk|result)/([^/]{1,64})/([^/]{1,64})")
 # A proxy may send the whole address as the target (RFC 9112, section 3.2.2); the path is what counts.
 _ABSOLUTE_FORM = re.compile(r"^https?://[^/?#]*", re.IGNORECASE)
 KINDS = {"stk": pb.CALLBACK_KIND_STK, "result": pb.CALLBACK_KIND_RESULT}
 ACCEPTED_BODY = b'{"ResultCode":0,"ResultDesc":"Accepted"}'
-UNKNOWN_KEYS_QUIET_S = 60.0
 
 log = structlog.get_logger()
 
@@ -48,21 +47,16 @@ class UnknownKeys:
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
-        self._refused = 0
-        self._quiet_until = -math.inf
+        self._refused = Rarely(now)
 
     def refused(self) -> None:
         """One more was refused."""
-        self._refused += 1
-        if self._now() < self._quiet_until:
-            return
-        log.warning(
-            "callback key unknown",
-            refused=self._refused,
-            advice="if these are true callbacks, put the service's file in the place of GATEWAY_CALLBACK_KEYS_FILE",
-        )
-        self._refused, self._quiet_until = 0, self._now() + UNKNOWN_KEYS_QUIET_S
+        if refused := self._refused.happened():
+            log.warning(
+                "callback key unknown",
+                refused=refused,
+                advice="if these are true callbacks, put the service's file in the place of GATEWAY_CALLBACK_KEYS_FILE",
+            )
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ believed from it alone: anybody else could write the same header. An address on 
 refused: the list is incomplete and changes, and all of Safaricom's traffic may come by one host. The token decides.
 """
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,10 @@ from dataclasses import dataclass
 from callback_gateway.alarms import CALLBACK_SOURCE_UNLISTED
 from runtime.alarms import raise_alarm
 from runtime.networks import Networks, address_in, read_networks
+from runtime.rarely import Rarely
 
 SOURCE_HEADER = "X-Source-Address"
 """What the hop in front tells the sender's address by; the files in `deploy/` set it."""
-
-QUIET_S = 60.0
-"""Between two alarms, at least: whoever has a true URL can post to it as often as they like."""
 
 SAFARICOM = read_networks(
     "196.201.214.200, 196.201.214.206, 196.201.214.207, 196.201.214.208, 196.201.213.114, 196.201.213.44,"
@@ -53,14 +50,9 @@ class StrangeSources:
     """Tells a person of true tokens that came from an address on no list."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
-        self._seen = 0
-        self._quiet_until = -math.inf
+        self._seen = Rarely(now)
 
     def seen(self, source: str) -> None:
-        """One more came."""
-        self._seen += 1
-        if self._now() < self._quiet_until:
-            return
-        raise_alarm(CALLBACK_SOURCE_UNLISTED, source_address=source, callbacks=self._seen)
-        self._seen, self._quiet_until = 0, self._now() + QUIET_S
+        """One more came. Whoever has a true URL can post to it as often as they like."""
+        if seen := self._seen.happened():
+            raise_alarm(CALLBACK_SOURCE_UNLISTED, source_address=source, callbacks=seen)

@@ -139,7 +139,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         request[PERSON] = person_of(request, request.app[DESK].settings)
         return await handler(request)
     except NotLoggedIn as why:
-        log.warning("nobody is logged in", why=str(why))
+        request.app[DESK].strangers.refused(why)
         return _message(request, 403, "You are not logged in", *_WHO_ARE_YOU)
     except KeptNoMore:
         return _message(request, 404, "Begin again", "What you sent there is not kept any more.")

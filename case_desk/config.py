@@ -49,7 +49,8 @@ class DeskSettings(ProgramSettings):
     )
     origin: str = Field(
         default="",
-        description="how browsers name the desk, such as https://desk.example.org; empty: as they ask for it",
+        description="how browsers name the desk, such as https://desk.example.org; behind a proxy required,"
+        " without one empty: as they ask for it",
     )
     core_address: AddressSetting = Field(
         default=Address("127.0.0.1", 50051), description="HOST:PORT of the payment service's gRPC server"
@@ -121,6 +122,12 @@ class DeskSettings(ProgramSettings):
                 raise ValueError(
                     "DESK_PROXY_ADDRESSES needs DESK_PROXY_SECRET_FILE, a file with the secret that the proxy sends, of"
                     f" at least {SECRET_MIN} characters"
+                )
+            if not self.origin:
+                # What a proxy passes on as the host is the browser's word, and would be compared with itself.
+                raise ValueError(
+                    "DESK_PROXY_ADDRESSES needs DESK_ORIGIN, how browsers name the desk at the proxy, such as"
+                    " https://desk.example.org: only forms of its own pages are taken"
                 )
         elif tls is None:
             raise ValueError(

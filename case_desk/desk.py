@@ -17,6 +17,7 @@ from mpesa_payments.v1.operations_service_pb2_grpc import OperationsServiceStub
 from case_desk import sentences
 from case_desk.config import DeskSettings
 from case_desk.forms import FormRefused, Forms, check_origin
+from case_desk.persons import Strangers
 
 CALL_SECONDS: Final = 30.0
 """The longest that the service takes for a call."""
@@ -89,6 +90,7 @@ class Desk:
     settings: DeskSettings
     core: CoreChannel
     forms: Forms = field(default_factory=Forms)
+    strangers: Strangers = field(default_factory=Strangers)
     searches: Kept[pb.FindPaymentsRequest] = field(default_factory=Kept)
     questions: Kept[Sure] = field(default_factory=Kept)
 

@@ -6,12 +6,18 @@ could write the same header.
 
 import hmac
 import re
+import time
+from collections.abc import Callable
 from typing import Any, Final
 
+import structlog
 from aiohttp import web
 
 from case_desk.config import DeskSettings
 from runtime.networks import address_in
+from runtime.rarely import Rarely
+
+log = structlog.get_logger()
 
 SECRET_HEADER: Final = "X-Desk-Secret"
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:@-]{1,64}")
@@ -19,6 +25,19 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_.:@-]{1,64}")
 
 class NotLoggedIn(Exception):
     """Nobody vouches for whoever asks; the text says what is missing, for whoever sets the desk up."""
+
+
+class Strangers:
+    """Tells of those who ask without a name: one line a minute at most for each thing that is missing."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._by_why: dict[str, Rarely] = {}
+
+    def refused(self, why: NotLoggedIn) -> None:
+        """One more was refused. What is missing is one of the few sentences below."""
+        if refused := self._by_why.setdefault(str(why), Rarely(self._now)).happened():
+            log.warning("nobody is logged in", why=str(why), refused=refused)
 
 
 def person_of(request: web.Request, settings: DeskSettings) -> str:

@@ -7,8 +7,9 @@ import pytest
 import structlog
 
 from callback_gateway.config import GatewaySettings
-from callback_gateway.sources import QUIET_S, SAFARICOM, SOURCE_HEADER, Sources, StrangeSources
+from callback_gateway.sources import SAFARICOM, SOURCE_HEADER, Sources, StrangeSources
 from runtime.networks import Networks
+from runtime.rarely import QUIET_S
 from runtime.settings import SettingsUnusable
 from tests.callback_gateway.edges import gateway, good_path, request_bytes, send
 from tests.callback_gateway.recording_core import RecordingCore

@@ -12,6 +12,7 @@ from playwright.async_api import Browser, Page
 
 from case_desk.app import run_desk
 from case_desk.config import DeskSettings
+from development.postgres import find_free_port
 from tests.application.approving.twosome import Twosome
 
 SECRET = "s" * 40
@@ -83,9 +84,11 @@ async def desk_before(two: Twosome, **changed: object) -> AsyncIterator[Served]:
 def desk_settings(two: Twosome) -> dict[str, object]:
     """As keyword arguments."""
     names = {name.removeprefix("DESK_").lower(): path for name, path in two.certificates.desk_settings.items()}
+    address = f"127.0.0.1:{find_free_port()}"
     return {
         **names,
-        "listen_address": "127.0.0.1:0",
+        "listen_address": address,
+        "origin": f"http://{address}",
         "core_address": str(two.process.server.address),
         "proxy_addresses": "127.0.0.1",
         "proxy_secret": SECRET,

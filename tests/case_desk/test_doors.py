@@ -12,6 +12,8 @@ from structlog.testing import capture_logs
 
 from case_desk.desk import KEPT_MAX, Kept
 from case_desk.forms import FORM_LASTS_S, FormRefused, Forms
+from case_desk.persons import NotLoggedIn, Strangers
+from runtime.rarely import QUIET_S
 from tests.application.approving.twosome import refund
 from tests.application.casework.casefiles import late
 from tests.case_desk.desks import SECRET, Served
@@ -43,6 +45,19 @@ async def test_nothing_is_served_to_somebody_whom_nobody_names(desk: Served) -> 
                     assert "BK-1" not in text
             async with session.post(f"{desk.url}/search", headers=headers, data={"value": "BK-1"}) as response:
                 assert response.status == 403
+
+
+def test_strangers_do_not_flood_the_log() -> None:
+    now = 0.0
+    strangers = Strangers(lambda: now)
+    with capture_logs() as logs:
+        for _ in range(1_000):
+            strangers.refused(NotLoggedIn("no certificate"))
+        strangers.refused(NotLoggedIn("no secret"))
+        now = QUIET_S
+        strangers.refused(NotLoggedIn("no certificate"))
+    told = [(line["why"], line["refused"]) for line in logs]
+    assert told == [("no certificate", 1), ("no secret", 1), ("no certificate", 1_000)]
 
 
 async def test_the_proxys_word_from_another_address_is_not_believed(desk: Served) -> None:

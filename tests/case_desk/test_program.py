@@ -116,6 +116,7 @@ async def test_the_program_serves_and_leaves_and_shows_its_settings(two: Twosome
     environment = {
         **two.certificates.desk_settings,
         "DESK_LISTEN_ADDRESS": "127.0.0.1:0",
+        "DESK_ORIGIN": "https://desk.example.org",
         "DESK_CORE_ADDRESS": str(two.process.server.address),
         "DESK_PROXY_ADDRESSES": "127.0.0.1, ::1",
         "DESK_PROXY_SECRET_FILE": str(secret),
@@ -145,6 +146,7 @@ async def test_the_program_serves_and_leaves_and_shows_its_settings(two: Twosome
     ("changed", "sentence"),
     [
         ({"proxy_addresses": ""}, "nothing says who is logged in: set DESK_PROXY_ADDRESSES"),
+        ({"origin": ""}, "DESK_PROXY_ADDRESSES needs DESK_ORIGIN"),
         ({"proxy_secret": None}, "DESK_PROXY_ADDRESSES needs DESK_PROXY_SECRET_FILE"),
         ({"proxy_secret": "s" * 31}, "at least 32 characters"),
         ({"listen_address": "0.0.0.0:0"}, "can be reached from other machines"),
@@ -166,7 +168,7 @@ def test_settings_that_do_not_fit_are_refused_with_what_to_set(
 ) -> None:
     certificates = make_certificates(tmp_path / "certificates")
     names = {name.removeprefix("DESK_").lower(): path for name, path in certificates.desk_settings.items()}
-    good = names | {"proxy_addresses": "127.0.0.1", "proxy_secret": SECRET}
+    good = names | {"proxy_addresses": "127.0.0.1", "proxy_secret": SECRET, "origin": "https://desk.example.org"}
     with pytest.raises(SettingsUnusable) as refusal:
         DeskSettings.load(**(good | changed))
     assert sentence in str(refusal.value)

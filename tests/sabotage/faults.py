@@ -2472,6 +2472,23 @@ FAULTS = (
         ("tests/development/test_desk_door.py::test_no_address_leads_the_secret_elsewhere",),
     ),
     Fault(
+        "strangers fill the log of the case desk, or of the gateway",
+        "runtime/rarely.py",
+        "        if self._now() < self._quiet_until:",
+        "        if self._quiet_until is None:",
+        (
+            f"{DESK_DOORS}::test_strangers_do_not_flood_the_log",
+            "tests/callback_gateway/test_sources.py::test_whoever_has_a_true_url_does_not_flood_the_log",
+        ),
+    ),
+    Fault(
+        "behind a proxy the case desk compares what a browser says with itself",
+        "case_desk/config.py",
+        "            if not self.origin:",
+        "            if self.origin is None:",
+        ("tests/case_desk/test_program.py::test_settings_that_do_not_fit_are_refused_with_what_to_set",),
+    ),
+    Fault(
         "the case desk shows what others wrote as markup",
         "case_desk/desk.py",
         "autoescape=True",
