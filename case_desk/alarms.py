@@ -4,13 +4,14 @@ from runtime.alarms import Alarm
 
 CERTIFICATE_EXPIRES = Alarm(
     "certificate_expires",
-    "The desk's certificate expires soon. After that the payment service lets the desk in no more.",
+    "A certificate of the desk's expires soon. After that the payment service lets the desk in no more, or browsers and"
+    " the proxy refuse the desk: the line names the file.",
     "Have a new certificate made, and put it and its key in place of the old ones: no restart is needed.",
 )
 TLS_FILES_UNUSABLE = Alarm(
     "tls_files_unusable",
-    "The files of the desk's certificate have changed, and cannot be used as they are. What was read before stays in"
-    " force.",
+    "The files of a certificate of the desk's have changed, and cannot be used as they are. What was read before stays"
+    " in force.",
     "Put right what the line names: `case-desk serve --check-config` tries the same files. Replace the certificate and"
     " its key together; they are read within seconds.",
 )

@@ -3,6 +3,7 @@
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -17,10 +18,11 @@ from case_desk.desk import DESK, PERSON, CoreChannel, Desk, KeptNoMore, page, sh
 from case_desk.forms import FormRefused
 from case_desk.persons import NotLoggedIn, person_of
 from case_desk.refusals import refusal_of
-from runtime.alarms import raise_alarm
+from runtime.alarms import LastingAlarm, raise_alarm
 from runtime.followed_channel import CertificateAlarms, followed_channel
-from runtime.serving import Address, AddressTaken, is_address_taken, stop_requested, write_ready_file
-from runtime.tls import server_context
+from runtime.renewed_site import bound_socket, renewed_site
+from runtime.serving import Address, stop_requested, write_ready_file
+from runtime.tls import FollowedFiles, TlsFiles, read_tls, server_context
 
 FORM_MAX_BYTES: Final = 16_384
 SHUTDOWN_S: Final = 35.0
@@ -77,21 +79,24 @@ async def run_desk(settings: DeskSettings) -> AsyncIterator[Address]:
         runner = web.AppRunner(application(Desk(settings, core)), access_log=None, shutdown_timeout=SHUTDOWN_S)
         await runner.setup()
         try:
-            yield await _listen(runner, settings)
+            async with _listening(runner, settings) as address:
+                yield address
         finally:
             await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, settings: DeskSettings) -> Address:
-    host, port = settings.listen_address
+@contextlib.asynccontextmanager
+async def _listening(runner: web.AppRunner, settings: DeskSettings) -> AsyncIterator[Address]:
+    shown = None
+    if (files := settings.tls) is not None:
+        shown = FollowedFiles(files, read_tls(files, datetime.now(UTC)), TLS_FILES_UNUSABLE)
+    listening = bound_socket(settings.listen_address, "--listen or DESK_LISTEN_ADDRESS")
     try:
-        await web.TCPSite(runner, host, port, ssl_context=_tls(settings)).start()
-    except OSError as error:
-        if is_address_taken(error):
-            raise AddressTaken(settings.listen_address, "--listen or DESK_LISTEN_ADDRESS") from error
-        raise
-    where = runner.addresses[0]
-    return Address(where[0], where[1])
+        host, port = listening.getsockname()[:2]
+        async with renewed_site(runner, listening, shown, _context_of, LastingAlarm(CERTIFICATE_EXPIRES)):
+            yield Address(host, port)
+    finally:
+        listening.close()
 
 
 def application(desk: Desk) -> web.Application:
@@ -165,10 +170,8 @@ def _message(request: web.Request, status: int, title: str, *sentences: str) -> 
     return page(request, "message", status, title=title, sentences=sentences)
 
 
-def _tls(settings: DeskSettings) -> ssl.SSLContext | None:
-    if settings.tls is None:
-        return None
-    context = server_context(settings.tls)
+def _context_of(files: TlsFiles) -> ssl.SSLContext:
+    context = server_context(files)
     # Who shows no certificate is told so by a page; a certificate that is shown has to be good.
     context.verify_mode = ssl.CERT_OPTIONAL
     return context

@@ -8,14 +8,12 @@ that gRPC callers send, and answered by the same method.
 import asyncio
 import contextlib
 import math
-import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import uuid4
 
-import structlog
 from aiohttp import web
 from mpesa_payments.v1 import payment_service_pb2 as pb
 
@@ -31,20 +29,16 @@ from payment_service.rpc.json_replies import HTTP_STATUS, initiated_json, refuse
 from payment_service.rpc.json_requests import is_text, read_initiation
 from payment_service.rpc.methods import Core, initiate_payment
 from payment_service.rpc.requests import parse_initiation
-from runtime.serving import Address, AddressTaken, is_address_taken
-from runtime.tls import FollowedFiles, server_context
+from runtime.renewed_site import bound_socket, renewed_site
+from runtime.serving import Address
+from runtime.tls import server_context
 
 INITIATE_PATH: Final = "/api/v1/payments/initiate"
 METHOD: Final = "mpesa_payments.v1.PaymentService/InitiatePayment"
 KEY_HEADER: Final = "Idempotency-Key"
-LOOK_SECONDS: Final = 5.0
-"""So soon, new connections are offered a new certificate."""
 STOP_GRACE_SECONDS: Final = 1.0
 """For answers that are already on their way: calls in hand were waited for by the drain."""
-BACKLOG: Final = 1_024
 HEADERS: Final = {"Server": "payment-service", "Cache-Control": "no-store"}
-
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +66,10 @@ async def json_listening(core: Core, gate: Gate, address: Address, *, setting: s
     application.router.add_post(INITIATE_PATH, answer)
     runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=STOP_GRACE_SECONDS)
     await runner.setup()
-    listening = _bound_socket(address, setting)
+    listening = bound_socket(address, setting)
     try:
         host, port = listening.getsockname()[:2]
-        async with _serving(runner, listening, gate.door.certificate):
+        async with renewed_site(runner, listening, gate.door.certificate, server_context):
             yield Address(host, port)
     finally:
         await runner.cleanup()
@@ -174,62 +168,3 @@ def _refusal(answer: Answer, language: str) -> web.Response:
     if answer.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(answer.retry_after.total_seconds()))
     return web.json_response(refused_json(answer, language), status=HTTP_STATUS[answer.code], headers=headers)
-
-
-def _bound_socket(address: Address, setting: str) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((address.host, address.port))
-        listening.listen(BACKLOG)
-    except OSError as error:
-        listening.close()
-        if is_address_taken(error):
-            raise AddressTaken(address, setting) from error
-        raise
-    return listening
-
-
-@contextlib.asynccontextmanager
-async def _serving(
-    runner: web.AppRunner, listening: socket.socket, certificate: FollowedFiles | None
-) -> AsyncIterator[None]:
-    """Accept connections at the socket; new ones are offered what the certificate's files hold."""
-    if certificate is None:
-        await web.SockSite(runner, listening.dup(), backlog=BACKLOG).start()
-        yield
-        return
-    site = await _site(runner, listening, certificate)
-    following = asyncio.create_task(_follow(runner, listening, certificate, site))
-    try:
-        yield
-    finally:
-        following.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await following
-
-
-async def _follow(
-    runner: web.AppRunner, listening: socket.socket, certificate: FollowedFiles, site: web.SockSite
-) -> None:
-    offered = certificate.in_force()
-    while True:
-        await asyncio.sleep(LOOK_SECONDS)
-        if (content := certificate.in_force()) is offered:
-            continue
-        # A context keeps what it was made with, so another takes its place. Connections that are open go on.
-        try:
-            renewed = await _site(runner, listening, certificate)
-        except (ssl.SSLError, OSError) as error:
-            _log.warning("certificate not offered yet", cause=repr(error))
-            continue
-        await site.stop()
-        site, offered = renewed, content
-
-
-async def _site(runner: web.AppRunner, listening: socket.socket, certificate: FollowedFiles) -> web.SockSite:
-    context = server_context(certificate.files)
-    site = web.SockSite(runner, listening.dup(), ssl_context=context, backlog=BACKLOG)
-    await site.start()
-    return site

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import ssl
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,13 +21,15 @@ from structlog.testing import capture_logs
 
 from case_desk.app import run_desk
 from case_desk.config import DeskSettings
-from development.certificates import AUTHORITY, SERVICE, Certificates, make_certificates
+from development.certificates import AUTHORITY, SERVICE, VALID_FOR, Certificates, make_certificates, signed
+from runtime import renewed_site
 from runtime.serving import AddressTaken
 from runtime.settings import SettingsUnusable
 from tests.application.approving.twosome import Twosome
 from tests.case_desk.desks import SECRET, Served, desk_before, desk_settings
-from tests.certificates import authority_of
+from tests.certificates import authority_of, write_over
 from tests.parts import running
+from tests.patience import PATIENCE_SECONDS
 
 NO_FILES = {"core_certificate_file": "", "core_key_file": "", "core_ca_file": ""}
 
@@ -85,6 +89,56 @@ async def test_somebody_with_a_certificate_is_who_it_names(two: Twosome, tmp_pat
         context.load_cert_chain(person_certificate(tmp_path, stranger, "amina"))
         with pytest.raises(ClientError):
             await session.get(f"https://{desk.address}/", ssl=context)
+
+
+async def test_browsers_are_shown_a_new_certificate_without_a_restart_and_its_end_is_told_before(
+    two: Twosome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renewed_site, "LOOK_SECONDS", 0.02)
+    authority = authority_of(two.certificates)
+    certificate, key = tmp_path / "desk.pem", tmp_path / "desk-key.pem"
+
+    def renew(age: timedelta) -> bytes:
+        here = [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        pem, private = signed(authority, here, datetime.now(UTC) - age, server=True)
+        write_over(key, private)
+        write_over(certificate, pem)
+        return ssl.PEM_cert_to_DER_cert(pem.decode())
+
+    first = renew(VALID_FOR - timedelta(days=3))
+    tls = {
+        "tls_certificate_file": certificate,
+        "tls_key_file": key,
+        "tls_client_ca_file": make_certificates(tmp_path / "people").certificate(AUTHORITY),
+        "proxy_addresses": "",
+        "proxy_secret": None,
+    }
+    context = ssl.create_default_context(cafile=two.certificates.certificate(AUTHORITY))
+    with capture_logs() as logs:
+        async with desk_before(two, **tls) as desk, asyncio.timeout(PATIENCE_SECONDS):
+            assert await shown_at(desk.address, context) == first
+            while not alarms_of(logs, "alarm"):
+                await asyncio.sleep(0.02)
+            second = renew(timedelta(0))
+            while await shown_at(desk.address, context) != second:
+                await asyncio.sleep(0.02)
+            while not alarms_of(logs, "alarm is over"):
+                await asyncio.sleep(0.02)
+    assert alarms_of(logs, "alarm") == [str(certificate)]
+
+
+async def shown_at(address: str, context: ssl.SSLContext) -> bytes:
+    """The certificate that a new connection is shown."""
+    host, port = address.split(":")
+    _, writer = await asyncio.open_connection(host, int(port), ssl=context)
+    shown: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    return shown
+
+
+def alarms_of(logs: Sequence[Mapping[str, object]], event: str) -> list[object]:
+    """The files of certificates of which such lines tell that they end soon."""
+    return [line["file"] for line in logs if line["event"] == event and line.get("alarm") == "certificate_expires"]
 
 
 async def test_a_desk_that_is_not_let_in_says_so_and_one_without_a_service_asks_to_look_again(two: Twosome) -> None:

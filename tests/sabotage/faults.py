@@ -2489,6 +2489,18 @@ FAULTS = (
         ("tests/case_desk/test_program.py::test_settings_that_do_not_fit_are_refused_with_what_to_set",),
     ),
     Fault(
+        "a new certificate of the case desk needs a restart",
+        "runtime/renewed_site.py",
+        "        if (content := certificate.in_force()) is offered:",
+        "        if (content := certificate.in_force()) is offered or offered:",
+        (
+            (
+                "tests/case_desk/test_program.py"
+                "::test_browsers_are_shown_a_new_certificate_without_a_restart_and_its_end_is_told_before"
+            ),
+        ),
+    ),
+    Fault(
         "the case desk shows what others wrote as markup",
         "case_desk/desk.py",
         "autoescape=True",
