@@ -10,6 +10,7 @@ from mpesa_payments.v1 import payment_pb2 as pb
 from sqlalchemy import select, text
 
 from examples.booking_service.bookings import SeatTaken, State, end_holds, give_up, hold, take_event, try_again
+from examples.booking_service.standing import ByHand, read_standing
 from examples.booking_service.tables import bookings, tickets
 from tests.databases import Database
 from tests.examples.shops import TRIP, Shop, an_event, open_shop
@@ -168,3 +169,26 @@ async def test_a_refusal_that_comes_behind_the_news_of_a_payment_takes_nothing_a
 async def test_an_event_of_another_programs_booking_is_left_alone(shop: Shop) -> None:
     await happen(shop, an_event("BK-elsewhere", CONFIRM, receipt="SJ1"))
     assert await receipts(shop) == []
+
+
+async def by_hand(shop: Shop, booking: str, after: timedelta) -> ByHand | None:
+    async with shop.engine.connect() as conn:
+        standing = await read_standing(conn, booking, NOW + after)
+    assert standing is not None
+    return standing.by_hand
+
+
+async def test_paying_by_hand_is_shown_in_its_time_and_never_beside_another_attempt(shop: Shop) -> None:
+    booking = await held(shop)
+    offered = an_event(booking, OFFER_RETRY)
+    offered.payment.pay_bill.business_number, offered.payment.pay_bill.account_number = "174379", "cgh2rrx3c9z4"
+    offered.payment.pay_bill.pay_from_time.FromDatetime(NOW + timedelta(minutes=3))
+    offered.payment.pay_bill.pay_until_time.FromDatetime(NOW + timedelta(minutes=9))
+    await happen(shop, offered)
+    assert await by_hand(shop, booking, timedelta(minutes=2)) is None
+    shown = ByHand("174379", "cgh2rrx3c9z4", NOW + timedelta(minutes=9))
+    assert await by_hand(shop, booking, timedelta(minutes=3)) == shown
+    assert await by_hand(shop, booking, timedelta(minutes=9)) is None
+    async with shop.engine.begin() as conn:
+        assert await try_again(conn, booking)
+    assert await by_hand(shop, booking, timedelta(minutes=3)) is None

@@ -1091,7 +1091,7 @@ FAULTS = (
         "examples/booking_service/standing.py",
         "if offered and not is_asked_again and row.pay_until",
         "if offered and row.pay_until",
-        ("tests/examples/test_booking_page.py::test_after_a_failed_prompt_the_page_says_how_to_pay_by_hand",),
+        ("tests/examples/test_bookings.py::test_paying_by_hand_is_shown_in_its_time_and_never_beside_another_attempt",),
     ),
     Fault(
         "one booking takes the streams of all others in the example",
