@@ -109,6 +109,10 @@ conformance: setup ## Try every promise about money against the real programs, j
 campaign-refunds: setup ## Refund 2,000 times and a trip of 500 while programs are killed, and compare the books (up to an hour)
 	@$(BIN)/python -m tests.end_to_end.refund_campaign
 
+.PHONY: campaign-kills
+campaign-kills: setup ## Kill the example services 100 times during 1,000 payments, and judge every seat and message (up to an hour)
+	@$(BIN)/python -m pytest -q -s -p no:cacheprovider --at-length tests/examples/test_kills.py
+
 .PHONY: security
 security: setup ## Show every control of docs/security.md at work, and print them with figures
 	@$(BIN)/python -m scripts.controls docs/security.md

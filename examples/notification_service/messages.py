@@ -5,7 +5,8 @@ Writing down is exact: once per event, whatever dies. Sending comes after it, in
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, Connection, Integer, MetaData, Table, Text, insert
+from sqlalchemy import Boolean, Column, Connection, Integer, MetaData, Table, Text
+from sqlalchemy.dialects.sqlite import insert
 
 from payment_client import PaymentEvent, PaymentStatus
 
@@ -41,8 +42,11 @@ def take_event(event: PaymentEvent, connection: Connection) -> None:
     if payment.status not in NEWS or payment.status == event.previous_status:
         return
     receipt = f" Receipt {payment.mpesa_receipt_number}." if payment.mpesa_receipt_number else ""
+    # An event that is offered again, or is read again after a restore of the service's database, is known here.
     connection.execute(
-        insert(messages).values(
+        insert(messages)
+        .on_conflict_do_nothing()
+        .values(
             event_id=event.event_id,
             booking_id=payment.booking_id,
             phone=payment.masked_phone,

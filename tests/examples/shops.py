@@ -115,6 +115,16 @@ class Program:
         self._process.send_signal(number)
         return self._process.wait(PATIENCE_SECONDS)
 
+    async def has_ended(self) -> bool:
+        """By itself."""
+        assert self._process is not None
+        return self._process.poll() is not None
+
+    @property
+    def output(self) -> str:
+        """What it has said in all its lives."""
+        return self._log.read_text()
+
     def check_alive(self) -> None:
         """Fail with what it has said where it has ended by itself."""
         assert self._process is not None

@@ -113,6 +113,21 @@ async def test_streams_outlive_drains_and_outages_of_the_fake(fake_payments: Fak
         assert fake_payments.calls("WatchPayments") >= 3
 
 
+async def test_a_stream_that_is_resumed_through_200_drains_misses_nothing(fake_payments: FakePayments) -> None:
+    """Two streams: one has read all when its server drains, the other is behind and has more to read."""
+    told: tuple[list[str], list[str]] = ([], [])
+    async with fake_payments.client() as client, fake_payments.client() as other:
+        streams = (client.watch_payments(), other.watch_payments())
+        for number in range(1, 201):
+            await client.initiate(a_purchase(f"TRIP-{number}"))
+            for stream, ids, wanted in zip(streams, told, (4, 3), strict=True):
+                ids.extend(event.event_id for event in await take(stream, wanted))
+            fake_payments.drain()
+        told[1].extend(event.event_id for event in await take(streams[1], 200))
+    assert told[0] == told[1] == [event.event_id for event in fake_payments.events]
+    assert fake_payments.calls("WatchPayments") > 200
+
+
 async def test_a_log_that_was_replaced_is_told(fake_payments: FakePayments) -> None:
     async with fake_payments.client() as client:
         await client.pay_and_wait(a_purchase("TRIP-1"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from uuid import uuid4
 import grpc
 import pytest
 from payment_client.error_details import Details
-from payment_client.resuming import Following
+from payment_client.resuming import Following, is_over
+from payment_client.testing import FakePayments
+from payment_client.testing.refusals import FakeRefusal
+from payment_client.testing.server import Failure
 
 from development.postgres import create_database
 from development.slowness import slowness
@@ -24,6 +28,7 @@ from payment_client import (
     PaymentNotFound,
     PaymentsClient,
     PaymentStatus,
+    Refused,
     ServiceUnavailable,
     payment_pb2,
     payment_service_pb2,
@@ -196,6 +201,43 @@ def test_an_event_that_comes_again_is_left_out() -> None:
     message.events.add(event_id="c")
     assert ids(following.took(message)) == ["c"]
     assert following.cursor == "after-b"
+
+
+def test_what_a_later_release_has_added_is_read_as_its_number() -> None:
+    """Names and fields that this client does not know: an event of a later service neither fails nor is lost."""
+    later = 9_999
+    payment = payment_pb2.Payment(payment_id="p-1", version=1)
+    event = payment_pb2.PaymentEvent(event_id="p-1-1", cursor="c-1", payment=payment)
+    for message, fields in (
+        (event.payment, ("status", "status_reason", "booking_action", "next_step")),
+        (event, ("type", "previous_status")),
+    ):
+        for name in fields:
+            setattr(message, name, later)
+    # A field of a number that is not taken, with a text in it.
+    content = payment_service_pb2.WatchPaymentsResponse(events=[event], cursor="c-2").SerializeToString()
+    content += bytes([0xC2, 0xBB, 0x07, 3]) + b"new"
+    sent_later = payment_service_pb2.WatchPaymentsResponse.FromString(content)
+    [read] = Following("", Backoff()).took(sent_later)
+    assert (read.type, read.payment.status, read.payment.booking_action) == (later, later, later)
+    # Not one of those that end nothing, as far as this client can know.
+    assert is_over(read.payment)
+
+
+async def test_errors_of_a_later_release_are_told_by_their_code() -> None:
+    with FakePayments() as fake:
+        async with fake.client() as client:
+            for code, kind in (
+                (grpc.StatusCode.FAILED_PRECONDITION, Refused),
+                (grpc.StatusCode.UNAVAILABLE, ServiceUnavailable),
+                (grpc.StatusCode.UNIMPLEMENTED, Refused),
+            ):
+                # Always: the client repeats by itself what is unavailable.
+                refusal = FakeRefusal(code, "A_REASON_OF_LATER", "Not known yet.")
+                fake._server.failures["GetPayment"] = Failure(refusal, sys.maxsize)
+                with pytest.raises(kind) as told:
+                    await client.get(str(uuid4()))
+                assert (type(told.value), told.value.reason) == (kind, "A_REASON_OF_LATER")
 
 
 def test_pauses_grow_to_their_limit_and_are_never_shorter_than_was_asked_for() -> None:
