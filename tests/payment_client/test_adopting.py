@@ -14,7 +14,7 @@ from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
-from payment_client.testing import FakePayments
+from payment_client.testing import FakePayments, Outcome
 from pypdf import PdfReader
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -173,15 +173,18 @@ async def test_the_tests_of_the_page_pass(shop: Shop) -> None:
     assert "2 passed" in output
 
 
-async def test_a_receipt_is_handed_out_once_it_is_issued(tmp_path: Path) -> None:
+async def test_a_receipt_is_handed_out_once_the_money_is_here(tmp_path: Path) -> None:
     (tmp_path / "hand_out_receipt.py").write_text(SNIPPETS["hand_out_receipt.py"], encoding="utf-8")
     hand_out = runpy.run_path(str(tmp_path / "hand_out_receipt.py"))["hand_out"]
     pdf, number = tmp_path / "receipt.pdf", ""
     with FakePayments(issues_receipts=True) as fake:
+        fake.script(Outcome.IS_NOT_SENT)
         async with fake.client() as client:
-            payment = await client.pay_and_wait(a_purchase())
-            assert await hand_out(client, payment.payment_id, pdf) == "Your receipt is on its way."
-            fake.issue_receipts()
+            payment = (await client.initiate(a_purchase())).payment
+            assert await hand_out(client, payment.payment_id, pdf) == "Your receipt comes with the money."
+            fake.send(payment.payment_id)
+            fake.happens(payment.payment_id, Outcome.PAYS)
+            assert (await hand_out(client, payment.payment_id, pdf)).endswith("revision 1")
             number = (await client.get_receipt(payment.payment_id)).receipt.receipt_number
             assert await hand_out(client, payment.payment_id, pdf) == f"Receipt {number}, revision 1"
             assert number in PdfReader(pdf).pages[0].extract_text()
@@ -193,7 +196,7 @@ async def test_a_receipt_is_handed_out_once_it_is_issued(tmp_path: Path) -> None
     with FakePayments() as fake:
         async with fake.client() as client:
             payment = await client.pay_and_wait(a_purchase())
-            assert await hand_out(client, payment.payment_id, pdf) == "No receipts are issued here."
+            assert await hand_out(client, payment.payment_id, pdf) == "There is no receipt."
 
 
 def test_every_snippet_is_tried() -> None:

@@ -165,13 +165,14 @@ def test_a_refund_goes_back_when_the_test_says_so(fake_payments: FakePayments) -
         assert fake_payments.refund_done(payment.payment_id).status == PaymentStatus.PAYMENT_STATUS_REFUNDED
 
 
-def test_a_thread_gets_the_receipt_once_it_is_issued() -> None:
+def test_a_thread_gets_the_receipt_once_the_money_is_here() -> None:
     with FakePayments(issues_receipts=True) as fake, fake.sync_client() as client:
-        payment = client.pay_and_wait(a_purchase("TRIP-1"))
+        fake.script(Outcome.IS_NOT_SENT, booking_id="TRIP-2")
+        unpaid = client.initiate(a_purchase("TRIP-2")).payment
         with pytest.raises(ReceiptNotIssued) as early:
-            client.get_receipt(payment.payment_id)
+            client.get_receipt(unpaid.payment_id)
         assert early.value.is_coming
-        fake.advance(timedelta(seconds=1))
+        payment = client.pay_and_wait(a_purchase("TRIP-1"))
         answer = client.get_receipt(payment.payment_id)
     assert (answer.receipt.standing, answer.receipt.amount_left.units) == (ReceiptStanding.RECEIPT_STANDING_PAID, 500)
     assert answer.pdf.startswith(b"%PDF-")

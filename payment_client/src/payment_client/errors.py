@@ -127,13 +127,13 @@ class RefundNotPossible(Refused):
 
 
 class ReceiptNotIssued(Refused):
-    """The payment has no receipt: `is_coming` says whether to wait for one."""
+    """The payment has no receipt: `is_coming` says whether an event may tell of one."""
 
     @property
     def is_coming(self) -> bool:
-        """True: ask again once the events have told of it, with PAYMENT_EVENT_TYPE_RECEIPT_ISSUED.
+        """True: its money has not surely come. If it does, PAYMENT_EVENT_TYPE_RECEIPT_ISSUED tells of the receipt.
 
-        Only a payment whose money is here gets one. False: waiting does not help; `metadata["cause"]` says why.
+        False: no event tells of one; `metadata["cause"]` says why.
         """
         return self.metadata.get("cause") == "NOT_ISSUED_YET"
 

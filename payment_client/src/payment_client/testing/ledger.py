@@ -223,12 +223,16 @@ class Ledger:
     def issue_receipts(self, issuer: receipt_pb2.ReceiptIssuer) -> None:
         """Issue the receipts that are due, and amend those that say less than the payment does."""
         for payment in list(self.payments.values()):
-            last = self.receipts.get(payment.payment_id)
-            receipt = next_receipt(payment, last, self._asked[payment.payment_id], issuer, self.now)
-            if receipt is not None:
-                self.receipts[payment.payment_id] = receipt
-                kind = _Type.PAYMENT_EVENT_TYPE_RECEIPT_AMENDED if last else _Type.PAYMENT_EVENT_TYPE_RECEIPT_ISSUED
-                self._change(payment.payment_id, kind, lambda payment: None)
+            self.issue_receipt(payment, issuer)
+
+    def issue_receipt(self, payment: payment_pb2.Payment, issuer: receipt_pb2.ReceiptIssuer) -> None:
+        """That of one payment, if it is due."""
+        last = self.receipts.get(payment.payment_id)
+        receipt = next_receipt(payment, last, self._asked[payment.payment_id], issuer, self.now)
+        if receipt is not None:
+            self.receipts[payment.payment_id] = receipt
+            kind = _Type.PAYMENT_EVENT_TYPE_RECEIPT_AMENDED if last else _Type.PAYMENT_EVENT_TYPE_RECEIPT_ISSUED
+            self._change(payment.payment_id, kind, lambda payment: None)
 
     def phone_of(self, payment_id: str) -> str:
         """The number that is prompted."""
