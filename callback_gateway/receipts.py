@@ -21,6 +21,7 @@ from mpesa_payments.v1 import passenger_service_pb2 as pb
 from mpesa_payments.v1 import receipt_pb2
 
 from callback_gateway.passengers import ANSWER_TIME_S, RETRY_AFTER_S, Passengers
+from runtime.enum_names import short
 
 RECEIPT_PATH: Final = re.compile(r"/receipts/([^/?]{1,128})")
 TOKEN: Final = re.compile(r"[0-9a-z]{44}", re.ASCII)
@@ -129,8 +130,9 @@ async def answer_receipt(passengers: Passengers, token: str) -> web.Response:
 
 def _shown(receipt: pb.ReceiptProof) -> web.Response:
     words = WORDS.get(receipt.language_code, WORDS["en"])
-    known = receipt_pb2.ReceiptStanding.DESCRIPTOR.values_by_number.get(receipt.standing)
-    standing = known.name.removeprefix("RECEIPT_STANDING_") if known is not None else "UNSPECIFIED"
+    named = short("RECEIPT_STANDING_", receipt_pb2.ReceiptStanding.DESCRIPTOR, receipt.standing)
+    standing = named if named in words else "UNSPECIFIED"
+    is_good = standing in ("PAID", "PART_REFUNDED")
     lines = [
         (words["number"], receipt.receipt_number),
         (words["revision"], str(receipt.revision)),
@@ -146,11 +148,12 @@ def _shown(receipt: pb.ReceiptProof) -> web.Response:
     page = _PAGE.render(
         language="sw" if words is WORDS["sw"] else "en",
         style=Markup(_STYLE),
-        title=words["genuine"],
+        # Whoever looks at many tickets reads the heading alone.
+        title=words["genuine" if is_good else standing],
         text=words["compare"],
-        standing=words[standing],
+        standing=words[standing if is_good else "genuine"],
         only_reported=words["only_reported"] if receipt.only_reported else "",
-        kind="good" if standing in ("PAID", "PART_REFUNDED") else "bad",
+        kind="good" if is_good else "bad",
         lines=[line for line in lines if line[1]],
         tax_invoice=receipt.tax_invoice.verification_url,
         check_tax_invoice=words["check_tax_invoice"],

@@ -73,7 +73,8 @@ async def _case_page(
     """The case as it stands now; after a refusal with what was sent, so that nothing is typed twice."""
     asked = pb.GetCaseRequest(case_id=request.match_info["case"])
     file = await request.app[DESK].core.operations.GetCase(asked, timeout=CALL_SECONDS)
-    ways = {pb.CaseResolution.Name(way).removeprefix("CASE_RESOLUTION_"): way for way in file.case.allowed_resolutions}
+    names = {way: name for name, way in _WAYS.items()}
+    ways = {names[way]: way for way in file.case.allowed_resolutions if way in names}
     return page(
         request,
         "case",
@@ -81,7 +82,7 @@ async def _case_page(
         title=f"{sentences.kind(file.case)}, booking {file.case.booking_id or 'not known'}",
         file=file,
         case=file.case,
-        ways={name: sentences.choice(file.case, way) for name, way in ways.items() if way in sentences.WAYS},
+        ways={name: sentences.choice(file.case, way) for name, way in ways.items()},
         open_ways=not file.case.HasField("settle_time") and not sentences.is_under_way(file.case),
         refusal=refusal,
         sent=sent.fields if sent is not None else {},

@@ -3,10 +3,13 @@
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
 
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 from mpesa_payments.v1 import operations_service_pb2 as pb
 from mpesa_payments.v1 import payment_pb2
 from mpesa_payments.v1.money_pb2 import Money
+
+from runtime.enum_names import short
 
 _NAIROBI: Final = timezone(timedelta(hours=3), "EAT")
 
@@ -57,7 +60,7 @@ def money(amount: Money) -> str:
 
 def kind(case: pb.Case) -> str:
     """Why the case was opened, in small words."""
-    return pb.CaseKind.Name(case.kind).removeprefix("CASE_KIND_").replace("_", " ").capitalize()
+    return _small("CASE_KIND_", pb.CaseKind.DESCRIPTOR, case.kind).capitalize()
 
 
 def choice(case: pb.Case, resolution: "pb.CaseResolution.ValueType") -> str:
@@ -68,39 +71,39 @@ def choice(case: pb.Case, resolution: "pb.CaseResolution.ValueType") -> str:
 
 def way(resolution: "pb.CaseResolution.ValueType") -> str:
     """A resolution by its name."""
-    return _small(pb.CaseResolution.Name(resolution), "CASE_RESOLUTION_")
+    return _small("CASE_RESOLUTION_", pb.CaseResolution.DESCRIPTOR, resolution)
 
 
 def status(payment: payment_pb2.Payment) -> str:
     """Where the payment stands, and why."""
-    name = _small(payment_pb2.PaymentStatus.Name(payment.status), "PAYMENT_STATUS_")
-    reason = _small(payment_pb2.StatusReason.Name(payment.status_reason), "STATUS_REASON_")
+    name = _small("PAYMENT_STATUS_", payment_pb2.PaymentStatus.DESCRIPTOR, payment.status)
+    reason = _small("STATUS_REASON_", payment_pb2.StatusReason.DESCRIPTOR, payment.status_reason)
     certain = "certain" if payment.outcome_certain else "not certain"
     return f"{name} ({reason}), {certain}" if payment.status_reason else f"{name}, {certain}"
 
 
 def booking_action(payment: payment_pb2.Payment) -> str:
     """What the booking may do."""
-    return _small(payment_pb2.BookingAction.Name(payment.booking_action), "BOOKING_ACTION_")
+    return _small("BOOKING_ACTION_", payment_pb2.BookingAction.DESCRIPTOR, payment.booking_action)
 
 
 def next_step(payment: payment_pb2.Payment) -> str:
     """What the passenger does next, and not before when."""
-    step = _small(payment_pb2.NextStep.Name(payment.next_step), "NEXT_STEP_")
+    step = _small("NEXT_STEP_", payment_pb2.NextStep.DESCRIPTOR, payment.next_step)
     waits = payment.HasField("retry_allowed_time") and payment.next_step == payment_pb2.NEXT_STEP_TRY_AGAIN
     return f"{step}, from {at(payment.retry_allowed_time)} on" if waits else step
 
 
 def refund(one: payment_pb2.Refund) -> str:
     """How far a refund is."""
-    state = _small(payment_pb2.RefundStatus.Name(one.status), "REFUND_STATUS_")
+    state = _small("REFUND_STATUS_", payment_pb2.RefundStatus.DESCRIPTOR, one.status)
     ended = f", ended {at(one.end_time)}" if one.HasField("end_time") else ""
     return f"{money(one.amount)}, asked for {at(one.request_time)}: {state}{ended}"
 
 
 def refund_of_case(one: pb.CaseRefund) -> str:
     """How far the money of a case is on its way back."""
-    state = _small(pb.CaseRefund.State.Name(one.state), "STATE_")
+    state = _small("STATE_", pb.CaseRefund.State.DESCRIPTOR, one.state)
     said = f", M-Pesa said {one.provider_result_code}" if one.provider_result_code else ""
     since = f"ended {at(one.end_time)}" if one.HasField("end_time") else f"begun {at(one.request_time)}"
     return f"{money(one.amount)} is {state}{said}, {since}"
@@ -108,12 +111,12 @@ def refund_of_case(one: pb.CaseRefund) -> str:
 
 def act(one: pb.CaseAct) -> str:
     """What somebody did about a case."""
-    return _small(pb.CaseAct.Kind.Name(one.kind), "KIND_")
+    return _small("KIND_", pb.CaseAct.Kind.DESCRIPTOR, one.kind)
 
 
 def approval_state(one: pb.Approval) -> str:
     """What has become of what was asked for."""
-    return _small(pb.Approval.State.Name(one.state), "STATE_")
+    return _small("STATE_", pb.Approval.State.DESCRIPTOR, one.state)
 
 
 def settled(case: pb.Case) -> str:
@@ -138,6 +141,8 @@ def what_will_happen(file: pb.GetCaseResponse, asked: pb.ResolveCaseRequest) -> 
     is_beside = mine is not None and bool(receipt) and mine.mpesa_receipt_number not in ("", receipt)
     amount = _left(case, mine if not is_beside else None)
     of = f"{amount}, receipt {receipt}," if receipt else amount
+    # That of the case may be of the money that came: the service takes only what is typed.
+    receipt_of_return = asked.mpesa_receipt_number or "no receipt"
     match asked.resolution:
         case pb.CASE_RESOLUTION_ACCEPT:
             booking = f"booking {case.booking_id}" if case.booking_id else "its booking"
@@ -160,7 +165,7 @@ def what_will_happen(file: pb.GetCaseResponse, asked: pb.ResolveCaseRequest) -> 
                 "Nothing moves before a second person agrees.",
             ]
         case pb.CASE_RESOLUTION_REFUNDED:
-            return [f"You say for ever that {money(case.refund.amount)} has gone back, by {receipt or 'no receipt'}."]
+            return [f"You say for ever that {money(case.refund.amount)} has gone back, by {receipt_of_return}."]
         case _:
             return [
                 f"You say for ever that {money(case.refund.amount)} has not gone back and never will.",
@@ -194,8 +199,8 @@ def what_was_asked(one: pb.Approval) -> str:
     return f"Send {of} back to its payer"
 
 
-def _small(name: str, prefix: str) -> str:
-    return name.removeprefix(prefix).replace("_", " ").lower()
+def _small(prefix: str, enum: EnumDescriptor, value: int) -> str:
+    return short(prefix, enum, value).replace("_", " ").lower()
 
 
 def _counted(number: int, unit: str) -> str:

@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from development.demo_stories import Story
-from development.view import reason_words, short, status_name
+from development.view import reason_words, status_name
+from runtime.enum_names import short
 
 
 @dataclass(frozen=True, slots=True)

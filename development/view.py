@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.json_format import MessageToJson
 from mpesa_payments.v1 import payment_pb2, payment_service_pb2, payment_service_pb2_grpc
 from rich.console import Console
@@ -25,6 +24,7 @@ from rich.text import Text
 
 from development.certificates import NOTIFICATION, Certificates
 from development.system import channel_to
+from runtime.enum_names import short
 from runtime.serving import StartRefused, stop_requested
 
 # Connecting is retried for as long as this; afterwards the stream itself says when it is cut.
@@ -154,12 +154,6 @@ def meaning(event: payment_pb2.PaymentEvent) -> str:
             return f"now certain; {action}"
         case _:
             return f'{reason}: "{payment.customer_message}"; {action}'
-
-
-def short(prefix: str, enum: EnumDescriptor, value: int) -> str:
-    """PAYMENT_STATUS_FAILED as FAILED; a number that this release does not know stays a number."""
-    known = enum.values_by_number.get(value)
-    return str(value) if known is None else known.name.removeprefix(prefix)
 
 
 def status_name(status: int) -> str:

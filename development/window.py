@@ -27,7 +27,8 @@ from mpesa_payments.v1 import payment_pb2, payment_service_pb2, payment_service_
 
 from development.certificates import NOTIFICATION, Certificates
 from development.system import channel_to
-from development.view import Source, action_words, short, status_name
+from development.view import Source, action_words, status_name
+from runtime.enum_names import short
 from runtime.serving import AddressTaken, parse_address, run, stop_requested, write_ready_file
 
 EVENTS_MAX: Final = 200

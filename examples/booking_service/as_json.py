@@ -39,6 +39,8 @@ async def make_booking(request: web.Request) -> web.Response:
     try:
         asked = await request.json()
         wanted = [str(asked[name]) for name in ("trip_id", "seat", "phone_number")]
+        if "\0" in "".join(wanted):
+            raise ValueError
     except (ValueError, KeyError, TypeError):
         return _said("expected JSON with trip_id, seat and phone_number", 400)
     try:

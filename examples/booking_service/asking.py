@@ -12,17 +12,19 @@ import logging
 from datetime import datetime, timedelta
 from typing import NamedTuple, NoReturn
 
-from sqlalchemy import and_, func, select, update
+from sqlalchemy import ColumnElement, and_, func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from examples.booking_service.bookings import Kind, State, give_up
 from examples.booking_service.news import announce
 from examples.booking_service.tables import bookings, requests, trips
 from payment_client import (
+    BookingAction,
     CallerNotAllowed,
     LatePaymentPolicy,
     PaymentsClient,
     PaymentsError,
+    PromptsRefused,
     Purchase,
     RefundNotPossible,
     RefundReason,
@@ -131,7 +133,7 @@ def _purchase(due: Due) -> Purchase:
 
 
 async def _refused(engine: AsyncEngine, due: Due, error: Refused) -> None:
-    if error.retry_after is not None:
+    if error.retry_after is not None and not isinstance(error, PromptsRefused):
         await _later(engine, due, error.retry_after)
     elif isinstance(error, CallerNotAllowed) or not error.reason:
         # About this service's certificate, or said by something in between: nothing is known of the request itself.
@@ -139,7 +141,11 @@ async def _refused(engine: AsyncEngine, due: Due, error: Refused) -> None:
         await _later(engine, due, AGAIN_AFTER)
     elif isinstance(error, RefundNotPossible) and error.metadata.get("cause") in ("RECEIPT_PENDING", "UNDER_REVIEW"):
         await _later(engine, due, REFUND_AGAIN_AFTER)
+    elif isinstance(error, RefundNotPossible) and error.metadata.get("cause") == "NOT_SET_UP":
+        log.error("no money goes back before the operator of the payment service has set it up: %s", error)
+        await _later(engine, due, REFUND_AGAIN_AFTER)
     else:
+        # Prompts that are refused for an hour, say: the passenger reads why, and may give another number at once.
         log.warning("%s of %s was refused: %s", due.kind, due.booking_id, error)
         await _done(engine, due, error.customer_message)
 
@@ -159,7 +165,14 @@ async def _done(engine: AsyncEngine, due: Due, refused_with: str | None = None) 
             return
         if due.kind == Kind.INITIATE:
             await give_up(conn, due.booking_id, refused_with)
-        else:
-            this = bookings.c.booking_id == due.booking_id
-            await conn.execute(update(bookings).where(this).values(message=refused_with))
+        elif (await conn.execute(update(bookings).where(_is_still_about(due)).values(message=refused_with))).rowcount:
             await announce(conn, due.booking_id)
+
+
+def _is_still_about(due: Due) -> ColumnElement[bool]:
+    """Whether what the page says is what was asked on: an event may have told of something newer meanwhile."""
+    same = and_(bookings.c.booking_id == due.booking_id, bookings.c.payment_id == due.payment_id)
+    if due.kind == Kind.REFUND:
+        return same
+    offered = BookingAction.Name(BookingAction.BOOKING_ACTION_OFFER_RETRY)
+    return and_(same, bookings.c.state == State.HELD, bookings.c.booking_action == offered)

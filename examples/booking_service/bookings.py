@@ -16,7 +16,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-from sqlalchemy import and_, delete, func, insert, or_, select, update
+from google.protobuf.descriptor import EnumDescriptor
+from sqlalchemy import and_, delete, exists, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_unless_known
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -144,10 +145,18 @@ async def take_event(event: PaymentEvent, conn: AsyncConnection) -> None:
 async def end_holds(conn: AsyncConnection, now: datetime) -> int:
     """Free the seats whose hold is over; how many.
 
-    Not while a prompt may still be paid (WAIT) or a person decides (REVIEW): both end by themselves.
+    Not while a prompt may still be paid (WAIT) or a person decides (REVIEW): both end by themselves. Nor while another
+    attempt is asked for: its prompt may be on the phone before its first event is here.
     """
     offered = BookingAction.Name(BookingAction.BOOKING_ACTION_OFFER_RETRY)
-    over = and_(bookings.c.state == State.HELD, bookings.c.hold_until < now, bookings.c.booking_action == offered)
+    asked_again = exists().where(
+        requests.c.kind == Kind.RETRY,
+        requests.c.booking_id == bookings.c.booking_id,
+        requests.c.payment_id == bookings.c.payment_id,
+        requests.c.refused_with.is_(None),
+    )
+    waits = and_(bookings.c.state == State.HELD, bookings.c.booking_action == offered, ~asked_again)
+    over = and_(waits, bookings.c.hold_until < now)
     ended = (await conn.scalars(select(bookings.c.booking_id).where(over).with_for_update(skip_locked=True))).all()
     for booking_id in ended:
         await _release(conn, booking_id)
@@ -166,7 +175,7 @@ async def give_up(conn: AsyncConnection, booking_id: str, message: str) -> None:
 
 
 async def _confirm(conn: AsyncConnection, booking: Booking, payment: Payment) -> None:
-    if booking.state == State.CONFIRMED:
+    if booking.state == State.CONFIRMED or await _goes_back(conn, payment):
         return
     if not await _take_seat(conn, booking.trip_id, booking.seat, booking.booking_id):
         # Paid, and no seat: the hold was over, and somebody else has it.
@@ -182,6 +191,12 @@ async def _confirm(conn: AsyncConnection, booking: Booking, payment: Payment) ->
             mpesa_receipt_number=payment.mpesa_receipt_number,
         )
     )
+
+
+async def _goes_back(conn: AsyncConnection, payment: Payment) -> bool:
+    """Whether the money of a payment is being sent back: then its seat is nobody's, even if it is free again."""
+    asked = and_(requests.c.kind == Kind.REFUND, requests.c.payment_id == payment.payment_id)
+    return bool(await conn.scalar(select(exists().where(asked, requests.c.refused_with.is_(None)))))
 
 
 async def _release(conn: AsyncConnection, booking_id: str) -> None:
@@ -210,13 +225,13 @@ async def _note(conn: AsyncConnection, payment: Payment) -> None:
         .values(
             payment_id=payment.payment_id,
             attempt=payment.attempt,
-            booking_action=BookingAction.Name(payment.booking_action),
+            booking_action=_name(BookingAction.DESCRIPTOR, payment.booking_action),
             message=payment.customer_message,
             retry_allowed_at=allowed,
-            next_step=NextStep.Name(payment.next_step),
+            next_step=_name(NextStep.DESCRIPTOR, payment.next_step),
             reference=payment.reference,
             mpesa_receipt_number=payment.mpesa_receipt_number,
-            refund_status=RefundStatus.Name(payment.refund.status) if payment.HasField("refund") else "",
+            refund_status=_name(RefundStatus.DESCRIPTOR, payment.refund.status) if payment.HasField("refund") else "",
             refund_amount=payment.refund.amount.units,
         )
     )
@@ -234,6 +249,12 @@ async def _note(conn: AsyncConnection, payment: Payment) -> None:
                 pay_until=offer.pay_until_time.ToDatetime(UTC),
             )
         )
+
+
+def _name(enum: EnumDescriptor, value: int) -> str:
+    """A value by its name; a number that a newer payment service tells stays a number, and stops no stream."""
+    known = enum.values_by_number.get(value)
+    return str(value) if known is None else str(known.name)
 
 
 async def _request(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import and_, select
+from sqlalchemy import and_, exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from examples.booking_service.bookings import Kind, State
@@ -72,6 +72,10 @@ async def read_standing(conn: AsyncConnection, booking_id: str, now: datetime) -
         requests.c.payment_id == bookings.c.payment_id,
         requests.c.kind == Kind.RETRY,
     )
+    refund = requests.alias()
+    kept = and_(
+        refund.c.payment_id == bookings.c.payment_id, refund.c.kind == Kind.REFUND, refund.c.refused_with.is_not(None)
+    )
     wanted = (
         select(
             bookings,
@@ -79,6 +83,7 @@ async def read_standing(conn: AsyncConnection, booking_id: str, now: datetime) -
             trips.c.price,
             requests.c.request_id.label("retry"),
             requests.c.refused_with,
+            exists().where(kept).label("refund_refused"),
             *(pay_bills.c[name] for name in ("business_number", "account_number", "pay_from", "pay_until")),
         )
         .join(trips, trips.c.trip_id == bookings.c.trip_id)
@@ -92,7 +97,7 @@ async def read_standing(conn: AsyncConnection, booking_id: str, now: datetime) -
     offered = row.state == State.HELD and row.booking_action == _action(BookingAction.BOOKING_ACTION_OFFER_RETRY)
     is_asked_again = offered and row.retry is not None and row.refused_with is None
     stage = Stage.STARTING if is_asked_again else _stage(row.state, offered, row.payment_id, row.next_step)
-    own_word = _own_word(stage, row.payment_id, row.booking_action)
+    own_word = "" if row.refund_refused else _own_word(stage, row.payment_id, row.booking_action)
     # Where another attempt may begin only when the seat is no longer held, none is offered.
     in_time = row.retry_allowed_at is None or row.retry_allowed_at < row.hold_until
     may_retry = offered and not is_asked_again and in_time and now < row.hold_until

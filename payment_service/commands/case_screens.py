@@ -13,6 +13,7 @@ from mpesa_payments.v1.money_pb2 import Money
 from rich.console import Console
 
 from payment_service.commands.screens import show_line
+from runtime.enum_names import short
 
 _NAIROBI = timezone(timedelta(hours=3), "EAT")
 
@@ -94,8 +95,8 @@ def approval_question(one: pb.Approval) -> str:
 
 
 def _approval_line(one: pb.Approval) -> str:
-    state = pb.Approval.State.Name(one.state).removeprefix("STATE_")
-    act = pb.Approval.Act.Name(one.act).removeprefix("ACT_")
+    state = short("STATE_", pb.Approval.State.DESCRIPTOR, one.state)
+    act = short("ACT_", pb.Approval.Act.DESCRIPTOR, one.act)
     money = (
         f"{act} of {_money(one.amount)}, receipt {one.mpesa_receipt_number}, booking {one.booking_id} of {one.caller}"
     )
@@ -169,7 +170,7 @@ def _standing(case: pb.Case) -> str:
     if not case.HasField("settle_time"):
         owner = f", {case.owner} has it" if case.owner else ", nobody has it"
         return f"{kind}, open, due {at(case.deadline_time)}{owner}"
-    way = pb.CaseResolution.Name(case.resolution).removeprefix("CASE_RESOLUTION_")
+    way = short("CASE_RESOLUTION_", pb.CaseResolution.DESCRIPTOR, case.resolution)
     by_itself = case.resolution == pb.CASE_RESOLUTION_UNSPECIFIED
     return f"{kind}, {'ended by itself' if by_itself else f'settled: {way}'} {at(case.settle_time)}"
 
@@ -187,7 +188,7 @@ def _about(case: pb.Case) -> list[str]:
 
 def _refund_of_case(refund: pb.CaseRefund) -> str:
     """How far the money is on its way back, in a sentence."""
-    state = pb.CaseRefund.State.Name(refund.state).removeprefix("STATE_")
+    state = short("STATE_", pb.CaseRefund.State.DESCRIPTOR, refund.state)
     code = f", M-Pesa said {refund.provider_result_code}" if refund.provider_result_code else ""
     since = f"ended {at(refund.end_time)}" if refund.HasField("end_time") else f"begun {at(refund.request_time)}"
     return f"  refund {refund.refund_id} of {_money(refund.amount)} is {state}{code}, {since}"
@@ -208,7 +209,7 @@ def _ways(case: pb.Case) -> list[str]:
 
 def _typed(way: pb.CaseResolution.ValueType) -> str:
     """A resolution as it is typed."""
-    return pb.CaseResolution.Name(way).removeprefix("CASE_RESOLUTION_").lower().replace("_", "-")
+    return short("CASE_RESOLUTION_", pb.CaseResolution.DESCRIPTOR, way).lower().replace("_", "-")
 
 
 def _payment(found: pb.FoundPayment, *, mine: bool) -> list[str]:
@@ -229,35 +230,35 @@ def _payment(found: pb.FoundPayment, *, mine: bool) -> list[str]:
 
 def _next(payment: payment_pb2.Payment) -> str:
     """What the passenger does next, and not before when."""
-    step = payment_pb2.NextStep.Name(payment.next_step).removeprefix("NEXT_STEP_").replace("_", " ").lower()
+    step = short("NEXT_STEP_", payment_pb2.NextStep.DESCRIPTOR, payment.next_step).replace("_", " ").lower()
     from_then = payment.HasField("retry_allowed_time") and payment.next_step == payment_pb2.NEXT_STEP_TRY_AGAIN
     return f"{step}, from {at(payment.retry_allowed_time)} on" if from_then else step
 
 
 def _refund(refund: payment_pb2.Refund) -> str:
-    status = payment_pb2.RefundStatus.Name(refund.status).removeprefix("REFUND_STATUS_")
-    reason = payment_pb2.RefundReason.Name(refund.reason).removeprefix("REFUND_REASON_")
+    status = short("REFUND_STATUS_", payment_pb2.RefundStatus.DESCRIPTOR, refund.status)
+    reason = short("REFUND_REASON_", payment_pb2.RefundReason.DESCRIPTOR, refund.reason)
     ended = f" {at(refund.end_time)}" if refund.HasField("end_time") else ""
     return f"    refund of {_money(refund.amount)} asked for {at(refund.request_time)}, {reason}: {status}{ended}"
 
 
 def _name(payment: payment_pb2.Payment) -> str:
-    status = payment_pb2.PaymentStatus.Name(payment.status).removeprefix("PAYMENT_STATUS_")
-    action = payment_pb2.BookingAction.Name(payment.booking_action).removeprefix("BOOKING_ACTION_")
-    reason = payment_pb2.StatusReason.Name(payment.status_reason).removeprefix("STATUS_REASON_")
+    status = short("PAYMENT_STATUS_", payment_pb2.PaymentStatus.DESCRIPTOR, payment.status)
+    action = short("BOOKING_ACTION_", payment_pb2.BookingAction.DESCRIPTOR, payment.booking_action)
+    reason = short("STATUS_REASON_", payment_pb2.StatusReason.DESCRIPTOR, payment.status_reason)
     why = f" ({reason})" if payment.status_reason else ""
     return f"{status}{why}, booking action {action}"
 
 
 def _act(act: pb.CaseAct) -> str:
-    kind = pb.CaseAct.Kind.Name(act.kind).removeprefix("KIND_")
+    kind = short("KIND_", pb.CaseAct.Kind.DESCRIPTOR, act.kind)
     receipt = f", receipt {act.mpesa_receipt_number}" if act.mpesa_receipt_number else ""
     receipt += f", to payment {act.to_payment_id}" if act.to_payment_id else ""
     return f"  {at(act.act_time)}  {kind} by {act.operator}{receipt}: {act.reason}"
 
 
 def _kind(case: pb.Case) -> str:
-    return pb.CaseKind.Name(case.kind).removeprefix("CASE_KIND_")
+    return short("CASE_KIND_", pb.CaseKind.DESCRIPTOR, case.kind)
 
 
 def _money(money: Money) -> str:

@@ -81,7 +81,7 @@ async def test_a_refund_shows_at_once_under_the_address_that_was_printed(
     assert await link_of(process, payment) == path
     page = await (await session.get(path)).text()
     assert 'lang="sw"' in page
-    assert "Imerudishwa: hakuna pesa zilizobaki" in page
+    assert "<h1>Imerudishwa: hakuna pesa zilizobaki</h1>" in page, "who looks at many tickets reads the heading alone"
 
 
 async def test_the_page_says_whether_m_pesa_has_confirmed_the_money(process: Process, session: ClientSession) -> None:

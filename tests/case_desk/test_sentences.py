@@ -5,10 +5,12 @@ from __future__ import annotations
 import grpc
 import grpc.aio
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from mpesa_payments.v1 import operations_service_pb2 as pb
 from mpesa_payments.v1 import payment_pb2
 from mpesa_payments.v1.money_pb2 import Money
 
+from case_desk import sentences
 from case_desk.refusals import refusal_of
 from case_desk.sentences import choice, what_will_happen
 
@@ -79,3 +81,19 @@ def test_nothing_was_done_is_said_only_where_it_is_known() -> None:
     for code in set(grpc.StatusCode) - {grpc.StatusCode.OK}:
         error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), "why", "")
         assert refusal_of(error).maybe_done is (code not in known), code
+
+
+def test_what_a_newer_service_tells_is_a_number_and_no_fault_of_the_desk() -> None:
+    newer = pb.Case(kind=99, settle_time=Timestamp(), resolution=99)  # type: ignore[arg-type]  # of a newer release
+    assert sentences.kind(newer) == "99"
+    assert sentences.settled(newer).startswith("It was settled: 99")
+    assert sentences.status(payment_pb2.Payment(status=99)) == "99, not certain"  # type: ignore[arg-type]  # of a newer release
+
+
+def test_money_that_an_operator_says_has_gone_back_goes_by_the_receipt_that_was_typed() -> None:
+    case = pb.Case(mpesa_receipt_number="RCPT000001", refund=pb.CaseRefund(amount=Money(currency_code="KES", units=5)))
+    asked = pb.ResolveCaseRequest(resolution=pb.CASE_RESOLUTION_REFUNDED)
+    (said,) = what_will_happen(pb.GetCaseResponse(case=case), asked)
+    assert said == "You say for ever that KES 5 has gone back, by no receipt."
+    asked.mpesa_receipt_number = "RCPT000009"
+    assert what_will_happen(pb.GetCaseResponse(case=case), asked)[0].endswith("by RCPT000009.")

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from mpesa_payments.v1 import payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from payment_client.testing import FakePayments
 from sqlalchemy import func, update
@@ -18,14 +19,20 @@ from sqlalchemy import func, update
 from examples.booking_service.asking import ask_once
 from examples.booking_service.bookings import HOLD, end_holds, hold, take_event, try_again
 from examples.booking_service.page import application
+from examples.booking_service.standing import Standing, read_standing
 from examples.booking_service.tables import requests
 from payment_client import PaymentsClient
 from tests.databases import Database
-from tests.examples.shops import TRIP, Shop, tell, until
+from tests.examples.shops import TRIP, Shop, an_event, tell, until
 from tests.rows import rows_of
 from tests.rpc.processes import Process, paid, refused, sent
 
 PHONE = "0712345678"
+RELEASE, OFFER_RETRY, CONFIRM = (
+    payment_pb2.BOOKING_ACTION_RELEASE,
+    payment_pb2.BOOKING_ACTION_OFFER_RETRY,
+    payment_pb2.BOOKING_ACTION_CONFIRM,
+)
 
 
 @pytest.fixture
@@ -128,7 +135,7 @@ async def test_money_without_a_seat_goes_back_as_what_cannot_be_delivered(
         assert found.payment.paid_late
 
 
-async def test_no_phone_rings_for_a_seat_whose_hold_is_over(
+async def test_no_phone_rings_for_a_seat_that_was_freed(
     database: Database, process: Process, shop: Shop, client: PaymentsClient
 ) -> None:
     async with consuming(shop, client):
@@ -144,7 +151,8 @@ async def test_no_phone_rings_for_a_seat_whose_hold_is_over(
 
         await until(pressed, "another attempt is offered")
         async with shop.engine.begin() as conn:
-            assert await end_holds(conn, datetime.now(UTC) + timedelta(days=1)) == 1
+            assert await end_holds(conn, datetime.now(UTC) + timedelta(days=1)) == 0, "another attempt is asked for"
+            await take_event(an_event(booking, RELEASE, payment_id=str(payment)), conn)
             await conn.execute(update(requests).values(due_at=func.now()))
         assert await ask_once(shop.engine, client) == 1
         assert await ask_once(shop.engine, client) == 0
@@ -174,6 +182,97 @@ async def test_a_request_that_is_refused_frees_the_seat_with_a_sentence(shop: Sh
         shown = await (await page.get(f"/bookings/{booking}")).json()
         assert (shown["state"], shown["message"][-31:]) == ("RELEASED", "Please check your phone number.")
         assert (await page.post("/bookings", json={**wanted, "phone_number": PHONE})).status == 201
+
+
+async def held(shop: Shop) -> str:
+    async with shop.engine.begin() as conn:
+        return await hold(conn, TRIP, "01", PHONE, now=datetime.now(UTC))
+
+
+async def happen(shop: Shop, event: payment_pb2.PaymentEvent) -> None:
+    async with shop.engine.begin() as conn:
+        await take_event(event, conn)
+
+
+async def again(shop: Shop, booking: str) -> None:
+    async with shop.engine.begin() as conn:
+        assert await try_again(conn, booking)
+
+
+async def stands(shop: Shop, booking: str) -> Standing:
+    async with shop.engine.connect() as conn:
+        standing = await read_standing(conn, booking, datetime.now(UTC))
+    assert standing is not None
+    return standing
+
+
+async def test_prompts_that_are_refused_for_an_hour_hold_no_seat(shop: Shop) -> None:
+    with FakePayments() as fake:
+        async with fake.client() as client:
+            booking = await held(shop)
+            fake.fail("InitiatePayment", "TOO_MANY_PROMPTS", retry_after=timedelta(hours=1))
+            await ask_once(shop.engine, client)
+            assert ((await stands(shop, booking)).stage, await ask_once(shop.engine, client)) == ("released", 0)
+            booking = await held(shop)
+            await ask_once(shop.engine, client)
+            await happen(shop, an_event(booking, OFFER_RETRY))
+            await again(shop, booking)
+            fake.fail("RetryPayment", "TOO_MANY_PROMPTS", retry_after=timedelta(hours=1))
+            await ask_once(shop.engine, client)
+            assert (await stands(shop, booking)).may_try_again, "by another number, say"
+
+
+async def test_a_refusal_behind_newer_news_is_not_said(shop: Shop) -> None:
+    booking = await held(shop)
+
+    class PaidMeanwhile(PaymentsClient):
+        async def retry(self, *asked: Any, **more: Any) -> Any:
+            await happen(shop, an_event(booking, CONFIRM, receipt="SJ1"))
+            return await super().retry(*asked, **more)
+
+    with FakePayments() as fake:
+        async with PaidMeanwhile(fake.address) as client:
+            await ask_once(shop.engine, client)
+            await happen(shop, an_event(booking, OFFER_RETRY))
+            await again(shop, booking)
+            fake.fail("RetryPayment", "PHONE_BLOCKED")
+            assert await ask_once(shop.engine, client) == 1
+    found = await stands(shop, booking)
+    assert (found.stage, found.said) == ("paid", an_event(booking, CONFIRM).payment.customer_message)
+
+
+async def test_a_passenger_whose_refund_is_refused_for_good_is_told(shop: Shop) -> None:
+    late = await held(shop)
+    with FakePayments() as fake:
+        async with fake.client() as client:
+            await ask_once(shop.engine, client)
+            await happen(shop, an_event(late, OFFER_RETRY))
+            async with shop.engine.begin() as conn:
+                assert await end_holds(conn, datetime.now(UTC) + HOLD) == 1
+            await held(shop)
+            await happen(shop, an_event(late, CONFIRM, receipt="SJ1"))
+            assert (await stands(shop, late)).own_word == "seat_gone"
+            # The fake knows no such payment, and says so for good.
+            await ask_once(shop.engine, client)
+            found = await stands(shop, late)
+            assert (found.own_word, found.is_awaited) == ("", False)
+            assert found.said != an_event(late, CONFIRM).payment.customer_message
+
+
+async def test_hostile_texts_are_refused_and_are_no_fault_of_the_page(shop: Shop) -> None:
+    form = {"number": PHONE, "seat": f"{TRIP}\0/01"}
+    wanted = {"trip_id": TRIP, "seat": "01", "phone_number": "\0"}
+    async with TestClient(TestServer(application(shop.engine, HOLD))) as page:
+        statuses = [
+            (await answer).status
+            for answer in (
+                page.post("/", data=form),
+                page.post("/", data=form, headers={"Origin": "http://["}),
+                page.get("/pay/B-%00"),
+                page.post("/bookings", json=wanted),
+            )
+        ]
+    assert statuses == [400, 403, 404, 400]
 
 
 async def test_two_instances_confirm_each_seat_once(

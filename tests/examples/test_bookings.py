@@ -148,6 +148,34 @@ async def test_a_button_that_is_pressed_twice_asks_for_one_attempt(shop: Shop) -
     assert await asked(shop) == [("INITIATE", None), ("RETRY", "payment-1")]
 
 
+async def test_no_hold_ends_while_another_attempt_is_asked_for(shop: Shop) -> None:
+    booking = await held(shop)
+    await happen(shop, an_event(booking, OFFER_RETRY))
+    async with shop.engine.begin() as conn:
+        assert await try_again(conn, booking)
+    assert await ended_holds(shop) == 0, "its prompt may be on the phone before its first event is here"
+    await happen(shop, an_event(booking, OFFER_RETRY, payment_id="payment-2", attempt=2))
+    assert await ended_holds(shop) == 1
+
+
+async def test_money_that_is_being_sent_back_takes_no_seat_that_becomes_free(shop: Shop) -> None:
+    late = await held(shop)
+    await happen(shop, an_event(late, OFFER_RETRY))
+    await ended_holds(shop)
+    another = await held(shop)
+    await happen(shop, an_event(late, CONFIRM, receipt="SJ1"))
+    await happen(shop, an_event(another, RELEASE, payment_id="payment-2"), an_event(late, CONFIRM, receipt="SJ1"))
+    assert (await state_of(shop, late), await owner_of(shop), await receipts(shop)) == (State.RELEASED, None, [])
+
+
+async def test_what_a_newer_payment_service_tells_stops_no_stream(shop: Shop) -> None:
+    booking = await held(shop)
+    newer = an_event(booking, WAIT)
+    newer.payment.booking_action = newer.payment.next_step = 99  # type: ignore[assignment]  # of a newer release
+    await happen(shop, newer)
+    assert await state_of(shop, booking) == State.HELD
+
+
 async def test_no_attempt_is_offered_for_after_the_end_of_the_hold(shop: Shop) -> None:
     booking = await held(shop)
     await happen(shop, an_event(booking, OFFER_RETRY, retry_allowed=LONG_AFTER))

@@ -16,7 +16,13 @@ function listen() {
   news?.close();
   news = new EventSource(`${location.pathname}/news`);
   news.onopen = news.onmessage = look;
-  news.onerror = look; // The browser connects again by itself.
+  const mine = news;
+  news.onerror = () => {
+    look();
+    // The browser connects again by itself, but not after an answer that is no stream, as a proxy's while this server starts.
+    const again = () => { if (news === mine && !document.hidden) listen(); };
+    if (mine.readyState === EventSource.CLOSED) setTimeout(again, LOOK_MILLISECONDS * TOLD_MEANWHILE);
+  };
 }
 
 // A page that nobody sees keeps no connection: a browser has but six of them.
@@ -30,8 +36,10 @@ async function look() {
   clearTimeout(timer);
   isLooking = true;
   looksAgain = false;
+  const patience = new AbortController(); // AbortSignal.timeout() is younger than many phones.
+  const given = setTimeout(() => patience.abort(), 10000);
   try {
-    const options = { headers: { "If-None-Match": version }, signal: AbortSignal.timeout(10000) };
+    const options = { headers: { "If-None-Match": version }, signal: patience.signal };
     const answer = await fetch(`${location.pathname}?part`, options);
     if (answer.status === 200) {
       const text = await answer.text();
@@ -42,6 +50,7 @@ async function look() {
   } catch {
     document.getElementById("offline").textContent = standing.dataset.offline;
   }
+  clearTimeout(given);
   isLooking = false;
   const wait = LOOK_MILLISECONDS * (news?.readyState === EventSource.OPEN ? TOLD_MEANWHILE : 1);
   timer = setTimeout(look, looksAgain ? 0 : wait);
