@@ -68,7 +68,9 @@ async def _serve(
             _write_whole(ready_file, {"pid": os.getpid(), "address": address})
         # The four parts share nothing but the tables: each may end at any line, and goes on from there.
         work: list[asyncio.Task[None]] = [
-            asyncio.create_task(client.consume(cursors, take_event, resynchronise=RESYNCHRONISE)),
+            asyncio.create_task(
+                client.consume(cursors, take_event, resynchronise=RESYNCHRONISE, acknowledge_as=CONSUMER)
+            ),
             asyncio.create_task(keep_asking(engine, client)),
             asyncio.create_task(_keep_ending_holds(engine)),
         ]

@@ -51,7 +51,7 @@ def main() -> None:
     log.info("messages are in %s, mails go to %s:%s", folder, host, port)
     if arguments.ready_file is not None:
         _write_whole(arguments.ready_file, {"pid": os.getpid(), "address": f"{host}:{port}"})
-    client.consume(cursors, take_event)
+    client.consume(cursors, take_event, acknowledge_as=CONSUMER)
     closed.set()
     sender.join()
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from mpesa_payments.v1 import operations_service_pb2 as operations_pb
 from mpesa_payments.v1 import payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from sqlalchemy import select
@@ -132,6 +133,7 @@ async def test_every_seat_is_confirmed_once_and_every_message_written_once(
                         # It has read the log anew, and goes on.
                         booking.check_alive()
                 news = await _until_quiet(service, shop, notes, payments, news)
+                assert await _consumers(service.process) == {"bookings", "notifications"}
         finally:
             for program in programs:
                 program.end()
@@ -275,6 +277,12 @@ async def _news(process: Process) -> list[str]:
         ]
         if message.caught_up:
             return news
+
+
+async def _consumers(process: Process) -> set[str]:
+    """Those whose lag operators see."""
+    answer = await process.operations.ListConsumers(operations_pb.ListConsumersRequest())
+    return {one.consumer for one in answer.consumers}
 
 
 async def _judge_seats(database: Database, shop: Shop, receipts: dict[str, str], lost: int) -> None:
