@@ -53,6 +53,9 @@ def serve_command(
     initiator_password: Annotated[str, typer.Option(help="And its password.")] = DEVELOPMENT_INITIATOR_PASSWORD,
     queries_per_minute: Annotated[int, typer.Option(min=0, help="Limit on queries; 0 takes it away.")] = 5,
     clock_tolerance: Annotated[float, typer.Option(min=0, help="Seconds a Timestamp may be off.")] = 900.0,
+    utc_timestamps: Annotated[
+        bool, typer.Option("--utc-timestamps", help="Take a Timestamp in UTC as well, which Daraja does not.")
+    ] = False,
     ready_file: Annotated[Path | None, typer.Option(help="Written once it serves: pid, address, url.")] = None,
     certificate_file: Annotated[
         Path | None, typer.Option(help="Written before it serves: the certificate to encrypt the password for.")
@@ -76,6 +79,7 @@ def serve_command(
             initiator_password=initiator_password,
             queries_per_minute=queries_per_minute,
             clock_tolerance_seconds=clock_tolerance,
+            takes_utc=utc_timestamps,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None

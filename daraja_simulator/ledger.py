@@ -44,6 +44,8 @@ class Push:
     transaction_desc: str = ""
     callback_url: str = ""
     outcome: str = "received"
+    # Where Daraja's words do not say it.
+    why_refused: str | None = None
     merchant_request_id: str = ""
     checkout_request_id: str = ""
     prompted_time: float | None = None
@@ -147,6 +149,7 @@ def row(push: Push) -> dict[str, Any]:
         "transaction_desc": push.transaction_desc,
         "callback_url": push.callback_url,
         "outcome": push.outcome,
+        "why_refused": push.why_refused,
         "by_hand": push.by_hand,
         "merchant_request_id": push.merchant_request_id,
         "checkout_request_id": push.checkout_request_id,

@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Final
 
-NAIROBI: Final = timezone(timedelta(hours=3), "EAT")
+NAIROBI_AHEAD_SECONDS: Final = 3 * 3600.0
+"""Of UTC."""
+NAIROBI: Final = timezone(timedelta(seconds=NAIROBI_AHEAD_SECONDS), "EAT")
 
 
 def timestamp(at: float) -> str:

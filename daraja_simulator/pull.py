@@ -20,6 +20,7 @@ from daraja_simulator.errors import ERRORS, Refusal, invalid
 from daraja_simulator.fields import json_object, text_of
 from daraja_simulator.ledger import Push
 from daraja_simulator.nairobi import (
+    NAIROBI_AHEAD_SECONDS,
     fraction_timestamp,
     offset_timestamp,
     spaced_timestamp,
@@ -34,7 +35,6 @@ from daraja_simulator.returns import Return
 from daraja_simulator.world import World, json_answer, raw_answer
 
 KEPT_SECONDS: Final = 48 * 3600.0
-_NAIROBI_SECONDS: Final = 3 * 3600.0
 _TOKEN_REFUSAL: Final = "invalid_access_token_401_001"
 _REVERSAL_TYPE: Final = "organization-reversal"
 
@@ -221,7 +221,7 @@ def _type(chosen: Chosen, buys_goods: bool) -> str:
 
 def _date(at: float, chosen: Chosen) -> str:
     if chosen.take("pull.date_false_zone"):
-        return zulu_timestamp(at + _NAIROBI_SECONDS)
+        return zulu_timestamp(at + NAIROBI_AHEAD_SECONDS)
     forms = {
         "pull.date_nairobi": spaced_timestamp,
         "pull.date_offset": offset_timestamp,

@@ -24,7 +24,7 @@ from daraja_simulator.draws import Draws
 from daraja_simulator.errors import ERRORS, Refusal, invalid
 from daraja_simulator.fields import json_object, text_of
 from daraja_simulator.ledger import PUSHES_MAX, Push
-from daraja_simulator.nairobi import day_first_timestamp, unix_time
+from daraja_simulator.nairobi import NAIROBI_AHEAD_SECONDS, day_first_timestamp, unix_time
 from daraja_simulator.oauth import refused_token
 from daraja_simulator.quirks import VARIANT_SLOT, Chosen
 from daraja_simulator.settings import Shortcode
@@ -94,7 +94,7 @@ async def _decide(
         world.hits["push.answer_late"] += 1
         await asyncio.sleep(behaviour.answer_delay_seconds)
     if refusal is not None:
-        response = world.refuse(refusal)
+        response = world.refuse(refusal, push.why_refused)
     elif behaviour.raw_answer is not None:
         world.hits["push.raw_answer"] += 1
         response = raw_answer(behaviour.raw_answer)
@@ -147,7 +147,8 @@ def _refusal(world: World, push: Push, fields: dict[str, Any], chosen: Chosen) -
     merchant = merchant_of(world, push.shortcode)
     if merchant is None:
         return ERRORS["merchant_does_not_exist"]
-    if not credentials_match(world, merchant, fields):
+    push.why_refused = wrong_with_credentials(world, merchant, fields)
+    if push.why_refused is not None:
         prefixed = chosen.take("push.merchant_validate")
         return ERRORS["wrong_credentials_merchant_validate" if prefixed else "wrong_credentials"]
     buys_goods = fields.get("TransactionType") == "CustomerBuyGoodsOnline"
@@ -193,14 +194,24 @@ def party_of(world: World, number: str) -> Shortcode | None:
     return next((one for one in world.settings.shortcodes if number in (one.number, one.till)), None)
 
 
-def credentials_match(world: World, merchant: Shortcode, fields: dict[str, Any]) -> bool:
-    """Password is base64(shortcode + passkey + Timestamp), and Timestamp is near Nairobi's clock."""
+def wrong_with_credentials(world: World, merchant: Shortcode, fields: dict[str, Any]) -> str | None:
+    """What Daraja would not say: whether Timestamp or Password is wrong, and how; None where both are right.
+
+    Password is base64(shortcode + passkey + Timestamp), and Timestamp is near Nairobi's clock.
+    """
     stamp = text_of(fields, "Timestamp")
     at = unix_time(stamp)
-    if at is None or abs(at - time.time()) > world.settings.clock_tolerance_seconds:
-        return False
-    expected = base64.b64encode(f"{merchant.number}{merchant.passkey}{stamp}".encode()).decode()
-    return text_of(fields, "Password") == expected
+    if at is None:
+        return "Timestamp: expected YYYYMMDDHHMMSS."
+    behind, tolerance = time.time() - at, world.settings.clock_tolerance_seconds
+    if abs(behind) > tolerance:
+        if abs(behind - NAIROBI_AHEAD_SECONDS) > tolerance:
+            return f"Timestamp: it is {abs(behind):.0f} s off Nairobi's clock; {tolerance:.0f} are allowed."
+        if not world.settings.takes_utc:
+            return "Timestamp: it is in UTC; expected Nairobi's time, three hours ahead (--utc-timestamps, here only)."
+    if text_of(fields, "Password") != base64.b64encode(f"{merchant.number}{merchant.passkey}{stamp}".encode()).decode():
+        return "Password: expected base64 of the shortcode, its passkey and this Timestamp."
+    return None
 
 
 def _assign_ids(world: World, push: Push, chosen: Chosen, draws: Draws) -> None:

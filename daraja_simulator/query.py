@@ -17,7 +17,7 @@ from daraja_simulator.fields import json_object
 from daraja_simulator.ledger import Push
 from daraja_simulator.oauth import refused_token
 from daraja_simulator.phones import BY_NAME, PAID
-from daraja_simulator.push import credentials_match, merchant_of
+from daraja_simulator.push import merchant_of, wrong_with_credentials
 from daraja_simulator.quirks import Chosen
 from daraja_simulator.reading import RawAnswer
 from daraja_simulator.world import World, json_answer, raw_answer
@@ -48,8 +48,8 @@ async def answer_query(world: World, request: web.Request) -> web.Response:
     merchant = merchant_of(world, str(fields.get("BusinessShortCode", "")))
     if merchant is None:
         return world.refuse(ERRORS["merchant_does_not_exist"])
-    if not credentials_match(world, merchant, fields):
-        return world.refuse(ERRORS["wrong_credentials"])
+    if (why := wrong_with_credentials(world, merchant, fields)) is not None:
+        return world.refuse(ERRORS["wrong_credentials"], why)
     if not checkout_id:
         return world.refuse(invalid("CheckoutRequestID"))
     scripted = _scripted(world, push, nth)

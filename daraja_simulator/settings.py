@@ -69,6 +69,8 @@ class Settings:
     pull_page_rows: int = 100
     # How far a Timestamp may be from Nairobi's clock: catches UTC (three hours) and leaves room for a bad clock.
     clock_tolerance_seconds: float = 900.0
+    # Some libraries write Timestamp in UTC. Daraja wants Nairobi's time, so this is for trying such a library out only.
+    takes_utc: bool = False
 
     @property
     def apps(self) -> tuple[App, ...]:

@@ -176,9 +176,11 @@ class World:
         digest = blake2b("|".join(map(str, (self.run_id, "conversation", *key))).encode(), digest_size=10)
         return f"AG_{timestamp(at)[:8]}_{digest.hexdigest()}"
 
-    def refuse(self, refusal: errors.Refusal) -> web.Response:
+    def refuse(self, refusal: errors.Refusal, why: str | None = None) -> web.Response:
+        """A refusal in Daraja's words; `why` goes beside them, into a header that Daraja does not have."""
         status, content_type, body = errors.render(refusal, self.request_id(time.time_ns()))
-        return web.Response(status=status, body=body, content_type=content_type)
+        headers = {} if why is None else {"X-Simulator-Why": why}
+        return web.Response(status=status, body=body, content_type=content_type, headers=headers)
 
 
 def json_answer(body: dict[str, Any], status: int = 200) -> web.Response:

@@ -52,6 +52,8 @@ def dev(
     daraja_url: str | None = None,
     plaintext: bool = False,
     ready_file: Path | None = None,
+    *,
+    utc_timestamps: bool = False,
 ) -> None:
     """Run everything until SIGTERM or SIGINT; what stops it from starting is one sentence and exit code 1."""
     with ending_on_refusal():
@@ -69,6 +71,7 @@ def dev(
         daraja_url=daraja_url,
         plaintext=plaintext,
         issuer=ISSUER,
+        simulator_options=("--utc-timestamps",) if utc_timestamps else (),
     )
     run_in_foreground(_run(plan, ready_file))
 

@@ -210,6 +210,9 @@ def dev(
     plaintext: Annotated[
         bool, typer.Option("--plaintext", help="Without TLS; else certificates are made in the data folder.")
     ] = False,
+    utc_timestamps: Annotated[
+        bool, typer.Option("--utc-timestamps", help="The simulator takes a Timestamp in UTC as well; Daraja does not.")
+    ] = False,
     ready_file: Annotated[Path | None, typer.Option(help="Written as JSON once everything serves.")] = None,
 ) -> None:
     """Run every part on this machine: PostgreSQL, the simulator, the gateway, the service and the example services."""
@@ -229,6 +232,7 @@ def dev(
         daraja_url,
         plaintext,
         ready_file,
+        utc_timestamps=utc_timestamps,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import phonenumbers
@@ -11,7 +12,8 @@ import pytest
 
 from daraja_simulator.errors import ERRORS
 from daraja_simulator.phones import PHONES, RANGE_PREFIX
-from tests.daraja_simulator.merchant import Merchant, nairobi_now, new_phone
+from tests.daraja_simulator.merchant import Merchant, merchant_of, nairobi_now, new_phone
+from tests.daraja_simulator.simulators import as_process
 
 # Written down a second time on purpose: status, code and text as the documentation and recordings have them.
 REFUSALS = (
@@ -113,6 +115,36 @@ async def test_credentials_are_checked_with_nairobi_time(merchant: Merchant) -> 
         assert (status, body["errorMessage"]) == (500, "Wrong credentials")
     status, body = await merchant.push(new_phone(), BusinessShortCode="999999")
     assert (status, body["errorMessage"]) == (500, "Merchant does not exist")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"Timestamp": nairobi_now(offset_hours=0)}, "Timestamp: it is in UTC; expected Nairobi's time"),
+        ({"Timestamp": "20200101000000"}, "s off Nairobi's clock; 900 are allowed"),
+        ({"Password": "d3Jvbmc="}, "Password: expected base64 of the shortcode, its passkey and this Timestamp"),
+    ],
+)
+async def test_the_simulator_says_beside_darajas_words_which_credential_is_wrong(
+    merchant: Merchant, changes: dict[str, Any], why: str
+) -> None:
+    await merchant.new_token()
+    headers = {"Authorization": f"Bearer {merchant.token}"}
+    fields = merchant.fields(new_phone(), **changes)
+    for path in ("stkpush/v1/processrequest", "stkpushquery/v1/query"):
+        async with merchant.session.post(f"{merchant.url}/mpesa/{path}", json=fields, headers=headers) as answer:
+            assert (answer.status, (await answer.json())["errorMessage"]) == (500, "Wrong credentials")
+            assert why in answer.headers["X-Simulator-Why"]
+    (push,) = (await merchant.ledger())["pushes"]
+    assert why in push["why_refused"]
+
+
+async def test_a_library_that_writes_utc_is_tried_out_where_somebody_says_so(tmp_path: Path) -> None:
+    flags = ("--utc-timestamps", "--quirks", "off", "--latency", "none")
+    async with as_process(tmp_path, *flags) as running, merchant_of(running.url) as merchant:
+        for stamp in (nairobi_now(offset_hours=0), nairobi_now()):
+            assert (await merchant.push(new_phone(), Timestamp=stamp))[0] == 200
+        assert (await merchant.push(new_phone(), Timestamp=nairobi_now(offset_hours=1)))[0] == 500
 
 
 async def test_form_encoding_and_other_bodies_are_refused(merchant: Merchant) -> None:

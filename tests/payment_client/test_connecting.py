@@ -17,11 +17,13 @@ from payment_client.testing import FakePayments
 from development.certificates import AUTHORITY, BOOKING, Certificates, new_authority, spiffe_id
 from development.postgres import create_database, drop_database
 from payment_client import CannotConnect, PaymentsClient, SyncPaymentsClient, TlsFiles, TlsFilesUnusable, diagnosis
+from payment_service.rpc.server import serving
+from runtime.serving import Address
 from tests.certificates import AGENCY, LONG_AGO, authority_of, certificates_in, door_of, shown_by, write_over
 from tests.databases import APPLICATION_ROLE, NEWEST_POSTGRES, TEMPLATE, PostgresServers
 from tests.patience import PATIENCE_SECONDS
 from tests.payment_client.clients import a_purchase, next_of
-from tests.rpc.processes import running_process
+from tests.rpc.processes import Process, running_process
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,17 @@ async def test_nobody_at_the_address() -> None:
     error = await why(address, None)
     assert f"Nothing serves at {address}" in str(error)
     assert not error.lasting, "it may be about to start"
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+async def test_an_address_of_ipv6_is_served_and_named_as_it_is_written(process: Process, secured: Secured) -> None:
+    address = Address("::1", 0)
+    async with serving(process.core, address, process.server.gate, setting="--listen", drain_seconds=0) as server:
+        assert str(server.address).startswith("[::1]:")
+        async with PaymentsClient(str(server.address), timeout=PATIENCE_SECONDS) as client:
+            assert (await client.initiate(a_purchase())).payment.attempt == 1
+        error = await why(str(server.address), secured.tls())
+    assert f"at {server.address} does not speak TLS" in str(error)
 
 
 async def test_a_proxy_variable_does_not_carry_off_loopback(monkeypatch: pytest.MonkeyPatch) -> None:

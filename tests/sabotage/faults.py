@@ -3319,6 +3319,20 @@ FAULTS = (
         ("tests/payment_client/test_watching.py::test_each_event_carries_where_to_go_on",),
     ),
     Fault(
+        "an address of IPv6 loses its brackets in the sentence that says why there is no connection",
+        "payment_client/src/payment_client/diagnosis.py",
+        'where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"',
+        'where = f"{host}:{port}"',
+        ("tests/payment_client/test_connecting.py::test_an_address_of_ipv6_is_served_and_named_as_it_is_written",),
+    ),
+    Fault(
+        "the simulator takes a Timestamp in UTC that nobody asked it to take",
+        "daraja_simulator/push.py",
+        "        if not world.settings.takes_utc:",
+        "        if world.settings.takes_utc:",
+        ("tests/daraja_simulator/test_pushes.py",),
+    ),
+    Fault(
         "two instances of a consumer both move its cursor",
         "payment_client/src/payment_client/cursors/sqlalchemy.py",
         "here = (table.c.consumer == self.consumer) & (table.c.cursor == before)",

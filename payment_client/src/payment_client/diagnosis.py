@@ -44,7 +44,7 @@ def why_not_connected(endpoint: Endpoint) -> CannotConnect | None:
     if endpoint.place is None:
         return None
     host, port = endpoint.place
-    where = f"{host}:{port}"
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     if endpoint.proxy and (proxy := _proxy_in_between(host)):
         variable, address = proxy
         text = (
