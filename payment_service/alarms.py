@@ -112,7 +112,7 @@ REFUNDS_WAIT = Alarm(
     "A refund was asked for 15 minutes ago or longer, and nothing of it is on its way.",
     "Look at `why` in this line. NO_TURN: more refunds wait than PAYMENTS_REFUNDS_PER_SECOND lets through, or there is"
     " no access token, of which other lines of the log tell. REACHED_NOBODY: `code` is what the last send met."
-    " MONEY_NOT_BACKED: only a callback has told of the payment's money, and a part is sent once M-Pesa has told of it."
+    " MONEY_NOT_BACKED: only a callback has told of the money or its receipt; it goes back once M-Pesa has told of it."
     " INITIATOR_REFUSED: give the service the right name and password; M-Pesa's refusal holds all refunds back for a"
     " day. NO_INITIATOR: set an initiator for the shortcode, with what belongs to it. Refunds that wait are sent"
     " by themselves when they can be, and one that has waited for a day fails, at `fails_at`, with a case.",

@@ -8,12 +8,13 @@ from mpesa_payments.v1 import operations_service_pb2 as pb
 
 from conformance.account import Seen
 from conformance.bodies import success_body
-from conformance.caller import has_action
+from conformance.caller import has_action, refund_is
 from conformance.cases.casework import operations
+from conformance.cases.refunds import orders_of
 from conformance.installation import Installation
 from conformance.judgement import PATIENCE_SECONDS, expect, until
 from conformance.running import case, case_asked_soon
-from conformance.simulator import NO_NEWS
+from conformance.simulator import NO_NEWS, a_number
 
 HINT_PATH = "/api/v1/payments/mpesa/callback"
 # The prompt stays open until the case ends it, and nobody is told of its end.
@@ -57,6 +58,34 @@ async def a_success_forged_at_the_right_address(town: Installation) -> Seen:
     await until(lambda: _alarm(town, reference), "the alarm")
     expect("shillings paid", [one["debited_kes"] for one in await town.simulator.pushes(phone=phone)], [0])
     return Seen("COMPLETED, CONFIRM; a money case and an alarm as soon as a query denied it", "1 prompt, nothing paid")
+
+
+@case
+async def a_refund_of_a_success_forged_with_the_receipt_of_somebody_else(town: Installation) -> Seen:
+    """A thief posts a success with the receipt of a stranger, who has paid the same PayBill for something else. The
+    booking service cannot deliver, and asks for the money to go back."""
+    stranger, phone = a_number(), await town.simulator.phone(UNHEARD)
+    receipt = await town.simulator.pay_by_hand(stranger, account="RENT12", kes=500)
+    started = await town.first.prompt(phone)
+    push = await town.simulator.prompted(phone)
+    forged = await town.edge.post(push["callback_url"], content=success_body(push, receipt))
+    expect("the answer to the thief", forged.status_code, 200)
+    await town.first.followed(started, has_action("CONFIRM"), "what a thief can have: a booking that is confirmed")
+    await town.second.refund(started.payment)
+    await until(lambda: _answered_about(town, receipt), "M-Pesa's answer about the receipt")
+    payment = await town.first.get(started.payment.payment_id)
+    expect("the refund is pending", refund_is("PENDING")(payment), True)
+    expect("orders to send the stranger's money back", await orders_of(town, stranger), [])
+    expect(
+        "shillings paid by the passenger", [one["debited_kes"] for one in await town.simulator.pushes(phone=phone)], [0]
+    )
+    return Seen("COMPLETED, RELEASE; the refund waits for a proof that never comes", "the stranger's KES 500 stay")
+
+
+async def _answered_about(town: Installation, receipt: str) -> bool | None:
+    """Whether the service has asked M-Pesa about a receipt, and has been answered."""
+    heard = (await town.simulator.shown("requests"))["requests"]
+    return any(f"'{receipt}'" in str(one["body"]) and one["status"] == 200 for one in heard) or None
 
 
 async def _open_case(town: Installation, reference: str) -> pb.Case | None:

@@ -141,6 +141,8 @@ class ResultReported:
     """When our edge received the callback; None for what we asked for."""
     in_doubt: bool = False
     """Money that may as well be another payment's: nothing that came with it names this one beyond doubt."""
+    unnamed: bool = False
+    """The provider's books list a receipt that is recorded, and name no payment, as they do of a till's money."""
 
     def known_at(self, now: datetime) -> datetime:
         """When the news reached us; never in the future, whatever the clock of the edge says."""

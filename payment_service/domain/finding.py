@@ -90,3 +90,5 @@ class Surroundings:
     """The payment's own."""
     callback_waiting: bool = False
     """A callback with a true token is kept for the payment and not applied: it may tell of money."""
+    receipt_brought: int | None = None
+    """Whole shillings that were recorded with the fact's receipt number; None where nobody could read them."""

@@ -234,7 +234,7 @@ def _paid(payment: Payment, fact: ResultReported, around: Surroundings) -> Findi
         fact.receipt == payment.receipt or around.receipt_holder == payment.payment_id
     )
     if fact.amount == UNREADABLE or fact.amount not in (None, payment.amount):
-        told_before = known and standing(payment) is Standing.UNDER_REVIEW
+        told_before = known and (standing(payment) is Standing.UNDER_REVIEW or fact.amount == around.receipt_brought)
         return Finding.PAID_KNOWN_RECEIPT if told_before else Finding.WRONG_AMOUNT
     if fact.receipt is None:
         return Finding.PAID_NO_RECEIPT

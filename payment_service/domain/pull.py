@@ -134,6 +134,8 @@ class Holder(NamedTuple):
     """The payments whose cases held the money, before operators moved it to this one."""
     refunded: bool = False
     """A refund of this very money was asked for, and has not failed. The payment may stand on other money."""
+    proven: bool = False
+    """More than a callback has shown that the receipt is this payment's."""
 
 
 class Belonging(StrEnum):
@@ -207,7 +209,8 @@ def _recorded(
         return Belonging.IN_DOUBT, [(other, _fact(row, other, now, in_doubt=False)) for other in others]
     recorded = owner.amount if holder.amount is None else holder.amount
     if row.amount in (recorded, UNREADABLE):
-        backs = owner.unbacked and row.amount == recorded and _fits(row, owner, named, shelf, now)
+        news = owner.unbacked or (not holder.proven and bool(row.account_reference))
+        backs = news and row.amount == recorded and _fits(row, owner, named, shelf, now)
         return Belonging.KNOWN, [(owner, _fact(row, owner, now, in_doubt=False))] if backs else []
     return Belonging.OURS, [(owner, _fact(row, owner, now, in_doubt=False))]
 
@@ -283,4 +286,5 @@ def _fact(row: PulledRow, candidate: Candidate, now: datetime, *, in_doubt: bool
         receipt=row.receipt,
         transaction_at=_moment(row, candidate, now),
         in_doubt=in_doubt,
+        unnamed=not row.account_reference,
     )

@@ -33,7 +33,7 @@ class RefundMethod(StrEnum):
 
 
 MONEY_NOT_BACKED: Final = "MONEY_NOT_BACKED"
-"""The code of a part that waits: only a callback has told of its payment's money."""
+"""The code of a refund that waits: only a callback has told of its money, or of its receipt."""
 MONEY_NEVER_CAME: Final = "MONEY_NEVER_CAME"
 """The code of a part that failed unsent: an operator has found that its payment's money never came."""
 
@@ -144,7 +144,7 @@ class RefundSurroundings:
     awaited: bool = True
     """Its payment waits for this refund, and the receipt has brought enough for it."""
     backed: bool = True
-    """More than a callback has told of the money that would go back: see `refunds.refund_surroundings`."""
+    """Enough is known of the money that would go back: see `receipt_proof`."""
     never_came: bool = False
     """An operator has found that the money never came."""
     returned: bool = False

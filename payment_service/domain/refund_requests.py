@@ -45,6 +45,9 @@ def _bar_by_standing(payment: Payment, *, by_case: bool) -> RefundBar | None:
         return RefundBar.REFUNDED
     if column is Standing.UNDER_REVIEW and not by_case:
         return RefundBar.UNDER_REVIEW
+    if column is Standing.COMPLETED_BY_CALLBACK and payment.backing is Backing.DOUBTED:
+        # What only a callback told, and another source denies, is looked at by a person first.
+        return RefundBar.UNDER_REVIEW
     if column is Standing.RECEIPT_PENDING:
         return RefundBar.RECEIPT_PENDING
     if payment.state is not State.COMPLETED and column is not Standing.UNDER_REVIEW:
@@ -53,9 +56,8 @@ def _bar_by_standing(payment: Payment, *, by_case: bool) -> RefundBar | None:
 
 
 def _bar_to_part(payment: Payment, amount: int) -> RefundBar | None:
-    # B2C sends our own money, whether the payer's has come or not. So what only a callback told, and another source
-    # denies, is looked at by a person first; a reversal of money that never came is refused by M-Pesa itself.
-    if standing(payment) is Standing.UNDER_REVIEW or payment.backing is Backing.DOUBTED:
+    # B2C sends our own money, whether the payer's has come or not.
+    if standing(payment) is Standing.UNDER_REVIEW:
         return RefundBar.UNDER_REVIEW
     if amount < B2C_AMOUNT_MIN:
         return RefundBar.PART_TOO_SMALL

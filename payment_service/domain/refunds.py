@@ -11,8 +11,8 @@ The rules behind the cells:
 * Only a listed refusal ends a refund as failed. A post to the timeout address says that nobody knows.
 * Money that is proven to be returned is never denied, whatever the refund said before.
 * M-Pesa reverses a payment once. When the reversal of a receipt is done, none of its other refunds is sent or counted.
-* A part is money of our own. It is sent once more than a callback has told of the payment's money, and never where that
-  money is found not to have come.
+* Nothing is sent of money that only a callback has told of (`receipt_proof`), and never where it is found not to have
+  come.
 * What came beside the payment's own money goes back without the payment: it stays as it is, and so does its seat.
 * Nothing is sent that would make more go back than came: not even where a part that had failed is done after all.
 * An answer that nothing was sent is not believed once a post has shown that M-Pesa had the request.
@@ -26,7 +26,8 @@ from enum import StrEnum
 from typing import assert_never
 
 from payment_service.domain.facts import Fact, RefundInDoubt
-from payment_service.domain.payment import UNBACKED, Backing, Payment, State
+from payment_service.domain.payment import Backing, Payment, State
+from payment_service.domain.receipt_proof import may_go_back
 from payment_service.domain.refund import (
     MONEY_NEVER_CAME,
     MONEY_NOT_BACKED,
@@ -65,7 +66,7 @@ class RefundFinding(StrEnum):
 
     CLAIM = "a process may send the refund"
     UNWANTED = "a process may send the refund, and its payment does not wait for it"
-    UNBACKED = "a process may send the part, and only a callback has told of its payment's money"
+    UNBACKED = "a process may send the refund, and too little is known of whose money it is"
     NEVER_PAID = "a process may send the part, and its payment's money never came"
     ACCEPTED = "Safaricom accepted the request"
     OTHERWISE = "Safaricom accepted another request than the recorded one"
@@ -185,9 +186,10 @@ def apply_refund(
 
 
 def refund_surroundings(
-    refund: Refund, payment: Payment, refunds: Collection[Refund], received: int | None
+    refund: Refund, payment: Payment, refunds: Collection[Refund], received: int | None, *, proven: bool
 ) -> RefundSurroundings:
-    """What decides beside a refund: its payment, what its receipt brought, and the other refunds of the payment."""
+    """What decides beside a refund: its payment, what its receipt brought and whether it is proven to be the payment's,
+    and the other refunds of the payment."""
     others = [one for one in refunds if one.payment_id == refund.payment_id and one.refund_id != refund.refund_id]
     of_receipt = [one for one in others if one.receipt == refund.receipt]
     beside = refund.is_beside(payment.receipt)
@@ -203,9 +205,7 @@ def refund_surroundings(
     promised = sum(one.amount for one in of_receipt if one.counts)
     return RefundSurroundings(
         awaited=wanted and (received is None or promised + refund.amount <= received),
-        # A part goes by B2C, which takes our own money, whether the payer's has come or not. A reversal takes only what
-        # came in under the receipt, and M-Pesa refuses a receipt that it does not have: so it need not wait.
-        backed=not refund.is_part or payment.backing not in UNBACKED,
+        backed=may_go_back(refund, payment, proven=proven),
         never_came=refund.is_part and payment.backing is Backing.REFUTED,
         returned=any(one.reversed for one in of_receipt),
         returns_the_rest=received is not None and gone + refund.amount >= received,

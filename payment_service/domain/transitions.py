@@ -206,7 +206,7 @@ class Outcome:
     case: Case | None = None
     refused: bool = False
     row: Finding | None = None
-    """Why it is refused."""
+    """What the fact was found to say: why it is refused, where it is. None where it was known before."""
     ended: tuple[OpenCase, ...] = ()
     """Cases of the payment that the fact has ended by its proof."""
 
@@ -222,7 +222,7 @@ def apply(payment: Payment, fact: Fact, around: Surroundings, now: datetime, tim
     if cell == "no" or (cell == "own" and not _done_before(payment, fact)):
         return Outcome(payment, refused=True, row=row)
     if cell == "-" and not _ended_cases(payment, row, fact, around) and not certain_by_now(payment, around):
-        return Outcome(payment)
+        return Outcome(payment, row=row)
     target, _, mark = cell.partition("+")
     case = _case(row, column, mark or target, payment, fact)
     after = payment if row in _UNBOUND or cell == "-" else with_ids(payment, fact)
@@ -245,7 +245,7 @@ def apply(payment: Payment, fact: Fact, around: Surroundings, now: datetime, tim
     if case is not None and is_query(fact) and after.state is payment.state:
         # A person looks now; asked again, Safaricom would only open the same case again.
         after = after.but(query_at=None)
-    return Outcome(after, case, ended=ended)
+    return Outcome(after, case, row=row, ended=ended)
 
 
 def _done_before(payment: Payment, fact: Fact) -> bool:

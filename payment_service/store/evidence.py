@@ -45,6 +45,8 @@ class ReceiptRow(NamedTuple):
     amount: Decimal | int | None
     counted: bool
     seen_at: datetime
+    proven_by: str | None = None
+    """What has shown beside a callback that it is this payment's."""
 
 
 class NewCase(NamedTuple):
@@ -88,6 +90,9 @@ _COUNT_RECEIPTS = """
 UPDATE mpesa_receipts AS t SET counted = true, payment_id = own.payment_id
 FROM unnest($1::text[], $2::uuid[]) AS own (receipt, payment_id)
 WHERE t.receipt = own.receipt AND (t.payment_id = own.payment_id OR NOT t.counted)"""
+_PROVE_RECEIPTS = """
+UPDATE mpesa_receipts AS t SET proven_by = shown.by
+FROM unnest($1::text[], $2::text[]) AS shown (receipt, by) WHERE t.receipt = shown.receipt"""
 _SETTLE_CASES = f"""
 UPDATE cases AS t SET settled_at = $3::timestamptz, version = t.version + 1
 FROM unnest($1::text[], $2::text[]) AS applied (reference, fact_id)
@@ -111,7 +116,7 @@ _DOUBTS_PROVEN = (
     .where(or_(cases.c.kind == "UNCLAIMED_MONEY", receipts.c.seen_at > cases.c.opened_at))
     .limit(bindparam("most"))
 )
-_RECEIPT_HOLDERS = "SELECT receipt, payment_id FROM mpesa_receipts WHERE receipt = ANY($1::text[])"
+_RECEIPT_HOLDERS = "SELECT receipt, payment_id, amount FROM mpesa_receipts WHERE receipt = ANY($1::text[])"
 
 
 def insert_exchanges(rows: Sequence[ExchangeRow]) -> Statement:
@@ -127,6 +132,11 @@ def insert_receipts(rows: Sequence[ReceiptRow]) -> Statement:
 def count_receipts(counted: Sequence[tuple[str, UUID]]) -> Statement:
     """Let receipts count that were recorded in doubt, for this payment or another: pairs of (receipt, payment id)."""
     return Statement(_COUNT_RECEIPTS, columns_of(counted))
+
+
+def prove_receipts(shown: Sequence[tuple[str, str]]) -> Statement:
+    """Note what has shown that receipts are their payments': pairs of (receipt, what)."""
+    return Statement(_PROVE_RECEIPTS, columns_of(shown))
 
 
 def insert_cases(rows: Sequence[NewCase]) -> Statement:
@@ -161,7 +171,7 @@ async def doubts_proven(conn: AsyncConnection, most: int) -> list[tuple[UUID, st
 
 
 def receipt_holders(numbers: Sequence[str]) -> Statement:
-    """(receipt number, payment id) of those that are recorded."""
+    """(receipt number, payment id, what it brought; null where nobody could read it) of those that are recorded."""
     return Statement(_RECEIPT_HOLDERS, (array_of(numbers),))
 
 

@@ -64,6 +64,7 @@ async def holders_of(conn: AsyncConnection, numbers: Sequence[str]) -> Mapping[s
             _UNCERTAIN.where(of_receipt).limit(1).scalar_subquery(),
             receipts.c.receipt,
             receipts.c.amount,
+            receipts.c.proven_by.is_not(None),
             held_by_cases_of.scalar_subquery(),
             exists().where(of_receipt, refunds.c.state != "FAILED"),
         )
@@ -72,9 +73,13 @@ async def holders_of(conn: AsyncConnection, numbers: Sequence[str]) -> Mapping[s
     )
     return {
         receipt: Holder(
-            _candidate(*candidate), None if amount is None else int(amount), frozenset(moved_from or ()), refunded
+            _candidate(*candidate),
+            None if amount is None else int(amount),
+            frozenset(moved_from or ()),
+            refunded=refunded,
+            proven=proven,
         )
-        for *candidate, receipt, amount, moved_from, refunded in await conn.execute(statement)
+        for *candidate, receipt, amount, proven, moved_from, refunded in await conn.execute(statement)
     }
 
 

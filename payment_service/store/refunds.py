@@ -28,7 +28,7 @@ _UPDATE = updating(refunds, "refund_id", "state", _MUTABLE)
 _OF_PAYMENTS = f"SELECT {_SELECTED} FROM refunds WHERE payment_id = ANY($1::uuid[]) ORDER BY refund_id"
 _ABOUT = f"SELECT {_SELECTED} FROM refunds WHERE payment_id = ANY(%s) ORDER BY requested_at, refund_id"
 _RECEIVED = """
-SELECT receipt, amount FROM mpesa_receipts WHERE payment_id = ANY($1::uuid[])"""
+SELECT receipt, amount, proven_by IS NOT NULL FROM mpesa_receipts WHERE payment_id = ANY($1::uuid[])"""
 # One after the other, until each commits: what is counted can grow by nobody else's hand meanwhile.
 _LOCK_BY_ITSELF = "SELECT count(pg_advisory_xact_lock(1919315556, 1))"
 _BY_ITSELF = """
@@ -89,7 +89,7 @@ def refunds_of(payment_ids: Sequence[UUID]) -> Statement:
 
 
 def received_of(payment_ids: Sequence[UUID]) -> Statement:
-    """(receipt, what it brought; null where nobody could read it) of the given payments."""
+    """(receipt, what it brought; null where nobody could read it, whether it is proven) of the given payments."""
     return Statement(_RECEIVED, (array_of(payment_ids),))
 
 

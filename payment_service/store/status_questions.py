@@ -18,56 +18,58 @@ from payment_service.store.refund_tables import refunds
 from payment_service.store.tables import inbox
 
 # Of completed payments, those that still have a timer: later ones are before a person, and the index of timers finds
-# them. Of open cases, those about money that may be the payment's, while it has no receipt. Of refunds, those in doubt.
-# Of money that only a callback has told of, what a person has a case about, what a part waits for, and last of all what
-# queries have been asked about in vain: their next one is far off. Each of these is bounded, whatever waits. Places go
-# to those that may be asked about now: what has been asked about in vain stands before nobody. So what is passed over
-# has had a question each, of which one is out at a time.
+# them. Of open cases, those about money that may be the payment's, while it has no receipt. Of refunds, those in doubt,
+# and those that wait until it is known whose money their receipt is. Of money that only a callback has told of, what a
+# person has a case about, and last of all what queries have been asked about in vain: their next one is far off. Each
+# of these is bounded, whatever waits. Places go to those that may be asked about now: what has been asked about in vain
+# stands before nobody. So what is passed over has had a question each, of which one is out at a time.
 _MAY_BE_ASKED = """p.shortcode = ANY(CAST(:shortcodes AS text[])) AND p.merchant_request_id IS NOT NULL
-            AND NOT p.ids_from_callback AND p.state = 'COMPLETED' AND p.backing IN ('AWAITED', 'DOUBTED')
-            AND p.completed_at <= :completed_before AND p.mpesa_receipt_number IS NOT NULL
-            AND (q.tries IS NULL OR (q.tries < :tries_max AND q.next_ask_at <= :now))"""
+            AND NOT p.ids_from_callback AND (q.tries IS NULL OR (q.tries < :tries_max AND q.next_ask_at <= :now))"""
+_UNBACKED = """p.state = 'COMPLETED' AND p.backing IN ('AWAITED', 'DOUBTED')
+            AND p.completed_at <= :completed_before AND p.mpesa_receipt_number IS NOT NULL"""
 _OF_PAYMENT = """payment_transactions p LEFT JOIN daraja_questions q
             ON q.payment_id = p.payment_id AND q.receipt = p.mpesa_receipt_number"""
 _NEXT = text(f"""
-WITH unbacked AS (
-    (SELECT p.payment_id, false AS last FROM cases c JOIN ({_OF_PAYMENT}) ON p.payment_id = c.payment_id
-        WHERE c.settled_at IS NULL AND c.kind = :unbacked AND {_MAY_BE_ASKED}
+WITH unproven AS (
+    (SELECT p.payment_id, p.mpesa_receipt_number AS receipt, 1 AS rank
+        FROM cases c JOIN ({_OF_PAYMENT}) ON p.payment_id = c.payment_id
+        WHERE c.settled_at IS NULL AND c.kind = :unbacked AND {_UNBACKED} AND {_MAY_BE_ASKED}
         ORDER BY c.opened_at DESC LIMIT 100)
-    UNION ALL
-    (SELECT p.payment_id, false FROM refunds r JOIN ({_OF_PAYMENT}) ON p.payment_id = r.payment_id
-        WHERE r.send_at IS NOT NULL AND r.result_code = :part_waits AND {_MAY_BE_ASKED}
+    UNION
+    (SELECT r.payment_id, r.receipt, 1 FROM refunds r JOIN payment_transactions p ON p.payment_id = r.payment_id
+        LEFT JOIN daraja_questions q ON q.payment_id = r.payment_id AND q.receipt = r.receipt
+        WHERE r.send_at IS NOT NULL AND r.result_code = :waits AND {_MAY_BE_ASKED}
         ORDER BY r.send_at LIMIT 100)
-    UNION ALL
-    (SELECT p.payment_id, true FROM {_OF_PAYMENT}
-        WHERE p.back_at > :queried_before AND {_MAY_BE_ASKED}
+    UNION
+    (SELECT p.payment_id, p.mpesa_receipt_number, 2 FROM {_OF_PAYMENT}
+        WHERE p.back_at > :queried_before AND {_UNBACKED} AND {_MAY_BE_ASKED}
         ORDER BY p.back_at DESC LIMIT 100)
 )
 SELECT payment_id, reference, shortcode, conversation_id, receipt, tries, refund_id, is_part FROM (
     SELECT w.*, COALESCE(q.tries, 0) AS tries, q.next_ask_at, CAST(NULL AS uuid) AS refund_id,
         false AS is_part, CAST(:tries_max AS integer) AS most
     FROM (
-        SELECT payment_id, reference, shortcode, merchant_request_id AS conversation_id, '' AS receipt, false AS last
+        SELECT payment_id, reference, shortcode, merchant_request_id AS conversation_id, '' AS receipt, 0 AS rank
         FROM payment_transactions
         WHERE due_at IS NOT NULL AND state = 'COMPLETED' AND mpesa_receipt_number IS NULL
             AND merchant_request_id IS NOT NULL AND completed_at <= :completed_before
         UNION ALL
-        SELECT p.payment_id, p.reference, p.shortcode, p.merchant_request_id, c.mpesa_receipt_number, false
+        SELECT p.payment_id, p.reference, p.shortcode, p.merchant_request_id, c.mpesa_receipt_number, 0
         FROM cases c JOIN payment_transactions p ON p.reference = c.reference
         WHERE c.settled_at IS NULL AND c.kind = :unclaimed AND c.mpesa_receipt_number IS NOT NULL
             AND p.mpesa_receipt_number IS NULL AND p.merchant_request_id IS NOT NULL
         UNION ALL
-        SELECT p.payment_id, p.reference, p.shortcode, p.merchant_request_id, p.mpesa_receipt_number, u.last
-        FROM unbacked u JOIN payment_transactions p USING (payment_id)
+        SELECT p.payment_id, p.reference, p.shortcode, p.merchant_request_id, u.receipt, u.rank
+        FROM unproven u JOIN payment_transactions p USING (payment_id)
     ) AS w LEFT JOIN daraja_questions q ON q.payment_id = w.payment_id AND q.receipt = w.receipt
     UNION ALL
-    SELECT payment_id, reference, shortcode, COALESCE(originator_conversation_id, ''), receipt, false, ask_count,
+    SELECT payment_id, reference, shortcode, COALESCE(originator_conversation_id, ''), receipt, 0, ask_count,
         next_ask_at, refund_id, method = 'B2C', CAST(:refund_tries_max AS integer)
     FROM refunds WHERE state = 'UNCERTAIN' AND sent_at <= :refund_sent_before
 ) AS wanted
 WHERE shortcode = ANY(CAST(:shortcodes AS text[]))
     AND (tries = 0 OR (tries < most AND next_ask_at <= :now))
-ORDER BY last, next_ask_at NULLS FIRST, payment_id LIMIT 1""")
+ORDER BY rank, next_ask_at NULLS FIRST, payment_id LIMIT 1""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ async def next_wanted(
                 "shortcodes": list(shortcodes),
                 "unclaimed": unclaimed,
                 "unbacked": unbacked,
-                "part_waits": MONEY_NOT_BACKED,
+                "waits": MONEY_NOT_BACKED,
                 "completed_before": completed_before,
                 "queried_before": queried_before,
                 "tries_max": tries_max,

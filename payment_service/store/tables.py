@@ -389,6 +389,8 @@ receipts = Table(
     Column("amount", Numeric(10, 2)),
     required("counted", Boolean()),
     when("seen_at", nullable=False),
+    # What has shown beside a callback that the receipt is this payment's.
+    Column("proven_by", Text()),
     PrimaryKeyConstraint("receipt", name="receipts_pk"),
     Index("receipts_by_payment", "payment_id"),
 )

@@ -359,7 +359,7 @@ def test_a_refund_that_failed_leaves_the_money_to_be_backed() -> None:
 def test_only_an_operator_who_had_a_case_backs_money() -> None:
     before = told_by_callback()
     outcome = tell(before, scenes.accept(RECEIPT), None, replace(DOUBT, fact_id="another"))
-    assert (outcome.payment, outcome.row) == (before, None)
+    assert (outcome.payment, outcome.refused) == (before, False)
     refunding = tell(doubted(before), RefundRequested(REFUND), None, DOUBT).payment
     refused = tell(refunding, scenes.accept(RECEIPT), None, DOUBT)
     assert (refused.refused, refused.row) == (True, Finding.BACKED_BY_PERSON)
@@ -390,13 +390,14 @@ def bar_to(payment: Payment, amount: int | None) -> RefundBar | None:
     return bar_to_refund(payment, order, AMOUNT, AMOUNT, by_case=False)
 
 
-def test_no_money_of_ours_is_sent_for_money_that_is_denied() -> None:
-    """A part goes by B2C, out of our own account, to a phone whose owner may have forged the success."""
+def test_no_money_is_sent_for_money_that_is_denied() -> None:
+    """A part goes out of our own account, to a phone whose owner may have forged the success. The receipt of the whole
+    may be somebody else's."""
     awaited = told_by_callback()
     denied = doubted(awaited)
     refuted = tell(denied, scenes.dismiss(), None, DOUBT).payment
     assert (bar_to(awaited, None), bar_to(awaited, 100)) == (None, None)
-    assert (bar_to(denied, None), bar_to(denied, 100)) == (None, RefundBar.UNDER_REVIEW)
+    assert (bar_to(denied, None), bar_to(denied, 100)) == (RefundBar.UNDER_REVIEW, RefundBar.UNDER_REVIEW)
     assert refuted.backing is Backing.REFUTED
     assert (bar_to(refuted, None), bar_to(refuted, 100)) == (RefundBar.NOT_PAID, RefundBar.NOT_PAID)
 
@@ -418,9 +419,9 @@ def part_of(payment: Payment, amount: int = 100) -> Refund:
     return first_refund(asked, RefundTimes())
 
 
-def claimed(refund: Refund, payment: Payment) -> RefundOutcome:
-    """What a process is told that wants to send it now."""
-    around = refund_surroundings(refund, payment, [refund], AMOUNT)
+def claimed(refund: Refund, payment: Payment, *, proven: bool = False) -> RefundOutcome:
+    """What a process is told that wants to send it now; `proven` says whether its receipt is the payment's."""
+    around = refund_surroundings(refund, payment, [refund], AMOUNT, proven=proven)
     return apply_refund(refund, RefundClaimed(CLAIM), scenes.START, RefundTimes(), around)
 
 
@@ -443,12 +444,36 @@ def test_a_part_of_money_that_never_came_ends_unsent_and_says_why() -> None:
     assert (outcome.refund.sent_at, outcome.told) == (None, (RefundFailed(REFUND, part=True),))
 
 
-def test_the_whole_need_not_wait() -> None:
-    """A reversal returns only what M-Pesa has taken in under the receipt."""
+def whole_of(payment: Payment) -> tuple[Refund, Payment]:
+    """All of its money was asked for, to be reversed by its receipt."""
+    asked = tell(payment, RefundRequested(REFUND)).payment
+    return replace(part_of(asked, AMOUNT), method=RefundMethod.REVERSAL), asked
+
+
+@pytest.mark.parametrize("backed_by", [None, scenes.query_paid(CHECKOUT), scenes.pulled()], ids=["", "query", "books"])
+def test_no_receipt_is_reversed_before_it_is_proven_to_be_the_payments(backed_by: Fact | None) -> None:
+    """A callback may name the receipt of somebody else, and a query names none. What the books show is kept with it."""
     paid = told_by_callback()
-    asked = tell(paid, RefundRequested(REFUND)).payment
-    whole = replace(part_of(asked, AMOUNT), method=RefundMethod.REVERSAL)
-    assert claimed(whole, asked).refund.state is RefundState.SENDING
+    whole, asked = whole_of(tell(paid, backed_by).payment if backed_by is not None else paid)
+    waits = claimed(whole, asked)
+    assert (waits.refund.state, waits.refund.result_code) == (RefundState.REQUESTED, MONEY_NOT_BACKED)
+    assert waits.told == ()
+    sent = claimed(waits.refund, asked, proven=True).refund
+    assert (sent.state, sent.result_code) == (RefundState.SENDING, None)
+
+
+def test_a_receipt_that_mpesa_or_a_person_has_found_is_reversed() -> None:
+    by_status = tell(told_by_callback(), scenes.status_paid(MERCHANT)).payment
+    by_person = tell(doubted(told_by_callback()), scenes.accept(RECEIPT), None, DOUBT).payment
+    for paid in (by_status, by_person):
+        whole, asked = whole_of(paid)
+        assert claimed(whole, asked).refund.state is RefundState.SENDING
+
+
+def test_what_backs_a_payment_proves_no_second_receipt() -> None:
+    whole, asked = whole_of(tell(told_by_callback(), scenes.status_paid(MERCHANT)).payment)
+    waits = claimed(replace(whole, receipt=OTHER_RECEIPT), asked).refund
+    assert (waits.state, waits.result_code) == (RefundState.REQUESTED, MONEY_NOT_BACKED)
 
 
 def test_mpesa_is_asked_at_once_about_money_of_which_a_part_is_to_go_back() -> None:

@@ -43,9 +43,11 @@ def shelf(
     shortcode: str = "174379",
     recorded: int | None = 500,
     moved_from: Sequence[Candidate] = (),
+    *,
+    proven: bool = True,
 ) -> Shelf:
     from_ids = frozenset(one.payment_id for one in moved_from)
-    holders = {ROW.key: Holder(holder, recorded, from_ids)} if holder else {}
+    holders = {ROW.key: Holder(holder, recorded, from_ids, proven=proven)} if holder else {}
     return Shelf(shortcode, {"seat7": named} if named else {}, holders, lookalikes)
 
 
@@ -108,6 +110,24 @@ def test_a_receipt_that_is_recorded_as_the_books_have_it_is_known() -> None:
     for named in ([], [MINE], [MINE, OTHER]):
         for row in (ROW, replace(ROW, amount=UNREADABLE)):
             assert told(row, shelf(named, MINE)) == (Belonging.KNOWN, [])
+
+
+def test_a_receipt_that_only_a_callback_has_told_is_told_where_its_row_names_the_payment() -> None:
+    """That proves whose it is: before, its money is not reversed. A till's rows name nobody."""
+    assert told(ROW, shelf([MINE], MINE, proven=False)) == (Belonging.KNOWN, [(1, False)])
+    assert told(AT_A_TILL, shelf([], MINE, proven=False)) == (Belonging.KNOWN, [])
+    for other in (replace(ROW, amount=UNREADABLE), replace(ROW, received=False)):
+        assert told(other, shelf([MINE], MINE, proven=False)) == (Belonging.KNOWN, [])
+
+
+def test_a_row_that_backs_money_and_names_nobody_says_so() -> None:
+    awaited = replace(MINE, unbacked=True)
+    ((_, named),), ((_, unnamed),) = (
+        belonging(row, shelf([MINE] if row is ROW else [], awaited, proven=False), NOW)[1] for row in (ROW, AT_A_TILL)
+    )
+    assert isinstance(named, ResultReported)
+    assert isinstance(unnamed, ResultReported)
+    assert (named.unnamed, unnamed.unnamed) == (False, True)
 
 
 def test_a_receipt_that_is_recorded_is_judged_whatever_the_type_of_its_row() -> None:

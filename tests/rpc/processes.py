@@ -96,6 +96,13 @@ class Process:
             payment = recorded
         return payment
 
+    async def back(self, payment: Payment) -> Payment:
+        """The payment once the books list every receipt that is recorded for it: before, none is reversed."""
+        recorded = text("SELECT receipt, amount FROM mpesa_receipts WHERE payment_id = :payment_id ORDER BY receipt")
+        async with self.core.reads.engine.connect() as connection:
+            rows = (await connection.execute(recorded, {"payment_id": payment.payment_id})).all()
+        return await self.tell(payment, *(listed(receipt, int(amount)) for receipt, amount in rows))
+
 
 class Unprompted(InitiatePayments):
     """Starts payments whose prompts are never sent: tests say what becomes of them."""

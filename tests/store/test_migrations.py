@@ -26,7 +26,7 @@ from payment_service.store.migrations import differences, ensure_application_rol
 from payment_service.store.prompt_switch import turn_switch
 from tests.databases import Database
 from tests.rows import rows_of
-from tests.rpc.processes import Process, paid, sent
+from tests.rpc.processes import Process, listed, paid, sent
 from tests.stories import Stories, every_kind
 from tests.writers import Writers
 
@@ -162,7 +162,8 @@ async def test_the_table_refuses_what_the_service_must_never_write(empty_databas
 
 async def test_the_seats_that_refunds_have_freed_are_noted(process: Process, database: Database) -> None:
     async def asked(claim: int, shillings: int | None) -> tuple[Payment, UUID]:
-        payment = await process.tell(await process.create(), *sent(claim), paid(f"RCPT00000{claim}"))
+        receipt = f"RCPT00000{claim}"
+        payment = await process.tell(await process.create(), *sent(claim), paid(receipt), listed(receipt))
         reason = payment_pb2.REFUND_REASON_OTHER
         amount = Money(currency_code="KES", units=shillings) if shillings is not None else None
         request = pb.RefundPaymentRequest(

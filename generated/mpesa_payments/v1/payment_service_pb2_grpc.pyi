@@ -75,7 +75,10 @@ class PaymentServiceStub:
     for the rest, with the reason.
 
     The money goes back some seconds later, or as soon as M-Pesa can be reached;
-    WatchPayments tells when it has, or that the refund failed. A payment that
+    WatchPayments tells when it has, or that the refund failed. Where only a
+    callback has told of the money, which may be forged, the refund stays PENDING
+    until M-Pesa itself has told of it, seconds or minutes most often; what has
+    not been proven within a day fails. A payment that
     you cannot deliver is refunded by this one call, with reason CANNOT_DELIVER.
     It never confirms its booking again, whatever becomes of the refund.
 
@@ -231,7 +234,10 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         for the rest, with the reason.
 
         The money goes back some seconds later, or as soon as M-Pesa can be reached;
-        WatchPayments tells when it has, or that the refund failed. A payment that
+        WatchPayments tells when it has, or that the refund failed. Where only a
+        callback has told of the money, which may be forged, the refund stays PENDING
+        until M-Pesa itself has told of it, seconds or minutes most often; what has
+        not been proven within a day fails. A payment that
         you cannot deliver is refunded by this one call, with reason CANNOT_DELIVER.
         It never confirms its booking again, whatever becomes of the refund.
 

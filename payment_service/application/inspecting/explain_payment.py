@@ -18,7 +18,7 @@ from payment_service.domain.callbacks import CallbackKind, CallbackStatus
 from payment_service.domain.consent import desk_of
 from payment_service.domain.errors import PaymentNotFound
 from payment_service.domain.payment import Backing
-from payment_service.domain.refund import MONEY_NOT_BACKED, Refund
+from payment_service.domain.refund import MONEY_NOT_BACKED, Refund, RefundMethod
 from payment_service.domain.refunds import SEND_WITHIN
 from payment_service.domain.views import PaymentView
 from payment_service.security.sealing import (
@@ -262,12 +262,20 @@ def _refund(refund: Refund, versions: Mapping[str, int], askers: Mapping[UUID, s
     return Moment(refund.requested_at, what, by, (", ".join(ways), *_wait(refund)))
 
 
+_WAITS_FOR_PROOF = {
+    RefundMethod.B2C: "waits until more than a callback has told of its payment's money: a part is sent out of our own"
+    " account",
+    RefundMethod.REVERSAL: "waits until more than a callback has told of its receipt: a reversal takes the money of"
+    " whoever paid under it",
+}
+
+
 def _wait(refund: Refund) -> Iterator[str]:
     """Why a refund is not on its way, and until when it may wait."""
     if refund.send_at is None:
         return
     if refund.result_code == MONEY_NOT_BACKED:
-        yield "waits until more than a callback has told of its payment's money: a part is sent out of our own account"
+        yield _WAITS_FOR_PROOF[refund.method]
         yield f"looked at again at {_said(refund.send_at)}; it fails at {_dated(refund.requested_at + SEND_WITHIN)}"
         return
     yield (

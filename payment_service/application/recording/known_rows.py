@@ -53,6 +53,7 @@ class KnownRows:
     unapplied: frozenset[tuple[UUID, str]] = frozenset()
     """Facts with a case that they have not been applied."""
     receipt_holder: Mapping[str, UUID] = field(default_factory=dict)
+    receipt_brought: Mapping[str, int] = field(default_factory=dict)
     checkout_holder: Mapping[bytes, UUID] = field(default_factory=dict)
     used_ids: Mapping[tuple[str, str], UsedId] = field(default_factory=dict)
     open_cases: Mapping[UUID, Sequence[OpenCase]] = field(default_factory=dict)
@@ -173,7 +174,8 @@ async def read_known_rows(conn: Connection, sealer: Sealer, told: NamesTold) -> 
         locked=locked,
         facts=frozenset((fact.payment_id, fact.fact_id) for fact in facts if not fact.unapplied),
         unapplied=frozenset((fact.payment_id, fact.fact_id) for fact in facts if fact.unapplied),
-        receipt_holder=dict(found["receipts"]),
+        receipt_holder={receipt: payment_id for receipt, payment_id, _ in found["receipts"]},
+        receipt_brought={receipt: int(amount) for receipt, _, amount in found["receipts"] if amount is not None},
         checkout_holder=dict(found["checkouts"]),
         used_ids={(use.caller, use.request_id): use for use in map(UsedId._make, found["used"])},
         open_cases=await _open_cases(
@@ -181,17 +183,26 @@ async def read_known_rows(conn: Connection, sealer: Sealer, told: NamesTold) -> 
         ),
         cases={case.case_id: case for case in map(LockedCase._make, found["cases"])},
         approvals={one.approval_id: one for one in map(LockedApproval._make, found["approvals"])},
-        refunds=await read_refunds(conn, [row.payment.payment_id for row in rows], refund_names)
-        if told.of_refunds or (told.receipts and any(_may_go_back(row.payment) for row in rows))
-        else NO_REFUNDS,
+        refunds=await _refunds(conn, told, [row.payment for row in rows], refund_names),
         receipts=await read_receipts(conn, [row.payment.payment_id for row in rows]) if told.of_receipts else {},
         waiting_callbacks={store.payment_id_of(row): store.waiting_callbacks(row) for row in found["locked"]},
     )
 
 
-def _may_go_back(payment: Payment) -> bool:
-    """Whether money that comes now, for this payment or beside it, may go back by itself."""
-    return payment.said_confirm or payment.late_payment_policy is LatePaymentPolicy.REFUND
+async def _refunds(
+    conn: Connection, told: NamesTold, payments: Sequence[Payment], names: Sequence[RefundNames]
+) -> KnownRefunds:
+    """Those of the payments, where a fact may have to do with them; most groups are spared the statements."""
+    if told.of_refunds or (told.receipts and any(map(_has_to_do_with_refunds, payments))):
+        return await read_refunds(conn, [one.payment_id for one in payments], names)
+    return NO_REFUNDS
+
+
+def _has_to_do_with_refunds(payment: Payment) -> bool:
+    """Whether money that comes now, for this payment or beside it, may go back by itself, or a refund may wait for the
+    proof of its receipt."""
+    may_go_back = payment.said_confirm or payment.late_payment_policy is LatePaymentPolicy.REFUND
+    return may_go_back or payment.awaits_refund
 
 
 def _doubts(told: NamesTold, names: Sequence[RefundNames]) -> list[str]:

@@ -57,6 +57,8 @@ class PendingWrites:
         self.receipts: dict[str, ReceiptRow] = {}
         self.counted: dict[str, UUID] = {}
         """Receipts that were recorded in doubt and count from now on, and for which payment."""
+        self.proven: dict[str, str] = {}
+        """Receipts that have been shown to be their payments', and by what."""
         self.exchanges: list[ExchangeRow] = []
         self.callbacks: dict[tuple[str, bytes], NewCallback] = {}
         self.requests: dict[tuple[str, str], NewRequest] = {}
@@ -100,6 +102,7 @@ class PendingWrites:
         statements += [
             *_of_any(evidence.insert_receipts, _sorted(self.receipts)),
             *_of_any(evidence.count_receipts, sorted(self.counted.items())),
+            *_of_any(evidence.prove_receipts, sorted(self.proven.items())),
             *_of_any(inbox.insert_callbacks, _sorted(self.callbacks)),
             *_of_any(inbox.insert_replays, self.replays),
             *_of_any(caller_requests.insert_requests, _sorted(self.requests)),

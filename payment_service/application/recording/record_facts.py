@@ -149,9 +149,7 @@ class _Ledger:
         self._writes = PendingWrites(tools.sealer, now)
         self._cases = CaseLedger(known.open_cases, known.cases, self._writes, now)
         self._approvals = ApprovalLedger(known.approvals, self._writes)
-        self._holders = Holders(
-            tools.sealer, now, known.receipt_holder, known.checkout_holder, self._writes, self._refunds
-        )
+        self._holders = Holders(tools.sealer, now, known, self._writes, self._refunds)
 
     def take(self, submission: Submission) -> Recorded | BookingLocked:
         """Apply one fact, and note what is to be kept beside it."""
@@ -333,6 +331,7 @@ class _Ledger:
         return Surroundings(
             siblings=self._siblings(payment),
             receipt_holder=self._holders.of_receipt(fact),
+            receipt_brought=self._holders.brought_by(fact),
             checkout_holder=self._holders.of_checkout(fact),
             open_cases=self._cases.open_of(payment.payment_id),
             callback_waiting=bool(self._waiting[payment.payment_id]),

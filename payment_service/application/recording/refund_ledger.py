@@ -18,6 +18,7 @@ from payment_service.domain.reasons import Reason
 from payment_service.domain.receipt import ReturnedPart, returned_parts
 from payment_service.domain.refund import (
     GIVES_UP_THE_SEAT,
+    MONEY_NOT_BACKED,
     Refund,
     RefundBar,
     RefundMethod,
@@ -46,6 +47,8 @@ class KnownRefunds:
     """Only of those whose amount is known."""
     names: Mapping[str, RefundNames]
     """By the reference of a refund."""
+    proven: Collection[str] = ()
+    """The receipts that are proven to be their payments'."""
 
 
 NO_REFUNDS = KnownRefunds({}, {}, {})
@@ -57,8 +60,9 @@ async def read_refunds(conn: Connection, payment_ids: Sequence[UUID], names: Seq
     found = map(store.refund_of, rows.rows)
     return KnownRefunds(
         by_id={refund.refund_id: refund for refund in found},
-        received={receipt: int(amount) for receipt, amount in received.rows if amount is not None},
+        received={receipt: int(amount) for receipt, amount, _ in received.rows if amount is not None},
         names={name.reference: name for name in names},
+        proven={receipt for receipt, _, proven in received.rows if proven},
     )
 
 
@@ -70,6 +74,7 @@ class RefundLedger:
         self._before, self._received, self._names = known.by_id, dict(known.received), known.names
         self._now, self._times = now, times
         self._rows = dict(known.by_id)
+        self._proven = set(known.proven)
         self.changes: list[dict[str, object]] = []
         """For the log, once they are committed."""
 
@@ -87,6 +92,13 @@ class RefundLedger:
     def receive(self, receipt: str, amount: int) -> None:
         """So much has come with this receipt."""
         self._received[receipt] = amount
+
+    def prove(self, receipt: str) -> None:
+        """The receipt is its payment's: what waited for that is sent now."""
+        self._proven.add(receipt)
+        for row in self._rows.values():
+            if row.receipt == receipt and row.send_at is not None and row.result_code == MONEY_NOT_BACKED:
+                self._rows[row.refund_id] = replace(row, send_at=min(row.send_at, self._now))
 
     def left(self, receipt: str) -> int | None:
         """What of a receipt's money can still be sent back; None where nobody knows how much came."""
@@ -177,7 +189,8 @@ class RefundLedger:
 
     def _take(self, refund: Refund, fact: RefundFact, payment: Payment) -> RefundOutcome:
         received = self._received.get(refund.receipt)
-        around = refund_surroundings(refund, payment, self._rows.values(), received)
+        proven = refund.receipt in self._proven
+        around = refund_surroundings(refund, payment, self._rows.values(), received, proven=proven)
         outcome = apply_refund(refund, fact, self._now, self._times, around)
         self._rows[refund.refund_id] = outcome.refund
         if outcome.refund.state is not refund.state:

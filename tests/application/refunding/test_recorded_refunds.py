@@ -59,6 +59,9 @@ async def ask(process: Process, payment: Payment, request_id: str = "r-1") -> UU
 
 
 async def tell(process: Process, payment: Payment, refund_id: UUID, *facts: AboutRefund) -> Recorded:
+    """What a refund is told. One that is to be sent is of money that is backed."""
+    if any(isinstance(fact, RefundClaimed) for fact in facts):
+        await process.back(payment)
     for fact in facts:
         recorded = await process.writers.facts.submit(Submission(fact, payment.payment_id, refund_id=refund_id))
     return recorded

@@ -31,7 +31,7 @@ from tests.application.casework.casefiles import late
 from tests.databases import Database
 from tests.rows import count, rows_of
 from tests.rpc.answers import refused
-from tests.rpc.processes import Process, paid, sent
+from tests.rpc.processes import Process, listed, paid, sent
 from tests.rpc.processes import refused as no_money
 
 RECEIPT = "TKA1B2C3D4"
@@ -52,7 +52,8 @@ async def completed(
     process: Process, number: int = 1, booking_id: str = "BK-1", caller: str = "development"
 ) -> Payment:
     made = await process.create(caller, booking_id=booking_id, request_id=f"p-{caller}-{number}")
-    return await process.tell(made, *sent(number), paid(f"{RECEIPT[:-1]}{number}"))
+    receipt = f"{RECEIPT[:-1]}{number}"
+    return await process.tell(made, *sent(number), paid(receipt), listed(receipt))
 
 
 async def failed(process: Process, answer: pb.RefundBookingResponse) -> None:

@@ -24,7 +24,7 @@ from payment_service.domain.refund_facts import (
 from tests.databases import Database
 from tests.rows import count, rows_of
 from tests.rpc.answers import refusal_of, refused
-from tests.rpc.processes import Process, paid, sent
+from tests.rpc.processes import Process, listed, paid, sent
 
 RECEIPT = "TKA1B2C3D4"
 
@@ -44,7 +44,7 @@ def shillings(units: int, nanos: int = 0) -> money_pb2.Money:
 
 
 async def completed(process: Process, receipt: str = RECEIPT) -> Payment:
-    return await process.tell(await process.create(), *sent(1), paid(receipt))
+    return await process.tell(await process.create(), *sent(1), paid(receipt), listed(receipt))
 
 
 async def test_a_refund_releases_the_booking_at_once_and_its_end_is_told(process: Process, database: Database) -> None:
@@ -274,7 +274,7 @@ async def test_a_booking_that_cannot_be_delivered_gets_a_ticket_or_its_money_and
     for repeated in range(3):
         answer = await process.payments.RefundPayment(asked(payment))
         assert answer.replayed is (repeated > 0)
-    await process.tell(payment, paid(RECEIPT), replace(paid(RECEIPT), fact_id="pull:1"))
+    await process.tell(payment, paid(RECEIPT), listed(RECEIPT))
     refund_id = UUID(answer.payment.refund.refund_id)
     failed = RefundReported("callback:failed", RefundVerdict.FAILED, "1")
     for fact in (RefundClaimed(UUID(int=9)), failed):

@@ -1,6 +1,7 @@
 """Money that a simulated Safaricom sends back at the payer's request, as reading its books finds it."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -160,9 +161,8 @@ async def test_money_that_went_back_before_it_was_known_confirms_nothing_and_can
         await books.reader.read()
         assert await told(books, payment) == ("UNCERTAIN", "REVIEW", "CONFIRMING")
         receipt = books.paid[0]
-        await books.tell(
-            payment, ResultReported("callback:1", Source.CALLBACK, Verdict.PAID, "0", amount=500, receipt=receipt)
-        )
+        paid = ResultReported("callback:1", Source.CALLBACK, Verdict.PAID, "0", amount=500, receipt=receipt)
+        await books.tell(payment, paid, replace(paid, fact_id="pull:1", source=Source.PULL))
         assert (await told(books, payment))[:2] == ("COMPLETED", "REVIEW")
         refund_id = await refunds.ask(payment)
         await refunds.send()
