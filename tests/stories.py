@@ -234,6 +234,8 @@ async def _refunded(stories: Stories) -> Payment:
     """Paid, and the money has gone back by its second refund, for which an operator asked."""
     payment = await stories.prompted()
     await stories.callback(payment.reference, receipt="RCPT000012")
+    # What only a callback has told of is not reversed.
+    await stories.pulled(payment, "RCPT000012")
     for verdict, code, operator, why in (
         (RefundVerdict.FAILED, "1", None, None),
         (RefundVerdict.DONE, "0", "amina", "the bus broke down"),

@@ -119,6 +119,7 @@ async def test_mpesa_is_asked_about_a_receipt_that_is_to_go_back_and_then_it_goe
     await waiting(refunds, await told(refunds.enquiring))
     await refunds.enquiring.ask_and_hear()
     assert await refunds.send() == 1, "at once: it was only waiting for that"
+    await refunds.ended()
     assert [(order.original_receipt, order.sent_kes) for order in refunds.orders] == [
         (refunds.enquiring.books.paid[0], 500)
     ]
