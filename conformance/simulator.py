@@ -71,6 +71,15 @@ class Simulator:
             raise NotSo(f"the phone does not pay by hand: {answer.text}")
         return str((await self.pushes(phone=phone))[-1]["receipt"])
 
+    async def answered_about(self, receipt: str) -> None:
+        """Wait until M-Pesa has been asked about a receipt, and has taken the question."""
+
+        async def look() -> bool | None:
+            heard = (await self.shown("requests"))["requests"]
+            return any(f"'{receipt}'" in str(one["body"]) and one["status"] == 200 for one in heard) or None
+
+        await until(look, "M-Pesa's answer about the receipt")
+
     async def settle(self, phone: str, **behaviour: Any) -> list[int | None]:
         """A new result for the phone's latest prompt, and its callback; the statuses that this was answered with."""
         answer = await self.control("callbacks/settle", phone=phone, **behaviour)

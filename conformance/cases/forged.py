@@ -72,7 +72,7 @@ async def a_refund_of_a_success_forged_with_the_receipt_of_somebody_else(town: I
     expect("the answer to the thief", forged.status_code, 200)
     await town.first.followed(started, has_action("CONFIRM"), "what a thief can have: a booking that is confirmed")
     await town.second.refund(started.payment)
-    await until(lambda: _answered_about(town, receipt), "M-Pesa's answer about the receipt")
+    await town.simulator.answered_about(receipt)
     payment = await town.first.get(started.payment.payment_id)
     expect("the refund is pending", refund_is("PENDING")(payment), True)
     expect("orders to send the stranger's money back", await orders_of(town, stranger), [])
@@ -80,12 +80,6 @@ async def a_refund_of_a_success_forged_with_the_receipt_of_somebody_else(town: I
         "shillings paid by the passenger", [one["debited_kes"] for one in await town.simulator.pushes(phone=phone)], [0]
     )
     return Seen("COMPLETED, RELEASE; the refund waits for a proof that never comes", "the stranger's KES 500 stay")
-
-
-async def _answered_about(town: Installation, receipt: str) -> bool | None:
-    """Whether the service has asked M-Pesa about a receipt, and has been answered."""
-    heard = (await town.simulator.shown("requests"))["requests"]
-    return any(f"'{receipt}'" in str(one["body"]) and one["status"] == 200 for one in heard) or None
 
 
 async def _open_case(town: Installation, reference: str) -> pb.Case | None:
