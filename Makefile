@@ -4,6 +4,8 @@ MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 # Another project's environment must not leak into ours.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+# Programs that may not keep what Python has compiled compile all of it at each start, and tests start hundreds.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 PYTHON_FOLDERS := $(wildcard payment_service callback_gateway case_desk runtime development daraja_simulator conformance benchmarks scripts tests payment_client/src examples)

@@ -12,6 +12,7 @@ import itertools
 import os
 import secrets
 from collections.abc import AsyncIterator, Generator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,6 +27,7 @@ from tests.browsing import Picture, running_browser
 from tests.databases import APPLICATION_ROLE, NEWEST_POSTGRES, TEMPLATE, Database, PostgresServers, servers_folder
 from tests.plain_logs import log_plainly
 from tests.rpc.processes import Process, running_process
+from tests.tracing import SWITCH, TracedPrograms, tracing_programs, untrace_programs
 from tests.writers import Writers, running_writers
 
 # What tests write are keys and passwords, and those that others may read are refused.
@@ -71,10 +73,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(pytest.mark.timeout(seconds * slowness()), append=False)
 
 
-@pytest.fixture
-def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The programs that a test starts run at their own speed. Other tests count the lines that long campaigns run."""
-    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """The programs that tests start run untraced, at their own speed, but for those of `traced_programs`."""
+    session.config.stash[SWITCH] = untrace_programs()
+
+
+@pytest.fixture(scope="session")
+def traced_programs(pytestconfig: pytest.Config) -> TracedPrograms:
+    """The lines of the programs that are started within this count for the coverage, where there is one."""
+    return partial(tracing_programs, pytestconfig.stash[SWITCH])
 
 
 @pytest.fixture

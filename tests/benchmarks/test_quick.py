@@ -16,7 +16,6 @@ WAIT_SECONDS = 160.0 * slowness()
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("untraced")
 @pytest.mark.timeout(180)
 async def test_a_quick_run_measures_everything_and_is_valid(tmp_path: Path) -> None:
     readme = PROJECT / "benchmarks" / "README.md"

@@ -23,7 +23,6 @@ RUN_SECONDS = 1_100 * slowness()
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("untraced")
 @pytest.mark.timeout(1200)
 async def test_every_case_passes_against_the_real_programs(tmp_path: Path) -> None:
     machine = dict(os.environ)  # noqa: TID251 -- passed on to another program, not read

@@ -30,7 +30,6 @@ Events = list[payment_pb2.PaymentEvent]
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("untraced")
 @pytest.mark.timeout(300)
 async def test_the_demo_agrees_with_the_ledger_without_a_terminal_or_standard_input(tmp_path: Path) -> None:
     read_by = asyncio.subprocess.PIPE

@@ -16,6 +16,7 @@ from tests.databases import APPLICATION_ROLE, NEWEST_POSTGRES, TEMPLATE, Databas
 from tests.end_to_end.town import Grounds, HastyTown, Simulator, Town
 from tests.parts import channel, make_site, running_simulator
 from tests.patience import PATIENCE_SECONDS
+from tests.tracing import TracedPrograms
 
 # Short enough to wait for.
 HASTY_SECONDS = 5.0 * slowness()
@@ -34,11 +35,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 async def town(
-    migrated_servers: PostgresServers, application_password: str, tmp_path_factory: pytest.TempPathFactory
+    migrated_servers: PostgresServers,
+    application_password: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    traced_programs: TracedPrograms,
 ) -> AsyncIterator[Town]:
     async with (
         a_database("town", migrated_servers, application_password) as database,
-        running_town(tmp_path_factory.mktemp("town"), database) as running,
+        running_town(tmp_path_factory.mktemp("town"), database, traced_programs) as running,
     ):
         yield running
 
@@ -84,13 +88,15 @@ async def running_grounds(folder: Path, database: Database) -> AsyncIterator[Gro
 
 
 @contextlib.asynccontextmanager
-async def running_town(folder: Path, database: Database) -> AsyncIterator[Town]:
+async def running_town(folder: Path, database: Database, traced_programs: TracedPrograms) -> AsyncIterator[Town]:
+    """The tests of the town run most of what the programs do, so these are the ones that are traced."""
     async with contextlib.AsyncExitStack() as stack:
         grounds = await stack.enter_async_context(running_grounds(folder, database))
         site = grounds.site
-        patient = await stack.enter_async_context(site.running_core())
-        other = await stack.enter_async_context(site.running_core())
-        gateway = await stack.enter_async_context(site.running_gateway(patient.address, grounds.edge_address))
+        with traced_programs():
+            patient = await stack.enter_async_context(site.running_core())
+            other = await stack.enter_async_context(site.running_core())
+            gateway = await stack.enter_async_context(site.running_gateway(patient.address, grounds.edge_address))
         clients = [await stack.enter_async_context(channel(core.address)) for core in (patient, other)]
         yield Town(
             site=site,

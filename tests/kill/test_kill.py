@@ -41,7 +41,6 @@ CALLBACKS = [Kill(link, "callback", point) for link, point in product((Link.SUBM
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("untraced")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "kills",

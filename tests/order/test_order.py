@@ -22,7 +22,6 @@ SMALL = Size(events=4_000, kills=40, resumes=100, slow_commits=True)
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("untraced")
 @pytest.mark.every_postgres
 @pytest.mark.timeout(600)
 async def test_no_event_is_missed_and_the_order_is_kept(
@@ -38,7 +37,6 @@ async def test_no_event_is_missed_and_the_order_is_kept(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("untraced")
 @pytest.mark.timeout(600)
 async def test_without_the_logs_lock_the_campaign_notices(database: Database, tmp_path: Path) -> None:
     async with await psycopg.AsyncConnection.connect(database.owner_url, autocommit=True) as owner:
