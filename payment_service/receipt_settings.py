@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import ClassVar, Final, Self
 from urllib.parse import urlsplit
 
-from PIL import Image
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
@@ -131,6 +130,9 @@ def load_logo(path: Path | None) -> bytes | None:
 
 def _scaled(content: bytes) -> bytes | None:
     """A PNG as it goes on paper: each receipt would have to read and pack all pixels again. None: it is too large."""
+    # Read for a logo only: most processes have none.
+    from PIL import Image
+
     with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
         if max(image.size) > LOGO_PIXELS_MAX:
             return None

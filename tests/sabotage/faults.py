@@ -260,8 +260,8 @@ FAULTS = (
     Fault(
         "a cancelled call gives away the place at which its thread still draws",
         "payment_service/application/receipting/show_receipt.py",
-        "run_in_executor(tools.drawing, receipt_pdf, shown, tools.logo)",
-        "run_in_executor(None, receipt_pdf, shown, tools.logo)",
+        "run_in_executor(tools.drawing, _drawn, shown, tools.logo)",
+        "run_in_executor(None, _drawn, shown, tools.logo)",
         (f"{RECEIPT_PDF}::test_a_call_that_is_cancelled_gives_no_place_away_while_its_thread_draws",),
     ),
     Fault(

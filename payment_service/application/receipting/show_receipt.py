@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from payment_service.application.following.read_payments import PaymentReads, get_payment, reading
-from payment_service.application.receipting.receipt_pdf import receipt_pdf
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.domain.errors import PaymentNotFound, ReceiptNotIssued
@@ -110,4 +109,11 @@ async def _shown(tools: ReceiptTools, view: PaymentView) -> ShownReceipt:
 
 async def draw_receipt(tools: ReceiptTools, shown: ShownReceipt) -> bytes:
     """Its PDF, drawn beside the event loop. A call that is cancelled leaves its thread the place that it has taken."""
-    return await asyncio.get_running_loop().run_in_executor(tools.drawing, receipt_pdf, shown, tools.logo)
+    return await asyncio.get_running_loop().run_in_executor(tools.drawing, _drawn, shown, tools.logo)
+
+
+def _drawn(shown: ShownReceipt, logo: bytes | None) -> bytes:
+    # What draws is read with the first receipt: it would take each process a tenth of its start, and each command too.
+    from payment_service.application.receipting.receipt_pdf import receipt_pdf
+
+    return receipt_pdf(shown, logo)
