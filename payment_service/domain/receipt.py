@@ -5,7 +5,7 @@ stays what it was. It holds no personal data: the payer stands on it only while 
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -29,7 +29,7 @@ class ReceiptStanding(StrEnum):
     TAKEN_BACK = "TAKEN_BACK"
     """M-Pesa returned it to the payer, and no refund of ours did."""
     UNDER_REVIEW = "UNDER_REVIEW"
-    """M-Pesa has not confirmed what a callback told, and a person looks whether the money ever came."""
+    """M-Pesa has not confirmed what a callback told, or lists money as returned that may be this: a person looks."""
     VOID = "VOID"
     """An operator has found that the money never came."""
 
@@ -117,6 +117,7 @@ class ShownReceipt:
     """As the payer sees it."""
     masked_phone: str
     paid_at: datetime
+    """See `paid_at`."""
     language_code: str
     verification_url: str
     only_reported: bool = False
@@ -129,9 +130,27 @@ def receipt_number(reference: str) -> str:
     return "-".join(capitals[place : place + 4] for place in range(0, len(capitals), 4))
 
 
-def money_doubted(state: State, backing: Backing | None) -> bool:
-    """Whether a person has to find out if the money of a payment ever came. What M-Pesa has sent back had come."""
-    return backing is Backing.DOUBTED and state is not State.REFUNDED
+def paid_at(moved_at: datetime | None, told_at: datetime, asked_at: datetime) -> datetime:
+    """When a payment was paid: as M-Pesa says, and where it has not, when the news came.
+
+    News of money that was found later come later, by a day perhaps. A time before the payment was asked for, or after
+    the news of it, is none that money can have moved at.
+    """
+    return moved_at if moved_at is not None and asked_at <= moved_at <= told_at else told_at
+
+
+def return_in_doubt(receipt: str | None, listed_as: Iterable[str | None], known: Container[str | None]) -> bool:
+    """Whether money that M-Pesa lists as returned, under these numbers, may be what a payment stands on.
+
+    `listed_as` are those that a person still has to look at. What is listed under the receipt of other money that is
+    known is that money.
+    """
+    return any(number == receipt or number not in known for number in listed_as)
+
+
+def money_doubted(state: State, backing: Backing | None, *, return_doubted: bool) -> bool:
+    """Whether a person has to find out if a payment's money is here. What is known as sent back is not in doubt."""
+    return (backing is Backing.DOUBTED or return_doubted) and state is not State.REFUNDED
 
 
 def money_only_reported(state: State, backing: Backing | None) -> bool:
@@ -139,15 +158,17 @@ def money_only_reported(state: State, backing: Backing | None) -> bool:
     return backing is Backing.AWAITED and state is not State.REFUNDED
 
 
-def as_it_stands(receipt: Receipt, state: State, backing: Backing | None) -> Receipt:
+def as_it_stands(receipt: Receipt, state: State, backing: Backing | None, *, return_doubted: bool) -> Receipt:
     """A revision as it may be shown: one that still says "paid" proves nothing once the money is in doubt.
 
     The next revision says so as well, a moment later. Nobody is shown the other one in that moment.
     """
-    return replace(receipt, standing=ReceiptStanding.UNDER_REVIEW) if money_doubted(state, backing) else receipt
+    if receipt.standing is ReceiptStanding.VOID or not money_doubted(state, backing, return_doubted=return_doubted):
+        return receipt
+    return replace(receipt, standing=ReceiptStanding.UNDER_REVIEW)
 
 
-def receipt_standing(payment: Payment) -> ReceiptStanding | None:
+def receipt_standing(payment: Payment, *, return_doubted: bool = False) -> ReceiptStanding | None:
     """How the money stands that a receipt of the payment is for; None where there is nothing to issue one for."""
     if payment.refuted:
         return ReceiptStanding.VOID
@@ -157,14 +178,14 @@ def receipt_standing(payment: Payment) -> ReceiptStanding | None:
         return ReceiptStanding.TAKEN_BACK if payment.reason is Reason.TAKEN_BACK else ReceiptStanding.REFUNDED
     if not money_sure(payment):
         return None
-    if money_doubted(payment.state, payment.backing):
+    if money_doubted(payment.state, payment.backing, return_doubted=return_doubted):
         return ReceiptStanding.UNDER_REVIEW
     return ReceiptStanding.PART_REFUNDED if payment.refunded_amount else ReceiptStanding.PAID
 
 
-def why_no_receipt(payment: Payment) -> str:
+def why_no_receipt(payment: Payment, *, return_doubted: bool) -> str:
     """Why none could be issued for a payment that has none."""
-    match receipt_standing(payment):
+    match receipt_standing(payment, return_doubted=return_doubted):
         case None | ReceiptStanding.UNDER_REVIEW:
             return NOT_ISSUED_YET
         case ReceiptStanding.VOID:
@@ -201,13 +222,16 @@ def next_receipt(
     returned: Sequence[ReturnedPart],
     issuer: Issuer | None,
     now: datetime,
+    *,
+    return_doubted: bool,
 ) -> Receipt | None:
     """The revision that says what the last one does not say yet; None where there is nothing to add.
 
     `came` is what the payment's M-Pesa receipt brought, and `returned` what of that has gone back by refunds. While
     nobody knows what came, no first receipt is issued.
     """
-    standing, refunded = receipt_standing(payment), sum(part.amount for part in returned)
+    standing = receipt_standing(payment, return_doubted=return_doubted)
+    refunded = sum(part.amount for part in returned)
     if standing is ReceiptStanding.PART_REFUNDED and not refunded:
         # What went back was other money than the receipt is for: it had come for the same payment a second time.
         standing = ReceiptStanding.PAID

@@ -12,16 +12,17 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from payment_service.domain.cases import CaseKind
 from payment_service.domain.payment import Backing, State
-from payment_service.domain.receipt import Issuer, Receipt, ReceiptStanding, ReturnedPart
+from payment_service.domain.receipt import Issuer, Receipt, ReceiptStanding, ReturnedPart, return_in_doubt
 from payment_service.domain.tax_invoices import TaxInvoice
 from payment_service.store.many_rows import array_of, columns_of, inserting
 from payment_service.store.pipeline import Connection, Statement
 from payment_service.store.receipt_tables import issued_receipts, receipts_due
-from payment_service.store.tables import payments
+from payment_service.store.tables import cases, payments, receipts
 
 _COLUMNS: Final = tuple(column.name for column in issued_receipts.columns)
 _NAMES = ", ".join(f"i.{name}" for name in _COLUMNS)
@@ -42,8 +43,26 @@ SELECT {_NAMES} FROM unnest($1::uuid[]) AS of_payment (payment_id) CROSS JOIN LA
 ) AS i"""
 _ALL_OF = f"SELECT {_NAMES} FROM issued_receipts i WHERE i.payment_id = ANY(%s) ORDER BY i.payment_id, i.revision"
 _DUE_OF = "SELECT payment_id FROM receipts_due WHERE payment_id = ANY(%s)"
+_OPEN_RETURN = (
+    (cases.c.payment_id == payments.c.payment_id)
+    & (cases.c.kind == CaseKind.TAKEN_BACK.value)
+    & cases.c.settled_at.is_(None)
+)
+_RETURNS = (
+    payments.c.mpesa_receipt_number.label("receipt"),
+    func.array(select(cases.c.mpesa_receipt_number).where(_OPEN_RETURN).scalar_subquery()).label("listed_as"),
+    func.array(
+        select(receipts.c.receipt)
+        .join(cases, cases.c.mpesa_receipt_number == receipts.c.receipt)
+        .where(_OPEN_RETURN, receipts.c.amount.is_not(None))
+        .correlate(payments)
+        .scalar_subquery()
+    ).label("known"),
+)
+"""What `return_in_doubt` is told of a payment."""
+_RETURNS_OF = select(*_RETURNS).where(payments.c.payment_id == bindparam("payment_id"))
 _LATEST_OF = (
-    select(*issued_receipts.columns, payments.c.state, payments.c.backing)
+    select(*issued_receipts.columns, payments.c.state, payments.c.backing, payments.c.transaction_date, *_RETURNS)
     .join_from(issued_receipts, payments, issued_receipts.c.payment_id == payments.c.payment_id)
     .where(issued_receipts.c.payment_id == bindparam("payment_id"))
     .order_by(issued_receipts.c.revision.desc())
@@ -117,6 +136,10 @@ class HeldReceipt:
     receipt: Receipt
     state: State
     backing: Backing | None
+    moved_at: datetime | None
+    """When M-Pesa says the money moved."""
+    return_doubted: bool
+    """See `return_in_doubt`."""
 
 
 async def latest_receipt(conn: AsyncConnection, payment_id: UUID) -> HeldReceipt | None:
@@ -124,8 +147,16 @@ async def latest_receipt(conn: AsyncConnection, payment_id: UUID) -> HeldReceipt
     row = (await conn.execute(_LATEST_OF, {"payment_id": payment_id})).one_or_none()
     if row is None:
         return None
-    *receipt, state, backing = row
-    return HeldReceipt(receipt_of(receipt), State(state), Backing(backing) if backing is not None else None)
+    *receipt, state, backing, moved_at, stands_on, listed_as, known = row
+    backed = Backing(backing) if backing is not None else None
+    doubted = return_in_doubt(stands_on, listed_as, known)
+    return HeldReceipt(receipt_of(receipt), State(state), backed, moved_at, doubted)
+
+
+async def return_doubted(conn: AsyncConnection, payment_id: UUID) -> bool:
+    """Whether money that M-Pesa lists as returned may be what a payment stands on."""
+    row = (await conn.execute(_RETURNS_OF, {"payment_id": payment_id})).one()
+    return return_in_doubt(*row)
 
 
 async def receipts_of(conn: Connection, payment_ids: Sequence[UUID]) -> list[Receipt]:

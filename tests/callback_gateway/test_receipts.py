@@ -93,7 +93,7 @@ async def test_the_page_says_whether_m_pesa_has_confirmed_the_money(process: Pro
     assert "Amount received" in page
     await process.tell(payment, DENIED)
     page = await (await session.get(path)).text()
-    assert "Not confirmed: it is being found out whether the money came" in page
+    assert "Not confirmed: it is being found out whether the money is here" in page
     assert 'class="bad"' in page
     for proven in ("Amount received", "Remaining", ">Paid<"):
         assert proven not in page, proven

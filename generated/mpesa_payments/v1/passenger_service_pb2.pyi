@@ -329,7 +329,9 @@ class ReceiptProof(_message.Message):
 
     @_builtins.property
     def pay_time(self) -> _timestamp_pb2.Timestamp:
-        """When the news of the money came."""
+        """When the money moved, as M-Pesa says; where it has not said so, when the
+        news of the money came.
+        """
 
     @_builtins.property
     def issue_time(self) -> _timestamp_pb2.Timestamp:

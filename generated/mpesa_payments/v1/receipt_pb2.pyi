@@ -40,8 +40,9 @@ class _ReceiptStandingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recei
     RECEIPT_STANDING_VOID: _ReceiptStanding.ValueType  # 5
     """An operator has found that it never came."""
     RECEIPT_STANDING_UNDER_REVIEW: _ReceiptStanding.ValueType  # 6
-    """M-Pesa has not confirmed what a callback told, and a person looks whether
-    the money ever came. Until then it proves nothing.
+    """M-Pesa has not confirmed what a callback told, or lists money as returned
+    that may be this, and a person looks whether the money is here. Until then
+    it proves nothing.
     """
 
 class ReceiptStanding(_ReceiptStanding, metaclass=_ReceiptStandingEnumTypeWrapper):
@@ -60,8 +61,9 @@ RECEIPT_STANDING_TAKEN_BACK: ReceiptStanding.ValueType  # 4
 RECEIPT_STANDING_VOID: ReceiptStanding.ValueType  # 5
 """An operator has found that it never came."""
 RECEIPT_STANDING_UNDER_REVIEW: ReceiptStanding.ValueType  # 6
-"""M-Pesa has not confirmed what a callback told, and a person looks whether
-the money ever came. Until then it proves nothing.
+"""M-Pesa has not confirmed what a callback told, or lists money as returned
+that may be this, and a person looks whether the money is here. Until then
+it proves nothing.
 """
 Global___ReceiptStanding: _TypeAlias = ReceiptStanding  # noqa: Y015
 
@@ -241,7 +243,9 @@ class Receipt(_message.Message):
 
     @_builtins.property
     def pay_time(self) -> _timestamp_pb2.Timestamp:
-        """When the news of the money came."""
+        """When the money moved, as M-Pesa says; where it has not said so, when the
+        news of the money came.
+        """
 
     @_builtins.property
     def issue_time(self) -> _timestamp_pb2.Timestamp:

@@ -393,7 +393,7 @@ RULES: Mapping[Invariant, Rule] = {
     Invariant.QUERIES: _queries,
     Invariant.BOOKING: _booking,
     Invariant.REFUNDS: _refunds,
-    Invariant.ISSUED: lambda of, _: issued_rightly(of.issued, of.events, of.payment, of.receipts, of.refunds),
+    Invariant.ISSUED: lambda of, _: issued_rightly(of.issued, of.events, of.payment, of.receipts, of.refunds, of.cases),
     Invariant.TAKEN_BACK: _taken_back,
 }
 """The rules over one payment. Sealed values, callbacks and the books are checked where they are read: in `check`."""

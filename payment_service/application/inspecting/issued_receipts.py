@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from payment_service.domain.cases import CaseKind
 from payment_service.domain.facts import ReceiptDue
 from payment_service.domain.payment import Payment
-from payment_service.domain.receipt import Receipt, as_it_stands, next_receipt, returned_parts
+from payment_service.domain.receipt import Receipt, as_it_stands, next_receipt, return_in_doubt, returned_parts
 from payment_service.domain.refund import Refund
+from payment_service.store.audit import CaseRow
 from payment_service.store.event_log import LoggedEvent
 from payment_service.store.evidence import ReceiptRow
 
@@ -27,11 +29,15 @@ def issued_rightly(
     payment: Payment | None,
     money: Sequence[ReceiptRow],
     refunds: Sequence[Refund],
+    cases: Sequence[CaseRow],
 ) -> Iterator[str]:
     """What is wrong with the receipt of a payment."""
     yield from _as_logged(issued, events)
     if payment is not None and issued.revisions and not issued.is_due:
-        yield from _as_is_so(issued.revisions[-1], payment, money, refunds)
+        listed_as = [case.receipt for case in cases if case.kind == CaseKind.TAKEN_BACK and case.settled_at is None]
+        known = {row.receipt for row in money if row.amount is not None}
+        doubted = return_in_doubt(payment.receipt, listed_as, known)
+        yield from _as_is_so(issued.revisions[-1], payment, money, refunds, return_doubted=doubted)
 
 
 def _as_logged(issued: IssuedReceipts, events: Sequence[LoggedEvent]) -> Iterator[str]:
@@ -47,13 +53,19 @@ def _as_logged(issued: IssuedReceipts, events: Sequence[LoggedEvent]) -> Iterato
 
 
 def _as_is_so(
-    revision: Receipt, payment: Payment, money: Sequence[ReceiptRow], refunds: Sequence[Refund]
+    revision: Receipt,
+    payment: Payment,
+    money: Sequence[ReceiptRow],
+    refunds: Sequence[Refund],
+    *,
+    return_doubted: bool,
 ) -> Iterator[str]:
     """What is wrong with the last revision by the payment as it stands."""
-    last = as_it_stands(revision, payment.state, payment.backing)
+    last = as_it_stands(revision, payment.state, payment.backing, return_doubted=return_doubted)
     came = next((row.amount for row in money if row.receipt == payment.receipt), None)
     returned = returned_parts(payment, refunds)
-    told = next_receipt(payment, last, int(came) if came is not None else None, returned, None, last.issued_at)
+    brought = int(came) if came is not None else None
+    told = next_receipt(payment, last, brought, returned, None, last.issued_at, return_doubted=return_doubted)
     if told is not None:
         yield (
             f"its receipt says {last.standing} with KES {last.refunded_amount} returned, where {told.standing} with"

@@ -1,8 +1,8 @@
 """A receipt as a PDF: one page of A5, which prints on a counter's printer and can be read on a phone.
 
-It is drawn anew each time from what the revision says, and beside that only whether M-Pesa has confirmed the money, so
-the same revision gives the same page. The fonts are those
-that every reader has, and the codes are drawn as shapes: nothing on it is blurred when it is enlarged.
+It is drawn anew each time from what the revision says, and beside that only who paid and when, and whether M-Pesa has
+confirmed the money: so the same revision gives the same page, until M-Pesa tells more. The fonts are those that every
+reader has, and the codes are drawn as shapes: nothing on it is blurred when it is enlarged.
 """
 
 import io

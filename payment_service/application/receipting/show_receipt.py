@@ -18,11 +18,12 @@ from payment_service.domain.receipt import (
     ShownReceipt,
     as_it_stands,
     money_only_reported,
+    paid_at,
     why_no_receipt,
 )
 from payment_service.domain.views import PaymentView
 from payment_service.security.receipt_tokens import payment_proven, receipt_token
-from payment_service.store.issued_receipts import latest_receipt
+from payment_service.store.issued_receipts import latest_receipt, return_doubted
 from payment_service.store.reads import request_of
 from runtime.key_rings import KeyRing
 
@@ -70,7 +71,9 @@ async def show_receipt(
     try:
         return await _shown(tools, view)
     except ReceiptNotIssued as error:
-        raise ReceiptNotIssued(why_no_receipt(recorded.payment)) from error
+        async with reading(tools.reads) as connection:
+            doubted = await return_doubted(connection, payment_id)
+        raise ReceiptNotIssued(why_no_receipt(recorded.payment, return_doubted=doubted)) from error
 
 
 async def prove_receipt(tools: ReceiptTools, token: str) -> ShownReceipt | None:
@@ -96,11 +99,11 @@ async def _shown(tools: ReceiptTools, view: PaymentView) -> ShownReceipt:
         raise ReceiptNotIssued(NOT_ISSUED_YET if tools.issues else NO_ISSUER)
     token = receipt_token(tools.keys, view.reference)
     return ShownReceipt(
-        receipt=as_it_stands(held.receipt, held.state, held.backing),
+        receipt=as_it_stands(held.receipt, held.state, held.backing, return_doubted=held.return_doubted),
         booking_id=view.booking_id,
         account_reference=asked.account_reference,
         masked_phone=view.masked_phone,
-        paid_at=view.completed_at or view.created_at,
+        paid_at=paid_at(held.moved_at, view.completed_at or view.created_at, view.created_at),
         language_code=view.language_code,
         verification_url=f"{tools.base_url}/receipts/{token}" if tools.base_url else "",
         only_reported=money_only_reported(held.state, held.backing),

@@ -5,15 +5,16 @@ writes it a moment later, as a fact of its own. A first receipt is noted only by
 one that may have been issued is amended by any process.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
 from payment_service.application.recording.refund_ledger import RefundLedger
+from payment_service.domain.cases import CaseKind, OpenCase
 from payment_service.domain.facts import Fact, ReceiptDue
 from payment_service.domain.payment import Payment
-from payment_service.domain.receipt import Issuer, Receipt, next_receipt, receipt_touched
+from payment_service.domain.receipt import Issuer, Receipt, next_receipt, receipt_touched, return_in_doubt
 from payment_service.domain.transitions import Outcome
 from payment_service.store import issued_receipts as store
 from payment_service.store.pipeline import Connection, Statement, run_together
@@ -29,9 +30,15 @@ class ReceiptLedger:
     """The receipts as they become."""
 
     def __init__(
-        self, known: Mapping[UUID, Receipt], refunds: RefundLedger, issuer: Issuer | None, now: datetime
+        self,
+        known: Mapping[UUID, Receipt],
+        refunds: RefundLedger,
+        open_cases: Callable[[UUID], Sequence[OpenCase]],
+        issuer: Issuer | None,
+        now: datetime,
     ) -> None:
         self._latest, self._refunds, self._issuer, self._now = dict(known), refunds, issuer, now
+        self._open_cases = open_cases
         self._new: list[Receipt] = []
         self._due: set[UUID] = set()
         self._looked_at: set[UUID] = set()
@@ -41,7 +48,8 @@ class ReceiptLedger:
         last = self._latest.get(payment.payment_id)
         came = self._refunds.came(payment.receipt)
         returned = self._refunds.returned(payment)
-        receipt = next_receipt(payment, last, came, returned, self._issuer, self._now)
+        doubted = self._return_doubted(payment)
+        receipt = next_receipt(payment, last, came, returned, self._issuer, self._now, return_doubted=doubted)
         if fact.tax_invoice is not None:
             held = receipt or last
             if held is None or not held.takes(fact.tax_invoice, fact.replaces):
@@ -59,11 +67,19 @@ class ReceiptLedger:
         self._latest[payment.payment_id] = receipt
         return replace(fact, revision=receipt.revision, digest=receipt.digest)
 
-    def note(self, before: Payment, after: Payment, fact: Fact) -> None:
-        """Note that the receipt of a payment has to say something else from now on."""
+    def note(self, before: Payment, fact: Fact, outcome: Outcome) -> None:
+        """Note that the receipt of a payment has to say something else from now on, or may have to."""
         may_be_held = self._issuer is not None or before.receipt is not None or before.refuted
-        if may_be_held and not isinstance(fact, ReceiptDue) and receipt_touched(before, after):
-            self._due.add(after.payment_id)
+        moved = [case.kind for case in outcome.ended] + [case.kind for case in (outcome.case,) if case is not None]
+        touched = receipt_touched(before, outcome.payment) or CaseKind.TAKEN_BACK in moved
+        if may_be_held and not isinstance(fact, ReceiptDue) and touched:
+            self._due.add(before.payment_id)
+
+    def _return_doubted(self, payment: Payment) -> bool:
+        cases = self._open_cases(payment.payment_id)
+        listed_as = [case.receipt for case in cases if case.kind == CaseKind.TAKEN_BACK]
+        known = [number for number in listed_as if self._refunds.came(number) is not None]
+        return return_in_doubt(payment.receipt, listed_as, known)
 
     def statements(self) -> list[Statement]:
         """What is to be written."""

@@ -143,11 +143,11 @@ class _Ledger:
         for payment_id, row in known.by_id.items():
             self._bookings.setdefault((row.payment.caller, row.payment.booking_id), []).append(payment_id)
         self._refunds = RefundLedger(known.refunds, now, tools.refund_times, tools.approval_above)
-        self._receipts = ReceiptLedger(known.receipts, self._refunds, tools.issuer, now)
         self._waiting = {payment_id: set(bodies) for payment_id, bodies in known.waiting_callbacks.items()}
         self._used_ids = dict(known.used_ids)
         self._writes = PendingWrites(tools.sealer, now)
         self._cases = CaseLedger(known.open_cases, known.cases, self._writes, now)
+        self._receipts = ReceiptLedger(known.receipts, self._refunds, self._cases.open_of, tools.issuer, now)
         self._approvals = ApprovalLedger(known.approvals, self._writes)
         self._holders = Holders(tools.sealer, now, known, self._writes, self._refunds)
 
@@ -359,7 +359,7 @@ class _Ledger:
         self._cases.note_return(before, fact)
         self._holders.note(before, fact, outcome)
         # A doubt about money that has another case already makes no event of the payment, and yet changes its receipt.
-        self._receipts.note(before, after, fact)
+        self._receipts.note(before, fact, outcome)
         if after is not before:
             self._rows[before.payment_id] = replace(row, payment=after, chain_hash=chain_hash)
 

@@ -12,11 +12,13 @@ from mpesa_payments.v1 import receipt_pb2
 
 from payment_service.application.receipting.show_receipt import prove_receipt
 from payment_service.domain.case_rules import Resolution
+from payment_service.domain.facts import Source, TakenBack
 from payment_service.rpc.receipts import proof_message
 from tests.application.casework.casefiles import only_case, open_cases, settle
 from tests.application.receipting.offices import (
     DENIED,
     RECEIPT,
+    completed,
     issue,
     office,
     reported,
@@ -115,3 +117,32 @@ async def test_money_in_doubt_gets_no_first_receipt_until_it_is_proven(process: 
     await process.tell(payment, listed(RECEIPT))
     assert await issue(process) == 1
     assert await written(database) == [(1, "PAID", 0)]
+
+
+async def test_money_that_may_have_been_taken_back_is_under_review_until_a_person_has_looked(
+    process: Process, database: Database
+) -> None:
+    payment = await completed(process)
+    await issue(process)
+    await process.tell(payment, TakenBack("taken-back:1", Source.PULL, "TKR7E8V9E0", 500, in_doubt=True))
+    for _ in range(2):
+        receipt = await shown(process, payment)
+        assert receipt.standing == receipt_pb2.RECEIPT_STANDING_UNDER_REVIEW
+        assert receipt.amount_left.units == 0
+        assert (await proof(process, receipt.verification_url)).standing == receipt.standing
+        await issue(process)
+    assert await violations(process, database) == {}
+    await settle(process, await only_case(process), Resolution.DISMISS)
+    await issue(process)
+    assert [row[1] for row in await written(database)] == ["PAID", "UNDER_REVIEW", "PAID"]
+    assert await violations(process, database) == {}
+
+
+async def test_a_first_receipt_waits_for_a_person_where_its_money_may_have_been_taken_back(process: Process) -> None:
+    payment = await completed(process)
+    await process.tell(payment, TakenBack("taken-back:1", Source.PULL, "TKR7E8V9E0", 500, in_doubt=True))
+    await issue(process)
+    asking = pb.GetReceiptRequest(payment_id=str(payment.payment_id))
+    assert (await refused(process.payments.GetReceipt(asking))).metadata == {"cause": "NOT_ISSUED_YET"}
+    await settle(process, await only_case(process), Resolution.DISMISS)
+    assert (await shown(process, payment)).standing == receipt_pb2.RECEIPT_STANDING_PAID

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -40,7 +40,7 @@ from tests.databases import Database
 from tests.patience import PATIENCE_SECONDS
 from tests.rows import count, rows_of
 from tests.rpc.answers import refused
-from tests.rpc.processes import Process, paid, sent
+from tests.rpc.processes import Process, listed, paid, sent
 
 
 async def write_nothing(_conn: Connection, _group: Sequence[Submission]) -> Sequence[Recorded]:
@@ -84,6 +84,20 @@ async def test_a_completed_payment_gets_its_receipt_and_the_stream_tells_of_it(
             break
     assert await issue(process) == 0
     assert await violations(process, database) == {}
+
+
+async def test_a_receipt_says_when_m_pesa_moved_the_money_and_not_when_the_news_came(process: Process) -> None:
+    payment = await process.tell(await process.create(), *sent(1))
+    moved_at = process.writers.clock() + timedelta(seconds=30)
+    process.writers.clock.move(timedelta(hours=20).total_seconds())
+    found = replace(listed(RECEIPT), transaction_at=moved_at)
+    await process.tell(payment, found)
+    await issue(process)
+    receipt = await shown(process, payment)
+    assert receipt.pay_time.ToDatetime(UTC) == moved_at
+    proven = await prove_receipt(process.core.receipts, receipt.verification_url.rsplit("/", 1)[1])
+    assert proven is not None
+    assert proven.paid_at == moved_at
 
 
 async def test_money_that_goes_back_amends_the_receipt_and_what_was_issued_stays(
