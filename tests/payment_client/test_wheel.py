@@ -111,6 +111,15 @@ def test_the_wheel_claims_one_name_only(wheel: Path) -> None:
     assert "payment_client/mpesa_payments/v1/payment_pb2.pyi" in names
 
 
+def test_the_extra_for_sqlalchemy_brings_what_its_asyncio_needs(wheel: Path) -> None:
+    """The consumer of docs/adopting.md starts by importing `sqlalchemy.ext.asyncio`."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (one for one in archive.namelist() if one.endswith(".dist-info/METADATA"))
+        lines = archive.read(name).decode().splitlines()
+    (needed,) = (line for line in lines if line.endswith('extra == "sqlalchemy"'))
+    assert needed.lower().startswith("requires-dist: sqlalchemy[asyncio]>=")
+
+
 async def test_the_wheel_works_alone(fresh: Path) -> None:
     await run(fresh, "-c", USE_IT)
 
