@@ -135,8 +135,12 @@ async def take_event(event: PaymentEvent, conn: AsyncConnection) -> None:
         case BookingAction.BOOKING_ACTION_FOLLOW_SIBLING:
             return  # The attempt that is paid says what to do.
         case _:
-            # WAIT, REVIEW and OFFER_RETRY: the seat stays held. What is told of an attempt before the last is no news.
+            # WAIT, REVIEW and OFFER_RETRY: the seat stays held. What is told of an attempt before the last is no news,
+            # but that a person looks at its money: nobody is invited to send more meanwhile.
             if payment.attempt < booking.attempt:
+                if payment.booking_action == BookingAction.BOOKING_ACTION_REVIEW:
+                    await _invite_nobody(conn, booking.booking_id)
+                    await announce(conn, booking.booking_id)
                 return
     await _note(conn, payment)
     await announce(conn, booking.booking_id)
@@ -195,8 +199,13 @@ async def _confirm(conn: AsyncConnection, booking: Booking, payment: Payment) ->
 
 async def _goes_back(conn: AsyncConnection, payment: Payment) -> bool:
     """Whether the money of a payment is being sent back: then its seat is nobody's, even if it is free again."""
-    asked = and_(requests.c.kind == Kind.REFUND, requests.c.payment_id == payment.payment_id)
-    return bool(await conn.scalar(select(exists().where(asked, requests.c.refused_with.is_(None)))))
+    asked = exists().where(
+        requests.c.kind == Kind.REFUND,
+        requests.c.booking_id == payment.booking_id,
+        requests.c.payment_id == payment.payment_id,
+        requests.c.refused_with.is_(None),
+    )
+    return bool(await conn.scalar(select(asked)))
 
 
 async def _release(conn: AsyncConnection, booking_id: str) -> None:
@@ -235,7 +244,7 @@ async def _note(conn: AsyncConnection, payment: Payment) -> None:
             refund_amount=payment.refund.amount.units,
         )
     )
-    await conn.execute(delete(pay_bills).where(pay_bills.c.booking_id == payment.booking_id))
+    await _invite_nobody(conn, payment.booking_id)
     if payment.HasField("pay_bill"):
         offer = payment.pay_bill
         since = offer.pay_from_time.ToDatetime(UTC) if offer.HasField("pay_from_time") else None
@@ -249,6 +258,11 @@ async def _note(conn: AsyncConnection, payment: Payment) -> None:
                 pay_until=offer.pay_until_time.ToDatetime(UTC),
             )
         )
+
+
+async def _invite_nobody(conn: AsyncConnection, booking_id: str) -> None:
+    """Show no way to pay by hand any more."""
+    await conn.execute(delete(pay_bills).where(pay_bills.c.booking_id == booking_id))
 
 
 def _name(enum: EnumDescriptor, value: int) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import and_, exists, select
+from sqlalchemy import ColumnElement, and_, exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from examples.booking_service.bookings import Kind, State
@@ -72,10 +72,6 @@ async def read_standing(conn: AsyncConnection, booking_id: str, now: datetime) -
         requests.c.payment_id == bookings.c.payment_id,
         requests.c.kind == Kind.RETRY,
     )
-    refund = requests.alias()
-    kept = and_(
-        refund.c.payment_id == bookings.c.payment_id, refund.c.kind == Kind.REFUND, refund.c.refused_with.is_not(None)
-    )
     wanted = (
         select(
             bookings,
@@ -83,7 +79,7 @@ async def read_standing(conn: AsyncConnection, booking_id: str, now: datetime) -
             trips.c.price,
             requests.c.request_id.label("retry"),
             requests.c.refused_with,
-            exists().where(kept).label("refund_refused"),
+            _refund_refused().label("refund_refused"),
             *(pay_bills.c[name] for name in ("business_number", "account_number", "pay_from", "pay_until")),
         )
         .join(trips, trips.c.trip_id == bookings.c.trip_id)
@@ -124,6 +120,17 @@ async def read_standing(conn: AsyncConnection, booking_id: str, now: datetime) -
         by_hand=by_hand,
         refund=row.refund_status.removeprefix("REFUND_STATUS_"),
         refund_amount=row.refund_amount,
+    )
+
+
+def _refund_refused() -> ColumnElement[bool]:
+    """Whether the payment service has refused for good to send the booking's money back."""
+    refund = requests.alias()
+    return exists().where(
+        refund.c.booking_id == bookings.c.booking_id,
+        refund.c.payment_id == bookings.c.payment_id,
+        refund.c.kind == Kind.REFUND,
+        refund.c.refused_with.is_not(None),
     )
 
 

@@ -35,7 +35,8 @@ class ByHand:
     business_number: str
     account_number: str
     until: datetime | None
-    """Until when money is found before the hold ends; None where it would not be found, or the hold has no end."""
+    """Until when money is found before the hold ends; None where it would not be found, where the hold has no end, or
+    where another attempt of the booking stands in the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def pay_bill(
     *,
     status: Status,
     reason: Reason | None,
-    result_code: str | None,
+    unanswered: bool,
     booking_action: BookingAction,
     outcome_certain: bool,
     retry_allowed_at: datetime | None,
@@ -70,13 +71,14 @@ def pay_bill(
     """What to offer for a payment as it stands; None for nothing.
 
     An end that is proven leaves no prompt behind. After one that is not, only Safaricom's word that the phone gave no
-    answer is enough, once another attempt may begin: silence may be a callback that was lost.
+    answer is enough (`unanswered`), once another attempt may begin: silence may be a callback that was lost, and a code
+    that nobody knows may mean money.
     """
     if booking_action is not BookingAction.OFFER_RETRY or reason in _NOT_BY_HAND or by_hand.until is None:
         return None
     since = None
     if not outcome_certain:
-        if status is not Status.EXPIRED or result_code is None or retry_allowed_at is None:
+        if status is not Status.EXPIRED or not unanswered or retry_allowed_at is None:
             return None
         since = retry_allowed_at
     if by_hand.until <= (since or updated_at):

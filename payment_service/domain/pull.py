@@ -39,7 +39,7 @@ PAID_CODE = "0"
 
 
 def spellings(account_reference: str) -> set[str]:
-    """As an account may be stored that a person has typed so: ours are of small letters, or of capitals."""
+    """As an account may be stored that a person has typed so: ours are of small letters alone, or of capitals alone."""
     typed = "".join(account_reference.split())
     return {account_reference, typed, typed.lower(), typed.upper()}
 

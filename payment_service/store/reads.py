@@ -33,6 +33,7 @@ from payment_service.store.callers import callers_of_payments
 from payment_service.store.pipeline import Connection, Statement
 from payment_service.store.tables import events, log, payments
 from payment_service.store.time_ordered_ids import MADE_WITHIN, first_id_at
+from payment_service.store.told_columns import ENDED_BY_THE_EVENT, by_hand_until, refunds_told
 
 
 class PaymentRow(NamedTuple):
@@ -177,38 +178,19 @@ _SHOWN_REASON = case(
 )
 
 
-def _refunds_told(owner: str, ended_by_then: str) -> ColumnElement[Any]:
-    """The refunds of the payment in a row of this table, as the log had told of them by the row's version.
-
-    What of a refund never changes once it has ended is its own row's; its status is what was told last. The log tells
-    nothing of the end of a refund that another one has made needless: that is its own row's, too, if `ended_by_then`.
-    """
-    return literal_column(f"""CASE WHEN {owner}.refund_id IS NOT NULL THEN (
-        SELECT jsonb_agg(jsonb_build_object('refund_id', r.refund_id, 'receipt', r.receipt, 'status',
-            CASE WHEN told.refund_status = 'PENDING' AND {ended_by_then} THEN r.state ELSE told.refund_status END,
-            'amount', r.amount, 'reason', r.reason, 'requested_at', r.requested_at, 'ended_at', r.ended_at)
-            ORDER BY r.requested_at, r.refund_id)
-        FROM (SELECT DISTINCT ON (t.refund_id) t.refund_id, t.refund_status FROM payment_events t
-            WHERE t.payment_id = {owner}.payment_id AND t.version <= {owner}.version AND t.refund_id IS NOT NULL
-            ORDER BY t.refund_id, t.version DESC) AS told JOIN refunds r USING (refund_id)) END""").label("refunds")
-
-
 def _columns(fields: Sequence[str], *tables: Table, **elsewhere: ColumnElement[Any]) -> list[ColumnElement[Any]]:
     """One for each field of a row: of its name, in the first table that has it, or what `elsewhere` reads it from."""
     named = {column.name: column for table in reversed(tables) for column in table.c}
     return [elsewhere[field] if field in elsewhere else named[field] for field in fields]
 
 
-# It ended with what the event tells of, and no later event tells of its end.
-_ENDED_BY_THE_EVENT = f"""r.ended_at <= {events.name}.occurred_at AND NOT EXISTS (
-                SELECT FROM payment_events later WHERE later.payment_id = r.payment_id
-                AND later.refund_id = r.refund_id AND later.version > {events.name}.version)"""
 _SHOWN = {
     "amount": _AMOUNT,
     "receipt": _p.mpesa_receipt_number,
     "status_reason": _SHOWN_REASON,
     "refunded_amount": cast(_p.refunded_amount, BigInteger),
-    "refunds": _refunds_told(payments.name, "r.ended_at IS NOT NULL"),
+    "refunds": refunds_told(payments.name, "r.ended_at IS NOT NULL"),
+    "pay_by_hand_until": by_hand_until(payments.name),
 }
 _PAYMENT = select(*_columns(PaymentRow._fields, payments, **_SHOWN))
 _REQUEST = select(*_columns(RequestRow._fields, payments, amount=_AMOUNT, description=_p.transaction_desc))
@@ -220,7 +202,8 @@ _EVENT = select(
         amount=_AMOUNT,
         receipt=_e.mpesa_receipt_number,
         refunded_amount=cast(_e.refunded_amount, BigInteger),
-        refunds=_refunds_told(events.name, _ENDED_BY_THE_EVENT),
+        refunds=refunds_told(events.name, ENDED_BY_THE_EVENT),
+        pay_by_hand_until=by_hand_until(events.name),
     )
 ).select_from(events.join(payments, _e.payment_id == _p.payment_id))
 

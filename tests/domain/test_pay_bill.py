@@ -23,7 +23,7 @@ def offered(**changed: object) -> PayBill | None:
         "until": UNTIL,
         "status": Status.CANCELLED,
         "reason": Reason.DECLINED_BY_CUSTOMER,
-        "result_code": "1032",
+        "unanswered": False,
         "booking_action": BookingAction.OFFER_RETRY,
         "outcome_certain": True,
         "retry_allowed_at": RETRY_AT,
@@ -37,14 +37,14 @@ def offered(**changed: object) -> PayBill | None:
 UNANSWERED: dict[str, object] = {
     "status": Status.EXPIRED,
     "reason": Reason.NO_ANSWER,
-    "result_code": "1037",
+    "unanswered": True,
     "outcome_certain": False,
 }
 
 
 def test_after_a_proven_end_it_is_offered_at_once() -> None:
     assert offered() == PayBill("174379", "dxbp6tw7vg67", None, UNTIL)
-    assert offered(status=Status.FAILED, reason=Reason.INSUFFICIENT_FUNDS, result_code="1") is not None
+    assert offered(status=Status.FAILED, reason=Reason.INSUFFICIENT_FUNDS) is not None
 
 
 def test_after_a_phone_that_gave_no_answer_it_is_offered_as_soon_as_another_prompt() -> None:
@@ -56,7 +56,7 @@ def test_after_a_phone_that_gave_no_answer_it_is_offered_as_soon_as_another_prom
     [
         {"status": Status.PROCESSING, "booking_action": BookingAction.WAIT, "outcome_certain": False},
         {"outcome_certain": False},
-        {**UNANSWERED, "result_code": None},
+        {**UNANSWERED, "unanswered": False},
         {"booking_action": BookingAction.REVIEW},
         {"booking_action": BookingAction.FOLLOW_SIBLING, "reason": Reason.SIBLING_PAID},
         {"status": Status.COMPLETED, "booking_action": BookingAction.CONFIRM},
@@ -69,7 +69,7 @@ def test_after_a_phone_that_gave_no_answer_it_is_offered_as_soon_as_another_prom
     ids=[
         "a prompt on the phone",
         "a failure that only a query told",
-        "silence",
+        "silence, or a code that nobody knows",
         "money in doubt",
         "another attempt is paid",
         "paid",

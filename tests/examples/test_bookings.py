@@ -206,13 +206,26 @@ async def by_hand(shop: Shop, booking: str, after: timedelta) -> ByHand | None:
     return standing.by_hand
 
 
-async def test_paying_by_hand_is_shown_in_its_time_and_never_beside_another_attempt(shop: Shop) -> None:
-    booking = await held(shop)
-    offered = an_event(booking, OFFER_RETRY)
+def an_offer(booking: str, *, payment_id: str = "payment-1", attempt: int = 1) -> pb.PaymentEvent:
+    """A prompt has failed, and from the third to the ninth minute it may be paid by hand."""
+    offered = an_event(booking, OFFER_RETRY, payment_id=payment_id, attempt=attempt)
     offered.payment.pay_bill.business_number, offered.payment.pay_bill.account_number = "174379", "cgh2rrx3c9z4"
     offered.payment.pay_bill.pay_from_time.FromDatetime(NOW + timedelta(minutes=3))
     offered.payment.pay_bill.pay_until_time.FromDatetime(NOW + timedelta(minutes=9))
-    await happen(shop, offered)
+    return offered
+
+
+async def test_nobody_is_invited_to_pay_by_hand_while_a_person_looks_at_money(shop: Shop) -> None:
+    booking = await held(shop)
+    await happen(shop, an_event(booking, OFFER_RETRY), an_offer(booking, payment_id="payment-2", attempt=2))
+    assert await by_hand(shop, booking, timedelta(minutes=3)) is not None
+    await happen(shop, an_event(booking, REVIEW))
+    assert await by_hand(shop, booking, timedelta(minutes=3)) is None
+
+
+async def test_paying_by_hand_is_shown_in_its_time_and_never_beside_another_attempt(shop: Shop) -> None:
+    booking = await held(shop)
+    await happen(shop, an_offer(booking))
     assert await by_hand(shop, booking, timedelta(minutes=2)) is None
     shown = ByHand("174379", "cgh2rrx3c9z4", NOW + timedelta(minutes=9))
     assert await by_hand(shop, booking, timedelta(minutes=3)) == shown

@@ -13,7 +13,7 @@ from mpesa_payments.v1 import payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 
 from payment_service.application.recording.record_facts import Submission
-from payment_service.domain.facts import DeadlinePassed, SendClaimed
+from payment_service.domain.facts import DeadlinePassed, ResultReported, SendClaimed, Source, Verdict
 from payment_service.domain.payment import State
 from payment_service.security.sealing import PHONE_NUMBER
 from tests.databases import Database
@@ -102,6 +102,46 @@ async def test_how_to_pay_by_hand_is_told_once_the_prompt_has_failed(process: Pr
     assert (found.pay_bill.business_number, found.pay_bill.account_number) == ("174379", found.reference)
     assert not found.pay_bill.HasField("pay_from_time")
     assert found.pay_bill.pay_until_time.ToDatetime(UTC) == hold - timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("late", [paid("SJ12345678"), paid("SJ12345678", amount=499)], ids=["paid", "in doubt"])
+async def test_money_by_hand_is_invited_for_the_last_attempt_and_beside_no_other_money(
+    process: Process, late: ResultReported
+) -> None:
+    asked: dict[str, Any] = {"booking_id": "BK-1", "hold_expire_at": process.writers.clock.now + timedelta(minutes=10)}
+
+    async def invited() -> list[bool]:
+        found = await process.payments.ListPayments(pb.ListPaymentsRequest(booking_id="BK-1"))
+        return [payment.HasField("pay_bill") for payment in reversed(found.payments)]
+
+    first = await process.tell(await process.create(**asked), *sent(1), refusal_of_the_payer())
+    assert await invited() == [True]
+    second = await process.create(**asked)
+    assert await invited() == [False, False]
+    await process.tell(second, *sent(2), refusal_of_the_payer())
+    assert await invited() == [False, True]
+    await process.tell(first, late)
+    assert await invited() == [False, False]
+    await process.caught_up()
+    watched = process.payments.WatchPayments(
+        pb.WatchPaymentsRequest(position=pb.WatchPaymentsRequest.POSITION_EARLIEST)
+    )
+    told = [event.payment for event in (await anext(aiter(watched))).events]
+    watched.cancel()
+    assert not any(payment.HasField("pay_bill") for payment in told), "whoever reads late is invited no more"
+
+
+@pytest.mark.parametrize(("code", "verdict"), [("1037", Verdict.UNCERTAIN), ("7777", Verdict.UNKNOWN)])
+async def test_after_a_code_that_nobody_knows_nobody_is_invited_to_pay_by_hand(
+    process: Process, code: str, verdict: Verdict
+) -> None:
+    clock = process.writers.clock
+    payment = await process.create(hold_expire_at=clock.now + timedelta(minutes=10))
+    await process.tell(payment, *sent(1), ResultReported("callback:1", Source.CALLBACK, verdict, code))
+    clock.move(121)
+    expired = await process.tell(payment, DeadlinePassed())
+    found = (await process.payments.GetPayment(pb.GetPaymentRequest(payment_id=str(payment.payment_id)))).payment
+    assert (expired.state, found.HasField("pay_bill")) == (State.EXPIRED, verdict is Verdict.UNCERTAIN)
 
 
 async def test_what_is_sent_cannot_be_withdrawn(process: Process, database: Database) -> None:

@@ -796,9 +796,13 @@ class Payment(_message.Message):
     @_builtins.property
     def pay_bill(self) -> Global___PayBill:
         """How the passenger may pay by hand instead of by another prompt; unset while
-        that is not offered: while a prompt may still be paid, for a till, where
-        Safaricom's books are not read, without `hold_expire_time`, and when the hold
-        ends too soon. Each attempt has an account number of its own.
+        that is not offered: while a prompt may still be paid, for an attempt that is
+        not the last of its booking, beside another one that was paid or is under
+        review, for a till, where Safaricom's books are not read, without
+        `hold_expire_time`, and when the hold ends too soon. No event of this payment
+        tells that another attempt has ended the offer: an event that is read later
+        than it came says what is offered by then. Each attempt has an account number
+        of its own.
         """
 
     def __init__(

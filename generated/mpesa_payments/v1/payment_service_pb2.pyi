@@ -76,9 +76,9 @@ class InitiatePaymentRequest(_message.Message):
     254712345678 or +254712345678; spaces and dashes are ignored.
     """
     account_reference: _builtins.str
-    """Shown to the payer as the account, 1 to 9 letters and digits; three
-    characters are added that tell attempts apart. When empty, the payment's
-    own reference is shown. Put no personal data here.
+    """Shown to the payer as the account, in capitals, 1 to 9 letters and digits;
+    three characters are added that tell attempts apart. When empty, the
+    payment's own reference is shown. Put no personal data here.
     """
     description: _builtins.str
     """Shown to the payer, at most 13 letters, digits and spaces. When empty,

@@ -1,4 +1,8 @@
-"""What the payer sees as the account: the caller's text, and a code that tells the attempt apart from all others."""
+"""What the payer sees as the account: the caller's text, and a code that tells the attempt apart from all others.
+
+It is of capitals throughout: a person who pays by hand types what their phone makes of it, and an account that mixes
+capitals and small letters could not be found by an index then.
+"""
 
 import secrets
 
@@ -16,4 +20,4 @@ def drawn_references(request: PaymentRequest) -> list[str]:
     if not request.account_reference:
         return []
     codes = ("".join(secrets.choice(ACCOUNT_CODE_ALPHABET) for _ in range(ACCOUNT_CODE_LENGTH)) for _ in range(DRAWS))
-    return [request.account_reference + code for code in codes]
+    return [request.account_reference.upper() + code for code in codes]

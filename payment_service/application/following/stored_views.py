@@ -11,6 +11,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from payment_service.alarms import PROGRAM_FAULT
+from payment_service.daraja.result_codes import meaning_of
+from payment_service.domain.facts import Verdict
 from payment_service.domain.pay_bill import ByHand, pay_bill
 from payment_service.domain.payment import STATUS_OF, BookingAction, PhoneWarning, RefundStatus, State, Status
 from payment_service.domain.reasons import Reason
@@ -57,7 +59,7 @@ def _view(row: PaymentRow | EventRow, status: Status, updated_at: datetime, seal
         ByHand(row.shortcode, row.account_reference, row.pay_by_hand_until),
         status=status,
         reason=reason,
-        result_code=row.provider_result_code,
+        unanswered=_unanswered(row.provider_result_code),
         booking_action=action,
         outcome_certain=row.outcome_certain,
         retry_allowed_at=row.retry_allowed_at,
@@ -93,6 +95,11 @@ def _view(row: PaymentRow | EventRow, status: Status, updated_at: datetime, seal
         refunded_amount=row.refunded_amount,
         pay_bill=by_hand,
     )
+
+
+def _unanswered(code: str | None) -> bool:
+    """Whether Safaricom has said that the phone gave no answer."""
+    return code is not None and meaning_of(code).verdict is Verdict.UNCERTAIN
 
 
 def _refund(told: Mapping[str, Any]) -> RefundView:

@@ -118,6 +118,15 @@ async def test_a_cancelled_prompt_that_is_paid_by_hand_is_a_payment_without_any_
     assert await books.cases() == []
 
 
+async def test_an_account_that_a_caller_has_written_in_small_letters_is_found_in_capitals(books: Bookkeeping) -> None:
+    payment, prompt = await books.unpaid(account_reference="Nairobi7")
+    books.clock.move(-60)
+    await books.tell(payment, ResultReported("callback:1", Source.CALLBACK, Verdict.CANCELLED, "1032"))
+    receipt = await typed_in(books, prompt, account=prompt.account_reference.upper())
+    await books.reader.read()
+    assert await books.row(payment) == ("COMPLETED", receipt, "CONFIRM")
+
+
 async def test_another_amount_that_is_paid_by_hand_is_a_money_case_and_no_payment(books: Bookkeeping) -> None:
     payment, prompt = await books.unpaid()
     await books.tell(payment, ResultReported("callback:1", Source.CALLBACK, Verdict.CANCELLED, "1032"))
