@@ -62,7 +62,14 @@ _RETURNS = (
 """What `return_in_doubt` is told of a payment."""
 _RETURNS_OF = select(*_RETURNS).where(payments.c.payment_id == bindparam("payment_id"))
 _LATEST_OF = (
-    select(*issued_receipts.columns, payments.c.state, payments.c.backing, payments.c.transaction_date, *_RETURNS)
+    select(
+        *issued_receipts.columns,
+        payments.c.state,
+        payments.c.backing,
+        payments.c.completed_at,
+        payments.c.transaction_date,
+        *_RETURNS,
+    )
     .join_from(issued_receipts, payments, issued_receipts.c.payment_id == payments.c.payment_id)
     .where(issued_receipts.c.payment_id == bindparam("payment_id"))
     .order_by(issued_receipts.c.revision.desc())
@@ -136,6 +143,7 @@ class HeldReceipt:
     receipt: Receipt
     state: State
     backing: Backing | None
+    completed_at: datetime | None
     moved_at: datetime | None
     """When M-Pesa says the money moved."""
     return_doubted: bool
@@ -147,10 +155,10 @@ async def latest_receipt(conn: AsyncConnection, payment_id: UUID) -> HeldReceipt
     row = (await conn.execute(_LATEST_OF, {"payment_id": payment_id})).one_or_none()
     if row is None:
         return None
-    *receipt, state, backing, moved_at, stands_on, listed_as, known = row
+    *receipt, state, backing, completed_at, moved_at, stands_on, listed_as, known = row
     backed = Backing(backing) if backing is not None else None
     doubted = return_in_doubt(stands_on, listed_as, known)
-    return HeldReceipt(receipt_of(receipt), State(state), backed, moved_at, doubted)
+    return HeldReceipt(receipt_of(receipt), State(state), backed, completed_at, moved_at, doubted)
 
 
 async def return_doubted(conn: AsyncConnection, payment_id: UUID) -> bool:

@@ -249,7 +249,7 @@ FAULTS = (
     Fault(
         "a receipt says the day on which the news came",
         "payment_service/application/receipting/show_receipt.py",
-        "paid_at(held.moved_at, view.completed_at or view.created_at, view.created_at)",
+        "paid_at(held.moved_at, held.completed_at or view.created_at, view.created_at)",
         "view.completed_at or view.created_at",
         (f"{ISSUED}::test_a_receipt_says_when_m_pesa_moved_the_money_and_not_when_the_news_came",),
     ),
@@ -341,6 +341,13 @@ FAULTS = (
         "only_reported=money_only_reported(held.state, held.backing),",
         "only_reported=False,",
         (f"{DOUBTED_MONEY}::test_a_receipt_is_issued_at_once_and_says_that_m_pesa_is_still_to_confirm",),
+    ),
+    Fault(
+        "a receipt that is asked for while the money comes says that it was paid when it was asked for",
+        "payment_service/application/receipting/show_receipt.py",
+        "held.completed_at or view.created_at",
+        "view.completed_at or view.created_at",
+        (f"{ISSUED}::test_a_receipt_that_is_asked_for_while_the_money_comes_says_when_it_came",),
     ),
     Fault(
         "a receipt says nothing of money that has gone back",

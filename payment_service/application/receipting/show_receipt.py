@@ -103,7 +103,8 @@ async def _shown(tools: ReceiptTools, view: PaymentView) -> ShownReceipt:
         booking_id=view.booking_id,
         account_reference=asked.account_reference,
         masked_phone=view.masked_phone,
-        paid_at=paid_at(held.moved_at, view.completed_at or view.created_at, view.created_at),
+        # The view may have been read before the money came.
+        paid_at=paid_at(held.moved_at, held.completed_at or view.created_at, view.created_at),
         language_code=view.language_code,
         verification_url=f"{tools.base_url}/receipts/{token}" if tools.base_url else "",
         only_reported=money_only_reported(held.state, held.backing),

@@ -15,14 +15,16 @@ import pytest
 from mpesa_payments.v1 import payment_pb2, receipt_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 
+from payment_service.application.following.read_payments import PaymentName
 from payment_service.application.receipting.issue_receipts import LEASE, issue_receipts
-from payment_service.application.receipting.show_receipt import prove_receipt
+from payment_service.application.receipting.show_receipt import prove_receipt, show_receipt
 from payment_service.application.recording.group_commit import GroupCommit
 from payment_service.application.recording.record_facts import Recorded, Submission
 from payment_service.domain.case_rules import Resolution
 from payment_service.domain.facts import ReceiptDue, Source, TakenBack
 from payment_service.store.engines import connect_writer
 from payment_service.store.pipeline import Connection
+from payment_service.store.reads import PaymentRow
 from tests.application.casework.casefiles import only_case, settle
 from tests.application.privacy.test_erase_person import erasing
 from tests.application.receipting.offices import (
@@ -48,10 +50,31 @@ async def write_nothing(_conn: Connection, _group: Sequence[Submission]) -> Sequ
     return []
 
 
+class ReadBefore(GroupCommit[PaymentName, PaymentRow | None]):
+    """Answers with a payment as it was read before something else happened."""
+
+    def __init__(self, row: PaymentRow | None) -> None:
+        self._row = row
+
+    async def submit(self, item: PaymentName, *, patient: bool = False) -> PaymentRow | None:
+        return self._row
+
+
 @pytest.fixture
 async def process(database: Database, tmp_path: Path) -> AsyncIterator[Process]:
     async with office(database, tmp_path) as running:
         yield running
+
+
+async def test_a_receipt_that_is_asked_for_while_the_money_comes_says_when_it_came(process: Process) -> None:
+    payment, reads = await process.tell(await process.create(), *sent(1)), process.core.reads
+    before = await reads.points.submit(payment.payment_id)
+    process.writers.clock.move(20)
+    await process.tell(payment, paid(RECEIPT))
+    await issue(process)
+    tools = replace(process.core.receipts, reads=replace(reads, points=ReadBefore(before)))
+    asked_meanwhile = await show_receipt(process.writers.facts, tools, None, payment.payment_id)
+    assert asked_meanwhile.paid_at == process.writers.clock.now
 
 
 async def test_a_completed_payment_gets_its_receipt_and_the_stream_tells_of_it(
