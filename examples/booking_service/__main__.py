@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from examples.booking_service.asking import keep_asking
 from examples.booking_service.bookings import end_holds, take_event
-from examples.booking_service.page import application
+from examples.booking_service.page import PAYMENTS, application
 from examples.booking_service.tables import metadata, seats, trips
 from payment_client import PaymentsClient, TlsFiles
 
@@ -58,6 +58,7 @@ async def _serve(
     cursors = AsyncSqlAlchemyCursors(engine, CONSUMER, metadata)
     await _make_tables(engine)
     async with PaymentsClient(payments, tls=tls) as client:
+        pages[PAYMENTS] = client
         runner = web.AppRunner(pages)
         await runner.setup()
         host, _, port = listen.rpartition(":")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -9,11 +10,14 @@ from aiohttp import web
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from examples.booking_service.bookings import SeatTaken, hold, try_again
+from examples.booking_service.bookings import KeyUsed, SeatTaken, hold, hold_once, try_again
 from examples.booking_service.tables import bookings, seats, tickets, trips
 
 ENGINE: Final = web.AppKey("engine", AsyncEngine)
 HOLD_FOR: Final = web.AppKey("hold_for", timedelta)
+KEY_HEADER: Final = "Idempotency-Key"
+_KEY: Final = re.compile(r"[!-~]{16,128}")
+"""Whoever sends a key again gets the booking: one that others could guess is refused."""
 
 
 async def list_trips(request: web.Request) -> web.Response:
@@ -35,7 +39,10 @@ async def list_trips(request: web.Request) -> web.Response:
 
 
 async def make_booking(request: web.Request) -> web.Response:
-    """Hold a seat and have its payment asked for: {"trip_id": …, "seat": …, "phone_number": …}."""
+    """Hold a seat and have its payment asked for: {"trip_id": …, "seat": …, "phone_number": …}.
+
+    With an Idempotency-Key, a request that is sent again after a lost answer gets the booking that the first one made.
+    """
     try:
         asked = await request.json()
         wanted = [str(asked[name]) for name in ("trip_id", "seat", "phone_number")]
@@ -43,15 +50,23 @@ async def make_booking(request: web.Request) -> web.Response:
             raise ValueError
     except (ValueError, KeyError, TypeError):
         return _said("expected JSON with trip_id, seat and phone_number", 400)
+    keys = [key.strip().removeprefix('"').removesuffix('"') for key in request.headers.getall(KEY_HEADER, [])]
+    if len(keys) > 1 or any(_KEY.fullmatch(key) is None for key in keys):
+        return _said(f"expected {KEY_HEADER} once, 16 to 128 printable characters that nobody guesses", 400)
+    trip_id, seat, phone_number = wanted
+    known, now, hold_for = False, datetime.now(UTC), request.app[HOLD_FOR]
     try:
         async with request.app[ENGINE].begin() as conn:
-            trip_id, seat, phone_number = wanted
-            booking_id = await hold(
-                conn, trip_id, seat, phone_number, now=datetime.now(UTC), hold_for=request.app[HOLD_FOR]
-            )
+            if keys:
+                once = hold_once(conn, keys[0], trip_id, seat, phone_number, now=now, hold_for=hold_for)
+                booking_id, known = await once
+            else:
+                booking_id = await hold(conn, trip_id, seat, phone_number, now=now, hold_for=hold_for)
     except SeatTaken:
         return _said("This seat is not free. Please choose another one.", 409)
-    return web.json_response({"booking_id": booking_id}, status=201)
+    except KeyUsed:
+        return _said(f"This {KEY_HEADER} was used for another booking.", 409)
+    return web.json_response({"booking_id": booking_id}, status=200 if known else 201)
 
 
 async def show_booking(request: web.Request) -> web.Response:
@@ -62,7 +77,7 @@ async def show_booking(request: web.Request) -> web.Response:
         sold = (await conn.execute(select(tickets).where(tickets.c.booking_id == booking_id))).one_or_none()
     if found is None:
         return _said("There is no such booking.", 404)
-    shown = {name: getattr(found, name) for name in ("booking_id", "trip_id", "seat", "state", "message")}
+    shown = {name: getattr(found, name) for name in ("booking_id", "trip_id", "seat", "state", "message", "payment_id")}
     shown["may_try_again_at"] = None
     if found.booking_action == "BOOKING_ACTION_OFFER_RETRY" and found.state == "HELD":
         shown["may_try_again_at"] = (found.retry_allowed_at or datetime.now(UTC)).isoformat()
@@ -71,9 +86,19 @@ async def show_booking(request: web.Request) -> web.Response:
 
 
 async def retry_booking(request: web.Request) -> web.Response:
-    """Have another attempt asked for."""
+    """Have another attempt asked for: {"after": …}, the `payment_id` of the attempt that was seen to fail.
+
+    So a request that comes late starts no attempt after a later one. Without it, after whichever is the last.
+    """
+    try:
+        asked = await request.json() if request.can_read_body else {}
+        after = asked.get("after")
+        if not isinstance(after, str | None):
+            raise TypeError
+    except (ValueError, AttributeError, TypeError):
+        return _said('expected no body, or JSON such as {"after": "the payment_id of the attempt before"}', 400)
     async with request.app[ENGINE].begin() as conn:
-        if not await try_again(conn, request.match_info["booking_id"]):
+        if not await try_again(conn, request.match_info["booking_id"], after=after):
             return _said("No other attempt is offered for this booking now.", 409)
     return web.json_response({}, status=202)
 

@@ -1,8 +1,8 @@
 """Asking the payment service for what the tables say is still to be asked: payments, second attempts, refunds.
 
-A page never calls the payment service itself. It writes a row with a request id, and this loop asks, again and again
-with the same id and the same content, until there is an answer. So a crash at any line costs a moment, and never a
-second prompt or a second refund.
+A page never asks the payment service to do anything. It writes a row with a request id, and this loop asks, again and
+again with the same id and the same content, until there is an answer. So a crash at any line costs a moment, and never
+a second prompt or a second refund.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from examples.booking_service.bookings import Kind, State, give_up
 from examples.booking_service.news import announce
-from examples.booking_service.tables import bookings, requests, trips
+from examples.booking_service.tables import BOOKED_PRICE, agreed_prices, bookings, requests, trips
 from payment_client import (
     BookingAction,
     CallerNotAllowed,
@@ -53,6 +53,8 @@ class Due(NamedTuple):
     language: str
     hold_until: datetime
     price: int
+    refused_with: str | None
+    """When it was asked for before."""
 
 
 async def keep_asking(engine: AsyncEngine, client: PaymentsClient) -> NoReturn:
@@ -80,10 +82,12 @@ async def ask_once(engine: AsyncEngine, client: PaymentsClient) -> int:
             requests.c.phone_number.label("other_number"),
             bookings.c.language,
             bookings.c.hold_until,
-            trips.c.price,
+            BOOKED_PRICE.label("price"),
+            requests.c.refused_with,
         )
         .join(bookings, bookings.c.booking_id == requests.c.booking_id)
         .join(trips, trips.c.trip_id == bookings.c.trip_id)
+        .outerjoin(agreed_prices, agreed_prices.c.booking_id == bookings.c.booking_id)
         .where(~requests.c.done, requests.c.due_at <= func.now())
         .order_by(requests.c.number)
         .limit(AT_ONCE)
@@ -143,17 +147,20 @@ async def _refused(engine: AsyncEngine, due: Due, error: Refused) -> None:
         await _later(engine, due, REFUND_AGAIN_AFTER)
     elif isinstance(error, RefundNotPossible) and error.metadata.get("cause") == "NOT_SET_UP":
         log.error("no money goes back before the operator of the payment service has set it up: %s", error)
-        await _later(engine, due, REFUND_AGAIN_AFTER)
+        await _later(engine, due, REFUND_AGAIN_AFTER, error.customer_message)
     else:
         # Prompts that are refused for an hour, say: the passenger reads why, and may give another number at once.
         log.warning("%s of %s was refused: %s", due.kind, due.booking_id, error)
         await _done(engine, due, error.customer_message)
 
 
-async def _later(engine: AsyncEngine, due: Due, wait: timedelta) -> None:
+async def _later(engine: AsyncEngine, due: Due, wait: timedelta, refused_with: str | None = None) -> None:
+    """Ask again; the passenger reads meanwhile why it was refused, where that is known."""
     async with engine.begin() as conn:
-        this = requests.c.request_id == due.request_id
-        await conn.execute(update(requests).where(this).values(due_at=func.now() + wait))
+        this = and_(requests.c.request_id == due.request_id, ~requests.c.done)
+        await conn.execute(update(requests).where(this).values(due_at=func.now() + wait, refused_with=refused_with))
+        if refused_with != due.refused_with:
+            await announce(conn, due.booking_id)
 
 
 async def _done(engine: AsyncEngine, due: Due, refused_with: str | None = None) -> None:

@@ -17,16 +17,30 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from google.protobuf.descriptor import EnumDescriptor
-from sqlalchemy import and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import and_, delete, exists, func, insert, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_unless_known
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from examples.booking_service.news import announce
-from examples.booking_service.tables import bookings, pay_bills, requests, seats, tickets
-from payment_client import BookingAction, NextStep, Payment, PaymentEvent, RefundStatus
+from examples.booking_service.tables import (
+    agreed_prices,
+    booking_keys,
+    bookings,
+    issued_receipts,
+    pay_bills,
+    requests,
+    seats,
+    tickets,
+    trips,
+)
+from payment_client import BookingAction, NextStep, Payment, PaymentEvent, PaymentEventType, RefundStatus
 
 HOLD = timedelta(minutes=10)
+TOLD_OF_RECEIPT = (
+    PaymentEventType.PAYMENT_EVENT_TYPE_RECEIPT_ISSUED,
+    PaymentEventType.PAYMENT_EVENT_TYPE_RECEIPT_AMENDED,
+)
 
 
 class State(StrEnum):
@@ -63,6 +77,10 @@ class SeatTaken(Exception):
     """Somebody else has this seat."""
 
 
+class KeyUsed(Exception):
+    """Another booking was made with this key."""
+
+
 def new_booking_id() -> str:
     """An id that nobody guesses: whoever knows it sees the booking."""
     return f"B-{uuid.uuid4()}"
@@ -96,8 +114,37 @@ async def hold(
                 raise SeatTaken
     except IntegrityError as error:
         raise SeatTaken from error
+    agreed = select(literal(booking_id), trips.c.price).where(trips.c.trip_id == trip_id)
+    await conn.execute(insert(agreed_prices).from_select(["booking_id", "price"], agreed))
     await _request(conn, Kind.INITIATE, booking_id)
     return booking_id
+
+
+async def hold_once(
+    conn: AsyncConnection,
+    key: str,
+    trip_id: str,
+    seat: str,
+    phone_number: str,
+    *,
+    now: datetime,
+    hold_for: timedelta = HOLD,
+) -> tuple[str, bool]:
+    """As `hold`, once for a key: the booking's id, and whether an earlier request has made it.
+
+    Raises SeatTaken, which leaves the key free, since the caller's transaction ends by it; and KeyUsed.
+    """
+    made = insert_unless_known(booking_keys).values(key=key, booking_id=new_booking_id())
+    booking_id = await conn.scalar(made.on_conflict_do_nothing().returning(booking_keys.c.booking_id))
+    if booking_id is not None:
+        await hold(conn, trip_id, seat, phone_number, now=now, hold_for=hold_for, booking_id=booking_id)
+        return booking_id, False
+    earlier = select(bookings.c.booking_id, bookings.c.trip_id, bookings.c.seat, bookings.c.phone_number)
+    earlier = earlier.join(booking_keys, booking_keys.c.booking_id == bookings.c.booking_id)
+    known = (await conn.execute(earlier.where(booking_keys.c.key == key))).one()
+    if tuple(known) != (known.booking_id, trip_id, seat, phone_number):
+        raise KeyUsed
+    return str(known.booking_id), True
 
 
 async def try_again(
@@ -143,6 +190,10 @@ async def take_event(event: PaymentEvent, conn: AsyncConnection) -> None:
                     await announce(conn, booking.booking_id)
                 return
     await _note(conn, payment)
+    if event.type in TOLD_OF_RECEIPT:
+        told = insert_unless_known(issued_receipts).values(booking_id=booking.booking_id, payment_id=payment.payment_id)
+        newer = {"payment_id": told.excluded.payment_id}
+        await conn.execute(told.on_conflict_do_update(index_elements=["booking_id"], set_=newer))
     await announce(conn, booking.booking_id)
 
 
@@ -203,7 +254,8 @@ async def _goes_back(conn: AsyncConnection, payment: Payment) -> bool:
         requests.c.kind == Kind.REFUND,
         requests.c.booking_id == payment.booking_id,
         requests.c.payment_id == payment.payment_id,
-        requests.c.refused_with.is_(None),
+        # What is refused for now is asked for again.
+        or_(requests.c.refused_with.is_(None), ~requests.c.done),
     )
     return bool(await conn.scalar(select(asked)))
 

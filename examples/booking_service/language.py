@@ -43,6 +43,12 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "business": ("Business", "Biashara"),
     "account": ("Account", "Akaunti"),
     "receipt": ("M-Pesa receipt", "Risiti ya M-Pesa"),
+    "receipt_pdf": ("Receipt (PDF)", "Risiti (PDF)"),
+    "no_receipt": ("There is no receipt yet.", "Bado hakuna risiti."),
+    "receipt_later": (
+        "The receipt cannot be shown at this moment. Please try again.",
+        "Risiti haiwezi kuonyeshwa kwa sasa. Tafadhali jaribu tena.",
+    ),
     "held_until": ("The seat is held until", "Kiti kimehifadhiwa hadi"),
     "again_at": ("You can try again at", "Unaweza kujaribu tena saa"),
     "again": ("Try again", "Jaribu tena"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -26,11 +27,14 @@ from examples.booking_service.bookings import SeatTaken, State, hold, new_bookin
 from examples.booking_service.language import LANGUAGES, words
 from examples.booking_service.news import STREAMS_MAX, News
 from examples.booking_service.standing import Standing, read_standing
-from examples.booking_service.tables import bookings, seats, trips
+from examples.booking_service.tables import bookings, issued_receipts, seats, trips
+from payment_client import PaymentsClient, PaymentsError
 
 BUSINESS: Final = web.AppKey("business", str)
 LOOK_EVERY: Final = web.AppKey("look_every", timedelta)
 NEWS: Final = web.AppKey("news", News)
+PAYMENTS: Final = web.AppKey("payments", PaymentsClient)
+"""Asked for nothing but receipts: see `asking`."""
 NAIROBI: Final = timezone(timedelta(hours=3))
 
 _FOLDER: Final = Path(__file__).parent
@@ -54,6 +58,9 @@ _BOOKING_ID: Final = re.compile(r"B-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _COOKIE_SECONDS: Final = 86_400
 _SILENCE_SECONDS: Final = 20
 """A stream says something at least as often: so no proxy cuts it, and a page that is gone is noticed."""
+_RECEIPT_SECONDS: Final = 10.0
+
+log = logging.getLogger("booking_service")
 
 
 def application(
@@ -79,6 +86,7 @@ def application(
             web.get("/pay/{booking_id}", show_booking),
             web.post("/pay/{booking_id}", pay_again),
             web.get("/pay/{booking_id}/news", stream_news),
+            web.get("/pay/{booking_id}/receipt", send_receipt),
             web.get("/static/{name}", send_file),
             *ROUTES,
         ]
@@ -167,16 +175,37 @@ async def stream_news(request: web.Request) -> web.StreamResponse:
         answer = web.StreamResponse(headers={**_HEADERS, "X-Accel-Buffering": "no"})
         answer.content_type = "text/event-stream"
         await answer.prepare(request)
-        # The page looks when the stream has begun, and from here on it is told.
-        await answer.write(b":\n\n")
-        while not request.app[NEWS].has_ended:
-            try:
-                await asyncio.wait_for(changed.wait(), _SILENCE_SECONDS)
-                changed.clear()
-                await answer.write(b"data: changed\n\n")
-            except TimeoutError:
-                await answer.write(b":\n\n")
+        # A browser that has left is nobody's fault.
+        with contextlib.suppress(ConnectionError):
+            # The page looks when the stream has begun, and from here on it is told.
+            await answer.write(b":\n\n")
+            while not request.app[NEWS].has_ended:
+                try:
+                    await asyncio.wait_for(changed.wait(), _SILENCE_SECONDS)
+                    changed.clear()
+                    await answer.write(b"data: changed\n\n")
+                except TimeoutError:
+                    await answer.write(b":\n\n")
     return answer
+
+
+async def send_receipt(request: web.Request) -> web.Response:
+    """The receipt as it stands, as a PDF; what was printed before may be of an earlier revision."""
+    standing = await _standing(request)
+    async with request.app[ENGINE].connect() as conn:
+        of_it = select(issued_receipts.c.payment_id).where(issued_receipts.c.booking_id == standing.booking_id)
+        payment_id = await conn.scalar(of_it)
+    said = words(_language(request))
+    if payment_id is None:
+        raise web.HTTPNotFound(text=said["no_receipt"], headers=_HEADERS)
+    try:
+        answer = await request.app[PAYMENTS].get_receipt(payment_id, timeout=_RECEIPT_SECONDS)
+    except PaymentsError as error:
+        log.warning("the receipt of %s does not come: %s", standing.booking_id, error)
+        raise web.HTTPServiceUnavailable(text=said["receipt_later"], headers=_HEADERS) from error
+    name = f"receipt-{answer.receipt.receipt_number}.pdf"
+    headers = {**_HEADERS, "Content-Disposition": f'attachment; filename="{name}"'}
+    return web.Response(body=answer.pdf, content_type="application/pdf", headers=headers)
 
 
 async def _hearing_news(app: web.Application) -> AsyncIterator[None]:

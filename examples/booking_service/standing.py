@@ -5,12 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, select
+from sqlalchemy import Select, and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from examples.booking_service.bookings import Kind, State
-from examples.booking_service.tables import bookings, pay_bills, requests, trips
+from examples.booking_service.tables import (
+    BOOKED_PRICE,
+    agreed_prices,
+    bookings,
+    issued_receipts,
+    pay_bills,
+    requests,
+    trips,
+)
 from payment_client import BookingAction, NextStep
 
 
@@ -50,6 +59,9 @@ class Standing:
     payment_id: str
     reference: str
     receipt: str
+    """M-Pesa's number of it."""
+    has_receipt: bool
+    """One that the passenger may see is issued."""
     hold_until: datetime | None
     again_at: datetime | None
     """In the future: the passenger waits until then."""
@@ -67,27 +79,7 @@ class Standing:
 
 async def read_standing(conn: AsyncConnection, booking_id: str, now: datetime) -> Standing | None:
     """None where there is no such booking."""
-    retried = and_(
-        requests.c.booking_id == bookings.c.booking_id,
-        requests.c.payment_id == bookings.c.payment_id,
-        requests.c.kind == Kind.RETRY,
-    )
-    wanted = (
-        select(
-            bookings,
-            trips.c.route,
-            trips.c.price,
-            requests.c.request_id.label("retry"),
-            requests.c.refused_with,
-            _refund_refused().label("refund_refused"),
-            *(pay_bills.c[name] for name in ("business_number", "account_number", "pay_from", "pay_until")),
-        )
-        .join(trips, trips.c.trip_id == bookings.c.trip_id)
-        .outerjoin(requests, retried)
-        .outerjoin(pay_bills, pay_bills.c.booking_id == bookings.c.booking_id)
-        .where(bookings.c.booking_id == booking_id)
-    )
-    row = (await conn.execute(wanted)).one_or_none()
+    row = (await conn.execute(_all_about(booking_id))).one_or_none()
     if row is None:
         return None
     offered = row.state == State.HELD and row.booking_action == _action(BookingAction.BOOKING_ACTION_OFFER_RETRY)
@@ -108,12 +100,14 @@ async def read_standing(conn: AsyncConnection, booking_id: str, now: datetime) -
         price=row.price,
         seat=row.seat,
         stage=stage,
-        said="" if own_word else row.message,
+        # Why no money goes back now is what the passenger has to know, whatever else is told of the payment since.
+        said=row.refund_refused or ("" if own_word else row.message),
         own_word=own_word,
         language=row.language,
         payment_id=row.payment_id or "",
         reference=row.reference,
         receipt=row.mpesa_receipt_number,
+        has_receipt=row.receipt_of is not None,
         hold_until=row.hold_until if row.state == State.HELD else None,
         again_at=row.retry_allowed_at if must_wait else None,
         may_try_again=may_retry and not must_wait,
@@ -123,14 +117,35 @@ async def read_standing(conn: AsyncConnection, booking_id: str, now: datetime) -
     )
 
 
-def _refund_refused() -> ColumnElement[bool]:
-    """Whether the payment service has refused for good to send the booking's money back."""
+def _all_about(booking_id: str) -> Select[Any]:
+    retried = and_(
+        requests.c.booking_id == bookings.c.booking_id,
+        requests.c.payment_id == bookings.c.payment_id,
+        requests.c.kind == Kind.RETRY,
+    )
     refund = requests.alias()
-    return exists().where(
+    sent_back = and_(
         refund.c.booking_id == bookings.c.booking_id,
         refund.c.payment_id == bookings.c.payment_id,
         refund.c.kind == Kind.REFUND,
-        refund.c.refused_with.is_not(None),
+    )
+    return (
+        select(
+            bookings,
+            trips.c.route,
+            BOOKED_PRICE.label("price"),
+            requests.c.request_id.label("retry"),
+            requests.c.refused_with,
+            select(refund.c.refused_with).where(sent_back).scalar_subquery().label("refund_refused"),
+            issued_receipts.c.payment_id.label("receipt_of"),
+            *(pay_bills.c[name] for name in ("business_number", "account_number", "pay_from", "pay_until")),
+        )
+        .join(trips, trips.c.trip_id == bookings.c.trip_id)
+        .outerjoin(agreed_prices, agreed_prices.c.booking_id == bookings.c.booking_id)
+        .outerjoin(issued_receipts, issued_receipts.c.booking_id == bookings.c.booking_id)
+        .outerjoin(requests, retried)
+        .outerjoin(pay_bills, pay_bills.c.booking_id == bookings.c.booking_id)
+        .where(bookings.c.booking_id == booking_id)
     )
 
 

@@ -62,6 +62,30 @@ bookings = Table(
     ForeignKeyConstraint(["trip_id", "seat"], ["seats.trip_id", "seats.seat"]),
 )
 
+# For what a booking was made. What the trip costs may change, and the booking's attempts and its page do not.
+agreed_prices = Table(
+    "agreed_prices",
+    metadata,
+    Column("booking_id", Text, primary_key=True),
+    Column("price", Integer, nullable=False),
+)
+
+# Which booking an app's request has made: a request that is repeated after a lost answer finds it.
+booking_keys = Table(
+    "booking_keys",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("booking_id", Text, nullable=False),
+)
+
+# The payment of a booking whose receipt is issued. What it says is asked for when somebody wants to see it.
+issued_receipts = Table(
+    "issued_receipts",
+    metadata,
+    Column("booking_id", Text, primary_key=True),
+    Column("payment_id", Text, nullable=False),
+)
+
 # What the passenger may type in the M-Pesa menu instead, as the payment service said last.
 pay_bills = Table(
     "pay_bills",
@@ -103,3 +127,6 @@ tickets = Table(
     Column("mpesa_receipt_number", Text, nullable=False),
     UniqueConstraint("trip_id", "seat", name="a_seat_is_sold_once"),
 )
+
+BOOKED_PRICE = func.coalesce(agreed_prices.c.price, trips.c.price)
+"""A booking's; those that are older than the table of prices have their trip's."""

@@ -67,6 +67,7 @@ def an_event(
     attempt: int = 1,
     receipt: str = "",
     retry_allowed: datetime | None = None,
+    kind: payment_pb2.PaymentEventType.ValueType = payment_pb2.PAYMENT_EVENT_TYPE_UPDATED,
 ) -> payment_pb2.PaymentEvent:
     """An event as the payment service would send it, as far as a booking looks at it."""
     payment = payment_pb2.Payment(
@@ -79,7 +80,7 @@ def an_event(
     )
     if retry_allowed is not None:
         payment.retry_allowed_time.FromDatetime(retry_allowed.astimezone(UTC))
-    return payment_pb2.PaymentEvent(event_id=f"{payment_id}-1", payment=payment)
+    return payment_pb2.PaymentEvent(event_id=f"{payment_id}-1", type=kind, payment=payment)
 
 
 async def tell(process: Process, payment_id: UUID, *facts: Fact) -> None:

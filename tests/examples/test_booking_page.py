@@ -11,13 +11,13 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 from playwright.async_api import Browser, expect
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
 
 from examples.booking_service.asking import keep_asking
 from examples.booking_service.bookings import HOLD, end_holds, give_up, hold, new_booking_id, take_event, try_again
 from examples.booking_service.news import STREAMS_OF_A_BOOKING_MAX, announce
 from examples.booking_service.page import application
-from examples.booking_service.tables import bookings, requests, trips
+from examples.booking_service.tables import bookings, issued_receipts, requests, trips
 from payment_client import PaymentsClient
 from payment_service.domain.facts import ResultReported, Source, Verdict
 from payment_service.domain.reasons import Reason
@@ -74,6 +74,11 @@ async def test_a_passenger_sees_each_step_up_to_the_receipt(
         await counter.tell(payment, paid("SJ12345678"))
         await expect(page.get_by_role("heading", name="Your seat is booked")).to_be_visible()
         await expect(page.get_by_role("main")).to_contain_text("SJ12345678")
+        async with counter.shop.engine.begin() as conn:
+            booking = page.url.rpartition("/")[2]
+            await conn.execute(insert(issued_receipts).values(booking_id=booking, payment_id=str(payment)))
+            await announce(conn, booking)
+        await expect(page.get_by_role("link", name="Receipt (PDF)")).to_be_visible()
         assert await accessibility_faults(page) == []
         await picture.keep(page, "booking-paid")
 
@@ -126,6 +131,25 @@ async def test_streams_are_few_and_end_with_the_server(shop: Shop) -> None:
             await server.close()
             # To its end: a stream that is cut off in the middle raises here.
             await stream.read()
+
+
+async def test_a_browser_that_leaves_is_no_fault_of_the_page(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    async with shop.engine.begin() as conn:
+        booking = await hold(conn, TRIP, "01", "0712345678", now=datetime.now(UTC))
+    async with TestServer(application(shop.engine, HOLD, streams_max=1)) as server, aiohttp.ClientSession() as session:
+        path = server.make_url(f"/pay/{booking}/news")
+        async with session.get(path) as stream:
+            assert await stream.content.readline() == b":\n"
+            stream.close()
+
+        async def has_left() -> bool:
+            async with shop.engine.begin() as conn:
+                await announce(conn, booking)
+            async with session.get(path) as another:
+                return another.status == 200
+
+        await until(has_left, "the place of the browser that left is free")
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_one_booking_takes_no_streams_of_others(shop: Shop) -> None:

@@ -14,14 +14,14 @@ from aiohttp.test_utils import TestClient, TestServer
 from mpesa_payments.v1 import payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from payment_client.testing import FakePayments
-from sqlalchemy import func, update
+from sqlalchemy import func, select, update
 
 from examples.booking_service.asking import ask_once
 from examples.booking_service.bookings import HOLD, end_holds, hold, take_event, try_again
-from examples.booking_service.page import application
+from examples.booking_service.page import PAYMENTS, application
 from examples.booking_service.standing import Standing, read_standing
-from examples.booking_service.tables import requests
-from payment_client import PaymentsClient
+from examples.booking_service.tables import bookings, requests, seats, trips
+from payment_client import PaymentsClient, Purchase
 from tests.databases import Database
 from tests.examples.shops import TRIP, Shop, an_event, tell, until
 from tests.rows import rows_of
@@ -98,6 +98,7 @@ async def test_from_the_page_to_a_ticket_with_a_second_attempt(
             "seat": "01",
             "state": "CONFIRMED",
             "message": "Payment received. Thank you.",
+            "payment_id": str(second),
             "may_try_again_at": None,
             "receipt": "SJ12345678",
         }
@@ -257,6 +258,147 @@ async def test_a_passenger_whose_refund_is_refused_for_good_is_told(shop: Shop) 
             found = await stands(shop, late)
             assert (found.own_word, found.is_awaited) == ("", False)
             assert found.said != an_event(late, CONFIRM).payment.customer_message
+
+
+async def test_no_money_is_said_to_go_back_where_refunds_are_not_set_up(
+    database: Database, process: Process, shop: Shop, client: PaymentsClient
+) -> None:
+    possible = process.core.refund_shortcodes
+    assert isinstance(possible, list)
+    numbers = list(possible)
+    possible.clear()
+    late = await held(shop)
+    async with consuming(shop, client):
+        await ask_once(shop.engine, client)
+        (payment,) = await attempts(database, late)
+        await tell(process, payment, *sent(1), refused())
+
+        async def ended() -> bool:
+            async with shop.engine.begin() as conn:
+                return await end_holds(conn, datetime.now(UTC) + timedelta(days=1)) == 1
+
+        await until(ended, "the hold is over")
+        await held(shop)
+        await tell(process, payment, paid("SJ12345678"))
+
+        async def to_go_back() -> bool:
+            return (await stands(shop, late)).own_word == "seat_gone"
+
+        await until(to_go_back, "the money is to go back")
+        await ask_once(shop.engine, client)
+        found = await stands(shop, late)
+        assert (found.own_word, found.is_awaited) == ("", False)
+        assert found.said == "The money cannot be sent back in this way. Please contact us."
+        # Asked again and refused again, and told of something else: it still says what the passenger has to know.
+        async with shop.engine.begin() as conn:
+            await conn.execute(update(requests).values(due_at=func.now()))
+        await ask_once(shop.engine, client)
+        await happen(shop, an_event(late, CONFIRM, payment_id=str(payment), receipt="SJ12345678"))
+        assert (await stands(shop, late)).said == found.said
+        possible.extend(numbers)
+        async with shop.engine.begin() as conn:
+            await conn.execute(update(requests).values(due_at=func.now()))
+        await ask_once(shop.engine, client)
+
+        async def on_its_way() -> bool:
+            return (await stands(shop, late)).refund == "PENDING"
+
+        await until(on_its_way, "the refund is told of")
+        assert (await stands(shop, late)).said != found.said
+
+
+async def test_a_seat_that_is_free_again_is_not_sold_for_money_that_waits_for_refunds_to_be_set_up(shop: Shop) -> None:
+    late = await held(shop)
+    await happen(shop, an_event(late, OFFER_RETRY))
+    async with shop.engine.begin() as conn:
+        assert await end_holds(conn, datetime.now(UTC) + timedelta(days=1)) == 1
+    another = await held(shop)
+    await happen(shop, an_event(late, CONFIRM, receipt="SJ1"))
+    async with shop.engine.begin() as conn:
+        await conn.execute(update(requests).where(requests.c.kind == "REFUND").values(refused_with="Not now."))
+    await happen(shop, an_event(another, RELEASE, payment_id="payment-2"))
+    await happen(shop, an_event(late, CONFIRM, receipt="SJ1"))
+    async with shop.engine.connect() as conn:
+        assert await conn.scalar(select(seats.c.booking_id).where(seats.c.seat == "01")) is None
+
+
+async def test_a_booking_costs_what_it_cost_when_it_was_made(shop: Shop) -> None:
+    booking = await held(shop)
+    with FakePayments() as fake:
+        async with fake.client() as client:
+            fake.fail("InitiatePayment", "STORE_UNAVAILABLE", times=5)
+            await ask_once(shop.engine, client)
+            async with shop.engine.begin() as conn:
+                await conn.execute(update(trips).values(price=900))
+                await conn.execute(update(requests).values(due_at=func.now()))
+            fake.fail("InitiatePayment", "STORE_UNAVAILABLE", times=0)
+            await ask_once(shop.engine, client)
+        assert [payment.amount.units for payment in fake.payments] == [500]
+    assert (await stands(shop, booking)).price == 500
+
+
+async def test_an_app_whose_answer_was_lost_gets_the_booking_that_it_made(shop: Shop) -> None:
+    wanted = {"trip_id": TRIP, "seat": "01", "phone_number": PHONE}
+    async with TestClient(TestServer(application(shop.engine, HOLD))) as page:
+
+        async def book(key: str, **changed: str) -> tuple[int, dict[str, str]]:
+            answer = await page.post("/bookings", json=wanted | changed, headers={"Idempotency-Key": key})
+            return answer.status, await answer.json()
+
+        mine, other = "8b7f3c52-6a0e-4d1b-9a53-1f6f0c2d7e11", "8b7f3c52-6a0e-4d1b-9a53-1f6f0c2d7e12"
+        made, again = await book(mine), await book(f'"{mine}"')
+        assert (made[0], again) == (201, (200, made[1]))
+        assert [(await book(mine, seat="02"))[0], (await book(other))[0]] == [409, 409]
+        assert (await book(other, seat="02"))[0] == 201, "what was refused has not used its key up"
+        assert [(await book(key, seat="03"))[0] for key in ("", "1", "k" * 129, "n\u00e4chste-buchung-0001")] == [
+            400
+        ] * 4
+    async with shop.engine.connect() as conn:
+        assert await conn.scalar(select(func.count()).select_from(bookings)) == 2
+        assert await conn.scalar(select(func.count()).select_from(requests)) == 2
+
+
+async def test_an_app_that_comes_late_starts_no_attempt_after_a_later_one(shop: Shop) -> None:
+    booking = await held(shop)
+    await happen(shop, an_event(booking, OFFER_RETRY, payment_id="payment-2", attempt=2))
+    async with TestClient(TestServer(application(shop.engine, HOLD))) as page:
+
+        async def retry(content: object) -> int:
+            return (await page.post(f"/bookings/{booking}/retry", json=content)).status
+
+        assert (await (await page.get(f"/bookings/{booking}")).json())["payment_id"] == "payment-2"
+        contents: list[object] = [{"after": "payment-1"}, {"after": 2}, [], {"after": "payment-2"}]
+        assert [await retry(one) for one in contents] == [409, 400, 400, 202]
+
+
+async def test_the_receipt_is_linked_once_it_is_issued_and_sent_as_it_stands(shop: Shop) -> None:
+    booking = await held(shop)
+    with FakePayments(issues_receipts=True) as fake:
+        async with fake.client() as client:
+            app = application(shop.engine, HOLD)
+            app[PAYMENTS] = client
+            purchase = Purchase(booking_id=booking, phone_number=PHONE, amount=500)
+            payment = await client.pay_and_wait(purchase)
+            fake.issue_receipts()
+            async with TestClient(TestServer(app)) as page:
+                await happen(shop, an_event(booking, CONFIRM, payment_id=payment.payment_id, receipt="SJ1"))
+                link = f"/pay/{booking}/receipt"
+                assert link not in await (await page.get(f"/pay/{booking}")).text()
+                assert (await page.get(link)).status == 404
+                issued = an_event(
+                    booking,
+                    CONFIRM,
+                    payment_id=payment.payment_id,
+                    receipt="SJ1",
+                    kind=payment_pb2.PAYMENT_EVENT_TYPE_RECEIPT_ISSUED,
+                )
+                await happen(shop, issued)
+                assert link in await (await page.get(f"/pay/{booking}")).text()
+                sent_now = await page.get(link)
+                assert (sent_now.status, sent_now.content_type) == (200, "application/pdf")
+                assert await sent_now.read() == (await client.get_receipt(payment.payment_id)).pdf
+                fake.fail("GetReceipt", "STORE_UNAVAILABLE", times=100)
+                assert (await page.get(link)).status == 503
 
 
 async def test_hostile_texts_are_refused_and_are_no_fault_of_the_page(shop: Shop) -> None:

@@ -75,6 +75,7 @@ PRODUCTION = "tests/test_production.py"
 ERASED = "tests/application/privacy/test_erase_person.py"
 FORGOTTEN = "tests/application/privacy/test_forget_records.py"
 HINTS = "tests/application/settling/test_take_hints.py"
+BOOKINGS = "tests/examples/test_booking_service.py"
 WEIGHED = "tests/application/collecting/test_weigh_risk.py"
 
 FAULTS = (
@@ -259,6 +260,55 @@ FAULTS = (
         "asked_at <= moved_at <= told_at",
         "True",
         ("tests/domain/test_receipt.py::test_a_time_at_which_no_money_can_have_moved_is_not_said",),
+    ),
+    Fault(
+        "a booking costs what its trip costs by now",
+        "examples/booking_service/asking.py",
+        'BOOKED_PRICE.label("price"),',
+        "trips.c.price,",
+        (f"{BOOKINGS}::test_a_booking_costs_what_it_cost_when_it_was_made",),
+    ),
+    Fault(
+        "an app that repeats its request makes another booking",
+        "examples/booking_service/as_json.py",
+        "            if keys:\n",
+        "            if not keys:\n",
+        (f"{BOOKINGS}::test_an_app_whose_answer_was_lost_gets_the_booking_that_it_made",),
+    ),
+    Fault(
+        "an app that comes late starts an attempt after a later one",
+        "examples/booking_service/as_json.py",
+        ", after=after)",
+        ")",
+        (f"{BOOKINGS}::test_an_app_that_comes_late_starts_no_attempt_after_a_later_one",),
+    ),
+    Fault(
+        "a passenger is told that money goes back which cannot go back now",
+        "examples/booking_service/asking.py",
+        "REFUND_AGAIN_AFTER, error.customer_message)",
+        "REFUND_AGAIN_AFTER)",
+        (f"{BOOKINGS}::test_no_money_is_said_to_go_back_where_refunds_are_not_set_up",),
+    ),
+    Fault(
+        "money that waits for its refund takes a seat that becomes free",
+        "examples/booking_service/bookings.py",
+        "or_(requests.c.refused_with.is_(None), ~requests.c.done)",
+        "requests.c.refused_with.is_(None)",
+        (f"{BOOKINGS}::test_a_seat_that_is_free_again_is_not_sold_for_money_that_waits_for_refunds_to_be_set_up",),
+    ),
+    Fault(
+        "a passenger's page leads to no receipt",
+        "examples/booking_service/bookings.py",
+        "if event.type in TOLD_OF_RECEIPT:",
+        "if event.type in ():",
+        (f"{BOOKINGS}::test_the_receipt_is_linked_once_it_is_issued_and_sent_as_it_stands",),
+    ),
+    Fault(
+        "a browser that leaves is logged as a fault of the booking page",
+        "examples/booking_service/page.py",
+        "contextlib.suppress(ConnectionError)",
+        "contextlib.suppress(ValueError)",
+        ("tests/examples/test_booking_page.py::test_a_browser_that_leaves_is_no_fault_of_the_page",),
     ),
     Fault(
         "a receipt proves money in doubt until its next revision is written",
@@ -3643,28 +3693,28 @@ FAULTS = (
         "examples/booking_service/asking.py",
         "isinstance(error, CallerNotAllowed) or not error.reason",
         "not error.reason",
-        ("tests/examples/test_booking_service.py::test_what_says_nothing_of_the_request_is_no_answer_to_it",),
+        (f"{BOOKINGS}::test_what_says_nothing_of_the_request_is_no_answer_to_it",),
     ),
     Fault(
         "prompts that are refused for an hour hold a seat for an hour",
         "examples/booking_service/asking.py",
         "if error.retry_after is not None and not isinstance(error, PromptsRefused):",
         "if error.retry_after is not None:",
-        ("tests/examples/test_booking_service.py::test_prompts_that_are_refused_for_an_hour_hold_no_seat",),
+        (f"{BOOKINGS}::test_prompts_that_are_refused_for_an_hour_hold_no_seat",),
     ),
     Fault(
         "a refusal takes the place of newer news",
         "examples/booking_service/asking.py",
         "    return and_(same, bookings.c.state == State.HELD, bookings.c.booking_action == offered)",
         "    return and_(same, bookings.c.booking_action != offered + '?')",
-        ("tests/examples/test_booking_service.py::test_a_refusal_behind_newer_news_is_not_said",),
+        (f"{BOOKINGS}::test_a_refusal_behind_newer_news_is_not_said",),
     ),
     Fault(
         "a passenger whose refund is refused for good waits for it for ever",
         "examples/booking_service/standing.py",
         '"" if row.refund_refused else _own_word(',
         '"" if row.refund_refused is None else _own_word(',
-        ("tests/examples/test_booking_service.py::test_a_passenger_whose_refund_is_refused_for_good_is_told",),
+        (f"{BOOKINGS}::test_a_passenger_whose_refund_is_refused_for_good_is_told",),
     ),
     Fault(
         "a hold ends while another attempt is asked for",
@@ -3685,7 +3735,7 @@ FAULTS = (
         "examples/booking_service/asking.py",
         "case Kind.RETRY if due.state != State.HELD:",
         "case Kind.RETRY if not due.state:",
-        ("tests/examples/test_booking_service.py::test_no_phone_rings_for_a_seat_that_was_freed",),
+        (f"{BOOKINGS}::test_no_phone_rings_for_a_seat_that_was_freed",),
     ),
     Fault(
         "a stream forgets that it was cancelled when a message comes",
