@@ -32,6 +32,7 @@ def shown(payment: pb.PassengerPayment) -> dict[str, object]:
             "amount": refund.amount.units,
         },
         "refunded_amount": payment.refunded_amount.units,
+        "pay_bill": _pay_bill(payment.pay_bill) if payment.HasField("pay_bill") else None,
         **{
             name: _time(getattr(payment, name)) if payment.HasField(name) else None
             for name in ("create_time", "update_time", "expire_time", "complete_time", "retry_allowed_time")
@@ -46,6 +47,15 @@ def event(message: pb.WatchPassengerPaymentResponse) -> bytes:
     # JSON has no line break outside of its strings, and none inside but as an escape: it is one line.
     told = json.dumps(shown(message.payment))
     return f"id: {message.event_id}\nevent: payment\ndata: {told}\n\n".encode()
+
+
+def _pay_bill(offer: payment_pb2.PayBill) -> dict[str, object]:
+    return {
+        "business_number": offer.business_number,
+        "account_number": offer.account_number,
+        "pay_from_time": _time(offer.pay_from_time) if offer.HasField("pay_from_time") else None,
+        "pay_until_time": _time(offer.pay_until_time),
+    }
 
 
 def _name(names: EnumDescriptor, prefix: str, value: int) -> str:

@@ -189,11 +189,11 @@ async def take_event(event: PaymentEvent, conn: AsyncConnection) -> None:
                     await _invite_nobody(conn, booking.booking_id)
                     await announce(conn, booking.booking_id)
                 return
-    await _note(conn, payment)
     if event.type in TOLD_OF_RECEIPT:
         told = insert_unless_known(issued_receipts).values(booking_id=booking.booking_id, payment_id=payment.payment_id)
         newer = {"payment_id": told.excluded.payment_id}
         await conn.execute(told.on_conflict_do_update(index_elements=["booking_id"], set_=newer))
+    await _note(conn, payment)
     await announce(conn, booking.booking_id)
 
 

@@ -57,6 +57,7 @@ def payment_json(payment: payment_pb2.Payment) -> dict[str, object]:
         "phone_warning": _word(payment_pb2.PhoneWarning.DESCRIPTOR, payment.phone_warning),
         "mpesa_receipt_number": payment.mpesa_receipt_number or None,
         "metadata": dict(payment.metadata),
+        "pay_bill": _pay_bill_json(payment.pay_bill) if payment.HasField("pay_bill") else None,
         **{name: getattr(payment, name).ToJsonString() if payment.HasField(name) else None for name in TIMES},
     }
 
@@ -75,6 +76,17 @@ def refused_json(answer: Answer, language: str) -> dict[str, object]:
             if sentence is not None
             else None,
         }
+    }
+
+
+def _pay_bill_json(offer: payment_pb2.PayBill) -> dict[str, object]:
+    """How to pay by hand, and in which time."""
+    since = offer.pay_from_time.ToJsonString() if offer.HasField("pay_from_time") else None
+    return {
+        "business_number": offer.business_number,
+        "account_number": offer.account_number,
+        "pay_from_time": since,
+        "pay_until_time": offer.pay_until_time.ToJsonString(),
     }
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -22,7 +23,7 @@ from tests.callback_gateway.edges import eventually, gateway, gateway_with, new_
 from tests.callback_gateway.recording_core import RecordingCore
 from tests.databases import Database
 from tests.patience import PATIENCE_SECONDS
-from tests.rpc.processes import Process, paid, running_process, sent
+from tests.rpc.processes import Process, paid, refused, running_process, sent
 from tests.sending import CALLBACK_KEYS
 from tests.writers import Clock
 
@@ -98,6 +99,22 @@ async def test_a_browser_sees_its_payment_and_nothing_that_names_a_person(
     assert shown["masked_phone"].endswith("678")
     for hidden in ("712345678", "BK-77", "12A", payment.reference, "development"):
         assert hidden not in text
+
+
+async def test_a_browser_is_told_how_to_pay_by_hand_once_the_prompt_has_failed(
+    process: Process, browser: ClientSession
+) -> None:
+    hold = process.writers.clock.now + timedelta(minutes=10)
+    payment = await process.tell(await process.create(hold_expire_at=hold), *sent(1))
+    async with browser.get(events_path(payment.payment_id, await token_of(process, payment))) as stream:
+        assert (await next_event(stream))[1]["pay_bill"] is None
+        await process.tell(payment, refused())
+        _, told = await next_event(stream)
+    offer = told["pay_bill"]
+    assert isinstance(offer, dict)
+    assert (offer["business_number"], offer["account_number"]) == ("174379", payment.reference)
+    assert datetime.fromisoformat(offer["pay_until_time"]) == hold - timedelta(minutes=1)
+    openapi.check(openapi.schema_of(openapi.operation("get", "/api/v1/payments/{payment_id}/status"), 200), told)
 
 
 @pytest.mark.parametrize("what", ["status", "events"])

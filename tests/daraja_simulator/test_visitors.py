@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from daraja_simulator.visitors import why_name_refused
 from tests.daraja_simulator.merchant import Merchant, new_phone
 
 
@@ -45,3 +46,10 @@ async def test_programs_and_the_simulators_own_pages_are_answered_by_every_name_
         for headers in ({"Host": host}, {"Host": host, "Origin": f"http://{host}"}):
             async with merchant.session.get(f"{merchant.url}/control/totals", headers=headers) as answer:
                 assert answer.status == 200
+
+
+def test_on_other_addresses_no_name_of_somebody_elses_is_answered_either() -> None:
+    for name in ("", "evil.example", "192.168.1.5.evil.example", "evil.example.", "localhost.evil.example"):
+        assert why_name_refused(name, by_loopback=False) is not None, name
+    for name in ("192.168.1.5", "10.0.0.1", "127.0.0.1", "fe80::1", "localhost", "simulator"):
+        assert why_name_refused(name, by_loopback=False) is None, name

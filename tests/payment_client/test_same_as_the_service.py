@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import UTC, timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,10 @@ def seen(payment: Payment) -> dict[str, Any]:
     known["moments"] = sorted(MOMENTS & told.keys())
     if payment.HasField("retry_allowed_time"):
         known["retry after"] = payment.retry_allowed_time.seconds - payment.update_time.seconds
+    if payment.HasField("pay_bill"):
+        offer = payment.pay_bill
+        offered_for = offer.pay_until_time.seconds - payment.create_time.seconds
+        known["payBill"] = [offer.business_number, offer.account_number == payment.reference, offered_for // 5]
     known["expires after"] = payment.expire_time.seconds - payment.create_time.seconds
     for refund in (*known.get("refunds", ()), known.get("refund", {})):
         for name in ("refundId", "requestTime", "endTime"):
@@ -119,6 +124,17 @@ async def declining(world: World, client: PaymentsClient) -> Transcript:
     await world.send(payment_id)
     await world.decline(payment_id)
     return await history(client, 4)
+
+
+async def declining_while_the_seat_is_held(world: World, client: PaymentsClient) -> Transcript:
+    now = (await client.get(await started(client, "TRIP-2"))).payment.create_time.ToDatetime(UTC)
+    payment_id = await started(client, hold_expire_time=now + timedelta(minutes=10))
+    await world.send(payment_id)
+    await world.decline(payment_id)
+    failed = seen((await client.get(payment_id)).payment)
+    assert "payBill" in failed
+    await world.pay(payment_id)
+    return [failed, seen((await client.get(payment_id)).payment)]
 
 
 async def not_answering(world: World, client: PaymentsClient) -> Transcript:
@@ -302,6 +318,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     paying,
     having_no_money_and_trying_again,
     declining,
+    declining_while_the_seat_is_held,
     not_answering,
     paying_after_the_hold,
     paying_late_where_that_is_welcome,

@@ -7,9 +7,10 @@ import contextlib
 import json
 import ssl
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import grpc
 import pytest
@@ -19,6 +20,7 @@ from mpesa_payments.v1 import payment_service_pb2 as pb
 from structlog.testing import capture_logs
 
 from development.certificates import BOOKING, NOTIFICATION, Certificates
+from payment_service.application.recording.record_facts import Submission
 from payment_service.rpc import json_listener
 from payment_service.rpc.identity import PlaintextRefused
 from payment_service.rpc.json_listener import INITIATE_PATH, json_listening
@@ -31,7 +33,7 @@ from tests.databases import Database
 from tests.patience import PATIENCE_SECONDS
 from tests.rows import rows_of
 from tests.rpc.answers import refusal_of
-from tests.rpc.processes import LOOPBACK, Process, paid, running_process, sent
+from tests.rpc.processes import LOOPBACK, Process, paid, refused, running_process, sent
 
 PHONE = "0712 345 678"
 
@@ -92,6 +94,23 @@ async def test_a_key_makes_a_repetition_safe_and_is_shared_with_grpc(process: Pr
     status, answer = await ask(client, body | {"amount": 600}, "order-1")
     assert (status, answer["error"]["reason"]) == (409, "REQUEST_ID_REUSED")
     assert answer["error"]["metadata"]["fields"] == "amount"
+
+
+async def test_a_repetition_is_told_how_to_pay_by_hand_once_the_prompt_has_failed(
+    process: Process, client: ClientSession
+) -> None:
+    hold = process.writers.clock.now + timedelta(minutes=10)
+    body = a_booking(hold_expire_time=hold.isoformat())
+    _, first = await ask(client, body, "order-1")
+    assert first["payment"]["pay_bill"] is None
+    for fact in (*sent(1), refused()):
+        await process.writers.facts.submit(Submission(fact, UUID(first["payment"]["payment_id"])))
+    status, again = await ask(client, body, "order-1")
+    offer = again["payment"]["pay_bill"]
+    assert (offer["business_number"], offer["account_number"]) == ("174379", first["payment"]["reference"])
+    assert datetime.fromisoformat(offer["pay_until_time"]) == hold - timedelta(minutes=1)
+    operation = openapi.operation("post", INITIATE_PATH)
+    openapi.check(openapi.schema_of(operation, status), again)
 
 
 async def test_without_a_key_a_live_identical_payment_is_answered(

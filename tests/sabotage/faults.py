@@ -76,6 +76,7 @@ ERASED = "tests/application/privacy/test_erase_person.py"
 FORGOTTEN = "tests/application/privacy/test_forget_records.py"
 HINTS = "tests/application/settling/test_take_hints.py"
 BOOKINGS = "tests/examples/test_booking_service.py"
+VISITORS = "tests/daraja_simulator/test_visitors.py"
 WEIGHED = "tests/application/collecting/test_weigh_risk.py"
 
 FAULTS = (
@@ -309,6 +310,34 @@ FAULTS = (
         "contextlib.suppress(ConnectionError)",
         "contextlib.suppress(ValueError)",
         ("tests/examples/test_booking_page.py::test_a_browser_that_leaves_is_no_fault_of_the_page",),
+    ),
+    Fault(
+        "a name of somebody else's that leads to another address of the simulator reads its ledger",
+        "daraja_simulator/visitors.py",
+        'if name and ("." not in name or _is_address(name)):',
+        "if name:",
+        (f"{VISITORS}::test_on_other_addresses_no_name_of_somebody_elses_is_answered_either",),
+    ),
+    Fault(
+        "a browser is not told how to pay by hand",
+        "callback_gateway/passenger_views.py",
+        'if payment.HasField("pay_bill") else None',
+        "if False else None",
+        (f"{PASSENGERS}::test_a_browser_is_told_how_to_pay_by_hand_once_the_prompt_has_failed",),
+    ),
+    Fault(
+        "a repetition in JSON is not told how to pay by hand",
+        "payment_service/rpc/json_replies.py",
+        'if payment.HasField("pay_bill") else None',
+        "if False else None",
+        ("tests/rpc/test_json_listener.py::test_a_repetition_is_told_how_to_pay_by_hand_once_the_prompt_has_failed",),
+    ),
+    Fault(
+        "the fake offers no way to pay by hand",
+        "payment_client/src/payment_client/testing/ledger.py",
+        "            offer_pay_bill(payment, self._asked[payment_id], self.now)\n",
+        "",
+        ("tests/payment_client/test_same_as_the_service.py::test_a_caller_cannot_tell_the_fake_from_the_service",),
     ),
     Fault(
         "a receipt proves money in doubt until its next revision is written",
@@ -1008,8 +1037,8 @@ FAULTS = (
     Fault(
         "a name of somebody else's that leads to this machine shows a simulated phone",
         "daraja_simulator/visitors.py",
-        'return host == "localhost" or is_loopback(host)',
-        "return bool(host)",
+        'known = name == "localhost" or is_loopback(name)',
+        "known = bool(name)",
         (
             "tests/daraja_simulator/test_phone_page.py::test_other_sites_can_neither_read_a_phone_nor_answer_for_it",
             "tests/daraja_simulator/test_visitors.py::test_a_name_of_somebody_elses_that_leads_here_reads_no_ledger",

@@ -28,7 +28,7 @@ from mpesa_payments.v1 import payment_pb2 as mpesa__payments_dot_v1_dot_payment_
 from mpesa_payments.v1 import receipt_pb2 as mpesa__payments_dot_v1_dot_receipt__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)mpesa_payments/v1/passenger_service.proto\x12\x11mpesa_payments.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmpesa_payments/v1/money.proto\x1a\x1fmpesa_payments/v1/payment.proto\x1a\x1fmpesa_payments/v1/receipt.proto\"\xf8\x05\n\x10PassengerPayment\x12\x12\n\npayment_id\x18\x01 \x01(\t\x12\x30\n\x06status\x18\x02 \x01(\x0e\x32 .mpesa_payments.v1.PaymentStatus\x12\x36\n\rstatus_reason\x18\x03 \x01(\x0e\x32\x1f.mpesa_payments.v1.StatusReason\x12\x18\n\x10\x63ustomer_message\x18\x04 \x01(\t\x12\x38\n\x0e\x62ooking_action\x18\x05 \x01(\x0e\x32 .mpesa_payments.v1.BookingAction\x12\x17\n\x0foutcome_certain\x18\x06 \x01(\x08\x12(\n\x06\x61mount\x18\x07 \x01(\x0b\x32\x18.mpesa_payments.v1.Money\x12\x14\n\x0cmasked_phone\x18\x08 \x01(\t\x12\x1c\n\x14mpesa_receipt_number\x18\t \x01(\t\x12)\n\x06refund\x18\n \x01(\x0b\x32\x19.mpesa_payments.v1.Refund\x12\x31\n\x0frefunded_amount\x18\x0b \x01(\x0b\x32\x18.mpesa_payments.v1.Money\x12\x36\n\x12retry_allowed_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rcomplete_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x11 \x01(\x03\x12.\n\tnext_step\x18\x12 \x01(\x0e\x32\x1b.mpesa_payments.v1.NextStep\"F\n\x1aGetPassengerPaymentRequest\x12\x12\n\npayment_id\x18\x01 \x01(\t\x12\x14\n\x0cstatus_token\x18\x02 \x01(\t\"S\n\x1bGetPassengerPaymentResponse\x12\x34\n\x07payment\x18\x01 \x01(\x0b\x32#.mpesa_payments.v1.PassengerPayment\"_\n\x1cWatchPassengerPaymentRequest\x12\x12\n\npayment_id\x18\x01 \x01(\t\x12\x14\n\x0cstatus_token\x18\x02 \x01(\t\x12\x15\n\rlast_event_id\x18\x03 \x01(\t\"g\n\x1dWatchPassengerPaymentResponse\x12\x34\n\x07payment\x18\x01 \x01(\x0b\x32#.mpesa_payments.v1.PassengerPayment\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\"%\n\x14VerifyReceiptRequest\x12\r\n\x05token\x18\x01 \x01(\t\"I\n\x15VerifyReceiptResponse\x12\x30\n\x07receipt\x18\x01 \x01(\x0b\x32\x1f.mpesa_payments.v1.ReceiptProof\"\xec\x03\n\x0cReceiptProof\x12\x16\n\x0ereceipt_number\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x05\x12\x34\n\x08standing\x18\x03 \x01(\x0e\x32\".mpesa_payments.v1.ReceiptStanding\x12(\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x18.mpesa_payments.v1.Money\x12\x31\n\x0frefunded_amount\x18\x05 \x01(\x0b\x32\x18.mpesa_payments.v1.Money\x12-\n\x0b\x61mount_left\x18\x06 \x01(\x0b\x32\x18.mpesa_payments.v1.Money\x12,\n\x08pay_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nissue_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x06issuer\x18\t \x01(\x0b\x32 .mpesa_payments.v1.ReceiptIssuer\x12\x32\n\x0btax_invoice\x18\n \x01(\x0b\x32\x1d.mpesa_payments.v1.TaxInvoice\x12\x15\n\rlanguage_code\x18\x0b \x01(\t\x12\x15\n\ronly_reported\x18\x0c \x01(\x08\x32\xea\x02\n\x10PassengerService\x12t\n\x13GetPassengerPayment\x12-.mpesa_payments.v1.GetPassengerPaymentRequest\x1a..mpesa_payments.v1.GetPassengerPaymentResponse\x12|\n\x15WatchPassengerPayment\x12/.mpesa_payments.v1.WatchPassengerPaymentRequest\x1a\x30.mpesa_payments.v1.WatchPassengerPaymentResponse0\x01\x12\x62\n\rVerifyReceipt\x12\'.mpesa_payments.v1.VerifyReceiptRequest\x1a(.mpesa_payments.v1.VerifyReceiptResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)mpesa_payments/v1/passenger_service.proto\x12\x11mpesa_payments.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmpesa_payments/v1/money.proto\x1a\x1fmpesa_payments/v1/payment.proto\x1a\x1fmpesa_payments/v1/receipt.proto\"\xa6\x06\n\x10PassengerPayment\x12\x12\n\npayment_id\x18\x01 \x01(\t\x12\x30\n\x06status\x18\x02 \x01(\x0e\x32 .mpesa_payments.v1.PaymentStatus\x12\x36\n\rstatus_reason\x18\x03 \x01(\x0e\x32\x1f.mpesa_payments.v1.StatusReason\x12\x18\n\x10\x63ustomer_message\x18\x04 \x01(\t\x12\x38\n\x0e\x62ooking_action\x18\x05 \x01(\x0e\x32 .mpesa_payments.v1.BookingAction\x12\x17\n\x0foutcome_certain\x18\x06 \x01(\x08\x12(\n\x06\x61mount\x18\x07 \x01(\x0b\x32\x18.mpesa_payments.v1.Money\x12\x14\n\x0cmasked_phone\x18\x08 \x01(\t\x12\x1c\n\x14mpesa_receipt_number\x18\t \x01(\t\x12)\n\x06refund\x18\n \x01(\x0b\x32\x19.mpesa_payments.v1.Refund\x12\x31\n\x0frefunded_amount\x18\x0b \x01(\x0b\x32\x18.mpesa_payments.v1.Money\x12\x36\n\x12retry_allowed_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rcomplete_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x11 \x01(\x03\x12.\n\tnext_step\x18\x12 \x01(\x0e\x32\x1b.mpesa_payments.v1.NextStep\x12,\n\x08pay_bill\x18\x13 \x01(\x0b\x32\x1a.mpesa_payments.v1.PayBill\"F\n\x1aGetPassengerPaymentRequest\x12\x12\n\npayment_id\x18\x01 \x01(\t\x12\x14\n\x0cstatus_token\x18\x02 \x01(\t\"S\n\x1bGetPassengerPaymentResponse\x12\x34\n\x07payment\x18\x01 \x01(\x0b\x32#.mpesa_payments.v1.PassengerPayment\"_\n\x1cWatchPassengerPaymentRequest\x12\x12\n\npayment_id\x18\x01 \x01(\t\x12\x14\n\x0cstatus_token\x18\x02 \x01(\t\x12\x15\n\rlast_event_id\x18\x03 \x01(\t\"g\n\x1dWatchPassengerPaymentResponse\x12\x34\n\x07payment\x18\x01 \x01(\x0b\x32#.mpesa_payments.v1.PassengerPayment\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\"%\n\x14VerifyReceiptRequest\x12\r\n\x05token\x18\x01 \x01(\t\"I\n\x15VerifyReceiptResponse\x12\x30\n\x07receipt\x18\x01 \x01(\x0b\x32\x1f.mpesa_payments.v1.ReceiptProof\"\xec\x03\n\x0cReceiptProof\x12\x16\n\x0ereceipt_number\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x05\x12\x34\n\x08standing\x18\x03 \x01(\x0e\x32\".mpesa_payments.v1.ReceiptStanding\x12(\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x18.mpesa_payments.v1.Money\x12\x31\n\x0frefunded_amount\x18\x05 \x01(\x0b\x32\x18.mpesa_payments.v1.Money\x12-\n\x0b\x61mount_left\x18\x06 \x01(\x0b\x32\x18.mpesa_payments.v1.Money\x12,\n\x08pay_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nissue_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x06issuer\x18\t \x01(\x0b\x32 .mpesa_payments.v1.ReceiptIssuer\x12\x32\n\x0btax_invoice\x18\n \x01(\x0b\x32\x1d.mpesa_payments.v1.TaxInvoice\x12\x15\n\rlanguage_code\x18\x0b \x01(\t\x12\x15\n\ronly_reported\x18\x0c \x01(\x08\x32\xea\x02\n\x10PassengerService\x12t\n\x13GetPassengerPayment\x12-.mpesa_payments.v1.GetPassengerPaymentRequest\x1a..mpesa_payments.v1.GetPassengerPaymentResponse\x12|\n\x15WatchPassengerPayment\x12/.mpesa_payments.v1.WatchPassengerPaymentRequest\x1a\x30.mpesa_payments.v1.WatchPassengerPaymentResponse0\x01\x12\x62\n\rVerifyReceipt\x12\'.mpesa_payments.v1.VerifyReceiptRequest\x1a(.mpesa_payments.v1.VerifyReceiptResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,21 +36,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mpesa_payments.v1.passenger
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PASSENGERPAYMENT']._serialized_start=195
-  _globals['_PASSENGERPAYMENT']._serialized_end=955
-  _globals['_GETPASSENGERPAYMENTREQUEST']._serialized_start=957
-  _globals['_GETPASSENGERPAYMENTREQUEST']._serialized_end=1027
-  _globals['_GETPASSENGERPAYMENTRESPONSE']._serialized_start=1029
-  _globals['_GETPASSENGERPAYMENTRESPONSE']._serialized_end=1112
-  _globals['_WATCHPASSENGERPAYMENTREQUEST']._serialized_start=1114
-  _globals['_WATCHPASSENGERPAYMENTREQUEST']._serialized_end=1209
-  _globals['_WATCHPASSENGERPAYMENTRESPONSE']._serialized_start=1211
-  _globals['_WATCHPASSENGERPAYMENTRESPONSE']._serialized_end=1314
-  _globals['_VERIFYRECEIPTREQUEST']._serialized_start=1316
-  _globals['_VERIFYRECEIPTREQUEST']._serialized_end=1353
-  _globals['_VERIFYRECEIPTRESPONSE']._serialized_start=1355
-  _globals['_VERIFYRECEIPTRESPONSE']._serialized_end=1428
-  _globals['_RECEIPTPROOF']._serialized_start=1431
-  _globals['_RECEIPTPROOF']._serialized_end=1923
-  _globals['_PASSENGERSERVICE']._serialized_start=1926
-  _globals['_PASSENGERSERVICE']._serialized_end=2288
+  _globals['_PASSENGERPAYMENT']._serialized_end=1001
+  _globals['_GETPASSENGERPAYMENTREQUEST']._serialized_start=1003
+  _globals['_GETPASSENGERPAYMENTREQUEST']._serialized_end=1073
+  _globals['_GETPASSENGERPAYMENTRESPONSE']._serialized_start=1075
+  _globals['_GETPASSENGERPAYMENTRESPONSE']._serialized_end=1158
+  _globals['_WATCHPASSENGERPAYMENTREQUEST']._serialized_start=1160
+  _globals['_WATCHPASSENGERPAYMENTREQUEST']._serialized_end=1255
+  _globals['_WATCHPASSENGERPAYMENTRESPONSE']._serialized_start=1257
+  _globals['_WATCHPASSENGERPAYMENTRESPONSE']._serialized_end=1360
+  _globals['_VERIFYRECEIPTREQUEST']._serialized_start=1362
+  _globals['_VERIFYRECEIPTREQUEST']._serialized_end=1399
+  _globals['_VERIFYRECEIPTRESPONSE']._serialized_start=1401
+  _globals['_VERIFYRECEIPTRESPONSE']._serialized_end=1474
+  _globals['_RECEIPTPROOF']._serialized_start=1477
+  _globals['_RECEIPTPROOF']._serialized_end=1969
+  _globals['_PASSENGERSERVICE']._serialized_start=1972
+  _globals['_PASSENGERSERVICE']._serialized_end=2334
 # @@protoc_insertion_point(module_scope)

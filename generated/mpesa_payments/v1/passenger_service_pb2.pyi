@@ -44,6 +44,7 @@ class PassengerPayment(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     NEXT_STEP_FIELD_NUMBER: _builtins.int
+    PAY_BILL_FIELD_NUMBER: _builtins.int
     payment_id: _builtins.str
     """Id of the payment."""
     status: _payment_pb2.PaymentStatus.ValueType
@@ -96,6 +97,12 @@ class PassengerPayment(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When the payment last changed."""
 
+    @_builtins.property
+    def pay_bill(self) -> _payment_pb2.PayBill:
+        """How the passenger may pay by hand instead of by another prompt, in the time
+        that it says; unset while that is not offered.
+        """
+
     def __init__(
         self,
         *,
@@ -117,10 +124,11 @@ class PassengerPayment(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         version: _builtins.int = ...,
         next_step: _payment_pb2.NextStep.ValueType = ...,
+        pay_bill: _payment_pb2.PayBill | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "complete_time", b"complete_time", "create_time", b"create_time", "expire_time", b"expire_time", "refund", b"refund", "refunded_amount", b"refunded_amount", "retry_allowed_time", b"retry_allowed_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "complete_time", b"complete_time", "create_time", b"create_time", "expire_time", b"expire_time", "pay_bill", b"pay_bill", "refund", b"refund", "refunded_amount", b"refunded_amount", "retry_allowed_time", b"retry_allowed_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "booking_action", b"booking_action", "complete_time", b"complete_time", "create_time", b"create_time", "customer_message", b"customer_message", "expire_time", b"expire_time", "masked_phone", b"masked_phone", "mpesa_receipt_number", b"mpesa_receipt_number", "next_step", b"next_step", "outcome_certain", b"outcome_certain", "payment_id", b"payment_id", "refund", b"refund", "refunded_amount", b"refunded_amount", "retry_allowed_time", b"retry_allowed_time", "status", b"status", "status_reason", b"status_reason", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "booking_action", b"booking_action", "complete_time", b"complete_time", "create_time", b"create_time", "customer_message", b"customer_message", "expire_time", b"expire_time", "masked_phone", b"masked_phone", "mpesa_receipt_number", b"mpesa_receipt_number", "next_step", b"next_step", "outcome_certain", b"outcome_certain", "pay_bill", b"pay_bill", "payment_id", b"payment_id", "refund", b"refund", "refunded_amount", b"refunded_amount", "retry_allowed_time", b"retry_allowed_time", "status", b"status", "status_reason", b"status_reason", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Final
 
 from payment_client.contract import payment_pb2
+from payment_client.contract import payment_service_pb2 as pb
 
 _Status = payment_pb2.PaymentStatus
 # Not the service's own sentences, which follow the reason as well: enough to see that a page shows one.
@@ -27,6 +29,28 @@ NEXT_STEPS: Final = {
     _Status.PAYMENT_STATUS_EXPIRED: _Next.NEXT_STEP_TRY_AGAIN,
     _Status.PAYMENT_STATUS_REFUNDED: _Next.NEXT_STEP_NOTHING,
 }
+
+
+_Reason = payment_pb2.StatusReason
+_NOT_BY_HAND: Final = (
+    _Reason.STATUS_REASON_SERVICE_MISCONFIGURED,
+    _Reason.STATUS_REASON_RECEIVER_LIMIT_REACHED,
+    _Reason.STATUS_REASON_AMOUNT_NOT_ALLOWED,
+    _Reason.STATUS_REASON_WITHDRAWN,
+)
+_FOUND_WITHIN: Final = timedelta(minutes=1)
+PAY_BILL_NUMBER: Final = "174379"
+
+
+def offer_pay_bill(payment: payment_pb2.Payment, asked: pb.InitiatePaymentRequest, now: datetime) -> None:
+    """How to pay by hand, of a payment that has ended without money for sure, while the hold leaves the time."""
+    hold = asked.hold_expire_time.ToDatetime(now.tzinfo)
+    if not asked.HasField("hold_expire_time") or not payment.outcome_certain or payment.status_reason in _NOT_BY_HAND:
+        return
+    if hold - _FOUND_WITHIN > now:
+        payment.pay_bill.business_number = asked.shortcode or PAY_BILL_NUMBER
+        payment.pay_bill.account_number = asked.account_reference or payment.reference
+        payment.pay_bill.pay_until_time.FromDatetime(hold - _FOUND_WITHIN)
 
 
 def next_step(payment: payment_pb2.Payment) -> payment_pb2.NextStep.ValueType:

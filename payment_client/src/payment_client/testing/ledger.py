@@ -20,7 +20,7 @@ from payment_client.contract import payment_pb2, receipt_pb2
 from payment_client.contract import payment_service_pb2 as pb
 from payment_client.requests import shillings
 from payment_client.testing import checks
-from payment_client.testing.advice import SENTENCES, next_step
+from payment_client.testing.advice import SENTENCES, next_step, offer_pay_bill
 from payment_client.testing.receipts import next_receipt
 from payment_client.testing.refunds import ask_refund, end_refund, is_all_back, refundable
 from payment_client.testing.refusals import FakeRefusal, invalid, status_name
@@ -194,6 +194,7 @@ class Ledger:
             payment.outcome_certain, payment.paid_late, payment.mpesa_receipt_number = True, late, receipt
             payment.complete_time.FromDatetime(self.now)
             payment.ClearField("retry_allowed_time")
+            payment.ClearField("pay_bill")
 
         kind = _Type.PAYMENT_EVENT_TYPE_COMPLETED_LATE if late else _Type.PAYMENT_EVENT_TYPE_COMPLETED
         return self._change(payment_id, kind, paid)
@@ -210,6 +211,7 @@ class Ledger:
             payment.outcome_certain = status != _Status.PAYMENT_STATUS_EXPIRED
             gone = self._sent_at.get(payment_id, self.now - PROMPT_GONE_AFTER) + PROMPT_GONE_AFTER
             payment.retry_allowed_time.FromDatetime(self.now if proven else gone)
+            offer_pay_bill(payment, self._asked[payment_id], self.now)
 
         name = _Status.Name(status).removeprefix("PAYMENT_STATUS_")
         return self._change(payment_id, _Type.Value(f"PAYMENT_EVENT_TYPE_{name}"), ended)
