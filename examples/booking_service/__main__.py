@@ -1,4 +1,4 @@
-"""`python -m examples.booking_service`: the page, the loop that asks, the end of holds, and the consumer of events."""
+"""`python -m examples.booking_service`: the page, what asks and looks, the end of holds, the consumer of events."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from examples.booking_service.asking import keep_asking
 from examples.booking_service.bookings import end_holds, take_event
 from examples.booking_service.page import PAYMENTS, application
 from examples.booking_service.tables import metadata, seats, trips
+from examples.booking_service.vanished import keep_looking
 from payment_client import PaymentsClient, TlsFiles
 
 CONSUMER = "bookings"
@@ -67,13 +68,14 @@ async def _serve(
         log.info("the page is at http://%s", address)
         if ready_file is not None:
             _write_whole(ready_file, {"pid": os.getpid(), "address": address})
-        # The four parts share nothing but the tables: each may end at any line, and goes on from there.
+        # The five parts share nothing but the tables: each may end at any line, and goes on from there.
         work: list[asyncio.Task[None]] = [
             asyncio.create_task(
                 client.consume(cursors, take_event, resynchronise=RESYNCHRONISE, acknowledge_as=CONSUMER)
             ),
             asyncio.create_task(keep_asking(engine, client)),
             asyncio.create_task(_keep_ending_holds(engine)),
+            asyncio.create_task(keep_looking(engine, client)),
         ]
         work.append(asyncio.create_task(_until(stop)))
         ended, others = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)

@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from google.protobuf.descriptor import EnumDescriptor
-from sqlalchemy import and_, delete, exists, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_unless_known
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -201,22 +201,40 @@ async def end_holds(conn: AsyncConnection, now: datetime) -> int:
     """Free the seats whose hold is over; how many.
 
     Not while a prompt may still be paid (WAIT) or a person decides (REVIEW): both end by themselves. Nor while another
-    attempt is asked for: its prompt may be on the phone before its first event is here.
+    attempt is asked for: its prompt may be on the phone before its first event is here. See `vanished`.
     """
     offered = BookingAction.Name(BookingAction.BOOKING_ACTION_OFFER_RETRY)
-    asked_again = exists().where(
-        requests.c.kind == Kind.RETRY,
-        requests.c.booking_id == bookings.c.booking_id,
-        requests.c.payment_id == bookings.c.payment_id,
-        requests.c.refused_with.is_(None),
-    )
-    waits = and_(bookings.c.state == State.HELD, bookings.c.booking_action == offered, ~asked_again)
+    waits = and_(bookings.c.state == State.HELD, bookings.c.booking_action == offered, ~asked_again())
     over = and_(waits, bookings.c.hold_until < now)
     ended = (await conn.scalars(select(bookings.c.booking_id).where(over).with_for_update(skip_locked=True))).all()
     for booking_id in ended:
         await _release(conn, booking_id)
         await announce(conn, booking_id)
     return len(ended)
+
+
+def asked_again() -> ColumnElement[bool]:
+    """Whether an attempt after the one that a booking was told of last is asked for, and not refused."""
+    return exists().where(
+        requests.c.kind == Kind.RETRY,
+        requests.c.booking_id == bookings.c.booking_id,
+        requests.c.payment_id == bookings.c.payment_id,
+        requests.c.refused_with.is_(None),
+    )
+
+
+async def free_unpaid(conn: AsyncConnection, booking_id: str, attempt: int) -> bool:
+    """Free a seat whose payment is gone. Not where an event has told of a later attempt, or what to do."""
+    booking = await _locked(conn, booking_id)
+    if booking is None or booking.state != State.HELD or booking.attempt != attempt:
+        return False
+    if booking.booking_action == BookingAction.Name(BookingAction.BOOKING_ACTION_REVIEW):
+        return False
+    await _release(conn, booking_id)
+    # What was told of the payment is of no use to the passenger: the page has a word of its own.
+    await conn.execute(update(bookings).where(bookings.c.booking_id == booking_id).values(message=""))
+    await announce(conn, booking_id)
+    return True
 
 
 async def give_up(conn: AsyncConnection, booking_id: str, message: str) -> None:
@@ -296,6 +314,9 @@ async def _note(conn: AsyncConnection, payment: Payment) -> None:
             refund_amount=payment.refund.amount.units,
         )
     )
+    # Of a booking that is older than the table of prices.
+    agreed = insert_unless_known(agreed_prices).values(booking_id=payment.booking_id, price=payment.amount.units)
+    await conn.execute(agreed.on_conflict_do_nothing())
     await _invite_nobody(conn, payment.booking_id)
     if payment.HasField("pay_bill"):
         offer = payment.pay_bill

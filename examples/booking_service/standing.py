@@ -85,7 +85,7 @@ async def read_standing(conn: AsyncConnection, booking_id: str, now: datetime) -
     offered = row.state == State.HELD and row.booking_action == _action(BookingAction.BOOKING_ACTION_OFFER_RETRY)
     is_asked_again = offered and row.retry is not None and row.refused_with is None
     stage = Stage.STARTING if is_asked_again else _stage(row.state, offered, row.payment_id, row.next_step)
-    own_word = "" if row.refund_refused else _own_word(stage, row.payment_id, row.booking_action)
+    own_word = "" if row.refund_refused else _own_word(stage, row.message, row.booking_action)
     # Where another attempt may begin only when the seat is no longer held, none is offered.
     in_time = row.retry_allowed_at is None or row.retry_allowed_at < row.hold_until
     may_retry = offered and not is_asked_again and in_time and now < row.hold_until
@@ -161,14 +161,14 @@ def _stage(state: str, offered: bool, payment_id: str | None, next_step: str) ->
     return Stage.ENTER_PIN if next_step == NextStep.Name(NextStep.NEXT_STEP_ENTER_PIN) else Stage.WAITING
 
 
-def _own_word(stage: Stage, payment_id: str | None, booking_action: str) -> str:
+def _own_word(stage: Stage, message: str, booking_action: str) -> str:
     """For what the payment service cannot know: its sentence is about a payment, and this about a seat."""
     if stage == Stage.STARTING:
         return "starting"
-    if stage == Stage.RELEASED and payment_id is not None:
+    if stage == Stage.RELEASED:
         if booking_action == _action(BookingAction.BOOKING_ACTION_CONFIRM):
             return "seat_gone"
-        if booking_action == _action(BookingAction.BOOKING_ACTION_OFFER_RETRY):
+        if booking_action == _action(BookingAction.BOOKING_ACTION_OFFER_RETRY) or not message:
             return "hold_over"
     return ""
 

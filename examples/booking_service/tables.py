@@ -129,4 +129,4 @@ tickets = Table(
 )
 
 BOOKED_PRICE = func.coalesce(agreed_prices.c.price, trips.c.price)
-"""A booking's; those that are older than the table of prices have their trip's."""
+"""A booking's; one that is older than the table of prices has its trip's until its payment tells the amount."""

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
-from mpesa_payments.v1 import payment_pb2
+from mpesa_payments.v1 import money_pb2, payment_pb2
 from payment_client.cursors.sqlalchemy import AsyncSqlAlchemyCursors
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -76,6 +76,7 @@ def an_event(
         attempt=attempt,
         booking_action=action,
         mpesa_receipt_number=receipt,
+        amount=money_pb2.Money(currency_code="KES", units=500),
         customer_message="As the passenger reads it.",
     )
     if retry_allowed is not None:

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from mpesa_payments.v1 import payment_pb2 as pb
-from sqlalchemy import select, text
+from sqlalchemy import delete, select, text, update
 
 from examples.booking_service.bookings import SeatTaken, State, end_holds, give_up, hold, take_event, try_again
 from examples.booking_service.standing import ByHand, read_standing
-from examples.booking_service.tables import bookings, tickets
+from examples.booking_service.tables import agreed_prices, bookings, tickets, trips
 from tests.databases import Database
 from tests.examples.shops import TRIP, Shop, an_event, open_shop
 
@@ -233,3 +233,17 @@ async def test_paying_by_hand_is_shown_in_its_time_and_never_beside_another_atte
     async with shop.engine.begin() as conn:
         assert await try_again(conn, booking)
     assert await by_hand(shop, booking, timedelta(minutes=3)) is None
+
+
+async def test_what_is_paid_by_hand_is_what_the_payment_is_for(shop: Shop) -> None:
+    booking = await held(shop)
+    async with shop.engine.begin() as conn:
+        # Of a booking that was made before prices were kept.
+        await conn.execute(delete(agreed_prices))
+        await conn.execute(update(trips).values(price=900))
+    await happen(shop, an_offer(booking))
+    async with shop.engine.connect() as conn:
+        standing = await read_standing(conn, booking, NOW + timedelta(minutes=3))
+    assert standing is not None
+    assert standing.by_hand is not None
+    assert standing.price == 500

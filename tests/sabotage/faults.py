@@ -3839,6 +3839,27 @@ FAULTS = (
         ),
     ),
     Fault(
+        "the example's seat waits for ever for a second attempt that is gone",
+        "examples/booking_service/vanished.py",
+        "waits = or_(bookings.c.payment_id.is_(None), bookings.c.booking_action == wait, asked_again())",
+        "waits = or_(bookings.c.payment_id.is_(None), bookings.c.booking_action == wait)",
+        ("tests/examples/test_vanished.py::test_a_seat_whose_second_attempt_is_gone_is_not_held_for_ever",),
+    ),
+    Fault(
+        "the example frees a seat whose second attempt is there",
+        "examples/booking_service/vanished.py",
+        "if max(known, default=0) >= awaited:",
+        "if False:",
+        ("tests/examples/test_vanished.py::test_a_seat_whose_second_attempt_is_gone_is_not_held_for_ever",),
+    ),
+    Fault(
+        "the example shows its trip's price to whoever pays by hand",
+        "examples/booking_service/bookings.py",
+        "values(booking_id=payment.booking_id, price=payment.amount.units)",
+        'values(booking_id="", price=payment.amount.units)',
+        ("tests/examples/test_bookings.py::test_what_is_paid_by_hand_is_what_the_payment_is_for",),
+    ),
+    Fault(
         "webhooks of one booking overtake each other",
         "examples/webhook_relay/outbox.py",
         "e.place < d.place AND NOT e.given_up",
