@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 
 from examples.webhook_relay.outbox import Outbox
-from examples.webhook_relay.relay import Relay
+from examples.webhook_relay.relay import CONSUMER, Relay
 from examples.webhook_relay.webhook import Receiver
 from payment_client import PaymentsClient, PaymentsError, TlsFiles
 
@@ -53,7 +53,7 @@ async def _run(arguments: argparse.Namespace, outbox: Outbox) -> None:
     tls = TlsFiles(*named) if all(named) else None
     secret = arguments.secret_file.read_text(encoding="ascii").strip()
     async with httpx.AsyncClient() as http, PaymentsClient(arguments.service, tls=tls) as client:
-        await Relay(client, outbox, Receiver(arguments.url, secret, http)).run()
+        await Relay(client, outbox, Receiver(arguments.url, secret, http), consumer=arguments.consumer).run()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--key", type=Path, help="PEM file: the key of that certificate")
     run.add_argument("--url", required=True, help="where to post, https")
     run.add_argument("--secret-file", type=Path, required=True, help="a file with the secret, whsec_…")
+    run.add_argument("--consumer", default=CONSUMER, metavar="NAME", help="as the service's operators see it")
     commands.add_parser("dead", help="list what was given up")
     again = commands.add_parser("again", help="post events again that were given up; end the relay first")
     again.add_argument("event_id", nargs="+")

@@ -17,7 +17,7 @@ from typing import Final
 
 from examples.webhook_relay.outbox import Delivery, Outbox
 from examples.webhook_relay.webhook import Receiver, entry_of
-from payment_client import PaymentsClient
+from payment_client import ConsumerRewound, PaymentsClient, PaymentsError
 
 FIRST_PAUSE_SECONDS: Final = 5.0
 LONGEST_PAUSE_SECONDS: Final = 6 * 3600.0
@@ -27,6 +27,8 @@ AT_ONCE: Final = 16
 WAITING_MOST: Final = 50_000
 """With so many still to be posted it reads no further. The payment service keeps events for longer than that lasts."""
 LOOK_SECONDS: Final = 1.0
+ACKNOWLEDGED_EVERY_SECONDS: Final = 5.0
+CONSUMER: Final = "webhooks"
 
 log = logging.getLogger("webhook_relay")
 
@@ -35,9 +37,15 @@ class Relay:
     """Reads and posts until it is cancelled."""
 
     def __init__(
-        self, client: PaymentsClient, outbox: Outbox, receiver: Receiver, clock: Callable[[], float] = time.time
+        self,
+        client: PaymentsClient,
+        outbox: Outbox,
+        receiver: Receiver,
+        clock: Callable[[], float] = time.time,
+        consumer: str = CONSUMER,
     ) -> None:
         self.outbox = outbox
+        self._consumer, self._acknowledge_at = consumer, 0.0
         self._client, self._receiver, self._clock = client, receiver, clock
         self._more = asyncio.Event()
 
@@ -48,13 +56,35 @@ class Relay:
             tasks.create_task(self._post_for_ever())
 
     async def read(self) -> None:
-        """Keep all events in the outbox, from where it stands."""
+        """Keep all events in the outbox, from where it stands, or from where an operator offers them again."""
+        while True:
+            try:
+                await self._read_on()
+            except ConsumerRewound as rewound:
+                log.warning("an operator offers events again")
+                self.outbox.take((), rewound.metadata["cursor"])
+
+    async def _read_on(self) -> None:
         async with aclosing(self._client.watch_batches(cursor=self.outbox.cursor)) as batches:
             async for events, cursor in batches:
                 self.outbox.take(map(entry_of, events), cursor)
                 self._more.set()
+                await self._acknowledge()
                 while self.outbox.waiting() >= WAITING_MOST:
                     await asyncio.sleep(LOOK_SECONDS)
+
+    async def _acknowledge(self) -> None:
+        """Tell the operators of the payment service how far this has read. What is in the outbox is safe."""
+        if not self.outbox.cursor or time.monotonic() < self._acknowledge_at:
+            return
+        self._acknowledge_at = time.monotonic() + ACKNOWLEDGED_EVERY_SECONDS
+        try:
+            await self._client.acknowledge(self._consumer, self.outbox.cursor)
+        except ConsumerRewound:
+            raise
+        except PaymentsError as error:
+            # For operators only: the events are posted all the same.
+            log.warning("not acknowledged: %s", error)
 
     async def post_what_is_due(self) -> int:
         """Post the oldest event of each booking, if it is due; how many were posted, with whatever answer."""

@@ -8,7 +8,7 @@ import json
 import sqlite3
 import time
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 from aiohttp import web
+from mpesa_payments.v1 import operations_service_pb2 as operations_pb
 from standardwebhooks import Webhook
 
 from development.postgres import find_free_port
@@ -25,9 +26,11 @@ from examples.webhook_relay.relay import GIVEN_UP_AFTER_SECONDS, LONGEST_PAUSE_S
 from examples.webhook_relay.webhook import Receiver, entry_of
 from payment_client import PaymentEvent, PaymentEventType, PaymentsClient
 from payment_service.domain.payment import Payment
+from tests.databases import Database
+from tests.examples.shops import until
 from tests.patience import PATIENCE_SECONDS
 from tests.payment_client.clients import client_of
-from tests.rpc.processes import Process, paid, sent
+from tests.rpc.processes import Process, paid, running_process, sent
 
 SECRET = "whsec_" + b64encode(b"a secret for this test only!").decode()
 
@@ -141,6 +144,37 @@ async def test_events_come_signed_once_and_in_order_across_restarts(
     assert isinstance(data, dict)
     assert (data["status"], data["amount"]) == ("PAYMENT_STATUS_COMPLETED", {"currency_code": "KES", "units": "500"})
     assert "254712345678" not in json.dumps(team.bodies)
+
+
+async def test_operators_see_the_relay_and_what_they_offer_again_is_posted_again(
+    database: Database, team: Team, tmp_path: Path
+) -> None:
+    async with (
+        # It says something often, so that the relay acknowledges as soon as it starts.
+        running_process(database.application_url, tmp_path, heartbeat_seconds=0.2) as process,
+        client_of(str(process.server.address)) as client,
+    ):
+        payment = await process.tell(await process.create(), *sent(1), paid("SJ12345678"))
+
+        async def seen() -> Sequence[operations_pb.Consumer]:
+            return (await process.operations.ListConsumers(operations_pb.ListConsumersRequest())).consumers
+
+        async def is_seen() -> bool:
+            return [(one.consumer, one.lag_events) for one in await seen()] == [("webhooks", 0)]
+
+        async with a_relay(client, team, tmp_path / "outbox", TurnedClock()) as relay:
+            await post_until(relay, team, 4)
+        async with a_relay(client, team, tmp_path / "outbox", TurnedClock()):
+            await until(is_seen, "the relay has acknowledged")
+        (consumer,) = await seen()
+        again = operations_pb.RewindConsumerRequest(
+            caller=consumer.caller, consumer="webhooks", operator="amina", reason="lost by the team"
+        )
+        again.from_time.FromSeconds(0)
+        await process.operations.RewindConsumer(again)
+        async with a_relay(client, team, tmp_path / "outbox", TurnedClock()) as relay:
+            await post_until(relay, team, 8)
+    assert team.taken == events_of(payment) * 2
 
 
 async def test_a_receiver_that_fails_for_an_hour_takes_all_in_order_afterwards(
