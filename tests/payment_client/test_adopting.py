@@ -120,6 +120,8 @@ async def shop(database: Database, tmp_path: Path) -> AsyncIterator[Shop]:
 async def test_the_twenty_lines_take_a_payment(shop: Shop) -> None:
     shop.write("pay.py")
     assert "Confirm the seat; receipt SJ00000001" in await shop.run("pay.py")
+    # Another purchase for the same booking, which is paid.
+    assert "Please do not pay again." in await shop.run("pay.py")
 
 
 def test_they_are_no_more_than_twenty() -> None:
