@@ -3843,14 +3843,18 @@ FAULTS = (
         "examples/webhook_relay/relay.py",
         "                await self._acknowledge()\n",
         "",
-        ("tests/examples/test_webhook_relay.py::test_operators_see_the_relay_and_what_they_offer_again_is_posted_again",),
+        (
+            "tests/examples/test_webhook_relay.py::test_operators_see_the_relay_and_what_they_offer_again_is_posted_again",
+        ),
     ),
     Fault(
         "the webhook relay does not go back where events are offered again",
         "examples/webhook_relay/relay.py",
         'self.outbox.take((), rewound.metadata["cursor"])',
         "self.outbox.take((), self.outbox.cursor)",
-        ("tests/examples/test_webhook_relay.py::test_operators_see_the_relay_and_what_they_offer_again_is_posted_again",),
+        (
+            "tests/examples/test_webhook_relay.py::test_operators_see_the_relay_and_what_they_offer_again_is_posted_again",
+        ),
     ),
     Fault(
         "the example's seat waits for ever for a second attempt that is gone",
