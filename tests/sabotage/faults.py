@@ -3748,7 +3748,7 @@ FAULTS = (
     Fault(
         "a hold ends while another attempt is asked for",
         "examples/booking_service/bookings.py",
-        "bookings.c.booking_action == offered, ~asked_again)",
+        "bookings.c.booking_action == offered, ~asked_again())",
         "bookings.c.booking_action == offered)",
         ("tests/examples/test_bookings.py::test_no_hold_ends_while_another_attempt_is_asked_for",),
     ),
