@@ -19,56 +19,59 @@ from payment_service.store.tables import inbox
 
 # Of completed payments, those that still have a timer: later ones are before a person, and the index of timers finds
 # them. Of open cases, those about money that may be the payment's, while it has no receipt. Of refunds, those in doubt,
-# and those that wait until it is known whose money their receipt is. Of money that only a callback has told of, what a
-# person has a case about, and last of all what queries have been asked about in vain: their next one is far off. Each
+# and those that wait until it is known whose money their receipt is: for as long as they wait, which is a day, however
+# often M-Pesa was asked in vain, since nothing else may ever prove it. Of money that only a callback has told of, what
+# a person has a case about, and last of all what queries have been asked about in vain: their next one is far off. Each
 # of these is bounded, whatever waits. Places go to those that may be asked about now: what has been asked about in vain
 # stands before nobody. So what is passed over has had a question each, of which one is out at a time.
-_MAY_BE_ASKED = """p.shortcode = ANY(CAST(:shortcodes AS text[])) AND p.merchant_request_id IS NOT NULL
-            AND NOT p.ids_from_callback AND (q.tries IS NULL OR (q.tries < :tries_max AND q.next_ask_at <= :now))"""
+_BY_RECEIPT = """p.shortcode = ANY(CAST(:shortcodes AS text[])) AND p.merchant_request_id IS NOT NULL
+            AND NOT p.ids_from_callback"""
+_MAY_BE_ASKED = f"""{_BY_RECEIPT} AND (q.tries IS NULL OR (q.tries < :tries_max AND q.next_ask_at <= :now))"""
 _UNBACKED = """p.state = 'COMPLETED' AND p.backing IN ('AWAITED', 'DOUBTED')
             AND p.completed_at <= :completed_before AND p.mpesa_receipt_number IS NOT NULL"""
 _OF_PAYMENT = """payment_transactions p LEFT JOIN daraja_questions q
             ON q.payment_id = p.payment_id AND q.receipt = p.mpesa_receipt_number"""
 _NEXT = text(f"""
 WITH unproven AS (
-    (SELECT p.payment_id, p.mpesa_receipt_number AS receipt, 1 AS rank
+    (SELECT p.payment_id, p.mpesa_receipt_number AS receipt, 1 AS rank, CAST(:tries_max AS integer) AS most
         FROM cases c JOIN ({_OF_PAYMENT}) ON p.payment_id = c.payment_id
         WHERE c.settled_at IS NULL AND c.kind = :unbacked AND {_UNBACKED} AND {_MAY_BE_ASKED}
         ORDER BY c.opened_at DESC LIMIT 100)
     UNION
-    (SELECT r.payment_id, r.receipt, 1 FROM refunds r JOIN payment_transactions p ON p.payment_id = r.payment_id
+    (SELECT r.payment_id, r.receipt, 1, NULL FROM refunds r JOIN payment_transactions p ON p.payment_id = r.payment_id
         LEFT JOIN daraja_questions q ON q.payment_id = r.payment_id AND q.receipt = r.receipt
-        WHERE r.send_at IS NOT NULL AND r.result_code = :waits AND {_MAY_BE_ASKED}
+        WHERE r.send_at IS NOT NULL AND r.result_code = :waits AND {_BY_RECEIPT}
+            AND (q.tries IS NULL OR q.next_ask_at <= :now)
         ORDER BY r.send_at LIMIT 100)
     UNION
-    (SELECT p.payment_id, p.mpesa_receipt_number, 2 FROM {_OF_PAYMENT}
+    (SELECT p.payment_id, p.mpesa_receipt_number, 2, :tries_max FROM {_OF_PAYMENT}
         WHERE p.back_at > :queried_before AND {_UNBACKED} AND {_MAY_BE_ASKED}
         ORDER BY p.back_at DESC LIMIT 100)
 )
 SELECT payment_id, reference, shortcode, conversation_id, receipt, tries, refund_id, is_part FROM (
-    SELECT w.*, COALESCE(q.tries, 0) AS tries, q.next_ask_at, CAST(NULL AS uuid) AS refund_id,
-        false AS is_part, CAST(:tries_max AS integer) AS most
+    SELECT w.*, COALESCE(q.tries, 0) AS tries, q.next_ask_at, CAST(NULL AS uuid) AS refund_id, false AS is_part
     FROM (
-        SELECT payment_id, reference, shortcode, merchant_request_id AS conversation_id, '' AS receipt, 0 AS rank
+        SELECT payment_id, reference, shortcode, merchant_request_id AS conversation_id, '' AS receipt, 0 AS rank,
+            CAST(:tries_max AS integer) AS most
         FROM payment_transactions
         WHERE due_at IS NOT NULL AND state = 'COMPLETED' AND mpesa_receipt_number IS NULL
             AND merchant_request_id IS NOT NULL AND completed_at <= :completed_before
         UNION ALL
-        SELECT p.payment_id, p.reference, p.shortcode, p.merchant_request_id, c.mpesa_receipt_number, 0
+        SELECT p.payment_id, p.reference, p.shortcode, p.merchant_request_id, c.mpesa_receipt_number, 0, :tries_max
         FROM cases c JOIN payment_transactions p ON p.reference = c.reference
         WHERE c.settled_at IS NULL AND c.kind = :unclaimed AND c.mpesa_receipt_number IS NOT NULL
             AND p.mpesa_receipt_number IS NULL AND p.merchant_request_id IS NOT NULL
         UNION ALL
-        SELECT p.payment_id, p.reference, p.shortcode, p.merchant_request_id, u.receipt, u.rank
+        SELECT p.payment_id, p.reference, p.shortcode, p.merchant_request_id, u.receipt, u.rank, u.most
         FROM unproven u JOIN payment_transactions p USING (payment_id)
     ) AS w LEFT JOIN daraja_questions q ON q.payment_id = w.payment_id AND q.receipt = w.receipt
     UNION ALL
-    SELECT payment_id, reference, shortcode, COALESCE(originator_conversation_id, ''), receipt, 0, ask_count,
-        next_ask_at, refund_id, method = 'B2C', CAST(:refund_tries_max AS integer)
+    SELECT payment_id, reference, shortcode, COALESCE(originator_conversation_id, ''), receipt, 0,
+        CAST(:refund_tries_max AS integer), ask_count, next_ask_at, refund_id, method = 'B2C'
     FROM refunds WHERE state = 'UNCERTAIN' AND sent_at <= :refund_sent_before
 ) AS wanted
 WHERE shortcode = ANY(CAST(:shortcodes AS text[]))
-    AND (tries = 0 OR (tries < most AND next_ask_at <= :now))
+    AND (tries = 0 OR ((most IS NULL OR tries < most) AND next_ask_at <= :now))
 ORDER BY rank, next_ask_at NULLS FIRST, payment_id LIMIT 1""")
 
 

@@ -733,8 +733,8 @@ FAULTS = (
     Fault(
         "an operator's turns go to asking about ids that a forger may have brought",
         "payment_service/store/status_questions.py",
-        "            AND NOT p.ids_from_callback AND (q.tries",
-        "            AND (q.tries",
+        '            AND NOT p.ids_from_callback"""',
+        '            """',
         (f"{UNBACKED}::test_ids_that_only_a_callback_has_brought_are_not_asked_about",),
     ),
     Fault(
@@ -3814,6 +3814,13 @@ FAULTS = (
         "'receipt', r.receipt",
         "'receipt', (SELECT p.mpesa_receipt_number FROM payment_transactions p WHERE p.payment_id = r.payment_id)",
         (f"{SECOND_MONEY}::test_the_second_money_goes_back_and_the_payment_stays_as_it_is",),
+    ),
+    Fault(
+        "a refund waits in vain for the rest of its day once six questions had no answer",
+        "payment_service/store/status_questions.py",
+        "((most IS NULL OR tries < most)",
+        "(tries < :tries_max",
+        (f"{UNPROVEN}::test_a_refund_outlasts_an_hour_in_which_mpesa_answers_no_question",),
     ),
     Fault(
         "what has been asked about in vain keeps its place before what has not been asked about",

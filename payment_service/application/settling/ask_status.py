@@ -43,9 +43,11 @@ neither have the books, which are read sooner."""
 RESULT_WITHIN = timedelta(seconds=30)
 """From a question to the next one when no result comes."""
 ASK_AGAIN_AFTER = timedelta(minutes=1)
-"""From the first question for a transaction to the second; doubled with each one more."""
+"""From the first question for a transaction to the second; doubled with each one more, up to an hour."""
 TRIES_MAX = 6
-"""Questions for one transaction, over an hour; then it is for a person, who has a case by then."""
+"""Questions for one transaction, over an hour; then it is for a person, who has a case by then. Money that is to go
+back once M-Pesa has told of it is asked about every hour from then on, for the day that its refund may wait: M-Pesa may
+have been away, and no question before the refund has to have been for it."""
 REFUND_SENT_FOR = timedelta(seconds=5)
 """From the send of a refund until it is asked about: sooner it may not have ended."""
 REFUND_TRIES_MAX = 11
@@ -96,7 +98,7 @@ async def ask_status(tools: StatusTools) -> bool:
         wanted = await _next_wanted(tools, conn, now)
         if wanted is None:
             return False
-        wait = ASK_AGAIN_AFTER * 2**wanted.tries
+        wait = ASK_AGAIN_AFTER * 2 ** (wanted.tries if wanted.refund_id is not None else min(wanted.tries, TRIES_MAX))
         await questions.begin_question(conn, tools.operator.key, wanted, now, now + wait)
     answer, exchange = await ask_transaction_status(
         tools.safaricom.daraja, token.value, tools.operator.initiator, _question(tools, wanted)

@@ -133,16 +133,30 @@ async def test_the_receipt_of_somebody_else_is_never_reversed_and_its_refund_end
     await books.push(prompt)
     strangers = books.paid[0]
     refund_id = await waiting(refunds, await told(refunds.enquiring, strangers))
-    for _ in range(TRIES_MAX):
+    for _ in range(TRIES_MAX + 1):
         await refunds.enquiring.ask_and_hear()
-        books.clock.move(3600)
-    assert not await refunds.enquiring.ask(), "it was asked about often enough"
+        assert not await refunds.enquiring.ask(), "not before its time"
+        books.clock.move(3840)
     await books.reader.read_anew()
     assert await refunds.send() == 1
     assert await refunds.state(refund_id) == WAITS
     await refunds.later(A_DAY)
     assert await refunds.state(refund_id) == ("FAILED", "MONEY_NOT_BACKED")
+    assert not await refunds.enquiring.ask(), "nothing waits for it any more"
     assert (refunds.orders, ("REFUND", False) in await refunds.cases()) == ([], True)
+
+
+async def test_a_refund_outlasts_an_hour_in_which_mpesa_answers_no_question(refunds: Returning) -> None:
+    """Nothing but the status proves a receipt where the books are not read, so questions in vain must not use it up."""
+    await waiting(refunds, await told(refunds.enquiring))
+    for _ in range(TRIES_MAX):
+        await refunds.enquiring.script(result="never")
+        assert await refunds.enquiring.ask()
+        refunds.enquiring.books.clock.move(3840)
+    await refunds.enquiring.ask_and_hear()
+    assert await refunds.send() == 1
+    await refunds.ended()
+    assert [order.sent_kes for order in refunds.orders] == [500]
 
 
 async def test_the_books_prove_a_receipt_whose_payment_a_query_has_backed(refunds: Returning) -> None:
