@@ -141,10 +141,15 @@ def _with_backing(payment: Payment, target: str, fact: Fact) -> Payment:
 
 
 def _backing(payment: Payment, fact: Fact) -> Backing:
-    """What backs the money once a fact has told of it. A callback backs nothing, and takes no backing away."""
+    """What backs the money once a fact has told of it. A callback backs nothing, and takes no backing away.
+
+    Nor does what was asked by an id that only a callback has brought: it may be that of somebody else's prompt.
+    """
     if isinstance(fact, CaseAccepted):
         return Backing.PERSON
     source = fact.source if isinstance(fact, ResultReported) else Source.CALLBACK
+    if payment.ids_from_callback and source is not Source.PULL:
+        source = Source.CALLBACK
     match source:
         case Source.CALLBACK:
             return payment.backing or Backing.AWAITED

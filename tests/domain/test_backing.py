@@ -10,7 +10,15 @@ import pytest
 from payment_service.domain.advice import customer_message
 from payment_service.domain.cases import CaseKind, OpenCase
 from payment_service.domain.decisions import Bar, bar_to_new_attempt
-from payment_service.domain.facts import AnswerLost, BackingOverdue, Fact, RefundRequested, SendClaimed, Verdict
+from payment_service.domain.facts import (
+    AnswerLost,
+    BackingOverdue,
+    Fact,
+    RefundRequested,
+    ResultReported,
+    SendClaimed,
+    Verdict,
+)
 from payment_service.domain.finding import Finding
 from payment_service.domain.payment import Backing, BookingAction, Payment, State
 from payment_service.domain.query_schedule import next_back_at
@@ -177,10 +185,10 @@ def test_another_receipt_in_the_books_does_not_back_the_one_of_the_callback() ->
 # Ids that only a callback told.
 
 
-def lost_answer(checkout: str = "checkout-9") -> Payment:
+def lost_answer(checkout: str = "checkout-9", receipt: str | None = RECEIPT) -> Payment:
     """Its push was not answered: the callback brought the ids, and they may be those of a push of the forger's own."""
     unanswered = scenes.standing_in(Standing.UNCERTAIN_NO_RESULT)
-    told = scenes.result(Verdict.PAID, "0", checkout=checkout, merchant="merchant-9", amount=AMOUNT, receipt=RECEIPT)
+    told = scenes.result(Verdict.PAID, "0", checkout=checkout, merchant="merchant-9", amount=AMOUNT, receipt=receipt)
     return scenes.tell(unanswered, told, unanswered.updated_at + seconds(20)).payment
 
 
@@ -190,6 +198,17 @@ def test_what_is_asked_by_an_id_of_the_callback_backs_nothing() -> None:
     for fact in (scenes.query_paid("checkout-9"), scenes.status_paid("merchant-9")):
         assert tell(before, fact).payment == before
     assert tell(before, scenes.pulled()).payment.backing is Backing.BOOKS
+
+
+@pytest.mark.parametrize("told", [scenes.query_paid("checkout-9"), scenes.status_paid("merchant-9")])
+def test_no_receipt_that_an_id_of_the_callback_led_to_is_reversed(told: ResultReported) -> None:
+    """The callback named no receipt. M-Pesa tells that of the prompt whose id it brought, and a callback may, too."""
+    pending = lost_answer(receipt=None)
+    paid = scenes.led(pending, told, scenes.paid())
+    assert (paid.receipt, paid.backing) == (RECEIPT, Backing.AWAITED)
+    whole, asked = whole_of(paid)
+    assert claimed(whole, asked).refund.result_code == MONEY_NOT_BACKED
+    assert claimed(part_of(paid), paid).refund.result_code == MONEY_NOT_BACKED
 
 
 def test_the_answer_to_the_push_makes_the_ids_ours() -> None:

@@ -1830,6 +1830,13 @@ FAULTS = (
         ("tests/domain/test_backing.py::test_what_is_asked_by_an_id_of_the_callback_backs_nothing",),
     ),
     Fault(
+        "the receipt of the prompt whose id the forger brought backs the forgery",
+        "payment_service/domain/effects.py",
+        "if payment.ids_from_callback and source is not Source.PULL:",
+        "if payment.ids_from_callback and source is Source.PULL:",
+        ("tests/domain/test_backing.py::test_no_receipt_that_an_id_of_the_callback_led_to_is_reversed",),
+    ),
+    Fault(
         "somebody else's receipt backs a forged success",
         "payment_service/domain/pull.py",
         "    if row.account_reference and payment.payment_id not in {one.payment_id for one in named}:",
