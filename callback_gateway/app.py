@@ -9,8 +9,8 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
+from callback_gateway.alarms import PROGRAM_FAULT
 from callback_gateway.config import GatewaySettings
-from callback_gateway.connections import Connections, EdgeConnection
 from callback_gateway.core_channel import core_channel
 from callback_gateway.core_health import CoreHealth
 from callback_gateway.delivery import Delivery
@@ -23,6 +23,7 @@ from callback_gateway.sources import Sources, StrangeSources
 from callback_gateway.spool import Spool
 from callback_gateway.spool_folder import open_spool_folder
 from runtime.callback_tokens import CallbackKeys, load_callback_keys
+from runtime.connections import BoundedConnection, Connections
 from runtime.serving import (
     Address,
     AddressTaken,
@@ -32,6 +33,7 @@ from runtime.serving import (
     write_ready_file,
 )
 
+SERVER_NAME = "gateway"
 # A burst of callbacks opens its connections at once; the kernel holds those not accepted yet.
 LISTEN_BACKLOG = 1_024
 # Beside the connections: the spool's files, the channel to the core, the log.
@@ -62,7 +64,9 @@ async def serve(settings: GatewaySettings, ready_file: Path | None) -> None:
 async def run_gateway(settings: GatewaySettings, keys: CallbackKeys) -> AsyncIterator[Address]:
     """A serving gateway at the address; it has drained when the block is left."""
     counts: Counter[str] = Counter()
-    connections = Connections(settings.header_time_s, settings.idle_time_s, settings.connections_max, counts)
+    connections = Connections(
+        settings.header_time_s, settings.idle_time_s, settings.connections_max, SERVER_NAME, PROGRAM_FAULT, counts
+    )
     queue = ForwardQueue(settings.callbacks_waiting_max, settings.forward_time_s)
     async with (
         _running_spool(settings) as spool,
@@ -127,7 +131,7 @@ async def _running_spool(settings: GatewaySettings) -> AsyncIterator[Spool | Non
 async def _listen(http: web.Server, connections: Connections, address: Address) -> asyncio.Server:
     try:
         return await asyncio.get_running_loop().create_server(
-            lambda: EdgeConnection(http, connections), address.host, address.port, backlog=LISTEN_BACKLOG
+            lambda: BoundedConnection(http, connections), address.host, address.port, backlog=LISTEN_BACKLOG
         )
     except OSError as error:
         if is_address_taken(error):

@@ -20,7 +20,6 @@ from aiohttp import web
 from google.protobuf.timestamp_pb2 import Timestamp
 from mpesa_payments.v1 import callback_service_pb2 as pb
 
-from callback_gateway.connections import Connections, EdgeConnection
 from callback_gateway.core_health import CoreHealth
 from callback_gateway.forwarding import ForwardQueue, Outcome
 from callback_gateway.hints import HINT_MAX_BYTES, HINT_PATH, Hints
@@ -29,6 +28,7 @@ from callback_gateway.receipts import RECEIPT_PATH, answer_receipt
 from callback_gateway.sources import SOURCE_HEADER, Sources, StrangeSources
 from callback_gateway.spool import Spool
 from runtime.callback_tokens import CallbackKeys, key_unknown, kind_of
+from runtime.connections import BoundedConnection, Connections
 from runtime.rarely import Rarely
 
 CALLBACK_PATH = re.compile(r"/callbacks/(stk|result)/([^/]{1,64})/([^/]{1,64})")
@@ -89,7 +89,7 @@ async def answer(edge: Edge, request: web.BaseRequest) -> web.StreamResponse:
         response = await _answer(edge, request)
     finally:
         connection = request.protocol
-        if isinstance(connection, EdgeConnection):
+        if isinstance(connection, BoundedConnection):
             connection.answered(request.content)
     if edge.connections.draining:
         response.force_close()

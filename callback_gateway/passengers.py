@@ -18,9 +18,9 @@ import grpc
 from aiohttp import web
 from mpesa_payments.v1 import passenger_service_pb2 as pb
 
-from callback_gateway.connections import EdgeConnection
 from callback_gateway.core_channel import CoreChannel
 from callback_gateway.passenger_views import event, shown
+from runtime.connections import BoundedConnection
 
 PASSENGER_PATH = re.compile(r"/api/v1/payments/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/(status|events)")
 STATUS_TOKEN = re.compile(r"[0-9a-f]{40}")
@@ -155,7 +155,7 @@ async def _tell_until_it_ends(
     telling = asyncio.create_task(_tell(request, response, call, first))
     passengers.telling.add(telling)
     passengers.counts["passenger_streams"] += 1
-    if isinstance(request.protocol, EdgeConnection):
+    if isinstance(request.protocol, BoundedConnection):
         request.protocol.when_lost = telling.cancel
     try:
         await asyncio.wait({telling}, timeout=STREAM_TIME_S)

@@ -14,17 +14,22 @@ from aiohttp import web
 from case_desk import approvals, casework, finding
 from case_desk.alarms import CERTIFICATE_EXPIRES, PROGRAM_FAULT, TLS_FILES_UNUSABLE
 from case_desk.config import DeskSettings
-from case_desk.desk import DESK, PERSON, CoreChannel, Desk, KeptNoMore, page, show_question
+from case_desk.desk import DESK, PERSON, CoreChannel, Desk, KeptNoMore, TooSlow, page, show_question
 from case_desk.forms import FormRefused
 from case_desk.persons import NotLoggedIn, person_of
 from case_desk.refusals import refusal_of
 from runtime.alarms import LastingAlarm, raise_alarm
+from runtime.connections import BoundedConnection, Connections
 from runtime.followed_channel import CertificateAlarms, followed_channel
 from runtime.renewed_site import bound_socket, renewed_site
 from runtime.serving import Address, stop_requested, write_ready_file
 from runtime.tls import FollowedFiles, TlsFiles, read_tls, server_context
 
 FORM_MAX_BYTES: Final = 16_384
+HEADER_TIME_S: Final = 10.0
+IDLE_TIME_S: Final = 75.0
+CONNECTIONS_MAX: Final = 500
+"""A desk is for tens of people, whose browsers open six each; their proxy opens fewer."""
 SHUTDOWN_S: Final = 35.0
 """Longer than any call to the service: what a person has asked for is answered."""
 STYLE: Final = Path(__file__).with_name("desk.css")
@@ -70,30 +75,34 @@ async def serve(settings: DeskSettings, ready_file: Path | None) -> None:
 
 
 @contextlib.asynccontextmanager
-async def run_desk(settings: DeskSettings) -> AsyncIterator[Address]:
+async def run_desk(settings: DeskSettings, bounds: Connections | None = None) -> AsyncIterator[Address]:
     """A serving desk at the address."""
     core = CoreChannel()
+    bounds = bounds or Connections(HEADER_TIME_S, IDLE_TIME_S, CONNECTIONS_MAX, "case-desk", PROGRAM_FAULT)
     alarms = CertificateAlarms(TLS_FILES_UNUSABLE, CERTIFICATE_EXPIRES)
     async with followed_channel(settings.core_address, settings.core_tls, alarms, core.take):
         # No access log: the log tells what people did, and not where they looked.
         runner = web.AppRunner(application(Desk(settings, core)), access_log=None, shutdown_timeout=SHUTDOWN_S)
         await runner.setup()
         try:
-            async with _listening(runner, settings) as address:
+            async with _listening(runner, settings, bounds) as address:
                 yield address
         finally:
+            bounds.draining = True
+            bounds.close_waiting()
             await runner.cleanup()
 
 
 @contextlib.asynccontextmanager
-async def _listening(runner: web.AppRunner, settings: DeskSettings) -> AsyncIterator[Address]:
+async def _listening(runner: web.AppRunner, settings: DeskSettings, bounds: Connections) -> AsyncIterator[Address]:
     shown = None
     if (files := settings.tls) is not None:
         shown = FollowedFiles(files, read_tls(files, datetime.now(UTC)), TLS_FILES_UNUSABLE)
     listening = bound_socket(settings.listen_address, "--listen or DESK_LISTEN_ADDRESS")
     try:
         host, port = listening.getsockname()[:2]
-        async with renewed_site(runner, listening, shown, _context_of, LastingAlarm(CERTIFICATE_EXPIRES)):
+        expires = LastingAlarm(CERTIFICATE_EXPIRES)
+        async with renewed_site(runner, listening, shown, _context_of, expires, bounds):
             yield Address(host, port)
     finally:
         listening.close()
@@ -135,6 +144,9 @@ async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPRedirection as redirect:
         redirect.headers.update(HEADERS)
         raise
+    finally:
+        if isinstance(request.protocol, BoundedConnection):
+            request.protocol.answered(request.content)
     response.headers.update(HEADERS)
     return response
 
@@ -146,6 +158,10 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     except NotLoggedIn as why:
         request.app[DESK].strangers.refused(why)
         return _message(request, 403, "You are not logged in", *_WHO_ARE_YOU)
+    except TooSlow:
+        response = _message(request, 408, "Your form did not arrive", "Nothing was done. Go back, and send it again.")
+        response.force_close()
+        return response
     except KeptNoMore:
         return _message(request, 404, "Begin again", "What you sent there is not kept any more.")
     except FormRefused:

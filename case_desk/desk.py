@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections import OrderedDict
@@ -21,6 +22,8 @@ from case_desk.persons import Strangers
 
 CALL_SECONDS: Final = 30.0
 """The longest that the service takes for a call."""
+FORM_TIME_S: Final = 10.0
+"""The longest that a form may take to arrive, whose header is here."""
 KEPT_FOR_S: Final = 900.0
 KEPT_MAX: Final = 1_000
 KEPT_OF_ONE_MAX: Final = 100
@@ -31,6 +34,10 @@ Thing = TypeVar("Thing")
 
 class KeptNoMore(Exception):
     """What was sent is too old, or another person's."""
+
+
+class TooSlow(Exception):
+    """A form did not arrive in time. Nothing was done."""
 
 
 class CoreChannel:
@@ -135,11 +142,15 @@ class Sent:
 
 
 async def sent_form(request: web.Request) -> Sent:
-    """The form, once it is known that this person was shown it by this desk; else FormRefused."""
+    """The form, once it is known that this person was shown it by this desk; else FormRefused, or TooSlow."""
     desk = request.app[DESK]
     check_origin(request, desk.settings.origin)
     try:
-        fields = {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
+        async with asyncio.timeout(FORM_TIME_S):
+            sent = await request.post()
+        fields = {name: value for name, value in sent.items() if isinstance(value, str)}
+    except TimeoutError as error:
+        raise TooSlow from error
     except (ValueError, LookupError) as error:
         # Not in UTF-8, or in an encoding that nobody knows: no browser sends this from a page of the desk.
         raise FormRefused from error

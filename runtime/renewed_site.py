@@ -2,6 +2,7 @@
 
 A TLS context keeps what it was made with. So the files are looked at now and then, and when they have changed, another
 listener at the same socket takes the place of the one before, with a new context. Connections that are open go on.
+Where bounds are given, each connection has them (`connections`).
 """
 
 import asyncio
@@ -17,6 +18,7 @@ import structlog
 from aiohttp import web
 
 from runtime.alarms import LastingAlarm
+from runtime.connections import BoundedConnection, Connections
 from runtime.serving import Address, AddressTaken, is_address_taken
 from runtime.tls import FollowedFiles, TlsFiles, watch_expiry
 
@@ -52,32 +54,63 @@ async def renewed_site(
     certificate: FollowedFiles | None,
     context_of: ContextOf,
     expires: LastingAlarm | None = None,
+    bounds: Connections | None = None,
 ) -> AsyncIterator[None]:
     """Accept connections at the socket; new ones are offered what the certificate's files hold, and plaintext without.
 
     `expires` is raised while the certificate is about to end, where nobody else looks at it.
     """
-    if certificate is None:
-        await web.SockSite(runner, listening.dup(), backlog=BACKLOG).start()
-        yield
-        return
-    site = await _site(runner, listening, certificate, context_of)
-    following = asyncio.create_task(_follow(runner, listening, certificate, context_of, site, expires))
+    listeners = _Listeners(runner, listening, bounds)
     try:
-        yield
+        if certificate is None:
+            await listeners.open(None)
+            yield
+            return
+        await listeners.open(context_of(certificate.files))
+        following = asyncio.create_task(_follow(listeners, certificate, context_of, expires))
+        try:
+            yield
+        finally:
+            following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await following
     finally:
-        following.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await following
+        await listeners.close()
+
+
+class _Listeners:
+    """The one that accepts now. Another one takes its place before it closes."""
+
+    def __init__(self, runner: web.AppRunner, listening: socket.socket, bounds: Connections | None) -> None:
+        self._runner, self._listening, self._bounds = runner, listening, bounds
+        self._open: tuple[asyncio.Server, socket.socket] | None = None
+
+    async def open(self, context: ssl.SSLContext | None) -> None:
+        server, bounds = self._runner.server, self._bounds
+        assert server is not None, "the runner has been set up"
+        accepting = self._listening.dup()
+        new = await asyncio.get_running_loop().create_server(
+            server if bounds is None else lambda: BoundedConnection(server, bounds),
+            sock=accepting,
+            ssl=context,
+            ssl_handshake_timeout=bounds.header_time_s if bounds is not None and context is not None else None,
+            backlog=BACKLOG,
+        )
+        await self.close()
+        self._open = new, accepting
+
+    async def close(self) -> None:
+        if self._open is not None:
+            server, accepting = self._open
+            # asyncio hands an accepted connection to its server a turn later, and a closed server loses it without a
+            # word. So accepting ends a turn before.
+            asyncio.get_running_loop().remove_reader(accepting)
+            await asyncio.sleep(0)
+            server.close()
 
 
 async def _follow(
-    runner: web.AppRunner,
-    listening: socket.socket,
-    certificate: FollowedFiles,
-    context_of: ContextOf,
-    site: web.SockSite,
-    expires: LastingAlarm | None,
+    listeners: _Listeners, certificate: FollowedFiles, context_of: ContextOf, expires: LastingAlarm | None
 ) -> None:
     offered = certificate.in_force()
     while True:
@@ -87,18 +120,8 @@ async def _follow(
         if (content := certificate.in_force()) is offered:
             continue
         try:
-            renewed = await _site(runner, listening, certificate, context_of)
+            await listeners.open(context_of(certificate.files))
         except (ssl.SSLError, OSError) as error:
             _log.warning("certificate not offered yet", cause=repr(error))
             continue
-        await site.stop()
-        site, offered = renewed, content
-
-
-async def _site(
-    runner: web.AppRunner, listening: socket.socket, certificate: FollowedFiles, context_of: ContextOf
-) -> web.SockSite:
-    context = context_of(certificate.files)
-    site = web.SockSite(runner, listening.dup(), ssl_context=context, backlog=BACKLOG)
-    await site.start()
-    return site
+        offered = content

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -13,6 +13,7 @@ from playwright.async_api import Browser, Page
 from case_desk.app import run_desk
 from case_desk.config import DeskSettings
 from development.postgres import find_free_port
+from runtime.connections import Connections
 from tests.application.approving.twosome import Twosome
 
 SECRET = "s" * 40
@@ -76,8 +77,17 @@ class Served:
 @contextlib.asynccontextmanager
 async def desk_before(two: Twosome, **changed: object) -> AsyncIterator[Served]:
     """A desk that shows the service a certificate of its own."""
-    settings = DeskSettings.load(**(desk_settings(two) | changed))
-    async with run_desk(settings) as address:
+    async with bounded_desk(two, None, changed) as served:
+        yield served
+
+
+@contextlib.asynccontextmanager
+async def bounded_desk(
+    two: Twosome, bounds: Connections | None, changed: Mapping[str, object]
+) -> AsyncIterator[Served]:
+    """The same, with bounds of its own for connections."""
+    settings = DeskSettings.load(**{**desk_settings(two), **changed})
+    async with run_desk(settings, bounds) as address:
         yield Served(two, str(address))
 
 

@@ -6,11 +6,14 @@ states, and each has a bound:
 - *waiting*: no complete header of an unanswered request has arrived. From the first byte of a header (for a new
   connection: from its opening) the rest must come within `header_time_s` and HEADER_MAX_BYTES. Between requests a
   connection may idle for `idle_time_s`.
-- *in hand*: a request is being answered; its body and its answer have bounds of their own (`edge.py`). A client that
-  sends request after request and reads no answer is dropped once its answers have been stuck for `UNREAD_TIME_S`.
+- *in hand*: a request is being answered; its body has a bound of its own, where it is read. A client that sends request
+  after request and reads no answer is dropped once its answers have been stuck for `UNREAD_TIME_S`.
 
 A client that was answered before it had sent its body waits like any other, but what it still sends is no header:
 aiohttp reads it away for `LINGERING_TIME_S` and then closes.
+
+Whoever answers says so by `answered`, request by request. Over TLS a connection begins here once the handshake is over,
+which has a bound of its own in `renewed_site`.
 
 When all places are taken, the connection that has waited longest gives up its own to the newcomer. So ten thousand
 stalled sockets keep out no one who sends a whole request: it is in hand as soon as it has arrived. Only if every place
@@ -25,8 +28,7 @@ from typing import Any
 
 from aiohttp import StreamReader, web
 
-from callback_gateway.alarms import PROGRAM_FAULT
-from runtime.alarms import raise_alarm
+from runtime.alarms import Alarm, raise_alarm
 
 # Safaricom's whole header is under 1 KiB.
 HEADER_MAX_BYTES = 16_384
@@ -44,18 +46,22 @@ UNREAD_TIME_S = 5.0
 
 @dataclass(eq=False)
 class Connections:
-    """The open connections of one gateway."""
+    """The open connections of one program."""
 
     header_time_s: float
     idle_time_s: float
     connections_max: int
-    counts: Counter[str]
+    server_name: str
+    """As its answers say it."""
+    fault: Alarm
+    """Raised for what goes wrong outside of any handler."""
+    counts: Counter[str] = field(default_factory=Counter)
     draining: bool = False
     # In the order in which they began to wait.
-    waiting: dict["EdgeConnection", None] = field(default_factory=dict)
-    in_hand: set["EdgeConnection"] = field(default_factory=set)
+    waiting: dict["BoundedConnection", None] = field(default_factory=dict)
+    in_hand: set["BoundedConnection"] = field(default_factory=set)
 
-    def admit(self, connection: "EdgeConnection") -> bool:
+    def admit(self, connection: "BoundedConnection") -> bool:
         """Find a place for a new connection, or say that there is none."""
         if len(self.waiting) + len(self.in_hand) >= self.connections_max:
             if not self.waiting:
@@ -74,7 +80,7 @@ class Connections:
                 connection.drop()
 
 
-class EdgeConnection(web.RequestHandler):
+class BoundedConnection(web.RequestHandler):
     """aiohttp's connection, with the bounds above."""
 
     __slots__ = (
@@ -201,12 +207,12 @@ class EdgeConnection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answer what is not HTTP without repeating it, to the client or in the log."""
         if status >= 500 and exc is not None:
-            raise_alarm(PROGRAM_FAULT, exc_info=exc)
+            raise_alarm(self._connections.fault, exc_info=exc)
         else:
             self._connections.counts["malformed"] += 1
         if request.writer.output_size > 0:
             raise ConnectionError("the answer had begun")
-        answer = web.Response(status=status, headers={"Server": "gateway"})
+        answer = web.Response(status=status, headers={"Server": self._connections.server_name})
         answer.force_close()
         return answer
 
