@@ -22,9 +22,13 @@ WAYS: Final = {
     pb.CASE_RESOLUTION_NOT_REFUNDED: "Not refunded: the money has not gone back and never will",
 }
 """Each resolution that this release of the desk knows, as a person chooses it."""
+_GIVEN_BACK_ELSEWHERE: Final = "you have given the money back by other means. The booking stays as it is"
 _DISMISSED: Final = {
     pb.CASE_KIND_UNBACKED_MONEY: "the money is not there. The booking is told to release its seat, and can be paid"
     " again",
+    # The money is the payment's: these can be dismissed only after a refund has failed.
+    pb.CASE_KIND_LATE_PAYMENT: _GIVEN_BACK_ELSEWHERE,
+    pb.CASE_KIND_DUPLICATE_PAYMENT: _GIVEN_BACK_ELSEWHERE,
 }
 """What follows on a dismissal of these kinds."""
 _DISMISSED_ABOUT_MONEY: Final = (

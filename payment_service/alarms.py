@@ -10,8 +10,9 @@ CALLBACKS_MISSING = Alarm(
 )
 ANSWERS_MISSING = Alarm(
     "answers_missing",
-    "Most pushes of the last minutes got no answer that says what became of them.",
-    "Check the network to Safaricom and its status page. No prompt is sent twice; callbacks settle these payments.",
+    "Most pushes of the last minutes reached nobody, or got no answer that says what became of them.",
+    "Check the network to Safaricom and its status page. No prompt is sent twice: callbacks settle these payments, and"
+    " what reached nobody is sent again for as long as its payment waits.",
 )
 SAME_REFUSAL = Alarm(
     "same_refusal",

@@ -14,7 +14,8 @@ from payment_service.store.time_ordered_ids import first_id_at
 
 _PUSHES = text("""
 SELECT count(*) AS sent,
-    count(*) FILTER (WHERE classified_as LIKE 'Uncertain%') AS unanswered,
+    count(*) FILTER (WHERE classified_as LIKE 'Uncertain%'
+        OR (classified_as LIKE 'NotSent%' AND http_status IS NULL)) AS unanswered,
     count(*) FILTER (WHERE classified_as = 'Accepted' AND started_at < :due) AS accepted,
     count(*) FILTER (WHERE classified_as = 'Accepted' AND started_at < :due AND EXISTS (
         SELECT FROM callback_inbox i WHERE i.payment_id = e.payment_id AND i.kind = 'stk')) AS called_back
@@ -37,6 +38,7 @@ class PushCounts:
 
     sent: int
     unanswered: int
+    """Those that reached nobody, too."""
     accepted: int
     called_back: int
 

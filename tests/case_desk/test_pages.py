@@ -81,6 +81,8 @@ async def test_from_a_phone_number_to_a_settled_case_on_three_pages(
         await looked_at("story")
         await page.get_by_role("link", name="Late payment, booking BK-1").click()
         await expect(page.get_by_text("The money came after the hold. Accept it if")).to_be_visible()
+        await expect(page.get_by_text("(suggested)")).to_have_count(1)
+        await expect(page.get_by_text("Accept: ").locator("..")).to_contain_text("(suggested)")
         await looked_at("case")
         await page.get_by_label("Why you take it").fill("I have her on the phone")
         await page.get_by_role("button", name="Take the case").click()

@@ -55,10 +55,12 @@ def test_a_return_names_what_is_left_and_a_seat_that_was_released_already() -> N
     ("case", "follows"),
     [
         (pb.Case(kind=pb.CASE_KIND_UNBACKED_MONEY, about_money=True), "told to release its seat"),
+        (pb.Case(kind=pb.CASE_KIND_LATE_PAYMENT, about_money=True), "given the money back by other means"),
+        (pb.Case(kind=pb.CASE_KIND_DUPLICATE_PAYMENT, about_money=True), "given the money back by other means"),
         (pb.Case(kind=pb.CASE_KIND_OUTCOME_UNKNOWN, about_money=True), "can be paid again"),
         (pb.Case(kind=pb.CASE_KIND_CONTRADICTION), "nothing else changes"),
     ],
-    ids=["unbacked", "unknown", "contradiction"],
+    ids=["unbacked", "late", "duplicate", "unknown", "contradiction"],
 )
 def test_a_dismissal_says_what_follows(case: pb.Case, follows: str) -> None:
     case.advice = "Look in the portal."

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from playwright.async_api import Browser, Page
 from sqlalchemy import select, update
 
 from examples.booking_service.news import announce
 from examples.booking_service.tables import bookings
+from payment_service.application.recording.record_facts import Submission
 from payment_service.domain.facts import DeadlinePassed, ResultReported
+from payment_service.domain.refund_facts import RefundAccepted, RefundClaimed, RefundReported, RefundVerdict
 from tests.databases import Database
 from tests.examples.shops import Shop, tell, until
 from tests.patience import PATIENCE_SECONDS
@@ -51,6 +53,15 @@ class Counter:
 
     async def tell(self, payment_id: UUID, *facts: ResultReported) -> None:
         await tell(self._process, payment_id, *facts)
+
+    async def send_back(self, payment_id: UUID) -> None:
+        """M-Pesa carries out the refund that was asked for."""
+        query = "SELECT refund_id, receipt FROM refunds WHERE payment_id = %s"
+        ((refund_id, receipt),) = await rows_of(self._database, query, (payment_id,))
+        claim = uuid4()
+        done = RefundReported(f"callback:{refund_id}", RefundVerdict.DONE, "0", receipt)
+        for fact in (RefundClaimed(claim), RefundAccepted(claim, f"o-{claim}", f"AG-{claim}"), done):
+            await self._process.writers.facts.submit(Submission(fact, payment_id, refund_id=refund_id))
 
     async def expire(self, payment_id: UUID) -> None:
         """Nothing is heard for so long that the payment service gives the attempt up."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -29,6 +30,8 @@ from tests.rpc.processes import Process, listed, paid, refused
 
 BYTES_MAX = 50_000
 WAIT = timedelta(minutes=5)
+PRESSES_MAX = 20
+"""Of the Tab key, until the first seat is reached."""
 
 
 @pytest.fixture
@@ -69,6 +72,11 @@ async def test_a_passenger_sees_each_step_up_to_the_receipt(
         await expect(page.get_by_role("main")).to_contain_text("MATATU LTD")
         await expect(page.get_by_role("main")).to_contain_text("KES 500")
         await expect(page.get_by_role("status").first).to_contain_text("enter your M-Pesa PIN")
+        # The minutes and seconds that are left, until the hold ends.
+        held = page.locator("p", has_text="The seat is held until")
+        await expect(held).to_have_text(re.compile(r"\((\d+):[0-5]\d\)$"))
+        before = await held.text_content()
+        await expect(held).not_to_have_text(str(before))
         assert await accessibility_faults(page) == []
         await picture.keep(page, "booking-waiting")
         await counter.tell(payment, paid("SJ12345678"))
@@ -347,6 +355,32 @@ async def test_late_money_and_its_refund_are_shown(browser: Browser, counter: Co
         await counter.tell(payment, paid("SJ12345678"))
         await expect(page.get_by_text("KES 500, on its way back to you")).to_be_visible()
         await expect(page.get_by_role("main")).to_contain_text("SJ12345678")
+        assert await accessibility_faults(page) == []
+        await counter.tell(payment, listed("SJ12345678"))
+        await counter.send_back(payment)
+        await expect(page.get_by_text("KES 500, sent back to you")).to_be_visible()
+        assert await accessibility_faults(page) == []
+
+
+async def test_the_keyboard_alone_chooses_a_seat_and_pays(browser: Browser, counter: Counter) -> None:
+    async with visiting(browser) as page:
+        await page.goto(counter.address)
+        # By the order in which the page is read; a group of seats is one stop.
+        for _ in range(PRESSES_MAX):
+            await page.keyboard.press("Tab")
+            if await page.evaluate("document.activeElement.type") == "radio":
+                break
+        await page.keyboard.press("Space")
+        await expect(page.get_by_role("radio", name="01")).to_be_checked()
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_label("M-Pesa number")).to_be_focused()
+        await page.keyboard.type("0712 345 678")
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_role("button", name="Pay")).to_be_focused()
+        await page.keyboard.press("Enter")
+        await page.wait_for_url("**/pay/B-*")
+        await counter.prompt()
+        await expect(page.get_by_role("heading", name="Check your phone")).to_be_visible()
 
 
 async def test_swahili_is_spoken_by_the_page_and_by_the_payment_service(browser: Browser, counter: Counter) -> None:

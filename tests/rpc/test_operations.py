@@ -121,7 +121,8 @@ async def test_cases_are_listed_by_deadline_page_by_page_and_by_filter(process: 
 async def test_payments_are_found_by_whatever_is_known_of_them(process: Process) -> None:
     payment = await expired(process, 1, "BK-FOUND")
     await process.tell(payment, pulled("RCPT000001"))
-    other = await process.tell(await process.create(), *sent(2), paid("RCPT000002"))
+    created = await process.create(request_id="the-other")
+    other = await process.tell(created, *sent(2), paid("RCPT000002"))
     mine, others = [str(payment.payment_id)], [str(other.payment_id)]
 
     async def ids(**known: Any) -> list[str]:
@@ -133,6 +134,7 @@ async def test_payments_are_found_by_whatever_is_known_of_them(process: Process)
     assert await ids(phone_number="0712345679") == []
     assert await ids(booking_id="BK-FOUND") == mine
     assert await ids(reference=payment.reference.upper()) == mine
+    assert await ids(request_id="the-other") == others
     assert await ids(mpesa_receipt_number="rcpt000002") == others
     # It stands in the case alone.
     assert await ids(mpesa_receipt_number="RCPT000001") == mine

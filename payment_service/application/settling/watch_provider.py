@@ -32,6 +32,8 @@ IN_A_ROW = 10
 """Equal answers, one after the other. Payers do not fail so alike."""
 
 ACCEPTED = "Accepted"
+NOT_SENT = "NotSent"
+"""What begins so is no refusal of the push itself: nobody was reached, or the push is to come again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ async def watch_provider(watch: ProviderWatch) -> None:
         unanswered=pushes.unanswered,
     )
     alike = len(answers) == IN_A_ROW and len(set(answers)) == 1
-    watch.same_refusal.set(alike and answers[0] != ACCEPTED, answer=answers[0] if answers else None)
+    refused = alike and answers[0] != ACCEPTED and not answers[0].startswith(NOT_SENT)
+    watch.same_refusal.set(refused, answer=answers[0] if answers else None)
     alike = len(codes) == IN_A_ROW and len(set(codes)) == 1
     watch.same_unlisted_code.set(
         alike and meaning_of(codes[0]).verdict is Verdict.UNKNOWN, code=codes[0] if codes else None

@@ -18,7 +18,7 @@ from tests.writers import Writers, a_request
 
 EXCHANGE = """INSERT INTO daraja_exchanges
 (exchange_id, payment_id, operation, http_status, classified_as, request, answer, started_at, duration_ms)
-VALUES (%s, %s, 'push', 200, %s, '', '', %s, 10)"""
+VALUES (%s, %s, 'push', %s, %s, '', '', %s, 10)"""
 CALLBACK = """INSERT INTO callback_inbox
 (callback_id, kind, reference, payment_id, body, body_hash, source_address, received_at, stored_at, status)
 VALUES (%s, 'stk', %s, %s, '', %s, '', now(), now(), 'APPLIED')"""
@@ -31,14 +31,14 @@ class Provider:
         self.database, self.writers, self.watch = database, writers, watch
         self.prompted: list[UUID] = []
 
-    async def answers(self, kind: str, times: int, minutes_ago: float = 5) -> None:
-        """Pushes that were answered in this way; each is a payment's."""
+    async def answers(self, kind: str, times: int, minutes_ago: float = 5, status: int | None = 200) -> None:
+        """Pushes that were answered in this way; each is a payment's. Without a status nobody answered."""
         at = self.writers.clock() - timedelta(minutes=minutes_ago)
         async with await psycopg.AsyncConnection.connect(self.database.owner_url) as connection:
             for _ in range(times):
                 exchange_id = uuid7()
                 payment = (await self.writers.create("development", a_request(), None, None)).payment
-                await connection.execute(EXCHANGE, (exchange_id, payment.payment_id, kind, at))
+                await connection.execute(EXCHANGE, (exchange_id, payment.payment_id, status, kind, at))
                 self.prompted.append(payment.payment_id)
 
     async def calls_back(self, times: int) -> None:
@@ -95,3 +95,15 @@ async def test_one_refusal_after_the_other_is_one_alarm(provider: Provider) -> N
     assert await provider.alarms() == [("alarm", "same_refusal")]
     await provider.answers("Accepted", 1, minutes_ago=1)
     assert await provider.alarms() == [("alarm is over", "same_refusal")]
+
+
+async def test_an_outage_is_told_as_one_and_not_as_a_refusal(provider: Provider) -> None:
+    await provider.answers("NotSent NOT_CONNECTED", IN_A_ROW, minutes_ago=1, status=None)
+    assert await provider.alarms() == [("alarm", "answers_missing")]
+    await provider.answers("Accepted", IN_A_ROW + 1, minutes_ago=1)
+    assert await provider.alarms() == [("alarm is over", "answers_missing")]
+
+
+async def test_what_was_not_sent_because_of_the_rate_is_neither(provider: Provider) -> None:
+    await provider.answers("NotSent 429", IN_A_ROW, minutes_ago=1, status=429)
+    assert await provider.alarms() == []
