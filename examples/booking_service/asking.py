@@ -119,7 +119,7 @@ async def _ask(engine: AsyncEngine, client: PaymentsClient, due: Due) -> None:
     except PaymentsError as error:
         # Not answered. Whether it was done is known to the payment service, by the request id.
         log.info("%s of %s is asked for again: %s", due.kind, due.booking_id, error)
-        await _later(engine, due, error.retry_after or AGAIN_AFTER)
+        await _later(engine, due, error.retry_after or AGAIN_AFTER, due.refused_with)
 
 
 def _purchase(due: Due) -> Purchase:

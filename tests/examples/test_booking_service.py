@@ -295,6 +295,14 @@ async def test_no_money_is_said_to_go_back_where_refunds_are_not_set_up(
         await ask_once(shop.engine, client)
         await happen(shop, an_event(late, CONFIRM, payment_id=str(payment), receipt="SJ12345678"))
         assert (await stands(shop, late)).said == found.said
+        # So it does while nobody answers.
+        async with shop.engine.begin() as conn:
+            await conn.execute(update(requests).values(due_at=func.now()))
+        with FakePayments() as away:
+            away.fail("RefundPayment", "STORE_UNAVAILABLE", times=9)
+            async with away.client() as unanswered:
+                await ask_once(shop.engine, unanswered)
+        assert (await stands(shop, late)).said == found.said
         possible.extend(numbers)
         async with shop.engine.begin() as conn:
             await conn.execute(update(requests).values(due_at=func.now()))
