@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,7 +14,7 @@ from mpesa_payments.v1.money_pb2 import Money
 
 from payment_service.application.recording.record_facts import Submission
 from payment_service.commands.booking_list import ListedBooking
-from payment_service.commands.trip_plan import Standing, covered, sum_of, to_ask_for
+from payment_service.commands.trip_plan import Passenger, Standing, covered, sum_of, to_ask_for
 from payment_service.commands.trip_run import UNDER_WAY_MAX, Act, RunTimes, TripRun, floats_of, go_through, plan
 from payment_service.commands.trip_screens import report_lines
 from payment_service.domain.refund_facts import RefundClaimed, RefundReported, RefundVerdict
@@ -88,6 +88,26 @@ class WithFloat:
                 submission = Submission(fact, UUID(found.payment_id), refund_id=UUID(answer.refund.refund_id))
                 await self._process.writers.facts.submit(submission)
         return answer
+
+
+class Enough(Exception):
+    """The run has looked at its refunds as often as the test needs."""
+
+
+async def test_no_more_are_asked_for_than_the_rate_allows(process: Process, database: Database) -> None:
+    """The first has its turn at once. At none in a minute the next one never has, however often the run looks."""
+    looks = iter(range(5))
+
+    def tell(_trip: Sequence[Passenger]) -> None:
+        if next(looks, None) is None:
+            raise Enough
+
+    service, act = WithFloat(process, 10_000), Act("amina", "", WHY)
+    trip = await plan(service, await listed(process, 3), act)
+    running = TripRun(service, act, 0, trip, to_ask_for(trip.values()), tell, RunTimes(look=0.01))
+    with pytest.raises(Enough):
+        await running.go()
+    assert await count(database, "refunds") == 1
 
 
 async def test_a_group_that_waits_for_a_second_operator_leaves_its_float_to_the_rest_of_the_trip(

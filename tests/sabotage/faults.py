@@ -2696,6 +2696,22 @@ FAULTS = (
         ("tests/case_desk/test_sentences.py::test_a_dismissal_says_what_follows",),
     ),
     Fault(
+        "a trip is refunded faster than its rate",
+        "payment_service/commands/trip_run.py",
+        "turns + (now - filled_at) * self.per_minute / 60)",
+        "turns + 1)",
+        ("tests/commands/test_refunds.py::test_no_more_are_asked_for_than_the_rate_allows",),
+    ),
+    Fault(
+        "the case of money in the books does not show its row",
+        "payment_service/application/casework/show_cases.py",
+        '        if case.fact_id == f"query:{row.exchange_id}" or named:',
+        '        if case.fact_id == f"query:{row.exchange_id}":',
+        (
+            "tests/application/casework/test_case_evidence.py::test_a_case_shows_what_opened_it_without_the_payers_number",
+        ),
+    ),
+    Fault(
         "no payment is found by its request id",
         "payment_service/store/payment_search.py",
         '    "request_id": _BY_REQUEST,',
