@@ -19,8 +19,10 @@ from tests.databases import Database
 from tests.examples.shops import TRIP, Shop, an_event, open_shop
 from tests.examples.test_bookings import CONFIRM, OFFER_RETRY, REVIEW, WAIT
 
-NOW = datetime.now(UTC)
-LONG_AFTER = NOW + HOLD + LOOK_AFTER + timedelta(minutes=1)
+
+def after_the_hold(wait: timedelta = LOOK_AFTER + timedelta(minutes=1)) -> datetime:
+    """A moment so long after the hold of a booking that is made in this test: the service's clock is the real one."""
+    return datetime.now(UTC) + HOLD + wait
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ async def asked(shop: Shop, service: FakePayments) -> None:
 
 async def held(shop: Shop, service: FakePayments) -> str:
     async with shop.engine.begin() as conn:
-        booking = await hold(conn, TRIP, "01", "0712345678", now=NOW)
+        booking = await hold(conn, TRIP, "01", "0712345678", now=datetime.now(UTC))
     await asked(shop, service)
     return booking
 
@@ -48,14 +50,14 @@ async def told(shop: Shop, booking: str, action: pb.BookingAction.ValueType, pay
         await take_event(an_event(booking, action, payment_id=payment_id), conn)
 
 
-async def freed(shop: Shop, service: FakePayments, now: datetime = LONG_AFTER) -> int:
+async def freed(shop: Shop, service: FakePayments, now: datetime | None = None) -> int:
     async with service.client() as client:
-        return await free_vanished(shop.engine, client, now)
+        return await free_vanished(shop.engine, client, now or after_the_hold())
 
 
 async def stands(shop: Shop, booking: str) -> Standing:
     async with shop.engine.connect() as conn:
-        standing = await read_standing(conn, booking, LONG_AFTER)
+        standing = await read_standing(conn, booking, after_the_hold())
     assert standing is not None
     return standing
 
@@ -72,9 +74,9 @@ async def test_a_seat_whose_second_attempt_is_gone_is_not_held_for_ever(shop: Sh
         await asked(shop, service)
         assert len(service.payments) == 2
         async with shop.engine.begin() as conn:
-            assert await end_holds(conn, LONG_AFTER) == 0
+            assert await end_holds(conn, after_the_hold()) == 0
         assert await freed(shop, service) == 0, "there is such an attempt, and its events are still to come"
-        assert await freed(shop, restored, NOW + HOLD) == 0, "not as soon as the hold is over"
+        assert await freed(shop, restored, after_the_hold(timedelta(0))) == 0, "not as soon as the hold is over"
         assert await freed(shop, restored) == 1
     standing = await stands(shop, booking)
     assert (standing.stage, standing.own_word) == ("released", "hold_over")
