@@ -31,11 +31,30 @@ COMMITS = [
     Kill(Link.DATABASE, COMMIT + "DeadlinePassed", point)
     for point in (Point.BEFORE_FIRST_BYTE, Point.REQUEST_COMPLETE, Point.ANSWER_COMPLETE)
 ]
-# What a push leaves behind when its sender dies is a dead lease, so each of those kills makes the work of the next.
+
+
+def _push(point: Point) -> Kill:
+    return Kill(Link.DARAJA, "push", point)
+
+
+def _lease_dead(point: Point) -> Kill:
+    return Kill(Link.DATABASE, COMMIT + "LeaseDead", point)
+
+
+# A kill that keeps a push from Daraja surely leaves a dead lease, and so the work of the next kill. After any other
+# push a callback may come before its lease ends. A COMMIT that never reached the database leaves its work to the next.
 PUSHES = [
-    Kill(link, name, point)
-    for point in Point
-    for link, name in ((Link.DARAJA, "push"), (Link.DATABASE, COMMIT + "LeaseDead"))
+    _push(Point.BEFORE_FIRST_BYTE),
+    _lease_dead(Point.BEFORE_FIRST_BYTE),
+    _lease_dead(Point.MID_REQUEST),
+    _lease_dead(Point.REQUEST_COMPLETE),
+    _push(Point.MID_REQUEST),
+    _lease_dead(Point.MID_ANSWER),
+    _push(Point.BEFORE_FIRST_BYTE),
+    _lease_dead(Point.ANSWER_COMPLETE),
+    _push(Point.REQUEST_COMPLETE),
+    _push(Point.MID_ANSWER),
+    _push(Point.ANSWER_COMPLETE),
 ]
 CALLBACKS = [Kill(link, "callback", point) for link, point in product((Link.SUBMISSIONS, Link.CALLBACKS), Point)]
 
