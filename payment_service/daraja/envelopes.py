@@ -22,11 +22,15 @@ from payment_service.daraja.refusals import (
     normalise,
 )
 from payment_service.daraja.transport import HttpAnswer, NoAnswer
+from runtime.redaction import redact_text
 
 Answer = TypeVar("Answer")
 
 RETRY_AFTER_MAX = timedelta(minutes=5)
 """A longer Retry-After is cut: nothing that is sent later than this is still wanted."""
+
+CODE_MAX_CHARACTERS = 16
+"""A longer code is not repeated."""
 
 _SECONDS = re.compile(r"[0-9]{1,6}")
 
@@ -101,5 +105,14 @@ def read_nothing(status: int, headers: Mapping[str, str], body: bytes, token_ala
         return NothingLearned(RATE_LIMITED_CODE, retry_after=retry_after(headers))
     if value is None and is_edge_page(status, body):
         return NothingLearned(EDGE_REFUSED_CODE, alarm=EDGE_ALARM)
-    # Codes are Daraja's own, short and without anybody's data; anything longer is not repeated.
-    return NothingLearned(error[0] if error is not None and len(error[0]) <= 16 else f"HTTP_{status}")
+    return NothingLearned(error[0] if error is not None and _is_nobodys(error[0]) else f"HTTP_{status}")
+
+
+def unlisted_error(status: int, code: str) -> str:
+    """How an error that no list has is told: by its code, so that somebody can ask Safaricom what it means."""
+    return f"HTTP {status} with " + (f"the unlisted error {code}" if _is_nobodys(code) else "an unlisted error")
+
+
+def _is_nobodys(code: str) -> bool:
+    """Whether a code may be repeated. Daraja's own are short and hold nobody's data; what may be a number is not."""
+    return len(code) <= CODE_MAX_CHARACTERS and redact_text(code) == code

@@ -22,6 +22,10 @@ from runtime.alarms import raise_alarm
 
 PUSH_PATH = "/mpesa/stkpush/v1/processrequest"
 
+ACCEPTED = "Accepted"
+NOT_SENT = "NotSent"
+OF_ONE_PHONE = (Reason.PHONE_BUSY, Reason.NOT_AN_MPESA_NUMBER)
+
 _log = structlog.get_logger()
 
 
@@ -61,7 +65,7 @@ async def push(
         PUSH_PATH,
         _push_fields(request, client.clock()),
         read=read_push_answer,
-        name=_name_of,
+        name=push_answer_name,
         secret="Password",
         timeouts=client.push_timeouts,
         may_send=lambda: send_before is None or client.clock() < send_before,
@@ -105,25 +109,36 @@ def _read_acceptance(value: dict[str, object]) -> Accepted | Uncertain:
     return Accepted(str(merchant), str(checkout))
 
 
-def _name_of(answer: PushAnswer) -> str:
+def push_answer_name(answer: PushAnswer) -> str:
+    """What an answer is called in the stored exchange and in the log. One code may have several meanings."""
     match answer:
         case Accepted():
-            return "Accepted"
-        case Refused(code=code) | NotSent(code=code):
-            return f"{type(answer).__name__} {code}"
+            return ACCEPTED
+        case Refused(code=code, reason=reason):
+            return f"Refused {code} {reason}"
+        case NotSent(code=code):
+            return f"{NOT_SENT} {code}"
         case Uncertain(why=why):
             return f"Uncertain: {why}"
         case _:
             assert_never(answer)
 
 
+def may_be_our_setup(name: str) -> bool:
+    """Whether an answer of this name, if everybody gets it, may be due to our set-up: a refusal, listed or not.
+
+    None of those: an acceptance, a push that is to come again later, and what M-Pesa says of one payer's phone.
+    """
+    return name != ACCEPTED and not name.startswith(NOT_SENT) and not name.endswith(OF_ONE_PHONE)
+
+
 def _report_push(answer: PushAnswer, http_status: int | None) -> None:
     """A line for what an operator may have to look at. Payers who are busy or mistyped a number are none of it."""
     match answer:
         case Refused(alarm=str() as check) | NotSent(alarm=str() as check):
-            raise_alarm(PUSH_REFUSED, answer=_name_of(answer), http_status=http_status, check=check)
+            raise_alarm(PUSH_REFUSED, answer=push_answer_name(answer), http_status=http_status, check=check)
         case NotSent() | Uncertain():
-            _log.warning("push not sent or unanswered", answer=_name_of(answer), http_status=http_status)
+            _log.warning("push not sent or unanswered", answer=push_answer_name(answer), http_status=http_status)
         case Accepted() | Refused():
             pass
         case _:

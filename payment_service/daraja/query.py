@@ -16,7 +16,15 @@ import structlog
 
 from payment_service.alarms import QUESTION_REFUSED
 from payment_service.daraja.client import DarajaClient, Exchange, post
-from payment_service.daraja.envelopes import NothingLearned, error_in, is_edge_page, learned, lenient_json, retry_after
+from payment_service.daraja.envelopes import (
+    NothingLearned,
+    error_in,
+    is_edge_page,
+    learned,
+    lenient_json,
+    retry_after,
+    unlisted_error,
+)
 from payment_service.daraja.push import express_credentials
 from payment_service.daraja.refusals import (
     EDGE_ALARM,
@@ -149,7 +157,7 @@ def _read_error(status: int, headers: Mapping[str, str], code: str, text: str) -
         return NotYet(code)
     row = find_refusal(code, text)
     if row is None:
-        return NothingLearned(f"HTTP {status} with an unlisted error")
+        return NothingLearned(unlisted_error(status, code))
     if row.kind is Kind.TOKEN_REFUSED:
         return TokenRefused(row.code)
     if row.slow_down:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
-from payment_service.daraja.envelopes import error_in, is_edge_page, lenient_json, retry_after
+from payment_service.daraja.envelopes import error_in, is_edge_page, lenient_json, retry_after, unlisted_error
 from payment_service.daraja.refusals import (
     EDGE_ALARM,
     EDGE_REFUSED_CODE,
@@ -75,7 +75,7 @@ def read_sent(
         if proven is not None:
             return proven
         if error is not None and status != 429:
-            return Uncertain(f"HTTP {status} with an unlisted error")
+            return Uncertain(unlisted_error(status, error[0]))
     if status == 429:
         return NotSent(RATE_LIMITED_CODE, retry_after=retry_after(headers))
     # With 403 the edge let nothing through; with 503 it may have lost the answer of the server behind it.

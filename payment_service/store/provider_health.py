@@ -22,7 +22,7 @@ SELECT count(*) AS sent,
 FROM daraja_exchanges e WHERE exchange_id >= :first AND operation = 'push'""")
 
 _LATEST_PUSHES = text("""
-SELECT classified_as FROM daraja_exchanges WHERE exchange_id >= :first AND operation = 'push'
+SELECT classified_as, http_status FROM daraja_exchanges WHERE exchange_id >= :first AND operation = 'push'
 ORDER BY exchange_id DESC LIMIT :most""")
 
 # The log is read from its end; what came by callback or query says its code in the event.
@@ -43,15 +43,26 @@ class PushCounts:
     called_back: int
 
 
+@dataclass(frozen=True, slots=True)
+class PushAnswer:
+    """What one push was answered."""
+
+    name: str
+    """What the answer was understood as."""
+    http_status: int | None
+    """None where nobody answered."""
+
+
 async def count_pushes(conn: AsyncConnection, since: datetime, due: datetime) -> PushCounts:
     """The pushes made since then, and of those accepted before `due` how many have a callback."""
     row = (await conn.execute(_PUSHES, {"first": first_id_at(since), "due": due})).one()
     return PushCounts(row.sent, row.unanswered, row.accepted, row.called_back)
 
 
-async def latest_push_answers(conn: AsyncConnection, since: datetime, most: int) -> Sequence[str]:
+async def latest_push_answers(conn: AsyncConnection, since: datetime, most: int) -> Sequence[PushAnswer]:
     """What the latest pushes were answered, the last one first."""
-    return list(await conn.scalars(_LATEST_PUSHES, {"first": first_id_at(since), "most": most}))
+    rows = await conn.execute(_LATEST_PUSHES, {"first": first_id_at(since), "most": most})
+    return [PushAnswer(row.classified_as, row.http_status) for row in rows]
 
 
 async def latest_result_codes(conn: AsyncConnection, since: datetime, most: int) -> Sequence[str]:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from payment_service.daraja.push import Accepted, PushAnswer, Refused, read_push_answer
+from payment_service.daraja.push import Accepted, PushAnswer, Refused, push_answer_name, read_push_answer
 from payment_service.daraja.sending import NotSent, Uncertain
 from payment_service.daraja.transport import HttpAnswer
 from payment_service.domain.reasons import Reason
@@ -212,6 +212,31 @@ NO_PROOF = [
 @pytest.mark.parametrize(("status", "body"), NO_PROOF)
 def test_everything_else_is_uncertain(status: int, body: bytes) -> None:
     assert isinstance(answer(status, body), Uncertain)
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("400.009.77", "Uncertain: HTTP 400 with the unlisted error 400.009.77"),
+        ("254712345678", "Uncertain: HTTP 400 with an unlisted error"),
+        ("0712.345.678", "Uncertain: HTTP 400 with an unlisted error"),
+        ("a" * 17, "Uncertain: HTTP 400 with an unlisted error"),
+    ],
+)
+def test_an_unlisted_error_is_told_by_its_code_unless_that_may_be_somebodys_number(code: str, told: str) -> None:
+    assert push_answer_name(answer(400, envelope(code, "No till is found"))) == told
+
+
+def test_the_meanings_of_one_code_have_names_of_their_own() -> None:
+    names = {
+        push_answer_name(answer(500, envelope("500.001.1001", text)))
+        for text in ("Wrong credentials", "Unable to lock subscriber", "[CBS - ] No ICCID found")
+    }
+    assert names == {
+        "Refused 500.001.1001 SERVICE_MISCONFIGURED",
+        "Refused 500.001.1001 PHONE_BUSY",
+        "Refused 500.001.1001 NOT_AN_MPESA_NUMBER",
+    }
 
 
 TAKEN = {

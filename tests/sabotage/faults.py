@@ -25,6 +25,7 @@ class Fault:
 
 FIRST_CLAIM = "tests/application/collecting/test_first_claim.py"
 RECORDING = "tests/application/recording/test_record_facts.py"
+PROVIDER = "tests/application/settling/test_watch_provider.py"
 CLOCK = "tests/application/recording/test_database_clock.py"
 CERTAINTY = "tests/domain/test_certainty.py"
 SETTLING = "tests/application/settling"
@@ -2677,16 +2678,87 @@ FAULTS = (
     Fault(
         "an outage is told as a refusal of our set-up",
         "payment_service/application/settling/watch_provider.py",
-        " and not answers[0].startswith(NOT_SENT)",
+        "OF_AN_OUTAGE = frozenset({None, 502, 503, 504})",
+        "OF_AN_OUTAGE = frozenset[int]()",
+        (f"{PROVIDER}::test_answers_that_an_outage_loses_blame_no_set_up",),
+    ),
+    Fault(
+        "a rate limit is told as a refusal of our set-up",
+        "payment_service/daraja/push.py",
+        " and not name.startswith(NOT_SENT)",
         "",
-        ("tests/application/settling/test_watch_provider.py::test_an_outage_is_told_as_one_and_not_as_a_refusal",),
+        (f"{PROVIDER}::test_what_was_not_sent_because_of_the_rate_is_neither",),
+    ),
+    Fault(
+        "busy phones are told as a refusal of our set-up",
+        "payment_service/daraja/push.py",
+        " and not name.endswith(OF_ONE_PHONE)",
+        "",
+        (f"{PROVIDER}::test_what_is_said_of_a_phone_blames_no_set_up_though_it_has_the_same_code",),
+    ),
+    Fault(
+        "the meanings of one code of a refusal are one",
+        "payment_service/daraja/push.py",
+        'return f"Refused {code} {reason}"',
+        'return f"Refused {code}"',
+        (
+            f"{PROVIDER}::test_two_meanings_of_one_code_are_no_row",
+            "tests/daraja/test_push.py::test_the_meanings_of_one_code_have_names_of_their_own",
+        ),
+    ),
+    Fault(
+        "the line of an unlisted error does not name it",
+        "payment_service/daraja/sending.py",
+        "unlisted_error(status, error[0])",
+        'f"HTTP {status} with an unlisted error"',
+        (f"{PROVIDER}::test_one_unlisted_error_after_the_other_is_an_alarm_that_names_it",),
+    ),
+    Fault(
+        "a phone number in the place of a code of an error is repeated",
+        "payment_service/daraja/envelopes.py",
+        " and redact_text(code) == code",
+        "",
+        (
+            (
+                "tests/daraja/test_push.py"
+                "::test_an_unlisted_error_is_told_by_its_code_unless_that_may_be_somebodys_number"
+            ),
+        ),
+    ),
+    Fault(
+        "one unlisted code after the other is no alarm",
+        "payment_service/application/settling/watch_provider.py",
+        "alike and meaning_of(codes[0]).verdict is Verdict.UNKNOWN",
+        "alike and meaning_of(codes[0]).verdict is Verdict.FAILED",
+        (f"{PROVIDER}::test_one_unlisted_code_after_the_other_is_an_alarm_that_ends_with_another",),
+    ),
+    Fault(
+        "lost answers are an alarm for ever",
+        "payment_service/application/settling/watch_provider.py",
+        "pushes.sent >= PUSHES_MIN and pushes.unanswered > UNANSWERED_MAX * pushes.sent",
+        "pushes.sent >= PUSHES_MIN and pushes.unanswered > 5",
+        (f"{PROVIDER}::test_answers_that_get_lost_are_an_alarm",),
+    ),
+    Fault(
+        "a text with the dash of a word processor is another text",
+        "payment_service/daraja/refusals.py",
+        "text.translate(_DASHES).split()",
+        "text.split()",
+        ("tests/daraja/test_push.py::test_a_listed_text_is_known_in_whatever_dashes_and_spelling",),
+    ),
+    Fault(
+        "a token is alive under a code that says it is dead",
+        "payment_service/daraja/refusals.py",
+        'TOKEN_CODES = frozenset({"401.001", ',
+        "TOKEN_CODES = frozenset({",
+        ("tests/daraja/test_push.py::test_a_token_is_dead_under_every_code_that_says_so",),
     ),
     Fault(
         "pushes that reach nobody raise no alarm",
         "payment_service/store/provider_health.py",
         "AND http_status IS NULL",
         "AND http_status IS NULL AND false",
-        ("tests/application/settling/test_watch_provider.py::test_an_outage_is_told_as_one_and_not_as_a_refusal",),
+        (f"{PROVIDER}::test_an_outage_is_told_as_one_and_not_as_a_refusal",),
     ),
     Fault(
         "the case desk says of late money that it is not the payment's",

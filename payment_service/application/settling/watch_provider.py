@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from payment_service.alarms import ANSWERS_MISSING, CALLBACKS_MISSING, SAME_REFUSAL, SAME_UNLISTED_CODE
+from payment_service.daraja.push import may_be_our_setup
 from payment_service.daraja.result_codes import meaning_of
 from payment_service.domain.facts import Verdict
 from payment_service.store.provider_health import count_pushes, latest_push_answers, latest_result_codes
@@ -31,9 +32,8 @@ UNANSWERED_MAX = 0.5
 IN_A_ROW = 10
 """Equal answers, one after the other. Payers do not fail so alike."""
 
-ACCEPTED = "Accepted"
-NOT_SENT = "NotSent"
-"""What begins so is no refusal of the push itself: nobody was reached, or the push is to come again later."""
+OF_AN_OUTAGE = frozenset({None, 502, 503, 504})
+"""Statuses of pushes that nobody answered, or only a gateway that did not reach the server behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,8 @@ async def watch_provider(watch: ProviderWatch) -> None:
         unanswered=pushes.unanswered,
     )
     alike = len(answers) == IN_A_ROW and len(set(answers)) == 1
-    refused = alike and answers[0] != ACCEPTED and not answers[0].startswith(NOT_SENT)
-    watch.same_refusal.set(refused, answer=answers[0] if answers else None)
+    refused = alike and answers[0].http_status not in OF_AN_OUTAGE and may_be_our_setup(answers[0].name)
+    watch.same_refusal.set(refused, answer=answers[0].name if answers else None)
     alike = len(codes) == IN_A_ROW and len(set(codes)) == 1
     watch.same_unlisted_code.set(
         alike and meaning_of(codes[0]).verdict is Verdict.UNKNOWN, code=codes[0] if codes else None
