@@ -36,6 +36,10 @@ def show_tallies(console: Console, tallies: Tallies) -> None:
     payments = tallies[Invariant.VERSIONS].checked
     summary = f"{broken} of {len(tallies)} do not hold" if broken else f"all {len(tallies)} hold"
     _line(console, Text(f"{summary}, over {payments} payments.", style="bold"))
+    if unread := tallies[Invariant.UNREAD].waiting:
+        said = "1 callback cannot be read and waits" if unread == 1 else f"{unread} callbacks cannot be read and wait"
+        where = "payment-service cases list --kind UNREAD_CALLBACK"
+        _line(console, Text(f"{said} for a person: {where}"))
 
 
 def show_explanation(console: Console, explanation: Explanation) -> None:

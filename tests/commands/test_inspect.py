@@ -56,6 +56,21 @@ async def test_check_says_what_holds_and_fails_when_something_does_not(
     assert (await command(environment, "check", "--since", "2200-01-01"))[0] == 0
 
 
+async def test_check_says_beside_what_holds_how_many_callbacks_are_unread_and_open(
+    stories: Stories, environment: Mapping[str, str]
+) -> None:
+    for bodies in ((b"not JSON",), (b"nor this", b"nor that")):
+        payment = await stories.prompted()
+        for body in bodies:
+            await stories.body(payment.reference, body)
+    code, output, errors = await command(environment, "check")
+    assert (code, errors) == (0, "")
+    assert output.splitlines()[-2:] == [
+        f"all {len(Invariant)} hold, over 2 payments.",
+        "3 callbacks cannot be read and wait for a person: payment-service cases list --kind UNREAD_CALLBACK",
+    ]
+
+
 async def test_explain_tells_the_whole_story_in_order(stories: Stories, environment: Mapping[str, str]) -> None:
     payment = await uncertain_expired_and_paid_late(stories)
     for name in (str(payment.payment_id), payment.reference):

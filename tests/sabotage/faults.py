@@ -2726,6 +2726,13 @@ FAULTS = (
         ),
     ),
     Fault(
+        "the check says nothing of callbacks that nobody has read",
+        "payment_service/commands/screens.py",
+        "if unread := tallies[Invariant.UNREAD].waiting:",
+        "if unread := 0:",
+        ("tests/commands/test_inspect.py::test_check_says_beside_what_holds_how_many_callbacks_are_unread_and_open",),
+    ),
+    Fault(
         "one unlisted code after the other is no alarm",
         "payment_service/application/settling/watch_provider.py",
         "alike and meaning_of(codes[0]).verdict is Verdict.UNKNOWN",

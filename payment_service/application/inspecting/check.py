@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final, TypeVar
 from uuid import UUID
 
+from payment_service.application.inspecting.decided_cases import open_unread
 from payment_service.application.inspecting.invariants import RULES, Evidence, Instruments, Invariant, unvouched_acts
 from payment_service.application.inspecting.issued_receipts import IssuedReceipts
 from payment_service.application.settling.accept_callbacks import BODY_INDEX, body_row_id, fact_id_of, fact_ids_of
@@ -74,6 +75,8 @@ class Tally:
     unvouched: list[Violation] = field(default_factory=list)
     """What nothing proves and nothing denies, and so is no violation; as many are kept."""
     unvouched_count: int = 0
+    waiting: int = 0
+    """What keeps the promise, and waits for a person all the same."""
 
     def add(self, subject: str, what: str) -> None:
         """Count a violation, and keep it if there is room."""
@@ -141,6 +144,7 @@ async def _check_payments(
                 tally.add(str(found.row.payment_id), what)
         for what in unvouched_acts(found):
             tallies[Invariant.ACTS].add_unvouched(str(found.row.payment_id), what)
+        tallies[Invariant.UNREAD].waiting += len(open_unread(found.cases))
 
 
 async def _gathered(

@@ -1,4 +1,7 @@
-"""Whether what operators have decided about cases, or asked for, is what the log of their payment vouches for."""
+"""Whether what operators have decided about cases, or asked for, is what the log of their payment vouches for.
+
+And the cases that a payment is held by until somebody has decided.
+"""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -7,12 +10,18 @@ from uuid import UUID
 from payment_service.domain.approvals import ApprovalState
 from payment_service.domain.case_facts import settlement_id
 from payment_service.domain.case_rules import Resolution
+from payment_service.domain.cases import CaseKind
 from payment_service.domain.consent import Consent, Person, is_another, mark_in, unmarked
 from payment_service.domain.facts import refund_request_id
 from payment_service.domain.refund_ends import RefundDone
 from payment_service.store.approvals import ApprovalRow
 from payment_service.store.audit import CaseRow
 from payment_service.store.event_log import LoggedEvent
+
+
+def open_unread(cases: Sequence[CaseRow]) -> list[CaseRow]:
+    """Those about callbacks that cannot be read, which nobody has settled: one for each body."""
+    return [case for case in cases if case.kind == CaseKind.UNREAD_CALLBACK and case.settled_at is None]
 
 
 def settled_as_logged(cases: Sequence[CaseRow], events: Sequence[LoggedEvent]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from payment_service.application.inspecting.decided_cases import (
     agreed_as_logged,
     asked_as_logged,
     asked_unvouched,
+    open_unread,
     settled_as_logged,
 )
 from payment_service.application.inspecting.issued_receipts import IssuedReceipts, issued_rightly
@@ -321,8 +322,7 @@ def _evidence(found: Evidence, _: Instruments) -> Iterator[str]:
 
 
 def _unread(found: Evidence, _: Instruments) -> Iterator[str]:
-    unread = CaseKind.UNREAD_CALLBACK
-    is_open = any(case.kind == unread for case in found.cases if case.settled_at is None)
+    is_open = bool(open_unread(found.cases))
     if found.payment and is_open is not found.payment.unread_callback:
         yield "a case is open, and it is not held" if is_open else "it is held, and no case is open"
 

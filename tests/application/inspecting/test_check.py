@@ -80,6 +80,8 @@ async def test_what_the_service_leaves_behind_keeps_every_promise(
     assert tallies[Invariant.VERSIONS].checked == await count(database, "payment_transactions")
     assert tallies[Invariant.CHAIN].checked == await count(database, "payment_events")
     assert tallies[Invariant.CALLBACKS].checked == await count(database, "callback_inbox")
+    unread = "cases WHERE kind = 'UNREAD_CALLBACK' AND settled_at IS NULL"
+    assert tallies[Invariant.UNREAD].waiting == await count(database, unread) == 2
 
 
 async def test_it_goes_through_more_than_one_batch(
