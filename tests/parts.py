@@ -4,14 +4,16 @@ import asyncio
 import contextlib
 import functools
 import json
+import resource
 import secrets
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc.aio
+import httpx
 
 from development.slowness import slowness
 from payment_service.security.keys import create_keys
@@ -175,6 +177,25 @@ def running_simulator(folder: Path, *flags: str) -> Any:
     report = QUIRK_REPORTS / f"{secrets.token_hex(8)}.json"
     arguments = ["daraja_simulator", "serve", "--port", "0", "--report-file", str(report), *flags]
     return running("simulator", folder, arguments, {})
+
+
+@contextlib.contextmanager
+def soft_limit(descriptors: int) -> Iterator[int]:
+    """What is started in the block may open so many descriptors at first; gives how many it may ask for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, hard))
+    try:
+        yield hard
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def read_page(address: str) -> str:
+    """What Prometheus would read at the address."""
+    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_SECONDS) as client:
+        answer = await client.get(f"http://{address}/metrics")
+    assert answer.status_code == 200
+    return answer.text
 
 
 def channel(address: str) -> grpc.aio.Channel:

@@ -5,11 +5,13 @@ import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from callback_gateway.config import GatewaySettings
 from payment_service.config import OperatorSettings, OwnerSettings, PaymentSettings
 from payment_service.receipt_settings import load_logo
 from payment_service.security.keys import KeysUnusable, create_keys, load_keys
@@ -230,19 +232,28 @@ def test_a_database_here_or_behind_checked_tls_is_used(url: str) -> None:
     PaymentSettings.load(**(GOOD | {"database_url": url}))
 
 
-def test_what_kubernetes_sets_for_a_service_of_our_name_stops_no_start(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("of", "load"),
+    [
+        ("PAYMENTS", lambda: PaymentSettings.load(**GOOD)),
+        ("GATEWAY", lambda: GatewaySettings.load(plaintext=True, callback_keys_file="callback-keys.json")),
+    ],
+)
+def test_what_kubernetes_sets_for_a_service_of_our_name_stops_no_start(
+    monkeypatch: pytest.MonkeyPatch, of: str, load: Callable[[], object]
+) -> None:
     for name, value in {
-        "PAYMENTS_SERVICE_HOST": "10.0.0.7",
-        "PAYMENTS_SERVICE_PORT": "50051",
-        "PAYMENTS_SERVICE_PORT_GRPC": "50051",
-        "PAYMENTS_PORT": "tcp://10.0.0.7:50051",
-        "PAYMENTS_PORT_50051_TCP": "tcp://10.0.0.7:50051",
-        "PAYMENTS_PORT_50051_TCP_PROTO": "tcp",
-        "PAYMENTS_PORT_50051_TCP_PORT": "50051",
-        "PAYMENTS_PORT_50051_TCP_ADDR": "10.0.0.7",
+        "SERVICE_HOST": "10.0.0.7",
+        "SERVICE_PORT": "50051",
+        "SERVICE_PORT_GRPC": "50051",
+        "PORT": "tcp://10.0.0.7:50051",
+        "PORT_50051_TCP": "tcp://10.0.0.7:50051",
+        "PORT_50051_TCP_PROTO": "tcp",
+        "PORT_50051_TCP_PORT": "50051",
+        "PORT_50051_TCP_ADDR": "10.0.0.7",
     }.items():
-        monkeypatch.setenv(name, value)
-    PaymentSettings.load(**GOOD)
+        monkeypatch.setenv(f"{of}_{name}", value)
+    load()
 
 
 @pytest.mark.parametrize("name", ["PAYMENTS_LISTEN", "PAYMENTS_PORT"])

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import socket
 from pathlib import Path
 
 import pytest
 
+from development.postgres import find_free_port
 from development.slowness import slowness
 from tests.callback_gateway.edges import (
     Program,
@@ -27,6 +29,7 @@ from tests.callback_gateway.edges import (
     write_keys,
 )
 from tests.callback_gateway.recording_core import RecordingCore
+from tests.parts import read_page, soft_limit
 
 
 async def test_a_drain_finishes_what_is_in_hand_and_leaves_with_0(tmp_path: Path, core: RecordingCore) -> None:
@@ -52,6 +55,16 @@ async def test_a_drain_finishes_what_is_in_hand_and_leaves_with_0(tmp_path: Path
         assert sorted(core.bodies) == [b"0", b"1", b"2", b"3", b"4"]
         last = program.lines()[-1]
         assert (last["event"], last["received"], last["stored"], last["unsettled"]) == ("gateway stopped", 5, 5, 0)
+
+
+async def test_a_gateway_opens_more_descriptors_than_the_usual_soft_limit_and_tells_prometheus(
+    tmp_path: Path, core: RecordingCore
+) -> None:
+    page = f"127.0.0.1:{find_free_port()}"
+    with soft_limit(1_024) as hard:
+        async with gateway_program(tmp_path, core.address, GATEWAY_METRICS_ADDRESS=page) as program:
+            assert resource.prlimit(program.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+            assert 'service_name="callback-gateway"' in await read_page(page)
 
 
 async def test_a_second_signal_ends_the_drain_at_once(tmp_path: Path, core: RecordingCore) -> None:
@@ -142,6 +155,16 @@ def test_check_config_refuses_the_keys_that_serve_would_refuse(tmp_path: Path) -
         assert f"GATEWAY_CALLBACK_KEYS_FILE={tmp_path / name}" in done.stdout.splitlines()
         [sentence] = done.stderr.splitlines()
         assert str(tmp_path / name) in sentence
+
+
+def test_keys_that_others_may_read_keep_the_gateway_from_starting(tmp_path: Path) -> None:
+    keys = write_keys(tmp_path)
+    keys.chmod(0o644)
+    done = run_command("serve", "--listen", "127.0.0.1:0", GATEWAY_CALLBACK_KEYS_FILE=str(keys))
+    assert done.returncode == 1
+    [sentence] = done.stderr.splitlines()
+    assert str(keys) in sentence
+    assert "chmod 600" in sentence
 
 
 def test_every_wrong_setting_is_named_at_once() -> None:

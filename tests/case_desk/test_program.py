@@ -22,13 +22,14 @@ from structlog.testing import capture_logs
 from case_desk.app import run_desk
 from case_desk.config import DeskSettings
 from development.certificates import AUTHORITY, SERVICE, VALID_FOR, Certificates, make_certificates, signed
+from development.postgres import find_free_port
 from runtime import renewed_site
 from runtime.serving import AddressTaken
 from runtime.settings import SettingsUnusable
 from tests.application.approving.twosome import Twosome
 from tests.case_desk.desks import SECRET, Served, desk_before, desk_settings
 from tests.certificates import authority_of, write_over
-from tests.parts import running
+from tests.parts import read_page, running
 from tests.patience import PATIENCE_SECONDS
 
 NO_FILES = {"core_certificate_file": "", "core_key_file": "", "core_ca_file": ""}
@@ -188,7 +189,9 @@ async def test_the_program_serves_and_leaves_and_shows_its_settings(two: Twosome
     assert refused.returncode == 1
     assert "DESK_PROXY_SECRET holds a secret in the environment" in errors
     assert SECRET not in errors
+    environment["DESK_METRICS_ADDRESS"] = page = f"127.0.0.1:{find_free_port()}"
     async with running("case-desk", tmp_path, ["case_desk", "serve"], environment) as program:
+        assert 'service_name="case-desk"' in await read_page(page)
         status, text = await Served(two, program.address).get("/")
         assert (status, "There is none." in text) == (200, True)
     lines = program.log.read_text()

@@ -87,6 +87,16 @@ def test_check_config_and_serve_refuse_the_same(installation: dict[str, str], na
     assert "none.json" in refusal(checked) or name in refusal(checked)
 
 
+@pytest.mark.parametrize("name", ["PAYMENTS_KEYS_FILE", "PAYMENTS_CALLBACK_KEYS_FILE", "PAYMENTS_SHORTCODES_FILE"])
+def test_a_file_with_secrets_that_others_may_read_keeps_the_service_from_starting(
+    installation: dict[str, str], name: str
+) -> None:
+    Path(installation[name]).chmod(0o644)
+    sentence = refusal(command("serve", settings=installation))
+    assert installation[name] in sentence
+    assert "chmod 600" in sentence
+
+
 def test_check_config_reads_the_initiators_certificate(installation: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "certificate.pem").write_text(json.dumps("no certificate"))
     initiator = {

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from runtime.callback_tokens import callback_path, load_callback_keys
 from runtime.serving import StartRefused
 from tests.databases import Database
 from tests.end_to_end.town import Grounds, a_phone, initiate, prompt, status_of
-from tests.parts import Site, channel, running_simulator
+from tests.parts import Site, channel, read_page, running_simulator, soft_limit
 from tests.patience import PATIENCE_SECONDS
 from tests.rows import rows_of
 from tests.writers import Writers, a_request
@@ -69,6 +70,16 @@ async def test_a_token_is_had_before_the_first_payment_and_once_for_all_processe
             assert core.ready["not_ready_for_payments"] is None
             async with channel(core.address) as calls:
                 await _becomes(health_pb2_grpc.HealthStub(calls), HealthCheckResponse.SERVING)
+
+
+async def test_a_service_opens_more_descriptors_than_the_usual_soft_limit_and_tells_prometheus(
+    grounds: Grounds,
+) -> None:
+    page = f"127.0.0.1:{find_free_port()}"
+    with soft_limit(1_024) as hard:
+        async with grounds.site.running_core(metrics_address=page, watchers_max=2_000) as core:
+            assert resource.prlimit(core.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+            assert 'service_name="payment-service"' in await read_page(page)
 
 
 async def test_credentials_that_daraja_refuses_are_one_sentence_at_the_start(grounds: Grounds) -> None:

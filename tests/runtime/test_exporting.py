@@ -15,6 +15,22 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 
 from tests.patience import PATIENCE_SECONDS
 
+UNREAD_PROGRAM = """
+import os, threading
+from opentelemetry import metrics, trace
+from runtime.exporting import exporting
+def costs():
+    sockets = [one for one in os.listdir("/proc/self/fd") if os.path.islink(path := f"/proc/self/fd/{one}")
+               and os.readlink(path).startswith("socket:")]
+    return len(os.listdir("/proc/self/task")), threading.active_count(), len(sockets)
+before = costs()
+counter = metrics.get_meter("kettle").create_counter("boiled")
+with exporting("kettle", None, "KETTLE_METRICS_ADDRESS") as served:
+    counter.add(1)
+    with trace.get_tracer("kettle").start_as_current_span("boil") as span:
+        print(served, costs() == before, span.is_recording(), type(metrics.get_meter_provider()).__module__)
+"""
+
 PROGRAM = """
 import sys, urllib.request
 from opentelemetry import trace
@@ -33,11 +49,11 @@ with ending_on_refusal(), exporting("kettle", page, "KETTLE_METRICS_ADDRESS") as
 """
 
 
-def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(*words: str, program: str = PROGRAM, **variables: str) -> subprocess.CompletedProcess[str]:
     """The program in a process of its own: providers are set once in a process."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}  # noqa: TID251 -- the child's environment is the subject
     return subprocess.run(
-        [sys.executable, "-c", PROGRAM, *words],
+        [sys.executable, "-c", program, *words],
         env=environment | variables,
         capture_output=True,
         text=True,
@@ -51,6 +67,11 @@ def test_prometheus_reads_alarms_from_a_page_of_its_own() -> None:
     assert done.returncode == 0, done.stderr
     assert re.search(r'^alarms_raised_total\{alarm="kettle_dry".*\} 1\.0$', done.stdout, re.MULTILINE)
     assert re.search(r'^alarms_lasting\{alarm="kettle_hot".*\} 1\.0$', done.stdout, re.MULTILINE)
+
+
+def test_where_nobody_reads_nothing_is_recorded_started_or_opened() -> None:
+    done = run(program=UNREAD_PROGRAM)
+    assert (done.returncode, done.stdout) == (0, "None True False opentelemetry.metrics._internal\n"), done.stderr
 
 
 def test_a_taken_port_is_one_sentence_with_the_setting() -> None:

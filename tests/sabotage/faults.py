@@ -31,6 +31,8 @@ CERTAINTY = "tests/domain/test_certainty.py"
 SETTLING = "tests/application/settling"
 KEPT = "tests/application/settling/test_apply_kept_callbacks.py"
 PUSHES = "tests/end_to_end/test_push_answers.py"
+COMMANDS = "tests/commands/test_commands.py"
+GATEWAY_PROGRAM = "tests/callback_gateway/test_program.py"
 START = "tests/end_to_end/test_start.py"
 CASEWORK = "tests/application/casework/test_resolve_case.py"
 SETTLED_CASES = "tests/domain/test_settling_cases.py"
@@ -2724,6 +2726,97 @@ FAULTS = (
                 "::test_an_unlisted_error_is_told_by_its_code_unless_that_may_be_somebodys_number"
             ),
         ),
+    ),
+    Fault(
+        "the service's keys may lie open to others",
+        "payment_service/security/keys.py",
+        "if (why := why_not_private(path)) is not None:",
+        "if (why := None) is not None:",
+        (f"{COMMANDS}::test_a_file_with_secrets_that_others_may_read_keeps_the_service_from_starting",),
+    ),
+    Fault(
+        "the callback keys may lie open to others",
+        "runtime/key_rings.py",
+        "if (why := why_not_private(path)) is not None:",
+        "if (why := None) is not None:",
+        (
+            f"{COMMANDS}::test_a_file_with_secrets_that_others_may_read_keeps_the_service_from_starting",
+            f"{GATEWAY_PROGRAM}::test_keys_that_others_may_read_keep_the_gateway_from_starting",
+        ),
+    ),
+    Fault(
+        "the passkeys may lie open to others",
+        "payment_service/shortcodes_file.py",
+        "if (why := why_not_private(path)) is not None:",
+        "if (why := None) is not None:",
+        (f"{COMMANDS}::test_a_file_with_secrets_that_others_may_read_keeps_the_service_from_starting",),
+    ),
+    Fault(
+        "the gateway keeps the usual limit of descriptors",
+        "callback_gateway/app.py",
+        'raise_descriptor_limit(settings.connections_max + OTHER_DESCRIPTORS, "GATEWAY_CONNECTIONS_MAX")',
+        "pass",
+        (f"{GATEWAY_PROGRAM}::test_a_gateway_opens_more_descriptors_than_the_usual_soft_limit_and_tells_prometheus",),
+    ),
+    Fault(
+        "the service keeps the usual limit of descriptors",
+        "payment_service/app.py",
+        'raise_descriptor_limit(connections + OTHER_DESCRIPTORS, "PAYMENTS_WATCHERS_MAX")',
+        "pass",
+        (f"{START}::test_a_service_opens_more_descriptors_than_the_usual_soft_limit_and_tells_prometheus",),
+    ),
+    Fault(
+        "the page for Prometheus knows no counter",
+        "runtime/exporting.py",
+        "readers.append(PrometheusMetricReader())",
+        "pass",
+        (
+            "tests/runtime/test_exporting.py::test_prometheus_reads_alarms_from_a_page_of_its_own",
+            f"{GATEWAY_PROGRAM}::test_a_gateway_opens_more_descriptors_than_the_usual_soft_limit_and_tells_prometheus",
+        ),
+    ),
+    Fault(
+        "spans that nobody takes are recorded",
+        "runtime/exporting.py",
+        "TracerProvider(None if otlp.traces else ALWAYS_OFF, resource",
+        "TracerProvider(None, resource",
+        ("tests/runtime/test_exporting.py::test_where_nobody_reads_nothing_is_recorded_started_or_opened",),
+    ),
+    Fault(
+        "counters go to a collector that nobody has named",
+        "runtime/exporting.py",
+        "        if otlp.metrics:",
+        "        if True:",
+        ("tests/runtime/test_exporting.py::test_where_nobody_reads_nothing_is_recorded_started_or_opened",),
+    ),
+    Fault(
+        "a transaction is asked for though its result has just come",
+        "payment_service/application/settling/ask_status.py",
+        """        wanted = await _next_wanted(tools, conn, now)
+        if wanted is None:
+            return False
+        wait =""",
+        "        wait =",
+        (
+            (
+                f"{SETTLING}/test_ask_status.py"
+                "::test_a_transaction_whose_result_has_just_come_to_another_process_is_not_asked_for_again"
+            ),
+        ),
+    ),
+    Fault(
+        "callbacks travel in clear from a Daraja elsewhere",
+        "payment_service/daraja/shortcodes.py",
+        'if parts.scheme != "https" and not Address(daraja or "", 0).is_loopback:',
+        "if False:",
+        ("tests/daraja/test_shortcodes.py::test_a_callback_url_that_daraja_refuses_is_refused_by_us",),
+    ),
+    Fault(
+        "what Kubernetes sets for a service beside it stops a start",
+        "runtime/settings.py",
+        "if _SERVICE_LINK.fullmatch(name.removeprefix(prefix)) and not _by_hand(name, environment):",
+        "if False:",
+        ("tests/test_payment_settings.py::test_what_kubernetes_sets_for_a_service_of_our_name_stops_no_start",),
     ),
     Fault(
         "the check says nothing of callbacks that nobody has read",
