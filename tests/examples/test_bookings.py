@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -9,11 +10,20 @@ import pytest
 from mpesa_payments.v1 import payment_pb2 as pb
 from sqlalchemy import delete, select, text, update
 
-from examples.booking_service.bookings import SeatTaken, State, end_holds, give_up, hold, take_event, try_again
+from examples.booking_service.bookings import (
+    SeatTaken,
+    State,
+    end_holds,
+    give_up,
+    hold,
+    hold_once,
+    take_event,
+    try_again,
+)
 from examples.booking_service.standing import ByHand, read_standing
 from examples.booking_service.tables import agreed_prices, bookings, tickets, trips
 from tests.databases import Database
-from tests.examples.shops import TRIP, Shop, an_event, open_shop
+from tests.examples.shops import TRIP, Shop, an_event, open_shop, until
 
 NOW = datetime(2026, 11, 28, 9, tzinfo=UTC)
 LONG_AFTER = NOW + timedelta(days=2)
@@ -192,6 +202,31 @@ async def test_a_refusal_that_comes_behind_the_news_of_a_payment_takes_nothing_a
     assert (await state_of(shop, booking), await owner_of(shop), await receipts(shop)) == (
         State.CONFIRMED, booking, ["SJ1"],
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("first", ["commits", "finds the seat taken"])
+async def test_of_two_requests_with_one_key_at_once_one_makes_the_booking(shop: Shop, first: str) -> None:
+    """The second request comes while the first one's transaction is open, and waits for what becomes of it."""
+    key = "8b7f3c52-6a0e-4d1b-9a53-1f6f0c2d7e11"
+
+    async def book() -> tuple[str, bool]:
+        async with shop.engine.begin() as conn:
+            return await hold_once(conn, key, TRIP, "01", "0712345678", now=NOW)
+
+    async def waits() -> bool:
+        mine = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+        async with shop.engine.connect() as conn:
+            waiting = await conn.execute(text(f"SELECT 1 FROM pg_locks WHERE NOT granted AND pid IN ({mine})"))
+            return waiting.first() is not None
+
+    async with shop.engine.connect() as conn:
+        made, known = await hold_once(conn, key, TRIP, "01", "0712345678", now=NOW)
+        second = asyncio.create_task(book())
+        await until(waits, "the second request to wait for the first")
+        await (conn.commit() if first == "commits" else conn.rollback())
+    booking, repeated = await second
+    assert (known, repeated, booking == made) == ((False, True, True) if first == "commits" else (False, False, False))
+    assert (await owner_of(shop), await asked(shop)) == (booking, [("INITIATE", None)])
 
 
 async def test_an_event_of_another_programs_booking_is_left_alone(shop: Shop) -> None:
