@@ -135,9 +135,10 @@ def booking_action(payment: Payment, around: Surroundings) -> BookingAction:
 def booking_action_now_and_told(payment: Payment, siblings: Sequence[Payment]) -> tuple[BookingAction, BookingAction]:
     """What follows from the rows now, and what followed when the payment last changed.
 
-    A payment is told nothing new when another attempt confirms the booking after that.
+    A payment is told nothing new when another attempt confirms the booking after that, be it in the same transaction,
+    as where its money is moved to that one.
     """
-    before = tuple(one for one in siblings if not one.said_confirm or one.updated_at <= payment.updated_at)
+    before = tuple(one for one in siblings if not one.said_confirm or one.updated_at < payment.updated_at)
     return booking_action(payment, Surroundings(tuple(siblings))), booking_action(payment, Surroundings(before))
 
 

@@ -65,7 +65,7 @@ class Finding(StrEnum):
     TAKEN_BACK_IN_DOUBT = "the books show some money as returned, and it may be other money than the payment's"
     CASE_ACCEPTED = "an operator accepts money in doubt"
     OWN_ACCEPTED = "an operator accepts the payment's own money"
-    ACCEPTED_ANOTHERS = "an operator accepts money that is recorded on another payment"
+    ACCEPTED_ANOTHERS = "an operator accepts or returns money that is recorded on another payment"
     ACCEPTED_BESIDE = "an operator accepts money beside the payment that confirmed the booking"
     ACCEPTED_FREED = "an operator accepts money that was to go back, and the seat is released"
     ACCEPTED_UNNAMED = "an operator accepts money, and no receipt names it"

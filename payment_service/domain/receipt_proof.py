@@ -5,7 +5,7 @@ else has paid under. A reversal takes the money of whoever paid under the receip
 has told of is not reversed: the provider's books must list it under this payment, the status of its transaction must
 agree with this payment's prompt, or a person must have found it. A query says of the prompt alone that it was paid, and
 names no receipt. A part goes by B2C, out of our own account and to the number that was prompted: for that it is enough
-that the prompt was paid.
+that the prompt was paid, as far as it is a part of what the payment stands on.
 """
 
 from payment_service.domain.facts import ResultReported, Source, Verdict
@@ -18,12 +18,17 @@ _BY_RECEIPT = frozenset({Backing.STATUS, Backing.PERSON})
 """What backs a payment by its receipt. So do its books, where they name the payment: that is kept with the receipt."""
 
 
-def proof_of(payment: Payment, fact: ResultReported, row: Finding, *, new: bool) -> Backing | None:
+def proof_of(
+    payment: Payment, fact: ResultReported, row: Finding, *, new: bool, brought: int | None = None
+) -> Backing | None:
     """What shows that the receipt of a fact is this payment's, once the table has judged the fact; None: nothing does.
 
     Another amount than was asked for proves the receipt that it comes with, not one that was known with yet another.
+    `brought` is what it was known with: a reversal names an amount, and it must be what came.
     """
     if fact.verdict is not Verdict.PAID or fact.in_doubt or fact.unnamed:
+        return None
+    if brought is not None and fact.amount not in (None, brought):
         return None
     if row not in _FOUND_HERE and not (new and row is Finding.WRONG_AMOUNT):
         return None
@@ -39,5 +44,5 @@ def proof_of(payment: Payment, fact: ResultReported, row: Finding, *, new: bool)
 def may_go_back(refund: Refund, payment: Payment, *, proven: bool) -> bool:
     """Whether enough is known of the money for a refund to be sent. `proven`: its receipt is this payment's."""
     if refund.is_part:
-        return payment.backing not in UNBACKED
+        return payment.backing not in UNBACKED and (proven or not refund.is_beside(payment.receipt))
     return proven or (refund.receipt == payment.receipt and payment.backing in _BY_RECEIPT)

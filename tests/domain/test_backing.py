@@ -495,6 +495,15 @@ def test_what_backs_a_payment_proves_no_second_receipt() -> None:
     assert (waits.state, waits.result_code) == (RefundState.REQUESTED, MONEY_NOT_BACKED)
 
 
+def test_a_part_of_a_second_receipt_waits_until_that_one_is_proven() -> None:
+    """It would go out of our own account, for money that perhaps never came."""
+    whole, asked = whole_of(tell(told_by_callback(), scenes.status_paid(MERCHANT)).payment)
+    part = replace(whole, receipt=OTHER_RECEIPT, method=RefundMethod.B2C, amount=whole.amount - 1)
+    waits = claimed(part, asked).refund
+    assert (waits.state, waits.result_code) == (RefundState.REQUESTED, MONEY_NOT_BACKED)
+    assert claimed(part, asked, proven=True).refund.state is RefundState.SENDING
+
+
 def test_mpesa_is_asked_at_once_about_money_of_which_a_part_is_to_go_back() -> None:
     before = told_by_callback()
     at = before.updated_at + seconds(5)

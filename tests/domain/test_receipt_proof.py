@@ -42,3 +42,9 @@ def test_a_status_that_was_asked_by_ids_of_the_callback_proves_no_receipt() -> N
 def test_another_amount_proves_the_receipt_that_it_came_with() -> None:
     assert proof_of(PAID, scenes.pulled(), Finding.WRONG_AMOUNT, new=True) is Backing.BOOKS
     assert proof_of(PAID, scenes.pulled(), Finding.WRONG_AMOUNT, new=False) is None
+
+
+def test_what_is_known_with_one_amount_is_not_proven_by_another() -> None:
+    listed = scenes.pulled()
+    assert proof_of(PAID, listed, Finding.PAID_KNOWN_RECEIPT, new=False, brought=500) is Backing.BOOKS
+    assert proof_of(PAID, listed, Finding.PAID_KNOWN_RECEIPT, new=False, brought=5000) is None

@@ -287,6 +287,13 @@ FAULTS = (
         (f"{BOOKINGS}::test_an_app_that_comes_late_starts_no_attempt_after_a_later_one",),
     ),
     Fault(
+        "the second of two requests with one key fails where the first is not answered yet",
+        "examples/booking_service/bookings.py",
+        "made.on_conflict_do_nothing().returning(booking_keys.c.booking_id)",
+        "made.returning(booking_keys.c.booking_id)",
+        ("tests/examples/test_bookings.py::test_of_two_requests_with_one_key_at_once_one_makes_the_booking",),
+    ),
+    Fault(
         "a passenger is told that money goes back which cannot go back now",
         "examples/booking_service/asking.py",
         "REFUND_AGAIN_AFTER, error.customer_message)",
@@ -662,6 +669,20 @@ FAULTS = (
         "(refund.receipt == payment.receipt and payment.backing in _BY_RECEIPT)",
         "payment.backing in _BY_RECEIPT",
         ("tests/domain/test_backing.py::test_what_backs_a_payment_proves_no_second_receipt",),
+    ),
+    Fault(
+        "the books prove a receipt that is known with another amount",
+        "payment_service/application/recording/holders.py",
+        "proof_of(before, fact, row, new=new, brought=brought)",
+        "proof_of(before, fact, row, new=new)",
+        (f"{UNPROVEN}::test_the_books_prove_no_receipt_that_is_known_with_another_amount",),
+    ),
+    Fault(
+        "a part of a second receipt goes out of our own money before that one is proven",
+        "payment_service/domain/receipt_proof.py",
+        " and (proven or not refund.is_beside(payment.receipt))",
+        "",
+        ("tests/domain/test_backing.py::test_a_part_of_a_second_receipt_waits_until_that_one_is_proven",),
     ),
     Fault(
         "a row of a till, which names nobody, proves whose a receipt is",
@@ -2440,6 +2461,20 @@ FAULTS = (
         "    return Finding.ACCEPTED_ANOTHERS if anothers else Finding.CASE_ACCEPTED",
         "    return Finding.CASE_ACCEPTED",
         (f"{SETTLED_CASES}::test_money_that_is_another_payments_is_not_accepted",),
+    ),
+    Fault(
+        "money that was moved to another payment is returned by another case about it",
+        "payment_service/application/recording/record_facts.py",
+        "self._holders.of_receipt(fact) not in (None, payment.payment_id):",
+        "False:",
+        (f"{SECOND_MONEY}::test_money_that_another_attempt_was_given_is_not_returned",),
+    ),
+    Fault(
+        "money that confirms another attempt in one transaction breaks a promise",
+        "payment_service/domain/decisions.py",
+        "or one.updated_at < payment.updated_at)",
+        "or one.updated_at <= payment.updated_at)",
+        (f"{SECOND_MONEY}::test_the_second_money_confirms_another_attempt_where_the_first_never_came",),
     ),
     Fault(
         "a second attempt is accepted into a confirmation",

@@ -6,7 +6,7 @@ from uuid import UUID
 from payment_service.application.recording.known_rows import KnownRows
 from payment_service.application.recording.pending_writes import PendingWrites
 from payment_service.application.recording.refund_ledger import RefundLedger
-from payment_service.domain.case_facts import CaseAccepted
+from payment_service.domain.case_facts import CaseAccepted, CaseReturned
 from payment_service.domain.cases import CaseKind
 from payment_service.domain.facts import Fact, PromptAccepted, ResultReported, Verdict
 from payment_service.domain.payment import Backing, Payment
@@ -35,7 +35,7 @@ class Holders:
 
     def of_receipt(self, fact: Fact) -> UUID | None:
         """The payment that the fact's receipt is recorded on."""
-        receipt = fact.receipt if isinstance(fact, ResultReported | CaseAccepted) else None
+        receipt = fact.receipt if isinstance(fact, ResultReported | CaseAccepted | CaseReturned) else None
         return self._receipts.get(receipt) if receipt else None
 
     def brought_by(self, fact: Fact) -> int | None:
@@ -57,8 +57,10 @@ class Holders:
             self._count(after.payment_id, fact.receipt, fact.amount or after.amount)
         if not isinstance(fact, ResultReported) or fact.verdict is not Verdict.PAID or fact.receipt is None:
             return
+        brought = self.brought_by(fact)
         new = self._note_receipt(before, fact, fact.receipt, outcome)
-        proof = proof_of(before, fact, outcome.row, new=new) if outcome.row is not None else None
+        row = outcome.row
+        proof = proof_of(before, fact, row, new=new, brought=brought) if row is not None else None
         if proof is not None and self._receipts.get(fact.receipt) == after.payment_id:
             self._prove(fact.receipt, proof)
 

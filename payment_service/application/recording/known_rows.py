@@ -93,6 +93,7 @@ class NamesTold:
     """Those that a second person decides about, with their payments."""
 
 
+_WITH_RECEIPT = ResultReported | CaseAccepted | CaseDismissed | CaseReturned
 _OF_REFUNDS = AboutRefund | RefundRequested | CaseReturned | CaseRefundFound | ReceiptDue
 
 
@@ -109,11 +110,7 @@ def names_told(
         ids=[*(payment_id for payment_id, *_ in told if payment_id is not None), *moved_to],
         references=[name for *_, name, fact in told if name is not None and not isinstance(fact, AboutRefund)],
         fact_ids=[fact.fact_id for fact in facts],
-        receipts=[
-            fact.receipt
-            for fact in facts
-            if isinstance(fact, ResultReported | CaseAccepted | CaseDismissed) and fact.receipt is not None
-        ],
+        receipts=[fact.receipt for fact in facts if isinstance(fact, _WITH_RECEIPT) and fact.receipt is not None],
         checkouts=[
             sealer.index(CHECKOUT_INDEX, fact.checkout_request_id)
             for fact in facts

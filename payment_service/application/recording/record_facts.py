@@ -225,6 +225,8 @@ class _Ledger:
         if payment is not None:
             if (barred := self._bar_to_move(submission, payment, fact)) is not None:
                 return barred
+            if isinstance(fact, CaseReturned) and self._holders.of_receipt(fact) not in (None, payment.payment_id):
+                return Recorded(payment, refused=True, barred_by=Finding.ACCEPTED_ANOTHERS)
             # What nothing bars, the payment's table lets through.
             if isinstance(asked := self._refunds.ask(payment, order, fact), RefundRefusal):
                 return Recorded(payment, refused=True, refund_refusal=asked)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from payment_service.application.approving.ask_second_person import ApprovalTools, resolve_or_ask
 from payment_service.application.approving.decide_approval import ApprovalDecision, Decision, decide_approval
 from payment_service.application.casework.resolve_case import CaseDecision
-from payment_service.application.casework.show_cases import marks_of
+from payment_service.application.casework.show_cases import get_case, marks_of
 from payment_service.domain.case_rules import Resolution
 from payment_service.domain.consent import Person
 from payment_service.domain.payment import Payment
@@ -20,9 +22,9 @@ def _tools(process: Process) -> ApprovalTools:
     return ApprovalTools(process.core.reads, process.core.facts, process.core.refund_shortcodes)
 
 
-async def ask_to_move(process: Process, target: Payment) -> Approval:
-    """The money of the one case that is open waits for a second person."""
-    return await _ask(process, Resolution.MOVE, target)
+async def ask_to_move(process: Process, target: Payment, case_id: UUID | None = None) -> Approval:
+    """The money of this case, or of the one that is open, waits for a second person."""
+    return await _ask(process, Resolution.MOVE, target, case_id)
 
 
 async def ask_to_return(process: Process) -> Approval:
@@ -30,8 +32,10 @@ async def ask_to_return(process: Process) -> Approval:
     return await _ask(process, Resolution.RETURN, None)
 
 
-async def _ask(process: Process, resolution: Resolution, target: Payment | None) -> Approval:
-    file = await only_case(process)
+async def _ask(
+    process: Process, resolution: Resolution, target: Payment | None, case_id: UUID | None = None
+) -> Approval:
+    file = await get_case(process.core.reads, case_id) if case_id is not None else await only_case(process)
     asked = CaseDecision(
         case_id=file.case.case_id,
         seen=marks_of(file.case),

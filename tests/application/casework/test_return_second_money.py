@@ -20,13 +20,13 @@ from payment_service.domain.payment import Payment
 from payment_service.domain.refund import RefundBar
 from payment_service.domain.refund_facts import RefundClaimed, RefundReported, RefundTimedOut, RefundVerdict
 from tests.application.approving.moving import agree, ask_to_move, ask_to_return
-from tests.application.casework.casefiles import attempt, only_case, open_cases, settle
+from tests.application.casework.casefiles import attempt, expired, only_case, open_cases, settle
 from tests.application.casework.test_resolve_case import broken
 from tests.application.refunding.returning import Returning, returning
 from tests.application.refunding.test_recorded_refunds import ask, tell
 from tests.databases import Database
 from tests.rows import count, rows_of
-from tests.rpc.processes import Process, listed, paid, running_process, sent
+from tests.rpc.processes import Process, listed, paid, refused, running_process, sent
 
 PHONE = "254712345678"
 FIRST, SECOND = "RCPT000001", "RCPT000002"
@@ -218,6 +218,42 @@ async def test_money_that_is_on_its_way_back_is_not_moved(process: Process, data
         await ask_to_move(process, other)
     await tell(process, payment, refund_id, RefundClaimed(uuid4()), done())
     assert await rows_of(database, "SELECT resolution FROM cases") == [("RETURN",)]
+
+
+async def never_paid_and_told_again(process: Process) -> tuple[Payment, Payment]:
+    """An attempt whose first receipt never came, and with a second one now; and the attempt before it, unpaid."""
+    before = await expired(process, 9, "BK-1")
+    process.writers.clock.move(180)
+    payment = await process.tell(await process.create(booking_id="BK-1"), *sent(1), paid(FIRST))
+    denial = replace(refused("1032"), fact_id="query:1", source=Source.QUERY, checkout_request_id="ws_CO_1")
+    await process.tell(payment, denial)
+    await settle(process, await only_case(process), Resolution.DISMISS, why="not in the portal")
+    return before, await process.tell(payment, paid(SECOND))
+
+
+async def test_the_second_money_confirms_another_attempt_where_the_first_never_came(
+    process: Process, database: Database
+) -> None:
+    target, _ = await never_paid_and_told_again(process)
+    process.writers.clock.move(1)
+    assert await agree(process, await ask_to_move(process, target)) == ApprovalState.APPROVED
+    told = "SELECT attempt, booking_action FROM payment_transactions ORDER BY attempt"
+    assert await rows_of(database, told) == [(1, "CONFIRM"), (2, "RELEASE")]
+    assert await broken(process, database) == []
+
+
+async def test_money_that_another_attempt_was_given_is_not_returned(process: Process, database: Database) -> None:
+    """Callback and books tell of other amounts, so two cases name the second receipt, and one of them is moved."""
+    target, payment = await never_paid_and_told_again(process)
+    await process.tell(payment, listed(SECOND, 450))
+    by_kind = {one.kind: one.case_id for one in await open_cases(process)}
+    assert sorted(by_kind) == ["SECOND_RECEIPT", "WRONG_AMOUNT"]
+    moved = await ask_to_move(process, target, by_kind["SECOND_RECEIPT"])
+    assert await agree(process, moved) == ApprovalState.APPROVED
+    with pytest.raises(ResolutionRefused, match="not this one's"):
+        await returned(process)
+    assert await rows_of(database, REFUNDS) == []
+    assert await broken(process, database) == []
 
 
 async def told_twice(refunds: Returning) -> tuple[Payment, str, str]:

@@ -169,3 +169,14 @@ async def test_the_books_prove_a_receipt_whose_payment_a_query_has_backed(refund
     assert await refunds.send() == 1
     assert [order.original_receipt for order in refunds.orders] == [books.paid[0]]
     assert await refunds.state(refund_id) != WAITS
+
+
+async def test_the_books_prove_no_receipt_that_is_known_with_another_amount(
+    process: Process, database: Database
+) -> None:
+    """The reversal would name an amount that never came."""
+    payment = await process.tell(await process.create(), *sent(1), paid(RECEIPT, 5000), listed(RECEIPT, 400))
+    proven = "SELECT amount, proven_by FROM mpesa_receipts"
+    assert await rows_of(database, proven) == [(5000, None)]
+    await process.tell(payment, ResultReported("pull:2", Source.PULL, Verdict.PAID, "0", amount=5000, receipt=RECEIPT))
+    assert await rows_of(database, proven) == [(5000, "BOOKS")]
