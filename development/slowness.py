@@ -4,11 +4,15 @@ Tests shorten some times of the product by its settings, so that nobody waits tw
 happen within such a time takes longer on a machine that has other work: a callback that comes in time on a quiet one
 comes after the expiry, and that says nothing about the product. So the piece of work below is timed once, when a
 process first asks, and every shortened time is multiplied by what comes out.
+
+Where tests run in several workers at a time, the machine has little to do at that moment and much to do afterwards. So
+what comes out is never less than what that many workers make of it.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import subprocess
 import sys
 import time
@@ -19,6 +23,8 @@ PIECE_OF_WORK = "import grpc, psycopg, sqlalchemy"
 QUIET_SECONDS = 0.4
 # The first time may also read the modules from the disk, which is no sign of other work.
 TIMES = 2
+# What a worker of the tests keeps busy: itself, and the programs that it has started.
+PROCESSORS_OF_A_WORKER = 2
 # Keeps the longest of the shortened times within what the settings allow.
 MOST = 10.0
 
@@ -26,7 +32,15 @@ MOST = 10.0
 @functools.cache
 def slowness() -> float:
     """1 on a quiet machine, 5 on one on which work takes five times as long."""
-    return min(max(1.0, min(_seconds_taken() for _ in range(TIMES)) / QUIET_SECONDS), MOST)
+    # Set by pytest-xdist in each of its workers, and so in the programs that they start with their environment.
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))  # noqa: TID251 -- pytest's own word, not a setting
+    return slowness_of(min(_seconds_taken() for _ in range(TIMES)), workers, len(os.sched_getaffinity(0)))
+
+
+def slowness_of(seconds_taken: float, workers: int, processors: int) -> float:
+    """The same of a machine on which the piece of work takes so long, beside so many workers of the tests."""
+    crowded = workers * PROCESSORS_OF_A_WORKER / processors if workers > 1 else 1.0
+    return min(max(1.0, seconds_taken / QUIET_SECONDS, crowded), MOST)
 
 
 def _seconds_taken() -> float:

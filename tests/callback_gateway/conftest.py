@@ -4,8 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from development.slowness import slowness
-from tests.callback_gateway.edges import gateway
+from tests.callback_gateway.edges import FORWARD_TIME_S, gateway
 from tests.callback_gateway.recording_core import RecordingCore, serve_core
 
 
@@ -17,5 +16,5 @@ async def core() -> AsyncIterator[RecordingCore]:
 
 @pytest.fixture
 async def edge(core: RecordingCore) -> AsyncIterator[str]:
-    async with gateway(core.address, forward_time_s=2.0 * slowness()) as address:
+    async with gateway(core.address, forward_time_s=FORWARD_TIME_S) as address:
         yield address

@@ -19,6 +19,8 @@ from runtime.key_rings import KeyRing
 from tests.patience import PATIENCE_SECONDS
 
 KEYS = CallbackKeys(current_id="a1", keys={"a1": bytes(range(32)), "b2": bytes(reversed(range(32)))})
+# Of a core that is there: longer than it takes, however busy the machine, and used up only when something is broken.
+FORWARD_TIME_S = 30.0
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from development.certificates import GATEWAY, SERVICE, Certificates, make_certif
 from development.slowness import slowness
 from runtime import followed_channel
 from runtime.tls import FollowedFiles, server_credentials
-from tests.callback_gateway.edges import eventually, gateway, good_path, post
+from tests.callback_gateway.edges import FORWARD_TIME_S, eventually, gateway, good_path, post
 from tests.callback_gateway.recording_core import RecordingCore, serve_core
 from tests.certificates import authority_of, shown_by, write_over
 
@@ -31,7 +31,7 @@ def credentials_of(certificates: Certificates) -> grpc.ServerCredentials:
 
 def settings_of(certificates: Certificates) -> dict[str, object]:
     return {name.removeprefix("GATEWAY_").lower(): path for name, path in certificates.gateway_settings.items()} | {
-        "forward_time_s": 2.0 * slowness()
+        "forward_time_s": FORWARD_TIME_S
     }
 
 

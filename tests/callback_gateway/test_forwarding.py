@@ -8,15 +8,29 @@ import pytest
 
 from callback_gateway import forwarding
 from development.slowness import slowness
-from tests.callback_gateway.edges import eventually, gateway, good_path, post
+from tests.callback_gateway.edges import (
+    FORWARD_TIME_S,
+    ask_to_send,
+    connection,
+    eventually,
+    gateway,
+    good_path,
+    post,
+    read_reply,
+)
 from tests.callback_gateway.recording_core import RecordingCore, serve_core
 from tests.patience import PATIENCE_SECONDS
 
 
 async def test_callbacks_that_come_together_share_calls(edge: str, core: RecordingCore) -> None:
-    core.delay_s = 0.2 * slowness()
-    replies = await asyncio.gather(*[post(edge, good_path(), b"%d" % number) for number in range(100)])
-    assert [reply.status for reply in replies] == [200] * 100
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(connection(edge)) for _ in range(100)]
+        for number, (reader, writer) in enumerate(clients):
+            await ask_to_send(reader, writer, b"%d" % number)
+        # At one moment: what is left to send of each is its body.
+        for number, (_, writer) in enumerate(clients):
+            writer.write(b"%d" % number)
+        assert [(await read_reply(reader)).status for reader, _ in clients] == [200] * 100
     assert sorted(map(int, core.bodies)) == list(range(100))
     assert len(core.calls) <= 10
     assert max(len(call) for call in core.calls) >= 50
@@ -24,7 +38,7 @@ async def test_callbacks_that_come_together_share_calls(edge: str, core: Recordi
 
 async def test_a_group_stays_within_the_limits_of_the_contract(core: RecordingCore) -> None:
     core.delay_s = 0.3 * slowness()
-    async with gateway(core.address, forward_time_s=30.0) as edge:
+    async with gateway(core.address, forward_time_s=FORWARD_TIME_S) as edge:
         large = [post(edge, good_path(), b"%05d" % number + b"x" * 65_000) for number in range(60)]
         small = [post(edge, good_path(), b"%d" % number) for number in range(300)]
         replies = await asyncio.gather(*large, *small)
@@ -45,7 +59,7 @@ async def test_a_core_that_restarts_within_the_time_costs_no_callback() -> None:
     async with contextlib.AsyncExitStack() as stack:
         async with serve_core(RecordingCore(delay_s=30.0)) as first:
             port = int(first.address.split(":")[1])
-            edge = await stack.enter_async_context(gateway(first.address, forward_time_s=30.0))
+            edge = await stack.enter_async_context(gateway(first.address, forward_time_s=FORWARD_TIME_S))
             in_call = asyncio.create_task(post(edge, good_path(), b"in a call"))
             await eventually(lambda: first.bodies == [b"in a call"])
         while_away = asyncio.create_task(post(edge, good_path(), b"while away"))
@@ -80,7 +94,7 @@ async def test_a_failure_that_passes_within_the_time_costs_no_callback(
     core: RecordingCore, code: grpc.StatusCode
 ) -> None:
     core.failing = code
-    async with gateway(core.address, forward_time_s=30.0) as edge:
+    async with gateway(core.address, forward_time_s=FORWARD_TIME_S) as edge:
         waiting = asyncio.create_task(post(edge, good_path(), b"kept"))
         await eventually(lambda: core.refused_calls >= 2)
         core.failing = None
@@ -108,13 +122,19 @@ async def test_a_core_that_hangs_means_503_in_time(core: RecordingCore) -> None:
         replies = await asyncio.gather(*[post(edge, good_path()) for _ in range(5)])
         assert {reply.status for reply in replies} == {503}
         core.delay_s = 0.0
-        assert (await post(edge, good_path())).status == 200
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            # On a machine that has other work even a core that answers at once may not do so within this time.
+            while (await post(edge, good_path())).status != 200:
+                pass
 
 
 async def test_a_full_queue_means_503_at_once_and_nothing_is_lost_that_was_in_it(core: RecordingCore) -> None:
-    core.delay_s = 1.0 * slowness()
-    async with gateway(core.address, callbacks_waiting_max=4, forward_time_s=30.0) as edge:
-        replies = await asyncio.gather(*[post(edge, good_path(), b"%d" % number) for number in range(10)])
-    statuses = sorted(reply.status for reply in replies)
-    assert statuses == [200] * 4 + [503] * 6
+    core.may_answer.clear()
+    async with gateway(core.address, callbacks_waiting_max=4, forward_time_s=FORWARD_TIME_S) as edge:
+        posts = [asyncio.create_task(post(edge, good_path(), b"%d" % number)) for number in range(10)]
+        await eventually(lambda: sum(one.done() for one in posts) == 6)
+        assert {one.result().status for one in posts if one.done()} == {503}
+        core.may_answer.set()
+        replies = await asyncio.gather(*posts)
+    assert sorted(reply.status for reply in replies) == [200] * 4 + [503] * 6
     assert len(core.bodies) == 4

@@ -13,7 +13,7 @@ from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 from development.postgres import create_database, drop_database, find_free_port
 from development.slowness import slowness
 from tests.databases import APPLICATION_ROLE, NEWEST_POSTGRES, TEMPLATE, Database, PostgresServers
-from tests.end_to_end.town import Grounds, HastyTown, Simulator, Town
+from tests.end_to_end.town import PATIENT_TIMES, Grounds, HastyTown, Simulator, Town
 from tests.parts import channel, make_site, running_simulator
 from tests.patience import PATIENCE_SECONDS
 from tests.tracing import TracedPrograms
@@ -94,8 +94,8 @@ async def running_town(folder: Path, database: Database, traced_programs: Traced
         grounds = await stack.enter_async_context(running_grounds(folder, database))
         site = grounds.site
         with traced_programs():
-            patient = await stack.enter_async_context(site.running_core())
-            other = await stack.enter_async_context(site.running_core())
+            patient = await stack.enter_async_context(site.running_core(**PATIENT_TIMES))
+            other = await stack.enter_async_context(site.running_core(**PATIENT_TIMES))
             gateway = await stack.enter_async_context(site.running_gateway(patient.address, grounds.edge_address))
         clients = [await stack.enter_async_context(channel(core.address)) for core in (patient, other)]
         yield Town(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ import grpc.aio
 import pytest
 from mpesa_payments.v1 import money_pb2, payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
+from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
+from payment_service.rpc.methods import ANSWER_WITHIN_SECONDS
 from tests.end_to_end.town import (
     UNTIL_TOLD,
     Town,
@@ -108,13 +111,20 @@ async def test_a_repeat_while_the_first_is_on_the_wire_waits_for_the_same_fate(t
     phone = a_phone()
     await town.simulator.script(phone, {**UNTIL_TOLD, "answer_delay_seconds": 1.0})
     fields: dict[str, Any] = {"booking_id": f"BK-{uuid.uuid4()}", "request_id": str(uuid.uuid4())}
-    first = asyncio.create_task(initiate(town.patient, phone, **fields))
+
+    async def answer(payments: PaymentServiceStub) -> tuple[pb.InitiatePaymentResponse, float]:
+        asked_at = time.monotonic()
+        return await initiate(payments, phone, **fields), time.monotonic() - asked_at
+
+    first = asyncio.create_task(answer(town.patient))
     await town.simulator.prompted(phone)
-    repeats = [initiate(payments, phone, **fields) for payments in (town.patient, town.other)]
-    responses = [await first, *await asyncio.gather(*repeats)]
+    answers = [await first, *await asyncio.gather(answer(town.patient), answer(town.other))]
+    responses = [response for response, _ in answers]
     assert [response.replayed for response in responses] == [False, True, True]
     assert {response.payment.payment_id for response in responses} == {responses[0].payment.payment_id}
-    assert [status_of(response.payment) for response in responses] == ["PROCESSING"] * 3
+    for response, seconds in answers:
+        # PENDING only where the machine is so slow that the whole time for an answer is over.
+        assert status_of(response.payment) == "PROCESSING" or seconds >= ANSWER_WITHIN_SECONDS
     assert await town.simulator.settle(phone, ending="paid") == [200]
     story = await told_by(town, town.patient, await events_to_the_end(town.patient, responses[0]))
     assert (len(story.pushes), story.prompts, story.debited) == (1, 1, 500)

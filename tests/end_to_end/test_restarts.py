@@ -18,6 +18,7 @@ from development.postgres import find_free_port
 from development.slowness import slowness
 from tests.application.following.reading import rest_of
 from tests.end_to_end.town import (
+    PATIENT_TIMES,
     UNTIL_TOLD,
     Grounds,
     a_phone,
@@ -52,6 +53,7 @@ class Core:
 
 @contextlib.asynccontextmanager
 async def running(grounds: Grounds, listen: str = "127.0.0.1:0", **settings: object) -> AsyncIterator[Core]:
+    settings = {**PATIENT_TIMES, **settings}
     async with grounds.site.running_core(listen, **settings) as process, channel(process.address) as client:
         yield Core(process, PaymentServiceStub(client))
 

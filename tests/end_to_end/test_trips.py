@@ -44,7 +44,8 @@ async def test_a_run_goes_as_far_as_the_float_and_the_next_one_does_what_was_lef
         assert (report["stopped"], sums(report)) == ("The float covers no more.", {"DONE": 3, "TO_REFUND": 17})
         await grounds.simulator.control("balance", shortcode="174379", kes=100_000)
         await grounds.simulator.control(f"phones/{phones[5]}/orders", carries_out=False, result_code=1)
-        report = await refunded(address, file, "--fee-percent", "10")
+        # So slowly that the refusal is known before all are asked for, however long its way takes.
+        report = await refunded(address, file, "--fee-percent", "10", "--per-minute", "30")
         assert report["stopped"].startswith("M-Pesa says that too little money is left")
         assert sums(report)["FAILED"] == 1
         assert sums(report)["TO_REFUND"] > 0

@@ -19,6 +19,7 @@ from mpesa_payments.v1 import money_pb2, payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
+from development.slowness import slowness
 from payment_service.security.keys import load_keys
 from payment_service.security.sealing import CALLBACK_BODY, Sealer
 from tests.databases import Database
@@ -29,6 +30,8 @@ from tests.rows import rows_of
 LOOK_SECONDS = 0.05
 # For a prompt that only the test itself ends: it stays open longer than any test takes.
 UNTIL_TOLD: Mapping[str, Any] = {"callback": "never", "callback_delay_seconds": 3600}
+# As shipped on a quiet machine. On a slow one nothing is asked about, and nothing given up, before a test goes on.
+PATIENT_TIMES: Mapping[str, Any] = {"query_after_s": 30 * slowness(), "expire_after_s": 120 * slowness()}
 # One per test process: a phone that two tests shared would have two prompts open.
 PHONES = itertools.count(1)
 
@@ -140,7 +143,7 @@ class Grounds:
 class Town(Grounds):
     """A whole installation: two payment services on one database, a gateway before the first, and a simulator.
 
-    Both have the times as shipped.
+    Both have the times as shipped, or as much longer as the machine is slower.
     """
 
     patient: PaymentServiceStub

@@ -22,7 +22,9 @@ from tests.patience import PATIENCE_SECONDS
 SETTLE_WAIT_SECONDS = 90.0 * slowness()
 LOOK_SECONDS = 0.2
 
-_LIVE = f"SELECT count(*) FROM payment_transactions WHERE state IN {LIVE}"
+# A callback that was answered 200 is in the inbox; what it means for the payment may be recorded a moment later.
+_UNDER_WAY = f"""SELECT (SELECT count(*) FROM payment_transactions WHERE state IN {LIVE})
+    + (SELECT count(*) FROM callback_inbox WHERE status = 'PENDING')"""
 _PAYMENTS = """
 SELECT p.payment_id::text, request_id, booking_id, reference, p.state, p.version, p.mpesa_receipt_number, said_confirm,
     array_agg(e.version ORDER BY e.position), count(*) FILTER (WHERE e.fact_kind = 'SendClaimed')
@@ -79,13 +81,37 @@ async def settled(stage: Stage) -> Settled:
     Whoever is not answered in time, and whatever has not ended, is found by `violations`.
     """
     await asyncio.gather(*stage.customers, return_exceptions=True)
-    async with await psycopg.AsyncConnection.connect(stage.database.owner_url, autocommit=True) as owner:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SETTLE_WAIT_SECONDS):
-                while any(await (await owner.execute(_LIVE)).fetchone() or ()):
-                    await asyncio.sleep(LOOK_SECONDS)
+    await _at_rest(stage)
     await asyncio.gather(*(stage.ask(order) for order in stage.orders), return_exceptions=True)
+    return await _at_rest(stage)
+
+
+async def _at_rest(stage: Stage) -> Settled:
+    """How everything stands once nothing is on its way: the ledger and the payments of one and the same moment."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SETTLE_WAIT_SECONDS):
+            while True:
+                pushes = await _pushes(stage.simulator_url)
+                if _all_told(pushes) and not await _under_way(stage.database):
+                    payments = await _payments(stage.database)
+                    if await _pushes(stage.simulator_url) == pushes:
+                        return Settled(payments, pushes, stage.orders)
+                await asyncio.sleep(LOOK_SECONDS)
     return Settled(await _payments(stage.database), await _pushes(stage.simulator_url), stage.orders)
+
+
+def _all_told(by_reference: Mapping[str, Sequence[Mapping[str, Any]]]) -> bool:
+    """Whether no callback is on its way: each was answered or has failed, and there is one of all money."""
+    pushes = [push for found in by_reference.values() for push in found]
+    return all(push["callbacks"] or not push["debited_kes"] for push in pushes) and all(
+        callback["status"] is not None or callback["error"] for push in pushes for callback in push["callbacks"]
+    )
+
+
+async def _under_way(database: Database) -> int:
+    async with await psycopg.AsyncConnection.connect(database.owner_url, autocommit=True) as owner:
+        ((number,),) = await (await owner.execute(_UNDER_WAY)).fetchall()
+    return int(number)
 
 
 async def _payments(database: Database) -> list[Paid]:

@@ -1,0 +1,25 @@
+"""How slow a machine is taken to be, from what a piece of work took and from who else will be working."""
+
+from __future__ import annotations
+
+import pytest
+
+from development.slowness import MOST, QUIET_SECONDS, slowness_of
+
+
+@pytest.mark.parametrize(
+    ("seconds", "workers", "processors", "slow"),
+    [
+        pytest.param(QUIET_SECONDS / 2, 1, 2, 1, id="a fast one is not taken for less than a quiet one"),
+        pytest.param(QUIET_SECONDS * 4, 1, 2, 4, id="a slow one"),
+        pytest.param(QUIET_SECONDS, 3, 2, 3, id="idle as yet, and soon with three workers on two processors"),
+        pytest.param(QUIET_SECONDS * 4, 3, 2, 4, id="slower than its workers make it"),
+        pytest.param(QUIET_SECONDS, 3, 16, 1, id="with processors for everybody"),
+        pytest.param(QUIET_SECONDS, 1, 1, 1, id="with one test at a time"),
+        pytest.param(QUIET_SECONDS * 99, 3, 2, MOST, id="slower than settings can be stretched"),
+    ],
+)
+def test_a_machine_is_as_slow_as_its_work_or_its_workers_make_it(
+    seconds: float, workers: int, processors: int, slow: float
+) -> None:
+    assert slowness_of(seconds, workers, processors) == slow
