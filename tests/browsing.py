@@ -7,6 +7,7 @@ import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
@@ -33,9 +34,18 @@ async def running_browser() -> AsyncIterator[Browser]:
         pytest.skip("there is no Chromium: `scripts/install_browser.sh` installs one")
     expect.set_options(timeout=PATIENCE_SECONDS * 1_000)
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM, args=list(ARGUMENTS), timeout=PATIENCE_SECONDS * 1_000
+        )
         yield browser
         await browser.close()
+
+
+async def new_page(browser: Browser, **person: Any) -> Page:
+    """A page of somebody with cookies of their own, which waits as long as any test does."""
+    page = await browser.new_page(**person)
+    page.set_default_timeout(PATIENCE_SECONDS * 1_000)
+    return page
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from conformance.simulator import NO_NEWS, UNTIL_TOLD, a_number
 from development.slowness import slowness
 
 MANY = 200
-# Time enough for a callback while a query is being answered, and less than the product waits for the answer.
-LATENCY_SECONDS = min(4 * slowness(), 12)
+# Time enough for a callback while a query is being answered, and much less than the 15 s that the product waits for it.
+LATENCY_SECONDS = min(4 * slowness(), 9)
 
 
 @case_alone

@@ -23,7 +23,7 @@ from tests.application.receipting.offices import (
     returned,
     shown,
 )
-from tests.browsing import Picture, accessibility_faults
+from tests.browsing import Picture, accessibility_faults, new_page
 from tests.callback_gateway.edges import gateway
 from tests.callback_gateway.test_passengers import browsing
 from tests.databases import Database
@@ -149,7 +149,7 @@ async def test_the_page_is_read_on_a_narrow_phone_and_by_a_screen_reader(
     await issue(process)
     path = await link_of(process, payment)
     async with gateway(str(process.server.address)) as address:
-        page = await browser.new_page(viewport={"width": 320, "height": 640})
+        page = await new_page(browser, viewport={"width": 320, "height": 640})
         blocked: list[str] = []
         page.on("console", lambda message: blocked.append(message.text))
         await page.goto(f"http://{address}{path}")

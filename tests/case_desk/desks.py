@@ -15,6 +15,7 @@ from case_desk.config import DeskSettings
 from development.postgres import find_free_port
 from runtime.connections import Connections
 from tests.application.approving.twosome import Twosome
+from tests.patience import PATIENCE_SECONDS
 
 SECRET = "s" * 40
 
@@ -45,6 +46,7 @@ class Served:
             java_script_enabled=script,
         )
         try:
+            context.set_default_timeout(PATIENCE_SECONDS * 1_000)
             page = await context.new_page()
             await page.goto(self.url)
             yield page

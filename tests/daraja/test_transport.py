@@ -10,6 +10,7 @@ import ipaddress
 import socket
 import ssl
 import struct
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -337,12 +338,15 @@ async def play_many(played: Played, reader: asyncio.StreamReader, writer: asynci
 
 async def test_a_connection_is_used_again_at_once_but_not_after_two_idle_seconds() -> None:
     async with server(play_many) as played, open_http() as http:
+        began = time.monotonic()
         for _ in range(5):
             await exchange(http, "POST", played.url, headers={}, content=BODY, timeouts=TIMEOUTS)
-        assert played.connections == 1
+        used = played.connections
+        # More than one only where the machine itself was still for so long.
+        assert used == 1 or time.monotonic() - began > transport.IDLE_MAX_SECONDS
         await asyncio.sleep(transport.IDLE_MAX_SECONDS + 0.2)
         await exchange(http, "POST", played.url, headers={}, content=BODY, timeouts=TIMEOUTS)
-    assert played.connections == 2
+    assert played.connections == used + 1
     assert len(played.requests) == 6
 
 

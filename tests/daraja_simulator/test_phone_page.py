@@ -9,15 +9,13 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from playwright.async_api import Browser, Page, expect
 
-from tests.browsing import Picture, accessibility_faults
+from tests.browsing import Picture, accessibility_faults, new_page
 from tests.daraja_simulator.merchant import Merchant, new_phone
-from tests.patience import PATIENCE_SECONDS
 
 
 async def phone_in_hand(browser: Browser, merchant: Merchant, phone: str, **context: Any) -> Page:
     """The page of a phone, opened by typing its number as people do."""
-    page = await browser.new_page(**context)
-    page.set_default_timeout(PATIENCE_SECONDS * 1_000)
+    page = await new_page(browser, **context)
     await page.goto(f"{merchant.url}/phones")
     await page.get_by_label("Phone number").fill(f"0{phone[3:6]} {phone[6:]}")
     await press(page, "Take it in hand")
@@ -228,7 +226,7 @@ async def test_what_was_scripted_for_a_push_goes_before_the_person(browser: Brow
 
 
 async def test_a_number_in_any_other_form_is_refused_or_led_to_its_phone(browser: Browser, merchant: Merchant) -> None:
-    page = await browser.new_page(viewport={"width": 320, "height": 640})
+    page = await new_page(browser, viewport={"width": 320, "height": 640})
     await page.goto(f"{merchant.url}/phones")
     await page.get_by_label("Phone number").fill("<b>12</b>")
     await press(page, "Take it in hand")
@@ -296,8 +294,7 @@ async def test_who_comes_by_a_link_of_another_port_takes_the_phone_by_a_button(
     elsewhere = web.Application()
     elsewhere.router.add_get("/", show_link)
     async with TestServer(elsewhere) as booking:
-        page = await browser.new_page(java_script_enabled=script)
-        page.set_default_timeout(PATIENCE_SECONDS * 1_000)
+        page = await new_page(browser, java_script_enabled=script)
         await page.goto(str(booking.make_url("/")))
         await page.get_by_role("link", name="The phone").click()
         await expect(page.get_by_role("status")).to_contain_text("Nobody holds this phone.")

@@ -16,7 +16,7 @@ import development.examples
 from development.credentials import SHORTCODES
 from development.examples import ExampleServices, start_examples
 from development.parts import make_house, take_lock, write_secret
-from tests.browsing import Picture
+from tests.browsing import Picture, new_page
 from tests.development.dev_programs import running_dev, until_nothing_runs
 from tests.patience import PATIENCE_SECONDS
 
@@ -38,10 +38,9 @@ async def test_a_seat_is_booked_in_one_window_and_paid_on_the_phone_in_another(
         again = await dev.ready_when(lambda now: now["processes"]["booking-service"] != killed)
         assert again["booking_url"] == ready["booking_url"]
 
-        phone = await (await browser.new_context()).new_page()
-        phone.set_default_timeout(PATIENCE_SECONDS * 1_000)
+        phone = await new_page(browser)
         await phone.goto(f"{ready['phones_url']}/{NUMBER}")
-        passenger = await (await browser.new_context()).new_page()
+        passenger = await new_page(browser)
         await passenger.goto(ready["booking_url"])
         await book(passenger, "01")
         # Both name the same business.
@@ -71,9 +70,9 @@ async def test_a_seat_is_booked_in_one_window_and_paid_on_the_phone_in_another(
             await phone.get_by_label(label).fill(text)
         await phone.get_by_label("PIN for").fill("1234")
         await phone.get_by_role("button", name="Pay the bill").click()
-        await settle_the_case(await (await browser.new_context()).new_page(), ready["desk_log_in"]["operator"])
+        await settle_the_case(await new_page(browser), ready["desk_log_in"]["operator"])
 
-        window = await browser.new_page(viewport={"width": 960, "height": 540})
+        window = await new_page(browser, viewport={"width": 960, "height": 540})
         await window.goto(ready["window_url"])
         events = window.get_by_role("list", name="Events")
         await expect(events).to_contain_text("COMPLETED, the booking may: confirm")
@@ -111,7 +110,6 @@ async def test_before_a_daraja_that_may_ring_real_phones_no_booking_page_is_open
 
 async def settle_the_case(page: Page, link: str) -> None:
     """As the operator does it whom this link logs in at the desk."""
-    page.set_default_timeout(PATIENCE_SECONDS * 1_000)
     await page.goto(link)
     await expect(page.get_by_text("You are operator")).to_be_visible()
     case = page.get_by_role("link", name=re.compile("Second receipt"))
@@ -129,7 +127,6 @@ async def settle_the_case(page: Page, link: str) -> None:
 
 async def book(page: Page, seat: str) -> None:
     """As a passenger does it; on a page with a form, the button is what sends it."""
-    page.set_default_timeout(PATIENCE_SECONDS * 1_000)
     await page.get_by_label(re.compile("number", re.IGNORECASE)).fill(NUMBER)
     await page.get_by_text(seat, exact=True).click()
     if await page.locator("form").count():

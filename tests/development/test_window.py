@@ -12,7 +12,7 @@ from playwright.async_api import Browser, expect
 
 from development.view import Source
 from development.window import Stream, Window, application, follow
-from tests.browsing import accessibility_faults
+from tests.browsing import accessibility_faults, new_page
 from tests.daraja_simulator.merchant import merchant_of, new_phone
 from tests.daraja_simulator.simulators import in_process
 from tests.rpc.processes import Process
@@ -37,7 +37,7 @@ async def test_an_event_and_a_request_of_a_payment_stand_side_by_side(browser: B
         merchant_of(simulator) as merchant,
         open_window(process, simulator) as url,
     ):
-        page = await browser.new_page(viewport={"width": 1200, "height": 800})
+        page = await new_page(browser, viewport={"width": 1200, "height": 800})
         await page.goto(url)
         events, requests = page.get_by_role("list", name="Events"), page.get_by_role("list", name="Requests")
         await expect(page.get_by_text("None yet.")).to_have_count(2)
@@ -56,7 +56,7 @@ async def test_an_event_and_a_request_of_a_payment_stand_side_by_side(browser: B
         assert phone[3:] not in await page.content()
         assert await accessibility_faults(page) == []
 
-        narrow = await browser.new_page(viewport={"width": 320, "height": 640}, java_script_enabled=False)
+        narrow = await new_page(browser, viewport={"width": 320, "height": 640}, java_script_enabled=False)
         await narrow.goto(url)
         await expect(narrow.get_by_role("list", name="Events")).to_contain_text("CREATED")
 
@@ -64,7 +64,7 @@ async def test_an_event_and_a_request_of_a_payment_stand_side_by_side(browser: B
 async def test_where_one_side_has_nothing_to_show_a_sentence_says_why(browser: Browser, process: Process) -> None:
     for simulator, why in ((None, "a Daraja of your own is used"), ("http://127.0.0.1:1", "does not answer")):
         async with open_window(process, simulator) as url:
-            page = await browser.new_page()
+            page = await new_page(browser)
             await page.goto(url)
             await expect(page.get_by_text(why)).to_be_visible()
 

@@ -26,6 +26,7 @@ from tests.browsing import Picture, accessibility_faults
 from tests.databases import Database
 from tests.examples.counters import Counter, visiting
 from tests.examples.shops import TRIP, Shop, until
+from tests.patience import PATIENCE_SECONDS
 from tests.rpc.processes import Process, listed, paid, refused
 
 BYTES_MAX = 50_000
@@ -37,7 +38,7 @@ PRESSES_MAX = 20
 @pytest.fixture
 async def counter(database: Database, process: Process, shop: Shop) -> AsyncIterator[Counter]:
     async with (
-        PaymentsClient(str(process.server.address)) as client,
+        PaymentsClient(str(process.server.address), timeout=PATIENCE_SECONDS) as client,
         # So rarely that whatever a page shows in a test, it was told of.
         TestServer(application(shop.engine, HOLD, "MATATU LTD", look_every=timedelta(hours=1))) as server,
     ):

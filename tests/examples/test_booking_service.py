@@ -24,6 +24,7 @@ from examples.booking_service.tables import bookings, requests, seats, trips
 from payment_client import PaymentsClient, Purchase
 from tests.databases import Database
 from tests.examples.shops import TRIP, Shop, an_event, tell, until
+from tests.patience import PATIENCE_SECONDS
 from tests.rows import rows_of
 from tests.rpc.processes import Process, paid, refused, sent
 
@@ -37,7 +38,7 @@ RELEASE, OFFER_RETRY, CONFIRM = (
 
 @pytest.fixture
 async def client(process: Process) -> AsyncIterator[PaymentsClient]:
-    async with PaymentsClient(str(process.server.address)) as opened:
+    async with PaymentsClient(str(process.server.address), timeout=PATIENCE_SECONDS) as opened:
         yield opened
 
 

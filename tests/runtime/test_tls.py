@@ -127,10 +127,10 @@ def test_what_is_wrong_with_a_file_is_one_sentence(
         (files.authority, originals.authority),
     ):
         copy.path.write_bytes(original.path.read_bytes())
-    read_tls(files, NOW)
+    read_tls(files, datetime.now(UTC))
     spoil(tmp_path, certificates)
     with pytest.raises(TlsUnusable, match=f"^{setting} names {tmp_path}") as refusal:
-        read_tls(files, NOW)
+        read_tls(files, datetime.now(UTC))
     assert said in str(refusal.value)
     assert "hush" not in str(refusal.value)
 
@@ -141,7 +141,7 @@ def test_a_certificate_for_the_other_end_is_refused_with_what_to_have_made(
 ) -> None:
     files = dataclasses.replace(certificates.files(name), use=use)
     with pytest.raises(TlsUnusable, match=f"usage leaves out {use.value}") as refusal:
-        read_tls(files, NOW)
+        read_tls(files, datetime.now(UTC))
     assert f"have one made with {use.value}" in str(refusal.value)
 
 

@@ -169,11 +169,12 @@ async def test_what_a_late_lease_holder_brings_is_not_stored(stage: Stage) -> No
 
 async def test_a_failure_is_told_to_everybody_who_waits_and_not_repeated_in_a_hurry(stage: Stage) -> None:
     stage.world.tokens.request_faults.append("invalid_authentication")
-    stage.first.times = TokenTimes(wait=timedelta(seconds=slowness()), poll=timedelta(milliseconds=20))
     failed = await asyncio.gather(*(get_token(stage.first) for _ in range(5)), return_exceptions=True)
     assert [repr(error) for error in failed] == ["CredentialsRefused('400.008.01')"] * 5
+    stage.first.times = TokenTimes(wait=timedelta(seconds=0.2), poll=timedelta(milliseconds=20))
     with pytest.raises(NoAccessToken, match="NO_TOKEN_IN_TIME"):
         await get_token(stage.first)
+    stage.first.times = TIMES
     assert stage.tokens_issued == 1
     assert stage.first.renewing is not None
     await asyncio.wait([stage.first.renewing])
