@@ -145,6 +145,9 @@ async def _refused(engine: AsyncEngine, due: Due, error: Refused) -> None:
         await _later(engine, due, AGAIN_AFTER)
     elif isinstance(error, RefundNotPossible) and error.metadata.get("cause") in ("RECEIPT_PENDING", "UNDER_REVIEW"):
         await _later(engine, due, REFUND_AGAIN_AFTER)
+    elif isinstance(error, RefundNotPossible) and error.metadata.get("cause") in ("REFUND_UNDER_WAY", "REFUNDED"):
+        # The money goes back by somebody else's hand, an operator's say: the passenger reads of that one.
+        await _done(engine, due)
     elif isinstance(error, RefundNotPossible) and error.metadata.get("cause") == "NOT_SET_UP":
         log.error("no money goes back before the operator of the payment service has set it up: %s", error)
         await _later(engine, due, REFUND_AGAIN_AFTER, error.customer_message)

@@ -261,6 +261,45 @@ async def test_a_passenger_whose_refund_is_refused_for_good_is_told(shop: Shop) 
             assert found.said != an_event(late, CONFIRM).payment.customer_message
 
 
+async def paid_too_late(database: Database, process: Process, shop: Shop, client: PaymentsClient, booking: str) -> UUID:
+    """The payment of a booking whose seat is somebody else's when its money comes: it is to go back."""
+    await ask_once(shop.engine, client)
+    (payment,) = await attempts(database, booking)
+    await tell(process, payment, *sent(1), refused())
+
+    async def ended() -> bool:
+        async with shop.engine.begin() as conn:
+            return await end_holds(conn, datetime.now(UTC) + timedelta(days=1)) == 1
+
+    await until(ended, "the hold is over")
+    await held(shop)
+    await tell(process, payment, paid("SJ12345678"))
+
+    async def to_go_back() -> bool:
+        return (await stands(shop, booking)).own_word == "seat_gone"
+
+    await until(to_go_back, "the money is to go back")
+    return payment
+
+
+async def test_money_that_somebody_else_sends_back_already_is_not_said_to_stay(
+    database: Database, process: Process, shop: Shop, client: PaymentsClient
+) -> None:
+    late = await held(shop)
+    async with consuming(shop, client):
+        payment = await paid_too_late(database, process, shop, client, late)
+        await client.refund(str(payment), payment_pb2.REFUND_REASON_OTHER, request_id="by-hand")
+        await ask_once(shop.engine, client)
+
+        async def told() -> bool:
+            return (await stands(shop, late)).refund == "PENDING"
+
+        await until(told, "the page to hear of the refund")
+        assert (await stands(shop, late)).said == "Your money is being returned."
+    async with shop.engine.connect() as conn:
+        assert await conn.scalar(select(func.count()).where(~requests.c.done, requests.c.kind == "REFUND")) == 0
+
+
 async def test_no_money_is_said_to_go_back_where_refunds_are_not_set_up(
     database: Database, process: Process, shop: Shop, client: PaymentsClient
 ) -> None:
@@ -270,22 +309,7 @@ async def test_no_money_is_said_to_go_back_where_refunds_are_not_set_up(
     possible.clear()
     late = await held(shop)
     async with consuming(shop, client):
-        await ask_once(shop.engine, client)
-        (payment,) = await attempts(database, late)
-        await tell(process, payment, *sent(1), refused())
-
-        async def ended() -> bool:
-            async with shop.engine.begin() as conn:
-                return await end_holds(conn, datetime.now(UTC) + timedelta(days=1)) == 1
-
-        await until(ended, "the hold is over")
-        await held(shop)
-        await tell(process, payment, paid("SJ12345678"))
-
-        async def to_go_back() -> bool:
-            return (await stands(shop, late)).own_word == "seat_gone"
-
-        await until(to_go_back, "the money is to go back")
+        payment = await paid_too_late(database, process, shop, client, late)
         await ask_once(shop.engine, client)
         found = await stands(shop, late)
         assert (found.own_word, found.is_awaited) == ("", False)
