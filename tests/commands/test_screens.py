@@ -12,13 +12,19 @@ from mpesa_payments.v1 import payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from mpesa_payments.v1.money_pb2 import Money
 
+from payment_service.commands.booking_list import ListedBooking
+from payment_service.commands.trip_plan import covered, sum_of, to_ask_for
+from payment_service.commands.trip_run import Act, RunTimes, TripRun, floats_of, go_through, plan
+from payment_service.commands.trip_screens import float_lines, plan_lines, report_lines
 from payment_service.domain.facts import DeadlinePassed
 from payment_service.domain.refund_facts import RefundClaimed, RefundReported, RefundVerdict
 from tests.application.casework.casefiles import late
 from tests.application.refunding.test_recorded_refunds import tell
 from tests.commands.started import command
+from tests.commands.test_refunds import WithFloat
 from tests.databases import Database
-from tests.rpc.processes import Process, listed, paid, running_process, sent
+from tests.rows import rows_of
+from tests.rpc.processes import Process, listed, paid, refused, running_process, sent
 
 PAGE = Path("docs/operating.md")
 _VARIES = {
@@ -62,7 +68,9 @@ async def test_late_money_that_is_accepted(process: Process, environment: Mappin
     assert not_on_the_page(found, shown, ended) == []
 
 
-async def test_a_double_payment_that_is_returned(process: Process, environment: Mapping[str, str]) -> None:
+async def test_a_double_payment_that_is_returned(
+    process: Process, database: Database, environment: Mapping[str, str]
+) -> None:
     first = await process.create(booking_id="BK-1")
     await process.tell(first, *sent(1))
     process.writers.clock.move(400)
@@ -76,7 +84,32 @@ async def test_a_double_payment_that_is_returned(process: Process, environment: 
     (etag,) = re.findall(f"cases resolve {case_id} return --etag ([0-9.]+)", shown)
     words = ("--etag", etag, "--reason", "paid twice", "--operator", "amina", "--yes")
     returned = await screen(environment, "cases", "resolve", case_id, "return", *words)
-    assert not_on_the_page(found, returned) == []
+    await process.tell(first, listed("RCPT000001"))
+    ((refund_id,),) = await rows_of(database, "SELECT refund_id FROM refunds")
+    done = RefundReported("callback:done", RefundVerdict.DONE, "0", "RCPT000001", 500)
+    for about in (RefundClaimed(uuid4()), done):
+        await tell(process, first, refund_id, about)
+    ended = await screen(environment, "cases", "show", case_id)
+    assert not_on_the_page(found, returned, ended) == []
+
+
+async def test_a_trip_before_and_after_its_run(process: Process) -> None:
+    """The float pays for four of five, of each of whom a fee is kept; one booking has no money."""
+    for number in range(1, 7):
+        made = await process.create("booking-service", booking_id=f"BK-{number}", request_id=f"p-{number}")
+        receipt = f"RCPT00000{number}"
+        facts = (refused(),) if number == 3 else (paid(receipt), listed(receipt))
+        await process.tell(made, *sent(number), *facts)
+    service, act = WithFloat(process, 2_100), Act("amina", "", "the bus to Kisumu broke down", 10)
+    trip = await plan(service, [ListedBooking(number + 1, f"BK-{number}") for number in range(1, 7)], act)
+    floats = await floats_of(service, trip.values(), act)
+    wanted = covered(trip.values(), floats)
+    left_out = sum_of(set(to_ask_for(trip.values())) - set(wanted))
+    before = [*plan_lines("6 bookings in bookings.csv", list(trip.values())), *float_lines(floats, left_out)]
+    running = TripRun(service, act, 60_000, trip, wanted, lambda _: None, RunTimes(look=0.05))
+    assert len(await go_through(running, floats)) == 1
+    after = report_lines(list(trip.values()), "The float covers no more.")
+    assert not_on_the_page("\n".join(before), "\n".join(after)) == []
 
 
 @pytest.mark.parametrize("part", [None, 300], ids=["whole", "a part"])
