@@ -16,14 +16,19 @@ ODDITIES: list[dict[str, Any]] = [
     {"result_code": 1},
     {"without": ["OriginalTransactionID", "TransactionReceipt"]},
     {"raw_result": {"body": "<html>"}},
+    {"raw_answer": {"status": 503, "body": "<html>"}},
+    {"raw_answer": {"status": 200, "body": "<html>"}, "carries_out": True},
+    {"answer_delay_seconds": 0.3},
+    {"delay_seconds": 0.3},
 ]
 
 
 def drawn(chance: Random) -> dict[str, Any]:
     """How one order goes."""
     behaviour = dict(chance.choice(ODDITIES))
-    if "error" not in behaviour:
+    scripted = not behaviour.keys().isdisjoint(("error", "raw_answer"))
+    if not scripted:
         behaviour |= {"answer": chance.choice(ANSWERS)}
-    if "error" not in behaviour or behaviour.get("carries_out"):
+    if not scripted or behaviour.get("carries_out"):
         behaviour |= {"result": chance.choice(RESULTS)}
     return behaviour

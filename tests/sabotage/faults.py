@@ -294,6 +294,20 @@ FAULTS = (
         ("tests/examples/test_bookings.py::test_of_two_requests_with_one_key_at_once_one_makes_the_booking",),
     ),
     Fault(
+        "a passenger is told that money stays which an operator has sent back already",
+        "examples/booking_service/asking.py",
+        'in ("REFUND_UNDER_WAY", "REFUNDED"):',
+        "in ():",
+        (f"{BOOKINGS}::test_money_that_somebody_else_sends_back_already_is_not_said_to_stay",),
+    ),
+    Fault(
+        "a part is ordered that M-Pesa moves in no one payment",
+        "payment_service/domain/refund_requests.py",
+        "RefundBar.PART_TOO_LARGE if amount > B2C_AMOUNT_MAX else None",
+        "None",
+        (f"{REFUND_CALLS}::test_a_part_above_what_mpesa_moves_at_a_time_is_refused",),
+    ),
+    Fault(
         "a passenger is told that money goes back which cannot go back now",
         "examples/booking_service/asking.py",
         "REFUND_AGAIN_AFTER, error.customer_message)",

@@ -21,6 +21,7 @@ from payment_service.domain.refund_facts import (
     RefundReported,
     RefundVerdict,
 )
+from tests.application.casework.casefiles import only_case, settle
 from tests.databases import Database
 from tests.rows import count, rows_of
 from tests.rpc.answers import refusal_of, refused
@@ -299,3 +300,21 @@ async def test_a_booking_that_cannot_be_delivered_gets_a_ticket_or_its_money_and
         payment_pb2.BOOKING_ACTION_RELEASE
     }
     assert await count(database, "refunds") == 2, "the one that failed, and the one that was asked for after it"
+
+
+async def test_a_part_above_what_mpesa_moves_at_a_time_is_refused(process: Process) -> None:
+    await process.tell(await process.create(), *sent(1), paid(RECEIPT, 300_000))
+    file = await settle(process, await only_case(process))
+    assert file.case.payment_id is not None
+    payment = file.case.payment_id
+    too_large = pb.RefundPaymentRequest(
+        request_id="r-1",
+        payment_id=str(payment),
+        reason=payment_pb2.REFUND_REASON_OTHER,
+        amount=shillings(250_001),
+    )
+    refusal = await refused(process.payments.RefundPayment(too_large))
+    told = "expected 10 to 250000 for a part; 300000 is left of this payment"
+    assert (refusal.metadata["cause"], refusal.fields) == ("PART_TOO_LARGE", {"amount.units": told})
+    too_large.amount.units = 250_000
+    assert (await process.payments.RefundPayment(too_large)).payment.refund.amount.units == 250_000
