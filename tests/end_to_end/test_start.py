@@ -6,6 +6,7 @@ import json
 import resource
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psycopg
@@ -24,7 +25,7 @@ from runtime.callback_tokens import callback_path, load_callback_keys
 from runtime.serving import StartRefused
 from tests.databases import Database
 from tests.end_to_end.town import Grounds, a_phone, initiate, prompt, status_of
-from tests.parts import Site, channel, read_page, running_simulator, soft_limit
+from tests.parts import Process, Site, channel, read_page, running_simulator, soft_limit
 from tests.patience import PATIENCE_SECONDS
 from tests.rows import rows_of
 from tests.writers import Writers, a_request
@@ -61,6 +62,11 @@ async def test_a_database_that_takes_no_writes_is_not_ready(grounds: Grounds, da
             await _becomes(health, HealthCheckResponse.NOT_SERVING)
             await owner.execute(f'ALTER DATABASE "{database.name}" RESET default_transaction_read_only')
             await _becomes(health, HealthCheckResponse.SERVING)
+    told = [line["problem"] for line in lines_of(core) if line["event"] == "readiness changed"]
+    assert told[-2:] == [
+        "the database takes no writes: it is a standby, or set to default_transaction_read_only",
+        None,
+    ]
 
 
 async def test_a_token_is_had_before_the_first_payment_and_once_for_all_processes(grounds: Grounds) -> None:
@@ -143,9 +149,18 @@ async def test_a_start_without_daraja_takes_callbacks_and_is_ready_for_payments_
         assert (await grounds.edge.get("/readyz")).status_code == 200
         async with running_simulator(tmp_path, f"--port={port}"):
             await _becomes(health, HealthCheckResponse.SERVING)
-    lines = [json.loads(line) for line in core.log.read_text().splitlines()]
-    told = [(line["event"], line.get("why")) for line in lines if line.get("alarm") == "no_first_token"]
+    told = [(line["event"], line.get("why")) for line in lines_of(core) if line.get("alarm") == "no_first_token"]
     assert told == [("alarm", "NOT_CONNECTED"), ("alarm is over", None)]
+
+
+async def test_a_daraja_whose_name_does_not_resolve_is_named_at_the_start(grounds: Grounds) -> None:
+    daraja = "https://daraja.invalid"
+    async with grounds.site.running_core(
+        daraja_base_url=daraja, callback_base_url="https://pay.example.org", queries_per_minute=60
+    ) as core:
+        assert core.ready["not_ready_for_payments"] == "Daraja has given no access token yet"
+    told = [(line["why"], line["daraja"]) for line in lines_of(core) if line.get("alarm") == "no_first_token"]
+    assert told == [("NAME_NOT_FOUND", daraja)]
 
 
 async def test_a_start_with_other_keys_is_refused_and_a_rotated_key_is_not(
@@ -246,6 +261,11 @@ async def _callback_url_of_a_payment(site: Site, calls: grpc.aio.Channel) -> str
     payment = (await initiate(PaymentServiceStub(calls), a_phone())).payment
     keys = load_callback_keys(site.folder / "callback-keys.json")
     return site.gateway_url + callback_path(keys, "stk", payment.reference)
+
+
+def lines_of(program: Process) -> list[dict[str, Any]]:
+    """What a program has logged."""
+    return [json.loads(line) for line in program.log.read_text().splitlines()]
 
 
 async def _becomes(health: health_pb2_grpc.HealthStub, status: int, service: str = "") -> None:

@@ -2868,6 +2868,27 @@ FAULTS = (
         ("tests/test_payment_settings.py::test_what_kubernetes_sets_for_a_service_of_our_name_stops_no_start",),
     ),
     Fault(
+        "a process whose clock is wrong says that it is ready",
+        "payment_service/readiness.py",
+        "    if not clock.agrees:",
+        "    if False:",
+        ("tests/test_readiness.py",),
+    ),
+    Fault(
+        "the line of a readiness that changes does not say why",
+        "payment_service/readiness.py",
+        "ready_for=ready, problem=missing,",
+        "ready_for=ready,",
+        ("tests/test_readiness.py", f"{START}::test_a_database_that_takes_no_writes_is_not_ready"),
+    ),
+    Fault(
+        "a start without Daraja does not name the host",
+        "payment_service/application/calling/first_token.py",
+        "daraja=self.tokens.daraja.base_url, ",
+        "",
+        (f"{START}::test_a_daraja_whose_name_does_not_resolve_is_named_at_the_start",),
+    ),
+    Fault(
         "the check says nothing of callbacks that nobody has read",
         "payment_service/commands/screens.py",
         "if unread := tallies[Invariant.UNREAD].waiting:",
