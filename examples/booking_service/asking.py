@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, and_, func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from examples.booking_service.bookings import Kind, State, give_up
+from examples.booking_service.language import words
 from examples.booking_service.news import announce
 from examples.booking_service.tables import BOOKED_PRICE, agreed_prices, bookings, requests, trips
 from payment_client import (
@@ -143,11 +144,14 @@ async def _refused(engine: AsyncEngine, due: Due, error: Refused) -> None:
         # About this service's certificate, or said by something in between: nothing is known of the request itself.
         log.error("%s of %s is not answered, and asked for again: %s", due.kind, due.booking_id, error)
         await _later(engine, due, AGAIN_AFTER)
-    elif isinstance(error, RefundNotPossible) and error.metadata.get("cause") in ("RECEIPT_PENDING", "UNDER_REVIEW"):
+    elif isinstance(error, RefundNotPossible) and error.metadata.get("cause") == "RECEIPT_PENDING":
         await _later(engine, due, REFUND_AGAIN_AFTER)
     elif isinstance(error, RefundNotPossible) and error.metadata.get("cause") in ("REFUND_UNDER_WAY", "REFUNDED"):
         # The money goes back by somebody else's hand, an operator's say: the passenger reads of that one.
         await _done(engine, due)
+    elif isinstance(error, RefundNotPossible) and error.metadata.get("cause") == "UNDER_REVIEW":
+        # A person decides first whether there is money to send back: the page promises none until then.
+        await _later(engine, due, REFUND_AGAIN_AFTER, words(due.language)["money_checked"])
     elif isinstance(error, RefundNotPossible) and error.metadata.get("cause") == "NOT_SET_UP":
         log.error("no money goes back before the operator of the payment service has set it up: %s", error)
         await _later(engine, due, REFUND_AGAIN_AFTER, error.customer_message)

@@ -38,6 +38,16 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
         "Your money came after the hold had ended, and the seat is somebody else's. We send the money back.",
         "Pesa zako zilifika baada ya muda kuisha, na kiti ni cha mtu mwingine. Tunazirudisha.",
     ),
+    "money_checked": (
+        (
+            "Your money came after the hold had ended, and the seat is somebody else's."
+            " We check this payment by hand before money goes back."
+        ),
+        (
+            "Pesa zako zilifika baada ya muda kuisha, na kiti ni cha mtu mwingine."
+            " Tunakagua malipo haya kabla ya kurudisha pesa."
+        ),
+    ),
     "prompt_shows": ("The prompt on your phone shows:", "Ujumbe kwenye simu yako unaonyesha:"),
     "amount": ("Amount", "Kiasi"),
     "business": ("Business", "Biashara"),

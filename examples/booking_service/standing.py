@@ -85,7 +85,9 @@ async def read_standing(conn: AsyncConnection, booking_id: str, now: datetime) -
     offered = row.state == State.HELD and row.booking_action == _action(BookingAction.BOOKING_ACTION_OFFER_RETRY)
     is_asked_again = offered and row.retry is not None and row.refused_with is None
     stage = Stage.STARTING if is_asked_again else _stage(row.state, offered, row.payment_id, row.next_step)
-    own_word = "" if row.refund_refused else _own_word(stage, row.message, row.booking_action)
+    # Money that goes back after all, as an operator can send it, is what counts.
+    refund_refused = "" if row.refund_status else row.refund_refused
+    own_word = "" if refund_refused else _own_word(stage, row.message, row.booking_action)
     # Where another attempt may begin only when the seat is no longer held, none is offered.
     in_time = row.retry_allowed_at is None or row.retry_allowed_at < row.hold_until
     may_retry = offered and not is_asked_again and in_time and now < row.hold_until
@@ -101,7 +103,7 @@ async def read_standing(conn: AsyncConnection, booking_id: str, now: datetime) -
         seat=row.seat,
         stage=stage,
         # Why no money goes back now is what the passenger has to know, whatever else is told of the payment since.
-        said=row.refund_refused or ("" if own_word else row.message),
+        said=refund_refused or ("" if own_word else row.message),
         own_word=own_word,
         language=row.language,
         payment_id=row.payment_id or "",

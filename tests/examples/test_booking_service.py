@@ -186,9 +186,9 @@ async def test_a_request_that_is_refused_frees_the_seat_with_a_sentence(shop: Sh
         assert (await page.post("/bookings", json={**wanted, "phone_number": PHONE})).status == 201
 
 
-async def held(shop: Shop) -> str:
+async def held(shop: Shop, language: str = "en") -> str:
     async with shop.engine.begin() as conn:
-        return await hold(conn, TRIP, "01", PHONE, now=datetime.now(UTC))
+        return await hold(conn, TRIP, "01", PHONE, now=datetime.now(UTC), language=language)
 
 
 async def happen(shop: Shop, event: payment_pb2.PaymentEvent) -> None:
@@ -338,6 +338,35 @@ async def test_no_money_is_said_to_go_back_where_refunds_are_not_set_up(
 
         await until(on_its_way, "the refund is told of")
         assert (await stands(shop, late)).said != found.said
+
+
+@pytest.mark.parametrize(("language", "said"), [("en", "check this payment by hand"), ("sw", "Tunakagua malipo haya")])
+async def test_no_money_is_said_to_go_back_while_a_person_looks_at_its_payment(
+    database: Database, shop: Shop, process: Process, client: PaymentsClient, language: str, said: str
+) -> None:
+    late = await held(shop, language)
+    await ask_once(shop.engine, client)
+    (payment,) = await attempts(database, late)
+    # More than was asked for: an operator decides what becomes of it.
+    await tell(process, payment, *sent(1), paid("SJ12345678", amount=501))
+    await happen(shop, an_event(late, OFFER_RETRY, payment_id=str(payment)))
+    async with shop.engine.begin() as conn:
+        assert await end_holds(conn, datetime.now(UTC) + HOLD) == 1
+    await held(shop)
+    await happen(shop, an_event(late, CONFIRM, payment_id=str(payment), receipt="SJ12345678"))
+    assert (await stands(shop, late)).own_word == "seat_gone"
+    await ask_once(shop.engine, client)
+    found = await stands(shop, late)
+    assert found.own_word == ""
+    assert said in found.said
+    async with shop.engine.connect() as conn:
+        assert await conn.scalar(select(requests.c.done).where(requests.c.kind == "REFUND")) is False, "it asks again"
+    # The operator sends it back.
+    goes_back = an_event(late, RELEASE, payment_id=str(payment), receipt="SJ12345678")
+    goes_back.payment.refund.status = payment_pb2.REFUND_STATUS_PENDING
+    await happen(shop, goes_back)
+    found = await stands(shop, late)
+    assert (found.said, found.refund) == (goes_back.payment.customer_message, "PENDING")
 
 
 async def test_a_seat_that_is_free_again_is_not_sold_for_money_that_waits_for_refunds_to_be_set_up(shop: Shop) -> None:

@@ -4074,7 +4074,7 @@ FAULTS = (
     Fault(
         "a passenger whose refund is refused for good waits for it for ever",
         "examples/booking_service/standing.py",
-        '"" if row.refund_refused else _own_word(',
+        '"" if refund_refused else _own_word(',
         '"" if row.refund_refused is None else _own_word(',
         (f"{BOOKINGS}::test_a_passenger_whose_refund_is_refused_for_good_is_told",),
     ),
