@@ -8,6 +8,7 @@ Two spans, each of one payment:
   the event is in the hands of the subscriber's code. That is more than from its receipt at the gateway.
 """
 
+import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,9 +25,16 @@ LEDGER_WAIT_SECONDS = 60.0
 
 
 async def measure_latency(
-    service: Target, simulator_url: str, folder: Path, first: int, rate: float, warm_up: float, seconds: float
+    service: Target,
+    simulator_url: str,
+    folder: Path,
+    first: int,
+    rate: float,
+    warm_up: float,
+    seconds: float,
+    measuring: asyncio.Event | None = None,
 ) -> tuple[Outcome, Mapping[str, Any]]:
-    """One open-loop run; its outcome and the percentiles in milliseconds."""
+    """One open-loop run; its outcome and the percentiles in milliseconds. `measuring` is set when those begin."""
     samples_file = folder / "latency-samples"
     options = [f"--rate={rate}", f"--warm-up={warm_up}", f"--seconds={seconds}"]
     async with aiohttp.ClientSession(simulator_url, timeout=aiohttp.ClientTimeout(LEDGER_WAIT_SECONDS)) as http:
@@ -34,7 +42,7 @@ async def measure_latency(
         try:
             async with http.get("/control/totals") as answer:
                 before = (await answer.json())["totals"]["pushes"]
-            outcome = await run_load(service, "open", first, [*options, f"--samples={samples_file}"])
+            outcome = await run_load(service, "open", first, [*options, f"--samples={samples_file}"], measuring)
             async with http.get("/control/ledger", params={"after": str(before)}) as answer:
                 pushes = (await answer.json())["pushes"]
         finally:

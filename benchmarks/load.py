@@ -114,10 +114,12 @@ async def pay(run: Run, scheduled: float) -> None:
             tally.errors[f"ended as {messages.PaymentStatus.Name(messages.PaymentStatus.ValueType(end.status))}"] += 1
 
 
-async def follow_subscriber(lines: asyncio.StreamReader, tally: Tally) -> None:
-    """Hand every end that the subscriber reports to whoever waits for it."""
+async def follow_subscriber(lines: asyncio.StreamReader, name: str, tally: Tally) -> None:
+    """Hand every end of this run to whoever waits for it; the subscriber tells of other payments, too."""
     while line := await lines.readline():
         booking, reference, status, seen_ns = line.decode().split()
+        if not booking.startswith(f"{name}-"):
+            continue
         future = tally.waiting.pop(booking, None)
         if future is None:
             tally.errors[NOT_ASKED_FOR] += 1
@@ -191,7 +193,7 @@ async def generate(arguments: argparse.Namespace) -> None:
     tally = Tally()
     stubs = itertools.cycle([PaymentServiceStub(channel) for channel in channels])
     run = Run(stubs, itertools.count(arguments.first), arguments.name, tally)
-    following = asyncio.create_task(follow_subscriber(lines, tally))
+    following = asyncio.create_task(follow_subscriber(lines, arguments.name, tally))
     kind: Callable[..., Awaitable[tuple[float, float]]] = open_loop if arguments.rate else closed_loop
     begin, end = await kind(run, arguments.rate or arguments.in_flight, arguments.warm_up, arguments.seconds)
     following.cancel()

@@ -29,6 +29,8 @@ class Outcome:
     target: str
     result: Mapping[str, Any]
     cpu_us_per_payment: Mapping[str, float]
+    cores_used: Mapping[str, float]
+    """By each part, of as many as the machine has."""
     machine_busy: float
     stolen: float
 
@@ -51,8 +53,13 @@ class Outcome:
         }
 
 
-async def run_load(target: Target, name: str, first: int, load_options: Sequence[str]) -> Outcome:
-    """Load a target once. Its payments are numbered from `first`, and no two runs may have a number in common."""
+async def run_load(
+    target: Target, name: str, first: int, load_options: Sequence[str], measuring: asyncio.Event | None = None
+) -> Outcome:
+    """Load a target once. Its payments are numbered from `first`, and no two runs may have a number in common.
+
+    `measuring` is set when the measured time begins.
+    """
     await checkpoint(target)
     from_subscriber, to_load = os.pipe()
     async with contextlib.AsyncExitStack() as stack:
@@ -69,23 +76,31 @@ async def run_load(target: Target, name: str, first: int, load_options: Sequence
             os.close(to_load)
         metered = (*target.metered, Metered("load generator", load.pid), Metered("subscriber", subscriber.pid))
         async with asyncio.timeout(RUN_WAIT_SECONDS):
-            return await _follow(target, load, metered)
+            return await _follow(target, load, metered, measuring or asyncio.Event())
 
 
-async def _follow(target: Target, load: asyncio.subprocess.Process, metered: Sequence[Metered]) -> Outcome:
+async def _follow(
+    target: Target, load: asyncio.subprocess.Process, metered: Sequence[Metered], measuring: asyncio.Event
+) -> Outcome:
     assert load.stdout is not None
     readings: dict[str, Reading] = {}
     async for line in load.stdout:
         said = json.loads(line)
         if "phase" in said:
             readings[said["phase"]] = meters.read(metered)
+            measuring.set()
             continue
         before, after = readings["measuring"], readings["measured"]
         payments = max(said["completed"], 1)
-        cpu = {part: (after.parts[part] - before.parts[part]) * 1e6 / payments for part in after.parts}
+        used = {part: after.parts[part] - before.parts[part] for part in after.parts}
         elapsed = after.total - before.total
         return Outcome(
-            target.name, said, cpu, (after.busy - before.busy) / elapsed, (after.stolen - before.stolen) / elapsed
+            target.name,
+            said,
+            {part: seconds * 1e6 / payments for part, seconds in used.items()},
+            {part: seconds / said["seconds"] for part, seconds in used.items()},
+            (after.busy - before.busy) / elapsed,
+            (after.stolen - before.stolen) / elapsed,
         )
     raise RuntimeError(f"the load generator ended without a result, with exit code {await load.wait()}")
 

@@ -107,6 +107,23 @@ async def test_an_end_that_comes_twice_is_an_error() -> None:
     assert result["errors"]["ended twice, or never asked for"] > 0
 
 
+async def test_ends_of_other_payments_are_none_of_the_runs() -> None:
+    loads: list[asyncio.subprocess.Process] = []
+
+    async def initiate(request: pb.InitiatePaymentRequest, _: Any) -> pb.InitiatePaymentResponse:
+        stdin = loads[0].stdin
+        assert stdin is not None
+        for booking in ("watched-1", request.booking_id):
+            stdin.write(f"{booking} reference {messages.PAYMENT_STATUS_COMPLETED} {time.time_ns()}\n".encode())
+        return pb.InitiatePaymentResponse()
+
+    async with answering(initiate) as address:
+        loads.append(await start_load(address, "--in-flight=2", f"--seconds={0.3 * slowness()}"))
+        result = await result_of(loads[0])
+    assert result["errors"] == {}
+    assert result["payments"] > 0
+
+
 async def test_a_refused_request_is_an_error_and_is_not_sent_again() -> None:
     asked: list[str] = []
 
