@@ -154,7 +154,8 @@ async def test_a_start_without_daraja_takes_callbacks_and_is_ready_for_payments_
 
 
 async def test_a_daraja_whose_name_does_not_resolve_is_named_at_the_start(grounds: Grounds) -> None:
-    daraja = "https://daraja.invalid"
+    # Longer than a name can be, so that it is refused at once also where no resolver answers.
+    daraja = f"https://{'daraja.' * 40}invalid"
     async with grounds.site.running_core(
         daraja_base_url=daraja, callback_base_url="https://pay.example.org", queries_per_minute=60
     ) as core:
