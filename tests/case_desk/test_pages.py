@@ -106,6 +106,38 @@ async def test_from_a_phone_number_to_a_settled_case_on_three_pages(
     assert await broken(desk.two.process, database) == []
 
 
+async def test_a_payment_is_found_by_its_receipt_and_by_its_reference(browser: Browser, desk: Served) -> None:
+    await paid_twice(desk)
+    paid_late = await late(desk.two.process, 3, "RCPT000003")
+    async with desk.page_of(browser, "amina") as page:
+        for known, what in (("M-Pesa receipt", "RCPT000003"), ("Reference of a payment", paid_late.reference)):
+            await page.goto(desk.url)
+            await find(page, what, known)
+            await expect(page.get_by_role("heading", level=1)).to_have_text(f"Payment {paid_late.reference}")
+            await expect(page.get_by_role("link", name="Late payment, booking BK-3")).to_be_visible()
+            assert "RCPT000003" not in page.url
+
+
+async def test_several_payments_are_listed_each_with_its_cases(browser: Browser, desk: Served) -> None:
+    await paid_twice(desk)
+    async with desk.page_of(browser, "amina") as page:
+        await find(page, "BK-1", "Booking")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Payments")
+        for receipt in ("RCPT000001", "RCPT000002"):
+            await expect(page.get_by_text(receipt, exact=True)).to_be_visible()
+        await expect(page.get_by_role("link", name="Duplicate payment, booking BK-1")).to_have_count(1)
+        assert await accessibility_faults(page) == []
+
+
+async def test_what_cannot_be_shown_says_so_on_a_page_that_anybody_can_read(browser: Browser, desk: Served) -> None:
+    async with desk.page_of(browser, "amina") as page:
+        await page.goto(f"{desk.url}/cases/nothing")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("That cannot be shown")
+        assert await accessibility_faults(page) == []
+        await page.get_by_role("link", name="To the open cases").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Open cases")
+
+
 async def test_a_double_payment_goes_back_once_a_second_person_has_agreed(
     browser: Browser, desk: Served, database: Database, picture: Picture
 ) -> None:
@@ -126,6 +158,8 @@ async def test_a_double_payment_goes_back_once_a_second_person_has_agreed(
     assert await rows_of(database, "SELECT count(*) FROM refunds") == [(0,)]
     async with desk.page_of(browser, "brian") as page:
         await page.get_by_role("link", name="Second person", exact=True).click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Waiting for a second person")
+        assert await accessibility_faults(page) == []
         await page.get_by_role("link", name=re.compile("Send KES 500, receipt RCPT000002")).click()
         await expect(page.get_by_label("Agree:")).to_be_visible()
         assert await accessibility_faults(page) == []

@@ -300,6 +300,7 @@ async def test_who_comes_by_a_link_of_another_port_takes_the_phone_by_a_button(
         await expect(page.get_by_role("status")).to_contain_text("Nobody holds this phone.")
         # Without a script a page in hand reloads itself, and a reload is the page's own: it would take the phone.
         assert "refresh" not in await page.content()
+        assert not script or await accessibility_faults(page) == []
         await press(page, "Take this phone")
         await expect(page.get_by_role("status")).to_contain_text("No prompt yet.")
         await expect(page.get_by_role("button", name="Take this phone")).to_have_count(0)

@@ -353,6 +353,7 @@ async def test_late_money_and_its_refund_are_shown(browser: Browser, counter: Co
             assert await end_holds(conn, datetime.now(UTC) + timedelta(days=1)) == 1
             await hold(conn, TRIP, "01", "0722000000", now=datetime.now(UTC))
         await expect(page.get_by_role("main")).to_contain_text("The seat was not paid in time")
+        assert await accessibility_faults(page) == []
         await counter.tell(payment, paid("SJ12345678"))
         await expect(page.get_by_text("KES 500, on its way back to you")).to_be_visible()
         await expect(page.get_by_role("main")).to_contain_text("SJ12345678")
