@@ -270,6 +270,20 @@ async def test_what_is_being_typed_outlives_news(browser: Browser, counter: Coun
         await expect(number).to_have_value("0722000111")
 
 
+async def test_two_tabs_that_follow_one_payment_both_show_its_end(browser: Browser, counter: Counter) -> None:
+    async with visiting(browser) as page:
+        await counter.open(page)
+        payment = await counter.prompt()
+        other = await page.context.new_page()
+        await other.goto(page.url)
+        for tab in (page, other):
+            await expect(tab.get_by_role("heading", name="Check your phone")).to_be_visible()
+        await counter.tell(payment, paid("SJ12345678"))
+        for tab in (page, other):
+            await expect(tab.get_by_role("heading", name="Your seat is booked")).to_be_visible()
+            await expect(tab.get_by_role("main")).to_contain_text("SJ12345678")
+
+
 async def test_an_old_tab_starts_no_attempt_after_a_later_one(browser: Browser, counter: Counter) -> None:
     async with visiting(browser, script=False) as page:
         await counter.open(page)
