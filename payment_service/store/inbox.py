@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
 
@@ -143,8 +143,12 @@ async def due_callbacks(conn: AsyncConnection, now: datetime, most: int) -> list
 
 async def matched_callbacks(conn: AsyncConnection, most: int) -> list[StoredCallback]:
     """Callbacks that were parked without a payment or a refund, and have it now."""
-    found = [exists().where(table.c.reference == _c.reference) for table in (payments, refunds)]
-    matched = _STORED.where(_c.status == CallbackStatus.UNMATCHED, or_(*found))
+    # Looked up one by one. For `EXISTS … OR EXISTS …`, PostgreSQL may read a whole table instead, to have it at hand.
+    found = [
+        select(table.c.reference).where(table.c.reference == _c.reference).limit(1).scalar_subquery()
+        for table in (payments, refunds)
+    ]
+    matched = _STORED.where(_c.status == CallbackStatus.UNMATCHED, or_(*(one.is_not(None) for one in found)))
     return await _fetched(conn, matched.order_by(_c.received_at).limit(most))
 
 

@@ -3500,8 +3500,8 @@ FAULTS = (
     Fault(
         "a refund's parked callback is never applied",
         "payment_service/store/inbox.py",
-        "for table in (payments, refunds)]",
-        "for table in (payments, payments)]",
+        "for table in (payments, refunds)\n",
+        "for table in (payments, payments)\n",
         (
             f"{RECORDED_REFUNDS}::test_the_result_of_a_refund_that_the_database_had_lost_is_applied_once_it_is_there_again",
         ),
