@@ -4271,4 +4271,11 @@ FAULTS = (
             "tests/runtime/test_grpc_options.py::test_a_call_to_a_process_that_is_busy_for_longer_than_grpc_waits_is_answered_in_the_end",
         ),
     ),
+    Fault(
+        "the look for old decisions of rules reads all that are kept",
+        "payment_service/store/migrations/versions/0043_old_decisions.py",
+        "least(before, statement_timestamp() - interval '30 days')",
+        "least(before, clock_timestamp() - interval '30 days')",
+        ("tests/store/test_growth.py",),
+    ),
 )
