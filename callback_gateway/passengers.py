@@ -172,6 +172,8 @@ async def _tell(
     call: "grpc.aio.UnaryStreamCall[pb.WatchPassengerPaymentRequest, pb.WatchPassengerPaymentResponse]",
     message: object,
 ) -> None:
+    # Written by hand, since aiohttp-sse writes its comments by a timer of its own and has no `retry` without an event:
+    # here a comment passes on that the payment service is there.
     try:
         await response.prepare(request)
         await response.write(b"retry: %d\n\n" % random.randint(COME_BACK_MIN_MS, COME_BACK_MAX_MS))
