@@ -44,8 +44,8 @@ class PushCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class PushAnswer:
-    """What one push was answered."""
+class AnsweredPush:
+    """A push, and what it was answered."""
 
     name: str
     """What the answer was understood as."""
@@ -59,10 +59,10 @@ async def count_pushes(conn: AsyncConnection, since: datetime, due: datetime) ->
     return PushCounts(row.sent, row.unanswered, row.accepted, row.called_back)
 
 
-async def latest_push_answers(conn: AsyncConnection, since: datetime, most: int) -> Sequence[PushAnswer]:
+async def latest_push_answers(conn: AsyncConnection, since: datetime, most: int) -> Sequence[AnsweredPush]:
     """What the latest pushes were answered, the last one first."""
     rows = await conn.execute(_LATEST_PUSHES, {"first": first_id_at(since), "most": most})
-    return [PushAnswer(row.classified_as, row.http_status) for row in rows]
+    return [AnsweredPush(row.classified_as, row.http_status) for row in rows]
 
 
 async def latest_result_codes(conn: AsyncConnection, since: datetime, most: int) -> Sequence[str]:
