@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -14,11 +12,9 @@ import pytest
 
 from benchmarks.browsers import BEGIN, END
 from benchmarks.browsers_report import misses, table
-from development.slowness import slowness
+from tests.benchmarks.quick_runs import PROJECT, quick_run
 from tests.browsing import CHROMIUM
 
-PROJECT = Path(__file__).parents[2]
-WAIT_SECONDS = 160.0 * slowness()
 TIMES = {"p50": 10.0, "p95": 20.0, "p99": 30.0, "max": 40.0}
 RUN = {
     "callback_to_subscriber_ms": TIMES,
@@ -61,15 +57,7 @@ async def test_a_quick_run_measures_pages_and_streams_and_loses_nothing(tmp_path
         pytest.skip("there is no Chromium: `scripts/install_browser.sh` installs one")
     readme = PROJECT / "benchmarks" / "README.md"
     before = readme.read_bytes()
-    words = ["-m", "benchmarks.browsers", "--quick", f"--output={tmp_path}"]
-    output = asyncio.subprocess.PIPE
-    bench = await asyncio.create_subprocess_exec(
-        sys.executable, *words, cwd=PROJECT, stdout=output, stderr=asyncio.subprocess.STDOUT
-    )
-    async with asyncio.timeout(WAIT_SECONDS):
-        printed, _ = await bench.communicate()
-    assert bench.returncode == 0, printed.decode()[-3000:]
-    results = json.loads((tmp_path / "browsers.json").read_text(encoding="utf-8"))
+    results, printed = await quick_run("benchmarks.browsers", tmp_path / "browsers.json")
     streams = results["streams"]
     assert streams["errors"] == 0
     assert streams["served"] == streams["streams"] == 10
@@ -78,7 +66,7 @@ async def test_a_quick_run_measures_pages_and_streams_and_loses_nothing(tmp_path
         assert streams[run]["n"] > 0
         assert streams[run]["cores_used"]["payment-service"] > 0
         assert "browsers" in streams[run]["cores_used_at_let_go"]
-    assert table(results) in printed.decode()
+    assert table(results) in printed
     assert readme.read_bytes() == before, "a quick run is no result to publish"
 
 

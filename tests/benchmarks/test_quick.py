@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from development.slowness import slowness
-
-PROJECT = Path(__file__).parents[2]
-WAIT_SECONDS = 160.0 * slowness()
+from tests.benchmarks.quick_runs import PROJECT, quick_run
 
 
 @pytest.mark.slow
@@ -20,15 +14,7 @@ WAIT_SECONDS = 160.0 * slowness()
 async def test_a_quick_run_measures_everything_and_is_valid(tmp_path: Path) -> None:
     readme = PROJECT / "benchmarks" / "README.md"
     before = readme.read_bytes()
-    words = ["-m", "benchmarks", "--quick", f"--output={tmp_path}"]
-    output = asyncio.subprocess.PIPE
-    bench = await asyncio.create_subprocess_exec(
-        sys.executable, *words, cwd=PROJECT, stdout=output, stderr=asyncio.subprocess.STDOUT
-    )
-    async with asyncio.timeout(WAIT_SECONDS):
-        printed, _ = await bench.communicate()
-    assert bench.returncode == 0, printed.decode()[-3000:]
-    results = json.loads((tmp_path / "latest.json").read_text(encoding="utf-8"))
+    results, _ = await quick_run("benchmarks", tmp_path / "latest.json")
 
     assert results["valid"] is True
     assert results["errors"] == 0
