@@ -116,7 +116,9 @@ async def create_database(server: EmbeddedServer, name: str, template: str | Non
     """Create a database, as a copy of `template` if one is named, and return its URL for the owner."""
     statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
     if template is not None:
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        # Copying the files takes a third of the time of logging each page, which is what PostgreSQL does unless told.
+        copy = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
+        statement = copy.format(sql.Identifier(name), sql.Identifier(template))
     async with await psycopg.AsyncConnection.connect(server.dsn(), autocommit=True, connect_timeout=30) as connection:
         await connection.execute(statement)
     return server.dsn(name)
