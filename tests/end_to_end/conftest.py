@@ -1,4 +1,7 @@
-"""One whole installation for all tests of a test process, since its programs take seconds to start."""
+"""One whole installation for all tests of this folder, since its programs take seconds to start.
+
+It ends with the folder: its timers keep it busy also when nobody asks it anything.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(TEST_SECONDS_MAX))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def town(
     migrated_servers: PostgresServers,
     application_password: str,
@@ -47,7 +50,7 @@ async def town(
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def hasty(
     migrated_servers: PostgresServers, application_password: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[HastyTown]:

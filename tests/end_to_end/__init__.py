@@ -1,0 +1,1 @@
+"""A package, because fixtures of that scope end with it."""
