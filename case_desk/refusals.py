@@ -9,8 +9,8 @@ from google.rpc import error_details_pb2, status_pb2
 
 from case_desk.alarms import SERVICE_REFUSES_DESK
 from runtime.alarms import raise_alarm
+from runtime.grpc_options import DETAILS_KEY
 
-DETAILS_KEY: Final = "grpc-status-details-bin"
 _STATUS: Final[Mapping[grpc.StatusCode, int]] = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.NOT_FOUND: 404,

@@ -1,4 +1,8 @@
-"""Command line of the payment service."""
+"""Command line of the payment service.
+
+What only one command needs is imported where that command begins, here and in `commands`: all of it together takes two
+seconds of processor time, and an operator who asks for one payment would wait for the server and the migrations too.
+"""
 
 import sys
 from datetime import UTC, datetime
@@ -10,30 +14,18 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
-from payment_service.accounts import refunds_go, switched_off
-from payment_service.app import load_door
-from payment_service.app import serve as serve_payments
 from payment_service.commands.approvals import approvals
 from payment_service.commands.audit import audit
-from payment_service.commands.callbacks import replay as replay_one
 from payment_service.commands.casework import cases, payments, prompts
 from payment_service.commands.consumers import consumers
-from payment_service.commands.inspect import NotAllHolds
-from payment_service.commands.inspect import check as check_payments
-from payment_service.commands.inspect import explain as explain_payment
-from payment_service.commands.inspect import list_callbacks as list_unsettled
-from payment_service.commands.inspect import show_callback as show_one
 from payment_service.commands.keys import keys
 from payment_service.commands.privacy import privacy
 from payment_service.commands.refunds import refunds
 from payment_service.commands.risk import risk
 from payment_service.config import InspectionSettings, OwnerSettings, PaymentSettings, TimedSettings
-from payment_service.credentials import load_credentials
-from payment_service.database import upgrade_database
 from payment_service.security.keys import create_keys as make_keys
 from runtime.core_dumps import forbid_core_dumps
 from runtime.development_values import MARK
-from runtime.exporting import exporting
 from runtime.key_rings import create_key_ring
 from runtime.logs import configure_logs
 from runtime.serving import StartRefused, ending_on_refusal, refuse, run
@@ -86,12 +78,15 @@ def serve(
     except StartRefused as refusal:
         refuse(refusal)
     if check_config:
+        from payment_service.commands.check_config import check_files
+
         sys.stdout.write(render_settings(settings))
         with ending_on_refusal():
-            accounts = load_credentials(settings).accounts
-            load_door(settings)
-        sys.stdout.writelines(f"{sentence}\n" for sentence in (*switched_off(accounts), *refunds_go(accounts)))
+            sys.stdout.writelines(f"{sentence}\n" for sentence in check_files(settings))
         return
+    from payment_service.app import serve as serve_payments
+    from runtime.exporting import exporting
+
     configure_logs("payment-service", settings.log_level)
     with ending_on_refusal(), exporting("payment-service", settings.metrics_address, "PAYMENTS_METRICS_ADDRESS"):
         run(serve_payments(settings, ready_file))
@@ -100,6 +95,8 @@ def serve(
 @app.command()
 def migrate() -> None:
     """Make or upgrade the schema, as the owner: PAYMENTS_OWNER_DATABASE_URL, and the application's role if named."""
+    from payment_service.database import upgrade_database
+
     with ending_on_refusal():
         done = upgrade_database(OwnerSettings.load())
     sys.stdout.write(f"{done}\n")
@@ -134,6 +131,9 @@ def check(
     Reads only, beside the running service, with its PAYMENTS_DATABASE_URL and PAYMENTS_KEYS_FILE. One line for each
     invariant: what was checked, how much of it, and which payments break it.
     """
+    from payment_service.commands.inspect import NotAllHolds
+    from payment_service.commands.inspect import check as check_payments
+
     settings = _inspection_settings()
     try:
         run(check_payments(settings, since and since.replace(tzinfo=UTC), Console()))
@@ -149,6 +149,8 @@ def explain(
 
     Reads only, with the service's PAYMENTS_DATABASE_URL and PAYMENTS_KEYS_FILE. The payer's number is masked.
     """
+    from payment_service.commands.inspect import explain as explain_payment
+
     run(explain_payment(_inspection_settings(), payment, Console()))
 
 
@@ -160,6 +162,8 @@ def list_callbacks(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 100,
 ) -> None:
     """List the callbacks that are not applied (pending, unmatched, unread, dead), the oldest first. Reads only."""
+    from payment_service.commands.inspect import list_callbacks as list_unsettled
+
     statuses = [one.value.upper() for one in status or CallbackStatus]
     run(list_unsettled(_inspection_settings(), statuses, limit, Console()))
 
@@ -167,6 +171,8 @@ def list_callbacks(
 @callbacks.command("show")
 def show_callback(callback: Annotated[UUID, typer.Argument(help="A callback's id.")]) -> None:
     """Show one callback as it came, with the payer's number masked, and what became of it. Reads only."""
+    from payment_service.commands.inspect import show_callback as show_one
+
     run(show_one(_inspection_settings(), callback, Console()))
 
 
@@ -179,6 +185,8 @@ def replay_callback(
 
     Takes the settings of the service: PAYMENTS_DATABASE_URL, PAYMENTS_KEYS_FILE, and its times.
     """
+    from payment_service.commands.callbacks import replay as replay_one
+
     # What came of it is said in one sentence, and kept.
     run(replay_one(_settings(TimedSettings, "CRITICAL"), callback, reason, Console()))
 

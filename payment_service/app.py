@@ -9,7 +9,7 @@ import gc
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from payment_service.accounts import found_by_hand_within, together
-from payment_service.alarms import TLS_FILES_UNUSABLE
 from payment_service.anchor_file import LOOK_SECONDS as ANCHOR_SECONDS
 from payment_service.anchor_file import AnchorTools, anchor_days
 from payment_service.application.calling.access_token import AccessToken
@@ -52,13 +51,12 @@ from payment_service.daraja.transport import Timeouts
 from payment_service.database import check_application_role, check_callers, check_database, check_keys, remember_keys
 from payment_service.domain.automatic_refunds import AutomaticRefunds
 from payment_service.domain.payment import ShortcodeLimits
+from payment_service.door import load_door
 from payment_service.followed_keys import FollowingTools, follow_keys, following_tools, tell_held_keys
-from payment_service.production import check_door_for_production
 from payment_service.readiness import reporting_readiness
 from payment_service.receipt_settings import load_logo
 from payment_service.rpc.calls import Gate, Limits
-from payment_service.rpc.identity import PLAINTEXT, Door, load_callers
-from payment_service.rpc.json_listener import json_listening
+from payment_service.rpc.identity import PLAINTEXT, Door
 from payment_service.rpc.methods import Core
 from payment_service.rpc.server import RpcServer, serving
 from payment_service.schedule import periodic_steps, run_every
@@ -66,7 +64,6 @@ from payment_service.security.sealing import Sealer
 from payment_service.store.engines import connect_feed, connect_writer, read_engine
 from runtime.followed_keys import LOOK_SECONDS as KEYS_SECONDS
 from runtime.serving import Address, raise_descriptor_limit, stop_requested, write_ready_file
-from runtime.tls import FollowedFiles, TlsSettingsMissing, read_tls
 
 FEED_START_SECONDS = 30.0
 RECORD_SECONDS = 10.0
@@ -159,6 +156,9 @@ async def _listening(
     async with contextlib.AsyncExitStack() as stack:
         json_address = None
         if settings.json_address is not None:
+            # Imported here, as few ask for it: aiohttp's server takes 0.1 s at each start.
+            from payment_service.rpc.json_listener import json_listening
+
             # Entered first, as it answers until the server has waited for the calls of both.
             listener = json_listening(core, gate, settings.json_address, setting="PAYMENTS_JSON_ADDRESS")
             json_address = await stack.enter_async_context(listener)
@@ -170,19 +170,6 @@ async def _listening(
             drain_seconds=settings.drain_s,
         )
         yield await stack.enter_async_context(server), json_address
-
-
-def load_door(settings: PaymentSettings) -> Door:
-    """How calls come in, from the files that the settings name; StartRefused where one cannot be used."""
-    if settings.plaintext:
-        return PLAINTEXT
-    files, callers = settings.server_tls, settings.callers_file
-    if files is None or callers is None:
-        # The settings refuse this as well. A door never opens because something lacks.
-        raise TlsSettingsMissing(["PAYMENTS_CALLERS_FILE"])
-    content, listed = read_tls(files, datetime.now(UTC)), load_callers(callers)
-    check_door_for_production(settings, content.authority, listed)
-    return Door(FollowedFiles(files, content, TLS_FILES_UNUSABLE), listed)
 
 
 @contextlib.asynccontextmanager

@@ -1,8 +1,11 @@
-"""Channel options on which the gRPC client and server of our own programs must agree.
+"""What the gRPC client and server of our own programs must agree on: channel options, and where details travel.
 
 A server that expects fewer pings than its clients send cuts them off ("too many pings"), so both halves stand here.
 What only one side cares about (message sizes, concurrency) is set where the server or channel is made.
 """
+
+# gRPC's own name for the trailer that holds a google.rpc.Status.
+DETAILS_KEY = "grpc-status-details-bin"
 
 # A dead peer behind a silent network is noticed after 30 + 10 s, also while no call is open.
 KEEPALIVE_TIME_MS = 30_000

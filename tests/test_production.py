@@ -13,10 +13,10 @@ import structlog
 
 from daraja_simulator.initiator import certificate
 from development.certificates import Certificates, make_certificates
-from payment_service.app import load_door
 from payment_service.config import InspectionSettings, OperatorSettings, OwnerSettings, PaymentSettings
 from payment_service.credentials import load_credentials
 from payment_service.daraja.shortcodes import PRODUCTION_URL, SANDBOX_NUMBER, SANDBOX_PASSKEY, SANDBOX_URL
+from payment_service.door import load_door
 from payment_service.security.keys import create_keys
 from runtime.development_values import MARK
 from runtime.key_rings import create_key_ring

@@ -17,7 +17,7 @@ from mpesa_payments.v1.operations_service_pb2_grpc import OperationsServiceStub
 from rich.console import Console
 
 from payment_service.config import OperatorSettings
-from payment_service.rpc.errors import DETAILS_KEY
+from runtime.grpc_options import DETAILS_KEY
 from runtime.serving import Address, StartRefused, refuse, run
 from runtime.tls import TlsContent, TlsSettingsMissing, open_channel, read_tls
 

@@ -12,7 +12,7 @@ from mpesa_payments.v1 import payment_pb2
 from mpesa_payments.v1.money_pb2 import Money
 from rich.console import Console
 
-from payment_service.commands.screens import show_line
+from payment_service.commands.lines import show_line
 from runtime.enum_names import short
 
 _NAIROBI = timezone(timedelta(hours=3), "EAT")

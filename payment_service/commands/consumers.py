@@ -10,7 +10,7 @@ from rich.console import Console
 from payment_service.commands.account import account
 from payment_service.commands.asking import CALL_SECONDS, As, Name, Output, Reason, Service, ask
 from payment_service.commands.case_screens import at
-from payment_service.commands.screens import show_line
+from payment_service.commands.lines import show_line
 from runtime.serving import StartRefused, refuse
 
 consumers = typer.Typer(

@@ -17,7 +17,7 @@ from payment_service.application.rekeying.reindex import reindex as make_indexes
 from payment_service.application.rekeying.reseal import Resealed, Resealing
 from payment_service.application.rekeying.reseal import reseal as make_values
 from payment_service.application.rekeying.retirement import Candidate, reasons_to_keep
-from payment_service.commands.screens import show_line
+from payment_service.commands.lines import show_line
 from payment_service.config import KeySettings
 from payment_service.credentials import open_keys
 from payment_service.database import check_database, check_keys, indexed_with

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from payment_service.commands import key_steps
 from payment_service.config import KeySettings
 from runtime.logs import configure_logs
 from runtime.serving import StartRefused, refuse, run
@@ -31,12 +30,16 @@ KeyId = Annotated[str, typer.Argument(metavar="ID", help="The key's id, as `keys
 @keys.command("list")
 def list_keys() -> None:
     """Show every key by its id, never the key: which is current, who holds it, and until when it was used."""
+    from payment_service.commands import key_steps
+
     run(key_steps.list_keys(_settings(), Console()))
 
 
 @keys.command("add")
 def add(purpose: ForWhat) -> None:
     """Add a new key to the file. Nothing is made with it yet."""
+    from payment_service.commands import key_steps
+
     run(key_steps.add(_settings(), purpose, Console()))
 
 
@@ -49,6 +52,8 @@ def use(
     ] = 30.0,
 ) -> None:
     """Make a key the current one, once every running process holds it."""
+    from payment_service.commands import key_steps
+
     if purpose is Purpose.INDEX:
         refuse(StartRefused("An index key is put in place while no service runs: payment-service keys reindex."))
     run(key_steps.use(_settings(), purpose, key, wait, Console()))
@@ -60,12 +65,16 @@ def reseal() -> None:
 
     Goes on where it was broken off. Needs the owner of the database in PAYMENTS_DATABASE_URL.
     """
+    from payment_service.commands import key_steps
+
     run(key_steps.reseal(_settings(), Console()))
 
 
 @keys.command("retire")
 def retire(purpose: ForWhat, key: KeyId) -> None:
     """Take a key out of the file, once nothing needs it. What still needs it is said."""
+    from payment_service.commands import key_steps
+
     run(key_steps.retire(_settings(), purpose, key, Console()))
 
 
@@ -75,6 +84,8 @@ def reindex(key: KeyId) -> None:
 
     Safe to run again after a kill. Needs the owner of the database in PAYMENTS_DATABASE_URL.
     """
+    from payment_service.commands import key_steps
+
     run(key_steps.reindex(_settings(), key, Console()))
 
 

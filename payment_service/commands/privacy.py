@@ -14,7 +14,7 @@ from rich.console import Console
 
 from payment_service.commands.account import account
 from payment_service.commands.asking import CALL_SECONDS, Name, Reason, Service, confirm, next_line, operations, reached
-from payment_service.commands.screens import show_line
+from payment_service.commands.lines import show_line
 from runtime.serving import StartRefused, refuse, run
 
 privacy = typer.Typer(

@@ -16,7 +16,7 @@ from payment_service.commands import trip_screens as screens
 from payment_service.commands.account import account
 from payment_service.commands.asking import As, Name, Output, Reason, Service, confirm, operations, reached
 from payment_service.commands.booking_list import ListedBooking, harmless, load_bookings
-from payment_service.commands.screens import show_line
+from payment_service.commands.lines import show_line
 from payment_service.commands.trip_plan import WENT_BACK, Float, Passenger, covered, sum_of, to_ask_for
 from payment_service.commands.trip_run import Act, LineWrong, TripRun, floats_of, go_through, look_at, plan
 from runtime.serving import StartRefused, refuse, run

@@ -14,7 +14,7 @@ from rich.console import Console
 from payment_service.commands.account import account
 from payment_service.commands.asking import CALL_SECONDS, As, Name, Output, Reason, Service, ask, next_line
 from payment_service.commands.case_screens import at
-from payment_service.commands.screens import show_line
+from payment_service.commands.lines import show_line
 
 risk = typer.Typer(
     no_args_is_help=True, help="Look after the rules against unwanted prompts. Asks the running service."

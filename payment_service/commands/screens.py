@@ -17,47 +17,48 @@ from payment_service.application.inspecting.explain_callback import CallbackLine
 from payment_service.application.inspecting.explain_payment import Explanation, Moment
 from payment_service.application.inspecting.invariants import Invariant
 from payment_service.application.recording.record_facts import Recorded
+from payment_service.commands.lines import plain, show_text
 from payment_service.domain.views import PaymentView
 
 
 def show_tallies(console: Console, tallies: Tallies) -> None:
     """One line for each invariant, with its violations below it."""
     for invariant, tally in tallies.items():
-        _line(console, Text.assemble(*_verdict(tally), f"  {invariant.value}: ", _counted(tally)))
+        show_text(console, Text.assemble(*_verdict(tally), f"  {invariant.value}: ", _counted(tally)))
         for violation in tally.shown:
-            _line(console, _plain(f"          {violation.subject}: {violation.what}"))
+            show_text(console, plain(f"          {violation.subject}: {violation.what}"))
         if (more := tally.violations - len(tally.shown)) > 0:
-            _line(console, Text(f"          and {more} more"))
+            show_text(console, Text(f"          and {more} more"))
         for unvouched in tally.unvouched:
-            _line(console, _plain(f"          not vouched for: {unvouched.subject}: {unvouched.what}"))
+            show_text(console, plain(f"          not vouched for: {unvouched.subject}: {unvouched.what}"))
         if (more := tally.unvouched_count - len(tally.unvouched)) > 0:
-            _line(console, Text(f"          and {more} more that are not vouched for"))
+            show_text(console, Text(f"          and {more} more that are not vouched for"))
     broken = sum(tally.violations > 0 for tally in tallies.values())
     payments = tallies[Invariant.VERSIONS].checked
     summary = f"{broken} of {len(tallies)} do not hold" if broken else f"all {len(tallies)} hold"
-    _line(console, Text(f"{summary}, over {payments} payments.", style="bold"))
+    show_text(console, Text(f"{summary}, over {payments} payments.", style="bold"))
     if unread := tallies[Invariant.UNREAD].waiting:
         said = "1 callback cannot be read and waits" if unread == 1 else f"{unread} callbacks cannot be read and wait"
         where = "payment-service cases list --kind UNREAD_CALLBACK"
-        _line(console, Text(f"{said} for a person: {where}"))
+        show_text(console, Text(f"{said} for a person: {where}"))
 
 
 def show_explanation(console: Console, explanation: Explanation) -> None:
     """The payment as it stands, then what happened to it, the oldest first."""
     for line in _standing(explanation):
-        _line(console, _plain(line))
+        show_text(console, plain(line))
     day = None
     for moment in explanation.moments:
         if not console.is_terminal:
             details = "; ".join(moment.details)
-            _line(console, _plain(f"{_precisely(moment.at)}  {moment.what}  [{moment.by}]  {details}"))
+            show_text(console, plain(f"{_precisely(moment.at)}  {moment.what}  [{moment.by}]  {details}"))
             continue
         if day != (its := moment.at.astimezone(UTC).date()):
             day = its
-            _line(console, Text(f"{day} (UTC)", style="bold"))
+            show_text(console, Text(f"{day} (UTC)", style="bold"))
         _show_moment(console, moment)
     if explanation.left_out:
-        _line(console, Text("There are more callbacks or exchanges than are shown here."))
+        show_text(console, Text("There are more callbacks or exchanges than are shown here."))
 
 
 def show_callbacks(console: Console, callbacks: Sequence[CallbackLine], *, more: bool) -> None:
@@ -65,11 +66,11 @@ def show_callbacks(console: Console, callbacks: Sequence[CallbackLine], *, more:
     for one in callbacks:
         for_whom = f"payment {one.payment_id}" if one.payment_id else "no payment"
         line = f"{one.callback_id}  {one.status:<9}  {_precisely(one.received_at)}  {one.reference}  {for_whom}"
-        _line(console, _plain(f"{line}  {one.says}; {one.standing}"))
+        show_text(console, plain(f"{line}  {one.says}; {one.standing}"))
     if not callbacks:
-        _line(console, Text("There is none."))
+        show_text(console, Text("There is none."))
     if more:
-        _line(console, Text("There are more than are shown here: --limit shows more of them."))
+        show_text(console, Text("There are more than are shown here: --limit shows more of them."))
 
 
 def show_callback_story(console: Console, story: CallbackStory) -> None:
@@ -83,7 +84,7 @@ def show_callback_story(console: Console, story: CallbackStory) -> None:
         f"  got {story.body}",
         *(f"  {_precisely(moment.at)}  {moment.what}  [{moment.by}]" for moment in story.moments),
     ):
-        _line(console, _plain(text))
+        show_text(console, plain(text))
 
 
 def show_replayed(console: Console, callback_id: UUID, recorded: Recorded) -> None:
@@ -95,7 +96,7 @@ def show_replayed(console: Console, callback_id: UUID, recorded: Recorded) -> No
         outcome = f"applied to payment {payment.payment_id}, which is {payment.state.value} now"
     else:
         outcome = "still for no payment: it waits until there is one"
-    _line(console, _plain(f"Callback {callback_id}: {outcome}."))
+    show_text(console, plain(f"Callback {callback_id}: {outcome}."))
 
 
 def _verdict(tally: Tally) -> tuple[tuple[str, str], ...]:
@@ -130,11 +131,11 @@ def _next(payment: PaymentView) -> str:
 
 
 def _show_moment(console: Console, moment: Moment) -> None:
-    what = _plain(moment.what)
+    what = plain(moment.what)
     what.stylize(_style(moment))
-    _line(console, Text.assemble(f"{_precisely(moment.at)[11:]}  ", what, "  by ", _plain(moment.by)))
+    show_text(console, Text.assemble(f"{_precisely(moment.at)[11:]}  ", what, "  by ", plain(moment.by)))
     for detail in moment.details:
-        text = _plain(detail)
+        text = plain(detail)
         text.stylize("dim")
         console.print(Padding(text, (0, 0, 0, 14)))
 
@@ -147,18 +148,3 @@ def _style(moment: Moment) -> str:
 
 def _precisely(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3]
-
-
-def _plain(text: str) -> Text:
-    """Some of it is a caller's or a provider's own words: nothing in them may be obeyed by a terminal."""
-    return Text("".join(character if character.isprintable() else "�" for character in text))
-
-
-def _line(console: Console, text: Text) -> None:
-    # As it is, whatever the width: what is cut or wrapped cannot be searched for.
-    console.print(text, soft_wrap=True, highlight=False, markup=False, emoji=False)
-
-
-def show_line(console: Console, text: str) -> None:
-    """One plain line, whatever is in it."""
-    _line(console, _plain(text))

@@ -62,11 +62,10 @@ from payment_service.rpc.caller_limits import TooManyCalls
 from payment_service.rpc.cursors import cursor_text
 from payment_service.rpc.passenger_sentences import SENTENCES
 from runtime.alarms import raise_alarm
+from runtime.grpc_options import DETAILS_KEY
 
 DOMAIN: Final = "mpesa-payments"
 PREFIX: Final = "ERROR_REASON_"
-DETAILS_KEY: Final = "grpc-status-details-bin"
-
 STORE_RETRY = timedelta(seconds=1)
 DRAIN_RETRY = timedelta(milliseconds=100)
 """Another process answers at once; a moment for the caller's channel to find it."""

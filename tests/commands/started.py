@@ -10,8 +10,10 @@ import asyncio
 import atexit
 import contextlib
 import functools
+import importlib
 import json
 import os
+import pkgutil
 import select
 import signal
 import socket
@@ -88,7 +90,11 @@ def _forks() -> str:
 
 def _fork_until_the_end(address: str) -> None:
     """Make a process for each command that is asked for, until standard input is closed."""
-    import payment_service.__main__  # noqa: F401 -- read here, so that no command has to
+    import payment_service.__main__
+
+    # And so is what a command imports once it is asked for.
+    for module in pkgutil.iter_modules(payment_service.commands.__path__, "payment_service.commands."):
+        importlib.import_module(module.name)
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from payment_service.anchor_file import AnchorTools, anchor_days
 from payment_service.application.recording.record_facts import Submission
-from payment_service.commands.audit import append, compare
+from payment_service.commands.audit_steps import append, compare
 from payment_service.commands.inspect import NotAllHolds
 from payment_service.config import AuditSettings
 from payment_service.security.keys import create_keys, load_keys

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from mpesa_payments.v1 import payment_pb2
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from mpesa_payments.v1.money_pb2 import Money
@@ -22,7 +23,7 @@ from payment_service.domain.payment import Payment
 from payment_service.domain.refund_facts import RefundClaimed, RefundReported, RefundVerdict
 from payment_service.store import migrations
 from payment_service.store.engines import engine_url, read_engine
-from payment_service.store.migrations import differences, ensure_application_role, migrate
+from payment_service.store.migrations import differences, ensure_application_role, migrate, newest_revision
 from payment_service.store.prompt_switch import turn_switch
 from tests.databases import Database
 from tests.rows import rows_of
@@ -44,6 +45,12 @@ async def test_migrating_again_and_at_once_is_harmless(empty_database: tuple[Emb
     await asyncio.to_thread(migrate, owner_url)
     with psycopg.connect(owner_url) as owner:
         assert owner.execute("SELECT count(*) FROM event_log").fetchone() == (1,)
+
+
+def test_the_newest_revision_is_the_one_to_which_all_others_lead() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    assert newest_revision() == ScriptDirectory.from_config(config).get_current_head()
 
 
 MERGED = Path(__file__).with_name("merged_migrations.sha256")

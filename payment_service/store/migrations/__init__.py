@@ -2,6 +2,9 @@
 
 Three roles: the owner runs migrations, the application reads and writes but
 cannot alter an event, the reader reads. The gateway has none.
+
+Alembic is imported where it is used: every start of the service asks for the
+newest revision, and few run a migration. It takes 0.1 s.
 """
 
 import time
@@ -9,11 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from psycopg import sql
 from sqlalchemy import Connection, create_engine, text
 
@@ -28,13 +26,6 @@ MIGRATOR_LOCK = 7885070564180913008
 
 
 MIGRATOR_LOOK_SECONDS = 0.1
-
-
-def _config(connection: Connection) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
-    config.attributes["connection"] = connection
-    return config
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +50,19 @@ def schema_found(owner_url: str) -> Schema:
 
 def migrate(owner_url: str) -> None:
     """Bring the schema to this release's version. Safe to run at any time, and by several at once."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
     engine = create_engine(engine_url(owner_url))
     try:
         with engine.connect() as connection:
             _wait_for_lock(connection)
             connection.execute(text(f"SET lock_timeout = '{LOCK_WAIT}'"))
             connection.commit()
-            command.upgrade(_config(connection), "head")
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
             connection.commit()
     finally:
         engine.dispose()
@@ -81,6 +78,9 @@ def _wait_for_lock(connection: Connection) -> None:
 
 def differences(owner_url: str) -> list[object]:
     """How the database differs from `tables`; empty when it does not."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
     engine = create_engine(engine_url(owner_url))
     try:
         with engine.connect() as connection:
@@ -91,11 +91,8 @@ def differences(owner_url: str) -> list[object]:
 
 def newest_revision() -> str:
     """The schema version this release needs. Versions are numbers of four digits; a later one has only added to it."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
-    head = ScriptDirectory.from_config(config).get_current_head()
-    assert head is not None, "the package holds at least one migration"
-    return head
+    # By the names of the files: to ask Alembic is to import every one of them.
+    return max(file.name for file in Path(__file__).with_name("versions").glob("[0-9]*.py"))[:4]
 
 
 def ensure_application_role(owner_url: str, role: str, password: str) -> None:
