@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,23 +14,19 @@ from development.postgres import find_free_port
 from development.slowness import slowness
 from payment_service.security.keys import create_keys
 from runtime.key_rings import create_key_ring
+from tests.commands.started import command
 
 
-def command(*words: str, settings: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "payment_service", *words],
-        capture_output=True,
-        text=True,
-        timeout=90 * slowness(),
-        env={"PATH": "/usr/bin:/bin", **(settings or {})},
-    )
-
-
-def refusal(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 1, done
-    (sentence,) = done.stderr.splitlines()
+def sentence_of(done: tuple[int, str, str]) -> str:
+    code, _, errors = done
+    assert code == 1, done
+    (sentence,) = errors.splitlines()
     assert "hush" not in sentence
     return sentence
+
+
+async def refusal(settings: dict[str, str], *words: str) -> str:
+    return sentence_of(await command(settings, *words))
 
 
 @pytest.fixture
@@ -52,20 +47,27 @@ def installation(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def test_keys_cannot_be_made_in_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    done = command("create-keys", str(tmp_path / "missing" / "keys.json"), str(tmp_path / "callback-keys.json"))
-    assert str(tmp_path / "missing" / "keys.json") in refusal(done)
+async def test_keys_cannot_be_made_in_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    file = str(tmp_path / "missing" / "keys.json")
+    assert file in await refusal({}, "create-keys", file, str(tmp_path / "callback-keys.json"))
 
 
-def test_a_database_that_does_not_answer_is_not_migrated() -> None:
+async def test_a_database_that_does_not_answer_is_not_migrated() -> None:
     url = f"postgresql://owner:hush@127.0.0.1:{find_free_port()}/payments"
-    sentence = refusal(command("migrate", settings={"PAYMENTS_OWNER_DATABASE_URL": url}))
+    sentence = await refusal({"PAYMENTS_OWNER_DATABASE_URL": url}, "migrate")
     assert "PAYMENTS_OWNER_DATABASE_URL cannot be used" in sentence
     assert "refused" in sentence
 
 
 def test_check_config_passes_what_serve_would_take(installation: dict[str, str]) -> None:
-    done = command("serve", "--check-config", settings=installation)
+    """With a program of its own, started as the package says, which the others here are forks of."""
+    done = subprocess.run(
+        [sys.executable, "-m", "payment_service", "serve", "--check-config"],
+        capture_output=True,
+        text=True,
+        timeout=90 * slowness(),
+        env={"PATH": "/usr/bin:/bin", **installation},
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "PAYMENTS_DARAJA_CONSUMER_SECRET=[set, not shown]" in done.stdout.splitlines()
 
@@ -79,43 +81,46 @@ def test_check_config_passes_what_serve_would_take(installation: dict[str, str])
         ("PAYMENTS_SHORTCODES_FILE", "none.json"),
     ],
 )
-def test_check_config_and_serve_refuse_the_same(installation: dict[str, str], name: str, value: str) -> None:
+async def test_check_config_and_serve_refuse_the_same(installation: dict[str, str], name: str, value: str) -> None:
     settings = installation | {name: value}
-    checked = command("serve", "--check-config", settings=settings)
-    assert refusal(checked) == refusal(command("serve", settings=settings))
-    assert f"{name}={value}" in checked.stdout.splitlines()
-    assert "none.json" in refusal(checked) or name in refusal(checked)
+    checked = await command(settings, "serve", "--check-config")
+    sentence = sentence_of(checked)
+    assert sentence == await refusal(settings, "serve")
+    assert f"{name}={value}" in checked[1].splitlines()
+    assert "none.json" in sentence or name in sentence
 
 
 @pytest.mark.parametrize("name", ["PAYMENTS_KEYS_FILE", "PAYMENTS_CALLBACK_KEYS_FILE", "PAYMENTS_SHORTCODES_FILE"])
-def test_a_file_with_secrets_that_others_may_read_keeps_the_service_from_starting(
+async def test_a_file_with_secrets_that_others_may_read_keeps_the_service_from_starting(
     installation: dict[str, str], name: str
 ) -> None:
     Path(installation[name]).chmod(0o644)
-    sentence = refusal(command("serve", settings=installation))
+    sentence = await refusal(installation, "serve")
     assert installation[name] in sentence
     assert "chmod 600" in sentence
 
 
-def test_check_config_reads_the_initiators_certificate(installation: dict[str, str], tmp_path: Path) -> None:
+async def test_check_config_reads_the_initiators_certificate(installation: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "certificate.pem").write_text(json.dumps("no certificate"))
     initiator = {
         "PAYMENTS_INITIATOR_NAME": "operator",
         "PAYMENTS_INITIATOR_PASSWORD": "hush",
         "PAYMENTS_INITIATOR_CERTIFICATE_FILE": str(tmp_path / "certificate.pem"),
     }
-    done = command("serve", "--check-config", settings=installation | initiator)
-    assert "PAYMENTS_INITIATOR_CERTIFICATE_FILE cannot be used" in refusal(done)
+    sentence = await refusal(installation | initiator, "serve", "--check-config")
+    assert "PAYMENTS_INITIATOR_CERTIFICATE_FILE cannot be used" in sentence
 
 
-def test_check_config_and_serve_refuse_the_same_certificate(installation: dict[str, str], tmp_path: Path) -> None:
+async def test_check_config_and_serve_refuse_the_same_certificate(
+    installation: dict[str, str], tmp_path: Path
+) -> None:
     certificates = make_certificates(tmp_path / "certificates")
     settings = installation | certificates.service_settings | {"PAYMENTS_PLAINTEXT": "false"}
-    passed = command("serve", "--check-config", "--listen", "0.0.0.0:0", settings=settings)
-    assert (passed.returncode, passed.stderr) == (0, "")
+    code, _, errors = await command(settings, "serve", "--check-config", "--listen", "0.0.0.0:0")
+    assert (code, errors) == (0, "")
     wrong = settings | {"PAYMENTS_TLS_KEY_FILE": str(certificates.key(BOOKING))}
-    checked = refusal(command("serve", "--check-config", settings=wrong))
+    checked = await refusal(wrong, "serve", "--check-config")
     assert checked.startswith("PAYMENTS_TLS_KEY_FILE names")
-    assert checked == refusal(command("serve", settings=wrong))
+    assert checked == await refusal(wrong, "serve")
     certificates.callers.write_text("[]")
-    assert "it lists nobody" in refusal(command("serve", "--check-config", settings=settings))
+    assert "it lists nobody" in await refusal(settings, "serve", "--check-config")
