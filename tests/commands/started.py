@@ -93,8 +93,9 @@ def _fork_until_the_end(address: str) -> None:
     import payment_service.__main__
 
     # And so is what a command imports once it is asked for.
-    for module in pkgutil.iter_modules(payment_service.commands.__path__, "payment_service.commands."):
-        importlib.import_module(module.name)
+    asked_for = pkgutil.iter_modules(payment_service.commands.__path__, "payment_service.commands.")
+    for module in ("payment_service.app", "development.dev", *(one.name for one in asked_for)):
+        importlib.import_module(module)
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:

@@ -111,9 +111,7 @@ async def test_check_config_reads_the_initiators_certificate(installation: dict[
     assert "PAYMENTS_INITIATOR_CERTIFICATE_FILE cannot be used" in sentence
 
 
-async def test_check_config_and_serve_refuse_the_same_certificate(
-    installation: dict[str, str], tmp_path: Path
-) -> None:
+async def test_check_config_and_serve_refuse_the_same_certificate(installation: dict[str, str], tmp_path: Path) -> None:
     certificates = make_certificates(tmp_path / "certificates")
     settings = installation | certificates.service_settings | {"PAYMENTS_PLAINTEXT": "false"}
     code, _, errors = await command(settings, "serve", "--check-config", "--listen", "0.0.0.0:0")

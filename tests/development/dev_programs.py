@@ -18,6 +18,7 @@ from mpesa_payments.v1 import payment_pb2, payment_service_pb2, payment_service_
 from development.certificates import Certificates
 from development.slowness import slowness
 from development.system import channel_to
+from tests.commands.started import command
 from tests.patience import PATIENCE_SECONDS
 
 # Bounds, not expectations: a loaded machine starts five programs in well under these.
@@ -63,17 +64,14 @@ async def running_dev(
 ) -> AsyncIterator[Dev]:
     """`dev` on free ports, with its data below `folder`; killed if the test has not ended it."""
     output_file, ready_file, data_dir = folder / f"{name}.txt", folder / f"{name}.json", folder / "data"
-    machine = dict(os.environ)  # noqa: TID251 -- passed on to another program, not read
-    machine = {key: value for key, value in machine.items() if not key.startswith("PAYMENTS_")}
     with output_file.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "payment_service", "dev", f"--data-dir={data_dir}", *FREE_PORTS),
-            *(("--booking-port=0", "--window-port=0", "--desk-port=0") if examples else ("--no-examples",)),
+            *(sys.executable, "-m", "payment_service", *words_of(folder, examples=examples)),
             *(f"--ready-file={ready_file}", *words),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**machine, **(settings or {})},
+            env={**machine(), **(settings or {})},
         )
     try:
         yield Dev(process, data_dir, ready_file, output_file)
@@ -82,6 +80,26 @@ async def running_dev(
             process.kill()
             await process.wait()
         await until_nothing_runs(folder)
+
+
+async def refused(folder: Path, *words: str, examples: bool = False) -> str:
+    """What `dev` says that is refused; a fork, since its modules take longer to read than it takes to be refused."""
+    code, output, errors = await command(machine(), *words_of(folder, examples=examples), *words)
+    assert code == 1, output + errors
+    await until_nothing_runs(folder)
+    assert "Traceback" not in output + errors
+    return output + errors
+
+
+def words_of(folder: Path, *, examples: bool) -> tuple[str, ...]:
+    pages = ("--booking-port=0", "--window-port=0", "--desk-port=0") if examples else ("--no-examples",)
+    return ("dev", f"--data-dir={folder / 'data'}", *FREE_PORTS, *pages)
+
+
+def machine() -> dict[str, str]:
+    """The environment of these tests, but for settings of the service."""
+    everything = dict(os.environ)  # noqa: TID251 -- passed on to another program, not read
+    return {key: value for key, value in everything.items() if not key.startswith("PAYMENTS_")}
 
 
 def url_in_a_file(folder: Path, url: str) -> str:

@@ -16,14 +16,18 @@ import pytest
 from mpesa_payments.v1 import payment_pb2
 
 from development.postgres import EmbeddedServer, find_free_port
+from tests.commands.started import command
 from tests.development.dev_programs import (
     START_SECONDS,
     first_end,
+    machine,
+    refused,
     running_dev,
     shell,
     still_running,
     until_nothing_runs,
     url_in_a_file,
+    words_of,
 )
 
 
@@ -53,7 +57,7 @@ async def test_the_printed_line_takes_a_payment_and_a_killed_dev_starts_again(tm
     async with running_dev(folder, name="again") as dev:
         ready = await dev.ready()
         assert (await first_end(ready, booking_id)).booking_id == booking_id
-        dev.process.send_signal(signal.SIGTERM)
+        dev.process.send_signal(signal.SIGINT)
         assert await dev.end() == 0, dev.output
         assert still_running(folder) == []
         assert not dev.ready_file.exists()
@@ -64,8 +68,14 @@ async def test_the_printed_line_takes_a_payment_and_a_killed_dev_starts_again(tm
 async def test_a_part_that_is_killed_is_started_again_at_its_address(
     tmp_path: Path, empty_database: tuple[EmbeddedServer, str]
 ) -> None:
-    async with running_dev(tmp_path, url_in_a_file(tmp_path, empty_database[1])) as dev:
+    """And beside it no second one is, until a part cannot be started again: it is named, and everything ends."""
+    database = url_in_a_file(tmp_path, empty_database[1])
+    async with running_dev(tmp_path, database) as dev:
         ready = await dev.ready()
+        code, _, errors = await command(machine(), *words_of(tmp_path / ".", examples=False), database)
+        assert code == 1
+        assert re.search(r"Another process is using .*data", errors)
+
         killed = ready["processes"]["callback-gateway"]
         os.kill(killed, signal.SIGKILL)
         again = await dev.ready_when(lambda now: now["processes"]["callback-gateway"] != killed)
@@ -78,19 +88,11 @@ async def test_a_part_that_is_killed_is_started_again_at_its_address(
         assert watchdog is not None
         assert "part_watchdog.py" in " ".join(watchdog.cmdline())
         watchdog.kill()
-        await dev.ready_when(lambda now: now["processes"]["payment-service"] != service.pid)
+        again = await dev.ready_when(lambda now: now["processes"]["payment-service"] != service.pid)
         assert not service.is_running() or service.status() == psutil.STATUS_ZOMBIE
 
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-async def test_a_part_that_cannot_be_started_again_is_named_with_its_log_and_everything_ends(
-    tmp_path: Path, empty_database: tuple[EmbeddedServer, str]
-) -> None:
-    async with running_dev(tmp_path, url_in_a_file(tmp_path, empty_database[1])) as dev:
-        ready = await dev.ready()
         Path(ready["callback_keys_file"]).write_text("damaged")
-        os.kill(ready["processes"]["callback-gateway"], signal.SIGKILL)
+        os.kill(again["processes"]["callback-gateway"], signal.SIGKILL)
         assert await dev.end() == 1
         assert "callback-gateway ended before it served, with exit code 1." in dev.output
         assert "callback-keys.json" in dev.output.splitlines()[-1]
@@ -99,33 +101,14 @@ async def test_a_part_that_cannot_be_started_again_is_named_with_its_log_and_eve
 
 async def test_a_password_in_the_arguments_is_refused(tmp_path: Path) -> None:
     for url in ("postgresql://owner:secret@127.0.0.1/payments", "postgresql://127.0.0.1/payments?password=secret"):
-        async with running_dev(tmp_path, f"--database-url={url}") as dev:
-            assert await dev.end() == 1
-            assert "--database-url-file" in dev.output
-            assert "secret" not in dev.output
+        said = await refused(tmp_path, f"--database-url={url}")
+        assert "--database-url-file" in said
+        assert "secret" not in said
     word = url_in_a_file(tmp_path, "postgresql://owner:secret@127.0.0.1/payments")
     (tmp_path / "owner-url").chmod(0o644)
-    async with running_dev(tmp_path, word) as dev:
-        assert await dev.end() == 1
-        assert "chmod 600" in dev.output
+    assert "chmod 600" in await refused(tmp_path, word)
 
 
-@pytest.mark.slow
-async def test_a_second_dev_on_the_same_folder_is_refused(
-    tmp_path: Path, empty_database: tuple[EmbeddedServer, str]
-) -> None:
-    database = url_in_a_file(tmp_path, empty_database[1])
-    async with running_dev(tmp_path, database) as dev:
-        await dev.ready()
-        async with running_dev(tmp_path / ".", database, name="second") as second:
-            assert await second.end() == 1
-            assert re.search(r"Another process is using .*data", second.output)
-            # Only the first one's parts are left, which is what the block would wait for.
-            dev.process.send_signal(signal.SIGINT)
-            assert await dev.end() == 0
-
-
-@pytest.mark.slow
 async def test_a_taken_port_is_one_sentence_with_the_port_and_the_flag(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -141,32 +124,23 @@ async def test_a_taken_port_is_one_sentence_with_the_port_and_the_flag(tmp_path:
             "--desk-port",
         )
         for flag in flags:
-            async with running_dev(tmp_path, f"{flag}={port}", examples=True) as dev:
-                assert await dev.end() == 1
-                last = dev.output.splitlines()[-1]
-                assert f"Port {port} on 127.0.0.1 is taken" in last
-                assert flag in last
-                assert "Traceback" not in dev.output
+            last = (await refused(tmp_path, f"{flag}={port}", examples=True)).splitlines()[-1]
+            assert f"Port {port} on 127.0.0.1 is taken" in last
+            assert flag in last
 
 
 async def test_a_folder_that_others_can_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data").chmod(0o755)
-    async with running_dev(tmp_path) as dev:
-        assert await dev.end() == 1
-        assert "chmod 700" in dev.output
+    assert "chmod 700" in await refused(tmp_path)
 
 
-@pytest.mark.slow
 async def test_a_daraja_of_ones_own_needs_its_credentials_named(
     tmp_path: Path, empty_database: tuple[EmbeddedServer, str]
 ) -> None:
-    words = (url_in_a_file(tmp_path, empty_database[1]), "--daraja-url=http://127.0.0.1:9")
-    async with running_dev(tmp_path, *words) as dev:
-        assert await dev.end() == 1
-        # It comes first: an entry of that file may name credentials of its own, and the default ones may not be needed.
-        assert "PAYMENTS_SHORTCODES_FILE is not set" in dev.output
-        assert "Traceback" not in dev.output
+    said = await refused(tmp_path, url_in_a_file(tmp_path, empty_database[1]), "--daraja-url=http://127.0.0.1:9")
+    # It comes first: an entry of that file may name credentials of its own, and the default ones may not be needed.
+    assert "PAYMENTS_SHORTCODES_FILE is not set" in said
 
 
 async def test_safaricom_is_not_given_an_address_that_it_cannot_call(tmp_path: Path) -> None:
@@ -179,13 +153,10 @@ async def test_safaricom_is_not_given_an_address_that_it_cannot_call(tmp_path: P
         assert list((dev.data_dir / "logs").iterdir()) == []
 
 
-@pytest.mark.slow
 async def test_a_database_that_does_not_answer_is_said_in_a_sentence(tmp_path: Path) -> None:
     url = f"postgresql://owner@127.0.0.1:{find_free_port()}/payments"
-    async with running_dev(tmp_path, f"--database-url={url}") as dev:
-        assert await dev.end() == 1
-        assert "The database of PAYMENTS_OWNER_DATABASE_URL cannot be used" in dev.output
-        assert "Traceback" not in dev.output
+    said = await refused(tmp_path, f"--database-url={url}")
+    assert "The database of PAYMENTS_OWNER_DATABASE_URL cannot be used" in said
 
 
 @pytest.mark.slow
