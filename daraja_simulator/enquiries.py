@@ -19,6 +19,8 @@ push's own behaviour (behaviour.py).
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field, fields
 from typing import Final
@@ -35,6 +37,9 @@ from daraja_simulator.reading import (
     typed,
 )
 from daraja_simulator.result_scripts import ResultBehaviour
+
+# Of a query that is held and never let go: longer than anybody waits for an answer.
+HELD_SECONDS_MAX: Final = 60.0
 
 QUERY_ANSWERS: Final = (
     "being_processed",
@@ -73,12 +78,21 @@ class PullBehaviour:
 
 
 @dataclass(slots=True)
+class Held:
+    """Queries about one phone's pushes that have come, and get their answer when they are let go."""
+
+    let_go: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: int = 0
+
+
+@dataclass(slots=True)
 class Enquiries:
     """What is scripted for coming questions, and how many there have been."""
 
     query_faults: deque[QueryAnswer] = field(default_factory=deque)
     # By phone.
     query_scripts: defaultdict[str, deque[QueryAnswer]] = field(default_factory=lambda: defaultdict(deque))
+    held: dict[str, Held] = field(default_factory=dict)
     status_faults: deque[ResultBehaviour] = field(default_factory=deque)
     status_scripts: defaultdict[str, deque[ResultBehaviour]] = field(default_factory=lambda: defaultdict(deque))
     pull_faults: deque[PullBehaviour] = field(default_factory=deque)
@@ -89,6 +103,18 @@ class Enquiries:
     pulls_asked: int = 0
     balances_asked: int = 0
     query_times: deque[float] = field(default_factory=deque)
+
+    async def until_let_go(self, phone: str) -> None:
+        """Wait while queries about a phone's pushes are held."""
+        held = self.held.get(phone)
+        if held is None:
+            return
+        held.waiting += 1
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(held.let_go.wait(), HELD_SECONDS_MAX)
+        finally:
+            held.waiting -= 1
 
     def next_status(self, phone: str) -> ResultBehaviour:
         """The script of a status query about a phone's payment; uses it up."""

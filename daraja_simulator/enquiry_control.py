@@ -8,6 +8,9 @@
                                           all of them in order, count times over
   DELETE /control/queries
   POST   /control/phones/{phone}/queries  {"answers": […]}: for the next STK queries about that phone's pushes
+  POST   /control/phones/{phone}/held     {"held": true | false}: STK queries about that phone's pushes wait for their
+                                          answers until they are let go, or for a minute
+  GET    /control/phones/{phone}/held     {"waiting"}: how many do
   POST   /control/statuses                {"behaviour": {…}, "count": 1}: for the next status queries
   DELETE /control/statuses
   POST   /control/phones/{phone}/statuses a behaviour, or {"behaviours": […]}: for the next about that phone's payments
@@ -31,7 +34,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from daraja_simulator.control import Control
-from daraja_simulator.enquiries import parse_pull_behaviour, parse_query_answers
+from daraja_simulator.enquiries import Held, parse_pull_behaviour, parse_query_answers
 from daraja_simulator.initiator import Initiator, certificate
 from daraja_simulator.ledger import debit_row, totals
 from daraja_simulator.reading import COUNT_MAX, UnreadableScript, json_body, listed_behaviours, typed, whole
@@ -84,6 +87,23 @@ async def script_queries(world: World, request: web.Request) -> dict[str, Any]:
     scripts = world.enquiries.query_scripts[request.match_info["phone"]]
     scripts.extend(parse_query_answers((await json_body(request)).get("answers")))
     return {"queued": len(scripts)}
+
+
+async def hold_queries(world: World, request: web.Request) -> dict[str, Any]:
+    held = typed(await json_body(request), "held", bool)
+    if held is None:
+        raise UnreadableScript("held must be true or false")
+    phone = request.match_info["phone"]
+    if held:
+        world.enquiries.held.setdefault(phone, Held())
+    elif phone in world.enquiries.held:
+        world.enquiries.held.pop(phone).let_go.set()
+    return {"held": held}
+
+
+async def show_held(world: World, request: web.Request) -> dict[str, Any]:
+    held = world.enquiries.held.get(request.match_info["phone"])
+    return {"waiting": held.waiting if held is not None else 0}
 
 
 async def add_status_faults(world: World, request: web.Request) -> dict[str, Any]:
@@ -149,6 +169,8 @@ ROUTES: Final[tuple[tuple[str, str, Control], ...]] = (
     ("POST", "/control/queries", add_query_faults),
     ("DELETE", "/control/queries", clear_query_faults),
     ("POST", "/control/phones/{phone}/queries", script_queries),
+    ("POST", "/control/phones/{phone}/held", hold_queries),
+    ("GET", "/control/phones/{phone}/held", show_held),
     ("POST", "/control/statuses", add_status_faults),
     ("DELETE", "/control/statuses", clear_status_faults),
     ("POST", "/control/phones/{phone}/statuses", script_statuses),

@@ -43,6 +43,7 @@ async def answer_query(world: World, request: web.Request) -> web.Response:
     push = world.ledger.by_checkout_id.get(checkout_id)
     phone, nth_push = (push.phone, push.nth) if push is not None else ("", 0)
     await world.wait_latency("query", phone, nth_push, nth)
+    await world.enquiries.until_let_go(phone)
     if _over_limit(world):
         return _rate_limited(world)
     merchant = merchant_of(world, str(fields.get("BusinessShortCode", "")))

@@ -64,6 +64,23 @@ async def test_the_next_queries_of_a_phone_can_be_scripted_at_any_time(merchant:
     assert "SpikeArrest" in answers[1][1]["fault"]["detail"]["errorcode"]
 
 
+async def test_queries_about_one_phone_are_held_until_they_are_let_go(merchant: Merchant) -> None:
+    phone, other = new_phone(), new_phone()
+    (_, answer), (_, of_other) = await merchant.push(phone), await merchant.push(other)
+    await settled(merchant, answer["CheckoutRequestID"])
+    await merchant.control(f"phones/{phone}/held", {"held": True})
+    query = asyncio.create_task(merchant.query(answer["CheckoutRequestID"]))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await merchant.control(f"phones/{phone}/held", method="GET"))["waiting"] == 0:
+            await asyncio.sleep(0.01)
+    await settled(merchant, of_other["CheckoutRequestID"])
+    assert not query.done()
+    await merchant.control(f"phones/{phone}/held", {"held": False})
+    status, body = await query
+    assert (status, body["ResultCode"]) == (200, "0")
+    assert await merchant.control(f"phones/{phone}/held", method="GET") == {"waiting": 0}
+
+
 async def test_a_sixth_query_in_a_minute_meets_the_spike_arrest() -> None:
     async with in_process(queries_per_minute=5) as (_, url), merchant_of(url) as merchant:
         statuses = [(await merchant.query("ws_CO_unknown"))[0] for _ in range(7)]
