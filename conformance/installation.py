@@ -28,7 +28,7 @@ from development.postgres import EmbeddedServer, create_database
 from development.slowness import slowness
 from development.system import GATEWAY, SERVICE, Plan, System, running_system
 
-QUERIES_PER_MINUTE = 10
+QUERIES_PER_MINUTE = 30
 # A new attempt no earlier than this after a send, and so no push that takes longer.
 RETRY_WAIT_SECONDS = 10 * slowness()
 # It answers at once, and its passengers soon decide: what is waited for is our own doing. Its limit on queries is
@@ -48,7 +48,18 @@ SETTINGS: Mapping[str, str] = {
 }
 SOON_ASKED: Mapping[str, str] = {"PAYMENTS_QUERY_AFTER_S": str(slowness())}
 SOON_BACKED: Mapping[str, str] = {"PAYMENTS_BACK_AFTER_S": str(slowness())}
-SOON_GIVEN_UP: Mapping[str, str] = {"PAYMENTS_EXPIRE_AFTER_S": str(5 * slowness())}
+# What is to come before the end of the watch, comes long before it.
+SOON_GIVEN_UP: Mapping[str, str] = {
+    "PAYMENTS_EXPIRE_AFTER_S": str(5 * slowness()),
+    "PAYMENTS_WATCH_FOR_S": str(15 * slowness()),
+}
+
+# What a process that died had taken on is soon another one's.
+LEFT_SECONDS = 4 * slowness()
+SOON_LEFT: Mapping[str, str] = {
+    "PAYMENTS_PUSH_TIMEOUT_S": str(LEFT_SECONDS),
+    "PAYMENTS_LEASE_S": str(LEFT_SECONDS + 3),
+}
 
 # The parts that every case finds up.
 STANDING = ("gateway", "first", "second")

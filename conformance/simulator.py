@@ -80,6 +80,22 @@ class Simulator:
 
         await until(look, "M-Pesa's answer about the receipt")
 
+    async def hold_queries(self, phone: str) -> None:
+        """Queries about the phone's pushes get no answer until they are let go."""
+        await self.control(f"phones/{phone}/held", held=True)
+
+    async def query_waits(self, phone: str) -> None:
+        """Wait until a query about the phone's pushes is held."""
+
+        async def look() -> bool | None:
+            return int((await self.shown(f"phones/{phone}/held"))["waiting"]) > 0 or None
+
+        await until(look, "a query")
+
+    async def let_queries_go(self, phone: str) -> None:
+        """Answer the queries that were held."""
+        await self.control(f"phones/{phone}/held", held=False)
+
     async def settle(self, phone: str, **behaviour: Any) -> list[int | None]:
         """A new result for the phone's latest prompt, and its callback; the statuses that this was answered with."""
         answer = await self.control("callbacks/settle", phone=phone, **behaviour)

@@ -10,20 +10,18 @@ from mpesa_payments.v1 import payment_service_pb2 as pb
 
 from conformance.account import Seen
 from conformance.bodies import success_body
-from conformance.caller import Caller, a_request, action_of, has_action, has_reason, has_receipt, has_status, refused
+from conformance.caller import a_request, action_of, has_action, has_reason, has_receipt, has_status, refused
 from conformance.cases.answers import confirmed_by_callback
-from conformance.installation import RETRY_WAIT_SECONDS, SOON_ASKED, Installation
+from conformance.installation import RETRY_WAIT_SECONDS, Installation
 from conformance.judgement import expect, until
-from conformance.running import case, case_alone, case_asked_soon, case_given_up_soon
+from conformance.running import case, case_asked_soon, case_given_up_soon, case_with_certificates
 from conformance.simulator import NO_NEWS, UNTIL_TOLD, a_number
 from development.slowness import slowness
 
 MANY = 200
-# Time enough for a callback while a query is being answered, and much less than the 15 s that the product waits for it.
-LATENCY_SECONDS = min(4 * slowness(), 9)
 
 
-@case_alone
+@case_with_certificates
 async def happy_path(town: Installation) -> Seen:
     """Two hundred passengers pay, asked through two processes at the same time."""
     callers = itertools.cycle([town.first, town.second])
@@ -155,36 +153,31 @@ async def wrong_amount(town: Installation) -> Seen:
     return account.seen(f"another attempt: {barred.reason}", "callback says KES 5")
 
 
-@case_alone
-async def query_contradicts_the_callback(arena: Installation) -> Seen:
+@case_asked_soon
+async def query_contradicts_the_callback(town: Installation) -> Seen:
     """While a query is being answered the callback comes; then the query says the opposite. Once each way."""
-    asker = await arena.add_service("asker", SOON_ASKED)
-    # Brings a token: fetching one would take as long as all answers from here on.
-    await arena.lived(a_number(), by=asker)
-    await arena.simulator.control("settings", latency_seconds=LATENCY_SECONDS)
-    cancelled = await contradicted(arena, asker, "cancelled")
-    paid = await contradicted(arena, asker, "paid")
-    await arena.simulator.control("settings", latency_seconds=0)
-    under_review = await arena.account(cancelled, has_action("REVIEW"))
+    cancelled, paid = await asyncio.gather(contradicted(town, "cancelled"), contradicted(town, "paid"))
+    under_review = await town.account(cancelled, has_action("REVIEW"))
     under_review.must(status="CANCELLED", prompts=1, debited=0)
-    kept = await arena.account(paid)
+    kept = await town.account(paid)
     kept.must(status="COMPLETED", action="CONFIRM", prompts=1, debited=500)
-    await arena.stop("asker")
     said = "callback says cancelled: CANCELLED, REVIEW; callback says paid: COMPLETED, CONFIRM"
     return Seen(said, "nothing paid; KES 500 paid")
 
 
-async def contradicted(arena: Installation, asker: Caller, ending: str) -> pb.InitiatePaymentResponse:
+async def contradicted(town: Installation, ending: str) -> pb.InitiatePaymentResponse:
     """A payment that is settled by its callback while a query that says the opposite is under way."""
-    phone = await arena.simulator.phone({**UNTIL_TOLD, "queries": ["contradiction"]})
-    asked = (await arena.simulator.shown("totals"))["queries_asked"]
-    started = await asker.initiate(phone)
-    await arena.simulator.count_becomes("queries_asked", lambda count: count > asked)
-    await arena.simulator.settle(phone, ending=ending)
+    phone = await town.simulator.phone({**UNTIL_TOLD, "queries": ["contradiction"]})
+    await town.simulator.hold_queries(phone)
+    started = await town.first.initiate(phone)
+    await town.simulator.query_waits(phone)
+    await town.simulator.settle(phone, ending=ending)
+    await town.account(started, has_status("CANCELLED" if ending == "cancelled" else "COMPLETED"))
+    await town.simulator.let_queries_go(phone)
     hits = "query.says_paid" if ending == "cancelled" else "query.says_failed"
 
     async def answered() -> bool | None:
-        return await arena.simulator.shown_hits(hits) > 0 or None
+        return await town.simulator.shown_hits(hits) > 0 or None
 
     await until(answered, "the query's answer")
     return started
@@ -199,10 +192,10 @@ async def query_answered_429(town: Installation) -> Seen:
     return account.seen("asked again after a pause")
 
 
-@case_alone
+@case_with_certificates
 async def killed_between_push_and_commit(arena: Installation) -> Seen:
     """The process is killed with -9 while the phone has the prompt and the answer is under way; another takes over."""
-    phone = await arena.simulator.phone({"answer_delay_seconds": 30, "callback": "never"})
+    phone = await arena.simulator.phone({**NO_NEWS, "answer_delay_seconds": 30})
     request = a_request(phone)
     push_timeout = 2 * slowness()
     times = {"PAYMENTS_PUSH_TIMEOUT_S": str(push_timeout), "PAYMENTS_LEASE_S": str(push_timeout + 3)}

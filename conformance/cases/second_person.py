@@ -12,7 +12,7 @@ from conformance.cases.casework import decision, operations, the_case
 from conformance.cases.refunds import orders_of
 from conformance.installation import Installation
 from conformance.judgement import PATIENCE_SECONDS, expect
-from conformance.running import case_of_two_operators
+from conformance.running import case_with_certificates
 from conformance.simulator import a_number
 from development.certificates import APPROVER, OPERATOR
 
@@ -46,7 +46,7 @@ def agreed(waits: pb.Approval, operator: str = "brian") -> pb.DecideApprovalRequ
     )
 
 
-@case_of_two_operators
+@case_with_certificates
 async def a_refund_above_the_amount_with_a_second_person(town: Installation) -> Seen:
     """One operator asks for KES 500 back, and a second one, with another certificate, approves; then it is sent."""
     phone = a_number()
@@ -59,7 +59,7 @@ async def a_refund_above_the_amount_with_a_second_person(town: Installation) -> 
     return account.seen("nothing before the second agreed", "KES 500 returned once")
 
 
-@case_of_two_operators
+@case_with_certificates
 async def a_refund_that_its_asker_approves_by_another_name(town: Installation) -> Seen:
     """One operator asks for KES 500 back, and approves it with the same certificate as somebody else."""
     phone = a_number()
@@ -72,7 +72,7 @@ async def a_refund_that_its_asker_approves_by_another_name(town: Installation) -
     return account.seen(f"the asker heard {refusal.name}")
 
 
-@case_of_two_operators
+@case_with_certificates
 async def a_second_payment_that_two_operators_move(town: Installation) -> Seen:
     """A booking is paid twice; two operators move the second money to another booking, which nobody had paid."""
     phone = a_number()
