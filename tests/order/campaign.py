@@ -46,7 +46,7 @@ SELECT application_name, busy, pg_terminate_backend(pid) FROM (
 _SLOW_COMMITS = """
 CREATE FUNCTION slow_commit() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_sleep(random() * 0.02) WHERE random() < 0.1;
+    PERFORM pg_sleep(random() * 0.06) WHERE random() < 0.1;
     RETURN NULL;
 END $$;
 CREATE CONSTRAINT TRIGGER slow_commit AFTER INSERT ON payment_events DEFERRABLE INITIALLY DEFERRED
