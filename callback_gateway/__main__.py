@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
-from callback_gateway.app import serve as serve_gateway
 from callback_gateway.config import GatewaySettings
 from callback_gateway.spool_folder import load_spool_keys
 from callback_gateway.spool_keys import keys
 from runtime.callback_tokens import load_callback_keys
 from runtime.core_dumps import forbid_core_dumps
-from runtime.exporting import exporting
+from runtime.importing import importing
 from runtime.logs import configure_logs
 from runtime.serving import StartRefused, ending_on_refusal, refuse, run
 from runtime.settings import render_settings
@@ -56,6 +55,10 @@ def serve(
             if settings.core_tls is not None:
                 read_tls(settings.core_tls, datetime.now(UTC))
         return
+    with importing():
+        from callback_gateway.app import serve as serve_gateway
+        from runtime.exporting import exporting
+
     configure_logs("callback-gateway", settings.log_level)
     with ending_on_refusal(), exporting("callback-gateway", settings.metrics_address, "GATEWAY_METRICS_ADDRESS"):
         run(serve_gateway(settings, ready_file))

@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from case_desk.app import serve as serve_desk
 from case_desk.config import DeskSettings
 from runtime.core_dumps import forbid_core_dumps
-from runtime.exporting import exporting
+from runtime.importing import importing
 from runtime.logs import configure_logs
 from runtime.serving import StartRefused, ending_on_refusal, refuse, run
 from runtime.settings import render_settings
@@ -47,6 +46,10 @@ def serve(
     if check_config:
         sys.stdout.write(render_settings(settings))
         return
+    with importing():
+        from case_desk.app import serve as serve_desk
+        from runtime.exporting import exporting
+
     configure_logs("case-desk", settings.log_level)
     with ending_on_refusal(), exporting("case-desk", settings.metrics_address, "DESK_METRICS_ADDRESS"):
         run(serve_desk(settings, ready_file))

@@ -26,6 +26,7 @@ from payment_service.config import InspectionSettings, OwnerSettings, PaymentSet
 from payment_service.security.keys import create_keys as make_keys
 from runtime.core_dumps import forbid_core_dumps
 from runtime.development_values import MARK
+from runtime.importing import importing
 from runtime.key_rings import create_key_ring
 from runtime.logs import configure_logs
 from runtime.serving import StartRefused, ending_on_refusal, refuse, run
@@ -78,14 +79,16 @@ def serve(
     except StartRefused as refusal:
         refuse(refusal)
     if check_config:
-        from payment_service.commands.check_config import check_files
+        with importing():
+            from payment_service.commands.check_config import check_files
 
         sys.stdout.write(render_settings(settings))
         with ending_on_refusal():
             sys.stdout.writelines(f"{sentence}\n" for sentence in check_files(settings))
         return
-    from payment_service.app import serve as serve_payments
-    from runtime.exporting import exporting
+    with importing():
+        from payment_service.app import serve as serve_payments
+        from runtime.exporting import exporting
 
     configure_logs("payment-service", settings.log_level)
     with ending_on_refusal(), exporting("payment-service", settings.metrics_address, "PAYMENTS_METRICS_ADDRESS"):
@@ -95,7 +98,8 @@ def serve(
 @app.command()
 def migrate() -> None:
     """Make or upgrade the schema, as the owner: PAYMENTS_OWNER_DATABASE_URL, and the application's role if named."""
-    from payment_service.database import upgrade_database
+    with importing():
+        from payment_service.database import upgrade_database
 
     with ending_on_refusal():
         done = upgrade_database(OwnerSettings.load())
@@ -131,8 +135,9 @@ def check(
     Reads only, beside the running service, with its PAYMENTS_DATABASE_URL and PAYMENTS_KEYS_FILE. One line for each
     invariant: what was checked, how much of it, and which payments break it.
     """
-    from payment_service.commands.inspect import NotAllHolds
-    from payment_service.commands.inspect import check as check_payments
+    with importing():
+        from payment_service.commands.inspect import NotAllHolds
+        from payment_service.commands.inspect import check as check_payments
 
     settings = _inspection_settings()
     try:
@@ -149,7 +154,8 @@ def explain(
 
     Reads only, with the service's PAYMENTS_DATABASE_URL and PAYMENTS_KEYS_FILE. The payer's number is masked.
     """
-    from payment_service.commands.inspect import explain as explain_payment
+    with importing():
+        from payment_service.commands.inspect import explain as explain_payment
 
     run(explain_payment(_inspection_settings(), payment, Console()))
 
@@ -162,7 +168,8 @@ def list_callbacks(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 100,
 ) -> None:
     """List the callbacks that are not applied (pending, unmatched, unread, dead), the oldest first. Reads only."""
-    from payment_service.commands.inspect import list_callbacks as list_unsettled
+    with importing():
+        from payment_service.commands.inspect import list_callbacks as list_unsettled
 
     statuses = [one.value.upper() for one in status or CallbackStatus]
     run(list_unsettled(_inspection_settings(), statuses, limit, Console()))
@@ -171,7 +178,8 @@ def list_callbacks(
 @callbacks.command("show")
 def show_callback(callback: Annotated[UUID, typer.Argument(help="A callback's id.")]) -> None:
     """Show one callback as it came, with the payer's number masked, and what became of it. Reads only."""
-    from payment_service.commands.inspect import show_callback as show_one
+    with importing():
+        from payment_service.commands.inspect import show_callback as show_one
 
     run(show_one(_inspection_settings(), callback, Console()))
 
@@ -185,7 +193,8 @@ def replay_callback(
 
     Takes the settings of the service: PAYMENTS_DATABASE_URL, PAYMENTS_KEYS_FILE, and its times.
     """
-    from payment_service.commands.callbacks import replay as replay_one
+    with importing():
+        from payment_service.commands.callbacks import replay as replay_one
 
     # What came of it is said in one sentence, and kept.
     run(replay_one(_settings(TimedSettings, "CRITICAL"), callback, reason, Console()))
