@@ -1,9 +1,10 @@
-"""Every part of the service as a process of its own, started by its command line, on free ports."""
+"""Every part of the service as a process of its own, on free ports."""
 
 import asyncio
 import contextlib
 import functools
 import json
+import os
 import resource
 import secrets
 import sys
@@ -19,6 +20,8 @@ from development.slowness import slowness
 from payment_service.security.keys import create_keys
 from runtime.grpc_options import CLIENT_OPTIONS
 from runtime.key_rings import create_key_ring
+from tests import tracing
+from tests.forks import MINIMAL, MODULES, Forked, fork
 from tests.patience import PATIENCE_SECONDS
 
 QUIRK_REPORTS = Path("build/quirk-reports")
@@ -38,7 +41,7 @@ class Process:
     """One running part."""
 
     name: str
-    process: asyncio.subprocess.Process
+    process: asyncio.subprocess.Process | Forked
     ready_file: Path
     log: Path
 
@@ -83,17 +86,14 @@ async def spawn(name: str, folder: Path, arguments: list[str], environment: Mapp
     """Start a part, which does not serve yet."""
     mark = secrets.token_hex(4)
     ready_file, log = folder / f"{name}-{mark}.json", folder / f"{name}-{mark}.log"
-    with log.open("wb") as output:
+    program, words = arguments[0], [*arguments[1:], "--ready-file", str(ready_file)]
+    environment = {**MINIMAL, **_inherited(), **environment}
+    with log.open("wb") as output, Path(os.devnull).open("rb") as nothing:
+        if program in MODULES and tracing.NAME not in environment:
+            files = {"stdin": nothing.fileno(), "stdout": output.fileno(), "stderr": output.fileno()}
+            return Process(name, await fork(program, words, environment, **files), ready_file, log)
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            *arguments,
-            "--ready-file",
-            str(ready_file),
-            stdout=output,
-            stderr=output,
-            stdin=asyncio.subprocess.DEVNULL,
-            env={"PATH": "/usr/bin:/bin", **_coverage_environment(), **environment},
+            *(sys.executable, "-m", program, *words), stdin=nothing, stdout=output, stderr=output, env=environment
         )
     return Process(name, process, ready_file, log)
 
@@ -203,8 +203,6 @@ def channel(address: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS)
 
 
-def _coverage_environment() -> dict[str, str]:
-    import os
-
-    inherited = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG", "HOME", "LANG")
+def _inherited() -> dict[str, str]:
+    inherited = ("COVERAGE_PROCESS_START", tracing.NAME, "HOME", "LANG")
     return {name: os.environ[name] for name in inherited if name in os.environ}  # noqa: TID251 -- what a child inherits, not a setting
