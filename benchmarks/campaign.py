@@ -20,7 +20,6 @@ from benchmarks.runs import Outcome, run_load
 from benchmarks.simulator_alone import measure_simulator
 from benchmarks.stage import Target, running_stage
 from benchmarks.watching import measure_watchers
-from development.slowness import slowness
 
 MUST_BE_ON = ("fsync", "synchronous_commit", "full_page_writes")
 """Without any of these PostgreSQL may lose what it has committed, and the numbers are worth nothing."""
@@ -45,18 +44,19 @@ class Size:
 
 
 def quick_size() -> Size:
-    """Little enough for a machine that runs other tests, and on a slow one long enough for some payments to end."""
-    slow = slowness()
+    """Little enough for a machine that runs other tests. Each run waits for the end of what it has begun, so that even
+    a slow machine has something to measure.
+    """
     return Size(
         1,
         1,
         1,
-        warm_up=0.3 * slow,
-        seconds=0.7 * slow,
+        warm_up=0.2,
+        seconds=0.5,
         latency_rate=20.0,
-        latency_seconds=1.0 * slow,
+        latency_seconds=1.0,
         watchers=100,
-        simulator_seconds=0.5 * slow,
+        simulator_seconds=0.5,
     )
 
 

@@ -24,7 +24,7 @@ TOKEN_WAIT_SECONDS = 10.0
 
 
 async def send_pushes(base_url: str, callback_url: str, connections: int, seconds: float) -> None:
-    """Push on every connection until the time is over."""
+    """Push on every connection until the time is over, once at least."""
     host, port = urlsplit(base_url).hostname, urlsplit(base_url).port
     token = await asyncio.to_thread(fetch_token, base_url)
     head = (
@@ -39,13 +39,15 @@ async def send_pushes(base_url: str, callback_url: str, connections: int, second
         nonlocal refused
         reader, writer = await asyncio.open_connection(host, port)
         bodies = push_bodies(callback_url, numbers)
-        while time.time() < end:
+        while True:
             body = next(bodies)
             writer.write(f"{head}{len(body)}\r\n\r\n{body}".encode())
             answer = await reader.readuntil(b"\r\n\r\n")
             at = answer.lower().index(b"content-length:") + 15
             await reader.readexactly(int(answer[at:].split(b"\r\n", 1)[0]))
             refused += not answer.startswith(b"HTTP/1.1 200")
+            if time.time() >= end:
+                break
         writer.close()
 
     async with asyncio.TaskGroup() as pushers:
