@@ -32,40 +32,34 @@ INITIATOR: dict[str, Any] = {
 LOST = {"answer": "lost", "callback": "never", "callback_delay_seconds": 2 * slowness()}
 
 
-async def test_a_payment_of_a_process_that_died_is_settled_by_another_ones_reading(grounds: Grounds) -> None:
+async def test_a_payment_of_a_process_that_died_is_settled_by_reading_and_released_when_its_payer_has_the_money_back(
+    grounds: Grounds,
+) -> None:
     phone = a_phone()
     await grounds.simulator.script(phone, LOST)
     async with (
-        grounds.site.running_core(**BOOKS) as core,
-        grounds.site.running_core(**BOOKS) as other,
+        # It reads no books: a process that dies while it does has them to itself for a while.
+        grounds.site.running_core() as core,
+        grounds.site.running_core(**BOOKS) as reader,
         channel(core.address) as to_core,
-        channel(other.address) as to_other,
+        channel(reader.address) as to_reader,
     ):
         started = await initiate(PaymentServiceStub(to_core), phone)
         await grounds.simulator.prompted(phone)
         await core.kill()
-        payments = PaymentServiceStub(to_other)
+        payments = PaymentServiceStub(to_reader)
         story = await told_by(grounds, payments, await events_to_the_end(payments, started))
-    # Books that are read before the dead process's lease has ended leave no doubt to tell of.
-    assert [status for status in story.path if status != "PROCESSING"] == ["PENDING", "COMPLETED"]
-    assert action_of(story.payment) == "CONFIRM"
-    assert (story.prompts, story.debited) == (1, 500)
-    assert await grounds.cases(story.payment) == []
-    kept = "SELECT count(*) FROM daraja_exchanges WHERE operation = 'pulled' AND payment_id = %s"
-    assert await rows_of(grounds.database, kept, (story.payment.payment_id,)) == [(1,)]
-
-
-async def test_a_booking_is_released_when_its_payer_has_the_money_back(grounds: Grounds) -> None:
-    phone = a_phone()
-    await grounds.simulator.script(phone, LOST)
-    async with grounds.site.running_core(**BOOKS) as core, channel(core.address) as client:
-        payments = PaymentServiceStub(client)
-        started = await initiate(payments, phone)
-        await events_to_the_end(payments, started)
+        # Books that are read before the dead process's lease has ended leave no doubt to tell of.
+        assert [status for status in story.path if status != "PROCESSING"] == ["PENDING", "COMPLETED"]
+        assert action_of(story.payment) == "CONFIRM"
+        assert (story.prompts, story.debited) == (1, 500)
+        assert await grounds.cases(story.payment) == []
+        kept = "SELECT count(*) FROM daraja_exchanges WHERE operation = 'pulled' AND payment_id = %s"
+        assert await rows_of(grounds.database, kept, (story.payment.payment_id,)) == [(1,)]
         await grounds.simulator.control("takebacks", phone=phone)
         events = await events_until(payments, started, lambda payment: status_of(payment) == "REFUNDED")
         story = await told_by(grounds, payments, events)
-    assert story.path == ["PENDING", "PROCESSING", "COMPLETED", "REFUNDED"]
+    assert story.path[-2:] == ["COMPLETED", "REFUNDED"]
     assert (reason_of(story.payment), action_of(story.payment)) == ("TAKEN_BACK", "RELEASE")
     assert await grounds.cases(story.payment) == [("TAKEN_BACK", True)]
 
