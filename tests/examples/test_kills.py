@@ -102,7 +102,7 @@ class Service:
 async def test_every_seat_is_confirmed_once_and_every_message_written_once(
     database: Database, tmp_path: Path, at_length: bool
 ) -> None:
-    kills, payments = (100, 1_000) if at_length else (10, 40)
+    kills, payments = (100, 1_000) if at_length else (6, 24)
     draw, began = Random(20261128), time.monotonic()
     async with open_shop(database, number_of_seats=payments) as shop, running_relay(NOBODY) as relay:
         notes, lost, news = tmp_path / "notes", 0, list[str]()
