@@ -139,10 +139,10 @@ async def stopped_with_a_push_on_the_wire(arena: Installation) -> Seen:
     return account.seen("answered before the process ended")
 
 
-@case_alone
+@case_with_certificates
 async def payment_service_away(arena: Installation) -> Seen:
     """The callback comes while the payment service is down, and never again."""
-    phone = await arena.simulator.phone(UNTIL_TOLD)
+    phone = await arena.simulator.phone({**UNTIL_TOLD, "pull": "never"})
     started = await arena.first.prompt(phone)
     await arena.stop("first")
     expect("the answer meanwhile", await arena.simulator.settle(phone, ending="paid"), [200])
