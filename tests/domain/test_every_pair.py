@@ -55,6 +55,7 @@ from payment_service.domain.refund_ends import RefundDone, RefundFailed
 from payment_service.domain.standings import Standing, standing
 from payment_service.domain.transitions import TABLE, Outcome, apply
 from payment_service.domain.views import event_type
+from tests.cells import try_each
 from tests.domain import scenes
 from tests.domain.scenes import AMOUNT, CLAIM, ODD_RECEIPT, OTHER_ID, OTHER_RECEIPT, RECEIPT, REFUND, TIMES
 
@@ -159,15 +160,23 @@ def all_told() -> list[Told]:
     ]
 
 
-@pytest.mark.parametrize("payment", PAYMENTS, ids=lambda payment: standing(payment).name)
-def test_what_every_fact_does_is_whole_and_counted(payment: Payment) -> None:
+def test_what_every_fact_does_is_whole_and_counted() -> None:
+    # By identity: two of the payments are equal.
+    told = itertools.groupby(all_told(), lambda one: id(one[0]))
+    cells = {
+        f"{number}-{standing(PAYMENTS[number]).name}": (list(what_followed),)
+        for number, (_, what_followed) in enumerate(told)
+    }
+    assert len(cells) == len(PAYMENTS)
+    try_each(cells, everything_is_whole_and_counted)
+
+
+def everything_is_whole_and_counted(told: list[Told]) -> None:
     untouched = {field.name for field in fields(Payment)} & {
         "payment_id", "caller", "booking_id", "reference", "attempt", "retry_of", "amount", "created_at",
         "hold_expire_at", "late_payment_policy",
     }  # fmt: skip
-    for before, fact, around, wait, outcome in all_told():
-        if before is not payment:
-            continue
+    for before, fact, around, wait, outcome in told:
         after = outcome.payment
         now = before.updated_at + wait
         cell = TABLE[finding(before, fact, around, now, TIMES)][standing(before)]

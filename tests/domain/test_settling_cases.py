@@ -30,6 +30,7 @@ from payment_service.domain.reasons import Reason
 from payment_service.domain.refund_ends import RefundFailed
 from payment_service.domain.standings import Standing, standing
 from payment_service.domain.transitions import Outcome
+from tests.cells import try_each
 from tests.domain import scenes
 from tests.domain.scenes import ODD_RECEIPT, OTHER_ID, OTHER_RECEIPT, RECEIPT, START
 
@@ -131,13 +132,17 @@ def refusal_due(kind: CaseKind, resolution: Resolution, column: Standing) -> Fin
     return Finding.DISMISSED_OWN if under_way else None
 
 
-WALK = list(itertools.product(CaseKind, Resolution, Standing))
+WALK = {
+    f"{kind}-{resolution}-{column.name}": (kind, resolution, column)
+    for kind, resolution, column in itertools.product(CaseKind, Resolution, Standing)
+}
 
 
-@pytest.mark.parametrize(
-    ("kind", "resolution", "column"), WALK, ids=lambda one: one.name if isinstance(one, Standing) else str(one)
-)
-def test_a_settled_case_leads_where_it_should(kind: CaseKind, resolution: Resolution, column: Standing) -> None:
+def test_a_settled_case_leads_where_it_should() -> None:
+    try_each(WALK, settled_case_leads_where_it_should)
+
+
+def settled_case_leads_where_it_should(kind: CaseKind, resolution: Resolution, column: Standing) -> None:
     case = open_case(kind)
     before = held(scenes.standing_in(column), case)
     outcome = settle(before, case, resolution, OTHER_RECEIPT)
