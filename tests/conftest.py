@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import os
 import secrets
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -27,7 +27,7 @@ from tests.browsing import Picture, running_browser
 from tests.databases import APPLICATION_ROLE, NEWEST_POSTGRES, TEMPLATE, Database, PostgresServers, servers_folder
 from tests.plain_logs import log_plainly
 from tests.rpc.processes import Process, running_process
-from tests.tracing import SWITCH, TracedPrograms, tracing_programs, untrace_programs
+from tests.tracing import SWITCH, TracedPrograms, tracing_nothing, tracing_programs, untrace_programs
 from tests.writers import Writers, running_writers
 
 # What tests write are keys and passwords, and those that others may read are refused.
@@ -83,6 +83,14 @@ def pytest_collection(session: pytest.Session) -> None:
 def traced_programs(pytestconfig: pytest.Config) -> TracedPrograms:
     """The lines of the programs that are started within this count for the coverage, where there is one."""
     return partial(tracing_programs, pytestconfig.stash[SWITCH])
+
+
+# By class, which for a test without one is the test alone: Hypothesis refuses what is made for each function.
+@pytest.fixture(scope="class")
+def untraced() -> Iterator[None]:
+    """The lines that the test runs do not count for the coverage."""
+    with tracing_nothing():
+        yield
 
 
 @pytest.fixture

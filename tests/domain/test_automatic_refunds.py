@@ -297,6 +297,7 @@ class ReturningBooking(Booking):
         return any(one.booking_action is BookingAction.CONFIRM for one in self.payments.values())
 
 
+@pytest.mark.usefixtures("untraced")
 @settings(max_examples=300)
 @given(script=scripts(happenings.filter(lambda happening: happening[0] != "case closed")), **lives)
 def test_after_the_release_of_late_money_nothing_confirms_the_booking_by_itself(

@@ -59,6 +59,9 @@ from tests.cells import try_each
 from tests.domain import scenes
 from tests.domain.scenes import AMOUNT, CLAIM, ODD_RECEIPT, OTHER_ID, OTHER_RECEIPT, RECEIPT, REFUND, TIMES
 
+# The lines are the same for each of the pairs, and other tests count them.
+pytestmark = pytest.mark.usefixtures("untraced")
+
 STALE_CLAIM = UUID(int=0xDEAD)
 
 PLAIN_FACTS: list[Fact] = [

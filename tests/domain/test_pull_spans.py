@@ -121,6 +121,7 @@ def test_what_is_known_is_what_was_read_last_minute_by_minute(readings: list[tup
         assert not found or found[0].read_at <= NOW + hours(4) + timedelta(minutes=last_read[minute])
 
 
+@pytest.mark.usefixtures("untraced")
 def test_day_after_day_every_moment_is_read_soon_and_the_present_never_waits() -> None:
     """A provider that is always quiet, asked whenever something is due, over three days of the clock."""
     spans: list[Span] = []

@@ -105,6 +105,7 @@ class Shop:
         return self.page
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize(
     ("rows_a_day", "page_seconds", "totals"),
     [(10_000, 2, False), (100_000, 2, False), (100_000, 2, True), (100_000, 4, False)],

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import cast
 from uuid import UUID
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -333,6 +334,7 @@ def begun(policy: LatePaymentPolicy, hold_seconds: int | None, endings: list[str
     return booking
 
 
+@pytest.mark.usefixtures("untraced")
 @settings(max_examples=400)
 @given(script=scripts(happenings.filter(lambda happening: happening[0] != "case closed")), **lives)
 def test_whatever_happens_one_attempt_confirms_one_blocks_and_all_come_to_rest(
@@ -350,6 +352,7 @@ def test_whatever_happens_one_attempt_confirms_one_blocks_and_all_come_to_rest(
     run_timers_to_rest(booking)
 
 
+@pytest.mark.usefixtures("untraced")
 @settings(max_examples=200)
 @given(script=scripts(happenings), **lives)
 def test_closing_cases_never_lets_a_second_attempt_confirm(

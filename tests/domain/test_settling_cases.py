@@ -138,6 +138,7 @@ WALK = {
 }
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_settled_case_leads_where_it_should() -> None:
     try_each(WALK, settled_case_leads_where_it_should)
 
