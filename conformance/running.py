@@ -9,7 +9,6 @@ failure.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -28,7 +27,7 @@ from conformance.installation import (
     Installation,
     running_installation,
 )
-from development.postgres import embedded_postgres
+from development.postgres import EmbeddedServer, embedded_postgres
 from development.slowness import slowness
 
 # Several times what the longest case takes.
@@ -132,37 +131,43 @@ async def run_cases(folder: Path, cases: Sequence[Case], report: Report) -> list
     `report` is told of every result as it comes.
     """
     groups = dict.fromkeys(one.group for one in cases)
-    async with embedded_postgres(folder / "postgres") as server, contextlib.AsyncExitStack() as stack:
-        installations = [
-            running_installation(folder / group.name, server, group.settings, plaintext=group.plaintext)
+    all_up = asyncio.Barrier(len(groups))
+    async with embedded_postgres(folder / "postgres") as server, asyncio.TaskGroup() as running:
+        tasks = [
+            running.create_task(
+                _run_group(group, [one for one in cases if one.group == group], folder, server, all_up, report)
+            )
             for group in groups
         ]
-        async with asyncio.TaskGroup() as starts:
-            starting = [starts.create_task(stack.enter_async_context(one)) for one in installations]
-        started = [start.result() for start in starting]
-        played = await asyncio.gather(
-            *(
-                _run_group([one for one in cases if one.group == group], group.at_once, where, report)
-                for group, where in zip(groups, started, strict=True)
-            )
-        )
-        checked = _checked(await asyncio.gather(*(where.what_is_broken() for where in started)))
-    results = {one: result for group in played for one, result in group.items()}
+    played = [task.result() for task in tasks]
+    checked = _checked([broken for _, broken in played])
+    results = {one: result for group, _ in played for one, result in group.items()}
     report(checked)
     return [*(results[one] for one in cases), checked]
 
 
-async def _run_group(cases: Sequence[Case], at_once: int, where: Installation, report: Report) -> dict[Case, Result]:
+async def _run_group(
+    group: Group,
+    cases: Sequence[Case],
+    folder: Path,
+    server: EmbeddedServer,
+    all_up: asyncio.Barrier,
+    report: Report,
+) -> tuple[dict[Case, Result], str]:
+    """Results, and what the check finds in all that the cases have left behind. Its programs end when it does."""
     results: dict[Case, Result] = {}
-    places = asyncio.Semaphore(at_once)
+    places = asyncio.Semaphore(group.at_once)
 
-    async def run_one(one: Case) -> None:
+    async def run_one(one: Case, where: Installation) -> None:
         async with places:
             results[one] = await _played(one, where)
             report(results[one])
 
-    await asyncio.gather(*(run_one(one) for one in cases))
-    return results
+    starting = running_installation(folder / group.name, server, group.settings, plaintext=group.plaintext)
+    async with starting as where:
+        await all_up.wait()
+        await asyncio.gather(*(run_one(one, where) for one in cases))
+        return results, await where.what_is_broken()
 
 
 async def _played(one: Case, where: Installation) -> Result:
