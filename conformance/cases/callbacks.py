@@ -97,6 +97,8 @@ async def callbacks_that_disagree(town: Installation) -> Seen:
 async def receipt_comes_later(town: Installation) -> Seen:
     """The callback says paid without a receipt number; a second one brings it."""
     phone = await town.simulator.phone({"callback_without": ["MpesaReceiptNumber"], "pull": "never"})
+    # Or the receipt is asked for, where so much time has passed before the case looks.
+    await town.simulator.control(f"phones/{phone}/statuses", behaviours=[{"result": "never"}] * 10)
     started = await town.first.initiate(phone)
     paid = await town.account(started, has_status("COMPLETED"))
     paid.must(reason="RECEIPT_PENDING", action="WAIT", receipt="", certain=False, debited=500)
