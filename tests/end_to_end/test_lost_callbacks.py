@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import sys
 from collections.abc import Mapping
 
 from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
 from development.slowness import slowness
+from tests.commands.started import command
 from tests.end_to_end.town import (
     Grounds,
     a_phone_that,
@@ -20,7 +19,6 @@ from tests.end_to_end.town import (
     status_of,
 )
 from tests.parts import channel
-from tests.patience import PATIENCE_SECONDS
 
 PAYS_UNHEARD = "998"
 
@@ -55,13 +53,6 @@ async def test_money_that_nobody_tells_of_is_found_confirmed_and_explained(groun
 
 async def output_of(environment: Mapping[str, str], *words: str) -> str:
     """What one of the operators' commands prints; it must succeed."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "payment_service", *words),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={"PATH": "/usr/bin:/bin", **environment},
-    )
-    output, errors = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
-    assert (process.returncode, errors) == (0, b"")
-    return output.decode()
+    code, output, errors = await command(environment, *words)
+    assert (code, errors) == (0, "")
+    return output
