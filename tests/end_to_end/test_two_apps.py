@@ -87,7 +87,7 @@ async def test_money_is_found_proven_and_returned_as_the_app_of_its_shortcode(tw
         payments = PaymentServiceStub(client)
         started = [await initiate(payments, phone, shortcode=one) for one in phones for phone in phones[one]]
         for one in started:
-            await payment_when(payments, one.payment.payment_id, _confirmed, "the booking's confirmation")
+            await payment_when(payments, one.payment.payment_id, _confirmed, "the confirmation and the receipt")
         file = two_apps.site.folder / "bookings.csv"
         file.write_text("".join(f"{line}\n" for line in ["booking_id", *(one.payment.booking_id for one in started)]))
         report = await refunded(address, file)
@@ -105,7 +105,9 @@ async def test_money_is_found_proven_and_returned_as_the_app_of_its_shortcode(tw
 
 
 def _confirmed(payment: payment_pb2.Payment) -> bool:
-    return payment.booking_action == payment_pb2.BOOKING_ACTION_CONFIRM
+    """With the receipt, which a query does not tell and without which no money can go back."""
+    confirmed = payment.booking_action == payment_pb2.BOOKING_ACTION_CONFIRM
+    return confirmed and bool(payment.mpesa_receipt_number)
 
 
 def _refunded(payment: payment_pb2.Payment) -> bool:
