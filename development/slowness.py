@@ -23,8 +23,8 @@ PIECE_OF_WORK = "import grpc, psycopg, sqlalchemy"
 QUIET_SECONDS = 0.4
 # The first time may also read the modules from the disk, which is no sign of other work.
 TIMES = 2
-# What a worker of the tests keeps busy: itself, and the programs that it has started.
-PROCESSORS_OF_A_WORKER = 2
+# What a worker of the tests keeps busy: itself, or the programs that it has started while it waits for them.
+PROCESSORS_OF_A_WORKER = 1
 # Keeps the longest of the shortened times within what the settings allow.
 MOST = 10.0
 

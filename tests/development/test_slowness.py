@@ -12,7 +12,7 @@ from development.slowness import MOST, QUIET_SECONDS, slowness_of
     [
         pytest.param(QUIET_SECONDS / 2, 1, 2, 1, id="a fast one is not taken for less than a quiet one"),
         pytest.param(QUIET_SECONDS * 4, 1, 2, 4, id="a slow one"),
-        pytest.param(QUIET_SECONDS, 3, 2, 3, id="idle as yet, and soon with three workers on two processors"),
+        pytest.param(QUIET_SECONDS, 4, 2, 2, id="idle as yet, and soon with four workers on two processors"),
         pytest.param(QUIET_SECONDS * 4, 3, 2, 4, id="slower than its workers make it"),
         pytest.param(QUIET_SECONDS, 3, 16, 1, id="with processors for everybody"),
         pytest.param(QUIET_SECONDS, 1, 1, 1, id="with one test at a time"),
