@@ -23,7 +23,7 @@ from conformance.account import Account
 from conformance.caller import Caller, Holds, Started, caller_of, ended
 from conformance.judgement import PATIENCE_SECONDS, expect
 from conformance.simulator import Simulator
-from development.parts import Part, PartFailed, run_command, start_part, stop_part
+from development.parts import Part, PartFailed, Start, run_command, start_part, stop_part
 from development.postgres import EmbeddedServer, create_database
 from development.slowness import slowness
 from development.system import GATEWAY, SERVICE, Plan, System, running_system
@@ -171,7 +171,7 @@ class Installation:
 
 @contextlib.asynccontextmanager
 async def running_installation(
-    folder: Path, server: EmbeddedServer, settings: Mapping[str, str], *, plaintext: bool
+    folder: Path, server: EmbeddedServer, settings: Mapping[str, str], *, plaintext: bool, start: Start
 ) -> AsyncIterator[Installation]:
     """Start everything, with its data in a new folder and its tables in a new database of the same name."""
     database_url = await create_database(server, folder.name)
@@ -182,6 +182,7 @@ async def running_installation(
         settings={**SETTINGS, **settings},
         plaintext=plaintext,
         inherit_settings=False,
+        start=start,
     )
     async with running_system(plan) as system, contextlib.AsyncExitStack() as stack:
         control, edge = [

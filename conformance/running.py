@@ -27,6 +27,7 @@ from conformance.installation import (
     Installation,
     running_installation,
 )
+from development.parts import Start
 from development.postgres import EmbeddedServer, embedded_postgres
 from development.slowness import slowness
 
@@ -125,7 +126,7 @@ def _declare(play: Play, group: Group) -> Play:
     return play
 
 
-async def run_cases(folder: Path, cases: Sequence[Case], report: Report) -> list[Result]:
+async def run_cases(folder: Path, cases: Sequence[Case], report: Report, start: Start) -> list[Result]:
     """Run the cases, with all data below a new folder: one result each, in order, and one of the check at the end.
 
     `report` is told of every result as it comes.
@@ -135,7 +136,7 @@ async def run_cases(folder: Path, cases: Sequence[Case], report: Report) -> list
     async with embedded_postgres(folder / "postgres") as server, asyncio.TaskGroup() as running:
         tasks = [
             running.create_task(
-                _run_group(group, [one for one in cases if one.group == group], folder, server, all_up, report)
+                _run_group(group, [one for one in cases if one.group == group], folder, server, start, all_up, report)
             )
             for group in groups
         ]
@@ -151,6 +152,7 @@ async def _run_group(
     cases: Sequence[Case],
     folder: Path,
     server: EmbeddedServer,
+    start: Start,
     all_up: asyncio.Barrier,
     report: Report,
 ) -> tuple[dict[Case, Result], str]:
@@ -163,8 +165,9 @@ async def _run_group(
             results[one] = await _played(one, where)
             report(results[one])
 
-    starting = running_installation(folder / group.name, server, group.settings, plaintext=group.plaintext)
-    async with starting as where:
+    async with running_installation(
+        folder / group.name, server, group.settings, plaintext=group.plaintext, start=start
+    ) as where:
         await all_up.wait()
         await asyncio.gather(*(run_one(one, where) for one in cases))
         return results, await where.what_is_broken()

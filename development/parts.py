@@ -2,7 +2,7 @@
 
 A part is never imported: what runs here is what runs in production. It writes a ready file once it serves, its output
 goes to a log of its own, and it cannot outlive the process that asked for it (`part_watchdog`). Which parts there are,
-with which settings and in which order, is decided in `system`.
+with which settings and in which order, is decided in `system`. Tests may have the processes made in another way.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from development.postgres import LockFile, last_lines
 from runtime.serving import StartRefused
@@ -44,6 +44,72 @@ class PartFailed(StartRefused):
         super().__init__(f"{name} {what}. The end of {log}:\n{self.report}")
 
 
+class Running(Protocol):
+    """A program that was started."""
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs."""
+
+    async def wait(self) -> int:
+        """Wait until it has ended; how it did."""
+
+    def terminate(self) -> None:
+        """Tell it to drain."""
+
+    def kill(self) -> None:
+        """End it as it stands."""
+
+
+Start = Callable[[Sequence[str], Mapping[str, str], int, int], Awaitable[Running]]
+"""How `python -m WORDS` is started with an environment: its output goes to the first file, the second is a lock that
+is to be held until it has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A program that is killed when we are gone: what we see is its watchdog, which passes everything on."""
+
+    watchdog: asyncio.subprocess.Process
+
+    @property
+    def returncode(self) -> int | None:
+        return self.watchdog.returncode
+
+    async def wait(self) -> int:
+        code = await self.watchdog.wait()
+        # Nobody listens any more.
+        self.kill()
+        return code
+
+    def terminate(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.watchdog.terminate()
+
+    def kill(self) -> None:
+        # The end of its standard input tells the watchdog to kill.
+        if self.watchdog.stdin is not None:
+            self.watchdog.stdin.close()
+
+
+async def start_watched(words: Sequence[str], environment: Mapping[str, str], output: int, lock: int) -> Watched:
+    """Start it as an operator does, by its command line."""
+    watchdog = await asyncio.create_subprocess_exec(
+        # Isolated and without site-packages: the watchdog must start fast and depend on nothing.
+        *(sys.executable, "-I", "-S", str(Path(__file__).with_name("part_watchdog.py"))),
+        # -P: a file in the folder of the caller cannot stand in for a module.
+        *(sys.executable, "-P", "-m", *words),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=output,
+        stderr=asyncio.subprocess.STDOUT,
+        env=environment,
+        pass_fds=(lock,),
+        # A Ctrl-C in the terminal is for us, who then stop the parts in their order.
+        start_new_session=True,
+    )
+    return Watched(watchdog)
+
+
 @dataclass(frozen=True, slots=True)
 class House:
     """Where the parts live."""
@@ -53,6 +119,7 @@ class House:
     lock: LockFile
     # The machine's environment, with or without the settings someone exported.
     environment: Mapping[str, str]
+    start: Start
 
     def log(self, name: str) -> Path:
         return self.data_dir / "logs" / f"{name}.log"
@@ -66,21 +133,21 @@ class Part:
     """A serving part: what its ready file said, and what it was started with, so that it can be started again."""
 
     name: str
-    process: asyncio.subprocess.Process
+    process: Running
     log: Path
     ready: Mapping[str, Any]
     words: Sequence[str]
     settings: Mapping[str, str]
 
 
-def make_house(data_dir: Path, lock: LockFile, *, inherit_settings: bool) -> House:
+def make_house(data_dir: Path, lock: LockFile, *, inherit_settings: bool, start: Start = start_watched) -> House:
     """The folders for logs and ready files. Settings that are not inherited reach no part."""
     for folder in ("logs", "ready"):
         (data_dir / folder).mkdir(mode=0o700, exist_ok=True)
     machine = dict(os.environ)  # noqa: TID251 -- passed on to other programs, not read for settings
     if not inherit_settings:
         machine = {name: value for name, value in machine.items() if not name.upper().startswith(SETTING_PREFIXES)}
-    return House(data_dir, lock, machine)
+    return House(data_dir, lock, machine, start)
 
 
 async def take_lock(data_dir: Path) -> LockFile:
@@ -132,42 +199,23 @@ async def stop_part(part: Part) -> None:
     await _stop(part.process)
 
 
-async def _start(
-    house: House, name: str, words: Sequence[str], settings: Mapping[str, str]
-) -> asyncio.subprocess.Process:
+async def _start(house: House, name: str, words: Sequence[str], settings: Mapping[str, str]) -> Running:
     log_path = house.log(name)
     if log_path.exists():
         # The log of the run before is what one wants to read after a crash.
         log_path.replace(log_path.with_suffix(".log.previous"))
     with os.fdopen(os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as log:
-        return await asyncio.create_subprocess_exec(
-            # Isolated and without site-packages: the watchdog must start fast and depend on nothing.
-            *(sys.executable, "-I", "-S", str(Path(__file__).with_name("part_watchdog.py"))),
-            # -P: a file in the folder of the caller cannot stand in for a module.
-            *(sys.executable, "-P", "-m", *words),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=log,
-            stderr=asyncio.subprocess.STDOUT,
-            env=_environment(house.environment, settings),
-            pass_fds=(house.lock.fd,),
-            # A Ctrl-C in the terminal is for us, who then stop the parts in their order.
-            start_new_session=True,
-        )
+        return await house.start(words, _environment(house.environment, settings), log.fileno(), house.lock.fd)
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
+async def _stop(process: Running) -> None:
     if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), STOP_TIMEOUT_SECONDS)
-        except TimeoutError:
-            # The end of its standard input tells the watchdog to kill.
-            if process.stdin is not None:
-                process.stdin.close()
-            await asyncio.wait_for(process.wait(), KILL_TIMEOUT_SECONDS)
-    if process.stdin is not None:
-        process.stdin.close()
+        process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), STOP_TIMEOUT_SECONDS)
+    except TimeoutError:
+        process.kill()
+        await asyncio.wait_for(process.wait(), KILL_TIMEOUT_SECONDS)
 
 
 def _environment(machine: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:

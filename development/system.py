@@ -35,9 +35,11 @@ from development.parts import (
     House,
     Part,
     PartFailed,
+    Start,
     lives,
     make_house,
     start_part,
+    start_watched,
     stop_part,
     take_lock,
 )
@@ -105,6 +107,8 @@ class Plan:
     plaintext: bool = False
     # Whether PAYMENTS_*, GATEWAY_* and DESK_* of the caller's environment reach the parts.
     inherit_settings: bool = True
+    # How the process of a part is made.
+    start: Start = start_watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +151,7 @@ async def running_system(plan: Plan) -> AsyncIterator[System]:
     _make_private(data_dir)
     with _owned(data_dir), await take_lock(data_dir) as lock:
         _check_ports(plan)
-        house = make_house(data_dir, lock, inherit_settings=plan.inherit_settings)
+        house = make_house(data_dir, lock, inherit_settings=plan.inherit_settings, start=plan.start)
         _check_callback_address(house, plan)
         async with contextlib.AsyncExitStack() as stack:
             server = None

@@ -2,8 +2,7 @@
 
 To read its modules takes a program up to two seconds of the processor, and what it then does until it serves a tenth
 of them. So one process for each test process reads them once, and makes every program's process by a fork. How programs
-start by their command lines is shown by their own tests, and by all that starts `dev`, the demo and the conformance
-run.
+start by their command lines is shown by their own tests, and by all that starts `dev` and the demo.
 """
 
 from __future__ import annotations

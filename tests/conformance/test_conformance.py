@@ -27,7 +27,7 @@ RUN_SECONDS = 1_100 * slowness()
 async def test_every_case_passes_against_the_real_programs(tmp_path: Path) -> None:
     machine = dict(os.environ)  # noqa: TID251 -- passed on to another program, not read
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "conformance"),
+        *(sys.executable, "-m", "tests.conformance.forked"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env={**machine, "TMPDIR": str(tmp_path)},
