@@ -6,43 +6,36 @@ not end, have noticed nothing, unless the fault says that a hang is what it lead
 """
 
 import argparse
+import asyncio
 import contextlib
+import itertools
 import os
-import queue
 import re
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from development.slowness import slowness
+from tests.databases import servers_folder
+from tests.sabotage.benches import Bench, Run, Servers, bench, copy_tree, migrated_servers
 from tests.sabotage.faults import FAULTS, Fault
 
-ROOT = Path(__file__).resolve().parents[2]
 # Several times what the slowest takes: whatever reaches these hangs.
 RUN_SECONDS_MAX = 400.0
 UNTOUCHED_SECONDS_MAX = 1800.0
 SLOWEST_NAMED = 5
-# In the copies what never comes is waited for less long, since most faults show by that. Long enough all the same: the
-# untouched code must pass with it.
-PATIENCE = ("60.0 * slowness()", "20.0 * slowness()")
+# A run that waits for what never comes leaves its processor to another one.
+RUNS_OF_A_PROCESSOR = 2
+# What makes the servers that are given to a run; a fault in it must meet servers of the run's own.
+MAKES_SERVERS = ("payment_service/store/migrations/", "development/postgres")
+# The times of the files with a fault: each its own, or Python would take what it has compiled of another one.
+PLANTED_AT = itertools.count(1)
 _FAILED = re.compile(r"^FAILED (\S+)(.*)$", re.MULTILINE)
 # How pytest-timeout says that it has ended a test.
 _ENDED_BY_FORCE = "from pytest-timeout"
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run of pytest; without a code it had to be ended."""
-
-    code: int | None
-    output: str
 
 
 @dataclass(frozen=True)
@@ -53,33 +46,31 @@ class Verdict:
     caught: bool
     why: str
     seconds: float = 0.0
+    processor_seconds: float = 0.0
 
     def __str__(self) -> str:
-        return f"{'caught' if self.caught else 'SURVIVED':<8} {self.fault.name}: {self.why} ({self.seconds:.0f} s)"
+        took = f"{self.seconds:.0f} s, {self.processor_seconds:.1f} s of the processor"
+        return f"{'caught' if self.caught else 'SURVIVED':<8} {self.fault.name}: {self.why} ({took})"
 
 
 def main() -> int:
     """Command line; names of faults may be given, as parts of their text."""
     parser = argparse.ArgumentParser(prog="python -m tests.sabotage", description="See the tests catch every fault.")
     parser.add_argument("parts", nargs="*", help="only faults with one of these in their name")
-    parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="faults at a time, each in its own copy")
+    parser.add_argument("-j", "--jobs", type=int, metavar="N", help="faults at a time, each in its own copy")
     words = parser.parse_args()
     chosen = [fault for fault in FAULTS if not words.parts or any(part in fault.name for part in words.parts)]
     if not chosen:
         parser.error(f"no fault has {' or '.join(words.parts)} in its name")
+    jobs = words.jobs or RUNS_OF_A_PROCESSOR * len(os.sched_getaffinity(0))
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="sabotage-") as folder:
-        copies = [Path(folder) / f"copy-{number}" for number in range(max(1, words.jobs))]
-        for copy in copies:
-            copy_tree(copy)
-        tests = tuple(dict.fromkeys(test for fault in chosen for test in fault.tests))
-        print(f"{len(chosen)} faults; first the {len(tests)} tests on the untouched code …", flush=True)
-        untouched = run(copies[0], ("-n", "2", "--dist", "worksteal", *tests), UNTOUCHED_SECONDS_MAX)
-        if untouched.code != 0:
-            print(untouched.output[-4000:])
-            print("The tests fail on the untouched code: nothing can be said about the faults.")
-            return 1
-        verdicts = judge(copies, chosen)
+    with (
+        tempfile.TemporaryDirectory(prefix="sabotage-") as name,
+        servers_folder(Path(name)) as servers,
+    ):
+        verdicts = asyncio.run(try_all(chosen, Path(name), servers, min(jobs, len(chosen))))
+    if verdicts is None:
+        return 1
     survivors = [verdict for verdict in verdicts if not verdict.caught]
     for verdict in sorted(verdicts, key=lambda one: one.seconds, reverse=True)[:SLOWEST_NAMED]:
         print(f"slow     {verdict.seconds:.0f} s: {verdict.fault.name}")
@@ -90,55 +81,68 @@ def main() -> int:
     return 1 if survivors else 0
 
 
-def copy_tree(copy: Path) -> None:
-    """What git knows and does not ignore, as it stands in the work tree, but for its patience."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
-    for name in listed.stdout.decode().split("\0"):
-        if name and (ROOT / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, copy / name)
-    patience = copy / "tests" / "patience.py"
-    patience.write_text(patience.read_text().replace(*PATIENCE))
+async def try_all(faults: Sequence[Fault], folder: Path, servers: Path, jobs: int) -> list[Verdict] | None:
+    """A verdict for each fault, or None if the tests fail without any."""
+    copies = [folder / f"copy-{number}" for number in range(jobs)]
+    copy_tree(copies[0])
+    tests = tuple(dict.fromkeys(test for fault in faults for test in fault.tests))
+    print(f"{len(faults)} faults; first the {len(tests)} tests on the untouched code …", flush=True)
+    async with bench(copies[0]) as first:
+        workers = ("-n", str(jobs), "--dist", "worksteal")
+        untouched = await first.run((*workers, *tests), UNTOUCHED_SECONDS_MAX)
+    if untouched.code != 0:
+        print(untouched.output[-4000:])
+        print("The tests fail on the untouched code: nothing can be said about the faults.")
+        return None
+    for copy in copies[1:]:
+        # With what Python has compiled.
+        shutil.copytree(copies[0], copy, symlinks=True)
+    async with contextlib.AsyncExitStack() as stack:
+        places = [
+            (
+                await stack.enter_async_context(bench(copy)),
+                await stack.enter_async_context(migrated_servers(servers / copy.name)),
+            )
+            for copy in copies
+        ]
+        return await judge(places, faults)
 
 
-def judge(copies: Sequence[Path], faults: Sequence[Fault]) -> list[Verdict]:
-    """A verdict for each fault, as many at a time as there are copies."""
-    free: queue.SimpleQueue[Path] = queue.SimpleQueue()
-    for copy in copies:
-        free.put(copy)
+async def judge(places: Sequence[tuple[Bench, Servers]], faults: Sequence[Fault]) -> list[Verdict]:
+    """A verdict for each fault, as many at a time as there are places."""
+    coming = iter(faults)
 
-    def judge_one(fault: Fault) -> Verdict:
-        copy = free.get()
-        try:
-            verdict = with_fault(copy, fault)
-        finally:
-            free.put(copy)
-        print(verdict, flush=True)
-        return verdict
+    async def in_place(bench: Bench, servers: Servers) -> list[Verdict]:
+        verdicts = []
+        for fault in coming:
+            verdict = await with_fault(bench, servers, fault)
+            print(verdict, flush=True)
+            verdicts.append(verdict)
+        return verdicts
 
-    with ThreadPoolExecutor(len(copies)) as threads:
-        return list(threads.map(judge_one, faults))
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(in_place(*place)) for place in places]
+    return [verdict for task in tasks for verdict in task.result()]
 
 
-def with_fault(copy: Path, fault: Fault) -> Verdict:
+async def with_fault(bench: Bench, servers: Servers, fault: Fault) -> Verdict:
     """Apply one fault, run its tests, take it back."""
-    file = copy / fault.file
-    sound = file.read_text()
+    file = bench.copy / fault.file
+    sound, times = file.read_text(), file.stat()
     if sound.count(fault.old) != 1:
         return Verdict(fault, False, f"its text does not stand exactly once in {fault.file}")
     file.write_text(sound.replace(fault.old, fault.new))
+    planted_at = next(PLANTED_AT)
+    os.utime(file, (planted_at, planted_at))
+    given = None if fault.file.startswith(MAKES_SERVERS) else servers
     began = time.monotonic()
     try:
-        done = run(copy, ("-x", "-p", "no:xdist", *fault.tests), fault.hangs_after or RUN_SECONDS_MAX)
+        done = await bench.run(("-x", "-p", "no:xdist", *fault.tests), fault.hangs_after or RUN_SECONDS_MAX, given)
     finally:
         file.write_text(sound)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
     caught, why = read(done, hang_expected=fault.hangs_after is not None)
-    return Verdict(fault, caught, why, time.monotonic() - began)
+    return Verdict(fault, caught, why, time.monotonic() - began, done.processor_seconds)
 
 
 def read(done: Run, *, hang_expected: bool) -> tuple[bool, str]:
@@ -152,35 +156,6 @@ def read(done: Run, *, hang_expected: bool) -> tuple[bool, str]:
     if done.code == 0:
         return False, "the tests passed"
     return False, f"no test failed, but pytest ended with {done.code}: {done.output[-500:]}"
-
-
-def run(copy: Path, arguments: Sequence[str], seconds_max: float) -> Run:
-    """Run tests of the copy."""
-    options = ["-q", "-p", "no:cacheprovider", "--no-cov", "--tb=short"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", *options, *arguments],
-        cwd=copy,
-        # Wide enough for the line that says which test failed, and why.
-        env={
-            "PATH": "/usr/bin:/bin",
-            "HOME": str(copy),
-            "PYTHONPATH": f"{copy}:{copy / 'generated'}",
-            "COLUMNS": "1000",
-        },
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=seconds_max * slowness())
-        return Run(process.returncode, output)
-    except subprocess.TimeoutExpired:
-        # Whatever it has started is in its session and ends with it.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        return Run(None, process.communicate()[0])
 
 
 if __name__ == "__main__":
