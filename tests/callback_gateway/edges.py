@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import json
+import os
 import secrets
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from callback_gateway.app import run_gateway
 from callback_gateway.config import GatewaySettings
 from runtime.callback_tokens import REFERENCE_ALPHABET, CallbackKeys, callback_path
 from runtime.key_rings import KeyRing
+from tests.forks import MINIMAL, Forked, fork
 from tests.patience import PATIENCE_SECONDS
 
 KEYS = CallbackKeys(current_id="a1", keys={"a1": bytes(range(32)), "b2": bytes(reversed(range(32)))})
@@ -142,7 +144,7 @@ async def eventually(condition: Callable[[], bool]) -> None:
 class Program:
     """The gateway as a process."""
 
-    process: asyncio.subprocess.Process
+    process: asyncio.subprocess.Process | Forked
     address: str
     log: Path
 
@@ -168,23 +170,46 @@ class Program:
 @contextlib.asynccontextmanager
 async def gateway_program(folder: Path, core_address: str, **environment: str) -> AsyncIterator[Program]:
     """`callback-gateway serve`, serving; killed at the end if it still runs."""
+    async with _serving(folder, core_address, environment, forked=True) as program:
+        yield program
+
+
+@contextlib.asynccontextmanager
+async def gateway_command(folder: Path, core_address: str, **environment: str) -> AsyncIterator[Program]:
+    """The same, started by its command line, as an operator starts it."""
+    async with _serving(folder, core_address, environment, forked=False) as program:
+        yield program
+
+
+@contextlib.asynccontextmanager
+async def _serving(
+    folder: Path, core_address: str, settings: Mapping[str, str], *, forked: bool
+) -> AsyncIterator[Program]:
     keys, mark = folder / "callback_keys.json", secrets.token_hex(4)
     ready, log = folder / f"ready-{mark}.json", folder / f"gateway-{mark}.log"
     keys.write_text(json.dumps({"current": KEYS.current_id, "keys": {k: v.hex() for k, v in KEYS.keys.items()}}))
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "callback_gateway", "serve", "--listen", "127.0.0.1:0", "--core", core_address),
-            *("--callback-keys-file", str(keys), "--ready-file", str(ready)),
-            stdout=output,
-            stderr=output,
-            env={
-                "PATH": "/usr/bin:/bin",
-                "http_proxy": "http://127.0.0.1:1",
-                "GATEWAY_LOG_LEVEL": "DEBUG",
-                "GATEWAY_PLAINTEXT": "true",
-                **environment,
-            },
-        )
+    words = ["serve", "--listen", "127.0.0.1:0", "--core", core_address]
+    words += ["--callback-keys-file", str(keys), "--ready-file", str(ready)]
+    environment = {
+        **MINIMAL,
+        "http_proxy": "http://127.0.0.1:1",
+        "GATEWAY_LOG_LEVEL": "DEBUG",
+        "GATEWAY_PLAINTEXT": "true",
+        **settings,
+    }
+    process: asyncio.subprocess.Process | Forked
+    with log.open("wb") as output, Path(os.devnull).open("rb") as nothing:
+        if forked:
+            files = {"stdin": nothing.fileno(), "stdout": output.fileno(), "stderr": output.fileno()}
+            process = await fork("callback_gateway", words, environment, **files)
+        else:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "callback_gateway", *words),
+                stdin=nothing,
+                stdout=output,
+                stderr=output,
+                env=environment,
+            )
     try:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not ready.exists():
@@ -207,7 +232,7 @@ def run_command(*arguments: str, **environment: str) -> "subprocess.CompletedPro
         text=True,
         timeout=PATIENCE_SECONDS,
         check=False,
-        env={"PATH": "/usr/bin:/bin", "GATEWAY_PLAINTEXT": "true", **environment},
+        env={**MINIMAL, "GATEWAY_PLAINTEXT": "true", **environment},
     )
 
 

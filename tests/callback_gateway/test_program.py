@@ -18,6 +18,7 @@ from tests.callback_gateway.edges import (
     closed_by_gateway,
     connection,
     eventually,
+    gateway_command,
     gateway_program,
     good_path,
     listens_no_more,
@@ -35,7 +36,7 @@ from tests.parts import read_page, soft_limit
 async def test_a_drain_finishes_what_is_in_hand_and_leaves_with_0(tmp_path: Path, core: RecordingCore) -> None:
     core.delay_s = 0.5 * slowness()
     async with (
-        gateway_program(tmp_path, core.address, GATEWAY_BODY_TIME_S="60", GATEWAY_FORWARD_TIME_S="30") as program,
+        gateway_command(tmp_path, core.address, GATEWAY_BODY_TIME_S="60", GATEWAY_FORWARD_TIME_S="30") as program,
         contextlib.AsyncExitStack() as stack,
     ):
         in_hand = [await stack.enter_async_context(connection(program.address)) for _ in range(5)]
@@ -62,7 +63,7 @@ async def test_a_gateway_opens_more_descriptors_than_the_usual_soft_limit_and_te
 ) -> None:
     page = f"127.0.0.1:{find_free_port()}"
     with soft_limit(1_024) as hard:
-        async with gateway_program(tmp_path, core.address, GATEWAY_METRICS_ADDRESS=page) as program:
+        async with gateway_command(tmp_path, core.address, GATEWAY_METRICS_ADDRESS=page) as program:
             assert resource.prlimit(program.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
             assert 'service_name="callback-gateway"' in await read_page(page)
 
@@ -70,7 +71,7 @@ async def test_a_gateway_opens_more_descriptors_than_the_usual_soft_limit_and_te
 async def test_a_second_signal_ends_the_drain_at_once(tmp_path: Path, core: RecordingCore) -> None:
     core.delay_s = 30.0
     async with (
-        gateway_program(tmp_path, core.address, GATEWAY_FORWARD_TIME_S="30") as program,
+        gateway_command(tmp_path, core.address, GATEWAY_FORWARD_TIME_S="30") as program,
         connection(program.address) as (_, writer),
     ):
         writer.write(request_bytes("POST", good_path(), b"{}"))
@@ -112,7 +113,7 @@ async def test_the_program_forwards_on_its_own_event_loop_with_hostile_proxy_set
     tmp_path: Path, core: RecordingCore
 ) -> None:
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy", "all_proxy"), "http://127.0.0.1:9")
-    async with gateway_program(tmp_path, core.address, **proxies) as program:
+    async with gateway_command(tmp_path, core.address, **proxies) as program:
         replies = await asyncio.gather(*[post(program.address, good_path(), b"%d" % number) for number in range(50)])
         assert [reply.status for reply in replies] == [200] * 50
     assert len(core.bodies) == 50
