@@ -244,10 +244,11 @@ async def ensure_cluster(account: Account, cluster: Path, data_dir: Path, lock: 
     watchdog = await start_watchdog(account, words, log_path, lock)
     try:
         await asyncio.wait_for(watchdog.wait(), INITDB_TIMEOUT_SECONDS)
-    finally:
-        if watchdog.stdin is not None:
-            # Where initdb has not ended by itself, this is the order to.
-            watchdog.stdin.close()
+    except BaseException:
+        await give_up(watchdog, cluster, data_dir, lock)
+        raise
+    if watchdog.stdin is not None:
+        watchdog.stdin.close()
     if watchdog.returncode != 0:
         raise EmbeddedPostgresError(f"initdb failed:\n{last_lines(log_path)}")
     # Renamed only now, so that a first run cut short starts over instead of finding half a cluster.
@@ -274,7 +275,7 @@ async def start_on_a_port(
             if await becomes_ready(watchdog, cluster):
                 return watchdog, chosen
         except BaseException:
-            await asyncio.shield(stop(watchdog, cluster, data_dir))
+            await give_up(watchdog, cluster, data_dir, lock)
             raise
         report = last_lines(log_path)
         if "Address already in use" not in report:
@@ -306,18 +307,26 @@ async def start_watchdog(
         # The log of the run before is what one wants to read after a crash.
         log_path.replace(log_path.with_suffix(".log.previous"))
     with log_path.open("wb") as log:
-        return await asyncio.create_subprocess_exec(
-            *words,
-            "--",
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=log,
-            stderr=asyncio.subprocess.STDOUT,
-            env=plain_environment(),
-            pass_fds=(lock.fd,),
-            # A Ctrl-C in the terminal is for the owner, who then stops the server in its own order.
-            start_new_session=True,
+        starting = asyncio.create_task(
+            asyncio.create_subprocess_exec(
+                *words,
+                "--",
+                *command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=log,
+                stderr=asyncio.subprocess.STDOUT,
+                env=plain_environment(),
+                pass_fds=(lock.fd,),
+                # A Ctrl-C in the terminal is for the owner, who then stops the server in its own order.
+                start_new_session=True,
+            )
         )
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # A start that is cancelled itself kills the watchdog, and whoever that has started by then would live on.
+            await asyncio.shield(end(await starting))
+            raise
 
 
 async def becomes_ready(watchdog: asyncio.subprocess.Process, cluster: Path) -> bool:
@@ -333,13 +342,24 @@ async def becomes_ready(watchdog: asyncio.subprocess.Process, cluster: Path) -> 
     raise EmbeddedPostgresError(f"PostgreSQL was not ready within {START_TIMEOUT_SECONDS} s.")
 
 
+async def give_up(watchdog: asyncio.subprocess.Process, cluster: Path, data_dir: Path, lock: LockFile) -> None:
+    """Stop what was started, before it serves: held by us still, the lock would seem to be a leftover's."""
+    os.close(lock.detach())
+    await asyncio.shield(stop(watchdog, cluster, data_dir))
+
+
 async def stop(watchdog: asyncio.subprocess.Process, cluster: Path, data_dir: Path) -> None:
-    """Close the pipe and wait; a server that lost its watchdog is stopped by way of its lock."""
+    """End the watchdog; a server that lost its watchdog is stopped by way of its lock."""
+    await end(watchdog)
+    with await hold_server_lock(data_dir, cluster):
+        return
+
+
+async def end(watchdog: asyncio.subprocess.Process) -> None:
+    """Close the pipe, which is the order to stop, and wait."""
     if watchdog.stdin is not None:
         watchdog.stdin.close()
     await asyncio.wait_for(watchdog.wait(), STOP_TIMEOUT_SECONDS)
-    with await hold_server_lock(data_dir, cluster):
-        return
 
 
 def last_lines(path: Path) -> str:

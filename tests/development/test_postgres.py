@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from development import postgres_account
-from development.postgres import EmbeddedPostgresError, create_database, drop_database, embedded_postgres
+from development.postgres import EmbeddedPostgresError, LockFile, create_database, drop_database, embedded_postgres
 from tests.patience import PATIENCE_SECONDS
 
 PROJECT = Path(__file__).parents[2]
@@ -172,6 +172,25 @@ async def test_a_first_run_that_was_cut_short_starts_over(tmp_path: Path) -> Non
     async with embedded_postgres(tmp_path) as server:
         assert await one_value(server.dsn(), "SELECT 1") == 1
     assert not half.exists()
+
+
+@pytest.mark.parametrize("sign", ["postgresql-18.unfinished", "postgresql-18/postmaster.pid"])
+async def test_a_start_that_is_given_up_leaves_nothing_running(tmp_path: Path, sign: str) -> None:
+    """While initdb runs, and while the server becomes ready."""
+
+    async def start() -> None:
+        async with embedded_postgres(tmp_path):
+            await asyncio.Event().wait()
+
+    starting = asyncio.create_task(start())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not (tmp_path / sign).exists():
+            await asyncio.sleep(0)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    with LockFile(tmp_path / "server.lock") as lock:
+        assert lock.try_lock()
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
