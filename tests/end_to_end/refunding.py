@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import sys
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,9 @@ from mpesa_payments.v1.payment_service_pb2_grpc import PaymentServiceStub
 
 from development.postgres import find_free_port
 from development.slowness import slowness
+from tests.commands.started import command
 from tests.end_to_end.town import Grounds, a_phone, initiate, payment_when, until
+from tests.forks import MINIMAL, fork
 from tests.parts import Process, channel
 from tests.rows import count
 
@@ -100,32 +102,34 @@ async def paid_trip(grounds: Grounds, address: str, bookings: int) -> tuple[Path
 
 
 @contextlib.asynccontextmanager
-async def refunding(address: str, file: Path, *words: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def refunding(address: str, file: Path, *words: str) -> AsyncIterator[None]:
     """`payment-service refunds start` for a file, without asking; killed at the end if it still runs."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "payment_service", "refunds", "start", "--file", str(file), "--yes"),
-        *("--reason", "the bus broke down", "--per-minute", "600", "--output", "json", *words),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={"PATH": "/usr/bin:/bin", "PAYMENTS_GRPC_ADDRESS": address, "PAYMENTS_PLAINTEXT": "true"},
-    )
+    with Path(os.devnull).open("r+b") as unread:
+        files = dict.fromkeys(("stdin", "stdout", "stderr"), unread.fileno())
+        process = await fork("payment_service", words_for(file, *words), refunder(address), **files)
     try:
-        yield process
+        yield
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        process.kill()
+        await process.wait()
 
 
 async def refunded(address: str, file: Path, *words: str) -> dict[str, Any]:
     """The report of a run that is left alone."""
-    async with refunding(address, file, *words) as process:
-        output, errors = await process.communicate()
-    assert process.returncode in (0, 1), errors.decode()
+    code, output, errors = await command(refunder(address), *words_for(file, *words))
+    assert code in (0, 1), errors
     report: dict[str, Any] = json.loads(output)
-    assert (process.returncode == 0) is (report["sums"]["DONE"]["bookings"] == len(report["bookings"]))
+    assert (code == 0) is (report["sums"]["DONE"]["bookings"] == len(report["bookings"]))
     return report
+
+
+def words_for(file: Path, *words: str) -> tuple[str, ...]:
+    start = ("refunds", "start", "--file", str(file), "--yes", "--reason", "the bus broke down")
+    return (*start, "--per-minute", "600", "--output", "json", *words)
+
+
+def refunder(address: str) -> dict[str, str]:
+    return {**MINIMAL, "PAYMENTS_GRPC_ADDRESS": address, "PAYMENTS_PLAINTEXT": "true"}
 
 
 async def paid(payments: PaymentServiceStub, phones: Sequence[str]) -> list[payment_pb2.Payment]:
