@@ -5,8 +5,11 @@ happen within such a time takes longer on a machine that has other work: a callb
 comes after the expiry, and that says nothing about the product. So the piece of work below is timed once, when a
 process first asks, and every shortened time is multiplied by what comes out.
 
-Where tests run in several workers at a time, the machine has little to do at that moment and much to do afterwards. So
-what comes out is never less than what that many workers make of it.
+What a process has found out it tells the processes that it starts, with their environment: timing takes a second of a
+processor itself, and a run of all tests starts dozens of processes that would ask.
+
+Where tests run in several workers at a time, the work is timed before they begin. So what that many workers make of the
+machine is added to what its other work makes of it.
 """
 
 from __future__ import annotations
@@ -27,20 +30,26 @@ TIMES = 2
 PROCESSORS_OF_A_WORKER = 1
 # Keeps the longest of the shortened times within what the settings allow.
 MOST = 10.0
+# In the environment of a process that was started by one that has timed the piece of work already.
+SECONDS_TAKEN = "PIECE_OF_WORK_SECONDS"
 
 
 @functools.cache
 def slowness() -> float:
     """1 on a quiet machine, 5 on one on which work takes five times as long."""
+    told = os.environ.get(SECONDS_TAKEN)  # noqa: TID251 -- told from process to process, not a setting
+    seconds_taken = float(told) if told else min(_seconds_taken() for _ in range(TIMES))
+    os.environ[SECONDS_TAKEN] = str(seconds_taken)  # noqa: TID251 -- as above
     # Set by pytest-xdist in each of its workers, and so in the programs that they start with their environment.
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))  # noqa: TID251 -- pytest's own word, not a setting
-    return slowness_of(min(_seconds_taken() for _ in range(TIMES)), workers, len(os.sched_getaffinity(0)))
+    return slowness_of(seconds_taken, workers, len(os.sched_getaffinity(0)))
 
 
 def slowness_of(seconds_taken: float, workers: int, processors: int) -> float:
     """The same of a machine on which the piece of work takes so long, beside so many workers of the tests."""
-    crowded = workers * PROCESSORS_OF_A_WORKER / processors if workers > 1 else 1.0
-    return min(max(1.0, seconds_taken / QUIET_SECONDS, crowded), MOST)
+    beside_others = max(1.0, seconds_taken / QUIET_SECONDS)
+    beside_workers = max(1.0, workers * PROCESSORS_OF_A_WORKER / processors) if workers > 1 else 1.0
+    return min(beside_others + beside_workers - 1, MOST)
 
 
 def _seconds_taken() -> float:

@@ -58,6 +58,11 @@ def at_length(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--at-length"))
 
 
+def pytest_configure() -> None:
+    """Time this machine once, before there are workers: each is told what came out."""
+    slowness()
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("every_postgres")
     if marker is not None and "postgres_version" in metafunc.fixturenames:
