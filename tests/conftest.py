@@ -27,7 +27,15 @@ from tests.browsing import Picture, running_browser
 from tests.databases import APPLICATION_ROLE, NEWEST_POSTGRES, TEMPLATE, Database, PostgresServers, servers_folder
 from tests.plain_logs import log_plainly
 from tests.rpc.processes import Process, running_process
-from tests.tracing import SWITCH, TracedPrograms, tracing_nothing, tracing_programs, untrace_programs
+from tests.tracing import (
+    SWITCH,
+    TracedPrograms,
+    import_measured,
+    in_untraced_folder,
+    tracing_nothing,
+    tracing_programs,
+    untrace_programs,
+)
 from tests.writers import Writers, running_writers
 
 # What tests write are keys and passwords, and those that others may read are refused.
@@ -78,16 +86,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(pytest.mark.timeout(seconds * slowness()), append=False)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection(session: pytest.Session) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """The programs that tests start run untraced, at their own speed, but for those of `traced_programs`."""
     session.config.stash[SWITCH] = untrace_programs()
+    import_measured()
+    with tracing_nothing():
+        return (yield)
 
 
 @pytest.fixture(scope="session")
 def traced_programs(pytestconfig: pytest.Config) -> TracedPrograms:
     """The lines of the programs that are started within this count for the coverage, where there is one."""
     return partial(tracing_programs, pytestconfig.stash[SWITCH])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    with tracing_nothing() if in_untraced_folder(item) else contextlib.nullcontext():
+        return (yield)
 
 
 # By class, which for a test without one is the test alone: Hypothesis refuses what is made for each function.

@@ -43,9 +43,11 @@ async def town(
     tmp_path_factory: pytest.TempPathFactory,
     traced_programs: TracedPrograms,
 ) -> AsyncIterator[Town]:
+    """The first one of a run is traced: its tests run most of what the programs do."""
+    tracing = traced_programs if is_first(tmp_path_factory) else contextlib.nullcontext
     async with (
         a_database("town", migrated_servers, application_password) as database,
-        running_town(tmp_path_factory.mktemp("town"), database, traced_programs) as running,
+        running_town(tmp_path_factory.mktemp("town"), database, tracing) as running,
     ):
         yield running
 
@@ -59,6 +61,17 @@ async def hasty(
         running_hasty_town(tmp_path_factory.mktemp("hasty"), database) as running,
     ):
         yield running
+
+
+def is_first(folders: pytest.TempPathFactory) -> bool:
+    """Of the run, in whichever of its workers."""
+    mine = folders.getbasetemp()
+    everybodys = mine.parent if mine.name.startswith("popen-") else mine
+    try:
+        (everybodys / "town-is-up").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 @contextlib.asynccontextmanager
@@ -91,12 +104,11 @@ async def running_grounds(folder: Path, database: Database) -> AsyncIterator[Gro
 
 
 @contextlib.asynccontextmanager
-async def running_town(folder: Path, database: Database, traced_programs: TracedPrograms) -> AsyncIterator[Town]:
-    """The tests of the town run most of what the programs do, so these are the ones that are traced."""
+async def running_town(folder: Path, database: Database, tracing: TracedPrograms) -> AsyncIterator[Town]:
     async with contextlib.AsyncExitStack() as stack:
         grounds = await stack.enter_async_context(running_grounds(folder, database))
         site = grounds.site
-        with traced_programs():
+        with tracing():
             patient = await stack.enter_async_context(site.running_core(**PATIENT_TIMES))
             other = await stack.enter_async_context(site.running_core(**PATIENT_TIMES))
             gateway = await stack.enter_async_context(site.running_gateway(patient.address, grounds.edge_address))

@@ -162,6 +162,7 @@ async def test_watchers_that_hang_up_leave_nothing_behind(process: Process) -> N
     await _until(lambda: not any(process.server.gate.open_calls.values()))
 
 
+@pytest.mark.usefixtures("untraced")
 async def test_two_thousand_streams_open_at_once(process: Process) -> None:
     channels = [grpc.aio.insecure_channel(str(process.server.address), options=CLIENT_OPTIONS) for _ in range(4)]
     watch = pb.WatchPaymentsRequest(position=LATEST)

@@ -179,6 +179,7 @@ def _damaged(cursor: str) -> str:
     return cursor[:-2] + ("AA" if cursor[-2:] != "AA" else "BB")
 
 
+@pytest.mark.usefixtures("untraced")
 async def test_a_reader_that_takes_nothing_is_sent_away_with_nothing_left_behind(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:

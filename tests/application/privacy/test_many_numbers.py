@@ -50,6 +50,7 @@ async def as_kept(database: Database) -> bytes:
 
 
 @pytest.mark.timeout(1_200)
+@pytest.mark.usefixtures("untraced")
 async def test_numbers_are_nowhere_in_clear_and_erased_ones_nowhere_at_all(
     process: Process,
     database: Database,

@@ -192,6 +192,7 @@ def test_each_code_on_the_page_is_that_of_its_link(url: str, left: float) -> Non
 
 @pytest.mark.parametrize("language", ["en", "sw"])
 @pytest.mark.parametrize("logo", [None, a_logo(), a_logo(1, 2_000), a_logo(2_000, 1)])
+@pytest.mark.usefixtures("untraced")
 def test_the_longest_of_everything_fits_and_touches_nothing(language: str, logo: bytes | None) -> None:
     longest = a_receipt(
         ReceiptStanding.PART_REFUNDED, *[1] * 50, booking_id="W" * 64, language=language, amount=250_000

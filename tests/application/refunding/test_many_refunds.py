@@ -68,6 +68,7 @@ async def ask_and_send(refunds: Returning, payment: Payment, amount: int | None,
     await asyncio.gather(refunds.send(), refunds.as_another_process().send())
 
 
+@pytest.mark.usefixtures("untraced")
 async def test_the_books_of_mpesa_and_ours_agree_about_every_refund(refunds: Returning, database: Database) -> None:
     chance = random.Random(SEED)
     books = refunds.enquiring.books

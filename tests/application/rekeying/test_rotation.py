@@ -259,6 +259,7 @@ async def test_the_service_may_not_seal_anew(operator: Operator) -> None:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("untraced")
 async def test_keys_are_replaced_under_load_without_an_error(
     database: Database, tmp_path: Path, operator: Operator
 ) -> None:

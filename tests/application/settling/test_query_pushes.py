@@ -339,6 +339,7 @@ NONSENSE: list[tuple[int, str, bytes]] = [
 ]
 
 
+@pytest.mark.usefixtures("untraced")
 async def test_an_hour_of_nonsense_changes_nothing_and_the_timers_go_on(database: Database, tmp_path: Path) -> None:
     clock = Clock(datetime(2026, 3, 1, 9, tzinfo=UTC))
     answered: list[datetime] = []
