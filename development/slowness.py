@@ -39,7 +39,7 @@ def slowness() -> float:
     """1 on a quiet machine, 5 on one on which work takes five times as long."""
     told = os.environ.get(SECONDS_TAKEN)  # noqa: TID251 -- told from process to process, not a setting
     seconds_taken = float(told) if told else min(_seconds_taken() for _ in range(TIMES))
-    os.environ[SECONDS_TAKEN] = str(seconds_taken)  # noqa: TID251 -- as above
+    os.environ[SECONDS_TAKEN] = str(seconds_taken)  # noqa: TID251 -- told, not a setting
     # Set by pytest-xdist in each of its workers, and so in the programs that they start with their environment.
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))  # noqa: TID251 -- pytest's own word, not a setting
     return slowness_of(seconds_taken, workers, len(os.sched_getaffinity(0)))
