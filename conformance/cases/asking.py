@@ -66,7 +66,9 @@ async def answer_and_callback_lost(town: Installation) -> Seen:
 @case
 async def receipt_is_in_the_books(town: Installation) -> Seen:
     """The callback says paid without a receipt number; Safaricom's books have it."""
-    account = await town.lived(await town.simulator.phone({"callback_without": ["MpesaReceiptNumber"]}))
+    # The books show the money later than its callback tells of it, however long that takes to be heard.
+    late = {"callback_without": ["MpesaReceiptNumber"], "pull_delay_seconds": 5 * slowness()}
+    account = await town.lived(await town.simulator.phone(late))
     account.must(status="COMPLETED", action="CONFIRM", receipt_was_pending=True, prompts=1, debited=500)
     return account.seen("RECEIPT_PENDING, WAIT in between")
 
