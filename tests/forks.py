@@ -26,10 +26,10 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.patience import PATIENCE_SECONDS
-
 PROJECT = Path(__file__).parents[1]
 MESSAGE_BYTES_MAX = 100_000
+# It has nothing to do at its end, however busy the machine.
+END_SECONDS = 60
 MINIMAL = {"PATH": "/usr/bin:/bin"}
 
 # All that a program imports, at once or when it is told what to do. What is left out is imported in each process.
@@ -124,7 +124,7 @@ def _forks() -> str:
 
     def end() -> None:
         with contextlib.suppress(OSError):
-            process.communicate(timeout=PATIENCE_SECONDS)
+            process.communicate(timeout=END_SECONDS)
         Path(address).unlink(missing_ok=True)
         Path(folder).rmdir()
 
