@@ -86,21 +86,29 @@ async def test_an_environment_is_made_once_and_made_anew_when_its_lock_changes(c
         "VIRTUAL_ENV": str(elsewhere),
         "HOME": str(clone),
     }
+    made = clone / ".venv-generator"
+    made.mkdir()
+    (made / "stamp").write_text("of another lock\n")
+    left = made / "left"
+    left.touch()
     code, lines = await bootstrap(clone, environment)
     assert (code, len(lines)) == (0, 1)
     assert lines[0].startswith("Setting up .venv-generator with Python 3.")
-    made = clone / ".venv-generator"
     assert [path.name for path in elsewhere.iterdir()] == ["venv.py"]
+    assert not left.exists()
+
     witness = made / "witness"
     witness.touch()
-
     assert await bootstrap(clone, environment) == (0, [])
     assert witness.exists()
 
+    # It would be made anew: for that alone an interpreter is looked for, and none that is new enough is here.
+    nothing_to_make_it_with = interpreter_that_says(clone, "old 3.9")
+    assert await bootstrap(clone, nothing_to_make_it_with) == (0, [])
     (clone / "requirements-generator.lock").write_text("# nothing, in other words\n")
-    code, _ = await bootstrap(clone, environment)
-    assert code == 0
-    assert not witness.exists()
+    code, lines = await bootstrap(clone, nothing_to_make_it_with)
+    assert code == 1
+    assert "only 3.9 was found" in lines[0]
 
 
 def test_the_lock_names_every_extra_that_is_asked_for() -> None:

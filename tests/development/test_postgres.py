@@ -12,14 +12,21 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from development import postgres_account
-from development.postgres import EmbeddedPostgresError, LockFile, create_database, drop_database, embedded_postgres
+from development.postgres import (
+    EmbeddedPostgresError,
+    EmbeddedServer,
+    LockFile,
+    create_database,
+    drop_database,
+    embedded_postgres,
+)
 from tests.patience import PATIENCE_SECONDS
 
 PROJECT = Path(__file__).parents[2]
@@ -98,6 +105,14 @@ async def test_data_survive_a_stop_and_a_start_in_a_closed_folder_with_an_awkwar
         assert await one_value(server.dsn(), "SELECT answer FROM kept") == 42
 
 
+@pytest.fixture(scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Path, EmbeddedServer]]:
+    """A server and its folder, for tests that only look at one."""
+    folder = tmp_path_factory.mktemp("shared")
+    async with embedded_postgres(folder) as server:
+        yield folder, server
+
+
 @pytest.mark.parametrize("version", [16, 18])
 async def test_each_version_is_what_it_says_and_keeps_its_promises_on_disk(tmp_path: Path, version: int) -> None:
     async with embedded_postgres(tmp_path, version=version) as server:
@@ -106,19 +121,19 @@ async def test_each_version_is_what_it_says_and_keeps_its_promises_on_disk(tmp_p
             assert await one_value(server.dsn(), f"SHOW {setting}") == "on"
 
 
-async def test_the_password_is_asked_for_and_kept_closed(tmp_path: Path) -> None:
-    async with embedded_postgres(tmp_path) as server:
-        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-            await one_value(server.dsn(password="guessed"), "SELECT 1")
-        assert server.password not in repr(server)
-    (password_file,) = tmp_path.glob("*.owner-password")
+async def test_the_password_is_asked_for_and_kept_closed(shared: tuple[Path, EmbeddedServer]) -> None:
+    folder, server = shared
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        await one_value(server.dsn(password="guessed"), "SELECT 1")
+    assert server.password not in repr(server)
+    (password_file,) = folder.glob("*.owner-password")
     assert password_file.stat().st_mode & 0o777 == 0o600
 
 
-async def test_it_listens_on_loopback_only_and_has_no_socket_path(tmp_path: Path) -> None:
-    async with embedded_postgres(tmp_path) as server:
-        assert await one_value(server.dsn(), "SHOW listen_addresses") == "127.0.0.1"
-        assert await one_value(server.dsn(), "SHOW unix_socket_directories") == ""
+async def test_it_listens_on_loopback_only_and_has_no_socket_path(shared: tuple[Path, EmbeddedServer]) -> None:
+    _, server = shared
+    assert await one_value(server.dsn(), "SHOW listen_addresses") == "127.0.0.1"
+    assert await one_value(server.dsn(), "SHOW unix_socket_directories") == ""
 
 
 async def test_the_server_ends_when_its_owner_is_killed_and_starts_again_at_once(awkward_dir: Path) -> None:
@@ -226,18 +241,20 @@ async def test_a_taken_port_is_named(tmp_path: Path) -> None:
                 pass
 
 
-async def test_a_database_copied_from_a_template_has_its_tables_and_can_be_dropped_while_in_use(tmp_path: Path) -> None:
-    async with embedded_postgres(tmp_path) as server:
-        template = await create_database(server, "a template")
-        async with await psycopg.AsyncConnection.connect(template) as connection:
-            await connection.execute("CREATE TABLE copied AS SELECT 3 AS answer")
-        copy = await create_database(server, "copy é", template="a template")
-        connection = await psycopg.AsyncConnection.connect(copy)
-        assert await (await connection.execute("SELECT answer FROM copied")).fetchone() == (3,)
-        await drop_database(server, "copy é")
-        await connection.close()
-        with pytest.raises(psycopg.OperationalError, match="does not exist"):
-            await one_value(copy, "SELECT 1")
+async def test_a_database_copied_from_a_template_has_its_tables_and_can_be_dropped_while_in_use(
+    shared: tuple[Path, EmbeddedServer],
+) -> None:
+    _, server = shared
+    template = await create_database(server, "a template")
+    async with await psycopg.AsyncConnection.connect(template) as connection:
+        await connection.execute("CREATE TABLE copied AS SELECT 3 AS answer")
+    copy = await create_database(server, "copy é", template="a template")
+    connection = await psycopg.AsyncConnection.connect(copy)
+    assert await (await connection.execute("SELECT answer FROM copied")).fetchone() == (3,)
+    await drop_database(server, "copy é")
+    await connection.close()
+    with pytest.raises(psycopg.OperationalError, match="does not exist"):
+        await one_value(copy, "SELECT 1")
 
 
 async def test_no_variable_of_the_caller_reaches_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
