@@ -156,7 +156,7 @@ async def _tell_until_it_ends(
     passengers.telling.add(telling)
     passengers.counts["passenger_streams"] += 1
     if isinstance(request.protocol, BoundedConnection):
-        request.protocol.when_lost = telling.cancel
+        request.protocol.answer_until_left(telling.cancel)
     try:
         await asyncio.wait({telling}, timeout=STREAM_TIME_S)
     finally:

@@ -91,7 +91,7 @@ class BoundedConnection(web.RequestHandler):
         "_header_bytes",
         "_header_timer",
         "_unread_timer",
-        "when_lost",
+        "_when_left",
     )
 
     def __init__(self, server: web.Server, connections: Connections) -> None:
@@ -114,8 +114,7 @@ class BoundedConnection(web.RequestHandler):
         self._half_closed = False
         self._header_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
-        # Called once the client has left: an answer that goes on for minutes would not notice.
-        self.when_lost: Callable[[], object] | None = None
+        self._when_left: Callable[[], object] | None = None
 
     @property
     def is_in_hand(self) -> bool:
@@ -158,9 +157,9 @@ class BoundedConnection(web.RequestHandler):
             self._start_header_timer()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio asks for a bool, aiohttp returns None
-        """A client that has sent its last byte still gets the answer to what it sent."""
+        """A client that has sent its last byte still gets the answer to what it sent, but for one that never ends."""
         self._half_closed = True
-        return self.is_in_hand
+        return self.is_in_hand and self._when_left is None
 
     def pause_writing(self) -> None:
         """The client has stopped reading: it may not keep its place for long."""
@@ -176,13 +175,22 @@ class BoundedConnection(web.RequestHandler):
         """Give the place back."""
         self._forget()
         super().connection_lost(exc)
-        if self.when_lost is not None:
-            self.when_lost()
+        if self._when_left is not None:
+            self._when_left()
+
+    def answer_until_left(self, when_left: Callable[[], object]) -> None:
+        """Call this once the client has left: an answer that goes on for minutes would not notice.
+
+        Whoever listens to one and closes their sending side has left: nobody else closes it.
+        """
+        self._when_left = when_left
+        if self._half_closed:
+            when_left()
 
     def answered(self, body: StreamReader) -> None:
         """A request has its answer, be its body read or not: wait for the next one, unless there can be none."""
         self._answered += 1
-        self.when_lost = None
+        self._when_left = None
         self._answered_body = body
         if self._half_closed or self._connections.draining:
             self.close()

@@ -13,13 +13,22 @@ from aiohttp import ClientResponse, ClientSession
 from mpesa_payments.v1 import payment_service_pb2 as pb
 from structlog.testing import capture_logs
 
+from callback_gateway import passengers
 from callback_gateway.passengers import PASSENGER_PATH
 from payment_service.domain.payment import STATUS_OF, Payment
 from payment_service.security.status_tokens import STATUS_TOKEN_LIFE, status_token
 from runtime.callback_tokens import callback_path
 from runtime.serving import Address, parse_address
 from tests import openapi
-from tests.callback_gateway.edges import eventually, gateway, gateway_with, new_reference
+from tests.callback_gateway.edges import (
+    closed_by_gateway,
+    connection,
+    eventually,
+    gateway,
+    gateway_with,
+    new_reference,
+    request_bytes,
+)
 from tests.callback_gateway.recording_core import RecordingCore
 from tests.databases import Database
 from tests.patience import PATIENCE_SECONDS
@@ -252,21 +261,37 @@ async def test_one_payment_has_a_few_streams_only(process: Process, browser: Cli
             assert (refused.status, stream.status) == (503, 200)
 
 
-async def test_a_browser_that_leaves_gives_its_place_back_at_once(process: Process) -> None:
+async def test_a_browser_that_leaves_gives_its_place_back_at_once(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing is sent to it, and the silence of the service ends no stream: only its leaving can have been noticed.
+    monkeypatch.setattr(passengers, "SILENCE_MAX_S", 3_600.0)
+    async with running_process(database.application_url, tmp_path, heartbeat_seconds=3_600.0) as process:
+        payment = await process.create()
+        path = events_path(payment.payment_id, await token_of(process, payment))
+        async with browsing(process.server.address, passenger_streams_max=1) as browser:
+            async with browser.get(path) as stream:
+                await next_event(stream)
+                stream.close()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while True:
+                    async with browser.get(path) as stream:
+                        if stream.status == 200:
+                            break
+                    await asyncio.sleep(0.02)
+        await eventually(lambda: not any("STREAM" in lane for lane in process.server.gate.in_hand))
+
+
+async def test_a_browser_that_left_before_its_first_event_holds_no_place(process: Process) -> None:
     payment = await process.create()
     path = events_path(payment.payment_id, await token_of(process, payment))
-    async with browsing(process.server.address, passenger_streams_max=1) as browser:
-        async with browser.get(path) as stream:
-            await next_event(stream)
-            stream.close()
-        # No heartbeat is due for a long time: only its leaving can have been noticed.
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while True:
-                async with browser.get(path) as stream:
-                    if stream.status == 200:
-                        break
-                await asyncio.sleep(0.02)
-    await eventually(lambda: not any("STREAM" in lane for lane in process.server.gate.in_hand))
+    async with (
+        gateway_with(CALLBACK_KEYS, str(process.server.address)) as address,
+        connection(address) as (reader, writer),
+    ):
+        writer.write(request_bytes("GET", path))
+        writer.write_eof()
+        assert b"data:" not in await closed_by_gateway(reader)
 
 
 async def test_a_gateway_that_stops_ends_its_streams(process: Process) -> None:

@@ -899,8 +899,16 @@ FAULTS = (
     Fault(
         "the place of a browser that has left is kept",
         "runtime/connections.py",
-        "            self.when_lost()\n",
+        "            self._when_left()\n",
         "            pass\n",
+        (f"{PASSENGERS}::test_a_browser_that_leaves_gives_its_place_back_at_once",),
+        hangs_after=60,
+    ),
+    Fault(
+        "the place of a browser that closes its side is kept until a write fails",
+        "runtime/connections.py",
+        "return self.is_in_hand and self._when_left is None",
+        "return self.is_in_hand",
         (f"{PASSENGERS}::test_a_browser_that_leaves_gives_its_place_back_at_once",),
         hangs_after=60,
     ),
