@@ -48,6 +48,8 @@ MODULES: Mapping[str, Sequence[str]] = {
     ),
     "callback_gateway": ("callback_gateway.__main__", "callback_gateway.app", "runtime.exporting"),
     "daraja_simulator": ("daraja_simulator.__main__",),
+    "examples.booking_service": ("examples.booking_service.__main__",),
+    "examples.notification_service": ("examples.notification_service.__main__",),
 }
 
 
@@ -197,7 +199,12 @@ def _be_the_program(
 
 def _run(program: str, words: Sequence[str]) -> int:
     try:
-        importlib.import_module(f"{program}.__main__").app(args=words, prog_name=program.replace("_", "-"))
+        module = importlib.import_module(f"{program}.__main__")
+        if hasattr(module, "app"):
+            module.app(args=words, prog_name=program.replace("_", "-"))
+        else:
+            sys.argv[1:] = words
+            module.main()
     except SystemExit as end:
         if isinstance(end.code, str):
             sys.stderr.write(f"{end.code}\n")

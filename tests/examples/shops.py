@@ -7,8 +7,6 @@ import contextlib
 import itertools
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,10 +22,10 @@ from examples.booking_service.tables import metadata, seats, trips
 from payment_service.application.recording.record_facts import Submission
 from payment_service.domain.facts import Fact
 from tests.databases import Database
+from tests.forks import MINIMAL, Forked, fork
 from tests.patience import PATIENCE_SECONDS
 from tests.rpc.processes import Process
 
-PROJECT = Path(__file__).parents[2]
 TRIP = "NBO-MSA-1"
 _NUMBERS = itertools.count(1)
 
@@ -103,24 +101,25 @@ async def until(holds: Callable[[], Awaitable[bool]], what: str) -> None:
 class Program:
     """An example service as a process of its own, which may be killed at any line."""
 
-    def __init__(self, module: str, *arguments: str, log: Path) -> None:
-        self._words, self._log = [sys.executable, "-m", module, *arguments], log
-        self._process: subprocess.Popen[bytes] | None = None
+    def __init__(self, module: str, *words: str, log: Path) -> None:
+        self._module, self._words, self._log = module, words, log
+        self._process: Forked | None = None
 
-    def start(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._words, stdout=log, stderr=log, cwd=PROJECT)
+    async def start(self) -> None:
+        with self._log.open("ab") as log, Path(os.devnull).open("rb") as nothing:
+            files = {"stdin": nothing.fileno(), "stdout": log.fileno(), "stderr": log.fileno()}
+            self._process = await fork(self._module, self._words, MINIMAL, **files)
 
-    def end(self, number: int = signal.SIGKILL) -> int:
+    async def end(self, number: int = signal.SIGKILL) -> int:
         """Its exit code."""
         assert self._process is not None
         self._process.send_signal(number)
-        return self._process.wait(PATIENCE_SECONDS)
+        return await asyncio.wait_for(self._process.wait(), PATIENCE_SECONDS)
 
     async def has_ended(self) -> bool:
         """By itself."""
         assert self._process is not None
-        return self._process.poll() is not None
+        return self._process.returncode is not None
 
     @property
     def output(self) -> str:
@@ -130,4 +129,4 @@ class Program:
     def check_alive(self) -> None:
         """Fail with what it has said where it has ended by itself."""
         assert self._process is not None
-        assert self._process.poll() is None, self._log.read_text()
+        assert self._process.returncode is None, self._log.read_text()

@@ -110,7 +110,7 @@ async def test_every_seat_is_confirmed_once_and_every_message_written_once(
         await service.start()
         booking, notification = programs = _programs(relay.address, shop, tmp_path, notes)
         for program in programs:
-            program.start()
+            await program.start()
         try:
             async with _passengers(service, shop, draw) as receipts:
                 for wave in range(kills):
@@ -119,8 +119,8 @@ async def test_every_seat_is_confirmed_once_and_every_message_written_once(
                     done = await _done(shop, notes)
                     await _until_done(shop, notes, done + draw.randint(1, payments // kills))
                     victim.check_alive()
-                    victim.end()
-                    victim.start()
+                    await victim.end()
+                    await victim.start()
                     if wave % 5 == 2:
                         await service.replace()
                     if wave in (kills * 4 // 10, kills * 6 // 10):
@@ -137,7 +137,7 @@ async def test_every_seat_is_confirmed_once_and_every_message_written_once(
                 assert await _consumers(service.process) == {"bookings", "notifications"}
         finally:
             for program in programs:
-                program.end()
+                await program.end()
             await service.stop()
         assert lost, "the copy was as new as the database"
         await _judge_seats(database, shop, receipts, lost)
@@ -193,7 +193,7 @@ async def _begin_again(notification: Program, notes: Path) -> None:
     with contextlib.closing(sqlite3.connect(notes / "notifications.db", timeout=30)) as connection:
         connection.execute("DELETE FROM payment_cursors")
         connection.commit()
-    notification.start()
+    await notification.start()
 
 
 async def _payments(database: Database) -> int:
