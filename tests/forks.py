@@ -144,7 +144,7 @@ def _fork_until_the_end(address: str) -> None:
         while True:
             can_be_read, _, _ = select.select([listener.fileno(), sys.stdin.fileno(), *running], [], [])
             if sys.stdin.fileno() in can_be_read:
-                return
+                break
             for ended in running.keys() & can_be_read:
                 process_id, line = running.pop(ended)
                 os.close(ended)
@@ -160,12 +160,17 @@ def _fork_until_the_end(address: str) -> None:
                 if process_id == 0:
                     for inherited in (listener, line, *(one for _, one in running.values())):
                         inherited.close()
+                    for other in running:
+                        os.close(other)
                     _be_the_program(descriptors, **asked)
                 for descriptor in descriptors:
                     os.close(descriptor)
                 with contextlib.suppress(OSError):
                     line.send(str(process_id).encode())
                 running[os.pidfd_open(process_id)] = (process_id, line)
+    # Of tests that were themselves ended by force.
+    for left in running:
+        signal.pidfd_send_signal(left, signal.SIGKILL)
 
 
 @functools.cache

@@ -10,6 +10,8 @@ from runtime.importing import importing
 
 @pytest.fixture(autouse=True)
 def _thawed() -> Iterator[None]:
+    # The process of these tests may have frozen what it has imported, too.
+    gc.unfreeze()
     yield
     gc.unfreeze()
 
