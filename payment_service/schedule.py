@@ -1,14 +1,18 @@
 """What a process does by itself: which steps, and how often each.
 
 Every step is one bounded function over rows, safe to run in any number of processes at once: what it finds it turns
-into facts, which are checked again under the lock. A test calls the step; only `run_every` knows of time passing.
+into facts, which are checked again under the lock. A test calls the step; only `run_every` and `run_due` know of time
+passing. Most steps find nothing most of the time, and a look of each for itself is nearly all that an idle process
+costs. So those that look often share one look, and are taken when it shows something for them (`run_due`).
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, NoReturn
+from itertools import count
+from typing import Any, NoReturn, TypeVar
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -27,7 +31,6 @@ from payment_service.application.following.watch_consumers import ConsumerWatch,
 from payment_service.application.privacy.erase_person import Erasing
 from payment_service.application.privacy.forget_records import LOOK_SECONDS as FORGET_LOOK_SECONDS
 from payment_service.application.privacy.forget_records import Forgetting, forget_records
-from payment_service.application.receipting.issue_receipts import LOOK_SECONDS as RECEIPT_LOOK_SECONDS
 from payment_service.application.receipting.issue_receipts import IssuingTools, issue_receipts
 from payment_service.application.recording.database_clock import DatabaseClock
 from payment_service.application.refunding.run_refund_timers import RefundTimerTools, run_refund_timers
@@ -54,23 +57,25 @@ from payment_service.application.settling.watch_pull import PullWatch, watch_pul
 from payment_service.config import PaymentSettings
 from payment_service.credentials import Credentials
 from payment_service.daraja.shortcodes import ShortcodeKind
+from payment_service.store.due_work import DueWork, look_for_work
 from runtime.alarms import LastingAlarm
 from runtime.tls import FollowedFiles, watch_expiry
 
 STEP_SECONDS = 0.5
-"""Between two looks at the timers: small against every time they keep."""
-QUERY_STEP_SECONDS = 1.0
-"""Between two looks for payments to ask about: they are due at times that are seconds apart."""
+"""Between two looks for work: small against every time that timers keep, and to a passenger who waits for a receipt."""
+SELDOM = 2
+"""Of so many looks one counts for what is due at times that are seconds apart."""
+PULL_LOOKS = round(PULL_LOOK_SECONDS / STEP_SECONDS)
 MATCH_SECONDS = 30.0
 """Between two looks for payments of parked callbacks: only a person's work on the database makes one appear."""
-DOUBT_SECONDS = 1.0
-"""Between two looks for doubts whose receipt has proven to be another payment's: a booking is barred by each."""
 CERTIFICATE_SECONDS = 60.0
 """Between two looks at how long the service's certificate lasts: short-lived ones last an hour."""
 FAILURES_TO_ALARM = 8
 """Of a step, one after the other: one alone may be a restart of the database, and is over by the next try."""
 STEP_WAIT_SECONDS = 60.0
 """A step that hangs is given up, so that the next one can begin; everything in it is bounded far below this."""
+
+Found = TypeVar("Found")
 
 _log = structlog.get_logger(__name__)
 
@@ -106,19 +111,26 @@ def periodic_steps(
         budget=RequestBudget("query", settings.queries_per_minute / 60, engine, clock),
         times=send.times,
     )
+    pulling = _pulling(settings, engine, send, credentials)
     every = partial(run_every, clock)
+    due = [
+        # The look has shown the timers, and that none is due.
+        DueStep(partial(run_timers, timers), lambda due: due.timers, in_vain=catching_up.look),
+        DueStep(partial(apply_pending_callbacks, inbox), lambda due: due.callbacks),
+        DueStep(partial(issue_receipts, IssuingTools(engine, send.facts, clock)), lambda due: due.receipts),
+        # Timers also for what was sent while there was an initiator.
+        DueStep(partial(run_refund_timers, RefundTimerTools(engine, send.facts, clock)), lambda due: due.refund_timers),
+        *(DueStep(partial(send_refunds, one), lambda due: due.refunds) for one in refunds),
+        DueStep(partial(end_doubts, DoubtTools(engine, send.facts)), lambda due: due.doubts, each=SELDOM),
+        DueStep(partial(query_pushes, queries), lambda due: due.queries, each=SELDOM),
+        *(DueStep(partial(pull_transactions, one), lambda due: due.books, each=PULL_LOOKS) for one in pulling),
+    ]
     return [
-        partial(every, STEP_SECONDS, partial(run_timers, timers)),
-        partial(every, STEP_SECONDS, partial(apply_pending_callbacks, inbox)),
+        partial(run_due, clock, STEP_SECONDS, partial(_look, engine, clock, pulling), due),
         partial(every, MATCH_SECONDS, partial(match_parked_callbacks, inbox)),
-        partial(every, DOUBT_SECONDS, partial(end_doubts, DoubtTools(engine, send.facts))),
-        partial(every, QUERY_STEP_SECONDS, partial(query_pushes, queries)),
         partial(every, RISK_LOOK_SECONDS, partial(watch_risk, RiskWatch(engine, clock))),
         partial(every, WATCH_LOOK_SECONDS, partial(watch_provider, ProviderWatch(engine, clock))),
-        *_readers_of_books(settings, engine, clock, send, credentials),
-        # Timers also for what was sent while there was an initiator.
-        partial(every, STEP_SECONDS, partial(run_refund_timers, RefundTimerTools(engine, send.facts, clock))),
-        *(partial(every, STEP_SECONDS, partial(send_refunds, one)) for one in refunds),
+        *(partial(every, PULL_WATCH_SECONDS, partial(watch_pull, _pull_watch(one, clock))) for one in pulling),
         *(partial(every, STATUS_LOOK_SECONDS, partial(ask_status, asking)) for asking in _questions(refunds)),
         partial(
             every, REFUND_WATCH_SECONDS, partial(watch_refunds, _refund_watch(engine, clock, refunds, credentials))
@@ -126,16 +138,8 @@ def periodic_steps(
         partial(every, APPROVAL_WATCH_SECONDS, partial(watch_approvals, ApprovalWatch(engine, clock))),
         partial(every, CONSUMER_WATCH_SECONDS, partial(watch_consumers, ConsumerWatch(engine, clock))),
         partial(every, FORGET_LOOK_SECONDS, partial(forget_records, _forgetting(settings, engine, clock, erasing))),
-        *_issuing(engine, clock, send),
         *_expiry(certificate, every),
     ]
-
-
-def _issuing(
-    engine: AsyncEngine, clock: DatabaseClock, send: SendTools
-) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-    issuing = partial(issue_receipts, IssuingTools(engine, send.facts, clock))
-    return [partial(run_every, clock, RECEIPT_LOOK_SECONDS, issuing)]
 
 
 def _questions(refunds: Sequence[RefundTools]) -> list[StatusTools]:
@@ -174,16 +178,12 @@ def _expiry(
     return [partial(every, CERTIFICATE_SECONDS, look)]
 
 
-def _readers_of_books(
-    settings: PaymentSettings, engine: AsyncEngine, clock: DatabaseClock, send: SendTools, credentials: Credentials
-) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+def _pulling(
+    settings: PaymentSettings, engine: AsyncEngine, send: SendTools, credentials: Credentials
+) -> list[PullTools]:
     """What reads the provider's books, where that is allowed: each account's beside the others'."""
-    readers: list[Callable[[], Coroutine[Any, Any, None]]] = []
-    every = partial(run_every, clock)
-    for account, numbers in together(credentials.accounts):
-        if not account.nominated_number:
-            continue
-        pulling = PullTools(
+    return [
+        PullTools(
             engine=engine,
             facts=send.facts,
             safaricom=send.safaricom.only(numbers),
@@ -191,10 +191,69 @@ def _readers_of_books(
             callback_base_url=send.callback_base_url,
             interval=timedelta(seconds=settings.pull_interval_s),
         )
-        readers.append(partial(every, PULL_LOOK_SECONDS, partial(pull_transactions, pulling)))
-        watch = PullWatch(engine, numbers, pulling.interval, clock(), clock)
-        readers.append(partial(every, PULL_WATCH_SECONDS, partial(watch_pull, watch)))
-    return readers
+        for account, numbers in together(credentials.accounts)
+        if account.nominated_number
+    ]
+
+
+def _pull_watch(pulling: PullTools, clock: DatabaseClock) -> PullWatch:
+    return PullWatch(pulling.engine, list(pulling.safaricom.shortcodes), pulling.interval, clock(), clock)
+
+
+async def _look(engine: AsyncEngine, clock: DatabaseClock, pulling: Sequence[PullTools]) -> DueWork:
+    pulled = [number for one in pulling for number in one.safaricom.shortcodes]
+    async with engine.connect() as conn:
+        asked_at = clock.own_time()
+        due = await look_for_work(conn, clock(), pulled)
+    clock.learn(asked_at, due.read_at)
+    return due
+
+
+@dataclass(frozen=True, slots=True)
+class DueStep:
+    """A step that is taken when a look has shown something for it."""
+
+    step: Callable[[], Awaitable[object]]
+    is_due: Callable[[DueWork], bool]
+    each: int = 1
+    """Of so many looks one counts."""
+    in_vain: Callable[[], object] = lambda: None
+    """To be told of a look that has shown nothing."""
+
+
+async def run_due(
+    clock: DatabaseClock, seconds: float, look: Callable[[], Awaitable[DueWork]], steps: Sequence[DueStep]
+) -> NoReturn:
+    """Look for ever, and take the steps that have something to do, side by side; none is taken twice at once.
+
+    Where a look fails, or what it read takes no writes, every step is taken: each finds out by itself, and its log
+    says so. Whoever has nothing to do when the look answers would have found nothing: its failure is over.
+    """
+    look_log, logs = _StepLog(_name(look)), [_StepLog(_name(one.step)) for one in steps]
+    at_work: set[int] = set()
+
+    async def take(index: int) -> None:
+        try:
+            await _take(steps[index].step, logs[index])
+        finally:
+            at_work.remove(index)
+
+    async with asyncio.TaskGroup() as group:
+        for looks in count(1):
+            await asyncio.sleep(seconds)
+            if not clock.agrees:
+                continue
+            due = await _take(look, look_log)
+            for index, one in enumerate(steps):
+                if index in at_work or looks % one.each:
+                    continue
+                if due is None or not due.takes_writes or one.is_due(due):
+                    at_work.add(index)
+                    group.create_task(take(index), name=_name(one.step))
+                else:
+                    logs[index].succeeded()
+                    one.in_vain()
+    raise AssertionError("it looks until it is cancelled")
 
 
 async def run_every(clock: DatabaseClock | None, seconds: float, step: Callable[[], Awaitable[object]]) -> NoReturn:
@@ -208,13 +267,19 @@ async def run_every(clock: DatabaseClock | None, seconds: float, step: Callable[
         await asyncio.sleep(seconds)
         if clock is not None and not clock.agrees:
             continue
-        try:
-            async with asyncio.timeout(STEP_WAIT_SECONDS):
-                await step()
-        except Exception as error:
-            log.failed(error)
-        else:
-            log.succeeded()
+        await _take(step, log)
+
+
+async def _take(step: Callable[[], Awaitable[Found]], log: "_StepLog") -> Found | None:
+    """What the step has found; None where it failed, which is logged."""
+    try:
+        async with asyncio.timeout(STEP_WAIT_SECONDS):
+            found = await step()
+    except Exception as error:
+        log.failed(error)
+        return None
+    log.succeeded()
+    return found
 
 
 class _StepLog:

@@ -1,13 +1,15 @@
 """Steps that run by themselves go on, whatever one of them meets."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from structlog.testing import capture_logs
 
 from payment_service.application.recording.database_clock import DatabaseClock
-from payment_service.schedule import run_every
+from payment_service.schedule import DueStep, run_due, run_every
+from payment_service.store.due_work import DueWork
 
 
 async def test_a_step_that_fails_is_tried_again() -> None:
@@ -85,3 +87,79 @@ async def test_a_new_failure_beside_one_that_goes_on_is_logged_in_full() -> None
         running.cancel()
     told = [line["event"] for line in lines]
     assert told[:3] == ["background step failed", "background step still fails", "background step failed"]
+
+
+IDLE = DueWork(datetime.now(UTC), True, *[False] * 8)
+"""What a look shows when there is nothing to do."""
+
+
+async def taken(looks: Sequence[DueWork | Exception], *steps: DueStep) -> None:
+    """So many looks, and whatever steps follow from them."""
+    left, over = list(looks), asyncio.Event()
+
+    async def look_for_work() -> DueWork:
+        if not left:
+            over.set()
+            return IDLE
+        if isinstance(found := left.pop(0), Exception):
+            raise found
+        return found
+
+    running = asyncio.create_task(run_due(DatabaseClock(), 0, look_for_work, steps))
+    await over.wait()
+    running.cancel()
+
+
+def noted(seen: list[str], name: str) -> Callable[[], Awaitable[None]]:
+    async def step() -> None:
+        seen.append(name)
+
+    return step
+
+
+async def test_a_step_is_taken_when_a_look_has_shown_something_for_it() -> None:
+    seen: list[str] = []
+    steps = [
+        DueStep(noted(seen, "timers"), lambda due: due.timers, in_vain=lambda: seen.append("no timers")),
+        DueStep(noted(seen, "refunds"), lambda due: due.refunds),
+    ]
+    await taken([IDLE, IDLE._replace(timers=True)], *steps)
+    assert seen[:2] == ["no timers", "timers"]
+    assert "refunds" not in seen
+
+
+async def test_every_step_is_taken_where_nobody_knows_what_there_is_to_do() -> None:
+    seen: list[str] = []
+    steps = [DueStep(noted(seen, name), lambda _: False) for name in ("timers", "refunds")]
+    await taken([RuntimeError("no answer")], *steps)
+    await taken([IDLE._replace(takes_writes=False)], *steps)
+    assert seen == ["timers", "refunds"] * 2
+
+
+async def test_a_step_for_which_fewer_looks_count_is_taken_as_seldom() -> None:
+    seen: list[str] = []
+    each, seldom = (DueStep(noted(seen, name), lambda _: True, each=n) for name, n in (("each", 1), ("seldom", 3)))
+    await taken([IDLE] * 6, each, seldom)
+    assert (seen.count("each"), seen.count("seldom")) == (6, 2)
+
+
+async def test_a_step_that_is_still_at_work_is_not_taken_again_and_holds_up_no_other() -> None:
+    seen: list[str] = []
+
+    async def long() -> None:
+        seen.append("long")
+        await asyncio.Event().wait()
+
+    await taken([IDLE] * 4, DueStep(long, lambda _: True), DueStep(noted(seen, "other"), lambda _: True))
+    assert (seen.count("long"), seen.count("other")) == (1, 4)
+
+
+async def test_a_failure_is_over_when_there_is_nothing_left_to_do() -> None:
+    async def apply_callbacks() -> None:
+        raise OSError
+
+    step = DueStep(apply_callbacks, lambda due: due.callbacks)
+    with capture_logs() as lines:
+        await taken([*[IDLE._replace(callbacks=True)] * 8, IDLE], step)
+    told = [line["event"] for line in lines if line["step"] == "apply_callbacks"]
+    assert told[-2:] == ["background step works again", "alarm is over"]

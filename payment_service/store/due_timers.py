@@ -19,9 +19,11 @@ _KNOWN_STATES = frozenset(State)
 _ENDED_BY_SILENCE = ("PROMPTED", "UNCERTAIN", "FAILED", "CANCELLED", "EXPIRED")
 """States whose timers take silence for news: a deadline without a result, the end of a watch."""
 
+TIMER_DUE = _p.due_at <= bindparam("now")
+
 _LONGEST_OVERDUE = (
     select(_p.payment_id)
-    .where(_p.due_at <= bindparam("now"))
+    .where(TIMER_DUE)
     .where(or_(not_(bindparam("silence_may_break", type_=Boolean())), _p.state.not_in(_ENDED_BY_SILENCE)))
     .order_by(_p.due_at)
     .limit(bindparam("most"))

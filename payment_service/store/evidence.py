@@ -108,7 +108,7 @@ UPDATE cases AS t SET settled_at = $5::timestamptz, settled_by = ended.by_fact, 
     version = t.version + 1
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS ended (reference, fact_id, by_fact, resolution)
 WHERE t.reference = ended.reference AND t.fact_id = ended.fact_id AND t.settled_at IS NULL"""
-_DOUBTS_PROVEN = (
+DOUBTS_PROVEN = (
     select(cases.c.payment_id, cases.c.mpesa_receipt_number)
     .join_from(cases, receipts, receipts.c.receipt == cases.c.mpesa_receipt_number)
     .where(cases.c.settled_at.is_(None), text(DOUBTED_SQL), cases.c.payment_id.is_not(None))
@@ -167,7 +167,7 @@ def end_cases(ended: Sequence[EndedCase], at: datetime) -> Statement:
 
 async def doubts_proven(conn: AsyncConnection, most: int) -> list[tuple[UUID, str]]:
     """(payment, receipt) of open cases about money whose receipt is recorded with proof."""
-    return [(row[0], row[1]) for row in await conn.execute(_DOUBTS_PROVEN, {"most": most})]
+    return [(row[0], row[1]) for row in await conn.execute(DOUBTS_PROVEN, {"most": most})]
 
 
 def receipt_holders(numbers: Sequence[str]) -> Statement:

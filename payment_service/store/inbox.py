@@ -4,13 +4,13 @@ Each is found by its reference and the keyed hash of its body, so that the same
 one is kept once however often it comes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
 
@@ -96,6 +96,8 @@ class StoredCallback(NamedTuple):
 _STORED = select(
     _c.callback_id, _c.kind, _c.reference, _c.body, _c.body_hash, _c.source_address, _c.received_at, _c.tries
 )
+CALLBACK_DUE = and_(_c.status == CallbackStatus.PENDING, _c.next_try_at <= bindparam("now"))
+_DUE = _STORED.where(CALLBACK_DUE).order_by(_c.next_try_at).limit(bindparam("most"))
 
 
 def new_callback(
@@ -137,8 +139,7 @@ def insert_replays(rows: Sequence[ReplayRow]) -> Statement:
 
 async def due_callbacks(conn: AsyncConnection, now: datetime, most: int) -> list[StoredCallback]:
     """Callbacks that could not be applied and are due for another try, the longest overdue first."""
-    due = _STORED.where(_c.status == CallbackStatus.PENDING, _c.next_try_at <= now).order_by(_c.next_try_at)
-    return await _fetched(conn, due.limit(most))
+    return await _fetched(conn, _DUE, {"now": now, "most": most})
 
 
 async def matched_callbacks(conn: AsyncConnection, most: int) -> list[StoredCallback]:
@@ -189,6 +190,8 @@ def _untouched(callback: StoredCallback) -> tuple[ColumnElement[bool], ...]:
 
 
 async def _fetched(
-    conn: AsyncConnection, statement: Select[tuple[UUID, str, str, bytes, bytes, str, datetime, int]]
+    conn: AsyncConnection,
+    statement: Select[tuple[UUID, str, str, bytes, bytes, str, datetime, int]],
+    values: Mapping[str, object] | None = None,
 ) -> list[StoredCallback]:
-    return [StoredCallback._make(row) for row in await conn.execute(statement)]
+    return [StoredCallback._make(row) for row in await conn.execute(statement, values)]

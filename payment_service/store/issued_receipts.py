@@ -75,9 +75,10 @@ _LATEST_OF = (
     .order_by(issued_receipts.c.revision.desc())
     .limit(1)
 )
+RECEIPT_DUE = receipts_due.c.due_at <= bindparam("now")
 _LONGEST_DUE = (
     select(receipts_due.c.payment_id)
-    .where(receipts_due.c.due_at <= bindparam("now"))
+    .where(RECEIPT_DUE)
     .order_by(receipts_due.c.due_at)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)

@@ -66,6 +66,23 @@ async def run_together(connection: Connection, statements: Sequence[Statement]) 
     return _read(connection, expected, results)
 
 
+async def backends_notifying(connection: Connection, seconds: float) -> set[int]:
+    """The backends that have notified what this connection listens to; none if none does for so many seconds.
+
+    psycopg's own `notifies` wakes ten times a second, which is a good part of what an idle process costs.
+    """
+    pgconn = connection.pgconn
+    if not (backends := _backends(pgconn)):
+        await _ready(asyncio.get_running_loop(), connection.fileno(), write=False, seconds=seconds)
+        pgconn.consume_input()
+        backends = _backends(pgconn)
+    return backends
+
+
+def _backends(pgconn: pq.abc.PGconn) -> set[int]:
+    return {notice.be_pid for notice in iter(pgconn.notifies, None)}
+
+
 def _queue(pgconn: pq.abc.PGconn, prepared: dict[str, bytes], statement: Statement) -> int:
     """Queue a statement, prepared if it is new; how many results will come for it."""
     new = statement.sql not in prepared
@@ -97,8 +114,13 @@ async def _results(connection: Connection, pgconn: pq.abc.PGconn) -> list[pq.abc
         pgconn.consume_input()
 
 
-async def _ready(loop: asyncio.AbstractEventLoop, descriptor: int, *, write: bool) -> None:
-    """Until the socket can be read; or written, or read meanwhile, so that neither side waits for the other."""
+async def _ready(
+    loop: asyncio.AbstractEventLoop, descriptor: int, *, write: bool, seconds: float | None = None
+) -> None:
+    """Until the socket can be read; or written, or read meanwhile, so that neither side waits for the other.
+
+    At most for so many seconds, where they are given.
+    """
     ready = loop.create_future()
 
     def set_ready() -> None:
@@ -108,9 +130,12 @@ async def _ready(loop: asyncio.AbstractEventLoop, descriptor: int, *, write: boo
     loop.add_reader(descriptor, set_ready)
     if write:
         loop.add_writer(descriptor, set_ready)
+    timer = loop.call_later(seconds, set_ready) if seconds is not None else None
     try:
         await ready
     finally:
+        if timer is not None:
+            timer.cancel()
         loop.remove_reader(descriptor)
         if write:
             loop.remove_writer(descriptor)
@@ -126,7 +151,7 @@ def _read(connection: Connection, expected: Sequence[int], results: Sequence[pq.
 
 
 def _result(connection: Connection, result: pq.abc.PGresult) -> Result:
-    if result.status != pq.ExecStatus.TUPLES_OK:
+    if result.status != pq.ExecStatus.TUPLES_OK or not result.ntuples:
         return Result((), result.command_tuples or 0)
     transformer = Transformer.from_context(connection)
     transformer.set_pgresult(result)

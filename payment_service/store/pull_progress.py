@@ -24,12 +24,12 @@ SPANS_KEPT = timedelta(days=7)
 """Longer than any payment is watched, so that the end of its watch can still be judged by them."""
 
 # A shortcode that was never pulled has no row yet, and is due.
-_NEXT = text("""
+BOOKS_DUE = text("""
 SELECT listed.shortcode FROM unnest(CAST(:shortcodes AS text[])) AS listed (shortcode)
 LEFT JOIN daraja_pulls p ON p.shortcode = listed.shortcode
 WHERE p.shortcode IS NULL
     OR (p.next_pull_at <= :now AND (p.lease_expires_at IS NULL OR p.lease_expires_at <= :now))
-ORDER BY p.next_pull_at NULLS FIRST LIMIT 1""")
+ORDER BY p.next_pull_at NULLS FIRST LIMIT 1""").columns(pulls.c.shortcode)
 
 # What a reading says of its last `listed_within` proves nothing: rows of that time may have appeared since.
 _COVER = text("""
@@ -59,7 +59,7 @@ class Progress:
 
 async def next_shortcode(conn: AsyncConnection, shortcodes: Sequence[str], now: datetime) -> str | None:
     """One of the shortcodes whose books are due and that nobody is reading."""
-    shortcode: str | None = await conn.scalar(_NEXT, {"shortcodes": list(shortcodes), "now": now})
+    shortcode: str | None = await conn.scalar(BOOKS_DUE, {"shortcodes": list(shortcodes), "now": now})
     return shortcode
 
 

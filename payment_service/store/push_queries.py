@@ -27,14 +27,13 @@ HINTS_MAX = 3
 _p = payments.c
 _now: BindParameter[datetime] = bindparam("now")
 
-_recent = (
-    select(_p.payment_id, _p.shortcode).where(_p.query_at <= _now).order_by(_p.query_at.desc()).limit(LOOKED_AT_MAX)
-)
+QUERY_DUE = _p.query_at <= _now
+UNBACKED_DUE = _p.back_at <= _now
+
+_recent = select(_p.payment_id, _p.shortcode).where(QUERY_DUE).order_by(_p.query_at.desc()).limit(LOOKED_AT_MAX)
 _due = _recent.cte("due")
 _COUNT_DUE = select(_due.c.shortcode, func.count()).group_by(_due.c.shortcode)
-_unbacked = (
-    select(_p.payment_id, _p.shortcode).where(_p.back_at <= _now).order_by(_p.back_at).limit(LOOKED_AT_MAX).cte("due")
-)
+_unbacked = select(_p.payment_id, _p.shortcode).where(UNBACKED_DUE).order_by(_p.back_at).limit(LOOKED_AT_MAX).cte("due")
 _COUNT_UNBACKED = select(_unbacked.c.shortcode, func.count()).group_by(_unbacked.c.shortcode)
 
 _held_until = case((_now < _p.hold_expire_at, _p.hold_expire_at))
@@ -63,14 +62,14 @@ _CLAIM = (
     select(*_CLAIMED)
     .where(_p.payment_id.in_(select(_recent.where(_p.shortcode == bindparam("shortcode")).cte("due").c.payment_id)))
     # Said again of the row itself: another process may have claimed it between the look and the lock.
-    .where(_p.query_at <= _now)
+    .where(QUERY_DUE)
     .order_by(_TURN, _WANTED_BY.asc().nulls_last(), _p.query_at)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True, key_share=True)
 )
 _CLAIM_UNBACKED = (
     select(*_CLAIMED)
-    .where(_p.back_at <= _now, _p.shortcode == bindparam("shortcode"))
+    .where(UNBACKED_DUE, _p.shortcode == bindparam("shortcode"))
     .order_by(_p.back_at)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True, key_share=True)

@@ -35,15 +35,18 @@ _BY_ITSELF = """
 SELECT count(*), coalesce(sum(amount), 0)::bigint FROM refunds WHERE by_itself AND requested_at > $1::timestamptz"""
 _NAMED = "SELECT reference, refund_id, payment_id FROM refunds WHERE reference = ANY(%s)"
 
+REFUND_DUE = refunds.c.due_at <= bindparam("now")
+REFUND_TO_SEND = refunds.c.send_at <= bindparam("now")
+
 _DUE = (
     select(refunds.c.refund_id, refunds.c.payment_id)
-    .where(refunds.c.due_at <= bindparam("now"))
+    .where(REFUND_DUE)
     .order_by(refunds.c.due_at)
     .limit(bindparam("most"))
 )
 _TO_SEND = (
     select(*(refunds.c[name] for name in _FIELDS))
-    .where(refunds.c.send_at <= bindparam("now"), refunds.c.shortcode.in_(bindparam("shortcodes", expanding=True)))
+    .where(REFUND_TO_SEND, refunds.c.shortcode.in_(bindparam("shortcodes", expanding=True)))
     .order_by(refunds.c.send_at)
     .limit(bindparam("most"))
 )

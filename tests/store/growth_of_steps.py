@@ -26,6 +26,7 @@ from payment_service.store import (
     casework,
     consumers,
     due_timers,
+    due_work,
     erasure,
     evidence,
     inbox,
@@ -116,6 +117,7 @@ def wanted_status(conn: AsyncConnection) -> Awaitable[object]:
 
 
 STEPS: Mapping[str, Read] = {
+    "work of all steps": lambda conn: due_work.look_for_work(conn, now(), [SHORTCODE]),
     "receipts that are due": lambda conn: issued_receipts.claim_due_receipts(
         conn, now(), now() + timedelta(seconds=10), 200
     ),

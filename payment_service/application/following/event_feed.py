@@ -38,7 +38,7 @@ from payment_service.domain.errors import LogDiverged
 from payment_service.domain.views import EventView
 from payment_service.security.sealing import Sealer
 from payment_service.store import reads
-from payment_service.store.pipeline import Connection, Statement, run_together
+from payment_service.store.pipeline import Connection, Statement, backends_notifying, run_together
 from payment_service.store.reads import EventRow
 from runtime.alarms import raise_alarm
 
@@ -56,6 +56,8 @@ RECONNECT_WAIT_SECONDS = 0.1
 RECONNECT_WAIT_MAX_SECONDS = 2.0
 LISTEN_WAIT_SECONDS = 30.0
 """A silent listener is asked for a sign of life this often."""
+
+_SIGN_OF_LIFE = Statement("SELECT 1")
 
 _log = structlog.get_logger(__name__)
 
@@ -275,7 +277,9 @@ class EventFeed:
                 continue
             self._looked_at = began
             await asyncio.sleep(max(0.0, began + LOOK_INTERVAL_SECONDS - loop.time()))
-            await _set_within(self._look, self._poll_seconds)
+            poll = loop.call_later(self._poll_seconds, self._look.set)
+            await self._look.wait()
+            poll.cancel()
 
     async def _read_on(self, connection: Connection) -> list[EventRow]:
         """The next events; and where something was committed here, word of it to the others on the same way."""
@@ -331,11 +335,11 @@ class EventFeed:
         # Whatever was told while nobody listened.
         self._look.set()
         while True:
-            async for notice in connection.notifies(timeout=LISTEN_WAIT_SECONDS):
-                if notice.pid != self._own_backend:
+            while tellers := await backends_notifying(connection, LISTEN_WAIT_SECONDS):
+                if tellers != {self._own_backend}:
                     self._look.set()
             async with asyncio.timeout(READ_WAIT_SECONDS):
-                await connection.execute("SELECT 1")
+                await run_together(connection, [_SIGN_OF_LIFE])
 
 
 @contextlib.contextmanager
@@ -347,9 +351,3 @@ def _registered(registry: dict[Key, set[Subscription]], key: Key, subscription: 
         registry[key].remove(subscription)
         if not registry[key]:
             del registry[key]
-
-
-async def _set_within(event: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()

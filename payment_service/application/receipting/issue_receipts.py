@@ -16,8 +16,6 @@ from payment_service.application.settling.tell_each import tell_each
 from payment_service.domain.facts import ReceiptDue
 from payment_service.store.issued_receipts import claim_due_receipts
 
-LOOK_SECONDS = 0.5
-"""Between two looks: the passenger waits for the receipt, with the page open."""
 LEASE = timedelta(seconds=10)
 """How long a receipt is left to the process that took it up. Writing it takes milliseconds."""
 BATCH = 200
