@@ -29,7 +29,7 @@ run: setup ## Start every part on this machine and stay up
 
 .PHONY: test
 test: setup ## Run all tests, with coverage of the code and of the simulator's quirks
-	@$(BIN)/python -m pytest -n 4 --dist worksteal -p tests.quirk_coverage --cov --cov-report=term:skip-covered
+	@$(BIN)/python -m pytest -n 5 --dist worksteal -p tests.quirk_coverage --cov --cov-report=term:skip-covered
 
 .PHONY: test-fast
 test-fast: setup ## Run the tests that take a moment each

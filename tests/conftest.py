@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import os
 import secrets
+import sys
 from collections.abc import AsyncIterator, Generator, Iterator
 from functools import partial
 from pathlib import Path
@@ -90,7 +91,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """The programs that tests start run untraced, at their own speed, but for those of `traced_programs`."""
     session.config.stash[SWITCH] = untrace_programs()
-    import_measured()
+    if sys.gettrace() is not None:
+        import_measured()
     with tracing_nothing():
         return (yield)
 

@@ -72,6 +72,7 @@ async def test_queries_about_one_phone_are_held_until_they_are_let_go(merchant: 
     query = asyncio.create_task(merchant.query(answer["CheckoutRequestID"]))
     async with asyncio.timeout(PATIENCE_SECONDS):
         while (await merchant.control(f"phones/{phone}/held", method="GET"))["waiting"] == 0:
+            assert not query.done()
             await asyncio.sleep(0.01)
     await settled(merchant, of_other["CheckoutRequestID"])
     assert not query.done()
