@@ -114,8 +114,7 @@ def periodic_steps(
     pulling = _pulling(settings, engine, send, credentials)
     every = partial(run_every, clock)
     due = [
-        # The look has shown the timers, and that none is due.
-        DueStep(partial(run_timers, timers), lambda due: due.timers, in_vain=catching_up.look),
+        timer_step(timers),
         DueStep(partial(apply_pending_callbacks, inbox), lambda due: due.callbacks),
         DueStep(partial(issue_receipts, IssuingTools(engine, send.facts, clock)), lambda due: due.receipts),
         # Timers also for what was sent while there was an initiator.
@@ -140,6 +139,11 @@ def periodic_steps(
         partial(every, FORGET_LOOK_SECONDS, partial(forget_records, _forgetting(settings, engine, clock, erasing))),
         *_expiry(certificate, every),
     ]
+
+
+def timer_step(tools: TimerTools) -> "DueStep":
+    """The step of the timers. A look that finds none due has shown them all the same: that time is no outage."""
+    return DueStep(partial(run_timers, tools), lambda due: due.timers, in_vain=tools.catching_up.look)
 
 
 def _questions(refunds: Sequence[RefundTools]) -> list[StatusTools]:

@@ -2255,6 +2255,13 @@ FAULTS = (
         ("tests/test_schedule.py::test_every_step_is_taken_where_nobody_knows_what_there_is_to_do",),
     ),
     Fault(
+        "a time in which no timer is due is taken for an outage",
+        "payment_service/schedule.py",
+        ", in_vain=tools.catching_up.look)",
+        ")",
+        ("tests/application/settling/test_catching_up.py::test_a_minute_in_which_no_timer_is_due_is_no_outage",),
+    ),
+    Fault(
         "a step is begun while it is still at work",
         "payment_service/schedule.py",
         "if index in at_work or looks % one.each:",

@@ -9,6 +9,7 @@ import pytest
 from payment_service.application.settling.catching_up import CatchingUp
 from payment_service.application.settling.run_timers import TimerTools, run_timers
 from payment_service.domain.payment import Times
+from payment_service.schedule import timer_step
 from payment_service.store.engines import read_engine
 from tests.databases import Database
 from tests.rows import rows_of
@@ -76,6 +77,14 @@ def test_an_outage_begins_it_anew_and_a_long_step_does_not(catching_up: Catching
     catching_up.looked()
     clock.move(3)
     assert looked_for(catching_up, clock, 60) == 10, "nobody could look for three seconds"
+
+
+async def test_a_minute_in_which_no_timer_is_due_is_no_outage(timers: TimerTools, writers: Writers) -> None:
+    step = timer_step(timers)
+    for _ in range(120):
+        writers.clock.move(STEP)
+        step.in_vain()
+    assert not timers.catching_up.look(), "the time of the next payment passes without news, and its caller is told"
 
 
 # The outage that was seen: thirty payments paid in time, and told EXPIRED, OFFER_RETRY, then late, REVIEW.
