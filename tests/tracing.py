@@ -31,8 +31,8 @@ SWITCH = pytest.StashKey[str | None]()
 # As pyproject.toml names their folders.
 MEASURED_PACKAGES = ("payment_service", "callback_gateway", "case_desk", "payment_client")
 
-# Programs, and what only Alembic or Django imports.
-NOT_IMPORTED = frozenset({"__main__", "migrations", "django"})
+# Programs, what only Alembic or Django imports, and what pytest itself loads and rewrites.
+NOT_IMPORTED = frozenset({"__main__", "migrations", "django", "testing"})
 
 # Their tests run in this process hardly a line whose coverage is measured: they drive programs, or try the simulator,
 # the examples or the tools.
