@@ -99,6 +99,7 @@ async def run_campaign(folder: Path, size: Size) -> dict[str, Any]:
         "begun": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begun)),
         "took_seconds": round(time.time() - begun),
         "ratio_64": throughput["64"]["ratio"],
+        "ratio_16": throughput["16"]["ratio"],
         "throughput": throughput,
         "tls": tls,
         "latency": {**latency, "cpu_us_per_payment": loaded.as_json()["cpu_us_per_payment"]},
