@@ -325,7 +325,7 @@ async def start_watchdog(
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
             # A start that is cancelled itself kills the watchdog, and whoever that has started by then would live on.
-            await asyncio.shield(end(await starting))
+            await asyncio.shield(end(await asyncio.shield(starting)))
             raise
 
 

@@ -64,14 +64,17 @@ from runtime.tls import FollowedFiles, watch_expiry
 STEP_SECONDS = 0.5
 """Between two looks for work: small against every time that timers keep, and to a passenger who waits for a receipt."""
 SELDOM = 2
-"""Of so many looks one counts for what is due at times that are seconds apart."""
+"""Every second look is enough for what is due at times that are seconds apart."""
 PULL_LOOKS = round(PULL_LOOK_SECONDS / STEP_SECONDS)
+"""The books are asked for one page at a time, and no faster than this."""
 MATCH_SECONDS = 30.0
 """Between two looks for payments of parked callbacks: only a person's work on the database makes one appear."""
 CERTIFICATE_SECONDS = 60.0
 """Between two looks at how long the service's certificate lasts: short-lived ones last an hour."""
 FAILURES_TO_ALARM = 8
 """Of a step, one after the other: one alone may be a restart of the database, and is over by the next try."""
+LOOK_WAIT_SECONDS = 1.0
+"""A look that hangs, for a lock that somebody holds or for a slow database, holds up the steps no longer than this."""
 STEP_WAIT_SECONDS = 60.0
 """A step that hangs is given up, so that the next one can begin; everything in it is bounded far below this."""
 
@@ -113,7 +116,7 @@ def periodic_steps(
     )
     pulling = _pulling(settings, engine, send, credentials)
     every = partial(run_every, clock)
-    due = [
+    steps = [
         timer_step(timers),
         DueStep(partial(apply_pending_callbacks, inbox), lambda due: due.callbacks),
         DueStep(partial(issue_receipts, IssuingTools(engine, send.facts, clock)), lambda due: due.receipts),
@@ -125,7 +128,7 @@ def periodic_steps(
         *(DueStep(partial(pull_transactions, one), lambda due: due.books, each=PULL_LOOKS) for one in pulling),
     ]
     return [
-        partial(run_due, clock, STEP_SECONDS, partial(_look, engine, clock, pulling), due),
+        partial(run_due, clock, STEP_SECONDS, partial(_look, engine, clock, pulling), steps),
         partial(every, MATCH_SECONDS, partial(match_parked_callbacks, inbox)),
         partial(every, RISK_LOOK_SECONDS, partial(watch_risk, RiskWatch(engine, clock))),
         partial(every, WATCH_LOOK_SECONDS, partial(watch_provider, ProviderWatch(engine, clock))),
@@ -142,8 +145,8 @@ def periodic_steps(
 
 
 def timer_step(tools: TimerTools) -> "DueStep":
-    """The step of the timers. A look that finds none due has shown them all the same: that time is no outage."""
-    return DueStep(partial(run_timers, tools), lambda due: due.timers, in_vain=tools.catching_up.look)
+    """The step of the timers. A look that finds none due has seen the timers nevertheless: no outage."""
+    return DueStep(partial(run_timers, tools), lambda due: due.timers, in_vain=tools.catching_up.found_nothing)
 
 
 def _questions(refunds: Sequence[RefundTools]) -> list[StatusTools]:
@@ -209,7 +212,7 @@ async def _look(engine: AsyncEngine, clock: DatabaseClock, pulling: Sequence[Pul
     async with engine.connect() as conn:
         asked_at = clock.own_time()
         due = await look_for_work(conn, clock(), pulled)
-    clock.learn(asked_at, due.read_at)
+        clock.learn(asked_at, due.read_at)
     return due
 
 
@@ -220,9 +223,9 @@ class DueStep:
     step: Callable[[], Awaitable[object]]
     is_due: Callable[[DueWork], bool]
     each: int = 1
-    """Of so many looks one counts."""
+    """The step goes by every so many looks only."""
     in_vain: Callable[[], object] = lambda: None
-    """To be told of a look that has shown nothing."""
+    """Called when a look shows nothing for this step."""
 
 
 async def run_due(
@@ -230,8 +233,8 @@ async def run_due(
 ) -> NoReturn:
     """Look for ever, and take the steps that have something to do, side by side; none is taken twice at once.
 
-    Where a look fails, or what it read takes no writes, every step is taken: each finds out by itself, and its log
-    says so. Whoever has nothing to do when the look answers would have found nothing: its failure is over.
+    Where a look fails or hangs, or what it read takes no writes, every step is taken: each finds out by itself, and its
+    log says so. A step for which the look shows nothing would have found nothing, so its failure is over.
     """
     look_log, logs = _StepLog(_name(look)), [_StepLog(_name(one.step)) for one in steps]
     at_work: set[int] = set()
@@ -247,7 +250,7 @@ async def run_due(
             await asyncio.sleep(seconds)
             if not clock.agrees:
                 continue
-            due = await _take(look, look_log)
+            due = await _take(look, look_log, LOOK_WAIT_SECONDS)
             for index, one in enumerate(steps):
                 if index in at_work or looks % one.each:
                     continue
@@ -274,10 +277,12 @@ async def run_every(clock: DatabaseClock | None, seconds: float, step: Callable[
         await _take(step, log)
 
 
-async def _take(step: Callable[[], Awaitable[Found]], log: "_StepLog") -> Found | None:
+async def _take(
+    step: Callable[[], Awaitable[Found]], log: "_StepLog", seconds: float = STEP_WAIT_SECONDS
+) -> Found | None:
     """What the step has found; None where it failed, which is logged."""
     try:
-        async with asyncio.timeout(STEP_WAIT_SECONDS):
+        async with asyncio.timeout(seconds):
             found = await step()
     except Exception as error:
         log.failed(error)

@@ -157,7 +157,7 @@ class BoundedConnection(web.RequestHandler):
             self._start_header_timer()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio asks for a bool, aiohttp returns None
-        """A client that has sent its last byte still gets the answer to what it sent, but for one that never ends."""
+        """A client that has sent its last byte still gets the answer to what it sent, unless that answer never ends."""
         self._half_closed = True
         return self.is_in_hand and self._when_left is None
 
@@ -179,9 +179,9 @@ class BoundedConnection(web.RequestHandler):
             self._when_left()
 
     def answer_until_left(self, when_left: Callable[[], object]) -> None:
-        """Call this once the client has left: an answer that goes on for minutes would not notice.
+        """`when_left` is called once the client has left, which an answer that goes on for minutes would not notice.
 
-        Whoever listens to one and closes their sending side has left: nobody else closes it.
+        A client that closes its sending side meanwhile has left as well: nothing that it still waits for would end.
         """
         self._when_left = when_left
         if self._half_closed:

@@ -136,6 +136,35 @@ async def test_every_step_is_taken_where_nobody_knows_what_there_is_to_do() -> N
     assert seen == ["timers", "refunds"] * 2
 
 
+async def test_a_look_that_hangs_holds_up_no_step() -> None:
+    taken_at_last = asyncio.Event()
+
+    async def look_for_work() -> DueWork:
+        await asyncio.Event().wait()
+        return IDLE
+
+    async def step() -> None:
+        taken_at_last.set()
+
+    running = asyncio.create_task(run_due(DatabaseClock(), 0, look_for_work, [DueStep(step, lambda _: False)]))
+    await taken_at_last.wait()
+    running.cancel()
+
+
+async def test_a_process_whose_clock_is_wrong_does_not_look_for_work() -> None:
+    clock, looked = DatabaseClock(lambda: datetime.now(UTC) + timedelta(seconds=300)), asyncio.Event()
+    clock.learn(clock.own_time(), datetime.now(UTC))
+
+    async def look_for_work() -> DueWork:
+        looked.set()
+        return IDLE
+
+    running = asyncio.create_task(run_due(clock, 0.001, look_for_work, []))
+    await asyncio.sleep(0.05)
+    running.cancel()
+    assert not looked.is_set()
+
+
 async def test_a_step_for_which_fewer_looks_count_is_taken_as_seldom() -> None:
     seen: list[str] = []
     each, seldom = (DueStep(noted(seen, name), lambda _: True, each=n) for name, n in (("each", 1), ("seldom", 3)))

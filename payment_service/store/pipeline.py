@@ -67,8 +67,9 @@ async def run_together(connection: Connection, statements: Sequence[Statement]) 
 
 
 async def backends_notifying(connection: Connection, seconds: float) -> set[int]:
-    """The backends that have notified what this connection listens to; none if none does for so many seconds.
+    """The backends that have notified what this connection listens to.
 
+    There are none where none does for so many seconds, or where the server sends something else sooner.
     psycopg's own `notifies` wakes ten times a second, which is a good part of what an idle process costs.
     """
     pgconn = connection.pgconn

@@ -2257,9 +2257,31 @@ FAULTS = (
     Fault(
         "a time in which no timer is due is taken for an outage",
         "payment_service/schedule.py",
-        ", in_vain=tools.catching_up.look)",
+        ", in_vain=tools.catching_up.found_nothing)",
         ")",
         ("tests/application/settling/test_catching_up.py::test_a_minute_in_which_no_timer_is_due_is_no_outage",),
+    ),
+    Fault(
+        "a database that only shows its timers counts as one that records",
+        "payment_service/application/settling/catching_up.py",
+        "            self._back_since, self._last_kept = now, None\n",
+        "            self._back_since, self._last_kept = now, None\n        self._last_looked = now\n",
+        ("tests/application/settling/test_catching_up.py::test_a_time_without_writes_is_an_outage",),
+    ),
+    Fault(
+        "a look that hangs holds up every step",
+        "payment_service/schedule.py",
+        "await _take(look, look_log, LOOK_WAIT_SECONDS)",
+        "await _take(look, look_log)",
+        ("tests/test_schedule.py::test_a_look_that_hangs_holds_up_no_step",),
+        hangs_after=20,
+    ),
+    Fault(
+        "a process whose clock is wrong looks for work",
+        "payment_service/schedule.py",
+        "            if not clock.agrees:\n                continue\n            due =",
+        "            due =",
+        ("tests/test_schedule.py::test_a_process_whose_clock_is_wrong_does_not_look_for_work",),
     ),
     Fault(
         "a step is begun while it is still at work",

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from payment_service.domain.payment import Times
 
 LOOKS_APART_MAX = timedelta(seconds=2)
-"""Between two looks at the timers in which the database answered; they come twice a second. A longer pause is an
-outage, of the database or of this process."""
+"""Between two looks at the timers after which the database took what they said. They come twice a second, and a look
+that hangs is given up after a second. A longer pause is an outage, of the database or of this process."""
 
 
 class CatchingUp:
@@ -24,22 +24,29 @@ class CatchingUp:
         # Shares of the time that payments have: 10 s and 60 s of two minutes.
         self._quiet, self._longest = times.expire_after / 12, times.expire_after / 2
         self._back_since: datetime | None = None
-        self._last_look: datetime | None = None
+        self._last_looked: datetime | None = None
         self._last_kept: datetime | None = None
 
     def look(self) -> bool:
-        """To be called whenever the database has shown its timers; whether what was kept may still be on its way."""
+        """To be called when the timers are looked at; whether what was kept may still be on its way."""
         now = self._clock()
-        if self._last_look is None or now - self._last_look > LOOKS_APART_MAX:
+        if self._last_looked is None or now - self._last_looked > LOOKS_APART_MAX:
             self._back_since, self._last_kept = now, None
-        self._last_look = now
         back_since = self._back_since or now
         quiet_since = max(back_since, self._last_kept or back_since)
         return now < min(quiet_since + self._quiet, back_since + self._longest)
 
     def looked(self) -> None:
-        """To be called when what the timers said has been recorded: time that this took is no outage."""
-        self._last_look = self._clock()
+        """To be called when what the timers said has been recorded: time that this took is no outage.
+
+        A database that shows its timers and records nothing, as a standby does, is away.
+        """
+        self._last_looked = self._clock()
+
+    def found_nothing(self) -> None:
+        """To be called when a database that takes writes has shown that no timer is due."""
+        self.look()
+        self.looked()
 
     def callback_stored(self, received_at: datetime) -> None:
         """To be called for each callback. One that is older than the return was kept by a gateway: more may follow."""

@@ -3,8 +3,11 @@
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
+import psycopg
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from payment_service.application.settling.catching_up import CatchingUp
 from payment_service.application.settling.run_timers import TimerTools, run_timers
@@ -48,6 +51,7 @@ def test_what_was_kept_and_still_comes_prolongs_it_for_a_minute_at_most(catching
     before = clock() - timedelta(seconds=30)
     begun = clock()
     while catching_up.look():
+        catching_up.looked()
         catching_up.callback_stored(before)
         clock.move(STEP)
     assert clock() - begun == timedelta(seconds=60)
@@ -85,6 +89,32 @@ async def test_a_minute_in_which_no_timer_is_due_is_no_outage(timers: TimerTools
         writers.clock.move(STEP)
         step.in_vain()
     assert not timers.catching_up.look(), "the time of the next payment passes without news, and its caller is told"
+
+
+async def take_writes(database: Database, timers: TimerTools, whether: Literal["on", "off"]) -> None:
+    """Of connections that are opened from now on, and the timers open theirs anew."""
+    read_only = "off" if whether == "on" else "on"
+    async with await psycopg.AsyncConnection.connect(database.server.dsn(), autocommit=True) as owner:
+        await owner.execute(
+            f'ALTER DATABASE "{database.name}" SET default_transaction_read_only = {read_only}'.encode()
+        )
+    await timers.engine.dispose()
+
+
+async def test_a_time_without_writes_is_an_outage(timers: TimerTools, writers: Writers, database: Database) -> None:
+    """As a standby is: the gateways keep what comes until the database takes it."""
+    step = timer_step(timers)
+    for _ in range(120):
+        writers.clock.move(STEP)
+        step.in_vain()
+    await take_writes(database, timers, whether="off")
+    for _ in range(6):
+        writers.clock.move(STEP)
+        with pytest.raises(DBAPIError, match="read-only transaction"):
+            await run_timers(timers)
+    await take_writes(database, timers, whether="on")
+    writers.clock.move(STEP)
+    assert timers.catching_up.look(), "what was kept meanwhile is on its way"
 
 
 # The outage that was seen: thirty payments paid in time, and told EXPIRED, OFFER_RETRY, then late, REVIEW.
