@@ -1,7 +1,9 @@
 """Notifications reach whoever listens, also those that come while it runs a statement."""
 
+import select
+
 from payment_service.store.engines import connect_feed
-from payment_service.store.pipeline import Statement, backends_notifying, run_together
+from payment_service.store.pipeline import BEGIN, COMMIT, backends_notifying, run_together
 from tests.databases import Database
 
 
@@ -11,8 +13,11 @@ async def test_notifications_are_told_by_the_backend_that_sent_them_and_silence_
     assert await backends_notifying(listener, 0.001) == set()
     await teller.execute("NOTIFY news")
     assert await backends_notifying(listener, 3600) == {teller.info.backend_pid}
+    # What is notified during a transaction of the listener comes at its end, with the answer to COMMIT.
+    await run_together(listener, [BEGIN])
     await teller.execute("NOTIFY news")
-    await run_together(listener, [Statement("SELECT 1")])
-    assert await backends_notifying(listener, 3600) == {teller.info.backend_pid}, "it came with the statement's answer"
+    await run_together(listener, [COMMIT])
+    assert select.select([listener.fileno()], [], [], 0)[0] == [], "it came with the statement's answer"
+    assert await backends_notifying(listener, 3600) == {teller.info.backend_pid}
     await listener.close()
     await teller.close()
