@@ -41,21 +41,6 @@ async def running_browser() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-@pytest.fixture(scope="module")
-async def chromium() -> AsyncIterator[Browser]:
-    """One browser for all tests of a module: its start takes as long as what a test then does in it."""
-    async with running_browser() as started:
-        yield started
-
-
-@pytest.fixture
-async def browser(chromium: Browser) -> AsyncIterator[Browser]:
-    """The browser, in which no other test has left anybody."""
-    yield chromium
-    for context in chromium.contexts:
-        await context.close()
-
-
 async def new_page(browser: Browser, **person: Any) -> Page:
     """A page of somebody with cookies of their own, which waits as long as any test does."""
     page = await browser.new_page(**person)

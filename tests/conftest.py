@@ -140,10 +140,19 @@ def untraced() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
+@pytest.fixture(scope="module")
+async def chromium() -> AsyncIterator[Browser]:
+    """One browser for all tests of a module: its start takes as long as what a test then does in it."""
     async with running_browser() as started:
         yield started
+
+
+@pytest.fixture
+async def browser(chromium: Browser) -> AsyncIterator[Browser]:
+    """The browser, in which no other test has left anybody."""
+    yield chromium
+    for context in chromium.contexts:
+        await context.close()
 
 
 @pytest.fixture

@@ -8,12 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.application.approving.twosome import Twosome, two_operators
-from tests.browsing import browser, chromium
 from tests.case_desk.desks import Served, desk_before
 from tests.databases import Database
-
-# Fixtures of these tests too.
-__all__ = ["browser", "chromium"]
 
 
 @pytest.fixture

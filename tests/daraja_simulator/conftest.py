@@ -6,12 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.browsing import browser, chromium
 from tests.daraja_simulator.merchant import Merchant, merchant_of
 from tests.daraja_simulator.simulators import in_process
-
-# Fixtures of these tests too.
-__all__ = ["browser", "chromium"]
 
 
 @pytest.fixture

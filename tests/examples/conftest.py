@@ -6,12 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.browsing import browser, chromium
 from tests.databases import Database
 from tests.examples.shops import Shop, open_shop
-
-# Fixtures of these tests too.
-__all__ = ["browser", "chromium"]
 
 
 @pytest.fixture
