@@ -14,7 +14,11 @@ from tests.forks import Forked, fork
 
 
 async def start_forked(words: Sequence[str], environment: Mapping[str, str], output: int, _lock: int) -> Forked:
-    """A process that has read its modules already."""
+    """A process that has read its modules already.
+
+    It does not hold the lock, for which only a later run on the same folder would wait: the folder of this run is new,
+    and the process that forks kills whatever is left when this one has ended.
+    """
     with Path(os.devnull).open("rb") as nothing:
         return await fork(words[0], words[1:], environment, stdin=nothing.fileno(), stdout=output, stderr=output)
 

@@ -2,7 +2,8 @@
 
 A run of one test took some seconds of the processor before it began: to import pytest and what other projects wrote, to
 time the machine, and to make and migrate a database server. None of it depends on a fault, so it is done once for a
-copy. What this project wrote, and may be faulty, is imported in each run anew.
+copy. What this project wrote, and may be faulty, is imported in each run anew. Only `development.slowness` is imported
+before, since it times the machine: a fault in it would not be seen here.
 
 Runs are asked for by lines on standard input, one after the other, and told about on standard output.
 """
