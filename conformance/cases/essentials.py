@@ -22,10 +22,11 @@ from conformance.caller import (
     reason_of,
     refusal_of,
     refused,
+    status_of,
 )
 from conformance.cases.answers import confirmed_by_callback
 from conformance.installation import RETRY_WAIT_SECONDS, Installation
-from conformance.judgement import expect, until
+from conformance.judgement import NotSo, expect, until
 from conformance.running import case, case_asked_soon, case_given_up_soon, case_with_certificates
 from conformance.simulator import NO_NEWS, UNTIL_TOLD, a_number
 from development.slowness import slowness
@@ -33,11 +34,13 @@ from development.slowness import slowness
 MANY = 200
 # Each takes as much longer as the machine is slower, and so does each of the others that it waits for.
 MANY_AT_ONCE = max(1, int(MANY / slowness() ** 2))
+# A busy machine may be too late for some of them.
+PASSENGERS_CUT_MAX = 8
 
 
 @case_with_certificates
 async def happy_path(town: Installation) -> Seen:
-    """Two hundred passengers pay, asked through two processes at the same time."""
+    """Two hundred passengers pay, asked through two processes."""
     callers, places = itertools.cycle([town.first, town.second]), asyncio.Semaphore(MANY_AT_ONCE)
 
     async def passenger() -> Account:
@@ -214,9 +217,12 @@ async def query_answered_429(town: Installation) -> Seen:
 @case_with_certificates
 async def killed_between_push_and_commit(arena: Installation) -> Seen:
     """The process is killed with -9 while the phone has the prompt and the answer is under way; another takes over."""
-    # Of a push that was not cut nothing can be said.
-    while (left := await cut_by_a_kill(arena)) is None:
+    for _ in range(PASSENGERS_CUT_MAX):
+        if (left := await cut_by_a_kill(arena)) is not None:
+            break
         await arena.mend()
+    else:
+        raise NotSo(f"killed between push and commit: no kill cut the push of any of {PASSENGERS_CUT_MAX} passengers")
     phone, cut, replay = left
     uncertain = await arena.first.get(replay.payment.payment_id)
     expect("what the booking may do", action_of(uncertain), "WAIT")
@@ -229,7 +235,8 @@ async def killed_between_push_and_commit(arena: Installation) -> Seen:
 async def cut_by_a_kill(arena: Installation) -> tuple[str, Refusal, pb.InitiatePaymentResponse] | None:
     """The phone, what its caller heard, and its payment, which waits; None where the kill cut no push.
 
-    On a busy machine the caller's 5 s may be over before the kill, or another process may have sent the push.
+    On a busy machine the caller's 5 s may be over before the kill, or another process may have sent the push. Whichever
+    it was, nobody may have sent a second one.
     """
     phone = await arena.simulator.phone({**NO_NEWS, "answer_delay_seconds": 30})
     request = a_request(phone)
@@ -239,20 +246,21 @@ async def cut_by_a_kill(arena: Installation) -> tuple[str, Refusal, pb.InitiateP
     call = asyncio.ensure_future(doomed.ask(request))
     await arena.simulator.prompted(phone)
     await arena.kill("doomed")
+    cut: Refusal | None = None
     try:
         await call
     except grpc.aio.AioRpcError as error:
         cut = refusal_of(error)
-    else:
-        return None
     replay = await arena.first.ask(request)
     expect("a repeat of the call", replay.replayed, True)
 
-    def is_decided(payment: payment_pb2.Payment) -> bool:
-        return reason_of(payment) in ("CONFIRMING", "AWAITING_CUSTOMER")
+    def was_sent(payment: payment_pb2.Payment) -> bool:
+        return status_of(payment) != "PENDING"
 
-    found = await arena.first.when(replay.payment.payment_id, is_decided, "CONFIRMING, or the answer to the push")
-    return (phone, cut, replay) if reason_of(found) == "CONFIRMING" else None
+    found = await arena.first.when(replay.payment.payment_id, was_sent, "CONFIRMING, or the answer to the push")
+    pushes = await arena.simulator.pushes(phone=phone)
+    expect("pushes to the phone, and whether each was shown", [push["prompted"] for push in pushes], [True])
+    return (phone, cut, replay) if cut is not None and reason_of(found) == "CONFIRMING" else None
 
 
 @case
