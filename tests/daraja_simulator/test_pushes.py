@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -120,17 +121,20 @@ async def test_credentials_are_checked_with_nairobi_time(merchant: Merchant) -> 
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"Timestamp": nairobi_now(offset_hours=0)}, "Timestamp: it is in UTC; expected Nairobi's time"),
-        ({"Timestamp": "20200101000000"}, "s off Nairobi's clock; 900 are allowed"),
-        ({"Password": "d3Jvbmc="}, "Password: expected base64 of the shortcode, its passkey and this Timestamp"),
+        (lambda: {"Timestamp": nairobi_now(offset_hours=0)}, "Timestamp: it is in UTC; expected Nairobi's time"),
+        (lambda: {"Timestamp": "20200101000000"}, "s off Nairobi's clock; 900 are allowed"),
+        (
+            lambda: {"Password": "d3Jvbmc="},
+            "Password: expected base64 of the shortcode, its passkey and this Timestamp",
+        ),
     ],
 )
 async def test_the_simulator_says_beside_darajas_words_which_credential_is_wrong(
-    merchant: Merchant, changes: dict[str, Any], why: str
+    merchant: Merchant, changes: Callable[[], dict[str, Any]], why: str
 ) -> None:
     await merchant.new_token()
     headers = {"Authorization": f"Bearer {merchant.token}"}
-    fields = merchant.fields(new_phone(), **changes)
+    fields = merchant.fields(new_phone(), **changes())
     for path in ("stkpush/v1/processrequest", "stkpushquery/v1/query"):
         async with merchant.session.post(f"{merchant.url}/mpesa/{path}", json=fields, headers=headers) as answer:
             assert (answer.status, (await answer.json())["errorMessage"]) == (500, "Wrong credentials")
