@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import math
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -86,28 +85,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         marker = item.get_closest_marker("timeout")
         seconds = marker.args[0] if marker is not None else usual
         item.add_marker(pytest.mark.timeout(seconds * slowness()), append=False)
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))  # noqa: TID251 -- pytest's own word, not a setting
-    items[:] = long_tests_first(items, workers)
-
-
-def long_tests_first(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
-    """Each worker is given a stretch of the list. What is long begins it: at the end the others would wait for it.
-
-    Those that share an installation stay together, since it is started for them.
-    """
-    long = [one for one in items if is_long(one)]
-    others = [one for one in items if not is_long(one)]
-    length = math.ceil(len(others) / workers)
-    return [
-        one
-        for worker in range(workers)
-        for one in (*long[worker::workers], *others[worker * length : (worker + 1) * length])
-    ]
-
-
-def is_long(item: pytest.Item) -> bool:
-    shares_programs = not {"town", "hasty"}.isdisjoint(getattr(item, "fixturenames", ()))
-    return item.get_closest_marker("slow") is not None and not shares_programs
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
