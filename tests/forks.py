@@ -23,13 +23,15 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 PROJECT = Path(__file__).parents[1]
 MESSAGE_BYTES_MAX = 100_000
 # It has nothing to do at its end, however busy the machine.
 END_SECONDS = 60
+ENDED = "the process that forks has ended"
 MINIMAL = {"PATH": "/usr/bin:/bin"}
 
 # All that a program imports, at once or when it is told what to do. What is left out is imported in each process.
@@ -80,7 +82,7 @@ class Forked:
     async def _told(self, line: socket.socket) -> int:
         with line:
             code = await asyncio.get_running_loop().sock_recv(line, MESSAGE_BYTES_MAX)
-        assert code, "the process that forks has ended"
+        assert code, ENDED
         self.returncode = int(code)
         return self.returncode
 
@@ -96,12 +98,15 @@ async def fork(
         # As a child of this process would have it.
         "descriptors": resource.getrlimit(resource.RLIMIT_NOFILE),
     }
+    assert program in MODULES, f"{program} is not among the programs that are forked: see MODULES"
     line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         line.connect(_forks())
         socket.send_fds(line, [json.dumps(asked).encode()], [stdin, stdout, stderr])
         line.setblocking(False)
-        return Forked(int(await asyncio.get_running_loop().sock_recv(line, MESSAGE_BYTES_MAX)), line)
+        process_id = await asyncio.get_running_loop().sock_recv(line, MESSAGE_BYTES_MAX)
+        assert process_id, ENDED
+        return Forked(int(process_id), line)
     except BaseException:
         line.close()
         raise
@@ -137,6 +142,15 @@ def _forks() -> str:
 def _fork_until_the_end(address: str) -> None:
     """Make a process for each program that is asked for, and tell how it ended, until standard input is closed."""
     running: dict[int, tuple[int, socket.socket]] = {}
+    try:
+        _fork_what_is_asked_for(address, running)
+    finally:
+        # Of tests that were themselves ended by force.
+        for left in running:
+            signal.pidfd_send_signal(left, signal.SIGKILL)
+
+
+def _fork_what_is_asked_for(address: str, running: dict[int, tuple[int, socket.socket]]) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(address)
         listener.listen()
@@ -158,19 +172,28 @@ def _fork_until_the_end(address: str) -> None:
                 _read_modules(asked["program"])
                 process_id = os.fork()
                 if process_id == 0:
-                    for inherited in (listener, line, *(one for _, one in running.values())):
-                        inherited.close()
-                    for other in running:
-                        os.close(other)
-                    _be_the_program(descriptors, **asked)
+                    _begin([listener, line, *(one for _, one in running.values())], running, descriptors, asked)
                 for descriptor in descriptors:
                     os.close(descriptor)
                 with contextlib.suppress(OSError):
                     line.send(str(process_id).encode())
                 running[os.pidfd_open(process_id)] = (process_id, line)
-    # Of tests that were themselves ended by force.
-    for left in running:
-        signal.pidfd_send_signal(left, signal.SIGKILL)
+
+
+def _begin(
+    inherited: Sequence[socket.socket], others: Iterable[int], standard: Sequence[int], asked: Mapping[str, Any]
+) -> NoReturn:
+    """In the new process: leave to the old one what is its own, and never come back to what only that may do."""
+    try:
+        for one in inherited:
+            one.close()
+        for other in others:
+            os.close(other)
+        _be_the_program(standard, **asked)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)
 
 
 @functools.cache
@@ -188,7 +211,7 @@ def _be_the_program(
     environment: Mapping[str, str],
     descriptors: tuple[int, int],
 ) -> None:
-    """In the new process: do what is asked for, and end."""
+    """Do what is asked for, and end."""
     resource.setrlimit(resource.RLIMIT_NOFILE, descriptors)
     for number, descriptor in enumerate(standard):
         os.dup2(descriptor, number)
