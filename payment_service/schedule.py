@@ -74,7 +74,8 @@ CERTIFICATE_SECONDS = 60.0
 FAILURES_TO_ALARM = 8
 """Of a step, one after the other: one alone may be a restart of the database, and is over by the next try."""
 LOOK_WAIT_SECONDS = 1.0
-"""A look that hangs, for a lock that somebody holds or for a slow database, holds up the steps no longer than this."""
+"""A look that hangs, for a lock that somebody holds or for a slow database, is given up after this, and the steps are
+taken. Where the server does not answer the cancellation either, psycopg holds them up for some ten seconds more."""
 STEP_WAIT_SECONDS = 60.0
 """A step that hangs is given up, so that the next one can begin; everything in it is bounded far below this."""
 
@@ -128,7 +129,7 @@ def periodic_steps(
         *(DueStep(partial(pull_transactions, one), lambda due: due.books, each=PULL_LOOKS) for one in pulling),
     ]
     return [
-        partial(run_due, clock, STEP_SECONDS, partial(_look, engine, clock, pulling), steps),
+        partial(run_due, clock, STEP_SECONDS, partial(look_for_due_work, engine, clock, pulling), steps),
         partial(every, MATCH_SECONDS, partial(match_parked_callbacks, inbox)),
         partial(every, RISK_LOOK_SECONDS, partial(watch_risk, RiskWatch(engine, clock))),
         partial(every, WATCH_LOOK_SECONDS, partial(watch_provider, ProviderWatch(engine, clock))),
@@ -207,7 +208,8 @@ def _pull_watch(pulling: PullTools, clock: DatabaseClock) -> PullWatch:
     return PullWatch(pulling.engine, list(pulling.safaricom.shortcodes), pulling.interval, clock(), clock)
 
 
-async def _look(engine: AsyncEngine, clock: DatabaseClock, pulling: Sequence[PullTools]) -> DueWork:
+async def look_for_due_work(engine: AsyncEngine, clock: DatabaseClock, pulling: Sequence[PullTools]) -> DueWork:
+    """What there is to do, by one look for all steps."""
     pulled = [number for one in pulling for number in one.safaricom.shortcodes]
     async with engine.connect() as conn:
         asked_at = clock.own_time()
@@ -223,7 +225,7 @@ class DueStep:
     step: Callable[[], Awaitable[object]]
     is_due: Callable[[DueWork], bool]
     each: int = 1
-    """The step goes by every so many looks only."""
+    """1: it is taken after any look. 2: only after every second one, and so on."""
     in_vain: Callable[[], object] = lambda: None
     """Called when a look shows nothing for this step."""
 
@@ -233,7 +235,7 @@ async def run_due(
 ) -> NoReturn:
     """Look for ever, and take the steps that have something to do, side by side; none is taken twice at once.
 
-    Where a look fails or hangs, or what it read takes no writes, every step is taken: each finds out by itself, and its
+    Where a look fails or hangs, or the database takes no writes, every step is taken: each finds out by itself, and its
     log says so. A step for which the look shows nothing would have found nothing, so its failure is over.
     """
     look_log, logs = _StepLog(_name(look)), [_StepLog(_name(one.step)) for one in steps]

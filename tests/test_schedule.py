@@ -8,7 +8,8 @@ from functools import partial
 from structlog.testing import capture_logs
 
 from payment_service.application.recording.database_clock import DatabaseClock
-from payment_service.schedule import DueStep, run_due, run_every
+from payment_service.application.settling.catching_up import LOOKS_APART_MAX
+from payment_service.schedule import LOOK_WAIT_SECONDS, STEP_SECONDS, DueStep, run_due, run_every
 from payment_service.store.due_work import DueWork
 
 
@@ -149,6 +150,11 @@ async def test_a_look_that_hangs_holds_up_no_step() -> None:
     running = asyncio.create_task(run_due(DatabaseClock(), 0, look_for_work, [DueStep(step, lambda _: False)]))
     await taken_at_last.wait()
     running.cancel()
+
+
+def test_one_look_that_hangs_is_no_outage() -> None:
+    round_seconds = STEP_SECONDS + LOOK_WAIT_SECONDS
+    assert round_seconds <= LOOKS_APART_MAX.total_seconds() / 2, "the rest is for a new connection and the timers"
 
 
 async def test_a_process_whose_clock_is_wrong_does_not_look_for_work() -> None:

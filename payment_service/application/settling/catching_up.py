@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 
 from payment_service.domain.payment import Times
 
-LOOKS_APART_MAX = timedelta(seconds=2)
-"""Between two looks at the timers after which the database took what they said. They come twice a second, and a look
-that hangs is given up after a second. A longer pause is an outage, of the database or of this process."""
+LOOKS_APART_MAX = timedelta(seconds=4)
+"""Between two looks at the timers after which the database took what they said. A longer pause is an outage, of the
+database or of this process. A round whose look hangs takes STEP_SECONDS + LOOK_WAIT_SECONDS of the schedule, 1.5 s, and
+then the timers need a new connection and their own statements: with as much again for these, one such round is none."""
 
 
 class CatchingUp:
@@ -44,7 +45,7 @@ class CatchingUp:
         self._last_looked = self._clock()
 
     def found_nothing(self) -> None:
-        """To be called when a database that takes writes has shown that no timer is due."""
+        """To be called when a look has shown that no timer is due, in a transaction that was not read-only."""
         self.look()
         self.looked()
 
