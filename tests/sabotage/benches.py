@@ -108,7 +108,8 @@ class Bench:
             async with asyncio.timeout(seconds_max * slowness()):
                 code = int(await self._told())
         except TimeoutError:
-            os.killpg(process_id, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process_id, signal.SIGKILL)
             await self._told()
         used = await self._told()
         # What it has started and left is in its session, and ends with it.

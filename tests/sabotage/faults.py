@@ -913,6 +913,14 @@ FAULTS = (
         hangs_after=60,
     ),
     Fault(
+        "a browser that has closed its side already is streamed to as if it were there",
+        "runtime/connections.py",
+        "        if self._half_closed:\n            when_left()\n",
+        "",
+        (f"{PASSENGERS}::test_a_browser_that_left_before_its_first_event_holds_no_place",),
+        hangs_after=60,
+    ),
+    Fault(
         "browsers take the places of callbacks",
         "callback_gateway/app.py",
         "min(settings.passenger_streams_max, settings.connections_max // 2)",
@@ -2267,6 +2275,13 @@ FAULTS = (
         "            self._back_since, self._last_kept = now, None\n",
         "            self._back_since, self._last_kept = now, None\n        self._last_looked = now\n",
         ("tests/application/settling/test_catching_up.py::test_a_time_without_writes_is_an_outage",),
+    ),
+    Fault(
+        "one look that hangs is taken for an outage",
+        "payment_service/application/settling/catching_up.py",
+        "LOOKS_APART_MAX = timedelta(seconds=4)",
+        "LOOKS_APART_MAX = timedelta(seconds=2)",
+        ("tests/test_schedule.py::test_one_look_that_hangs_is_no_outage",),
     ),
     Fault(
         "a look that hangs holds up every step",

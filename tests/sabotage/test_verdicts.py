@@ -14,7 +14,7 @@ from tests.databases import TEMPLATE
 from tests.patience import PATIENCE_SECONDS
 from tests.sabotage.__main__ import read, with_fault
 from tests.sabotage.benches import PATIENCE, ROOT, Bench, Servers, bench
-from tests.sabotage.faults import FAULTS, Fault
+from tests.sabotage.faults import Fault
 
 TESTS = {
     "passes": "def test_it() -> None: pass",
@@ -104,7 +104,3 @@ async def test_a_run_is_given_a_server_as_the_run_before_it_was(running: Bench, 
 
 def test_what_is_shortened_in_the_copies_is_there() -> None:
     assert (ROOT / "tests" / "patience.py").read_text().count(PATIENCE[0]) == 1
-
-
-def test_names_of_faults_are_their_own() -> None:
-    assert len({fault.name for fault in FAULTS}) == len(FAULTS)
