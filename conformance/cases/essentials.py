@@ -222,7 +222,7 @@ async def killed_between_push_and_commit(arena: Installation) -> Seen:
             break
         await arena.mend()
     else:
-        raise NotSo(f"killed between push and commit: no kill cut the push of any of {PASSENGERS_CUT_MAX} passengers")
+        raise NotSo(f"no kill cut the push of any of {PASSENGERS_CUT_MAX} passengers")
     phone, cut, replay = left
     uncertain = await arena.first.get(replay.payment.payment_id)
     expect("what the booking may do", action_of(uncertain), "WAIT")
@@ -235,8 +235,8 @@ async def killed_between_push_and_commit(arena: Installation) -> Seen:
 async def cut_by_a_kill(arena: Installation) -> tuple[str, Refusal, pb.InitiatePaymentResponse] | None:
     """The phone, what its caller heard, and its payment, which waits; None where the kill cut no push.
 
-    On a busy machine the caller's 5 s may be over before the kill, or another process may have sent the push. Whichever
-    it was, nobody may have sent a second one.
+    On a busy machine the caller's 5 s may be over before the kill, or another process may have sent the push. There
+    is no second push either way, and the payment has not ended unpaid.
     """
     phone = await arena.simulator.phone({**NO_NEWS, "answer_delay_seconds": 30})
     request = a_request(phone)
@@ -260,6 +260,8 @@ async def cut_by_a_kill(arena: Installation) -> tuple[str, Refusal, pb.InitiateP
     found = await arena.first.when(replay.payment.payment_id, was_sent, "CONFIRMING, or the answer to the push")
     pushes = await arena.simulator.pushes(phone=phone)
     expect("pushes to the phone, and whether each was shown", [push["prompted"] for push in pushes], [True])
+    if status_of(found) not in ("PROCESSING", "COMPLETED"):
+        raise NotSo(f"the payment is {status_of(found)} while the phone has the prompt and may still pay")
     return (phone, cut, replay) if cut is not None and reason_of(found) == "CONFIRMING" else None
 
 
