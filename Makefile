@@ -115,6 +115,10 @@ campaign-refunds: setup ## Refund 2,000 times and a trip of 500 while programs a
 campaign-kills: setup ## Kill the example services 100 times during 1,000 payments, and judge every seat and message (up to an hour)
 	@$(BIN)/python -m pytest -q -s -p no:cacheprovider --at-length tests/examples/test_kills.py
 
+.PHONY: campaign-order
+campaign-order: setup ## Write 20,000 events while backends are killed, and judge what every watcher has seen (minutes)
+	@$(BIN)/python -m pytest -q -s -p no:cacheprovider --at-length tests/order/test_order.py
+
 .PHONY: security
 security: setup ## Show every control of docs/security.md at work, and print them with figures
 	@$(BIN)/python -m scripts.controls docs/security.md

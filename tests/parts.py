@@ -155,7 +155,7 @@ class Site:
         values: dict[str, object] = {
             "plaintext": True,
             "callback_keys_file": self.folder / "callback-keys.json",
-            # Well below the 30 s that the simulator waits for an answer: the callback is then put into the spool.
+            # After it a callback goes into the spool, and the simulator has its answer well within the 30 s it waits.
             "forward_time_s": min(3 * slowness(), 15.0),
             "spool_folder": self.folder / "callback-spool",
             "spool_keys_file": self.folder / "callback-spool-keys.json",

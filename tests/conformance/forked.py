@@ -16,8 +16,8 @@ from tests.forks import Forked, fork
 async def start_forked(words: Sequence[str], environment: Mapping[str, str], output: int, _lock: int) -> Forked:
     """A process that has read its modules already.
 
-    It does not hold the lock, for which only a later run on the same folder would wait: the folder of this run is new,
-    and the process that forks kills whatever is left when this one has ended.
+    It does not hold the lock. Only a later run on the same folder waits for that, and this folder is new. Whatever is
+    left when this process has ended is killed by the process that forks.
     """
     with Path(os.devnull).open("rb") as nothing:
         return await fork(words[0], words[1:], environment, stdin=nothing.fileno(), stdout=output, stderr=output)
