@@ -7,6 +7,7 @@ import itertools
 
 import grpc.aio
 from mpesa_payments.v1 import money_pb2, payment_pb2
+from mpesa_payments.v1 import operations_service_pb2 as operations_pb
 from mpesa_payments.v1 import payment_service_pb2 as pb
 
 from conformance.account import Account, Seen
@@ -25,8 +26,9 @@ from conformance.caller import (
     status_of,
 )
 from conformance.cases.answers import confirmed_by_callback
+from conformance.cases.casework import operations
 from conformance.installation import RETRY_WAIT_SECONDS, Installation
-from conformance.judgement import NotSo, expect, until
+from conformance.judgement import PATIENCE_SECONDS, NotSo, expect, until
 from conformance.running import case, case_asked_soon, case_given_up_soon, case_with_certificates
 from conformance.simulator import NO_NEWS, UNTIL_TOLD, a_number
 from development.slowness import slowness
@@ -197,11 +199,14 @@ async def contradicted(town: Installation, ending: str) -> pb.InitiatePaymentRes
     await town.account(started, has_status("CANCELLED" if ending == "cancelled" else "COMPLETED"))
     await town.simulator.let_queries_go(phone)
     hits = "query.says_paid" if ending == "cancelled" else "query.says_failed"
+    story_of = operations_pb.ExplainPaymentRequest(reference=started.payment.reference)
 
-    async def answered() -> bool | None:
-        return await town.simulator.shown_hits(hits) > 0 or None
+    async def recorded() -> bool | None:
+        story = await operations(town.first).ExplainPayment(story_of, timeout=PATIENCE_SECONDS)
+        return any(moment.what.startswith("query: HTTP 200") for moment in story.moments) or None
 
-    await until(answered, "the query's answer")
+    await until(recorded, "what the query's answer has changed")
+    expect("whether the query said the opposite", await town.simulator.shown_hits(hits) > 0, True)
     return started
 
 
