@@ -20,7 +20,7 @@ import typer
 
 from development.certificates import AUTHORITY, BOOKING
 from development.foreground import run_in_foreground
-from development.parts import PartFailed
+from development.parts import PartFailed, Start, start_watched
 from development.system import SERVICE, Plan, System, ended_part, running_system, start_again
 from runtime.private_files import why_not_private
 from runtime.serving import StartRefused, ending_on_refusal, write_ready_file
@@ -54,6 +54,7 @@ def dev(
     ready_file: Path | None = None,
     *,
     utc_timestamps: bool = False,
+    start: Start = start_watched,
 ) -> None:
     """Run everything until SIGTERM or SIGINT; what stops it from starting is one sentence and exit code 1."""
     with ending_on_refusal():
@@ -72,6 +73,7 @@ def dev(
         plaintext=plaintext,
         issuer=ISSUER,
         simulator_options=("--utc-timestamps",) if utc_timestamps else (),
+        start=start,
     )
     run_in_foreground(_run(plan, ready_file))
 

@@ -2,7 +2,7 @@
 
 To read its modules takes a program up to two seconds of the processor, and what it then does until it serves a tenth
 of them. So one process for each test process reads them once, and makes every program's process by a fork. How programs
-start by their command lines is shown by their own tests, and by all that starts `dev` and the demo.
+start by their command lines is shown by their own tests, and by those of `dev` and the demo.
 """
 
 from __future__ import annotations
@@ -49,9 +49,11 @@ MODULES: Mapping[str, Sequence[str]] = {
         "runtime.exporting",
     ),
     "callback_gateway": ("callback_gateway.__main__", "callback_gateway.app", "runtime.exporting"),
+    "case_desk": ("case_desk.__main__", "case_desk.app", "runtime.exporting"),
     "daraja_simulator": ("daraja_simulator.__main__",),
     "examples.booking_service": ("examples.booking_service.__main__",),
     "examples.notification_service": ("examples.notification_service.__main__",),
+    "tests.development.forked": ("tests.development.forked.__main__", "development.desk_door", "development.window"),
 }
 
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 from mpesa_payments.v1 import payment_pb2, payment_service_pb2, payment_service_pb2_grpc
@@ -19,6 +19,7 @@ from development.certificates import Certificates
 from development.slowness import slowness
 from development.system import channel_to
 from tests.commands.started import command
+from tests.forks import Forked, fork
 from tests.patience import PATIENCE_SECONDS
 
 # Bounds, not expectations: a loaded machine starts five programs in well under these.
@@ -31,7 +32,7 @@ FREE_PORTS = ("--grpc-port=0", "--gateway-port=0", "--simulator-port=0", "--metr
 class Dev:
     """A running `dev`, and where it writes."""
 
-    process: asyncio.subprocess.Process
+    process: asyncio.subprocess.Process | Forked
     data_dir: Path
     ready_file: Path
     output_file: Path
@@ -62,24 +63,57 @@ class Dev:
 async def running_dev(
     folder: Path, *words: str, settings: Mapping[str, str] | None = None, name: str = "dev", examples: bool = False
 ) -> AsyncIterator[Dev]:
-    """`dev` on free ports, with its data below `folder`; killed if the test has not ended it."""
-    output_file, ready_file, data_dir = folder / f"{name}.txt", folder / f"{name}.json", folder / "data"
-    with output_file.open("wb") as output:
+    """`dev` on free ports, with its data below `folder`: it and its parts are forks. Ended if the test has not."""
+    files = _files(folder, name)
+    asked = (*words_of(folder, examples=examples), f"--ready-file={files.ready}", *words)
+    with files.output.open("wb") as output, Path(os.devnull).open("rb") as nothing:
+        process = await fork(
+            *("tests.development.forked", asked, {**machine(), **(settings or {})}),
+            stdin=nothing.fileno(),
+            stdout=output.fileno(),
+            stderr=output.fileno(),
+        )
+    try:
+        yield Dev(process, files.data, files.ready, files.output)
+    finally:
+        # Not killed: nobody would end its parts then.
+        process.terminate()
+        await asyncio.wait_for(process.wait(), STOP_SECONDS)
+        await until_nothing_runs(folder)
+
+
+@contextlib.asynccontextmanager
+async def running_dev_by_command_line(folder: Path, *words: str, examples: bool = False) -> AsyncIterator[Dev]:
+    """As a developer starts it: its parts are watched, and end with it. Killed if the test has not ended it."""
+    files = _files(folder, "dev")
+    with files.output.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "payment_service", *words_of(folder, examples=examples)),
-            *(f"--ready-file={ready_file}", *words),
+            *(f"--ready-file={files.ready}", *words),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**machine(), **(settings or {})},
+            env=machine(),
         )
     try:
-        yield Dev(process, data_dir, ready_file, output_file)
+        yield Dev(process, files.data, files.ready, files.output)
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
         await until_nothing_runs(folder)
+
+
+class Files(NamedTuple):
+    """Where a `dev` writes."""
+
+    data: Path
+    ready: Path
+    output: Path
+
+
+def _files(folder: Path, name: str) -> Files:
+    return Files(folder / "data", folder / f"{name}.json", folder / f"{name}.txt")
 
 
 async def refused(folder: Path, *words: str, examples: bool = False) -> str:

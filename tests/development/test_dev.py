@@ -15,7 +15,9 @@ import psutil
 import pytest
 from mpesa_payments.v1 import payment_pb2
 
+from development.parts import lives
 from development.postgres import EmbeddedServer, find_free_port
+from development.system import STOP_ORDER
 from tests.commands.started import command
 from tests.development.dev_programs import (
     START_SECONDS,
@@ -23,6 +25,7 @@ from tests.development.dev_programs import (
     machine,
     refused,
     running_dev,
+    running_dev_by_command_line,
     shell,
     still_running,
     until_nothing_runs,
@@ -36,8 +39,10 @@ from tests.development.dev_programs import (
 async def test_the_printed_line_takes_a_payment_and_a_killed_dev_starts_again(tmp_path: Path) -> None:
     folder = tmp_path / "a folder with spaces, é"
     folder.mkdir(mode=0o700)
-    async with running_dev(folder) as dev:
+    async with running_dev_by_command_line(folder, examples=True) as dev:
         ready = await dev.ready()
+        # Every part there is by its own command line.
+        assert set(ready["processes"]) == set(STOP_ORDER)
         line = next(line for line in dev.output.splitlines() if "InitiatePayment" in line)
         answer = json.loads(await shell(line))
         booking_id = answer["payment"]["bookingId"]
@@ -60,6 +65,7 @@ async def test_the_printed_line_takes_a_payment_and_a_killed_dev_starts_again(tm
         dev.process.send_signal(signal.SIGINT)
         assert await dev.end() == 0, dev.output
         assert still_running(folder) == []
+        assert not any(lives(process_id) for process_id in ready["processes"].values())
         assert not dev.ready_file.exists()
 
 
@@ -70,7 +76,7 @@ async def test_a_part_that_is_killed_is_started_again_at_its_address(
 ) -> None:
     """And beside it no second one is, until a part cannot be started again: it is named, and everything ends."""
     database = url_in_a_file(tmp_path, empty_database[1])
-    async with running_dev(tmp_path, database) as dev:
+    async with running_dev_by_command_line(tmp_path, database) as dev:
         ready = await dev.ready()
         code, _, errors = await command(machine(), *words_of(tmp_path / ".", examples=False), database)
         assert code == 1
@@ -161,7 +167,7 @@ async def test_a_database_that_does_not_answer_is_said_in_a_sentence(tmp_path: P
 
 @pytest.mark.slow
 async def test_dev_can_be_stopped_while_it_is_still_starting(tmp_path: Path) -> None:
-    async with running_dev(tmp_path) as dev:
+    async with running_dev_by_command_line(tmp_path) as dev:
         async with asyncio.timeout(START_SECONDS):
             while not (dev.data_dir / "postgres").exists():
                 await asyncio.sleep(0.02)
