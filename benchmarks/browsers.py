@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from benchmarks.meters import Metered
 from benchmarks.page_updates import measure_pages
 from benchmarks.report import write_between
 from benchmarks.stage import PROJECT, SETTINGS, SIMULATOR_OPTIONS, target_of
+from development.parts import Start, start_watched
 from development.slowness import slowness
 from development.system import Plan, running_system
 
@@ -45,12 +46,15 @@ def quick_size() -> Size:
     return Size(streams=10, rate=20.0, seconds=1.0 * slowness(), pages=2)
 
 
-def main() -> int:
-    """Command line; exit code 1 where a number is not held; in a quick run, where a stream or a callback was lost."""
+def main(words: Sequence[str] | None = None, start: Start = start_watched) -> int:
+    """Command line; exit code 1 where a number is not held; in a quick run, where a stream or a callback was lost.
+
+    Tests may start the programs in another way.
+    """
     parser = argparse.ArgumentParser(description="Measure what passengers' browsers see.")
     parser.add_argument("--quick", action="store_true", help="a short run that shows that everything works")
     parser.add_argument("--output", type=Path, help="folder for browsers.json (default: benchmarks/results)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     if arguments.quick and arguments.output is None:
         parser.error("a quick run is no result to keep: name another folder with --output")
     size = quick_size() if arguments.quick else Size()
@@ -58,7 +62,7 @@ def main() -> int:
     if chromium is None:
         parser.error("there is no Chromium: scripts/install_browser.sh installs one")
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        results = uvloop.run(_measure(Path(folder), chromium, _commit(), size))
+        results = uvloop.run(_measure(Path(folder), chromium, _commit(), size, start))
     output = arguments.output or HERE / "results"
     output.mkdir(parents=True, exist_ok=True)
     (output / "browsers.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -73,7 +77,7 @@ def _commit() -> str:
     return subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=True).stdout.strip()
 
 
-async def _measure(folder: Path, chromium: str, commit: str, size: Size) -> Mapping[str, Any]:
+async def _measure(folder: Path, chromium: str, commit: str, size: Size, start: Start) -> Mapping[str, Any]:
     machine, begun = meters.machine(), time.time()
     plan = Plan(
         folder / "streams",
@@ -81,6 +85,7 @@ async def _measure(folder: Path, chromium: str, commit: str, size: Size) -> Mapp
         settings=SETTINGS,
         plaintext=True,
         inherit_settings=False,
+        start=start,
     )
     async with running_system(plan) as system:
         assert system.postgres_process_id is not None, "the benchmark runs on the embedded PostgreSQL"

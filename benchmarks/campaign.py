@@ -20,6 +20,7 @@ from benchmarks.runs import Outcome, run_load
 from benchmarks.simulator_alone import measure_simulator
 from benchmarks.stage import Target, running_stage
 from benchmarks.watching import measure_watchers
+from development.parts import Start, start_watched
 
 MUST_BE_ON = ("fsync", "synchronous_commit", "full_page_writes")
 """Without any of these PostgreSQL may lose what it has committed, and the numbers are worth nothing."""
@@ -40,6 +41,7 @@ class Size:
     latency_rate: float = 100.0
     latency_seconds: float = 40.0
     watchers: int = 10_000
+    watcher_processes: int = 5
     simulator_seconds: float = 5.0
 
 
@@ -55,18 +57,19 @@ def quick_size() -> Size:
         seconds=0.5,
         latency_rate=20.0,
         latency_seconds=1.0,
-        watchers=100,
+        watchers=20,
+        watcher_processes=2,
         simulator_seconds=0.5,
     )
 
 
-async def run_campaign(folder: Path, size: Size) -> dict[str, Any]:
+async def run_campaign(folder: Path, size: Size, start: Start = start_watched) -> dict[str, Any]:
     """Everything, as the results file has it."""
     begun = time.time()
     machine = meters.machine()
     show("the simulator alone")
-    simulator = await measure_simulator(folder / "simulator", size.simulator_seconds)
-    async with running_stage(folder) as stage:
+    simulator = await measure_simulator(folder / "simulator", size.simulator_seconds, start)
+    async with running_stage(folder, start) as stage:
         settings = await server_settings(stage.service)
         firsts = iter(range(0, 100 * NUMBERS_PER_RUN, NUMBERS_PER_RUN))
         throughput = {
@@ -85,7 +88,7 @@ async def run_campaign(folder: Path, size: Size) -> dict[str, Any]:
             size.latency_seconds,
         )
         show(f"{size.watchers} watchers")
-        watchers = await measure_watchers(stage, folder, next(firsts), size.watchers)
+        watchers = await measure_watchers(stage, folder, next(firsts), size.watchers, size.watcher_processes)
         row_bytes = {target.name: await bytes_per_row(target) for target in (stage.service, stage.floor)}
     errors = simulator["errors"] + latency["errors"] + watchers["errors"]
     loaded_parts = [*throughput.values(), tls]

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import grpc.aio
 
-from development.certificates import BOOKING, Certificates
 from runtime.grpc_options import CLIENT_OPTIONS
 from runtime.serving import parse_address
 from runtime.tls import open_channel
@@ -22,5 +21,10 @@ def channel_to_service(
     arguments: argparse.Namespace, options: Sequence[tuple[str, object]] = CLIENT_OPTIONS
 ) -> grpc.aio.Channel:
     """A channel to the service that the words name."""
-    shown = None if arguments.certificates is None else Certificates(arguments.certificates).content(BOOKING)
+    shown = None
+    if arguments.certificates is not None:
+        # What makes certificates takes half of the start of a client, and most clients show none.
+        from development.certificates import BOOKING, Certificates
+
+        shown = Certificates(arguments.certificates).content(BOOKING)
     return open_channel(parse_address(arguments.address), shown, options)

@@ -14,18 +14,19 @@ from benchmarks import meters
 from benchmarks.meters import Metered
 from benchmarks.runs import client
 from benchmarks.stage import SIMULATOR_OPTIONS, start_bench_part
-from development.parts import make_house, take_lock
+from development.parts import Start, make_house, take_lock
 
 CONNECTIONS = 32
 """Enough to keep the simulator busy all the time."""
 DELIVERY_WAIT_SECONDS = 30.0
 
 
-async def measure_simulator(folder: Path, seconds: float) -> Mapping[str, Any]:
+async def measure_simulator(folder: Path, seconds: float, start: Start) -> Mapping[str, Any]:
     """Push for some seconds; the rate is that of delivered callbacks, from the first push to the last callback."""
     folder.mkdir(mode=0o700)
     async with contextlib.AsyncExitStack() as stack:
-        house = make_house(folder, stack.enter_context(await take_lock(folder)), inherit_settings=False)
+        lock = stack.enter_context(await take_lock(folder))
+        house = make_house(folder, lock, inherit_settings=False, start=start)
         sink = await start_bench_part(house, stack, "sink", ["benchmarks.sink"])
         words = ["daraja_simulator", "serve", "--port=0", *SIMULATOR_OPTIONS]
         simulator = await start_bench_part(house, stack, "simulator", words)

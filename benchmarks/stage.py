@@ -5,9 +5,7 @@ Each has a database of its own on the same PostgreSQL server with the same schem
 new Daraja token ends the life of the one before.
 """
 
-import asyncio
 import contextlib
-import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +14,7 @@ import psycopg
 
 from benchmarks.meters import Metered
 from development.credentials import SANDBOX_PASSKEY, SIMULATOR_CONSUMER_KEY, SIMULATOR_CONSUMER_SECRET
-from development.parts import House, Part, make_house, start_part, stop_part, take_lock
+from development.parts import House, Part, Start, make_house, run_command, start_part, stop_part, take_lock
 from development.postgres import find_free_port
 from development.system import SERVICE, Plan, System, running_system
 
@@ -34,7 +32,6 @@ SETTINGS: Mapping[str, str] = {
     "PAYMENTS_LOG_LEVEL": "INFO",
 }
 FLOOR_DATABASE, SECURED_DATABASE = "floor", "secured"
-COMMAND_WAIT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +65,7 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def running_stage(folder: Path) -> AsyncIterator[Stage]:
+async def running_stage(folder: Path, start: Start) -> AsyncIterator[Stage]:
     """Start all parts, and stop them at the end."""
     plan = Plan(
         folder / "service",
@@ -76,6 +73,7 @@ async def running_stage(folder: Path) -> AsyncIterator[Stage]:
         settings=SETTINGS,
         plaintext=True,
         inherit_settings=False,
+        start=start,
     )
     async with running_system(plan) as system, contextlib.AsyncExitStack() as stack:
         assert system.postgres_process_id is not None, "the benchmark runs on the embedded PostgreSQL"
@@ -87,8 +85,9 @@ async def running_stage(folder: Path) -> AsyncIterator[Stage]:
         secured = target_of("secured", await stack.enter_async_context(running_system(secured_plan)), postgres)
         floor_folder = folder / "floor"
         floor_folder.mkdir(mode=0o700)
-        house = make_house(floor_folder, stack.enter_context(await take_lock(floor_folder)), inherit_settings=False)
-        floor_url = await _floor_database(owner_url, floor_folder)
+        lock = stack.enter_context(await take_lock(floor_folder))
+        house = make_house(floor_folder, lock, inherit_settings=False, start=start)
+        floor_url = await _floor_database(house, owner_url)
         floor = await _start_floor(house, floor_url, postgres, stack)
         service_pid = next(int(part.ready["pid"]) for part in system.parts if part.name == SERVICE)
         yield Stage(service, secured, floor, service_pid, system.daraja_url, house)
@@ -109,19 +108,14 @@ async def _new_database(owner_url: str, name: str) -> str:
     return owner_url.rpartition("/")[0] + f"/{name}"
 
 
-async def _floor_database(owner_url: str, folder: Path) -> str:
+async def _floor_database(house: House, owner_url: str) -> str:
     """A database of its own, made by the same migrations."""
     url = await _new_database(owner_url, FLOOR_DATABASE)
-    url_file = folder / "database-url"
+    url_file = house.data_dir / "database-url"
     url_file.touch(mode=0o600)
     url_file.write_text(url, encoding="utf-8")
-    command = (sys.executable, "-P", "-m", "payment_service", "migrate")
-    migrating = await asyncio.create_subprocess_exec(
-        *command, env={"PAYMENTS_OWNER_DATABASE_URL_FILE": str(url_file)}, stdout=asyncio.subprocess.DEVNULL
-    )
-    async with asyncio.timeout(COMMAND_WAIT_SECONDS):
-        if await migrating.wait():
-            raise RuntimeError("the floor's database could not be migrated")
+    settings = {"PAYMENTS_OWNER_DATABASE_URL_FILE": str(url_file)}
+    await run_command(house, "floor-migrate", ["payment_service", "migrate"], settings)
     return url
 
 

@@ -28,7 +28,6 @@ from benchmarks.runs import client
 from benchmarks.stage import Stage
 from runtime.grpc_options import CLIENT_OPTIONS
 
-PROCESSES = 5
 IN_FLIGHT = 32
 """Payments asked for, and callbacks let go, at a time."""
 CALL_WAIT_SECONDS = 60.0
@@ -48,8 +47,8 @@ class Prompted(NamedTuple):
     status_token: str
 
 
-async def measure_watchers(stage: Stage, folder: Path, first: int, watchers: int) -> Mapping[str, Any]:
-    """The whole scenario; `first` numbers the payments."""
+async def measure_watchers(stage: Stage, folder: Path, first: int, watchers: int, processes: int) -> Mapping[str, Any]:
+    """The whole scenario, with the watchers in so many processes; `first` numbers the payments."""
     numbers = range(first, first + watchers)
     timeout = aiohttp.ClientTimeout(CALL_WAIT_SECONDS)
     async with (
@@ -58,13 +57,13 @@ async def measure_watchers(stage: Stage, folder: Path, first: int, watchers: int
     ):
         await control(http, "faults", {"behaviour": {"callback": "held"}, "count": watchers})
         payments = await prompted(stage.service.address, numbers)
-        clients = [await _client(stack, stage, folder, index) for index in range(PROCESSES)]
+        clients = [await _client(stack, stage, folder, index) for index in range(processes)]
         await asyncio.sleep(SETTLE_SECONDS)
         memory_before = meters.resident_bytes(stage.service_pid)
         begun = time.monotonic()
         ids = list(payments)
         for index, process in enumerate(clients):
-            await _send_ids(process, ids[index::PROCESSES])
+            await _send_ids(process, ids[index::processes])
         opened = await asyncio.wait_for(_lines(clients), OPEN_WAIT_SECONDS)
         open_seconds = time.monotonic() - begun
         await asyncio.sleep(SETTLE_SECONDS)
@@ -74,12 +73,12 @@ async def measure_watchers(stage: Stage, folder: Path, first: int, watchers: int
         ended = await _ends(clients)
         deliver_seconds = time.monotonic() - begun
     seen: dict[str, float] = {}
-    for index in range(PROCESSES):
+    for index in range(processes):
         seen |= json.loads(_times_file(folder, index).read_text(encoding="utf-8"))
     served = sum(line["served"] for line in ended)
     return {
         "watchers": watchers,
-        "client_processes": PROCESSES,
+        "client_processes": processes,
         "opened": sum(line["opened"] for line in opened),
         "served": served,
         "wrong": dict(sum((Counter(line["wrong"]) for line in ended), Counter())),

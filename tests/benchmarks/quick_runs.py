@@ -1,27 +1,32 @@
-"""A benchmark as its users start it, small."""
+"""A benchmark as its users start it, small, with the programs of the project made by forks."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from development.slowness import slowness
+from development.parts import Running, Start, start_watched
+from tests.forks import MODULES, fork
 
 PROJECT = Path(__file__).parents[2]
-WAIT_SECONDS = 160.0 * slowness()
 
 
-async def quick_run(module: str, results: Path) -> tuple[dict[str, Any], str]:
-    """Run it: the results in the file that it has written, and what it has printed. It must succeed."""
-    words = ["-m", module, "--quick", f"--output={results.parent}"]
-    output = asyncio.subprocess.PIPE
-    bench = await asyncio.create_subprocess_exec(
-        sys.executable, *words, cwd=PROJECT, stdout=output, stderr=asyncio.subprocess.STDOUT
-    )
-    async with asyncio.timeout(WAIT_SECONDS):
-        printed, _ = await bench.communicate()
-    assert bench.returncode == 0, printed.decode()[-3000:]
-    return json.loads(results.read_text(encoding="utf-8")), printed.decode()
+def quick_run(main: Callable[[Sequence[str], Start], int], results: Path) -> dict[str, Any]:
+    """Run it: the results in the file that it has written. It must succeed."""
+    assert main(["--quick", f"--output={results.parent}"], _start_forked) == 0
+    content: dict[str, Any] = json.loads(results.read_text(encoding="utf-8"))
+    return content
+
+
+async def _start_forked(words: Sequence[str], environment: Mapping[str, str], output: int, lock: int) -> Running:
+    """A process that has read its modules already; what only the benchmark has is started by its command line.
+
+    The benchmark's folders are new, so there is no later run on them for which a lock would be held.
+    """
+    if words[0] not in MODULES:
+        return await start_watched(words, environment, output, lock)
+    with Path(os.devnull).open("rb") as nothing:
+        return await fork(words[0], words[1:], environment, stdin=nothing.fileno(), stdout=output, stderr=output)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.browsers import BEGIN, END
+from benchmarks.browsers import BEGIN, END, main
 from benchmarks.browsers_report import misses, table
 from tests.benchmarks.quick_runs import PROJECT, quick_run
 from tests.browsing import CHROMIUM
@@ -52,12 +52,14 @@ HELD: dict[str, Any] = {
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-async def test_a_quick_run_measures_pages_and_streams_and_loses_nothing(tmp_path: Path) -> None:
+def test_a_quick_run_measures_pages_and_streams_and_loses_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     if CHROMIUM is None:
         pytest.skip("there is no Chromium: `scripts/install_browser.sh` installs one")
     readme = PROJECT / "benchmarks" / "README.md"
     before = readme.read_bytes()
-    results, printed = await quick_run("benchmarks.browsers", tmp_path / "browsers.json")
+    results = quick_run(main, tmp_path / "browsers.json")
     streams = results["streams"]
     assert streams["errors"] == 0
     assert streams["served"] == streams["streams"] == 10
@@ -66,7 +68,7 @@ async def test_a_quick_run_measures_pages_and_streams_and_loses_nothing(tmp_path
         assert streams[run]["n"] > 0
         assert streams[run]["cores_used"]["payment-service"] > 0
         assert "browsers" in streams[run]["cores_used_at_let_go"]
-    assert table(results) in printed
+    assert table(results) in capfd.readouterr().out
     assert readme.read_bytes() == before, "a quick run is no result to publish"
 
 
