@@ -91,7 +91,10 @@ async def _at_rest(stage: Stage) -> Settled:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(SETTLE_WAIT_SECONDS):
             while True:
+                # Asked for first: what waits now and has no push in the ledger will never have one.
+                waiting = await stage.waiting()
                 pushes = await _pushes(stage.simulator_url)
+                await stage.end_waits([one for one in waiting if _over(pushes.get(one, ()))])
                 if _all_told(pushes) and not await _under_way(stage.database):
                     payments = await _payments(stage.database)
                     if await _pushes(stage.simulator_url) == pushes:
@@ -106,6 +109,11 @@ def _all_told(by_reference: Mapping[str, Sequence[Mapping[str, Any]]]) -> bool:
     return all(push["callbacks"] or not push["debited_kes"] for push in pushes) and all(
         callback["status"] is not None or callback["error"] for push in pushes for callback in push["callbacks"]
     )
+
+
+def _over(pushes: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether no callback comes any more: there was no push, or nobody took what the simulator tells once."""
+    return all(push["callbacks"] and all(callback["error"] for callback in push["callbacks"]) for push in pushes)
 
 
 async def _under_way(database: Database) -> int:

@@ -2,7 +2,8 @@
 
 The core reaches PostgreSQL and Daraja, the simulator the gateway, and the gateway the core, through a proxy each. The
 proxies outlive the parts: a new core or gateway takes the place of the one that was killed. Times are shortened by
-settings, never by the code. Customers know nothing of all this: they repeat their request, with its id, until answered.
+settings, never by the code; what would only be waited for, as the end of a dead core's lease, is set to be over in the
+database. Customers know nothing of all this: they repeat their request, with its id, until answered.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import contextlib
 import itertools
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -46,8 +47,10 @@ RANGE_PREFIX = "2547000"
 FORWARD_SECONDS = 30
 """The gateway waits for a core that is being started anew; Daraja's patience is longer than its default too."""
 NO_ROW = "no row"
-LIVE = ("CREATED", "SENDING", "PROMPTED", "UNCERTAIN")
-ENDINGS = ("", "", "032", "999")
+WAITING = ("PROMPTED", "UNCERTAIN")
+LIVE = ("CREATED", "SENDING", *WAITING)
+SILENT = "999"
+ENDINGS = ("", "", "032", SILENT)
 """Of the customers of one round: two pay, one cancels, one never answers. The simulator's phones decide by these."""
 
 _NUMBERS = itertools.count(1)
@@ -144,6 +147,9 @@ class Stage:
             # The token was had at the start, so there is none to commit until that one is of no use.
             async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_SECONDS) as control:
                 (await control.post(f"{self.simulator_url}/control/tokens/expire")).raise_for_status()
+        if kill.name == COMMIT + "DeadlinePassed":
+            await self.end_waits([])
+        await self.inherit(leases=kill.name == COMMIT + "LeaseDead")
         strike = Strike(kill.name, kill.point, partial(self._kill, kill.victim))
         self.proxies[kill.link].strike = strike
         # Only now: a new core may do what is to be cut while it starts, as with a lease that ended in the meantime.
@@ -173,6 +179,18 @@ class Stage:
             if strike is None or not strike.done.is_set():
                 raise
 
+    async def inherit(self, *, leases: bool) -> None:
+        """What a dead core had begun is due at once, its pushes where their leases are to end too."""
+        if self.core.process.returncode is not None:
+            await self._change(_INHERIT)
+            if leases:
+                await self._change(_END_LEASES)
+
+    async def end_waits(self, references: Sequence[str]) -> None:
+        """Let the payments expire of whose customers nothing can come any more: the silent ones, and these."""
+        silent = [order.request.request_id for order in self.orders if order.request.phone_number.endswith(SILENT)]
+        await self._change(_END_WAITS, silent, list(references))
+
     async def serve(self) -> None:
         """Wait until both parts serve, and let everybody reach them."""
         await self.gateway.serves()
@@ -200,8 +218,24 @@ class Stage:
         async with await psycopg.AsyncConnection.connect(self.database.owner_url, autocommit=True) as owner:
             return await (await owner.execute(statement, (value,))).fetchall()
 
+    async def waiting(self) -> list[str]:
+        """The references of the payments that wait for a callback, or for their end."""
+        return [str(reference) for (reference,) in await self._rows(_WAITING, [*WAITING])]
+
+    async def _change(self, statement: str, *values: object) -> None:
+        async with await psycopg.AsyncConnection.connect(self.database.owner_url, autocommit=True) as owner:
+            await owner.execute(statement, values)
+
 
 _BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s"
+_WAITING = "SELECT reference FROM payment_transactions WHERE state = ANY(%s)"
+_INHERIT = f"""
+UPDATE payment_transactions SET due_at = now()
+WHERE state = 'CREATED' OR state IN {WAITING} AND expires_at <= now()"""
+_END_LEASES = "UPDATE payment_transactions SET lease_expires_at = now(), due_at = now() WHERE state = 'SENDING'"
+_END_WAITS = f"""
+UPDATE payment_transactions SET expires_at = now(), due_at = now()
+WHERE state IN {WAITING} AND expires_at > now() AND (request_id = ANY(%s) OR reference = ANY(%s))"""
 _STATES = "SELECT request_id, state FROM payment_transactions WHERE request_id = ANY(%s)"
 
 

@@ -78,6 +78,7 @@ async def test_a_kill_loses_no_payment_and_never_prompts_twice(
         for kill in kills:
             states = await stage.strike(kill)
             table.setdefault(str(kill), Counter()).update(["kills", *states])
+        await stage.inherit(leases=True)
         await stage.replace_dead()
         found = await settled(stage)
     _publish(request.node.callspec.id, table, found)
