@@ -113,6 +113,14 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tupl
         yield folder, server
 
 
+@pytest.fixture(scope="module")
+async def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a server has run and is at rest, for tests of the starts after the first."""
+    folder = tmp_path_factory.mktemp("used")
+    async with embedded_postgres(folder):
+        return folder
+
+
 @pytest.mark.parametrize("version", [16, 18])
 async def test_each_version_is_what_it_says_and_keeps_its_promises_on_disk(tmp_path: Path, version: int) -> None:
     async with embedded_postgres(tmp_path, version=version) as server:
@@ -136,47 +144,47 @@ async def test_it_listens_on_loopback_only_and_has_no_socket_path(shared: tuple[
     assert await one_value(server.dsn(), "SHOW unix_socket_directories") == ""
 
 
-async def test_the_server_ends_when_its_owner_is_killed_and_starts_again_at_once(awkward_dir: Path) -> None:
-    owner, dsn, server_process = await start_owner(awkward_dir)
+async def test_the_server_ends_when_its_owner_is_killed_and_starts_again_at_once(used: Path) -> None:
+    owner, dsn, server_process = await start_owner(used)
     assert await one_value(dsn, "SELECT 1") == 1
     await kill(owner)
     # No wait for the old server: the next start has to cope with one that is still shutting down.
-    async with embedded_postgres(awkward_dir) as server:
+    async with embedded_postgres(used) as server:
         assert await one_value(server.dsn(), "SELECT 1") == 1
         assert server.process_id != server_process
     assert not is_running(server_process)
 
 
-async def test_the_server_ends_after_its_owner_was_killed_even_if_nobody_comes_back(tmp_path: Path) -> None:
-    owner, _, server_process = await start_owner(tmp_path)
+async def test_the_server_ends_after_its_owner_was_killed_even_if_nobody_comes_back(used: Path) -> None:
+    owner, _, server_process = await start_owner(used)
     assert is_running(server_process)
     await kill(owner)
     await eventually(lambda: not is_running(server_process))
 
 
-async def test_a_server_whose_owner_and_watchdog_were_both_killed_is_stopped_by_the_next_start(tmp_path: Path) -> None:
-    owner, _, server_process = await start_owner(tmp_path)
+async def test_a_server_whose_owner_and_watchdog_were_both_killed_is_stopped_by_the_next_start(used: Path) -> None:
+    owner, _, server_process = await start_owner(used)
     watchdog = int(Path(f"/proc/{server_process}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(watchdog, signal.SIGKILL)
     await kill(owner)
     assert is_running(server_process)
-    async with embedded_postgres(tmp_path) as server:
+    async with embedded_postgres(used) as server:
         assert await one_value(server.dsn(), "SELECT 1") == 1
     assert not is_running(server_process)
 
 
-async def test_committed_rows_outlive_a_killed_server_and_its_leftovers_do_not_stop_the_next(tmp_path: Path) -> None:
-    owner, dsn, server_process = await start_owner(tmp_path)
+async def test_committed_rows_outlive_a_killed_server_and_its_leftovers_do_not_stop_the_next(used: Path) -> None:
+    owner, dsn, server_process = await start_owner(used)
     async with await psycopg.AsyncConnection.connect(dsn) as connection:
         await connection.execute("CREATE TABLE kept AS SELECT 7 AS answer")
     os.kill(server_process, signal.SIGKILL)
     await kill(owner)
-    pid_file = tmp_path / "postgresql-18" / "postmaster.pid"
+    pid_file = used / "postgresql-18" / "postmaster.pid"
     assert pid_file.exists()
     # The worst leftover: the kernel has given the number to another process of ours, here this test.
     lines = pid_file.read_text().splitlines()
     pid_file.write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")
-    async with embedded_postgres(tmp_path) as server:
+    async with embedded_postgres(used) as server:
         assert await one_value(server.dsn(), "SELECT answer FROM kept") == 7
 
 
@@ -222,22 +230,25 @@ async def test_it_runs_on_either_event_loop(tmp_path: Path, loop: str) -> None:
     assert not is_running(told["process_id"])
 
 
-async def test_two_servers_run_beside_each_other_and_two_owners_of_one_folder_do_not(tmp_path: Path) -> None:
-    async with embedded_postgres(tmp_path / "a") as one, embedded_postgres(tmp_path / "b") as other:
+async def test_two_servers_run_beside_each_other_and_two_owners_of_one_folder_do_not(
+    shared: tuple[Path, EmbeddedServer], used: Path
+) -> None:
+    folder, one = shared
+    async with embedded_postgres(used) as other:
         assert one.port != other.port
         assert await one_value(one.dsn(), "SELECT 1") == await one_value(other.dsn(), "SELECT 1")
         with pytest.raises(EmbeddedPostgresError, match="Another process is using"):
-            async with embedded_postgres(tmp_path / "a"):
+            async with embedded_postgres(folder):
                 pass
 
 
-async def test_a_taken_port_is_named(tmp_path: Path) -> None:
+async def test_a_taken_port_is_named(used: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(EmbeddedPostgresError, match=f"Port {port} is taken"):
-            async with embedded_postgres(tmp_path, port=port):
+            async with embedded_postgres(used, port=port):
                 pass
 
 
