@@ -19,7 +19,7 @@ from tests.order.campaign import Figures, Size, run_campaign
 
 FIGURES = Path("build/campaigns")
 FULL = Size(events=20_000, kills=200, resumes=1_000)
-SMALL = Size(events=3_000, kills=30, resumes=100, slow_commits=True)
+SMALL = Size(events=1_500, kills=15, resumes=50, watchers=4, slow_commits=True)
 
 
 @pytest.mark.slow
