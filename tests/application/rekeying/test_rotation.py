@@ -39,7 +39,7 @@ from tests.rpc.processes import paid, running_process, sent
 from tests.stories import Stories, every_kind
 from tests.writers import Writers, a_request
 
-ROTATIONS = 10
+ROTATIONS = 4
 PURPOSES = ("sealing", "fingerprint", "chain")
 RETIRED = ("sealing", "fingerprint")
 """Without the keys of the chain: events are kept, and so are their keys."""
