@@ -1,9 +1,9 @@
 """Goal: no watcher ever misses an event or sees two in the wrong order, whatever breaks on the way.
 
 Method: 24 grouped writers in two processes write payments while their backends, and those of the process that serves
-the watchers, are killed all the time; eight watchers hang up and resume all the time. The writers' own records say
+the watchers, are killed all the time; four watchers hang up and resume all the time. The writers' own records say
 what must have been seen. The last test takes away what keeps the order, and expects a campaign of the same size to
-notice. `pytest --at-length tests/order` runs the first at seven times the size.
+notice. `pytest --at-length tests/order` runs the first at thirteen times the size, with eight watchers.
 """
 
 from __future__ import annotations
