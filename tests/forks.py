@@ -93,6 +93,20 @@ async def fork(
     program: str, words: Sequence[str], environment: Mapping[str, str], *, stdin: int, stdout: int, stderr: int
 ) -> Forked:
     """Start `python -m PROGRAM WORDS`."""
+    return await fork_by(_forks(), program, words, environment, stdin=stdin, stdout=stdout, stderr=stderr)
+
+
+async def fork_by(
+    forks: str,
+    program: str,
+    words: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    stdin: int,
+    stdout: int,
+    stderr: int,
+) -> Forked:
+    """The same by the process that forks at this address."""
     asked = {
         "program": program,
         "words": list(words),
@@ -103,7 +117,7 @@ async def fork(
     assert program in MODULES, f"{program} is not among the programs that are forked: see MODULES"
     line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        line.connect(_forks())
+        line.connect(forks)
         socket.send_fds(line, [json.dumps(asked).encode()], [stdin, stdout, stderr])
         line.setblocking(False)
         process_id = await asyncio.get_running_loop().sock_recv(line, MESSAGE_BYTES_MAX)
@@ -112,6 +126,11 @@ async def fork(
     except BaseException:
         line.close()
         raise
+
+
+def made_by() -> str:
+    """In a process that was made by a fork: the address of the one that made it, which is its last word."""
+    return Path(f"/proc/{os.getppid()}/cmdline").read_text(encoding="utf-8").split("\0")[-2]
 
 
 @functools.cache

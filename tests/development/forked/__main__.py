@@ -28,18 +28,19 @@ def main() -> None:
         sys.argv[1:] = words
         importlib.import_module(name).main()
         return
-    # The process that made this one makes the parts as well, and has read their modules; its address is its last word.
-    address = Path(f"/proc/{os.getppid()}/cmdline").read_text(encoding="utf-8").split("\0")[-2]
-    forks._forks = lambda: address  # type: ignore[assignment]  # what it caches is the same address
-    development.dev.dev = functools.partial(development.dev.dev, start=start_forked)
+    # The process that made this one has read the modules of the parts as well.
+    development.dev.dev = functools.partial(development.dev.dev, start=functools.partial(start_forked, forks.made_by()))
     payment_service.__main__.app(args=[name, *words], prog_name="payment-service")
 
 
-async def start_forked(words: Sequence[str], environment: Mapping[str, str], output: int, _lock: int) -> forks.Forked:
+async def start_forked(
+    by: str, words: Sequence[str], environment: Mapping[str, str], output: int, _lock: int
+) -> forks.Forked:
     """A part that has read its modules already.
 
     It neither holds the lock nor has a watchdog: should this process be killed, its parts end with the one that forks.
     """
     program, *rest = [*words] if words[0] in forks.MODULES else [PROGRAM, *words]
     with Path(os.devnull).open("rb") as nothing:
-        return await forks.fork(program, rest, environment, stdin=nothing.fileno(), stdout=output, stderr=output)
+        files = {"stdin": nothing.fileno(), "stdout": output, "stderr": output}
+        return await forks.fork_by(by, program, rest, environment, **files)
