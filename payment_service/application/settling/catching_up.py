@@ -11,10 +11,12 @@ from datetime import datetime, timedelta
 
 from payment_service.domain.payment import Times
 
-LOOKS_APART_MAX = timedelta(seconds=4)
+LOOKS_APART_MAX = timedelta(seconds=3)
 """Between two looks at the timers after which the database took what they said. A longer pause is an outage, of the
 database or of this process. A round whose look hangs takes STEP_SECONDS + LOOK_WAIT_SECONDS of the schedule, 1.5 s, and
-then the timers need a new connection and their own statements: with as much again for these, one such round is none."""
+then the timers need a new connection and their own statements: with as much again for these, one such round is none.
+It is no longer than a gateway waits for the service before it keeps a callback itself, 3 s: what keeps callbacks away
+is an outage."""
 
 
 class CatchingUp:
