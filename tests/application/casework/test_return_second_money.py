@@ -62,6 +62,18 @@ async def seen(process: Process, payment: Payment) -> payment_pb2.Payment:
     return (await process.payments.GetPayment(pb.GetPaymentRequest(payment_id=str(payment.payment_id)))).payment
 
 
+async def test_a_case_whose_return_has_failed_can_be_dismissed(process: Process, database: Database) -> None:
+    payment = await paid_twice(process)
+    refund_id = await returned(process)
+    with pytest.raises(ResolutionRefused):
+        await settle(process, await only_case(process), Resolution.DISMISS, why=WHY)
+    await tell(process, payment, refund_id, RefundClaimed(uuid4()), FAILED)
+    await settle(process, await only_case(process), Resolution.DISMISS, why="handed back at the counter, ticket 18")
+    assert await open_cases(process) == []
+    assert await rows_of(database, STANDS) == [KEPT]
+    assert await broken(process, database) == []
+
+
 async def test_the_second_money_goes_back_and_the_payment_stays_as_it_is(process: Process, database: Database) -> None:
     payment = await paid_twice(process)
     file = await only_case(process)
