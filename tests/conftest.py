@@ -53,7 +53,7 @@ UNSYNCED = {
     "fsync": "off",
     "full_page_writes": "off",
     "max_wal_size": "256MB",
-    # A connection that was given up before it had logged in lets no database be dropped until then: usually a minute.
+    # A connection that was given up while it logged in holds up DROP DATABASE until this time is over, usually 60 s.
     "authentication_timeout": f"{round(10 * slowness())}s",
 }
 

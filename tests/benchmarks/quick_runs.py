@@ -1,4 +1,4 @@
-"""A benchmark as its users start it, small, with the programs of the project made by forks."""
+"""A benchmark, small, in this process, with the programs of the project made by forks."""
 
 from __future__ import annotations
 

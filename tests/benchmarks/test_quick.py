@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,15 @@ def test_a_quick_run_measures_everything_and_is_valid(tmp_path: Path) -> None:
     assert results["simulator_alone"]["callbacks_delivered"] == results["simulator_alone"]["pushes"] > 0
     assert_equal_rows(results["row_bytes"])
     assert readme.read_bytes() == before, "a quick run is no result to publish"
+
+
+@pytest.mark.parametrize("module", ["benchmarks", "benchmarks.browsers"])
+async def test_by_its_command_line_a_quick_run_wants_a_folder_of_its_own(module: str) -> None:
+    words = [sys.executable, "-m", module, "--quick"]
+    process = await asyncio.create_subprocess_exec(*words, cwd=PROJECT, stderr=asyncio.subprocess.PIPE)
+    _, said = await process.communicate()
+    assert process.returncode == 2
+    assert b"name another folder with --output" in said
 
 
 def assert_equal_rows(row_bytes: dict[str, dict[str, int]]) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +36,8 @@ class Dev:
     data_dir: Path
     ready_file: Path
     output_file: Path
+    process_ids: set[int] = field(default_factory=set)
+    """Of all parts that it has told of: those of forks do not tell the folder by their command line."""
 
     @property
     def output(self) -> str:
@@ -51,12 +53,20 @@ class Dev:
                 assert self.process.returncode is None, self.output
                 if self.ready_file.exists():
                     ready: dict[str, Any] = json.loads(self.ready_file.read_text(encoding="utf-8"))
+                    self.process_ids.update(ready["processes"].values())
                     if as_wanted(ready):
                         return ready
                 await asyncio.sleep(0.05)
 
     async def end(self) -> int:
         return await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
+
+    async def until_nothing_runs(self) -> None:
+        """Every process we start names a file below its data folder, or its parent did, or is told of as a part."""
+        folder = self.data_dir.parent
+        async with asyncio.timeout(STOP_SECONDS):
+            while still_running(folder) or any(map(_runs, self.process_ids)):
+                await asyncio.sleep(0.05)
 
 
 @contextlib.asynccontextmanager
@@ -73,19 +83,22 @@ async def running_dev(
             stdout=output.fileno(),
             stderr=output.fileno(),
         )
+    dev = Dev(process, files.data, files.ready, files.output)
     try:
-        yield Dev(process, files.data, files.ready, files.output)
+        yield dev
     finally:
         # Not killed: nobody would end its parts then.
         process.terminate()
-        await asyncio.wait_for(process.wait(), STOP_SECONDS)
-        await until_nothing_runs(folder)
+        await dev.end()
+        await dev.until_nothing_runs()
 
 
 @contextlib.asynccontextmanager
-async def running_dev_by_command_line(folder: Path, *words: str, examples: bool = False) -> AsyncIterator[Dev]:
+async def running_dev_by_command_line(
+    folder: Path, *words: str, name: str = "dev", examples: bool = False
+) -> AsyncIterator[Dev]:
     """As a developer starts it: its parts are watched, and end with it. Killed if the test has not ended it."""
-    files = _files(folder, "dev")
+    files = _files(folder, name)
     with files.output.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "payment_service", *words_of(folder, examples=examples)),
@@ -95,13 +108,14 @@ async def running_dev_by_command_line(folder: Path, *words: str, examples: bool 
             stderr=output,
             env=machine(),
         )
+    dev = Dev(process, files.data, files.ready, files.output)
     try:
-        yield Dev(process, files.data, files.ready, files.output)
+        yield dev
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-        await until_nothing_runs(folder)
+        await dev.until_nothing_runs()
 
 
 class Files(NamedTuple):
@@ -141,6 +155,13 @@ def url_in_a_file(folder: Path, url: str) -> str:
     file = folder / "owner-url"
     file.write_text(f"{url}\n")
     return f"--database-url-file={file}"
+
+
+def _runs(process_id: int) -> bool:
+    try:
+        return bool(psutil.Process(process_id).status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 async def until_nothing_runs(folder: Path) -> None:

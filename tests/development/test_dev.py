@@ -28,7 +28,6 @@ from tests.development.dev_programs import (
     running_dev_by_command_line,
     shell,
     still_running,
-    until_nothing_runs,
     url_in_a_file,
     words_of,
 )
@@ -57,9 +56,10 @@ async def test_the_printed_line_takes_a_payment_and_a_killed_dev_starts_again(tm
         dev.process.kill()
         await dev.end()
         # Nobody but the killed process knew of them, and all of them noticed.
-        await until_nothing_runs(folder)
+        await dev.until_nothing_runs()
 
-    async with running_dev(folder, name="again") as dev:
+    # And as it is stopped in a terminal.
+    async with running_dev_by_command_line(folder, name="again") as dev:
         ready = await dev.ready()
         assert (await first_end(ready, booking_id)).booking_id == booking_id
         dev.process.send_signal(signal.SIGINT)

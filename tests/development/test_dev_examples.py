@@ -17,7 +17,7 @@ from development.credentials import SHORTCODES
 from development.examples import ExampleServices, start_examples
 from development.parts import make_house, take_lock, write_secret
 from tests.browsing import Picture, new_page
-from tests.development.dev_programs import running_dev, until_nothing_runs
+from tests.development.dev_programs import running_dev
 from tests.patience import PATIENCE_SECONDS
 
 NUMBER = "0712345678"
@@ -86,7 +86,7 @@ async def test_a_seat_is_booked_in_one_window_and_paid_on_the_phone_in_another(
                 await asyncio.sleep(0.05)
         dev.process.send_signal(signal.SIGTERM)
         assert await dev.end() == 0, dev.output
-        await until_nothing_runs(tmp_path)
+        await dev.until_nothing_runs()
 
 
 @pytest.mark.slow

@@ -126,7 +126,7 @@ RESULTS: list[Fact] = [
         ),
         Source,
         # Whose a result is and what it says of money are read apart, so not every combination is tried.
-        [(ids, AMOUNTS[0]) for ids in IDS] + [(IDS[1], amount) for amount in AMOUNTS[1:]],
+        [*itertools.product(IDS, AMOUNTS[:2]), *((IDS[1], amount) for amount in AMOUNTS[2:])],
     )
 ]
 FACTS = PLAIN_FACTS + RESULTS

@@ -201,7 +201,7 @@ async def test_a_bad_token_is_one_and_the_same_404_and_nothing_is_kept(
     stem, _, token = push["callback_url"].rpartition("/")
     base, _, reference = stem.rpartition("/")
     other_reference = "".join(reversed(reference))
-    body = paid_with(item("MpesaReceiptNumber", "AAAA1111AA"), item("Amount", 500))
+    body = paid_with(item("MpesaReceiptNumber", "BADTOKEN01"), item("Amount", 500))
     for url in (
         f"{stem}/{token[:-1]}{'0' if token[-1] != '0' else '1'}",
         f"{stem}/{token.upper()}X",
@@ -218,8 +218,7 @@ async def test_a_bad_token_is_one_and_the_same_404_and_nothing_is_kept(
         assert (answer.status_code, answer.content) == (404, b""), url
     assert await get(town.patient, payment_id) == before
     # Callbacks of other payments of this town may come meanwhile.
-    for named in (reference, other_reference, reference[:-1]):
-        assert await town.kept_bodies(named) == []
+    assert body not in [kept for kept, _ in await town.kept_bodies()]
 
 
 async def test_a_valid_token_for_an_unknown_payment_is_kept_for_an_operator(town: Town) -> None:

@@ -131,12 +131,17 @@ class Grounds:
 
         return await until(look, "the record of an exchange")
 
-    async def kept_bodies(self, reference: str) -> list[tuple[bytes, str]]:
-        """The callbacks kept for a reference, as they came, each with its status in the inbox."""
+    async def kept_bodies(self, reference: str | None = None) -> list[tuple[bytes, str]]:
+        """The callbacks kept for a reference, or for any, as they came, each with its status in the inbox."""
         sealer = Sealer(load_keys(self.site.folder / "keys.json"))
-        query = "SELECT body_hash, body, status FROM callback_inbox WHERE reference = %s ORDER BY callback_id"
+        query = """
+SELECT reference, body_hash, body, status FROM callback_inbox WHERE reference = coalesce(%s, reference)
+ORDER BY callback_id"""
         rows = await rows_of(self.database, query, (reference,))
-        return [(sealer.open(CALLBACK_BODY, reference.encode() + row[0], row[1]), row[2]) for row in rows]
+        return [
+            (sealer.open(CALLBACK_BODY, kept_for.encode() + body_hash, body), status)
+            for kept_for, body_hash, body, status in rows
+        ]
 
 
 @dataclass(frozen=True)

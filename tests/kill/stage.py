@@ -231,11 +231,14 @@ _BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_datab
 _WAITING = "SELECT reference FROM payment_transactions WHERE state = ANY(%s)"
 _INHERIT = f"""
 UPDATE payment_transactions SET due_at = now()
-WHERE state = 'CREATED' OR state IN {WAITING} AND expires_at <= now()"""
-_END_LEASES = "UPDATE payment_transactions SET lease_expires_at = now(), due_at = now() WHERE state = 'SENDING'"
+WHERE due_at IS NOT NULL AND (state = 'CREATED' OR state IN {WAITING} AND expires_at <= now())"""
+_END_LEASES = """
+UPDATE payment_transactions SET lease_expires_at = now(), due_at = now()
+WHERE due_at IS NOT NULL AND lease_expires_at IS NOT NULL AND state = 'SENDING'"""
 _END_WAITS = f"""
 UPDATE payment_transactions SET expires_at = now(), due_at = now()
-WHERE state IN {WAITING} AND expires_at > now() AND (request_id = ANY(%s) OR reference = ANY(%s))"""
+WHERE due_at IS NOT NULL AND state IN {WAITING} AND expires_at > now()
+    AND (request_id = ANY(%s) OR reference = ANY(%s))"""
 _STATES = "SELECT request_id, state FROM payment_transactions WHERE request_id = ANY(%s)"
 
 

@@ -39,7 +39,8 @@ from tests.rpc.processes import paid, running_process, sent
 from tests.stories import Stories, every_kind
 from tests.writers import Writers, a_request
 
-ROTATIONS = 4
+ROTATIONS, ROTATIONS_AT_LENGTH = 4, 10
+"""Ten go past the key ids of one digit."""
 PURPOSES = ("sealing", "fingerprint", "chain")
 RETIRED = ("sealing", "fingerprint")
 """Without the keys of the chain: events are kept, and so are their keys."""
@@ -261,7 +262,7 @@ async def test_the_service_may_not_seal_anew(operator: Operator) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("untraced")
 async def test_keys_are_replaced_under_load_without_an_error(
-    database: Database, tmp_path: Path, operator: Operator
+    database: Database, tmp_path: Path, operator: Operator, at_length: bool
 ) -> None:
     """Two processes make, settle and read payments all the while; each reads what the other wrote, whenever it did."""
     async with (
@@ -295,7 +296,7 @@ async def test_keys_are_replaced_under_load_without_an_error(
                 await asyncio.sleep(0.02)
 
         async def rotate() -> None:
-            for _ in range(ROTATIONS):
+            for _ in range(ROTATIONS_AT_LENGTH if at_length else ROTATIONS):
                 before, was_served = operator.keys(), served
                 new = {purpose: await operator.adds(key_steps.add, purpose) for purpose in PURPOSES}
                 for purpose, key in new.items():
