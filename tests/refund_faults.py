@@ -1,5 +1,6 @@
 """What M-Pesa may do with one order to send money back: every fault of the simulator, drawn by chance."""
 
+from collections.abc import Iterable
 from random import Random
 from typing import Any
 
@@ -32,3 +33,14 @@ def drawn(chance: Random) -> dict[str, Any]:
     if not scripted or behaviour.get("carries_out"):
         behaviour |= {"result": chance.choice(RESULTS)}
     return behaviour
+
+
+def never_drawn(behaviours: Iterable[dict[str, Any]]) -> list[Any]:
+    """What of all that may be drawn is part of none of them."""
+    drawn_ones = list(behaviours)
+    parts: list[dict[str, Any]] = [
+        *ODDITIES,
+        *({"answer": one} for one in ANSWERS),
+        *({"result": one} for one in RESULTS),
+    ]
+    return [part for part in parts if not any(part.items() <= one.items() for one in drawn_ones)]
