@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import grpc
 import pytest
 
 from development.slowness import slowness
+from runtime.connections import LINGERING_TIME_S
 from tests.callback_gateway.edges import (
     Program,
     ask_to_send,
@@ -203,8 +205,13 @@ async def test_the_rest_of_a_body_that_nobody_wants_fills_no_log(program: Progra
                 assert (await read_reply(reader)).status == 200
 
     async def send_late_or_be_let_go(stay: bool) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        began = time.monotonic()
+        try:
             await send_late(stay)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            # Only a machine that is busy with other work lets anybody take so long.
+            if time.monotonic() - began < LINGERING_TIME_S:
+                raise
 
     await asyncio.gather(*[send_late_or_be_let_go(stay=number % 2 == 0) for number in range(16)])
     counts = await counts_at_end(program)
@@ -214,6 +221,7 @@ async def test_the_rest_of_a_body_that_nobody_wants_fills_no_log(program: Progra
 
 async def test_a_connection_that_is_displaced_within_such_a_body_fills_no_log(unhurried: Program) -> None:
     host, port = unhurried.address.split(":")
+    began = time.monotonic()
     async with contextlib.AsyncExitStack() as stack:
         answered = []
         for _ in range(20):
@@ -230,10 +238,10 @@ async def test_a_connection_that_is_displaced_within_such_a_body_fills_no_log(un
         for newcomer in newcomers:
             newcomer.sendall(request_bytes("GET", "/healthz"))
             assert (await asyncio.to_thread(newcomer.recv, 12)) == b"HTTP/1.1 200"
+        in_time = time.monotonic() - began < LINGERING_TIME_S
     displaced = (await counts_at_end(unhurried))["displaced"]
-    # Whoever was answered more than a second ago, as on a busy machine, has lost its place by then.
-    assert isinstance(displaced, int)
-    assert 1 <= displaced <= 20
+    # Whoever was answered longer ago than that, as on a busy machine, has lost its place already.
+    assert displaced in ([20] if in_time else range(1, 21))
     assert [line for line in unhurried.lines() if line["level"] == "error"] == []
 
 
