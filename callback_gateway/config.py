@@ -64,6 +64,7 @@ class GatewaySettings(ProgramSettings):
         default=75.0, gt=0, le=3600, description="how long an idle connection is kept for the next request, seconds"
     )
     # Together with `spool_time_s` within the 5 s in which Safaricom wants its answer.
+    # Below 2.6 s, callbacks are kept in outages that are too short for the service's timers to notice.
     forward_time_s: float = Field(
         default=3.0, gt=0, le=30, description="longest time for the payment service to store a callback, seconds"
     )

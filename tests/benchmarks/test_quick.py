@@ -11,6 +11,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.campaign import Size
 from tests.benchmarks.quick_runs import PROJECT, quick_run
+from tests.patience import PATIENCE_SECONDS
 
 
 @pytest.mark.slow
@@ -45,8 +46,15 @@ def test_a_quick_run_measures_everything_and_is_valid(tmp_path: Path) -> None:
 @pytest.mark.parametrize("module", ["benchmarks", "benchmarks.browsers"])
 async def test_by_its_command_line_a_quick_run_wants_a_folder_of_its_own(module: str) -> None:
     words = [sys.executable, "-m", module, "--quick"]
-    process = await asyncio.create_subprocess_exec(*words, cwd=PROJECT, stderr=asyncio.subprocess.PIPE)
-    _, said = await process.communicate()
+    process = await asyncio.create_subprocess_exec(
+        *words, cwd=PROJECT, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        _, said = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     assert process.returncode == 2
     assert b"name another folder with --output" in said
 

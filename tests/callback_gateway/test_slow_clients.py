@@ -209,8 +209,8 @@ async def test_the_rest_of_a_body_that_nobody_wants_fills_no_log(program: Progra
         try:
             await send_late(stay)
         except (ConnectionError, asyncio.IncompleteReadError):
-            # Only a machine that is busy with other work lets anybody take so long.
-            if time.monotonic() - began < LINGERING_TIME_S:
+            # Only a busy machine lets anybody take so long for a header, or for the rest of a body.
+            if time.monotonic() - began < min(LINGERING_TIME_S, float(SHORT)):
                 raise
 
     await asyncio.gather(*[send_late_or_be_let_go(stay=number % 2 == 0) for number in range(16)])
@@ -239,9 +239,9 @@ async def test_a_connection_that_is_displaced_within_such_a_body_fills_no_log(un
             newcomer.sendall(request_bytes("GET", "/healthz"))
             assert (await asyncio.to_thread(newcomer.recv, 12)) == b"HTTP/1.1 200"
         in_time = time.monotonic() - began < LINGERING_TIME_S
-    displaced = (await counts_at_end(unhurried))["displaced"]
+    displaced = (await counts_at_end(unhurried)).get("displaced", 0)
     # Whoever was answered longer ago than that, as on a busy machine, has lost its place already.
-    assert displaced in ([20] if in_time else range(1, 21))
+    assert displaced in ([20] if in_time else range(21))
     assert [line for line in unhurried.lines() if line["level"] == "error"] == []
 
 

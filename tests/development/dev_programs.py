@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +37,7 @@ class Dev:
     ready_file: Path
     output_file: Path
     process_ids: set[int] = field(default_factory=set)
-    """Of all parts that it has told of: those of forks do not tell the folder by their command line."""
+    """Of all parts that its ready file has named: a fork does not show the folder in its command line."""
 
     @property
     def output(self) -> str:
@@ -62,11 +62,7 @@ class Dev:
         return await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
 
     async def until_nothing_runs(self) -> None:
-        """Every process we start names a file below its data folder, or its parent did, or is told of as a part."""
-        folder = self.data_dir.parent
-        async with asyncio.timeout(STOP_SECONDS):
-            while still_running(folder) or any(map(_runs, self.process_ids)):
-                await asyncio.sleep(0.05)
+        await until_nothing_runs(self.data_dir.parent, self.process_ids)
 
 
 @contextlib.asynccontextmanager
@@ -164,10 +160,10 @@ def _runs(process_id: int) -> bool:
         return False
 
 
-async def until_nothing_runs(folder: Path) -> None:
-    """Every process we start names a file below its data folder, or its parent did."""
+async def until_nothing_runs(folder: Path, process_ids: Collection[int] = ()) -> None:
+    """Every process we start names a file below its data folder, or its parent did, or has one of these ids."""
     async with asyncio.timeout(STOP_SECONDS):
-        while still_running(folder):
+        while still_running(folder) or any(map(_runs, process_ids)):
             await asyncio.sleep(0.05)
 
 

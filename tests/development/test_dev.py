@@ -58,7 +58,7 @@ async def test_the_printed_line_takes_a_payment_and_a_killed_dev_starts_again(tm
         # Nobody but the killed process knew of them, and all of them noticed.
         await dev.until_nothing_runs()
 
-    # And as it is stopped in a terminal.
+    # This one is ended as Ctrl-C ends it.
     async with running_dev_by_command_line(folder, name="again") as dev:
         ready = await dev.ready()
         assert (await first_end(ready, booking_id)).booking_id == booking_id

@@ -236,7 +236,7 @@ async def test_while_money_is_on_its_way_back_the_case_is_not_settled_otherwise(
 
 
 @pytest.mark.parametrize("other", [RETURN, Resolution.ACCEPT])
-async def test_of_two_operators_at_once_one_returns_the_money_and_the_other_is_told(
+async def test_of_two_operators_at_once_one_settles_the_case_and_the_other_is_told(
     process: Process, database: Database, other: Resolution
 ) -> None:
     await late(process, 1, LATE_RECEIPT)

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from sqlalchemy.exc import DBAPIError
 
+from callback_gateway.config import GatewaySettings
 from payment_service.application.settling.catching_up import CatchingUp
 from payment_service.application.settling.run_timers import TimerTools, run_timers
 from payment_service.domain.payment import Times
@@ -79,8 +80,11 @@ def test_an_outage_begins_it_anew_and_a_long_step_does_not(catching_up: Catching
     clock.move(STEP)
     assert not catching_up.look(), "the step before took thirty seconds, and the database answered"
     catching_up.looked()
-    clock.move(5)
-    assert looked_for(catching_up, clock, 60) == 10, "nobody could look for five seconds"
+    clock.move(2.4)
+    assert not catching_up.look(), "one look hung"
+    catching_up.looked()
+    clock.move(GatewaySettings.model_fields["forward_time_s"].default)
+    assert looked_for(catching_up, clock, 60) == 10, "nobody could look for as long as a gateway waits"
 
 
 async def test_a_minute_in_which_no_timer_is_due_is_no_outage(timers: TimerTools, writers: Writers) -> None:

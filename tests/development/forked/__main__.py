@@ -29,11 +29,11 @@ def main() -> None:
         importlib.import_module(name).main()
         return
     # The process that made this one has read the modules of the parts as well.
-    development.dev.dev = functools.partial(development.dev.dev, start=functools.partial(start_forked, forks.made_by()))
+    development.dev.dev = functools.partial(development.dev.dev, start=functools.partial(start_part, forks.made_by()))
     payment_service.__main__.app(args=[name, *words], prog_name="payment-service")
 
 
-async def start_forked(
+async def start_part(
     by: str, words: Sequence[str], environment: Mapping[str, str], output: int, _lock: int
 ) -> forks.Forked:
     """A part that has read its modules already.
