@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TypeVar
+from functools import partial
 from urllib.parse import urlsplit
 
 import httpx
@@ -30,8 +30,6 @@ from payment_service.daraja.transport import (
     exchange,
     open_http,
 )
-
-Answer = TypeVar("Answer")
 
 PUSH_TIMEOUTS = Timeouts(connect_seconds=5.0, total_seconds=30.0)
 TOKEN_TIMEOUTS = Timeouts(connect_seconds=5.0, total_seconds=10.0)
@@ -95,17 +93,15 @@ async def post(
     path: str,
     fields: Mapping[str, object],
     *,
-    read: Callable[[HttpAnswer | NoAnswer], Answer],
-    name: Callable[[Answer], str],
     secret: str | None = None,
     timeouts: Timeouts = QUESTION_TIMEOUTS,
     may_send: Callable[[], bool] = always,
     answer_max_bytes: int = ANSWER_MAX_BYTES,
-) -> tuple[Answer, Exchange]:
+) -> tuple[HttpAnswer | NoAnswer, Callable[[str], Exchange]]:
     """One request, sent once; the caller knows whether it may be sent again. `secret` names a field that is not kept.
 
-    `read` and `name` say what the answer is, and what it is called in the exchange; `may_send` is asked directly before
-    the first byte.
+    The answer, and what makes the exchange once the caller has read it and says how it is classified. `may_send` is
+    asked directly before the first byte.
     """
     started_at, started = client.clock(), time.monotonic()
     content = json.dumps(fields).encode()
@@ -122,22 +118,8 @@ async def post(
             answer_max_bytes=answer_max_bytes,
         )
         describe(spanned, answer)
-    said = read(answer)
-    kept = answer.body.replace(token.encode(), BLANK)
-    return said, exchange_made(operation, kept_content, answer, kept, started_at, started, name(said))
-
-
-def exchange_made(
-    operation: str,
-    request_body: bytes,
-    answer: HttpAnswer | NoAnswer,
-    answer_body: bytes,
-    started_at: datetime,
-    started: float,
-    classified_as: str,
-) -> Exchange:
-    duration = timedelta(seconds=time.monotonic() - started)
-    return Exchange(operation, answer.status, request_body, answer_body, started_at, duration, classified_as)
+    took, kept = timedelta(seconds=time.monotonic() - started), answer.body.replace(token.encode(), BLANK)
+    return answer, partial(Exchange, operation, answer.status, kept_content, kept, started_at, took)
 
 
 def span(method: str, client: DarajaClient, template: str, target: str) -> AbstractContextManager[Span]:

@@ -81,18 +81,12 @@ class NothingLearned:
 
 
 def learned(
-    read: Callable[[int, Mapping[str, str], bytes], Answer],
-) -> Callable[[HttpAnswer | NoAnswer], Answer | NothingLearned]:
-    """A reader of answers, made into one that also takes no answer at all."""
-
-    def read_if_answered(answer: HttpAnswer | NoAnswer) -> Answer | NothingLearned:
-        return (
-            NothingLearned(answer.why)
-            if isinstance(answer, NoAnswer)
-            else read(answer.status, answer.headers, answer.body)
-        )
-
-    return read_if_answered
+    answer: HttpAnswer | NoAnswer, read: Callable[[int, Mapping[str, str], bytes], Answer]
+) -> Answer | NothingLearned:
+    """What `read` finds in an answer; from no answer at all, nothing is learned."""
+    if isinstance(answer, NoAnswer):
+        return NothingLearned(answer.why)
+    return read(answer.status, answer.headers, answer.body)
 
 
 def read_nothing(status: int, headers: Mapping[str, str], body: bytes, token_alarm: str) -> NothingLearned:

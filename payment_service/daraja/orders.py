@@ -94,18 +94,18 @@ async def send_order(
     read: Callable[[HttpAnswer | NoAnswer], Answer],
 ) -> tuple[Answer, Exchange]:
     """One order, sent once, within the timeouts of a push. From `send_before` on no first byte leaves."""
-    return await post(
+    answer, classified = await post(
         client,
         token,
         operation,
         path,
         {**fields, "SecurityCredential": initiator.credential()},
-        read=read,
-        name=_name_of,
         secret="SecurityCredential",
         timeouts=client.push_timeouts,
         may_send=lambda: send_before is None or client.clock() < send_before,
     )
+    said = read(answer)
+    return said, classified(_name_of(said))
 
 
 def read_order_answer(answer: HttpAnswer | NoAnswer, what: str) -> OrderAnswer:

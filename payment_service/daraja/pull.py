@@ -98,9 +98,9 @@ async def register_pull(
         "NominatedNumber": nominated_number,
         "CallBackURL": callback_url,
     }
-    return await post(
-        client, token, "register-pull", REGISTER_PATH, fields, read=learned(read_registration), name=_name_of
-    )
+    answer, classified = await post(client, token, "register-pull", REGISTER_PATH, fields)
+    said = learned(answer, read_registration)
+    return said, classified(_name_of(said))
 
 
 async def pull(
@@ -113,24 +113,14 @@ async def pull(
         "EndDate": _written(end),
         "OffSetValue": str(offset),
     }
-    answer, exchange = await post(
-        client, token, "pull", PULL_PATH, fields, read=_unread, name=_unnamed, answer_max_bytes=PAGE_MAX_BYTES
-    )
+    answer, classified = await post(client, token, "pull", PULL_PATH, fields, answer_max_bytes=PAGE_MAX_BYTES)
     said = await read_beside(answer)
-    return said, replace(exchange, classified_as=_name_of(said))
+    return said, classified(_name_of(said))
 
 
 async def read_beside(answer: HttpAnswer | NoAnswer) -> PullAnswer:
     """What an answer says. A full page takes a tenth of a second to read, so it is read beside everything else."""
-    return await asyncio.to_thread(learned(read_page), answer)
-
-
-def _unread(answer: HttpAnswer | NoAnswer) -> HttpAnswer | NoAnswer:
-    return answer
-
-
-def _unnamed(_: HttpAnswer | NoAnswer) -> str:
-    return ""
+    return await asyncio.to_thread(learned, answer, read_page)
 
 
 def _written(moment: datetime) -> str:

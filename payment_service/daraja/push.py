@@ -58,20 +58,19 @@ async def push(
 
     Call it in a task that nobody cancels: after a cancellation nothing is known about the push.
     """
-    read, made = await post(
+    answer, classified = await post(
         client,
         token,
         "push",
         PUSH_PATH,
         _push_fields(request, client.clock()),
-        read=read_push_answer,
-        name=push_answer_name,
         secret="Password",
         timeouts=client.push_timeouts,
         may_send=lambda: send_before is None or client.clock() < send_before,
     )
-    _report_push(read, made.http_status)
-    return read, made
+    read = read_push_answer(answer)
+    _report_push(read, answer.status)
+    return read, classified(push_answer_name(read))
 
 
 def _push_fields(request: PushRequest, now: datetime) -> dict[str, object]:

@@ -10,6 +10,7 @@ An answer names neither amount nor receipt. One that is about another push, by e
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import assert_never
 
 import structlog
@@ -100,26 +101,21 @@ async def query(
     client: DarajaClient, token: str, shortcode: Shortcode, asked: QueriedPush
 ) -> tuple[QueryAnswer, Exchange]:
     """Ask once what became of a push. Asking changes nothing, so it may be cancelled, and asked again at any time."""
-
-    def read(status: int, headers: Mapping[str, str], body: bytes) -> QueryAnswer:
-        return read_query_answer(status, headers, body, asked)
-
-    said, made = await post(
+    answer, classified = await post(
         client,
         token,
         "query",
         QUERY_PATH,
         express_credentials(shortcode, client.clock()) | {"CheckoutRequestID": asked.checkout_request_id},
-        read=learned(read),
-        name=_query_name,
         secret="Password",
         timeouts=client.query_timeouts,
     )
+    said = learned(answer, partial(read_query_answer, asked=asked))
     if isinstance(said, NothingLearned):
-        _log.warning("query unanswered", answer=said.code, http_status=made.http_status)
+        _log.warning("query unanswered", answer=said.code, http_status=answer.status)
         if said.alarm is not None:
             raise_alarm(QUESTION_REFUSED, question="query", answer=said.code, check=said.alarm)
-    return said, made
+    return said, classified(_query_name(said))
 
 
 def _query_name(answer: QueryAnswer) -> str:

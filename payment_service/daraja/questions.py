@@ -6,6 +6,7 @@ the question only says that it was taken. What its result says is read beside th
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from payment_service.daraja.client import DarajaClient, Exchange, post
 from payment_service.daraja.envelopes import NothingLearned, learned, lenient_json, read_nothing
@@ -33,11 +34,7 @@ async def ask(
     token_alarm: str,
 ) -> tuple[Asked | NothingLearned, Exchange]:
     """Ask once, as our operator, about the shortcode. `token_alarm` is what to check when the token is refused."""
-
-    def read(status: int, headers: Mapping[str, str], body: bytes) -> Asked | NothingLearned:
-        return read_acknowledgement(status, headers, body, token_alarm)
-
-    return await post(
+    answer, classified = await post(
         client,
         token,
         operation,
@@ -49,10 +46,10 @@ async def ask(
             "IdentifierType": _IDENTIFIER_TYPE[shortcode.kind],
             **fields,
         },
-        read=learned(read),
-        name=_name_of,
         secret="SecurityCredential",
     )
+    said = learned(answer, partial(read_acknowledgement, token_alarm=token_alarm))
+    return said, classified(_name_of(said))
 
 
 def _name_of(answer: Asked | NothingLearned) -> str:

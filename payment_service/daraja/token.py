@@ -13,7 +13,7 @@ from datetime import timedelta
 import structlog
 
 from payment_service.alarms import CREDENTIALS_REFUSED, EDGE_BLOCKS, TOKEN_UNREADABLE
-from payment_service.daraja.client import BLANK, DarajaClient, Exchange, describe, exchange_made, span
+from payment_service.daraja.client import BLANK, DarajaClient, Exchange, describe, span
 from payment_service.daraja.envelopes import error_in, is_edge_page, lenient_json
 from payment_service.daraja.refusals import EDGE_REFUSED_CODE, RATE_LIMITED_CODE
 from payment_service.daraja.transport import NoAnswer, exchange
@@ -78,13 +78,14 @@ async def fetch_token(client: DarajaClient, app: DarajaApp) -> tuple[TokenAnswer
             timeouts=client.token_timeouts,
         )
         describe(spanned, answer)
+    took = timedelta(seconds=time.monotonic() - started)
     if isinstance(answer, NoAnswer):
         read: TokenAnswer = TokenUnavailable(answer.why)
     else:
         read = read_token_answer(answer.status, answer.headers, answer.body)
     kept = answer.body if isinstance(read, TokenUnavailable) else _without_token(answer.body, read.token)
     kind = type(read).__name__ + (f" {read.code}" if isinstance(read, TokenUnavailable) else "")
-    made = exchange_made("token", b"", answer, kept, started_at, started, kind)
+    made = Exchange("token", answer.status, b"", kept, started_at, took, kind)
     if isinstance(read, TokenUnavailable):
         _log.warning("token unavailable", code=read.code, http_status=answer.status, shortcodes=app.shortcodes)
         if read.alarm is not None:

@@ -14,7 +14,7 @@ import structlog
 from opentelemetry import metrics
 from uuid_utils.compat import uuid7
 
-from payment_service.domain.errors import RiskRefused
+from payment_service.domain.errors import BookingLocked, RiskRefused
 from payment_service.domain.payment import PaymentRequest
 from payment_service.domain.risk import (
     LONGEST,
@@ -100,12 +100,11 @@ class RiskWeighing:
     kept: list[KeptDecision] = field(default_factory=list)
     counted: list[CountedPrompt] = field(default_factory=list)
 
-    def is_locked(self, one: Weighed) -> bool:
-        """Whether another process is making a payment of this phone: its history may be another in a moment."""
-        return store.phone_key(one.phone) in self.locked
-
-    def weigh(self, one: Weighed, now: datetime) -> RiskRefused | None:
-        """Why a request is refused; None lets it through, and it counts from then on."""
+    def weigh(self, one: Weighed, now: datetime) -> RiskRefused | BookingLocked | None:
+        """Why a request is refused, or has to be decided again; None lets it through, and it counts from then on."""
+        if store.phone_key(one.phone) in self.locked:
+            # Another process is making a payment of this phone: its history may be another in a moment.
+            return BookingLocked()
         asked = AskedPrompt(one.phone, one.caller, one.request.booking_id, one.request.amount, now)
         found = objections(self.policy, asked, self.history)
         refused = refusal(found)

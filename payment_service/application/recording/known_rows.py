@@ -35,7 +35,7 @@ from payment_service.store.casework import LockedCase
 from payment_service.store.event_log import KnownFact
 from payment_service.store.health import DATABASE_NOW
 from payment_service.store.payments import CHECKOUT_INDEX, PaymentNames, Stored
-from payment_service.store.pipeline import BEGIN, Connection, run_together
+from payment_service.store.pipeline import BEGIN, Connection, Statement, run_together
 from payment_service.store.refunds import RefundNames
 
 
@@ -69,7 +69,7 @@ class KnownRows:
 
 
 @dataclass(frozen=True, slots=True)
-class NamesTold:
+class _NamesTold:
     """What the facts of a group name."""
 
     ids: Sequence[UUID]
@@ -93,72 +93,32 @@ class NamesTold:
     """Those that a second person decides about, with their payments."""
 
 
+BroughtFact = tuple[UUID | None, UUID | None, str | None, Fact | AboutRefund]
+"""Payment id, refund id, reference of the payment or the refund, and the fact that has come for it."""
+
 _WITH_RECEIPT = ResultReported | CaseAccepted | CaseDismissed | CaseReturned
 _OF_REFUNDS = AboutRefund | RefundRequested | CaseReturned | CaseRefundFound | ReceiptDue
 
 
-def names_told(
+async def read_known_rows(
+    conn: Connection,
     sealer: Sealer,
-    told: Sequence[tuple[UUID | None, UUID | None, str | None, Fact | AboutRefund]],
+    brought: Sequence[BroughtFact],
     request_ids: Sequence[tuple[str, str]],
     decided: Mapping[UUID, UUID | None],
-) -> NamesTold:
-    """What is named by facts: rows of (payment id, refund id, reference of the payment or the refund, fact)."""
-    facts = [fact for *_, fact in told]
-    moved_to = [fact.moved_to for fact in facts if isinstance(fact, CaseDismissed) and fact.moved_to is not None]
-    return NamesTold(
-        ids=[*(payment_id for payment_id, *_ in told if payment_id is not None), *moved_to],
-        references=[name for *_, name, fact in told if name is not None and not isinstance(fact, AboutRefund)],
-        fact_ids=[fact.fact_id for fact in facts],
-        receipts=[fact.receipt for fact in facts if isinstance(fact, _WITH_RECEIPT) and fact.receipt is not None],
-        checkouts=[
-            sealer.index(CHECKOUT_INDEX, fact.checkout_request_id)
-            for fact in facts
-            if isinstance(fact, ResultReported | PromptAccepted) and fact.checkout_request_id is not None
-        ],
-        request_ids=request_ids,
-        cases={fact.case_id: payment_id for payment_id, *_, fact in told if isinstance(fact, CaseDecided)},
-        refund_facts=[(by_id, name, fact.fact_id) for _, by_id, name, fact in told if isinstance(fact, AboutRefund)],
-        of_refunds=bool(moved_to) or any(isinstance(fact, _OF_REFUNDS) for fact in facts),
-        of_receipts=any(isinstance(fact, ReceiptDue) for fact in facts),
-        approvals=decided,
-    )
+) -> KnownRows:
+    """Begin the transaction, lock the payments that are told of and their siblings, and read what is known of them.
 
-
-async def read_known_rows(conn: Connection, sealer: Sealer, told: NamesTold) -> KnownRows:
-    """Begin the transaction, lock the payments that are told of and their siblings, and read what is known of them."""
+    `request_ids` come with their callers; `decided` are the approvals that are asked for, with their payments.
+    """
+    told = _names_told(sealer, brought, request_ids, decided)
     # Before the locks, and outside of the transaction: which payment a refund is of never changes.
     references = list({name for _, name, _ in told.refund_facts if name is not None})
     refund_names = await refunds.named(conn, references) if references else []
-    ids = [*told.ids, *(name.payment_id for name in refund_names)]
-    statements = {
-        "begin": BEGIN,
-        # Before any row: whoever makes a payment has locked its request id when it comes to the rows.
-        "ids": caller_requests.lock_ids(told.request_ids),
-        "locked": store.lock_payments(ids, told.references),
-        "to lock": store.payments_to_lock(ids, told.references),
-        "cases": casework.lock_cases(list(told.cases)),
-        "approvals": approvals.lock_approvals(list(told.approvals)),
-        "now": DATABASE_NOW,
-        "facts": event_log.known_facts(
-            ids, [*told.references, *references], [*told.fact_ids, *_doubts(told, refund_names)]
-        ),
-        "receipts": evidence.receipt_holders(told.receipts),
-        "checkouts": store.checkout_holders(told.checkouts),
-        "used": caller_requests.used_ids(told.request_ids),
-    }
-    # Most groups bring few of these; an empty list costs a statement all the same.
-    brought: Mapping[str, Sequence[object]] = {
-        "ids": told.request_ids,
-        "receipts": told.receipts,
-        "checkouts": told.checkouts,
-        "used": told.request_ids,
-        "cases": list(told.cases),
-        "approvals": list(told.approvals),
-    }
-    asked = {name: statement for name, statement in statements.items() if brought.get(name, True)}
+    reads = _reads(told, references, refund_names)
+    asked = {name: statement for name, statement in reads.items() if statement is not None}
     results = dict(zip(asked, await run_together(conn, list(asked.values())), strict=True))
-    found = {name: results[name].rows if name in results else () for name in statements}
+    found = {name: results[name].rows if name in results else () for name in reads}
     rows, locked = _of_whole_bookings(
         [store.stored(row, sealer) for row in found["locked"]],
         [PaymentNames._make(row) for row in found["to lock"]],
@@ -186,8 +146,58 @@ async def read_known_rows(conn: Connection, sealer: Sealer, told: NamesTold) -> 
     )
 
 
+def _names_told(
+    sealer: Sealer,
+    brought: Sequence[BroughtFact],
+    request_ids: Sequence[tuple[str, str]],
+    decided: Mapping[UUID, UUID | None],
+) -> _NamesTold:
+    facts = [fact for *_, fact in brought]
+    moved_to = [fact.moved_to for fact in facts if isinstance(fact, CaseDismissed) and fact.moved_to is not None]
+    return _NamesTold(
+        ids=[*(payment_id for payment_id, *_ in brought if payment_id is not None), *moved_to],
+        references=[name for *_, name, fact in brought if name is not None and not isinstance(fact, AboutRefund)],
+        fact_ids=[fact.fact_id for fact in facts],
+        receipts=[fact.receipt for fact in facts if isinstance(fact, _WITH_RECEIPT) and fact.receipt is not None],
+        checkouts=[
+            sealer.index(CHECKOUT_INDEX, fact.checkout_request_id)
+            for fact in facts
+            if isinstance(fact, ResultReported | PromptAccepted) and fact.checkout_request_id is not None
+        ],
+        request_ids=request_ids,
+        cases={fact.case_id: payment_id for payment_id, *_, fact in brought if isinstance(fact, CaseDecided)},
+        refund_facts=[(by_id, name, fact.fact_id) for _, by_id, name, fact in brought if isinstance(fact, AboutRefund)],
+        of_refunds=bool(moved_to) or any(isinstance(fact, _OF_REFUNDS) for fact in facts),
+        of_receipts=any(isinstance(fact, ReceiptDue) for fact in facts),
+        approvals=decided,
+    )
+
+
+def _reads(
+    told: _NamesTold, references: Sequence[str], refund_names: Sequence[RefundNames]
+) -> Mapping[str, Statement | None]:
+    """What locks and reads, in this order. None where a group brings nothing for it: most groups bring few of these,
+    and an empty list costs a statement all the same."""
+    ids = [*told.ids, *(name.payment_id for name in refund_names)]
+    fact_ids = [*told.fact_ids, *_doubts(told, refund_names)]
+    return {
+        "begin": BEGIN,
+        # Before any row: whoever makes a payment has locked its request id when it comes to the rows.
+        "ids": caller_requests.lock_ids(told.request_ids) if told.request_ids else None,
+        "locked": store.lock_payments(ids, told.references),
+        "to lock": store.payments_to_lock(ids, told.references),
+        "cases": casework.lock_cases(list(told.cases)) if told.cases else None,
+        "approvals": approvals.lock_approvals(list(told.approvals)) if told.approvals else None,
+        "now": DATABASE_NOW,
+        "facts": event_log.known_facts(ids, [*told.references, *references], fact_ids),
+        "receipts": evidence.receipt_holders(told.receipts) if told.receipts else None,
+        "checkouts": store.checkout_holders(told.checkouts) if told.checkouts else None,
+        "used": caller_requests.used_ids(told.request_ids) if told.request_ids else None,
+    }
+
+
 async def _refunds(
-    conn: Connection, told: NamesTold, payments: Sequence[Payment], names: Sequence[RefundNames]
+    conn: Connection, told: _NamesTold, payments: Sequence[Payment], names: Sequence[RefundNames]
 ) -> KnownRefunds:
     """Those of the payments, where a fact may have to do with them; most groups are spared the statements."""
     if told.of_refunds or (told.receipts and any(map(_has_to_do_with_refunds, payments))):
@@ -202,7 +212,7 @@ def _has_to_do_with_refunds(payment: Payment) -> bool:
     return may_go_back or payment.awaits_refund
 
 
-def _doubts(told: NamesTold, names: Sequence[RefundNames]) -> list[str]:
+def _doubts(told: _NamesTold, names: Sequence[RefundNames]) -> list[str]:
     """The ids under which what facts about refunds say may have come to their payments already."""
     by_reference = {name.reference: name.refund_id for name in names}
     known_by = [(by_id or by_reference.get(name or ""), fact_id) for by_id, name, fact_id in told.refund_facts]

@@ -23,7 +23,7 @@ from payment_service.application.recording.approval_ledger import ApprovalLedger
 from payment_service.application.recording.case_ledger import CaseLedger
 from payment_service.application.recording.holders import Holders
 from payment_service.application.recording.hourly_bound import read_sent_back
-from payment_service.application.recording.known_rows import KnownRows, names_told, read_known_rows
+from payment_service.application.recording.known_rows import KnownRows, read_known_rows
 from payment_service.application.recording.pending_writes import PendingWrites
 from payment_service.application.recording.receipt_ledger import ReceiptLedger
 from payment_service.application.recording.recording_tools import RecordingTools
@@ -119,10 +119,10 @@ async def record_facts(
         _, reading = await run_together(conn, [BEGIN, DATABASE_NOW])
         known = KnownRows(reading.rows[0][0])
     else:
-        told = [(one.payment_id, one.refund_id, one.reference, one.fact) for one in group]
+        brought = [(one.payment_id, one.refund_id, one.reference, one.fact) for one in group]
         request_ids = [submission.request.key for submission in group if submission.request is not None]
         approvals = {one.consent.approval_id: one.payment_id for one in group if one.consent is not None}
-        known = await read_known_rows(conn, tools.sealer, names_told(tools.sealer, told, request_ids, approvals))
+        known = await read_known_rows(conn, tools.sealer, brought, request_ids, approvals)
     now = tools.clock.learn(asked_at, known.read_at)
     sent_back = await read_sent_back(conn, known, now, tools.automatic_refunds)
     ledger = _Ledger(tools, known, now, sent_back)
