@@ -195,7 +195,7 @@ async def contradicted(town: Installation, ending: str) -> pb.InitiatePaymentRes
     for _ in range(PASSENGERS_ASKED_ABOUT_MAX):
         if (started := await contradicted_by_an_answer(town, ending)) is not None:
             return started
-    raise NotSo(f"the service gave up its queries about all {PASSENGERS_ASKED_ABOUT_MAX} payments unanswered")
+    raise NotSo(f"of {PASSENGERS_ASKED_ABOUT_MAX} payments, the service waited for no query's answer")
 
 
 async def contradicted_by_an_answer(town: Installation, ending: str) -> pb.InitiatePaymentResponse | None:

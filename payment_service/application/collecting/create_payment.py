@@ -163,8 +163,8 @@ async def create_payments(tools: CreatingTools, conn: Connection, group: Sequenc
         elif _names(new) & made_here:
             # To be decided beside the payment of its request or booking: a repeat is no business of any rule.
             decisions.append(None)
-        elif (not_yet := found.risk.weigh(weighed[new.payment_id], now)) is not None:
-            decisions.append(not_yet)
+        elif (not_created := found.risk.weigh(weighed[new.payment_id], now)) is not None:
+            decisions.append(not_created)
         else:
             stored, made = _first_versions(tools, new, siblings, now)
             account_reference = next((a for a in drawn[new.payment_id] if a not in taken), stored.payment.reference)
