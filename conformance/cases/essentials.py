@@ -195,7 +195,7 @@ async def contradicted(town: Installation, ending: str) -> pb.InitiatePaymentRes
     for _ in range(PASSENGERS_ASKED_ABOUT_MAX):
         if (started := await contradicted_by_an_answer(town, ending)) is not None:
             return started
-    raise NotSo(f"of {PASSENGERS_ASKED_ABOUT_MAX} payments, the service waited for no query's answer")
+    raise NotSo(f"the first query was not answered with HTTP 200 for any of {PASSENGERS_ASKED_ABOUT_MAX} payments")
 
 
 async def contradicted_by_an_answer(town: Installation, ending: str) -> pb.InitiatePaymentResponse | None:
